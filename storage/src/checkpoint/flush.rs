@@ -1,0 +1,171 @@
+//! What a checkpoint writes of one table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema};
+
+use super::blocking;
+use crate::database::{Database, Writer};
+use crate::error::Result;
+use crate::id::{CommitVersion, RowId};
+use crate::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
+use crate::segment::sort::sort_batches;
+use crate::segment::writer::Addressing;
+use crate::segment::{DeletionVector, SegmentMeta, SegmentWriter, SegmentWriterOptions};
+use crate::version::{SegmentState, TableSnapshot, TableState};
+
+/// Rows handed to the segment writer at once.
+const BATCH_ROWS: usize = 16 * 1024;
+
+/// One table's flush.
+pub(super) struct Flushed {
+    /// The table's segments from now on.
+    pub(super) segments: Vec<Arc<SegmentState>>,
+    /// Paths of the objects written, to remove them when the checkpoint fails.
+    pub(super) written: Vec<String>,
+    pub(super) segments_written: u64,
+    pub(super) rows: u64,
+    pub(super) deletes: u64,
+    pub(super) bytes: u64,
+}
+
+/// Writes a table's hot rows as one segment and its hot deletes as deletion vectors.
+///
+/// # Errors
+/// Storage errors; objects already written stay behind unreferenced.
+pub(super) async fn table(
+    database: &Arc<Database>,
+    writer: &Writer,
+    state: &Arc<TableState>,
+    at: CommitVersion,
+) -> Result<Flushed> {
+    let mut flushed = Flushed {
+        segments: Vec::clone(&state.segments),
+        written: Vec::new(),
+        segments_written: 0,
+        rows: 0,
+        deletes: 0,
+        bytes: 0,
+    };
+    let snapshot = TableSnapshot::new(Arc::clone(state), at, Arc::clone(&database.shared));
+    let mut new_positions = BTreeMap::new();
+    if state.memtable.rows() > 0 {
+        let (meta, positions) = segment(database, writer, &snapshot).await?;
+        flushed.written.extend([meta.path(), meta.key_filter_path()]);
+        flushed.segments_written = 1;
+        flushed.rows = meta.rows;
+        flushed.bytes += meta.bytes + meta.key_filter_bytes.unwrap_or(0);
+        flushed.segments.push(Arc::new(SegmentState::clean(Arc::new(meta))));
+        new_positions = positions;
+    }
+    if !state.hot_deletes.is_empty() {
+        deletes(database, writer, &snapshot, &new_positions, &mut flushed).await?;
+    }
+    Ok(flushed)
+}
+
+/// Row id -> position of the rows in the new segment that are deleted.
+type Positions = BTreeMap<RowId, u32>;
+
+async fn segment(
+    database: &Arc<Database>,
+    writer: &Writer,
+    snapshot: &TableSnapshot,
+) -> Result<(SegmentMeta, Positions)> {
+    let def = Arc::clone(snapshot.def());
+    let store = Arc::clone(&database.shared.store);
+    let id = writer.ids.next();
+    let hot = snapshot.clone();
+    let (segment, positions) = blocking(move || {
+        let (rows, row_ids, versions) = hot.all_hot_rows()?;
+        let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
+        for name in [ROW_ID_COLUMN, VERSION_COLUMN] {
+            fields.push(Arc::new(Field::new(name, DataType::UInt64, false)));
+        }
+        let mut arrays = rows.columns().to_vec();
+        arrays.push(Arc::new(row_ids.clone()) as ArrayRef);
+        arrays.push(Arc::new(versions) as ArrayRef);
+        let all = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+        let sorted = sort_batches(&def, vec![all])?;
+        let order = sorted.permutation.map(UInt32Array::from);
+        let positions = deleted_positions(&hot, &row_ids, order.as_ref());
+        let options = SegmentWriterOptions::default();
+        let mut segment = SegmentWriter::new(store, def, id, Addressing::Columns, options)?;
+        for batch in &sorted.batches {
+            for start in (0..batch.num_rows()).step_by(BATCH_ROWS) {
+                segment.write(&batch.slice(start, BATCH_ROWS.min(batch.num_rows() - start)))?;
+            }
+        }
+        segment.close()?;
+        Ok((segment, positions))
+    })
+    .await?;
+    Ok((segment.finish().await?, positions))
+}
+
+/// Where the hot rows that are deleted stand in the new segment.
+fn deleted_positions(
+    hot: &TableSnapshot,
+    row_ids: &UInt64Array,
+    order: Option<&UInt32Array>,
+) -> Positions {
+    let deletes = &hot.state().hot_deletes;
+    if deletes.is_empty() {
+        return Positions::new();
+    }
+    let id_at = |position: usize| match order {
+        None => row_ids.value(position),
+        Some(order) => row_ids.value(order.value(position) as usize),
+    };
+    (0..row_ids.len())
+        .filter(|p| deletes.contains_key(&RowId(id_at(*p))))
+        .map(|p| (RowId(id_at(p)), p as u32))
+        .collect()
+}
+
+async fn deletes(
+    database: &Arc<Database>,
+    writer: &Writer,
+    snapshot: &TableSnapshot,
+    new_positions: &Positions,
+    flushed: &mut Flushed,
+) -> Result<()> {
+    let hot = &snapshot.state().hot_deletes;
+    let store = &database.shared.store;
+    for slot in &mut flushed.segments {
+        let meta = &slot.meta;
+        let within: Vec<(RowId, CommitVersion)> =
+            hot.range(meta.min_row_id..=meta.max_row_id).map(|(id, v)| (*id, *v)).collect();
+        if within.is_empty() {
+            continue;
+        }
+        let ids: Vec<RowId> = within.iter().map(|(id, _)| *id).collect();
+        let is_new = !snapshot.state().segments.iter().any(|s| s.meta.id == meta.id);
+        let positions: Vec<Option<u32>> = if is_new {
+            ids.iter().map(|id| new_positions.get(id).copied()).collect()
+        } else {
+            snapshot.open_segment(meta).await?.positions_of_row_ids(&ids).await?
+        };
+        let found: Vec<(u32, CommitVersion)> =
+            positions.iter().zip(&within).filter_map(|(p, (_, v))| p.map(|p| (p, *v))).collect();
+        if found.is_empty() {
+            continue;
+        }
+        let deleted = found.len() as u64;
+        let mut vector = DeletionVector::from_pairs(found);
+        if let Some(known) = &slot.deletes {
+            vector = DeletionVector::merge(known, &vector);
+        }
+        let object = vector.put(&**store, writer.ids.next(), meta.table, meta.id, true).await?;
+        flushed.written.push(object.path());
+        flushed.bytes += object.bytes;
+        flushed.deletes += deleted;
+        let mut changed = SegmentState::clone(slot);
+        changed.deletes = Some(Arc::new(vector));
+        changed.delete_objects = vec![object];
+        *slot = Arc::new(changed);
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! Checkpoint: hot rows become segments, hot deletes become deletion vectors, a manifest describes the result.
+//!
+//! Owns: the order of the steps and what a table's flush writes (`flush`). Does not own: when it runs (`database`), bytes.
+//!
+//! Order, each step durable before the next: (1) cut: everything accepted is logged, the log goes on in a new file, hot rows get a
+//! border; (2) segments and `.deletes` objects; (3) the manifest; (4) the new layout is published in the commit order; (5) log
+//! files before the cut are removed. A crash between any two leaves a state that replay makes whole. Readers and writers are held
+//! up only by (1) and (4), which move pointers.
+
+mod flush;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::database::{Database, Writer};
+use crate::error::{Error, Result};
+use crate::id::{CommitId, CommitVersion, ManifestNumber, TableId, WalNumber};
+use crate::manifest::{Manifest, SegmentEntry, TableRecord};
+use crate::version::{TableState, Version};
+use flush::Flushed;
+
+/// Why a checkpoint runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointReason {
+    /// CHECKPOINT
+    Statement,
+    /// The log or the memtable has grown enough.
+    WalBytes,
+    /// `checkpoint_interval`
+    Interval,
+    /// The database is being closed.
+    Close,
+}
+
+impl CheckpointReason {
+    /// As shown in receipts and jobs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Statement => "statement",
+            Self::WalBytes => "wal_bytes",
+            Self::Interval => "interval",
+            Self::Close => "close",
+        }
+    }
+}
+
+/// What a checkpoint did.
+#[derive(Clone, Debug)]
+pub struct CheckpointReceipt {
+    /// Whether there was anything to do.
+    pub triggered: bool,
+    /// Why it ran.
+    pub reason: CheckpointReason,
+    /// Every commit up to here is in segments.
+    pub version: CommitVersion,
+    /// The newest manifest.
+    pub manifest: ManifestNumber,
+    /// Segments written.
+    pub segments: u64,
+    /// Rows written.
+    pub rows: u64,
+    /// Deletes moved into deletion vectors.
+    pub deletes: u64,
+    /// Bytes of all objects written.
+    pub bytes: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Runs one checkpoint as a job; a second one waits for the first.
+///
+/// # Errors
+/// Storage errors; nothing is published then.
+pub(crate) async fn run(database: &Arc<Database>, reason: CheckpointReason) -> Result<CheckpointReceipt> {
+    let begun = Instant::now();
+    let writer = database.writer()?;
+    if let Some(error) = writer.order.poisoned() {
+        return Err(error);
+    }
+    let mut newest = writer.manifest.lock().await;
+    let mut receipt = CheckpointReceipt {
+        triggered: false,
+        reason,
+        version: CommitVersion(0),
+        manifest: newest.as_ref().map_or(ManifestNumber(0), |m| m.number),
+        segments: 0,
+        rows: 0,
+        deletes: 0,
+        bytes: 0,
+        duration: Duration::ZERO,
+    };
+    writer.order.settle_all().await;
+    let published = writer.order.published();
+    if newest.as_ref().map_or(CommitVersion(0), |m| m.version) == published.number {
+        receipt.version = published.number;
+        receipt.duration = begun.elapsed();
+        return Ok(receipt);
+    }
+    let job = database.jobs.begin("checkpoint", format!("reason={}", reason.as_str()));
+    let result = checkpoint(database, writer, newest.as_deref(), job, &mut receipt).await;
+    database.jobs.end(job, &result);
+    *newest = Some(Arc::new(result?));
+    receipt.triggered = true;
+    receipt.duration = begun.elapsed();
+    Ok(receipt)
+}
+
+async fn checkpoint(
+    database: &Arc<Database>,
+    writer: &Writer,
+    previous: Option<&Manifest>,
+    job: u64,
+    receipt: &mut CheckpointReceipt,
+) -> Result<Manifest> {
+    let (version, replay_from) = cut(writer).await?;
+    let mut flushed: HashMap<TableId, Flushed> = HashMap::new();
+    let tables: Vec<&Arc<TableState>> = version.tables.values().filter(|t| t.is_hot()).collect();
+    for (i, table) in tables.iter().enumerate() {
+        let done = match flush::table(database, writer, table, version.number).await {
+            Ok(done) => done,
+            Err(error) => {
+                remove(database, &flushed).await;
+                return Err(error);
+            }
+        };
+        receipt.segments += done.segments_written;
+        receipt.rows += done.rows;
+        receipt.deletes += done.deletes;
+        receipt.bytes += done.bytes;
+        flushed.insert(table.def.id, done);
+        database.jobs.progress(job, (i + 1) as f64 / (tables.len() + 1) as f64, receipt.rows, receipt.bytes);
+    }
+    let manifest = match publishable(database, writer, previous, &version, replay_from, &flushed).await {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            remove(database, &flushed).await;
+            return Err(error);
+        }
+    };
+    if let Err(error) = database.manifests.write(&manifest, previous).await {
+        // It may stand there all the same; going on could write a second one under its number. A new open decides.
+        if error.kind() != crate::error::ErrorKind::ResourceExhausted
+            || database.manifests.read(manifest.number).await.is_ok()
+        {
+            writer.order.poison(&error);
+        } else {
+            remove(database, &flushed).await;
+        }
+        return Err(error);
+    }
+    receipt.version = version.number;
+    receipt.manifest = manifest.number;
+    {
+        let driving = writer.order.driving().await;
+        driving.relayout(|now| relaid(now, &flushed, version.number, manifest.number));
+        driving.wal().truncate(replay_from).await?;
+    }
+    Ok(manifest)
+}
+
+/// Step 1: the state to write, and where replay begins after it.
+async fn cut(writer: &Writer) -> Result<(Arc<Version>, WalNumber)> {
+    let driving = writer.order.driving().await;
+    let version = driving.cut().await?;
+    // Rotation syncs: the log is durable through `version` before any manifest mentions it.
+    match driving.wal().rotate(version.number.next()).await {
+        Ok(number) => Ok((version, number)),
+        Err(error) => {
+            if error.kind() != crate::error::ErrorKind::ResourceExhausted {
+                writer.order.poison(&error);
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn publishable(
+    database: &Database,
+    writer: &Writer,
+    previous: Option<&Manifest>,
+    version: &Version,
+    replay_from: WalNumber,
+    flushed: &HashMap<TableId, Flushed>,
+) -> Result<Manifest> {
+    let mut tables = Vec::new();
+    for (id, table) in &version.tables {
+        let segments = flushed.get(id).map_or(table.segments.as_slice(), |f| f.segments.as_slice());
+        let entries: Vec<SegmentEntry> = segments
+            .iter()
+            .map(|s| SegmentEntry {
+                segment: Arc::clone(&s.meta),
+                deletes: s.delete_objects.clone(),
+                dropped_at: s.dropped_at,
+            })
+            .collect();
+        let before = previous
+            .and_then(|m| m.tables.iter().find(|t| t.def.id == *id))
+            .map(|t| &t.segments);
+        tables.push(TableRecord {
+            def: Arc::clone(&table.def),
+            flushed: version.number,
+            next_row_id: table.next_row_id,
+            segments: database.manifests.store_segments(entries, before, &writer.ids).await?,
+            dropped_at: table.dropped_at,
+        });
+    }
+    Ok(Manifest {
+        number: previous.map_or(ManifestNumber(1), |m| m.number.next()),
+        database_id: database.id(),
+        epoch: writer.epoch,
+        commit_id: CommitId::random(),
+        version: version.number,
+        time_us: version.time_us,
+        replay_from,
+        horizon: previous.map_or(CommitVersion(0), |m| m.horizon),
+        next_table_id: version.next_table_id,
+        catalog: version.catalog.to_record(),
+        tables,
+    })
+}
+
+/// Step 4 as a pure function: what was hot at or before `cut` is in segments.
+fn relaid(
+    now: &Version,
+    flushed: &HashMap<TableId, Flushed>,
+    cut: CommitVersion,
+    manifest: ManifestNumber,
+) -> Version {
+    let mut next = now.clone();
+    next.manifest = manifest;
+    for (id, table) in &now.tables {
+        // A table created after the cut has nothing in this manifest.
+        if table.flushed >= cut {
+            continue;
+        }
+        let state = match flushed.get(id) {
+            Some(done) => table.relaid(&done.segments, cut),
+            None => table.relaid(&[], cut),
+        };
+        next.tables.insert(*id, Arc::new(state));
+    }
+    next
+}
+
+/// Best effort: what stays is referenced by nothing and is found by VERIFY as an orphan.
+async fn remove(database: &Database, flushed: &HashMap<TableId, Flushed>) {
+    for path in flushed.values().flat_map(|f| &f.written) {
+        let _ = object_store::ObjectStoreExt::delete(
+            &*database.shared.store,
+            &object_store::path::Path::from(path.as_str()),
+        )
+        .await;
+    }
+}
+
+/// Turns a panic of a blocking task into an error.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::internal(format!("a checkpoint task ended early: {e}")))?
+}

@@ -1,0 +1,49 @@
+//! The exclusive lock on a local root: one writer at a time.
+//!
+//! Owns: the file `lock` (holder's pid, host and start time inside, for the error of whoever comes second). The lock is
+//! the operating system's, so it goes with its process however that ends.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{File, FileSystem, OpenMode};
+
+const LOCK_PATH: &str = "lock";
+
+/// Takes the lock.
+///
+/// # Errors
+/// `Unavailable` naming the holder's pid; I/O errors (a read-only directory) otherwise.
+pub(crate) fn take(fs: &dyn FileSystem, root: &str) -> Result<Arc<dyn File>> {
+    let what = || format!("locking {root}");
+    let file = fs.open(LOCK_PATH, OpenMode::OpenOrCreate).map_err(|e| Error::io(what(), e))?;
+    if !file.try_lock(false).map_err(|e| Error::io(what(), e))? {
+        let holder = read(&*file);
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            format!("the database {root} is open for writing in another process ({holder})"),
+        )
+        .with_hint("close it there, or open it here with --read-only"));
+    }
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let text = format!("pid {}, host {}, started {started}", std::process::id(), host());
+    let padded = format!("{text:<200}\n");
+    file.write_at(padded.as_bytes(), 0).map_err(|e| Error::io(what(), e))?;
+    Ok(file)
+}
+
+fn read(file: &dyn File) -> String {
+    let mut buf = [0; 256];
+    match file.read_at(&mut buf, 0) {
+        Ok(n) if n > 0 => String::from_utf8_lossy(&buf[..n]).trim().to_owned(),
+        _ => "pid unknown".to_owned(),
+    }
+}
+
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .map_or_else(|| "unknown".to_owned(), |h| h.trim().to_owned())
+}

@@ -1,0 +1,361 @@
+//! The database: one handle on one root, for the one writer or for a reader that follows it.
+//!
+//! Owns: opening (lock, recovery), publishing, back-pressure, background checkpoints, following, closing. Does not own:
+//! the commit order (`order`), what a checkpoint writes (`checkpoint`), conflicts (`transaction`).
+
+mod follow;
+mod lock;
+mod open;
+mod options;
+mod order;
+mod replay;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use object_store::ObjectStore;
+use tokio::task::JoinHandle;
+
+pub use options::{OpenOptions, Root};
+pub(crate) use order::{Accept, CommitOrder};
+pub use order::VersionRow;
+pub(crate) use replay::row as replay_row;
+
+use crate::checkpoint::{CheckpointReason, CheckpointReceipt};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{File, FileSystem};
+use crate::id::{CommitVersion, DatabaseId, Epoch, ObjectIds};
+use crate::jobs::{JobRow, Jobs};
+use crate::manifest::{Manifest, ManifestStore};
+use crate::transaction::Transaction;
+use crate::verify::{Finding, VerifyScope};
+use crate::version::{Shared, Snapshot};
+use crate::wal::{SyncMode, WalStatus};
+use follow::Follower;
+
+/// The writer's half.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) order: CommitOrder,
+    pub(crate) epoch: Epoch,
+    pub(crate) ids: ObjectIds,
+    /// The newest manifest; holding it is what makes checkpoints one at a time.
+    pub(crate) manifest: tokio::sync::Mutex<Option<Arc<Manifest>>>,
+    /// Exclusive lock on the root; released when the handle goes.
+    _lock: Option<Arc<dyn File>>,
+}
+
+#[derive(Debug)]
+enum Role {
+    Writer(Writer),
+    Follower(Follower),
+}
+
+/// One open database.
+#[derive(Debug)]
+pub struct Database {
+    root: Root,
+    options: OpenOptions,
+    fs: Option<Arc<dyn FileSystem>>,
+    id: DatabaseId,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) manifests: ManifestStore,
+    pub(crate) jobs: Jobs,
+    role: Role,
+    notes: Vec<String>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    checkpoint_due: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl Database {
+    /// The newest version published here.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let version = match &self.role {
+            Role::Writer(writer) => writer.order.published(),
+            Role::Follower(follower) => follower.published(),
+        };
+        Snapshot::new(version, Arc::clone(&self.shared))
+    }
+
+    /// A follower catches up with the writer; a writer is always there.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Unavailable` from reading the log or a manifest; what was published stays.
+    pub async fn refresh(&self) -> Result<()> {
+        match &self.role {
+            Role::Writer(_) => Ok(()),
+            Role::Follower(follower) => follower.refresh(self).await,
+        }
+    }
+
+    /// Waits until `version` can be read here.
+    ///
+    /// # Errors
+    /// `Unavailable` when it is not there within `timeout`; errors of [`refresh`](Self::refresh).
+    pub async fn wait_for_version(&self, version: CommitVersion, timeout: Duration) -> Result<()> {
+        let end = tokio::time::Instant::now() + timeout;
+        loop {
+            self.refresh().await?;
+            let now = self.snapshot().version();
+            if now >= version {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= end {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("version {version} is not there after {} ms", timeout.as_millis()),
+                )
+                .with_detail(format!("the newest version here is {now}")));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Begins a write set that reads at `snapshot`.
+    ///
+    /// # Errors
+    /// `ReadOnly` on a follower or a closed database; the log's error when it has failed.
+    pub fn begin(self: &Arc<Self>, snapshot: &Snapshot) -> Result<Transaction> {
+        let writer = self.writer()?;
+        if let Some(error) = writer.order.poisoned() {
+            return Err(error);
+        }
+        Ok(Transaction::new(Arc::clone(self), snapshot.clone()))
+    }
+
+    /// Writes everything hot into segments and publishes a manifest. Blocks neither readers nor writers.
+    ///
+    /// # Errors
+    /// Storage errors; the state is then as before, and durable commits stay durable.
+    pub async fn checkpoint(self: &Arc<Self>, reason: CheckpointReason) -> Result<CheckpointReceipt> {
+        crate::checkpoint::run(self, reason).await
+    }
+
+    /// Checks every checksum and rule; one finding per object checked.
+    ///
+    /// # Errors
+    /// Only when checking itself is impossible; damage is a finding.
+    pub async fn verify(&self, scope: VerifyScope) -> Result<Vec<Finding>> {
+        crate::verify::run(self, scope).await
+    }
+
+    /// Jobs of this process, by id.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<JobRow> {
+        self.jobs.rows()
+    }
+
+    /// State of the log.
+    #[must_use]
+    pub fn wal_status(&self) -> WalStatus {
+        match &self.role {
+            Role::Writer(writer) => writer.order.wal_status(),
+            Role::Follower(follower) => follower.status(),
+        }
+    }
+
+    /// Recent commits, oldest first.
+    #[must_use]
+    pub fn versions(&self) -> Vec<VersionRow> {
+        match &self.role {
+            Role::Writer(writer) => writer.order.history(),
+            Role::Follower(follower) => follower.history(),
+        }
+    }
+
+    /// Objects below the root.
+    #[must_use]
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.shared.store)
+    }
+
+    /// Whether this handle only reads.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.role, Role::Follower(_))
+    }
+
+    /// The database's own id.
+    #[must_use]
+    pub fn id(&self) -> DatabaseId {
+        self.id
+    }
+
+    /// Where it lives.
+    #[must_use]
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// How it was opened.
+    #[must_use]
+    pub fn options(&self) -> &OpenOptions {
+        &self.options
+    }
+
+    /// What opening found worth telling: a torn tail that was cut off, leftover files removed.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Ends cleanly: waits for running jobs, checkpoints when the log exceeds `close_wal_bytes`, seals the log.
+    /// Nothing is lost without it. Calling it again does nothing.
+    ///
+    /// # Errors
+    /// Storage errors of the last checkpoint or the seal; acknowledged commits are durable all the same.
+    pub async fn close(self: &Arc<Self>) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            if self.jobs.is_running() {
+                // A job task ends by itself; its result stands in the job's row.
+                let _ = task.await;
+            } else {
+                task.abort();
+            }
+        }
+        let Role::Writer(writer) = &self.role else { return Ok(()) };
+        if writer.order.poisoned().is_some() {
+            return Ok(());
+        }
+        writer.order.settle_all().await;
+        let checkpoint = if writer.order.wal_status().bytes > self.options.close_wal_bytes {
+            self.checkpoint(CheckpointReason::Close).await.map(|_| ())
+        } else {
+            Ok(())
+        };
+        let closed = Error::new(ErrorKind::ReadOnly, "the database is closed");
+        writer.order.poison(&closed);
+        let driving = writer.order.driving().await;
+        driving.wal().close().await?;
+        checkpoint
+    }
+
+    /// Reads the log again from the newest manifest's replay point; returns what is there, in words.
+    ///
+    /// # Errors
+    /// `Corrupt` naming file and offset.
+    pub(crate) async fn check_log(&self) -> Result<String> {
+        let newest = self.manifests.newest(self.snapshot().state().manifest).await?;
+        let from = newest.map_or(crate::id::WalNumber(1), |m| m.replay_from);
+        let driving = match &self.role {
+            Role::Writer(writer) => Some(writer.order.driving().await),
+            Role::Follower(_) => None,
+        };
+        let recovery = open::read_log(self.fs.as_deref(), &self.shared, self.id, from).await?;
+        drop(driving);
+        for recovered in &recovery.entries {
+            crate::wal::codec::decode(recovered.payload.clone())?;
+        }
+        Ok(format!("{} entries after the newest manifest", recovery.entries.len()))
+    }
+
+    /// The writer's half.
+    pub(crate) fn writer(&self) -> Result<&Writer> {
+        match &self.role {
+            Role::Writer(writer) => Ok(writer),
+            Role::Follower(_) => Err(Error::new(ErrorKind::ReadOnly, "this database is open read-only")
+                .with_hint("open it without --read-only to write")),
+        }
+    }
+
+    /// Slows commits above the soft limit and stops them at the hard one until a checkpoint has run.
+    pub(crate) async fn make_room(self: &Arc<Self>) -> Result<()> {
+        let hot = || self.snapshot().state().hot_bytes();
+        let bytes = hot();
+        if bytes < self.options.memtable_soft_bytes {
+            return Ok(());
+        }
+        self.checkpoint_soon(CheckpointReason::WalBytes);
+        if bytes < self.options.memtable_hard_bytes {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            return Ok(());
+        }
+        let end = tokio::time::Instant::now() + self.options.memtable_wait;
+        while hot() >= self.options.memtable_hard_bytes {
+            if tokio::time::Instant::now() >= end {
+                let why = self.jobs.last_error().unwrap_or_else(|| "it is still running".to_owned());
+                return Err(Error::new(
+                    ErrorKind::ResourceExhausted,
+                    "rows not yet in segments have reached memtable_hard_bytes and no checkpoint has made room",
+                )
+                .with_detail(format!("the last checkpoint: {why}"))
+                .with_hint("see SHOW JOBS; free disk space, then run CHECKPOINT"));
+            }
+            self.checkpoint_soon(CheckpointReason::WalBytes);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    /// Begins a checkpoint in the background when the log has grown enough and none is under way.
+    pub(crate) fn checkpoint_if_due(self: &Arc<Self>) {
+        let Role::Writer(writer) = &self.role else { return };
+        if writer.order.wal_status().bytes >= self.options.checkpoint_wal_bytes {
+            self.checkpoint_soon(CheckpointReason::WalBytes);
+        }
+    }
+
+    fn checkpoint_soon(self: &Arc<Self>, reason: CheckpointReason) {
+        if self.closed.load(Ordering::Acquire) || self.checkpoint_due.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let database = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            // A failure stands in the job's row, and back-pressure tells writers; commits are durable already.
+            if database.checkpoint(reason).await.is_err() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            database.checkpoint_due.store(false, Ordering::Release);
+        });
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|t| !t.is_finished());
+        tasks.push(task);
+    }
+
+    /// Timed work: syncs of `SyncMode::Interval`, checkpoints of `checkpoint_interval`.
+    fn start_timers(self: &Arc<Self>) {
+        let Role::Writer(_) = &self.role else { return };
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let SyncMode::Interval(every) = self.options.sync {
+            let weak = Arc::downgrade(self);
+            tasks.push(tokio::spawn(repeat(weak, every, |db| async move {
+                if let Ok(writer) = db.writer()
+                    && let Err(error) = writer.order.driving().await.wal().sync().await
+                {
+                    writer.order.poison(&error);
+                }
+            })));
+        }
+        if let Some(every) = self.options.checkpoint_interval {
+            let weak = Arc::downgrade(self);
+            tasks.push(tokio::spawn(repeat(weak, every, |db| async move {
+                db.checkpoint_soon(CheckpointReason::Interval);
+            })));
+        }
+    }
+}
+
+async fn repeat<F: Future<Output = ()>>(
+    database: Weak<Database>,
+    every: Duration,
+    work: impl Fn(Arc<Database>) -> F,
+) {
+    loop {
+        tokio::time::sleep(every.max(Duration::from_millis(1))).await;
+        let Some(database) = database.upgrade() else { return };
+        work(database).await;
+    }
+}
+
+/// Microseconds since 1970 UTC by the machine's clock.
+pub(crate) fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,198 @@
+//! Opening: find or make the database, lock it, bring its state back.
+//!
+//! Order for a writer: directory, identity, lock, leftovers of a crash removed, newest manifest, log replayed, a new log file begun.
+//! Nothing of the database is changed before the lock is held; a damaged log or manifest changes nothing at all.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+use super::follow::Follower;
+use super::{CommitOrder, Database, OpenOptions, Role, Root, Writer, lock, replay};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{File, FileSystem, OsFileSystem};
+use crate::id::{DatabaseId, Epoch, ManifestNumber, ObjectIds, WalNumber};
+use crate::jobs::Jobs;
+use crate::manifest::store::Access;
+use crate::manifest::{ManifestStore, identity};
+use crate::object::LocalStore;
+use crate::segment::SegmentCache;
+use crate::version::Shared;
+use crate::wal::{FileWal, FileWalOptions, FileWalReader, ObjectWal, Recovery, Wal};
+
+impl Database {
+    /// Opens the database at `root` for writing, or for following with `read_only`.
+    ///
+    /// # Errors
+    /// `NotFound` when it is not there and `create` is off or `read_only` on; `Unavailable` when another process writes it;
+    /// `Corrupt`, `Unsupported` (a newer format) and I/O errors naming the object.
+    pub async fn open(root: Root, options: OpenOptions) -> Result<Arc<Self>> {
+        let fs = match (&root, &options.fs) {
+            (Root::Memory, _) => None,
+            (Root::Path(_), Some(fs)) => Some(Arc::clone(fs)),
+            (Root::Path(path), None) => {
+                if !path.exists() {
+                    prepare_directory(&root, path, &options)?;
+                }
+                Some(Arc::new(OsFileSystem::new(path.clone())) as Arc<dyn FileSystem>)
+            }
+        };
+        let local = fs.as_ref().map(|fs| LocalStore::new(Arc::clone(fs)));
+        let store: Arc<dyn ObjectStore> = match &local {
+            Some(local) => Arc::new(local.clone()),
+            None => crate::object::open_memory(),
+        };
+        let found = identity::read_identity(&*store).await?;
+        if found.is_none() {
+            refuse_foreign(&root, fs.as_deref(), &options)?;
+        }
+        let mut notes = Vec::new();
+        let mut held = None;
+        if !options.read_only {
+            if let Some(fs) = &fs {
+                held = Some(lock::take(&**fs, &root.to_string())?);
+            }
+            if let Some(local) = &local {
+                let removed = local.remove_temporary()?;
+                if removed > 0 {
+                    notes.push(format!("removed {removed} unfinished file(s) of an earlier process"));
+                }
+            }
+        }
+        let id = match found {
+            Some(id) => id,
+            None => {
+                let id = DatabaseId(uuid::Uuid::new_v4());
+                identity::create_identity(&*store, id).await?;
+                id
+            }
+        };
+        let access = if options.read_only { Access::Read } else { Access::Write };
+        let manifests = ManifestStore::new(Arc::clone(&store), access);
+        let cache = SegmentCache::new(options.segment_cache_bytes);
+        let shared = Arc::new(Shared { store, cache });
+        let role = match (&fs, options.read_only) {
+            (Some(fs), true) => {
+                Role::Follower(Follower::open(Arc::clone(fs), id, &manifests, &shared).await?)
+            }
+            (None, true) => {
+                return Err(Error::new(ErrorKind::InvalidInput, "a database in memory has no readers")
+                    .with_hint("open it without --read-only"));
+            }
+            (_, false) => {
+                Role::Writer(writer(fs.clone(), held, id, &manifests, &shared, &options, &mut notes).await?)
+            }
+        };
+        let database = Arc::new(Self {
+            root,
+            options,
+            fs,
+            id,
+            shared,
+            manifests,
+            jobs: Jobs::default(),
+            role,
+            notes,
+            tasks: std::sync::Mutex::default(),
+            checkpoint_due: false.into(),
+            closed: false.into(),
+        });
+        database.start_timers();
+        database.checkpoint_if_due();
+        Ok(database)
+    }
+}
+
+fn prepare_directory(root: &Root, path: &std::path::Path, options: &OpenOptions) -> Result<()> {
+    if options.read_only || !options.create {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no database at {root}"))
+            .with_hint("check the path; opening it without --read-only creates it"));
+    }
+    std::fs::create_dir_all(path).map_err(|e| Error::io(format!("creating {root}"), e))?;
+    // The new names must survive a power loss like everything below them.
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
+    std::fs::File::open(parent)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| Error::io(format!("syncing the directory of {root}"), e))
+}
+
+/// A directory without our identity file is taken only when it is empty (but for what an interrupted creation leaves).
+fn refuse_foreign(root: &Root, fs: Option<&dyn FileSystem>, options: &OpenOptions) -> Result<()> {
+    if options.read_only || !options.create {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no database at {root}"))
+            .with_hint("check the path; opening it without --read-only creates it"));
+    }
+    let Some(fs) = fs else { return Ok(()) };
+    let files = fs.list("").map_err(|e| Error::io(format!("listing {root}"), e))?;
+    let ours = |name: &str| name == "lock" || name.rsplit('/').next().is_some_and(|n| n.starts_with(".tmp-"));
+    match files.iter().find(|(name, _)| !ours(name)) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("{root} is not a Cairn database and not empty"),
+        )
+        .with_detail(format!("it holds {name}, and no file CAIRN"))
+        .with_hint("give an empty or new directory")),
+    }
+}
+
+async fn writer(
+    fs: Option<Arc<dyn FileSystem>>,
+    held: Option<Arc<dyn File>>,
+    id: DatabaseId,
+    manifests: &ManifestStore,
+    shared: &Shared,
+    options: &OpenOptions,
+    notes: &mut Vec<String>,
+) -> Result<Writer> {
+    let manifest = manifests.newest(ManifestNumber(0)).await?;
+    check_id(id, manifest.as_ref().map(|m| m.database_id))?;
+    let from = manifest.as_ref().map_or(WalNumber(1), |m| m.replay_from);
+    let base = replay::base(manifest.as_ref(), manifests, &shared.store).await?;
+    let recovery = read_log(fs.as_deref(), shared, id, from).await?;
+    let Recovery { entries, torn, next, predecessor } = recovery;
+    notes.extend(torn);
+    let next = next.max(from);
+    let (state, history) = replay::apply(base, entries, &shared.store).await?;
+    let first = state.number.next();
+    let wal: Arc<dyn Wal> = match fs {
+        Some(fs) => {
+            let settings = FileWalOptions::new(id, options.sync);
+            Arc::new(FileWal::create(fs, settings, next, first, predecessor)?)
+        }
+        None => Arc::new(ObjectWal::create(Arc::clone(&shared.store), id, next, first, predecessor)),
+    };
+    // The number of the log file an open begins is its epoch: dense, never reused, durable before any object is named.
+    let epoch = Epoch(next.0);
+    Ok(Writer {
+        order: CommitOrder::new(Arc::new(state), wal, history),
+        epoch,
+        ids: ObjectIds::new(epoch),
+        manifest: tokio::sync::Mutex::new(manifest.map(Arc::new)),
+        _lock: held,
+    })
+}
+
+/// Everything in the log from `from` on.
+pub(super) async fn read_log(
+    fs: Option<&dyn FileSystem>,
+    shared: &Shared,
+    id: DatabaseId,
+    from: WalNumber,
+) -> Result<Recovery> {
+    match fs {
+        Some(fs) => FileWalReader::recover(fs, from, id),
+        None => ObjectWal::recover(&*shared.store, from, id).await,
+    }
+}
+
+/// A manifest copied in from elsewhere would mix two databases.
+pub(super) fn check_id(id: DatabaseId, manifest: Option<DatabaseId>) -> Result<()> {
+    match manifest {
+        Some(other) if other != id => Err(Error::corrupt(
+            "the newest manifest",
+            format!("it belongs to database {other}, the file CAIRN to {id}"),
+        )),
+        _ => Ok(()),
+    }
+}

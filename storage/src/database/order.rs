@@ -1,0 +1,279 @@
+//! The commit order: the one place where versions are given out and where a commit becomes durable and visible.
+//!
+//! Owns: the accepted head (durable or not), the group waiting for the log, the published version, and what happens
+//! when the log fails. Does not own: what makes a conflict (`transaction`), bytes (`wal`).
+//!
+//! Order of one commit: accept (conflicts, version, row ids, under one short lock) -> log, one write and one sync for all that wait ->
+//! publish -> acknowledge. Locks: `drive` before `accepted` before `published`; none is held across I/O but `drive`.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CommitId, CommitVersion, TableId};
+use crate::version::Version;
+use crate::wal::{AppendError, CommitInfo, Group, Wal};
+
+/// Commits kept for `system.versions`.
+const HISTORY_COMMITS: usize = 10_000;
+
+/// One commit, for `system.versions`.
+#[derive(Clone, Debug)]
+pub struct VersionRow {
+    /// Its version.
+    pub version: CommitVersion,
+    /// µs since 1970 UTC.
+    pub time_us: i64,
+    /// Unique id.
+    pub commit_id: CommitId,
+    /// Who and why.
+    pub info: CommitInfo,
+    /// Tables whose rows changed.
+    pub tables: Vec<TableId>,
+    /// Rows appended.
+    pub rows_added: u64,
+    /// Rows deleted one by one (TRUNCATE counts none).
+    pub rows_deleted: u64,
+}
+
+/// A commit that has its version but is not durable yet.
+struct Pending {
+    payload: Bytes,
+    row: VersionRow,
+    after: Arc<Version>,
+    done: oneshot::Sender<Result<()>>,
+}
+
+struct Accepted {
+    head: Arc<Version>,
+    pending: Vec<Pending>,
+    poisoned: Option<Error>,
+}
+
+/// What the accept step hands on.
+pub(crate) struct Accept {
+    /// The state after the commit.
+    pub(crate) after: Version,
+    /// Its WAL payload.
+    pub(crate) payload: Bytes,
+    /// Its row of the history.
+    pub(crate) row: VersionRow,
+}
+
+/// Waits for a commit's durability.
+pub(crate) struct Ticket(oneshot::Receiver<Result<()>>);
+
+/// See the module.
+pub(crate) struct CommitOrder {
+    accepted: Mutex<Accepted>,
+    published: RwLock<Arc<Version>>,
+    drive: tokio::sync::Mutex<()>,
+    wal: Arc<dyn Wal>,
+    history: Mutex<VecDeque<VersionRow>>,
+}
+
+impl std::fmt::Debug for CommitOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CommitOrder").field("wal", &self.wal).finish_non_exhaustive()
+    }
+}
+
+/// Exclusive use of the log; while it is held no group is in flight.
+pub(crate) struct Driving<'a> {
+    order: &'a CommitOrder,
+    _guard: tokio::sync::MutexGuard<'a, ()>,
+}
+
+/// A poisoned std lock only says that another thread panicked; the values behind ours are swapped whole.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl CommitOrder {
+    pub(crate) fn new(start: Arc<Version>, wal: Arc<dyn Wal>, history: Vec<VersionRow>) -> Self {
+        Self {
+            accepted: Mutex::new(Accepted { head: Arc::clone(&start), pending: Vec::new(), poisoned: None }),
+            published: RwLock::new(start),
+            drive: tokio::sync::Mutex::new(()),
+            wal,
+            history: Mutex::new(history.into()),
+        }
+    }
+
+    pub(crate) fn wal_status(&self) -> crate::wal::WalStatus {
+        self.wal.status()
+    }
+
+    /// The newest durable version.
+    pub(crate) fn published(&self) -> Arc<Version> {
+        Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn publish(&self, version: Arc<Version>) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+
+    pub(crate) fn history(&self) -> Vec<VersionRow> {
+        held(&self.history).iter().cloned().collect()
+    }
+
+    /// Runs `commit` against the accepted head; when it succeeds the commit has its version.
+    pub(crate) fn accept(&self, commit: impl FnOnce(&Version) -> Result<Accept>) -> Result<Ticket> {
+        let mut accepted = held(&self.accepted);
+        if let Some(error) = &accepted.poisoned {
+            return Err(error.clone());
+        }
+        let Accept { after, payload, row } = commit(&accepted.head)?;
+        let after = Arc::new(after);
+        let (done, ticket) = oneshot::channel();
+        accepted.head = Arc::clone(&after);
+        accepted.pending.push(Pending { payload, row, after, done });
+        Ok(Ticket(ticket))
+    }
+
+    /// Waits until the commit is durable and published, driving the group itself when nobody else does.
+    pub(crate) async fn settle(&self, mut ticket: Ticket) -> Result<()> {
+        let driving = self.driving().await;
+        match ticket.0.try_recv() {
+            Ok(result) => return result,
+            Err(oneshot::error::TryRecvError::Empty) => driving.flush().await,
+            Err(oneshot::error::TryRecvError::Closed) => {}
+        }
+        drop(driving);
+        ticket.0.try_recv().unwrap_or_else(|_| Err(Error::internal("a commit was neither done nor failed")))
+    }
+
+    /// Waits until everything accepted so far is durable or failed.
+    pub(crate) async fn settle_all(&self) {
+        self.driving().await.flush().await;
+    }
+
+    pub(crate) async fn driving(&self) -> Driving<'_> {
+        Driving { order: self, _guard: self.drive.lock().await }
+    }
+
+    /// Stops all further commits with `error`; reads go on.
+    pub(crate) fn poison(&self, error: &Error) {
+        let mut accepted = held(&self.accepted);
+        accepted.poisoned.get_or_insert_with(|| error.clone());
+    }
+
+    /// The error that stopped commits, if any.
+    pub(crate) fn poisoned(&self) -> Option<Error> {
+        held(&self.accepted).poisoned.clone()
+    }
+
+    fn record(&self, row: VersionRow) {
+        let mut history = held(&self.history);
+        if history.len() == HISTORY_COMMITS {
+            history.pop_front();
+        }
+        history.push_back(row);
+    }
+}
+
+impl Driving<'_> {
+    /// Logs and publishes all pending commits. No await lies between the log's answer and publishing, and the file log
+    /// never yields, so a dropped caller leaves either all or nothing of a group behind.
+    pub(crate) async fn flush(&self) {
+        let group = std::mem::take(&mut held(&self.order.accepted).pending);
+        self.log(group).await;
+    }
+
+    /// Logs and publishes all that is accepted at one instant, with a border under its hot rows and keys: commits
+    /// accepted later share no chunk and no key generation with it. Returns that version.
+    ///
+    /// # Errors
+    /// The log's, when the versions up to the border did not become durable.
+    pub(crate) async fn cut(&self) -> Result<Arc<Version>> {
+        let order = self.order;
+        let (group, sealed) = {
+            let mut accepted = held(&order.accepted);
+            let sealed = Arc::new(accepted.head.sealed());
+            accepted.head = Arc::clone(&sealed);
+            match accepted.pending.last_mut() {
+                Some(last) => last.after = Arc::clone(&sealed),
+                None => order.publish(Arc::clone(&sealed)),
+            }
+            (std::mem::take(&mut accepted.pending), sealed)
+        };
+        self.log(group).await;
+        if let Some(error) = order.poisoned() {
+            return Err(error);
+        }
+        if order.published().number < sealed.number {
+            return Err(Error::new(ErrorKind::Unavailable, "the log could not take the last commits"));
+        }
+        Ok(sealed)
+    }
+
+    async fn log(&self, group: Vec<Pending>) {
+        let order = self.order;
+        let Some(first) = group.first() else { return };
+        let entries = group.iter().map(|p| p.payload.clone()).collect();
+        match order.wal.append(Group { first: first.row.version, entries }).await {
+            Ok(()) => {
+                for pending in group {
+                    order.record(pending.row);
+                    order.publish(pending.after);
+                    // The receiver may be gone: its statement was cancelled after the point of no return.
+                    let _ = pending.done.send(Ok(()));
+                }
+            }
+            Err(AppendError::Clean(error)) => {
+                // Not a byte was written: versions are given back, also those accepted on top meanwhile.
+                let mut accepted = held(&order.accepted);
+                let later = std::mem::take(&mut accepted.pending);
+                accepted.head = order.published();
+                drop(accepted);
+                for pending in group.into_iter().chain(later) {
+                    let _ = pending.done.send(Err(error.clone()));
+                }
+            }
+            Err(AppendError::Unknown(error)) => {
+                let stopped = Error::new(
+                    ErrorKind::Unavailable,
+                    format!("the write-ahead log failed, so this database only answers reads: {}", error.message()),
+                )
+                .with_hint("check the disk, then close and open the database again")
+                .with_source(error.clone());
+                let mut accepted = held(&order.accepted);
+                accepted.poisoned.get_or_insert(stopped);
+                let later = std::mem::take(&mut accepted.pending);
+                accepted.head = order.published();
+                drop(accepted);
+                for pending in group.into_iter().chain(later) {
+                    let unknown = Error::new(
+                        ErrorKind::OutcomeUnknown,
+                        format!("commit outcome unknown (id {})", pending.row.commit_id),
+                    )
+                    .with_detail(error.message().to_owned())
+                    .with_hint("close and open the database, then look whether the change is there");
+                    let _ = pending.done.send(Err(unknown));
+                }
+            }
+        }
+    }
+
+    /// The log, with nothing in flight.
+    pub(crate) fn wal(&self) -> &Arc<dyn Wal> {
+        &self.order.wal
+    }
+
+    /// Replaces the published version, the head and every pending version by `change` of it: same commits, other
+    /// physical layout.
+    pub(crate) fn relayout(&self, change: impl Fn(&Version) -> Version) {
+        let mut accepted = held(&self.order.accepted);
+        self.order.publish(Arc::new(change(&self.order.published())));
+        for pending in &mut accepted.pending {
+            pending.after = Arc::new(change(&pending.after));
+        }
+        accepted.head = match accepted.pending.last() {
+            Some(pending) => Arc::clone(&pending.after),
+            None => self.order.published(),
+        };
+    }
+}

@@ -1,0 +1,142 @@
+//! From a manifest and the log's entries back to a state: the same for recovery and for a follower.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+use super::VersionRow;
+use crate::error::{Error, Result};
+use crate::id::CommitVersion;
+use crate::manifest::{Manifest, ManifestStore, SegmentEntry};
+use crate::segment::DeletionVector;
+use crate::version::{Catalog, LoadedDeletes, SegmentState, TableState, Version};
+use crate::wal::{Recovered, WalEntry, codec};
+
+/// The state a manifest describes.
+///
+/// # Errors
+/// Storage errors from leaves and `.deletes` objects.
+pub(crate) async fn base(
+    manifest: Option<&Manifest>,
+    manifests: &ManifestStore,
+    store: &Arc<dyn ObjectStore>,
+) -> Result<Version> {
+    let Some(manifest) = manifest else { return Ok(Version::default()) };
+    let mut tables = imbl::OrdMap::new();
+    for record in &manifest.tables {
+        let mut segments = Vec::new();
+        for entry in manifests.load_table(record).await? {
+            segments.push(Arc::new(segment(entry, store).await?));
+        }
+        let state = TableState::restored(
+            Arc::clone(&record.def),
+            record.next_row_id,
+            record.flushed,
+            segments,
+            record.dropped_at,
+        );
+        tables.insert(record.def.id, Arc::new(state));
+    }
+    let live = manifest.tables.iter().filter(|t| t.dropped_at.is_none()).map(|t| Arc::clone(&t.def));
+    Ok(Version {
+        number: manifest.version,
+        time_us: manifest.time_us,
+        catalog: Arc::new(Catalog::from_record(&manifest.catalog, live)),
+        catalog_changed: manifest.version,
+        tables,
+        next_table_id: manifest.next_table_id,
+        manifest: manifest.number,
+    })
+}
+
+async fn segment(entry: SegmentEntry, store: &Arc<dyn ObjectStore>) -> Result<SegmentState> {
+    let mut deletes: Option<DeletionVector> = None;
+    for meta in &entry.deletes {
+        let loaded = DeletionVector::load(&**store, meta).await?;
+        deletes = Some(match deletes {
+            None => loaded,
+            Some(known) => DeletionVector::merge(&known, &loaded),
+        });
+    }
+    Ok(SegmentState {
+        meta: entry.segment,
+        delete_objects: entry.deletes,
+        deletes: deletes.map(Arc::new),
+        dropped_at: entry.dropped_at,
+    })
+}
+
+/// Applies recovered entries in order; returns the state and the commits' rows for the history.
+///
+/// # Errors
+/// `Corrupt` naming file and offset when an entry does not decode, does not follow, or does not fit the state.
+pub(crate) async fn apply(
+    mut state: Version,
+    entries: Vec<Recovered>,
+    store: &Arc<dyn ObjectStore>,
+) -> Result<(Version, Vec<VersionRow>)> {
+    let mut history = Vec::with_capacity(entries.len());
+    for recovered in entries {
+        let place = format!("wal/{:020} at offset {}", recovered.number.0, recovered.offset);
+        let entry = codec::decode(recovered.payload).map_err(|e| Error::corrupt(&place, e.message()))?;
+        check_order(&state, &entry, &place)?;
+        let deletes = load_deletes(&state, &entry, store).await?;
+        history.push(row(&entry));
+        state = state.apply(&entry, &deletes)?;
+    }
+    Ok((state, history))
+}
+
+fn check_order(state: &Version, entry: &WalEntry, place: &str) -> Result<()> {
+    let next = state.number.next();
+    // Entries the manifest knows already may stand before; a gap after it never.
+    if entry.version > next {
+        return Err(Error::corrupt(
+            place,
+            format!("it holds version {}, but {next} is expected", entry.version),
+        ));
+    }
+    Ok(())
+}
+
+async fn load_deletes(
+    state: &Version,
+    entry: &WalEntry,
+    store: &Arc<dyn ObjectStore>,
+) -> Result<LoadedDeletes> {
+    let mut loaded = HashMap::new();
+    for change in &entry.tables {
+        let flushed = state.tables.get(&change.table).map_or(CommitVersion(0), |t| t.flushed);
+        if entry.version <= flushed {
+            continue;
+        }
+        for meta in &change.deletes {
+            let mut meta = meta.clone();
+            meta.version = Some(entry.version);
+            loaded.insert(meta.id, Arc::new(DeletionVector::load(&**store, &meta).await?));
+        }
+    }
+    Ok(loaded)
+}
+
+/// The history row of an entry.
+pub(crate) fn row(entry: &WalEntry) -> VersionRow {
+    VersionRow {
+        version: entry.version,
+        time_us: entry.time_us,
+        commit_id: entry.commit_id,
+        info: entry.info.clone(),
+        tables: entry.tables.iter().map(|t| t.table).collect(),
+        rows_added: entry
+            .tables
+            .iter()
+            .map(|t| t.rows.rows() + t.segments.iter().map(|s| s.rows).sum::<u64>())
+            .sum(),
+        rows_deleted: entry
+            .tables
+            .iter()
+            .map(|t| t.deleted.len() as u64 + t.deletes.iter().map(|d| d.rows).sum::<u64>())
+            .sum(),
+    }
+}

@@ -1,0 +1,512 @@
+//! A file system in memory for tests: seeded, deterministic, and as unkind as POSIX allows.
+//!
+//! Owns: what a crash may lose (`inode`, `names`), injected faults, the count of steps. Every call that changes something
+//! is one step, so a test can crash or fail at step k for every k. Locks exclude within the process.
+
+mod inode;
+mod names;
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use self::inode::{Inode, SECTOR};
+use self::names::Names;
+use super::{File, FileSystem, OpenMode, check_path, parent};
+
+/// Something that goes wrong once; `n` counts calls of that kind from now, 1 is the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The nth call that changes anything, of whatever kind.
+    Step(u64),
+    /// The nth file creation.
+    Create(u64),
+    /// The nth write or preallocation; a part of it may be done.
+    Write(u64),
+    /// The nth file sync; each dirty page is lost or kept, and called clean.
+    Sync(u64),
+    /// The nth rename.
+    Rename(u64),
+    /// The nth hard link.
+    HardLink(u64),
+    /// The nth removal of a name.
+    Remove(u64),
+    /// The nth directory sync; each pending name is lost or kept.
+    SyncDir(u64),
+}
+
+/// Kinds of steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Create,
+    Write,
+    Truncate,
+    Sync,
+    Rename,
+    HardLink,
+    Remove,
+    SyncDir,
+    CreateDir,
+}
+
+impl Fault {
+    /// The fault after one more step: None when this is the step that fails.
+    fn after(self, step: Step) -> Option<Self> {
+        let (n, mine, make): (u64, bool, fn(u64) -> Self) = match self {
+            Self::Step(n) => (n, true, Self::Step),
+            Self::Create(n) => (n, step == Step::Create, Self::Create),
+            Self::Write(n) => (n, step == Step::Write, Self::Write),
+            Self::Sync(n) => (n, step == Step::Sync, Self::Sync),
+            Self::Rename(n) => (n, step == Step::Rename, Self::Rename),
+            Self::HardLink(n) => (n, step == Step::HardLink, Self::HardLink),
+            Self::Remove(n) => (n, step == Step::Remove, Self::Remove),
+            Self::SyncDir(n) => (n, step == Step::SyncDir, Self::SyncDir),
+        };
+        match (mine, n) {
+            (false, _) => Some(self),
+            (true, 0 | 1) => None,
+            (true, n) => Some(make(n - 1)),
+        }
+    }
+}
+
+/// What a step meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Done,
+    Fails,
+    /// The machine dies during the step.
+    PowerLoss,
+}
+
+#[derive(Debug)]
+struct State {
+    rng: StdRng,
+    inodes: HashMap<u64, Inode>,
+    names: Names,
+    next_inode: u64,
+    next_handle: u64,
+    /// Per inode: handles holding it, and whether shared.
+    locks: HashMap<u64, Vec<(u64, bool)>>,
+    steps: u64,
+    crash_at: Option<u64>,
+    dead: bool,
+    faults: Vec<Fault>,
+    /// Bytes the disk holds.
+    capacity: Option<u64>,
+    retried_syncs: u64,
+}
+
+fn dead() -> io::Error {
+    io::Error::other("simulated power loss")
+}
+
+fn failed(what: &str) -> io::Error {
+    io::Error::other(format!("simulated failure: {what}"))
+}
+
+fn absent(path: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("no '{path}'"))
+}
+
+impl State {
+    fn new(seed: u64) -> Self {
+        Self {
+            rng: StdRng::seed_from_u64(seed),
+            inodes: HashMap::new(),
+            names: Names::default(),
+            next_inode: 1,
+            next_handle: 1,
+            locks: HashMap::new(),
+            steps: 0,
+            crash_at: None,
+            dead: false,
+            faults: Vec::new(),
+            capacity: None,
+            retried_syncs: 0,
+        }
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.dead { Err(dead()) } else { Ok(()) }
+    }
+
+    fn step(&mut self, step: Step) -> io::Result<Fate> {
+        self.alive()?;
+        self.steps += 1;
+        if self.crash_at == Some(self.steps) {
+            self.dead = true;
+            return Ok(Fate::PowerLoss);
+        }
+        let before = self.faults.len();
+        self.faults = self.faults.iter().filter_map(|fault| fault.after(step)).collect();
+        Ok(if self.faults.len() < before { Fate::Fails } else { Fate::Done })
+    }
+
+    /// A step on names: done and pending when the machine dies, not done when it fails.
+    fn name_step(&mut self, step: Step, change: impl FnOnce(&mut Self)) -> io::Result<()> {
+        match self.step(step)? {
+            Fate::Done => {
+                change(self);
+                Ok(())
+            }
+            Fate::Fails => Err(failed(&format!("{step:?}"))),
+            Fate::PowerLoss => {
+                change(self);
+                Err(dead())
+            }
+        }
+    }
+
+    fn inode(&mut self, inode: u64) -> &mut Inode {
+        self.inodes.entry(inode).or_default()
+    }
+
+    fn named(&self, path: &str) -> io::Result<u64> {
+        self.names.seen.get(path).copied().ok_or_else(|| absent(path))
+    }
+
+    fn need_directory(&self, path: &str) -> io::Result<()> {
+        let directory = parent(path);
+        if directory.is_empty() || self.names.directories.contains(directory) {
+            Ok(())
+        } else {
+            Err(absent(directory))
+        }
+    }
+
+    fn used(&self) -> u64 {
+        let named: BTreeSet<u64> = self.names.seen.values().copied().collect();
+        named.iter().filter_map(|inode| self.inodes.get(inode)).map(|inode| inode.data.len() as u64).sum()
+    }
+
+    fn write(&mut self, inode: u64, bytes: &[u8], offset: usize) -> io::Result<()> {
+        let fate = self.step(Step::Write)?;
+        let grows = (offset + bytes.len()).saturating_sub(self.inode(inode).data.len()) as u64;
+        let room = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
+        let fits = bytes.len() - usize::try_from(grows.saturating_sub(room)).unwrap_or(bytes.len()).min(bytes.len());
+        let written = match fate {
+            Fate::Fails => self.rng.random_range(0..=fits / SECTOR) * SECTOR,
+            Fate::Done | Fate::PowerLoss => fits,
+        };
+        self.inode(inode).write(&bytes[..written], offset);
+        match fate {
+            Fate::PowerLoss => Err(dead()),
+            Fate::Fails => Err(failed("write")),
+            Fate::Done if fits < bytes.len() => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            Fate::Done => Ok(()),
+        }
+    }
+
+    fn sync(&mut self, inode: u64) -> io::Result<()> {
+        let fate = self.step(Step::Sync)?;
+        if self.inode(inode).sync_failed {
+            self.retried_syncs += 1;
+        }
+        let Self { rng, inodes, .. } = self;
+        let file = inodes.entry(inode).or_default();
+        match fate {
+            Fate::Done => {
+                file.sync();
+                Ok(())
+            }
+            Fate::Fails => {
+                file.sync_failed(rng);
+                Err(failed("sync"))
+            }
+            Fate::PowerLoss => Err(dead()),
+        }
+    }
+}
+
+/// Files in memory. Clones are the same file system.
+#[derive(Clone, Debug)]
+pub struct SimFileSystem(Arc<Mutex<State>>);
+
+impl SimFileSystem {
+    /// An empty file system whose whims follow `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(State::new(seed))))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the machine finds after losing power now: everything synced, any subset of the rest.
+    #[must_use]
+    pub fn crash(&self, seed: u64) -> Self {
+        let old = self.state();
+        let mut new = State::new(seed);
+        new.names = old.names.crashed(&mut new.rng);
+        new.next_inode = old.next_inode;
+        let mut numbers: Vec<u64> = new.names.seen.values().copied().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        for number in numbers {
+            let found = old.inodes.get(&number).map(|inode| inode.crashed(&mut new.rng));
+            new.inodes.insert(number, Inode::settled(found.unwrap_or_default()));
+        }
+        Self(Arc::new(Mutex::new(new)))
+    }
+
+    /// What the next process finds when this one is killed: every byte and name as seen, still not durable where
+    /// it was not; locks free, faults gone.
+    #[must_use]
+    pub fn restart(&self, seed: u64) -> Self {
+        let old = self.state();
+        let mut new = State::new(seed);
+        new.names = old.names.clone();
+        new.inodes = old.inodes.clone();
+        new.next_inode = old.next_inode;
+        Self(Arc::new(Mutex::new(new)))
+    }
+
+    /// Arms a fault.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// Takes all armed faults away.
+    pub fn clear_faults(&self) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.capacity = None;
+    }
+
+    /// The disk has room for this many more bytes; a write beyond does what fits and fails.
+    pub fn limit_free_bytes(&self, bytes: u64) {
+        let mut state = self.state();
+        state.capacity = Some(state.used() + bytes);
+    }
+
+    /// Steps so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.state().steps
+    }
+
+    /// The machine dies at step `step` (counted as [`SimFileSystem::steps`] does): that call and every later one fails.
+    /// Then call [`SimFileSystem::crash`].
+    pub fn crash_at_step(&self, step: u64) {
+        self.state().crash_at = Some(step);
+    }
+
+    /// Whether the machine has died.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// How often a file was synced again after a sync of it had failed (never allowed, D1).
+    #[must_use]
+    pub fn retried_syncs(&self) -> u64 {
+        self.state().retried_syncs
+    }
+}
+
+impl FileSystem for SimFileSystem {
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        check_path(path)?;
+        let mut state = self.state();
+        state.alive()?;
+        let existing = state.names.seen.get(path).copied();
+        let inode = match (existing, mode) {
+            (Some(_), OpenMode::CreateNew) => return Err(io::Error::from(io::ErrorKind::AlreadyExists)),
+            (Some(inode), _) => inode,
+            (None, OpenMode::Read | OpenMode::Write) => return Err(absent(path)),
+            (None, OpenMode::CreateNew | OpenMode::OpenOrCreate) => {
+                state.need_directory(path)?;
+                let inode = state.next_inode;
+                state.next_inode += 1;
+                state.name_step(Step::Create, |state| {
+                    state.inodes.insert(inode, Inode::default());
+                    state.names.link(path, inode);
+                })?;
+                inode
+            }
+        };
+        let handle = state.next_handle;
+        state.next_handle += 1;
+        let writable = mode != OpenMode::Read;
+        Ok(Arc::new(SimFile { fs: self.clone(), inode, handle, writable }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        check_path(to)?;
+        let mut state = self.state();
+        let inode = state.named(from)?;
+        state.need_directory(to)?;
+        state.name_step(Step::Rename, |state| state.names.rename(from, to, inode))
+    }
+
+    fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
+        check_path(to)?;
+        let mut state = self.state();
+        let inode = state.named(from)?;
+        state.need_directory(to)?;
+        if state.names.seen.contains_key(to) {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        state.name_step(Step::HardLink, |state| state.names.link(to, inode))
+    }
+
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.named(path)?;
+        state.name_step(Step::Remove, |state| state.names.unlink(path))
+    }
+
+    fn create_dir_all(&self, path: &str) -> io::Result<()> {
+        check_path(path)?;
+        let mut state = self.state();
+        state.alive()?;
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for end in ends.filter(|end| *end > 0) {
+            let directory = &path[..end];
+            if state.names.seen.contains_key(directory) {
+                return Err(io::Error::from(io::ErrorKind::NotADirectory));
+            }
+            if !state.names.directories.contains(directory) {
+                state.name_step(Step::CreateDir, |state| {
+                    state.names.directories.insert(directory.to_owned());
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if !path.is_empty() && !state.names.directories.contains(path) {
+            return Err(absent(path));
+        }
+        let fate = state.step(Step::SyncDir)?;
+        let State { rng, names, .. } = &mut *state;
+        match fate {
+            Fate::Done => {
+                names.sync(path);
+                Ok(())
+            }
+            Fate::Fails => {
+                names.sync_failed(path, rng);
+                Err(failed("directory sync"))
+            }
+            Fate::PowerLoss => Err(dead()),
+        }
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<(String, u64)>> {
+        check_path(path)?;
+        let state = self.state();
+        state.alive()?;
+        let below = |name: &str| path.is_empty() || name.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        Ok(state
+            .names
+            .seen
+            .iter()
+            .filter(|(name, _)| below(name))
+            .map(|(name, inode)| (name.clone(), state.inodes.get(inode).map_or(0, |i| i.data.len() as u64)))
+            .collect())
+    }
+
+    fn len(&self, path: &str) -> io::Result<u64> {
+        check_path(path)?;
+        let mut state = self.state();
+        state.alive()?;
+        let inode = state.named(path)?;
+        Ok(state.inode(inode).data.len() as u64)
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    fs: SimFileSystem,
+    inode: u64,
+    handle: u64,
+    writable: bool,
+}
+
+impl SimFile {
+    fn may_write(&self) -> io::Result<()> {
+        if self.writable { Ok(()) } else { Err(io::Error::from(io::ErrorKind::PermissionDenied)) }
+    }
+}
+
+fn position(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))
+}
+
+impl File for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.fs.state();
+        state.alive()?;
+        let data = &state.inode(self.inode).data;
+        let from = position(offset)?.min(data.len());
+        let count = buf.len().min(data.len() - from);
+        buf[..count].copy_from_slice(&data[from..from + count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.may_write()?;
+        self.fs.state().write(self.inode, buf, position(offset)?)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.fs.state().sync(self.inode)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.fs.state();
+        state.alive()?;
+        Ok(state.inode(self.inode).data.len() as u64)
+    }
+
+    fn preallocate(&self, length: u64) -> io::Result<()> {
+        self.may_write()?;
+        let length = position(length)?;
+        let mut state = self.fs.state();
+        let old = state.inode(self.inode).data.len();
+        if old >= length {
+            return state.alive();
+        }
+        state.write(self.inode, &vec![0; length - old], old)
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.may_write()?;
+        let length = position(length)?;
+        let mut state = self.fs.state();
+        let inode = self.inode;
+        state.name_step(Step::Truncate, |state| state.inode(inode).truncate(length))
+    }
+
+    fn try_lock(&self, shared: bool) -> io::Result<bool> {
+        let mut state = self.fs.state();
+        state.alive()?;
+        let holders = state.locks.entry(self.inode).or_default();
+        let free = holders.iter().all(|(handle, theirs)| *handle == self.handle || (shared && *theirs));
+        if free {
+            holders.retain(|(handle, _)| *handle != self.handle);
+            holders.push((self.handle, shared));
+        }
+        Ok(free)
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.fs.state();
+        if let Some(holders) = state.locks.get_mut(&self.inode) {
+            holders.retain(|(handle, _)| *handle != self.handle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

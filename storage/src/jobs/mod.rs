@@ -1,0 +1,124 @@
+//! Jobs: units of background work, as rows.
+//!
+//! Owns: the rows behind SHOW JOBS for the jobs of this process. Does not own: what a job does (`checkpoint`).
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::database::now_us;
+use crate::error::{Error, Result};
+
+/// Finished jobs kept.
+const KEPT_JOBS: usize = 1_000;
+
+/// One job. Times in µs since 1970 UTC.
+#[derive(Clone, Debug)]
+pub struct JobRow {
+    /// Its number, from 1 in this process.
+    pub id: u64,
+    /// "checkpoint"
+    pub kind: String,
+    /// Table it works on; None: the database.
+    pub table: Option<String>,
+    /// Why and with what it runs.
+    pub parameters: String,
+    /// running, completed or failed.
+    pub status: String,
+    /// How often it was begun.
+    pub attempts: u32,
+    /// 0.0 to 1.0.
+    pub progress: f64,
+    /// Rows done.
+    pub rows: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// When it was made.
+    pub created_us: i64,
+    /// When it began.
+    pub started_us: Option<i64>,
+    /// When it ended.
+    pub finished_us: Option<i64>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// The jobs of one process.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    rows: Mutex<(u64, VecDeque<JobRow>)>,
+}
+
+impl Jobs {
+    fn held(&self) -> MutexGuard<'_, (u64, VecDeque<JobRow>)> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All rows, by id.
+    #[must_use]
+    pub fn rows(&self) -> Vec<JobRow> {
+        self.held().1.iter().cloned().collect()
+    }
+
+    /// Whether a job runs now.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.held().1.iter().any(|r| r.status == "running")
+    }
+
+    /// Error of the last ended job, if it failed.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.held().1.iter().rev().find(|r| r.finished_us.is_some()).and_then(|r| r.error.clone())
+    }
+
+    /// A job that begins now; returns its id.
+    pub fn begin(&self, kind: &str, parameters: String) -> u64 {
+        let now = now_us();
+        let mut held = self.held();
+        held.0 += 1;
+        let id = held.0;
+        if held.1.len() == KEPT_JOBS {
+            held.1.pop_front();
+        }
+        held.1.push_back(JobRow {
+            id,
+            kind: kind.to_owned(),
+            table: None,
+            parameters,
+            status: "running".to_owned(),
+            attempts: 1,
+            progress: 0.0,
+            rows: 0,
+            bytes: 0,
+            created_us: now,
+            started_us: Some(now),
+            finished_us: None,
+            error: None,
+        });
+        id
+    }
+
+    /// Tells how far a job is.
+    pub fn progress(&self, id: u64, progress: f64, rows: u64, bytes: u64) {
+        if let Some(row) = self.held().1.iter_mut().find(|r| r.id == id) {
+            (row.progress, row.rows, row.bytes) = (progress, rows, bytes);
+        }
+    }
+
+    /// Ends a job with its result.
+    pub fn end<T>(&self, id: u64, result: &Result<T, Error>) {
+        if let Some(row) = self.held().1.iter_mut().find(|r| r.id == id) {
+            row.finished_us = Some(now_us());
+            match result {
+                Ok(_) => {
+                    row.status = "completed".to_owned();
+                    row.progress = 1.0;
+                }
+                Err(error) => {
+                    row.status = "failed".to_owned();
+                    row.error = Some(error.message().to_owned());
+                }
+            }
+        }
+    }
+}

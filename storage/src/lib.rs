@@ -1,0 +1,41 @@
+//! Durable, versioned tables on a directory or an object store, without SQL.
+//!
+//! # Life of a write
+//! 1. [`Database::begin`] pins a [`Snapshot`]; rows and row ids are collected in a [`Transaction`], which spills large
+//!    write sets into segments and `.deletes` objects (`transaction`).
+//! 2. [`Transaction::commit`] checks rows and keys at its snapshot, then enters the commit order: conflicts, version, row
+//!    ids, one WAL entry (`transaction`, `wal`).
+//! 3. One write and one sync make every waiting entry durable: the only point of no return (`database`, `wal`).
+//! 4. A new immutable [`Version`](version::Version) is published and the commit acknowledged.
+//! 5. Later, as a job: a checkpoint turns memtables into segments and publishes a manifest (`checkpoint`).
+//!
+//! # Life of a read
+//! [`Database::snapshot`] → [`TableSnapshot`]: segments with the rows deleted in each, and the memtable's batches.
+//!
+//! The words used here are defined in ARCHITECTURE.md.
+
+pub mod error;
+pub mod id;
+pub mod schema;
+
+pub mod fs;
+pub mod object;
+pub mod wal;
+pub mod manifest;
+pub mod segment;
+
+pub mod memtable;
+pub mod version;
+pub mod transaction;
+pub mod database;
+pub mod checkpoint;
+pub mod jobs;
+pub mod verify;
+
+pub use checkpoint::{CheckpointReason, CheckpointReceipt};
+pub use database::{Database, OpenOptions, Root, VersionRow};
+pub use error::{Error, ErrorKind, Result};
+pub use jobs::JobRow;
+pub use transaction::{CommitOptions, CommitReceipt, TableWriter, Transaction};
+pub use verify::{Finding, FindingStatus, VerifyScope};
+pub use version::{Catalog, SegmentView, Snapshot, TableSnapshot};

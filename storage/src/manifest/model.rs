@@ -1,0 +1,105 @@
+//! The manifest as values. Serialised as JSON inside a checksummed frame (`codec`): every name here is format.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{
+    CommitId, CommitVersion, DatabaseId, Epoch, ManifestNumber, ObjectId, RowId, TableId, WalNumber,
+};
+use crate::schema::{TableDef, ViewDef};
+use crate::segment::{DeletesMeta, SegmentMeta};
+
+/// The root object `manifest/<number>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Its number.
+    pub number: ManifestNumber,
+    /// Database it describes.
+    pub database_id: DatabaseId,
+    /// Epoch of the writer that wrote it.
+    pub epoch: Epoch,
+    /// Unique id of this attempt, to settle lost replies.
+    pub commit_id: CommitId,
+    /// Every commit up to here is at least partly described; the WAL is durable through it.
+    pub version: CommitVersion,
+    /// Time of that commit, µs since 1970 UTC.
+    pub time_us: i64,
+    /// Replay starts with this WAL file or object.
+    pub replay_from: WalNumber,
+    /// Oldest version a read may name.
+    pub horizon: CommitVersion,
+    /// Next unused table id.
+    pub next_table_id: TableId,
+    /// Schemas and views at `version`.
+    pub catalog: CatalogRecord,
+    /// Live tables.
+    pub tables: Vec<TableRecord>,
+}
+
+/// Catalog without the tables.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CatalogRecord {
+    /// Schema (namespace) names, sorted.
+    pub schemas: Vec<String>,
+    /// Views.
+    pub views: Vec<Arc<ViewDef>>,
+}
+
+/// One table in a manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableRecord {
+    /// Its definition at the manifest's version.
+    pub def: Arc<TableDef>,
+    /// Every effect of commits <= `flushed` on this table is in `segments`; replay skips them.
+    pub flushed: CommitVersion,
+    /// Next unused row id at `flushed`.
+    pub next_row_id: RowId,
+    /// Its segments.
+    pub segments: SegmentList,
+    /// DROP TABLE at this version; kept while a read before it is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_at: Option<CommitVersion>,
+}
+
+/// A table's segments: inline while small, else in leaves that are rewritten only where changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentList {
+    /// In the root itself.
+    Inline(Vec<SegmentEntry>),
+    /// In leaf objects `manifest/leaf/<id>`, in order.
+    Leaves(Vec<LeafRef>),
+}
+
+/// Reference to a leaf: a frame with a JSON `Vec<SegmentEntry>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeafRef {
+    /// Object id; path `manifest/leaf/<id>`.
+    pub id: ObjectId,
+    /// Id of the first segment in it; leaves stand in order of segment ids.
+    pub first: ObjectId,
+    /// Segments in it.
+    pub segments: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Length of the leaf object.
+    pub bytes: u64,
+    /// crc32c of the whole leaf object.
+    pub crc32c: u32,
+    /// xxh3-128 of the whole leaf object, hexadecimal; equal content is not written again.
+    pub xxh3: String,
+}
+
+/// One segment with the deletes folded into it so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SegmentEntry {
+    /// The segment.
+    pub segment: Arc<SegmentMeta>,
+    /// Its `.deletes` objects; together they are its deletion vector.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletes: Vec<DeletesMeta>,
+    /// TRUNCATE at this version; kept while a read before it is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped_at: Option<CommitVersion>,
+}

@@ -1,0 +1,165 @@
+//! Numbered manifests and their leaves in an object store.
+//!
+//! Owns: paths, create-if-absent with read-back (D9), the search for the newest number (D11), which leaves are written
+//! anew. Does not own: bytes ([`codec`](super::codec)), rules ([`invariants`]), when one is written.
+//! Durability: leaves are durable before the root that names them, since [`ManifestStore::store_segments`] returns first; a root is
+//! durable when [`ManifestStore::write`] returns. Manifests are never read through a cache.
+
+mod leaves;
+mod probe;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+
+use super::codec::{decode_manifest, encode_manifest, newer};
+use super::invariants;
+use super::model::Manifest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ManifestNumber;
+
+/// How often a create that wrote nothing and says "exists" is tried (S3 answers 409 to racing creates).
+const CREATE_ATTEMPTS: usize = 4;
+
+/// What the database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Unknown writer features do no harm.
+    Read,
+    /// Unknown writer features are refused.
+    Write,
+}
+
+/// The manifests of one database.
+#[derive(Clone, Debug)]
+pub struct ManifestStore {
+    store: Arc<dyn ObjectStore>,
+    access: Access,
+}
+
+/// Path of a manifest below the root.
+#[must_use]
+pub fn manifest_path(number: ManifestNumber) -> String {
+    format!("manifest/{:020}", number.0)
+}
+
+impl ManifestStore {
+    /// Manifests in `store`, which is rooted at the database.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>, access: Access) -> Self {
+        Self { store, access }
+    }
+
+    /// Publishes `manifest` under its number; durable at return. `previous` is the one before it, None for the first.
+    /// The same manifest (same commit id) may be written again after an error.
+    ///
+    /// # Errors
+    /// `Fenced` when another writer's manifest has that number; `Internal` when an invariant does not hold (nothing is
+    /// written); else what the store answered, with the outcome unknown.
+    pub async fn write(&self, manifest: &Manifest, previous: Option<&Manifest>) -> Result<()> {
+        invariants::check_manifest(manifest).map_err(|broken| broken.before_write())?;
+        invariants::check_successor(previous, manifest).map_err(|broken| broken.before_write())?;
+        let bytes = encode_manifest(manifest)?;
+        let path = manifest_path(manifest.number);
+        match self.create_or_find(&path, bytes).await? {
+            None => Ok(()),
+            Some(found) => self.settle(&path, &found, manifest),
+        }
+    }
+
+    fn settle(&self, path: &str, found: &[u8], manifest: &Manifest) -> Result<()> {
+        let found = self.decode(path, found)?;
+        if found.commit_id == manifest.commit_id {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Fenced, format!("{path} was written by another writer"))
+            .with_detail(format!("its epoch is {}, this writer's {}", found.epoch, manifest.epoch))
+            .with_hint("reopen the database; this handle only reads from now on"))
+    }
+
+    /// The manifest of that number, checked.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` and `Unsupported` naming the object.
+    pub async fn read(&self, number: ManifestNumber) -> Result<Manifest> {
+        match self.read_if_present(number).await? {
+            Some(manifest) => Ok(manifest),
+            None => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("there is no {}", manifest_path(number)),
+            )),
+        }
+    }
+
+    async fn read_if_present(&self, number: ManifestNumber) -> Result<Option<Manifest>> {
+        let path = manifest_path(number);
+        let Some(bytes) = self.fetch(&path).await? else {
+            return Ok(None);
+        };
+        let manifest = self.decode(&path, &bytes)?;
+        if manifest.number != number {
+            return Err(Error::corrupt(
+                &path,
+                format_args!("it holds manifest {}", manifest.number),
+            ));
+        }
+        Ok(Some(manifest))
+    }
+
+    fn decode(&self, path: &str, bytes: &[u8]) -> Result<Manifest> {
+        let decoded = decode_manifest(path, bytes)?;
+        if self.access == Access::Write && !decoded.unknown_writer_features.is_empty() {
+            let features = decoded.unknown_writer_features.join(", ");
+            return Err(newer(path, format_args!("needs writer feature {features}")));
+        }
+        invariants::check_manifest(&decoded.manifest).map_err(|broken| broken.after_read(path))?;
+        Ok(decoded.manifest)
+    }
+
+    /// Creates an object, durable at return; when the answer is an error, what stands there instead, maybe our own
+    /// bytes (D9). An error when nothing does.
+    async fn create_or_find(&self, path: &str, bytes: Bytes) -> Result<Option<Bytes>> {
+        let location = Path::from(path);
+        let mut attempt = 1;
+        loop {
+            let put = self.store.put_opts(&location, bytes.clone().into(), PutMode::Create.into());
+            let Err(error) = put.await else { return Ok(None) };
+            if is_ours(&error) {
+                // The local store knows what it did; after a failed sync its bytes must not count as durable (D1).
+                return Err(error.into());
+            }
+            match self.fetch(path).await {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) if says_exists(&error) && attempt < CREATE_ATTEMPTS => attempt += 1,
+                Ok(None) | Err(_) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The object's bytes; None when there is no such object.
+    async fn fetch(&self, path: &str) -> Result<Option<Bytes>> {
+        match self.store.get(&Path::from(path)).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+/// Whether a create answered that the object is there (true or, after a race, not).
+fn says_exists(error: &object_store::Error) -> bool {
+    matches!(
+        error,
+        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }
+    )
+}
+
+/// Whether the error came from a store of this crate, which has no lost replies.
+fn is_ours(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { source, .. } if source.is::<Error>())
+}

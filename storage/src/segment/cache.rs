@@ -1,0 +1,176 @@
+//! What is kept in memory of segments: footers, key filters, pseudo-columns, verified blocks.
+//!
+//! Owns: the byte budget and what leaves first (CLOCK: second chance for what was used since the hand last passed).
+//! Does not own: reading and verifying (`reader`). One per open database; objects never change, so nothing gets stale.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::filter::KeyFilter;
+use super::reader::{NumberColumn, Opened};
+use crate::id::{ObjectId, SchemaVersion};
+
+/// Default budget: enough for the footers and hot blocks of a few hundred segments.
+pub const CACHE_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum CacheKey {
+    Opened(ObjectId, SchemaVersion),
+    KeyFilter(ObjectId),
+    RowIds(ObjectId),
+    Versions(ObjectId),
+    Block(ObjectId, u32),
+}
+
+impl CacheKey {
+    fn object(&self) -> ObjectId {
+        match self {
+            Self::Opened(id, _) | Self::KeyFilter(id) | Self::RowIds(id) | Self::Versions(id) | Self::Block(id, _) => {
+                *id
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum CacheValue {
+    Opened(Arc<Opened>),
+    KeyFilter(Arc<KeyFilter>),
+    Numbers(Arc<NumberColumn>),
+    Block(Bytes),
+}
+
+struct Entry {
+    value: CacheValue,
+    bytes: usize,
+    used: bool,
+}
+
+#[derive(Default)]
+struct Clock {
+    entries: HashMap<CacheKey, Entry>,
+    /// Keys in the order the hand passes them; may name entries that are gone.
+    hand: VecDeque<CacheKey>,
+    bytes: usize,
+}
+
+/// Shared cache over the segments of one database.
+pub struct SegmentCache {
+    budget: usize,
+    clock: Mutex<Clock>,
+}
+
+impl SegmentCache {
+    /// A cache of at most `budget` bytes.
+    #[must_use]
+    pub fn new(budget: usize) -> Arc<Self> {
+        Arc::new(Self { budget, clock: Mutex::default() })
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Drops everything of an object that is no longer used.
+    pub fn forget(&self, id: ObjectId) {
+        let mut clock = self.lock();
+        let mut freed = 0;
+        clock.entries.retain(|key, entry| {
+            let keep = key.object() != id;
+            freed += if keep { 0 } else { entry.bytes };
+            keep
+        });
+        clock.bytes -= freed;
+        clock.hand.retain(|key| key.object() != id);
+    }
+
+    pub(super) fn get(&self, key: CacheKey) -> Option<CacheValue> {
+        let mut clock = self.lock();
+        let entry = clock.entries.get_mut(&key)?;
+        entry.used = true;
+        Some(entry.value.clone())
+    }
+
+    /// The blocks of `id` among `numbers` that are there, under one lock.
+    pub(super) fn blocks(&self, id: ObjectId, numbers: &[u32]) -> Vec<Option<Bytes>> {
+        let mut clock = self.lock();
+        let find = |&number: &u32| match clock.entries.get_mut(&CacheKey::Block(id, number)) {
+            Some(Entry { value: CacheValue::Block(bytes), used, .. }) => {
+                *used = true;
+                Some(bytes.clone())
+            }
+            _ => None,
+        };
+        numbers.iter().map(find).collect()
+    }
+
+    pub(super) fn put(&self, key: CacheKey, value: CacheValue, bytes: usize) {
+        if bytes > self.budget / 2 {
+            return;
+        }
+        let mut clock = self.lock();
+        match clock.entries.insert(key, Entry { value, bytes, used: false }) {
+            Some(old) => clock.bytes -= old.bytes,
+            None => clock.hand.push_back(key),
+        }
+        clock.bytes += bytes;
+        while clock.bytes > self.budget {
+            let Some(oldest) = clock.hand.pop_front() else {
+                break;
+            };
+            match clock.entries.get_mut(&oldest) {
+                Some(entry) if entry.used => {
+                    entry.used = false;
+                    clock.hand.push_back(oldest);
+                }
+                Some(entry) => {
+                    clock.bytes -= entry.bytes;
+                    clock.entries.remove(&oldest);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Clock> {
+        // A panic while the lock was held can at worst have left the byte count off.
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for SegmentCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentCache").field("budget", &self.budget).field("bytes", &self.bytes()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Epoch;
+
+    #[test]
+    fn the_budget_holds_and_used_entries_stay() {
+        let cache = SegmentCache::new(1000);
+        let id = |n| ObjectId { epoch: Epoch(1), sequence: n };
+        let block = |n: u32| (CacheKey::Block(id(u64::from(n % 2)), n), CacheValue::Block(Bytes::from(vec![0; 100])));
+        for n in 0..50 {
+            let (key, value) = block(n);
+            cache.put(key, value, 100);
+            assert!(cache.get(CacheKey::Block(id(0), 0)).is_some(), "the used block was dropped at {n}");
+            assert!(cache.bytes() <= 1000);
+        }
+        cache.forget(id(0));
+        assert!(cache.get(CacheKey::Block(id(0), 0)).is_none());
+        cache.forget(id(1));
+        assert_eq!(cache.bytes(), 0);
+        let (key, value) = block(1);
+        cache.put(key, value, 600);
+        assert_eq!(cache.bytes(), 0, "an entry above half the budget is not kept");
+    }
+}

@@ -1,0 +1,142 @@
+//! Reads one segment: whole columns, chosen positions, by row id, by key.
+//!
+//! Owns: the footer's check, the match of the table's columns to the file's by field id, decoding. Does not own: which
+//! rows are visible (`version`); bytes come verified from `blocks`. Everything below trusts a byte only after its
+//! checksum: damage is an error that names the object and offset, never a wrong row.
+
+mod addresses;
+mod blocks;
+mod file;
+mod lookup;
+mod open;
+mod rows;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use object_store::ObjectStore;
+use parquet::file::metadata::ParquetMetaData;
+
+use super::cache::SegmentCache;
+use super::{SegmentMeta, SegmentRef};
+use crate::error::Result;
+use crate::schema::TableDef;
+
+pub use file::SegmentFile;
+pub use rows::{RowChoice, SegmentBatches};
+
+pub(super) use addresses::NumberColumn;
+pub(super) use open::Opened;
+
+use blocks::BlockSource;
+
+/// Rows per batch of [`SegmentReader::read`].
+const BATCH_ROWS: usize = 8 * 1024;
+
+/// One segment, opened. Cheap to clone and, with a warm cache, cheap to open.
+#[derive(Clone, Debug)]
+pub struct SegmentReader {
+    meta: SegmentRef,
+    def: Arc<TableDef>,
+    cache: Arc<SegmentCache>,
+    source: BlockSource,
+    opened: Arc<Opened>,
+}
+
+impl SegmentReader {
+    /// Opens the segment for reading as rows of `def`; the footer is read and checked once and then cached.
+    ///
+    /// # Errors
+    /// `Corrupt` when footer or page index are damaged or not this segment's, the store's.
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        meta: SegmentRef,
+        def: Arc<TableDef>,
+        cache: Arc<SegmentCache>,
+    ) -> Result<Self> {
+        let opened = open::open(&store, &meta, &def, &cache).await?;
+        let source = BlockSource::new(store, &meta, opened.blocks.clone());
+        Ok(Self { meta, def, cache, source, opened })
+    }
+
+    /// The segment's meta.
+    #[must_use]
+    pub fn meta(&self) -> &SegmentRef {
+        &self.meta
+    }
+
+    /// Parquet's metadata, page index included.
+    #[must_use]
+    pub fn metadata(&self) -> &Arc<ParquetMetaData> {
+        self.opened.arrow.metadata()
+    }
+
+    /// Arrow schema of the whole file in surface types (pseudo-columns last), named as in the file.
+    #[must_use]
+    pub fn file_schema(&self) -> &SchemaRef {
+        self.opened.arrow.schema()
+    }
+
+    /// For each column of the definition its column in the file; None: added later, NULL in every row.
+    #[must_use]
+    pub fn file_columns(&self) -> &[Option<usize>] {
+        &self.opened.roots
+    }
+
+    /// The object as Parquet readers want it: verified bytes, cached metadata.
+    #[must_use]
+    pub fn file(&self) -> SegmentFile {
+        SegmentFile::new(self.source.clone(), Arc::clone(self.opened.arrow.metadata()))
+    }
+
+    /// Bytes `range` of the object, verified. The footer is not among them.
+    ///
+    /// # Errors
+    /// `Corrupt` for a checksum mismatch or a range past the data, the store's.
+    pub async fn verified_range(&self, range: std::ops::Range<u64>) -> Result<bytes::Bytes> {
+        self.source.read(range).await
+    }
+
+    /// Reads `columns` (positions in the definition) of the chosen rows, in row order.
+    ///
+    /// # Errors
+    /// `Corrupt` for damage, `Internal` for positions that are not ascending or past the end, the store's.
+    pub async fn read(&self, columns: &[usize], rows: RowChoice<'_>) -> Result<Vec<RecordBatch>> {
+        let mut batches = self.batches(columns, rows, BATCH_ROWS)?;
+        let mut all = Vec::new();
+        while let Some(batch) = batches.next().await? {
+            all.push(batch);
+        }
+        Ok(all)
+    }
+
+    /// As [`read`](Self::read), batch by batch, of at most `batch_rows` rows.
+    ///
+    /// # Errors
+    /// `Internal` for positions that are not ascending or past the end.
+    pub fn batches(&self, columns: &[usize], rows: RowChoice<'_>, batch_rows: usize) -> Result<SegmentBatches> {
+        rows::batches(self, columns, rows, batch_rows)
+    }
+
+    fn surface_schema(&self, columns: &[usize]) -> SchemaRef {
+        Arc::new(Schema::new(columns.iter().map(|&i| self.def.columns[i].field()).collect::<Vec<_>>()))
+    }
+}
+
+/// An error of the Parquet decoder; one of ours that passed through it comes back whole.
+fn decode_error(meta_path: &str, error: parquet::errors::ParquetError) -> crate::error::Error {
+    if let parquet::errors::ParquetError::External(source) = &error
+        && let Some(ours) = source.downcast_ref::<crate::error::Error>()
+    {
+        return ours.clone();
+    }
+    crate::error::Error::corrupt(meta_path, &error).with_source(error)
+}
+
+fn path_of(meta: &SegmentMeta) -> object_store::path::Path {
+    object_store::path::Path::from(meta.path())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Verified bytes of a segment: whole 64 KiB blocks, each checked against the footer's checksums.
+//!
+//! Two ways in: [`BlockSource::read_ranges`] reads and verifies without keeping (scans: the operating system caches),
+//! [`BlockSource::read_cached`] goes through the [`SegmentCache`] (point reads: verified once per cache fill).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use super::super::SegmentMeta;
+use super::super::cache::{CacheKey, CacheValue, SegmentCache};
+use super::super::encode::TRAILER_BYTES;
+use super::super::sink::BLOCK_BYTES;
+use crate::error::{Error, Result};
+use crate::id::ObjectId;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// Where a segment's data bytes come from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockSource {
+    store: Arc<dyn ObjectStore>,
+    id: ObjectId,
+    path: Path,
+    /// End of the blocks: where the footer begins.
+    end: u64,
+    blocks: Arc<[u32]>,
+}
+
+/// Offset of the footer: the length of what blocks cover.
+pub(super) fn data_end(meta: &SegmentMeta) -> Option<u64> {
+    meta.bytes.checked_sub(u64::from(meta.footer_bytes) + TRAILER_BYTES as u64)
+}
+
+impl BlockSource {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, meta: &SegmentMeta, blocks: Arc<[u32]>) -> Self {
+        Self { store, id: meta.id, path: super::path_of(meta), end: data_end(meta).unwrap_or(0), blocks }
+    }
+
+    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let mut read = self.read_ranges(std::slice::from_ref(&range)).await?;
+        read.pop().ok_or_else(|| Error::internal("no bytes for a range"))
+    }
+
+    /// Bytes of each range; neighbouring ranges are read together.
+    pub(super) async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let merged = self.rounded(ranges)?;
+        let read = self.store.get_ranges(&self.path, &merged).await?;
+        for (range, bytes) in merged.iter().zip(&read) {
+            self.verify(range, bytes)?;
+        }
+        ranges
+            .iter()
+            .map(|range| {
+                let found = merged.partition_point(|m| m.start <= range.start).saturating_sub(1);
+                match (merged.get(found), read.get(found)) {
+                    (Some(whole), Some(bytes)) if range.start < range.end => {
+                        Ok(bytes.slice((range.start - whole.start) as usize..(range.end - whole.start) as usize))
+                    }
+                    _ => Ok(Bytes::new()),
+                }
+            })
+            .collect()
+    }
+
+    /// As [`read_ranges`](Self::read_ranges), block by block through the cache.
+    pub(super) async fn read_cached(&self, cache: &SegmentCache, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let mut numbers: Vec<u32> = self.rounded(ranges)?.iter().flat_map(block_numbers).collect();
+        numbers.dedup();
+        let mut found = cache.blocks(self.id, &numbers);
+        let missing: Vec<(usize, Range<u64>)> = numbers
+            .iter()
+            .zip(&found)
+            .enumerate()
+            .filter(|(_, (_, block))| block.is_none())
+            .map(|(i, (&number, _))| (i, self.block_range(number)))
+            .collect();
+        if !missing.is_empty() {
+            let ranges: Vec<Range<u64>> = missing.iter().map(|(_, range)| range.clone()).collect();
+            let read = self.store.get_ranges(&self.path, &ranges).await?;
+            for ((i, range), bytes) in missing.iter().zip(read) {
+                self.verify(range, &bytes)?;
+                // A copy, so that a kept block does not hold on to the larger buffer it was read in.
+                let block = Bytes::copy_from_slice(&bytes);
+                cache.put(CacheKey::Block(self.id, numbers[*i]), CacheValue::Block(block.clone()), block.len());
+                found[*i] = Some(block);
+            }
+        }
+        ranges.iter().map(|range| assemble(range, &numbers, &found)).collect()
+    }
+
+    /// The ranges widened to whole blocks, merged where they meet, ascending.
+    fn rounded(&self, ranges: &[Range<u64>]) -> Result<Vec<Range<u64>>> {
+        let mut sorted: Vec<&Range<u64>> = ranges.iter().filter(|r| r.start < r.end).collect();
+        sorted.sort_unstable_by_key(|range| range.start);
+        let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());
+        for range in sorted {
+            if range.end > self.end {
+                return Err(Error::corrupt(
+                    &self.path,
+                    format!("bytes {}..{} are asked for, the data ends at {}", range.start, range.end, self.end),
+                ));
+            }
+            let (start, end) = (range.start / BLOCK * BLOCK, range.end.next_multiple_of(BLOCK).min(self.end));
+            match merged.last_mut() {
+                Some(last) if start <= last.end => last.end = last.end.max(end),
+                _ => merged.push(start..end),
+            }
+        }
+        Ok(merged)
+    }
+
+    fn block_range(&self, number: u32) -> Range<u64> {
+        let start = u64::from(number) * BLOCK;
+        start..(start + BLOCK).min(self.end)
+    }
+
+    /// Checks the blocks of `range`, which begins at a block's start.
+    fn verify(&self, range: &Range<u64>, bytes: &[u8]) -> Result<()> {
+        if bytes.len() as u64 != range.end - range.start {
+            return Err(Error::corrupt(
+                &self.path,
+                format!("{} bytes at offset {} instead of {}", bytes.len(), range.start, range.end - range.start),
+            ));
+        }
+        let first = (range.start / BLOCK) as usize;
+        for (n, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
+            if self.blocks.get(first + n) != Some(&crc32c::crc32c(block)) {
+                let offset = range.start + (n * BLOCK_BYTES) as u64;
+                return Err(Error::corrupt(
+                    &self.path,
+                    format!("checksum mismatch in block {} at offset {offset}", first + n),
+                )
+                .with_hint("run VERIFY to see what else is damaged; restore the object from a copy"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn block_numbers(range: &Range<u64>) -> Range<u32> {
+    (range.start / BLOCK) as u32..range.end.div_ceil(BLOCK) as u32
+}
+
+/// The bytes of `range` from the blocks `numbers`, all found.
+fn assemble(range: &Range<u64>, numbers: &[u32], blocks: &[Option<Bytes>]) -> Result<Bytes> {
+    if range.start >= range.end {
+        return Ok(Bytes::new());
+    }
+    let wanted = block_numbers(range);
+    let first = numbers.partition_point(|&n| n < wanted.start);
+    let skip = (range.start % BLOCK) as usize;
+    let length = (range.end - range.start) as usize;
+    let blocks: Option<Vec<&Bytes>> = blocks.iter().skip(first).take(wanted.len()).map(Option::as_ref).collect();
+    let whole = match blocks.as_deref() {
+        Some([one]) => (*one).clone(),
+        Some(many) => {
+            let mut joined = BytesMut::with_capacity(many.iter().map(|b| b.len()).sum());
+            many.iter().for_each(|block| joined.extend_from_slice(block));
+            joined.freeze()
+        }
+        None => Bytes::new(),
+    };
+    if whole.len() < skip + length {
+        return Err(Error::internal("blocks do not cover a range"));
+    }
+    Ok(whole.slice(skip..skip + length))
+}

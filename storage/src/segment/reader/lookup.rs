@@ -1,0 +1,247 @@
+//! Finding rows by primary key: page bounds, then the key filter, then only the pages that may hold a key.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use object_store::path::Path;
+use object_store::ObjectStoreExt;
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use roaring::RoaringBitmap;
+
+use super::super::cache::{CacheKey, CacheValue};
+use super::super::filter::KeyFilter;
+use super::super::key::{EncodedKey, EncodedKeys, KeyEncoder};
+use super::{BATCH_ROWS, RowChoice, SegmentReader, decode_error};
+use crate::error::{Error, Result};
+use crate::schema::ColumnType;
+
+/// Keys per batch of a sorted segment up to which single rows are probed instead of encoding the whole batch.
+const PROBED_KEYS_MAX: usize = 32;
+
+/// Rows of one page of the first key column, with its bounds as encoded bytes of that column.
+#[derive(Debug)]
+pub(crate) struct KeyPage {
+    rows: Range<u32>,
+    min: Option<EncodedKey>,
+    max: Option<EncodedKey>,
+}
+
+impl KeyPage {
+    /// Which of the ascending `keys` it may hold. The first column's bytes are a prefix of a key and prefix-free, so
+    /// comparing whole keys with them is exact.
+    fn candidates(&self, keys: &[Wanted<'_>]) -> Range<usize> {
+        let from = self.min.as_ref().map_or(0, |min| keys.partition_point(|k| k.key < min.as_bytes()));
+        let to = self.max.as_ref().map_or(keys.len(), |max| {
+            let max = max.as_bytes();
+            keys.partition_point(|k| k.key <= max || k.key.starts_with(max))
+        });
+        from..to.max(from)
+    }
+}
+
+struct Wanted<'a> {
+    key: &'a [u8],
+    /// Its place in the caller's slice.
+    place: usize,
+}
+
+impl SegmentReader {
+    /// For each of the ascending `keys` the position of its row, None where it is not there. Positions in `hidden`
+    /// (deleted, or not yet visible) do not count: a checkpoint's segment may hold several versions of a key, of which
+    /// at most one is visible. `encoder` is the table's ([`KeyEncoder::for_key`]).
+    ///
+    /// # Errors
+    /// `Corrupt` for damage, `Internal` when the keys are not ascending, the store's.
+    pub async fn lookup_keys(
+        &self,
+        encoder: &KeyEncoder,
+        keys: &[EncodedKey],
+        hidden: Option<&RoaringBitmap>,
+    ) -> Result<Vec<Option<u32>>> {
+        let mut found = vec![None; keys.len()];
+        if !keys.is_sorted() {
+            return Err(Error::internal("keys to look up are not ascending"));
+        }
+        let mut wanted: Vec<Wanted<'_>> =
+            keys.iter().enumerate().map(|(place, key)| Wanted { key: key.as_bytes(), place }).collect();
+        let pages = self.key_pages()?;
+        if !pages.iter().any(|page| !page.candidates(&wanted).is_empty()) {
+            return Ok(found);
+        }
+        if let Some(filter) = self.key_filter().await? {
+            wanted.retain(|w| filter.contains(keys[w.place].filter_hash()));
+        }
+        let ranges = candidate_ranges(pages, &wanted);
+        if ranges.is_empty() {
+            return Ok(found);
+        }
+        let indices = self.def.key_indices();
+        let in_key_order = self.meta.sorted && self.def.sort_indices() == indices;
+        let probes = if in_key_order { HashMap::new() } else { by_key(&wanted) };
+        let mut positions = ranges.iter().cloned().flatten();
+        let mut batches = self.batches(&indices, RowChoice::Ranges(&ranges), BATCH_ROWS)?;
+        while let Some(batch) = batches.next().await? {
+            let rows: Vec<u32> = positions.by_ref().take(batch.num_rows()).collect();
+            let mut see = |place: usize, row: usize| {
+                if let Some(&position) = rows.get(row)
+                    && hidden.is_none_or(|hidden| !hidden.contains(position))
+                {
+                    found[place] = Some(position);
+                }
+            };
+            if in_key_order {
+                search_sorted(encoder, &batch, &wanted, &mut see)?;
+            } else {
+                let encoded = encoder.encode(batch.columns())?;
+                for (row, key) in encoded.iter().enumerate() {
+                    for &place in probes.get(key).map_or(&[][..], Vec::as_slice) {
+                        see(place, row);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The key filter, cached; None when the segment has none.
+    ///
+    /// # Errors
+    /// `Corrupt` for damage, the store's.
+    pub async fn key_filter(&self) -> Result<Option<Arc<KeyFilter>>> {
+        let Some(length) = self.meta.key_filter_bytes else {
+            return Ok(None);
+        };
+        let key = CacheKey::KeyFilter(self.meta.id);
+        if let Some(CacheValue::KeyFilter(filter)) = self.cache.get(key) {
+            return Ok(Some(filter));
+        }
+        let path = self.meta.key_filter_path();
+        let bytes = self.source.store().get(&Path::from(path.as_str())).await?.bytes().await?;
+        if bytes.len() as u64 != length || crc32c::crc32c(&bytes) != self.meta.key_filter_crc32c {
+            return Err(Error::corrupt(&path, "it is not the key filter the segment's meta describes"));
+        }
+        let filter = Arc::new(KeyFilter::decode(&path, &bytes)?);
+        self.cache.put(key, CacheValue::KeyFilter(Arc::clone(&filter)), filter.memory_bytes());
+        Ok(Some(filter))
+    }
+
+    fn key_pages(&self) -> Result<&[KeyPage]> {
+        if let Some(pages) = self.opened.key_pages.get() {
+            return Ok(pages);
+        }
+        let pages = self.make_key_pages()?;
+        Ok(self.opened.key_pages.get_or_init(|| pages))
+    }
+
+    /// Pages of the first key column; the whole segment as one where the file has no page index.
+    fn make_key_pages(&self) -> Result<Vec<KeyPage>> {
+        let whole = || vec![KeyPage { rows: 0..self.meta.rows as u32, min: None, max: None }];
+        let first = self.def.key_indices().first().copied();
+        let Some((column, root)) = first.and_then(|i| Some((&self.def.columns[i], self.opened.roots[i]?))) else {
+            return Ok(whole());
+        };
+        let metadata = self.metadata();
+        let schema = self.opened.arrow.parquet_schema();
+        let leaf = (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == root);
+        let (Some(leaf), Some(indexes), Some(offsets)) = (leaf, metadata.column_index(), metadata.offset_index())
+        else {
+            return Ok(whole());
+        };
+        let mut rows = Vec::new();
+        for (group, columns) in offsets.iter().enumerate() {
+            let start = self.opened.group_starts[group];
+            let locations = columns.get(leaf).map_or(&[][..], |c| c.page_locations().as_slice());
+            let firsts = locations.iter().map(|page| start + page.first_row_index as u64);
+            let ends = firsts.clone().skip(1).chain([self.opened.group_starts[group + 1]]);
+            rows.extend(firsts.zip(ends).map(|(from, to)| from as u32..to as u32));
+        }
+        let path = self.source.path().as_ref();
+        let schema = self.file_schema();
+        let converter = StatisticsConverter::from_column_index(leaf, schema.field(root), self.opened.arrow.parquet_schema())
+            .map_err(|e| decode_error(path, e))?;
+        let groups: Vec<usize> = (0..metadata.num_row_groups()).collect();
+        let mins = converter.data_page_mins(indexes, offsets, &groups).map_err(|e| decode_error(path, e))?;
+        let maxes = converter.data_page_maxes(indexes, offsets, &groups).map_err(|e| decode_error(path, e))?;
+        if mins.len() != rows.len() || maxes.len() != rows.len() {
+            return Ok(whole());
+        }
+        let mins = page_bounds(&column.column_type, &mins)?;
+        let mut maxes = page_bounds(&column.column_type, &maxes)?;
+        if matches!(column.column_type, ColumnType::Float32 | ColumnType::Float64) {
+            // Parquet leaves NaN, our largest value, out of its bounds.
+            maxes.iter_mut().for_each(|max| *max = None);
+        }
+        Ok(rows.into_iter().zip(mins).zip(maxes).map(|((rows, min), max)| KeyPage { rows, min, max }).collect())
+    }
+}
+
+/// Each value encoded as the first column of a key; None for an unknown bound.
+fn page_bounds(column_type: &ColumnType, values: &ArrayRef) -> Result<Vec<Option<EncodedKey>>> {
+    let encoded = KeyEncoder::with_nulls(&[(column_type.clone(), true)])?.encode(std::slice::from_ref(values))?;
+    // The marker byte says whether there is a value; the rest is the encoding without it.
+    Ok(encoded.iter().map(|key| key.split_first().filter(|(mark, _)| **mark == 0).map(|(_, k)| EncodedKey::new(k))).collect())
+}
+
+/// Rows of the pages that may hold one of the keys, merged where they meet.
+fn candidate_ranges(pages: &[KeyPage], wanted: &[Wanted<'_>]) -> Vec<Range<u32>> {
+    let mut ranges: Vec<Range<u32>> = Vec::new();
+    for page in pages.iter().filter(|page| !page.candidates(wanted).is_empty()) {
+        match ranges.last_mut() {
+            Some(last) if last.end == page.rows.start => last.end = page.rows.end,
+            _ => ranges.push(page.rows.clone()),
+        }
+    }
+    ranges
+}
+
+fn by_key<'a>(wanted: &[Wanted<'a>]) -> HashMap<&'a [u8], Vec<usize>> {
+    let mut map: HashMap<&[u8], Vec<usize>> = HashMap::with_capacity(wanted.len());
+    for w in wanted {
+        map.entry(w.key).or_default().push(w.place);
+    }
+    map
+}
+
+/// Calls `see(place, row)` for every wanted key at every row of `batch`, whose rows stand in key order.
+fn search_sorted(
+    encoder: &KeyEncoder,
+    batch: &RecordBatch,
+    wanted: &[Wanted<'_>],
+    see: &mut impl FnMut(usize, usize),
+) -> Result<()> {
+    let rows = batch.num_rows();
+    if rows == 0 {
+        return Ok(());
+    }
+    let (first, last) = (encode_row(encoder, batch, 0)?, encode_row(encoder, batch, rows - 1)?);
+    let from = wanted.partition_point(|w| w.key < first.get(0));
+    let to = wanted.partition_point(|w| w.key <= last.get(0));
+    let wanted = &wanted[from..to.max(from)];
+    if wanted.len() > PROBED_KEYS_MAX {
+        let encoded = encoder.encode(batch.columns())?;
+        for w in wanted {
+            let start = encoded.lower_bound(w.key);
+            (start..rows).take_while(|&row| encoded.get(row) == w.key).for_each(|row| see(w.place, row));
+        }
+        return Ok(());
+    }
+    for w in wanted {
+        let (mut low, mut high) = (0, rows);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if encode_row(encoder, batch, middle)?.get(0) < w.key { low = middle + 1 } else { high = middle }
+        }
+        while low < rows && encode_row(encoder, batch, low)?.get(0) == w.key {
+            see(w.place, low);
+            low += 1;
+        }
+    }
+    Ok(())
+}
+
+fn encode_row(encoder: &KeyEncoder, batch: &RecordBatch, row: usize) -> Result<EncodedKeys> {
+    let columns: Vec<ArrayRef> = batch.columns().iter().map(|c| c.slice(row, 1)).collect();
+    encoder.encode(&columns)
+}

@@ -1,0 +1,171 @@
+//! Opening a segment: footer, block table, page index, and how its columns answer the table's.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use arrow::datatypes::{DataType, Field, Schema};
+use bytes::Bytes;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::DecodeResult;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::parquet_to_arrow_schema;
+use parquet::basic::Repetition;
+use parquet::file::metadata::{
+    PageIndexPolicy, ParquetMetaData, ParquetMetaDataPushDecoder, ParquetMetaDataReader,
+};
+
+use super::super::SegmentMeta;
+use super::super::cache::{CacheKey, CacheValue, SegmentCache};
+use super::super::encode::{BLOCKS_KEY, FORMAT, FORMAT_KEY, SEGMENT_KEY, TABLE_KEY, TRAILER_BYTES};
+use super::super::sink::{BLOCK_BYTES, parse_blocks};
+use super::blocks::{BlockSource, data_end};
+use super::lookup::KeyPage;
+use super::{decode_error, path_of};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ColumnId;
+use crate::schema::{ROW_ID_FIELD, TableDef, VERSION_FIELD};
+
+/// What every reader of a segment shares: all that was parsed once.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(super) arrow: ArrowReaderMetadata,
+    pub(super) blocks: Arc<[u32]>,
+    /// For each column of the definition its root column in the file.
+    pub(super) roots: Vec<Option<usize>>,
+    /// Root columns of `_row_id` and `_version`.
+    pub(super) row_id_root: Option<usize>,
+    pub(super) version_root: Option<usize>,
+    /// First row of each row group and, last, the row count.
+    pub(super) group_starts: Vec<u64>,
+    /// Bounds of the first key column's pages, made at the first lookup.
+    pub(super) key_pages: OnceLock<Vec<KeyPage>>,
+}
+
+pub(super) async fn open(
+    store: &Arc<dyn ObjectStore>,
+    meta: &SegmentMeta,
+    def: &TableDef,
+    cache: &SegmentCache,
+) -> Result<Arc<Opened>> {
+    let key = CacheKey::Opened(meta.id, def.schema_version);
+    if let Some(CacheValue::Opened(opened)) = cache.get(key) {
+        return Ok(opened);
+    }
+    let footer = read_footer(store, meta).await?;
+    let path = meta.path();
+    let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(|e| decode_error(&path, e))?;
+    let blocks: Arc<[u32]> = block_table(meta, &metadata)?.into();
+    let source = BlockSource::new(Arc::clone(store), meta, Arc::clone(&blocks));
+    let metadata = with_page_index(&source, meta, metadata).await?;
+    let bytes = metadata.memory_size() + blocks.len() * 4;
+    let opened = Arc::new(match_columns(metadata, blocks, def).map_err(|e| decode_error(&path, e))?);
+    cache.put(key, CacheValue::Opened(Arc::clone(&opened)), bytes);
+    Ok(opened)
+}
+
+/// The footer's Thrift part, checked against the meta.
+async fn read_footer(store: &Arc<dyn ObjectStore>, meta: &SegmentMeta) -> Result<Bytes> {
+    let path = path_of(meta);
+    let start = data_end(meta)
+        .filter(|&end| end >= 4)
+        .ok_or_else(|| Error::corrupt(&path, "its meta names a footer larger than the object"))?;
+    let bytes = store.get_range(&path, start..meta.bytes).await?;
+    let footer_bytes = meta.footer_bytes as usize;
+    if bytes.len() != footer_bytes + TRAILER_BYTES {
+        return Err(Error::corrupt(&path, format!("cut short: no {} bytes at offset {start}", meta.bytes - start)));
+    }
+    let trailer = &bytes[footer_bytes..];
+    if trailer[..4] != meta.footer_bytes.to_le_bytes() || &trailer[4..] != b"PAR1" {
+        return Err(Error::corrupt(&path, "its last 8 bytes are not those that were written"));
+    }
+    let footer = bytes.slice(..footer_bytes);
+    if crc32c::crc32c(&footer) != meta.footer_crc32c {
+        return Err(Error::corrupt(&path, format!("checksum mismatch in the footer at offset {start}")));
+    }
+    Ok(footer)
+}
+
+/// The block checksums, after checking that this is the segment the meta means.
+fn block_table(meta: &SegmentMeta, metadata: &ParquetMetaData) -> Result<Vec<u32>> {
+    let entries = metadata.file_metadata().key_value_metadata().map_or(&[][..], Vec::as_slice);
+    let entry = |key: &str| entries.iter().find(|e| e.key == key).and_then(|e| e.value.as_deref());
+    if entry(FORMAT_KEY).is_some_and(|format| format != FORMAT) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} was written by a newer version of Cairn", meta.path()),
+        ));
+    }
+    if entry(SEGMENT_KEY) != Some(meta.id.to_string().as_str())
+        || entry(TABLE_KEY) != Some(meta.table.to_string().as_str())
+        || metadata.file_metadata().num_rows() != meta.rows as i64
+    {
+        return Err(Error::corrupt(meta.path(), "it is not the segment its meta describes"));
+    }
+    let blocks = entry(BLOCKS_KEY).and_then(parse_blocks);
+    let count = data_end(meta).unwrap_or(0).div_ceil(BLOCK_BYTES as u64);
+    blocks
+        .filter(|blocks| blocks.len() as u64 == count)
+        .ok_or_else(|| Error::corrupt(meta.path(), "its table of block checksums does not fit its length"))
+}
+
+async fn with_page_index(
+    source: &BlockSource,
+    meta: &SegmentMeta,
+    metadata: ParquetMetaData,
+) -> Result<ParquetMetaData> {
+    let path = meta.path();
+    let mut decoder = ParquetMetaDataPushDecoder::try_new_with_metadata(meta.bytes, metadata)
+        .map_err(|e| decode_error(&path, e))?
+        .with_page_index_policy(PageIndexPolicy::Optional);
+    loop {
+        match decoder.try_decode().map_err(|e| decode_error(&path, e))? {
+            DecodeResult::Data(metadata) => return Ok(metadata),
+            DecodeResult::NeedsData(ranges) => {
+                let bytes = source.read_ranges(&ranges).await?;
+                decoder.push_ranges(ranges, bytes).map_err(|e| decode_error(&path, e))?;
+            }
+            DecodeResult::Finished => return Err(Error::corrupt(&path, "its page index does not decode")),
+        }
+    }
+}
+
+fn match_columns(
+    metadata: ParquetMetaData,
+    blocks: Arc<[u32]>,
+    def: &TableDef,
+) -> Result<Opened, parquet::errors::ParquetError> {
+    let schema = metadata.file_metadata().schema_descr();
+    let inferred = parquet_to_arrow_schema(schema, None)?;
+    let mut by_id = HashMap::new();
+    let mut fields = Vec::with_capacity(inferred.fields().len());
+    for (root, (parquet, field)) in schema.root_schema().get_fields().iter().zip(inferred.fields()).enumerate() {
+        let info = parquet.get_basic_info();
+        let id = info.has_id().then(|| ColumnId(info.id().unsigned_abs()));
+        let surface = id.and_then(|id| {
+            by_id.insert(id, root);
+            if id == ROW_ID_FIELD || id == VERSION_FIELD {
+                return Some(DataType::UInt64);
+            }
+            def.columns.iter().find(|c| c.id == id).map(|c| c.column_type.arrow())
+        });
+        let nullable = info.repetition() != Repetition::REQUIRED;
+        let data_type = surface.unwrap_or_else(|| field.data_type().clone());
+        fields.push(Field::new(parquet.name(), data_type, nullable));
+    }
+    let group_starts = std::iter::once(0)
+        .chain(metadata.row_groups().iter().scan(0, |next, group| {
+            *next += group.num_rows() as u64;
+            Some(*next)
+        }))
+        .collect();
+    let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+    Ok(Opened {
+        arrow: ArrowReaderMetadata::try_new(Arc::new(metadata), options)?,
+        blocks,
+        roots: def.columns.iter().map(|c| by_id.get(&c.id).copied()).collect(),
+        row_id_root: by_id.get(&ROW_ID_FIELD).copied(),
+        version_root: by_id.get(&VERSION_FIELD).copied(),
+        group_starts,
+        key_pages: OnceLock::new(),
+    })
+}

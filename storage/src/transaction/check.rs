@@ -1,0 +1,173 @@
+//! Primary keys, checked at the transaction's snapshot, outside the commit order.
+//!
+//! Owns: uniqueness within the write set and against the rows visible at the snapshot. Does not own: what was written
+//! since (`conflict`).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+
+use super::TableSet;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::RowId;
+use crate::schema::TableDef;
+use crate::segment::key::{EncodedKeys, describe};
+use crate::segment::{EncodedKey, SegmentMeta};
+use crate::version::{TableSnapshot, positions_of};
+
+/// Rows whose keys are looked up together.
+const LOOKUP_ROWS: usize = 64 * 1024;
+
+/// Checks the keys of all appended rows; returns the encoded keys of the rows that stay in memory.
+///
+/// # Errors
+/// `ConstraintViolation` (23505) naming table, key columns and value; storage errors from reading segments.
+pub(crate) async fn keys(table: &TableSnapshot, set: &TableSet) -> Result<Option<EncodedKeys>> {
+    let Some(encoder) = table.key_encoder()? else { return Ok(None) };
+    if set.batches.is_empty() && set.segments.is_empty() {
+        return Ok(None);
+    }
+    let def = table.def();
+    let indices = def.key_indices();
+    let schema = Arc::new(def.arrow_schema().project(&indices)?);
+    let projected =
+        set.batches.iter().map(|b| b.project(&indices)).collect::<Result<Vec<_>, _>>()?;
+    let rows = concat_batches(&schema, &projected)?;
+    let encoded = encoder.encode(rows.columns())?;
+    let mut seen: HashSet<&[u8]> = HashSet::with_capacity(encoded.len());
+    for row in 0..encoded.len() {
+        if !seen.insert(encoded.get(row)) {
+            return Err(duplicate(def, &rows, row));
+        }
+    }
+    against_table(table, set, &rows, &encoded).await?;
+    for (i, segment) in set.segments.iter().enumerate() {
+        segment_keys(table, set, i, segment, &rows, &encoded).await?;
+    }
+    Ok(Some(encoded))
+}
+
+/// Rows in memory against the rows visible at the snapshot.
+async fn against_table(
+    table: &TableSnapshot,
+    set: &TableSet,
+    rows: &RecordBatch,
+    encoded: &EncodedKeys,
+) -> Result<()> {
+    if set.truncate {
+        return Ok(());
+    }
+    for start in (0..encoded.len()).step_by(LOOKUP_ROWS) {
+        let end = (start + LOOKUP_ROWS).min(encoded.len());
+        let keys: Vec<EncodedKey> = (start..end).map(|row| encoded.to_owned(row)).collect();
+        for (i, found) in table.lookup(&keys).await?.into_iter().enumerate() {
+            if found.is_some_and(|id| !deletes(set, id)) {
+                return Err(duplicate(table.def(), rows, start + i));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn deletes(set: &TableSet, id: RowId) -> bool {
+    set.deleted.binary_search(&id).is_ok()
+}
+
+/// One spilled segment against itself, the rows in memory, the spilled segments after it, and the table.
+async fn segment_keys(
+    table: &TableSnapshot,
+    set: &TableSet,
+    index: usize,
+    segment: &SegmentMeta,
+    rows: &RecordBatch,
+    encoded: &EncodedKeys,
+) -> Result<()> {
+    let def = table.def();
+    let Some(encoder) = table.key_encoder()? else { return Ok(()) };
+    let indices = def.key_indices();
+    let meta = Arc::new(segment.clone());
+    let reader = table.open_segment(&meta).await?;
+    // Rows in memory against this segment.
+    let mut kept: Vec<EncodedKey> = (0..encoded.len()).map(|row| encoded.to_owned(row)).collect();
+    let mut order: Vec<usize> = (0..kept.len()).collect();
+    order.sort_by(|a, b| kept[*a].cmp(&kept[*b]));
+    kept.sort();
+    if let Some(i) = reader.lookup_keys(&encoder, &kept, None).await?.iter().position(Option::is_some) {
+        return Err(duplicate(def, rows, order[i]));
+    }
+    let sorted_by_key = segment.sorted && def.sort_indices() == indices;
+    let overlapping: Vec<_> = set.segments[index + 1..]
+        .iter()
+        .filter(|other| ranges_overlap(def, segment, other))
+        .map(|other| Arc::new(other.clone()))
+        .collect();
+    let existing = !set.truncate && table.row_count().await? > 0 && {
+        let hot = table.hot_rows() > 0;
+        hot || table.segments().await?.iter().any(|view| ranges_overlap(def, segment, &view.meta))
+    };
+    // The writer has seen to neighbours; what is in key order, alone in its range, holds no duplicate.
+    if sorted_by_key && overlapping.is_empty() && !existing {
+        return Ok(());
+    }
+    let mut seen: HashSet<EncodedKey> = HashSet::new();
+    for start in (0..segment.rows).step_by(LOOKUP_ROWS) {
+        let end = (start + LOOKUP_ROWS as u64).min(segment.rows);
+        let positions: Vec<u32> = (start as u32..end as u32).collect();
+        let batch = positions_of(&reader, &indices, &positions).await?;
+        let chunk = encoder.encode(batch.columns())?;
+        let mut keys: Vec<EncodedKey> = (0..chunk.len()).map(|row| chunk.to_owned(row)).collect();
+        if !sorted_by_key {
+            for (row, key) in keys.iter().enumerate() {
+                if !seen.insert(key.clone()) {
+                    return Err(duplicate(def, &batch, row));
+                }
+            }
+        }
+        if existing {
+            for (row, found) in table.lookup(&keys).await?.into_iter().enumerate() {
+                if found.is_some_and(|id| !deletes(set, id)) {
+                    return Err(duplicate(def, &batch, row));
+                }
+            }
+        }
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
+        keys.sort();
+        for other in &overlapping {
+            let found = table.open_segment(other).await?.lookup_keys(&encoder, &keys, None).await?;
+            if let Some(i) = found.iter().position(Option::is_some) {
+                return Err(duplicate(def, &batch, order[i]));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether two segments can hold the same key, by the bounds of the first key column.
+fn ranges_overlap(def: &TableDef, a: &SegmentMeta, b: &SegmentMeta) -> bool {
+    let Some(first) = def.key_indices().first().copied() else { return true };
+    let (Some(a), Some(b)) = (a.columns.get(first), b.columns.get(first)) else { return true };
+    match (&a.min, &a.max, &b.min, &b.max) {
+        (Some(a_min), Some(a_max), Some(b_min), Some(b_max)) => {
+            !(a_max.is_below(b_min) || b_max.is_below(a_min))
+        }
+        _ => true,
+    }
+}
+
+/// The error of a key that is there twice.
+fn duplicate(def: &TableDef, keys: &RecordBatch, row: usize) -> Error {
+    let names: Vec<&str> = def
+        .key_indices()
+        .into_iter()
+        .map(|i| def.columns[i].name.as_str())
+        .collect();
+    Error::new(
+        ErrorKind::ConstraintViolation,
+        format!("duplicate key in table {}: ({}) = {}", def.qualified_name(), names.join(", "), describe(keys.columns(), row)),
+    )
+    .with_sqlstate("23505")
+    .with_hint("use INSERT … ON CONFLICT to skip or update rows that exist")
+}

@@ -1,0 +1,90 @@
+//! Conflict rules, run inside the commit order against the accepted head: only what happened in (snapshot, head]
+//! matters, accepted-but-not-durable commits included.
+//!
+//! Where the head can no longer tell exactly (a checkpoint or a bulk load in between moved the facts into
+//! segments), the answer is a conflict: the statement runs again on a fresh snapshot.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::segment::key::EncodedKeys;
+use crate::version::{Snapshot, TableState, Version};
+use crate::wal::{TableChange, WalEntry};
+
+fn conflict(what: String) -> Error {
+    Error::new(ErrorKind::Conflict, what).with_hint("run the statement again")
+}
+
+/// Whether `entry`, made at `snapshot`, still holds on `head`.
+///
+/// # Errors
+/// `Conflict`.
+pub(crate) fn check(
+    snapshot: &Snapshot,
+    head: &Version,
+    entry: &WalEntry,
+    keys: &[Option<EncodedKeys>],
+) -> Result<()> {
+    if !entry.catalog.is_empty() && head.catalog_changed > snapshot.version() {
+        return Err(conflict("another session changed the catalog meanwhile".to_owned()));
+    }
+    for (change, keys) in entry.tables.iter().zip(keys) {
+        // A table that is not there yet is created by this very entry.
+        let Some(now) = head.tables.get(&change.table) else { continue };
+        let name = now.def.qualified_name();
+        if now.dropped_at.is_some() || now.def.schema_version != change.schema_version {
+            return Err(conflict(format!("another session changed the definition of {name} meanwhile")));
+        }
+        deletes(snapshot, now, change, &name)?;
+        appends(snapshot, now, change, keys.as_ref(), &name)?;
+    }
+    Ok(())
+}
+
+fn deletes(snapshot: &Snapshot, now: &TableState, change: &TableChange, name: &str) -> Result<()> {
+    let since = snapshot.version();
+    if change.deleted.is_empty() && change.deletes.is_empty() {
+        return Ok(());
+    }
+    let other = || conflict(format!("another session changed the same rows of {name} meanwhile"));
+    // Deletes since the snapshot that the hot deletes do not show one by one.
+    let hidden = now.last_bulk_delete > since || (now.flushed > since && now.last_delete > since);
+    if hidden || (!change.deletes.is_empty() && now.last_delete > since) {
+        return Err(other());
+    }
+    if now.last_delete > since && change.deleted.iter().any(|id| now.hot_deletes.contains_key(id)) {
+        return Err(other());
+    }
+    Ok(())
+}
+
+fn appends(
+    snapshot: &Snapshot,
+    now: &TableState,
+    change: &TableChange,
+    keys: Option<&EncodedKeys>,
+    name: &str,
+) -> Result<()> {
+    let since = snapshot.version();
+    if now.key_encoder().is_none() || now.last_append <= since {
+        return Ok(());
+    }
+    let writes_keys = keys.is_some_and(|k| !k.is_empty()) || !change.segments.is_empty();
+    if !writes_keys {
+        return Ok(());
+    }
+    let other = || conflict(format!("another session wrote the same key of {name} meanwhile"));
+    // Keys written since the snapshot that the hot keys do not show, and keys of ours that are in segments.
+    if now.last_load > since || now.flushed > since || !change.segments.is_empty() {
+        return Err(other());
+    }
+    let Some(keys) = keys else { return Ok(()) };
+    for row in 0..keys.len() {
+        if let Some(id) = now.hot_keys.find(&keys.to_owned(row))
+            && !now.hot_deletes.contains_key(&id)
+            && change.deleted.binary_search(&id).is_err()
+            && !change.truncate
+        {
+            return Err(other());
+        }
+    }
+    Ok(())
+}

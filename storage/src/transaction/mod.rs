@@ -1,0 +1,349 @@
+//! The write set of one transaction, from its first row to its commit.
+//!
+//! Owns: collecting rows, deletes and catalog edits against one snapshot; spilling large sets; checks outside the
+//! commit order (`check`); conflict rules inside it (`conflict`). Does not own: the order itself (`database::order`), bytes (`wal`).
+//! Nothing of it is visible or durable before [`Transaction::commit`] returns; dropping it changes nothing.
+
+mod check;
+mod conflict;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::array::RecordBatch;
+
+pub use writer::TableWriter;
+
+use crate::database::{Accept, Database, now_us, replay_row};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CommitId, CommitVersion, RowId, TableId};
+use crate::schema::TableDef;
+use crate::segment::{DeletesMeta, DeletionVector, SegmentMeta};
+use crate::version::{LoadedDeletes, Snapshot, TableSnapshot, TableState};
+use crate::wal::codec::EncodedBody;
+use crate::wal::{CatalogEdit, CommitInfo, RowBody, TableChange, WalEntry};
+
+/// Deleted rows of segments beyond this many go into `.deletes` objects instead of the WAL entry.
+const DELETED_ROWS_IN_ENTRY: usize = 32_768;
+
+/// How to commit.
+#[derive(Clone, Debug, Default)]
+pub struct CommitOptions {
+    /// Who and why.
+    pub info: CommitInfo,
+    /// The client's own id of the commit; None: a random one.
+    pub commit_id: Option<CommitId>,
+}
+
+/// A durable commit.
+#[derive(Clone, Debug)]
+pub struct CommitReceipt {
+    /// Its version; the snapshot's when there was nothing to commit.
+    pub version: CommitVersion,
+    /// Per table the id of its first appended row.
+    pub first_row_ids: Vec<(TableId, RowId)>,
+}
+
+/// Changes of one table's rows.
+#[derive(Debug, Default)]
+pub(crate) struct TableSet {
+    pub(crate) batches: Vec<RecordBatch>,
+    pub(crate) segments: Vec<SegmentMeta>,
+    pub(crate) deleted: Vec<RowId>,
+    pub(crate) truncate: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct WriteSet {
+    catalog: Vec<CatalogEdit>,
+    /// Tables this transaction creates.
+    created: BTreeMap<TableId, Arc<TableDef>>,
+    next_table_id: Option<TableId>,
+    tables: BTreeMap<TableId, TableSet>,
+}
+
+/// What a transaction and its writers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) database: Arc<Database>,
+    pub(crate) snapshot: Snapshot,
+    set: Mutex<WriteSet>,
+    /// Bytes of rows kept in memory by all writers.
+    pub(crate) bytes: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn set(&self) -> MutexGuard<'_, WriteSet> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The table as this transaction sees it.
+    pub(crate) fn table(&self, id: TableId) -> Result<TableSnapshot> {
+        if let Some(def) = self.set().created.get(&id) {
+            let state = TableState::created(Arc::clone(def), self.snapshot.version());
+            let shared = Arc::clone(&self.database.shared);
+            return Ok(TableSnapshot::new(Arc::new(state), self.snapshot.version(), shared));
+        }
+        self.snapshot
+            .table(id)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no table with id {id}")))
+    }
+}
+
+/// One write set at one snapshot. Writers of it may run in parallel tasks.
+#[derive(Debug)]
+pub struct Transaction {
+    shared: Arc<Shared>,
+}
+
+/// A table's share of the commit, checked and ready for the commit order.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) change: TableChange,
+    pub(crate) keys: Option<crate::segment::key::EncodedKeys>,
+}
+
+impl Transaction {
+    pub(crate) fn new(database: Arc<Database>, snapshot: Snapshot) -> Self {
+        let bytes = AtomicUsize::new(0);
+        Self { shared: Arc::new(Shared { database, snapshot, set: Mutex::default(), bytes }) }
+    }
+
+    /// What it reads.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.shared.snapshot
+    }
+
+    /// A writer that appends rows to a table, one created by this transaction included.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such table at the snapshot.
+    pub fn writer(&self, table: TableId) -> Result<TableWriter> {
+        let snapshot = self.shared.table(table)?;
+        Ok(TableWriter::new(Arc::clone(&self.shared), Arc::clone(snapshot.def())))
+    }
+
+    /// Deletes rows; naming one twice is the same as once.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn delete(&self, table: TableId, rows: &[RowId]) -> Result<()> {
+        self.shared.set().tables.entry(table).or_default().deleted.extend_from_slice(rows);
+        Ok(())
+    }
+
+    /// Deletes every row the commit finds, whoever wrote it.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn truncate(&self, table: TableId) -> Result<()> {
+        self.shared.set().tables.entry(table).or_default().truncate = true;
+        Ok(())
+    }
+
+    /// Changes the catalog.
+    ///
+    /// # Errors
+    /// None today; conflicts show at commit.
+    pub fn edit(&self, edit: CatalogEdit) -> Result<()> {
+        let mut set = self.shared.set();
+        if let CatalogEdit::PutTable(def) = &edit
+            && self.shared.snapshot.table(def.id).is_none()
+        {
+            set.created.insert(def.id, Arc::clone(def));
+        }
+        set.catalog.push(edit);
+        Ok(())
+    }
+
+    /// An id for a table to create.
+    #[must_use]
+    pub fn next_table_id(&self) -> TableId {
+        let mut set = self.shared.set();
+        let id = set.next_table_id.unwrap_or(self.shared.snapshot.state().next_table_id);
+        set.next_table_id = Some(id.next());
+        id
+    }
+
+    /// Gives the write set up and removes segments it wrote. Dropping does the same but for the files, which stay as
+    /// unreferenced objects.
+    ///
+    /// # Errors
+    /// None; removal is best effort.
+    pub async fn rollback(self) -> Result<()> {
+        let segments: Vec<SegmentMeta> = {
+            let mut set = self.shared.set();
+            set.tables.values_mut().flat_map(|t| std::mem::take(&mut t.segments)).collect()
+        };
+        remove_segments(&self.shared.database, &segments).await;
+        Ok(())
+    }
+
+    /// Commits; the change is durable (as the sync mode says) and visible on return. Not cancel-safe: a caller that drops the
+    /// future after the first poll may find the change there or not.
+    ///
+    /// # Errors
+    /// `ConstraintViolation` (duplicate key), `Conflict` (run again on a fresh snapshot), `OutcomeUnknown`, and clean
+    /// storage errors. But for `OutcomeUnknown`, nothing was changed.
+    pub async fn commit(self, options: CommitOptions) -> Result<CommitReceipt> {
+        let database = Arc::clone(&self.shared.database);
+        let set = std::mem::take(&mut *self.shared.set());
+        let spilled: Vec<SegmentMeta> =
+            set.tables.values().flat_map(|t| t.segments.iter().cloned()).collect();
+        let result = self.commit_set(set, options).await;
+        if let Err(error) = &result
+            && error.kind() != ErrorKind::OutcomeUnknown
+        {
+            remove_segments(&database, &spilled).await;
+        }
+        if result.is_ok() {
+            database.checkpoint_if_due();
+        }
+        result
+    }
+
+    async fn commit_set(&self, set: WriteSet, options: CommitOptions) -> Result<CommitReceipt> {
+        let database = &self.shared.database;
+        let writer = database.writer()?;
+        let mut prepared = Vec::new();
+        let mut loaded = LoadedDeletes::new();
+        for (id, table) in set.tables {
+            if let Some(table) = self.prepare(id, table, &set.created, &mut loaded).await? {
+                prepared.push(table);
+            }
+        }
+        if prepared.is_empty() && set.catalog.is_empty() {
+            return Ok(CommitReceipt { version: self.shared.snapshot.version(), first_row_ids: Vec::new() });
+        }
+        database.make_room().await?;
+        let (keys, changes): (Vec<_>, Vec<_>) = prepared.into_iter().map(|p| (p.keys, p.change)).unzip();
+        let commit_id = options.commit_id.unwrap_or_else(CommitId::random);
+        let body = EncodedBody::new(writer.epoch, commit_id, &options.info, &set.catalog, &changes)?;
+        let mut entry = WalEntry {
+            version: CommitVersion(0),
+            epoch: writer.epoch,
+            commit_id,
+            time_us: 0,
+            info: options.info,
+            catalog: set.catalog,
+            tables: changes,
+        };
+        let mut receipt = CommitReceipt { version: CommitVersion(0), first_row_ids: Vec::new() };
+        let accepted = writer.order.accept(|head| {
+            conflict::check(&self.shared.snapshot, head, &entry, &keys)?;
+            entry.version = head.number.next();
+            entry.time_us = now_us().max(head.time_us);
+            for change in &mut entry.tables {
+                change.first_row_id = head.tables.get(&change.table).map_or(RowId(1), |t| t.next_row_id);
+            }
+            let ids: Vec<RowId> = entry.tables.iter().map(|t| t.first_row_id).collect();
+            let payload = body.assemble(entry.version, entry.time_us, &ids)?;
+            let after = head.apply(&entry, &loaded)?;
+            receipt.version = entry.version;
+            receipt.first_row_ids = entry.tables.iter().map(|t| (t.table, t.first_row_id)).collect();
+            Ok(Accept { after, payload, row: replay_row(&entry) })
+        });
+        match accepted {
+            Ok(ticket) => writer.order.settle(ticket).await.map(|()| receipt),
+            Err(error) => {
+                // What it conflicts with may not be durable yet; nobody may hear of it before it is.
+                if error.kind() == ErrorKind::Conflict {
+                    writer.order.settle_all().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(
+        &self,
+        id: TableId,
+        mut set: TableSet,
+        created: &BTreeMap<TableId, Arc<TableDef>>,
+        loaded: &mut LoadedDeletes,
+    ) -> Result<Option<Prepared>> {
+        set.deleted.sort_unstable();
+        set.deleted.dedup();
+        set.batches.retain(|b| b.num_rows() > 0);
+        if set.batches.is_empty() && set.segments.is_empty() && set.deleted.is_empty() && !set.truncate {
+            return Ok(None);
+        }
+        let table = match created.get(&id) {
+            Some(def) => {
+                let state = TableState::created(Arc::clone(def), self.shared.snapshot.version());
+                let shared = Arc::clone(&self.shared.database.shared);
+                TableSnapshot::new(Arc::new(state), self.shared.snapshot.version(), shared)
+            }
+            None => self.shared.table(id)?,
+        };
+        let keys = check::keys(&table, &set).await?;
+        let deletes = if set.deleted.len() > DELETED_ROWS_IN_ENTRY {
+            self.spill_deletes(&table, &mut set.deleted, loaded).await?
+        } else {
+            Vec::new()
+        };
+        let change = TableChange {
+            table: id,
+            schema_version: table.def().schema_version,
+            first_row_id: RowId(0),
+            rows: RowBody::Batches(set.batches),
+            deleted: set.deleted,
+            segments: set.segments,
+            deletes,
+            truncate: set.truncate,
+        };
+        Ok(Some(Prepared { change, keys }))
+    }
+
+    /// Writes the deleted rows of segments as `.deletes` objects; those of the memtable stay in `deleted`.
+    async fn spill_deletes(
+        &self,
+        table: &TableSnapshot,
+        deleted: &mut Vec<RowId>,
+        loaded: &mut LoadedDeletes,
+    ) -> Result<Vec<DeletesMeta>> {
+        let writer = self.shared.database.writer()?;
+        let mut metas = Vec::new();
+        let mut left = std::mem::take(deleted);
+        for view in table.segments().await? {
+            let first = left.partition_point(|id| *id < view.meta.min_row_id);
+            let last = left.partition_point(|id| *id <= view.meta.max_row_id);
+            if first == last {
+                continue;
+            }
+            let within: Vec<RowId> = left[first..last].to_vec();
+            let reader = table.open_segment(&view.meta).await?;
+            let positions = reader.positions_of_row_ids(&within).await?;
+            let found: roaring::RoaringBitmap = positions.iter().flatten().copied().collect();
+            if found.is_empty() {
+                continue;
+            }
+            let elsewhere =
+                within.iter().zip(&positions).filter(|(_, p)| p.is_none()).map(|(id, _)| *id);
+            left.splice(first..last, elsewhere.collect::<Vec<_>>());
+            let vector = DeletionVector::constant(found, CommitVersion(0));
+            let store = &self.shared.database.shared.store;
+            let meta = vector.put(&**store, writer.ids.next(), table.def().id, view.meta.id, false).await?;
+            loaded.insert(meta.id, Arc::new(vector));
+            metas.push(meta);
+        }
+        *deleted = left;
+        Ok(metas)
+    }
+}
+
+/// Best effort: what stays is referenced by nothing and is found by VERIFY as an orphan.
+async fn remove_segments(database: &Database, segments: &[SegmentMeta]) {
+    for meta in segments {
+        for path in [meta.path(), meta.key_filter_path()] {
+            let _ = object_store::ObjectStoreExt::delete(
+                &*database.shared.store,
+                &object_store::path::Path::from(path),
+            )
+            .await;
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Appends rows of one statement to one table.
+//!
+//! Owns: row checks (schema, NOT NULL, JSON text), and the decision, while rows stream in, between memory (they go into
+//! the WAL entry) and segments (written at once, named by the entry). Does not own: keys (`check`), row ids.
+//! Rows keep their order within one writer; writers of one transaction may run in parallel.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+
+use super::Shared;
+use crate::error::{Error, ErrorKind, Result};
+use crate::schema::{ColumnType, TableDef};
+use crate::segment::sort::sort_batches;
+use crate::segment::writer::Addressing;
+use crate::segment::{EncodedKey, KeyEncoder, SegmentMeta, SegmentWriter, SegmentWriterOptions};
+
+/// A spilled segment ends at about this size.
+const SEGMENT_BYTES: u64 = 256 << 20;
+/// Rows of a table with a sort order that do not arrive in it are sorted in runs of about this much memory.
+const SORT_RUN_BYTES: usize = 256 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub struct TableWriter {
+    shared: Arc<Shared>,
+    def: Arc<TableDef>,
+    kept: Vec<RecordBatch>,
+    kept_bytes: usize,
+    rows: u64,
+    spill: Option<Spill>,
+}
+
+impl TableWriter {
+    pub(crate) fn new(shared: Arc<Shared>, def: Arc<TableDef>) -> Self {
+        Self { shared, def, kept: Vec::new(), kept_bytes: 0, rows: 0, spill: None }
+    }
+
+    /// Appends rows; columns in the table's order and types.
+    ///
+    /// # Errors
+    /// `ConstraintViolation` 23502 for NULL in a NOT NULL column; `InvalidInput` 22032 for text that is not JSON;
+    /// `Internal` when the columns are not the table's; storage errors while spilling.
+    pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let batch = checked(&self.def, &batch)?;
+        self.rows += batch.num_rows() as u64;
+        if let Some(spill) = &mut self.spill {
+            return spill.write(&self.shared, batch).await;
+        }
+        let bytes = batch.get_array_memory_size();
+        let limit = self.shared.database.options().wal_entry_bytes_max * 3 / 4;
+        self.kept.push(batch);
+        self.kept_bytes += bytes;
+        if self.shared.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limit {
+            self.shared.bytes.fetch_sub(self.kept_bytes, Ordering::Relaxed);
+            self.kept_bytes = 0;
+            let mut spill = Spill::new(Arc::clone(&self.def))?;
+            for batch in std::mem::take(&mut self.kept) {
+                spill.write(&self.shared, batch).await?;
+            }
+            self.spill = Some(spill);
+        }
+        Ok(())
+    }
+
+    /// Hands the rows over to the transaction; returns how many.
+    ///
+    /// # Errors
+    /// Storage errors from the last segment; `ConstraintViolation` for keys that repeat.
+    pub async fn finish(mut self) -> Result<u64> {
+        let segments = match self.spill.take() {
+            Some(spill) => spill.finish(&self.shared).await?,
+            None => Vec::new(),
+        };
+        let mut set = self.shared.set();
+        let table = set.tables.entry(self.def.id).or_default();
+        table.batches.append(&mut self.kept);
+        table.segments.extend(segments);
+        Ok(self.rows)
+    }
+}
+
+/// The batch with the table's own schema, its rows checked.
+fn checked(def: &TableDef, batch: &RecordBatch) -> Result<RecordBatch> {
+    if batch.num_columns() != def.columns.len() {
+        return Err(Error::internal(format!(
+            "{} columns were written to {}, which has {}",
+            batch.num_columns(),
+            def.qualified_name(),
+            def.columns.len()
+        )));
+    }
+    for (column, array) in def.columns.iter().zip(batch.columns()) {
+        if array.data_type() != &column.column_type.arrow() {
+            return Err(Error::internal(format!(
+                "column {} of {} was written as {}, not {}",
+                column.name,
+                def.qualified_name(),
+                array.data_type(),
+                column.column_type.arrow()
+            )));
+        }
+        if !column.nullable && array.null_count() > 0 {
+            return Err(Error::new(
+                ErrorKind::ConstraintViolation,
+                format!("NULL in column {} of table {}, which is NOT NULL", column.name, def.qualified_name()),
+            )
+            .with_sqlstate("23502"));
+        }
+        if column.column_type == ColumnType::Json {
+            check_json(def, &column.name, array)?;
+        }
+    }
+    Ok(RecordBatch::try_new(def.arrow_schema(), batch.columns().to_vec())?)
+}
+
+fn check_json(def: &TableDef, column: &str, array: &dyn Array) -> Result<()> {
+    for text in array.as_string_view().iter().flatten() {
+        if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            let shown: String = text.chars().take(40).collect();
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("invalid JSON in column {column} of table {}: {error}", def.qualified_name()),
+            )
+            .with_sqlstate("22032")
+            .with_detail(format!("the text begins with: {shown}")));
+        }
+    }
+    Ok(())
+}
+
+/// Segments written ahead of the WAL entry that will name them.
+#[derive(Debug)]
+struct Spill {
+    def: Arc<TableDef>,
+    /// None: the table has no order, rows stay as they come.
+    order: Option<KeyEncoder>,
+    open: Option<SegmentWriter>,
+    /// Sort key of the last row in `open`.
+    last: Option<EncodedKey>,
+    /// Rows that did not come in order.
+    unsorted: Vec<RecordBatch>,
+    unsorted_bytes: usize,
+    done: Vec<SegmentMeta>,
+}
+
+impl Spill {
+    fn new(def: Arc<TableDef>) -> Result<Self> {
+        let order = KeyEncoder::for_sort(&def)?;
+        Ok(Self {
+            def,
+            order,
+            open: None,
+            last: None,
+            unsorted: Vec::new(),
+            unsorted_bytes: 0,
+            done: Vec::new(),
+        })
+    }
+
+    async fn write(&mut self, shared: &Shared, batch: RecordBatch) -> Result<()> {
+        if !self.follows(&batch)? {
+            self.unsorted_bytes += batch.get_array_memory_size();
+            self.unsorted.push(batch);
+            if self.unsorted_bytes >= SORT_RUN_BYTES {
+                self.sort_run(shared).await?;
+            }
+            return Ok(());
+        }
+        self.encode(shared, &batch).await
+    }
+
+    /// Whether the batch is in order and continues the open segment; remembers its last key.
+    fn follows(&mut self, batch: &RecordBatch) -> Result<bool> {
+        let Some(encoder) = &self.order else { return Ok(true) };
+        if !self.unsorted.is_empty() {
+            return Ok(false);
+        }
+        let keys = encoder.encode_batch(batch, &self.def.sort_indices())?;
+        let follows = self.last.as_ref().is_none_or(|last| last.as_bytes() <= keys.get(0))
+            && keys.first_unsorted().is_none();
+        if follows {
+            self.last = Some(keys.to_owned(keys.len() - 1));
+        }
+        Ok(follows)
+    }
+
+    async fn encode(&mut self, shared: &Shared, batch: &RecordBatch) -> Result<()> {
+        let segment = match &mut self.open {
+            Some(open) => open,
+            None => self.open.insert(SegmentWriter::new(
+                Arc::clone(&shared.database.shared.store),
+                Arc::clone(&self.def),
+                shared.database.writer()?.ids.next(),
+                Addressing::Load,
+                SegmentWriterOptions::default(),
+            )?),
+        };
+        segment.write(batch)?;
+        segment.flush().await?;
+        if segment.bytes() >= SEGMENT_BYTES {
+            self.end_segment().await?;
+        }
+        Ok(())
+    }
+
+    async fn end_segment(&mut self) -> Result<()> {
+        if let Some(segment) = self.open.take() {
+            self.done.push(segment.finish().await?);
+        }
+        Ok(())
+    }
+
+    /// Writes the rows that came out of order as sorted segments of their own.
+    async fn sort_run(&mut self, shared: &Shared) -> Result<()> {
+        if self.unsorted.is_empty() {
+            return Ok(());
+        }
+        self.end_segment().await?;
+        self.unsorted_bytes = 0;
+        let sorted = sort_batches(&self.def, std::mem::take(&mut self.unsorted))?;
+        for batch in &sorted.batches {
+            self.encode(shared, batch).await?;
+        }
+        self.end_segment().await?;
+        self.last = None;
+        Ok(())
+    }
+
+    async fn finish(mut self, shared: &Shared) -> Result<Vec<SegmentMeta>> {
+        self.sort_run(shared).await?;
+        self.end_segment().await?;
+        Ok(self.done)
+    }
+}

@@ -1,0 +1,208 @@
+//! VERIFY: every checksum, the manifest chain, row-id and key uniqueness, statistics against the data.
+//!
+//! Owns: what is checked and how a finding reads. Changes nothing. Damage is a finding, never an error: the check goes on
+//! with the next object.
+
+mod segment;
+
+use std::collections::HashSet;
+
+use futures::StreamExt;
+use object_store::path::Path;
+
+use crate::database::Database;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{ManifestNumber, RowId, TableId};
+use crate::version::{SegmentState, Snapshot, TableState};
+
+/// What to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyScope {
+    /// Everything, orphans included.
+    Database,
+    /// One table's segments.
+    Table(TableId),
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FindingStatus {
+    /// Checked and right.
+    Ok,
+    /// Harmless, but worth knowing.
+    Warning,
+    /// An object is not there.
+    Missing,
+    /// An object is not what was written.
+    Damaged,
+}
+
+impl FindingStatus {
+    /// As shown by VERIFY.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Missing => "missing",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Path of the object below the root, or the table's name.
+    pub object: String,
+    /// What was checked.
+    pub check: String,
+    /// The result.
+    pub status: FindingStatus,
+    /// In words.
+    pub detail: String,
+    /// The next step; empty when there is nothing to do.
+    pub hint: String,
+}
+
+impl Finding {
+    fn new(object: impl Into<String>, check: &str, result: Result<String>) -> Self {
+        let (status, detail) = match result {
+            Ok(detail) => (FindingStatus::Ok, detail),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                (FindingStatus::Missing, error.message().to_owned())
+            }
+            Err(error) => (FindingStatus::Damaged, error.message().to_owned()),
+        };
+        let hint = match status {
+            FindingStatus::Ok | FindingStatus::Warning => "",
+            FindingStatus::Missing | FindingStatus::Damaged => {
+                "keep a copy of the directory, then restore this object from a backup"
+            }
+        };
+        Self { object: object.into(), check: check.to_owned(), status, detail, hint: hint.to_owned() }
+    }
+}
+
+/// Runs the checks.
+///
+/// # Errors
+/// `NotFound` when the table of the scope is not there.
+pub(crate) async fn run(database: &Database, scope: VerifyScope) -> Result<Vec<Finding>> {
+    let snapshot = database.snapshot();
+    let mut findings = Vec::new();
+    match scope {
+        VerifyScope::Table(id) => {
+            let table = snapshot.state().tables.get(&id).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("there is no table with id {id}"))
+            })?;
+            self::table(database, &snapshot, table, &mut findings).await;
+        }
+        VerifyScope::Database => {
+            findings.push(log(database).await);
+            manifests(database, &snapshot, &mut findings).await;
+            for table in snapshot.state().tables.values() {
+                self::table(database, &snapshot, table, &mut findings).await;
+            }
+            orphans(database, &snapshot, &mut findings).await?;
+        }
+    }
+    Ok(findings)
+}
+
+/// The log's files: each frame's checksum, dense versions, every entry decodes.
+async fn log(database: &Database) -> Finding {
+    let result = database.check_log().await;
+    Finding::new("wal", "frames and versions", result)
+}
+
+/// The newest manifest and the ones it follows, as far back as they are kept.
+async fn manifests(database: &Database, snapshot: &Snapshot, findings: &mut Vec<Finding>) {
+    let newest = snapshot.state().manifest;
+    if newest == ManifestNumber(0) {
+        return;
+    }
+    let path = crate::manifest::store::manifest_path(newest);
+    let check = async {
+        let manifest = database.manifests.read(newest).await?;
+        if manifest.database_id != database.id() {
+            return Err(Error::corrupt(&path, "it belongs to another database"));
+        }
+        let mut segments = 0;
+        for table in &manifest.tables {
+            segments += database.manifests.load_table(table).await?.len();
+        }
+        Ok(format!("{} tables, {segments} segments, version {}", manifest.tables.len(), manifest.version))
+    };
+    findings.push(Finding::new(path.clone(), "checksums and rules", check.await));
+    let mut damaged = 0;
+    for number in 1..newest.0 {
+        if let Err(error) = database.manifests.read(ManifestNumber(number)).await {
+            let path = crate::manifest::store::manifest_path(ManifestNumber(number));
+            findings.push(Finding::new(path, "checksums and rules", Err(error)));
+            damaged += 1;
+        }
+    }
+    let chain = Ok(format!("{} older manifests, {damaged} with findings", newest.0 - 1));
+    findings.push(Finding::new("manifest", "chain", chain));
+}
+
+async fn table(
+    database: &Database,
+    snapshot: &Snapshot,
+    table: &TableState,
+    findings: &mut Vec<Finding>,
+) {
+    let mut seen = segment::Seen::new(table);
+    for segment in table.segments.iter() {
+        segment::check(database, table, segment, snapshot.version(), &mut seen, findings).await;
+    }
+    let name = table.def.qualified_name();
+    if table.dropped_at.is_some() {
+        return;
+    }
+    let rows = seen.finish(table, snapshot.version());
+    findings.push(Finding::new(name.clone(), "row ids, keys and row count", rows));
+    let hot = table
+        .memtable
+        .chunks()
+        .flat_map(|c| c.row_ids().values().iter())
+        .find(|id| RowId(**id) >= table.next_row_id);
+    if let Some(id) = hot {
+        findings.push(Finding::new(
+            name,
+            "memtable",
+            Err(Error::internal(format!("row id {id} is not below the next one, {}", table.next_row_id))),
+        ));
+    }
+}
+
+/// Objects that nothing names. Harmless: what a crash or failed statement left behind.
+async fn orphans(database: &Database, snapshot: &Snapshot, findings: &mut Vec<Finding>) -> Result<()> {
+    let mut named: HashSet<String> = HashSet::new();
+    for segment in snapshot.state().tables.values().flat_map(|t| t.segments.iter()) {
+        let SegmentState { meta, delete_objects, .. } = &**segment;
+        named.extend([meta.path(), meta.key_filter_path()]);
+        named.extend(delete_objects.iter().map(crate::segment::DeletesMeta::path));
+    }
+    let store = database.object_store();
+    let mut listed = store.list(Some(&Path::from("table")));
+    let (mut count, mut bytes) = (0_u64, 0_u64);
+    while let Some(object) = listed.next().await {
+        let object = object?;
+        if !named.contains(object.location.as_ref()) {
+            count += 1;
+            bytes += object.size;
+        }
+    }
+    if count > 0 {
+        findings.push(Finding {
+            object: "table".to_owned(),
+            check: "unreferenced objects".to_owned(),
+            status: FindingStatus::Warning,
+            detail: format!("{count} objects, {bytes} bytes, of replaced deletes, failed statements or running ones"),
+            hint: "they cost space only; a later version collects them".to_owned(),
+        });
+    }
+    Ok(())
+}

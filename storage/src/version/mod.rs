@@ -1,0 +1,146 @@
+//! The state of the database at one commit version: immutable, swapped as a whole after each commit.
+//!
+//! Owns: what a WAL entry does to the state ([`Version::apply`], one function for a live commit, recovery and a
+//! follower), the visibility rule, hot deletes and hot keys. Does not own: I/O, the commit order (`database`), conflicts
+//! (`transaction`), when rows move into segments (`checkpoint`).
+//!
+//! Visibility: a row is visible at version v when created <= v and not (deleted <= v).
+
+mod catalog;
+mod keys;
+mod snapshot;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+pub use catalog::{Catalog, DEFAULT_SCHEMA};
+pub use keys::HotKeys;
+pub(crate) use snapshot::positions_of;
+pub use snapshot::{SegmentView, Shared, Snapshot, TableSnapshot};
+pub use table::{HotDeletes, SegmentState, TableState};
+
+use crate::error::{Error, Result};
+use crate::id::{CommitVersion, ManifestNumber, ObjectId, TableId};
+use crate::segment::DeletionVector;
+use crate::wal::{CatalogEdit, WalEntry};
+
+/// Deletion vectors of the `.deletes` objects an entry names, loaded beforehand.
+pub type LoadedDeletes = HashMap<ObjectId, Arc<DeletionVector>>;
+
+/// All tables and names at one commit version.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// Which commit.
+    pub number: CommitVersion,
+    /// Time of that commit, µs since 1970 UTC.
+    pub time_us: i64,
+    /// Names.
+    pub catalog: Arc<Catalog>,
+    /// Version of the last commit that edited the catalog.
+    pub catalog_changed: CommitVersion,
+    /// Rows, dropped tables included.
+    pub tables: OrdMap<TableId, Arc<TableState>>,
+    /// Next unused table id.
+    pub next_table_id: TableId,
+    /// The manifest below the hot rows.
+    pub manifest: ManifestNumber,
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self {
+            number: CommitVersion(0),
+            time_us: 0,
+            catalog: Arc::default(),
+            catalog_changed: CommitVersion(0),
+            tables: OrdMap::new(),
+            next_table_id: TableId(1),
+            manifest: ManifestNumber(0),
+        }
+    }
+}
+
+impl Version {
+    /// The state after `entry`. Effects that are in a segment already (version <= the table's `flushed`) are skipped,
+    /// so replaying an entry twice is the same as once.
+    ///
+    /// # Errors
+    /// `Corrupt` when the entry does not fit the state: unknown table, rows not of its schema.
+    pub fn apply(&self, entry: &WalEntry, deletes: &LoadedDeletes) -> Result<Self> {
+        let mut next = self.clone();
+        if entry.version > self.number {
+            next.number = entry.version;
+            next.time_us = entry.time_us;
+        }
+        if !entry.catalog.is_empty() && entry.version > self.catalog_changed {
+            let mut catalog = Catalog::clone(&self.catalog);
+            for edit in &entry.catalog {
+                next.edit(&mut catalog, edit, entry.version);
+            }
+            next.catalog = Arc::new(catalog);
+            next.catalog_changed = entry.version;
+        }
+        for change in &entry.tables {
+            let Some(table) = next.tables.get(&change.table) else {
+                return Err(Error::corrupt(
+                    format!("WAL entry of version {}", entry.version),
+                    format!("it changes table {}, which does not exist", change.table),
+                ));
+            };
+            let table = table.apply(change, entry.version, deletes)?;
+            next.tables.insert(change.table, Arc::new(table));
+        }
+        Ok(next)
+    }
+
+    fn edit(&mut self, catalog: &mut Catalog, edit: &CatalogEdit, version: CommitVersion) {
+        catalog.apply(edit);
+        match edit {
+            CatalogEdit::PutTable(def) => {
+                let state = match self.tables.get(&def.id) {
+                    Some(known) => known.with_def(Arc::clone(def)),
+                    None => TableState::created(Arc::clone(def), version),
+                };
+                self.tables.insert(def.id, Arc::new(state));
+                self.next_table_id = self.next_table_id.max(def.id.next());
+            }
+            CatalogEdit::DropTable { table } => {
+                if let Some(known) = self.tables.get(table) {
+                    let dropped = known.dropped(version);
+                    self.tables.insert(*table, Arc::new(dropped));
+                }
+            }
+            CatalogEdit::CreateSchema { .. }
+            | CatalogEdit::DropSchema { .. }
+            | CatalogEdit::PutView(_)
+            | CatalogEdit::DropView { .. } => {}
+        }
+    }
+
+    /// The same version with a border under its hot rows and keys, so that a checkpoint of it can later take away
+    /// exactly what it wrote.
+    #[must_use]
+    pub fn sealed(&self) -> Self {
+        let mut next = self.clone();
+        for (id, table) in &self.tables {
+            if table.is_hot() {
+                next.tables.insert(*id, Arc::new(table.sealed(self.number)));
+            }
+        }
+        next
+    }
+
+    /// Memory of all hot rows.
+    #[must_use]
+    pub fn hot_bytes(&self) -> u64 {
+        self.tables.values().map(|t| t.hot_bytes()).sum()
+    }
+
+    /// Tables that are not dropped.
+    pub fn live_tables(&self) -> impl Iterator<Item = &Arc<TableState>> {
+        self.tables.values().filter(|t| t.dropped_at.is_none())
+    }
+}

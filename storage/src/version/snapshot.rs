@@ -1,0 +1,440 @@
+//! Reading one version: what is visible, where it stands, and looking rows up.
+//!
+//! Owns: the read side of the visibility rule over segments, deletion vectors, hot deletes and the memtable. Does not
+//! own: Parquet (`segment`), scans (the engine builds them from [`SegmentView`]s). A snapshot never changes.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, interleave};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use object_store::ObjectStore;
+use roaring::RoaringBitmap;
+
+use super::{Catalog, SegmentState, TableState, Version};
+use crate::error::{Error, Result};
+use crate::id::{CommitVersion, RowId, TableId};
+use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
+use crate::segment::{EncodedKey, KeyEncoder, RowChoice, SegmentCache, SegmentMeta, SegmentReader};
+
+/// What every reader of one database shares.
+#[derive(Debug)]
+pub struct Shared {
+    /// Objects below the root.
+    pub store: Arc<dyn ObjectStore>,
+    /// Footers, key filters and row-id columns of open segments.
+    pub cache: Arc<SegmentCache>,
+}
+
+/// A pin of one commit version. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    version: Arc<Version>,
+    at: CommitVersion,
+    shared: Arc<Shared>,
+}
+
+impl Snapshot {
+    /// The newest state of `version`.
+    #[must_use]
+    pub fn new(version: Arc<Version>, shared: Arc<Shared>) -> Self {
+        Self { at: version.number, version, shared }
+    }
+
+    /// Which version is read.
+    #[must_use]
+    pub fn version(&self) -> CommitVersion {
+        self.at
+    }
+
+    /// Time of that commit, µs since 1970 UTC.
+    #[must_use]
+    pub fn time_us(&self) -> i64 {
+        self.version.time_us
+    }
+
+    /// Names at that version.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.version.catalog
+    }
+
+    /// The whole state behind it.
+    #[must_use]
+    pub fn state(&self) -> &Arc<Version> {
+        &self.version
+    }
+
+    /// A table that is there at this version.
+    #[must_use]
+    pub fn table(&self, id: TableId) -> Option<TableSnapshot> {
+        let state = self.version.tables.get(&id)?;
+        let there = state.dropped_at.is_none_or(|d| d > self.at);
+        there.then(|| TableSnapshot {
+            state: Arc::clone(state),
+            at: self.at,
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
+    /// A table by name.
+    #[must_use]
+    pub fn table_named(&self, schema: &str, name: &str) -> Option<TableSnapshot> {
+        self.table(self.catalog().table(schema, name)?.id)
+    }
+}
+
+/// One segment as a reader at one version sees it.
+#[derive(Clone, Debug)]
+pub struct SegmentView {
+    /// The segment.
+    pub meta: Arc<SegmentMeta>,
+    /// Positions that are deleted; None: clean.
+    pub deleted: Option<Arc<RoaringBitmap>>,
+    /// Rows that are not deleted. Exact unless the segment holds rows newer than the version read.
+    pub live_rows: u64,
+}
+
+/// One table at one version. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TableSnapshot {
+    state: Arc<TableState>,
+    at: CommitVersion,
+    shared: Arc<Shared>,
+}
+
+impl TableSnapshot {
+    /// A table's state read at `at`.
+    #[must_use]
+    pub fn new(state: Arc<TableState>, at: CommitVersion, shared: Arc<Shared>) -> Self {
+        Self { state, at, shared }
+    }
+
+    /// Its definition.
+    #[must_use]
+    pub fn def(&self) -> &Arc<TableDef> {
+        &self.state.def
+    }
+
+    /// Which version is read.
+    #[must_use]
+    pub fn version(&self) -> CommitVersion {
+        self.at
+    }
+
+    /// The state behind it.
+    #[must_use]
+    pub fn state(&self) -> &Arc<TableState> {
+        &self.state
+    }
+
+    /// Exact number of visible rows.
+    ///
+    /// # Errors
+    /// Storage errors while working out deletes.
+    pub async fn row_count(&self) -> Result<u64> {
+        Ok(self.state.live_rows)
+    }
+
+    /// Segments with the rows not visible in each; dropped ones left out. Asynchronous because finding the position of a
+    /// hot delete may read a segment's row-id column; worked out once per state of the table.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Unavailable` from reading a row-id column.
+    pub async fn segments(&self) -> Result<Vec<SegmentView>> {
+        if self.at < self.state.last_delete {
+            return self.views().await;
+        }
+        let views = self
+            .state
+            .views
+            .get_or_try_init(|| async { Ok::<_, Error>(Arc::new(self.views().await?)) })
+            .await?;
+        Ok(Vec::clone(views))
+    }
+
+    async fn views(&self) -> Result<Vec<SegmentView>> {
+        let mut views = Vec::new();
+        for segment in self.state.segments.iter().filter(|s| s.present_at(self.at)) {
+            let deleted = self.deleted_in(segment).await?;
+            let gone = deleted.as_ref().map_or(0, |d| d.len());
+            views.push(SegmentView {
+                meta: Arc::clone(&segment.meta),
+                live_rows: segment.meta.rows - gone,
+                deleted,
+            });
+        }
+        Ok(views)
+    }
+
+    async fn deleted_in(&self, segment: &SegmentState) -> Result<Option<Arc<RoaringBitmap>>> {
+        let cold = segment.deletes.as_ref().map(|d| d.deleted_at(self.at)).filter(|d| !d.is_empty());
+        let meta = &segment.meta;
+        let hot: Vec<RowId> = self
+            .state
+            .hot_deletes
+            .range(meta.min_row_id..=meta.max_row_id)
+            .filter(|(_, v)| **v <= self.at)
+            .map(|(id, _)| *id)
+            .collect();
+        if hot.is_empty() {
+            return Ok(cold);
+        }
+        let found = self.open_segment(meta).await?.positions_of_row_ids(&hot).await?;
+        let mut all = cold.map_or_else(RoaringBitmap::new, |d| RoaringBitmap::clone(&d));
+        all.extend(found.into_iter().flatten());
+        Ok((!all.is_empty()).then(|| Arc::new(all)))
+    }
+
+    /// Opens a segment for reading; footers are cached.
+    ///
+    /// # Errors
+    /// `Corrupt` when the footer is not what the manifest says, `NotFound`/`Unavailable` from the store.
+    pub async fn open_segment(&self, meta: &Arc<SegmentMeta>) -> Result<SegmentReader> {
+        let (store, cache) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.cache));
+        SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache).await
+    }
+
+    /// Visible rows that are in no segment yet.
+    #[must_use]
+    pub fn hot_rows(&self) -> u64 {
+        let memtable = &self.state.memtable;
+        let gone: usize = memtable
+            .chunks()
+            .filter_map(|c| c.visible(self.at, &self.state.hot_deletes))
+            .map(|mask| mask.len() - mask.true_count())
+            .sum();
+        memtable.rows() - gone as u64
+    }
+
+    /// Arrow schema of some columns, with the pseudo-columns at the end when asked for.
+    ///
+    /// # Errors
+    /// `Internal` when an index is out of range.
+    pub fn projected_schema(&self, columns: &[usize], pseudo: bool) -> Result<SchemaRef> {
+        let schema = self.state.def.arrow_schema().project(columns)?;
+        if !pseudo {
+            return Ok(Arc::new(schema));
+        }
+        let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+        for name in [ROW_ID_COLUMN, VERSION_COLUMN] {
+            fields.push(Arc::new(Field::new(name, DataType::UInt64, false)));
+        }
+        Ok(Arc::new(Schema::new(fields)))
+    }
+
+    /// Visible hot rows; with `pseudo`, `_row_id` and `_version` (UInt64, not null) at the end.
+    ///
+    /// # Errors
+    /// `Internal` when an index is out of range.
+    pub fn hot_batches(&self, columns: &[usize], pseudo: bool) -> Result<Vec<RecordBatch>> {
+        let schema = pseudo.then(|| self.projected_schema(columns, true)).transpose()?;
+        self.state.memtable.visible_batches(self.at, &self.state.hot_deletes, columns, schema.as_ref())
+    }
+
+    /// For each key the visible row that has it.
+    ///
+    /// # Errors
+    /// `Internal` without a primary key; storage errors from reading segments.
+    pub async fn lookup(&self, keys: &[EncodedKey]) -> Result<Vec<Option<RowId>>> {
+        let mut found: Vec<Option<RowId>> = vec![None; keys.len()];
+        let mut open: Vec<usize> = Vec::new();
+        for (i, key) in keys.iter().enumerate() {
+            match self.state.hot_keys.find(key) {
+                Some(row) if !self.is_hot_deleted(row) => found[i] = Some(row),
+                Some(_) => {}
+                None => open.push(i),
+            }
+        }
+        let encoder = self
+            .state
+            .key_encoder()
+            .ok_or_else(|| Error::internal(format!("{} has no key", self.def().qualified_name())))?;
+        open.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
+        for view in self.segments().await?.iter().rev() {
+            if open.is_empty() {
+                break;
+            }
+            let reader = self.open_segment(&view.meta).await?;
+            let wanted: Vec<EncodedKey> = open.iter().map(|i| keys[*i].clone()).collect();
+            let positions = reader.lookup_keys(encoder, &wanted, view.deleted.as_deref()).await?;
+            let mut hits: Vec<(usize, u32)> =
+                open.iter().zip(positions).filter_map(|(i, p)| p.map(|p| (*i, p))).collect();
+            if hits.is_empty() {
+                continue;
+            }
+            hits.sort_unstable_by_key(|(_, p)| *p);
+            let at: Vec<u32> = hits.iter().map(|(_, p)| *p).collect();
+            for ((i, _), id) in hits.iter().zip(reader.row_ids_at(&at).await?) {
+                found[*i] = Some(id);
+            }
+            open.retain(|i| found[*i].is_none());
+        }
+        Ok(found)
+    }
+
+    fn is_hot_deleted(&self, row: RowId) -> bool {
+        self.state.hot_deletes.get(&row).is_some_and(|v| *v <= self.at)
+    }
+
+    /// The visible rows among `ids`, in the order of `ids`; others are left out.
+    ///
+    /// # Errors
+    /// Storage errors from reading segments.
+    pub async fn rows(&self, ids: &[RowId], columns: &[usize], pseudo: bool) -> Result<RecordBatch> {
+        let schema = self.projected_schema(columns, pseudo)?;
+        let mut parts: Vec<RecordBatch> = Vec::new();
+        let mut places: Vec<Option<(usize, usize)>> = vec![None; ids.len()];
+        let mut cold: Vec<(RowId, usize)> = Vec::new();
+        for (i, id) in ids.iter().enumerate() {
+            match self.state.memtable.find(*id) {
+                Some((chunk, row)) if !self.is_hot_deleted(*id) && chunk.versions().value(row) <= self.at.0 => {
+                    let mut arrays: Vec<ArrayRef> =
+                        columns.iter().map(|c| chunk.rows().column(*c).slice(row, 1)).collect();
+                    if pseudo {
+                        arrays.push(Arc::new(chunk.row_ids().slice(row, 1)));
+                        arrays.push(Arc::new(chunk.versions().slice(row, 1)));
+                    }
+                    places[i] = Some((parts.len(), 0));
+                    parts.push(RecordBatch::try_new(Arc::clone(&schema), arrays)?);
+                }
+                Some(_) => {}
+                None => cold.push((*id, i)),
+            }
+        }
+        cold.sort_unstable();
+        if !cold.is_empty() {
+            for view in self.segments().await? {
+                self.rows_of_segment(&view, &cold, columns, pseudo, &schema, &mut parts, &mut places)
+                    .await?;
+            }
+        }
+        if parts.len() == 1 && places.iter().enumerate().all(|(i, p)| *p == Some((0, i))) {
+            return Ok(parts.swap_remove(0));
+        }
+        let order: Vec<(usize, usize)> = places.into_iter().flatten().collect();
+        let arrays = (0..schema.fields().len())
+            .map(|c| {
+                let sources: Vec<&dyn arrow::array::Array> =
+                    parts.iter().map(|p| p.column(c).as_ref()).collect();
+                if sources.is_empty() {
+                    return Ok(arrow::array::new_empty_array(schema.field(c).data_type()));
+                }
+                Ok(interleave(&sources, &order)?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(order.len()));
+        Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of `rows`, split for length only")]
+    async fn rows_of_segment(
+        &self,
+        view: &SegmentView,
+        wanted: &[(RowId, usize)],
+        columns: &[usize],
+        pseudo: bool,
+        schema: &SchemaRef,
+        parts: &mut Vec<RecordBatch>,
+        places: &mut [Option<(usize, usize)>],
+    ) -> Result<()> {
+        let first = wanted.partition_point(|(id, _)| *id < view.meta.min_row_id);
+        let last = wanted.partition_point(|(id, _)| *id <= view.meta.max_row_id);
+        if first == last {
+            return Ok(());
+        }
+        let wanted = &wanted[first..last];
+        let reader = self.open_segment(&view.meta).await?;
+        let ids: Vec<RowId> = wanted.iter().map(|(id, _)| *id).collect();
+        let mut hits: Vec<(u32, usize)> = Vec::new();
+        for ((_, i), position) in wanted.iter().zip(reader.positions_of_row_ids(&ids).await?) {
+            if let Some(p) = position
+                && !view.deleted.as_ref().is_some_and(|d| d.contains(p))
+            {
+                hits.push((p, *i));
+            }
+        }
+        if hits.is_empty() {
+            return Ok(());
+        }
+        hits.sort_unstable();
+        let mut positions: Vec<u32> = hits.iter().map(|(p, _)| *p).collect();
+        positions.dedup();
+        let rows = positions_of(&reader, columns, &positions).await?;
+        let rows = if pseudo {
+            let ids = reader.row_ids_at(&positions).await?;
+            let versions = reader.versions_at(&positions).await?;
+            let mut arrays = rows.columns().to_vec();
+            arrays.push(Arc::new(UInt64Array::from_iter_values(ids.iter().map(|i| i.0))));
+            arrays.push(Arc::new(UInt64Array::from_iter_values(versions.iter().map(|v| v.0))));
+            RecordBatch::try_new(Arc::clone(schema), arrays)?
+        } else {
+            RecordBatch::try_new_with_options(
+                Arc::clone(schema),
+                rows.columns().to_vec(),
+                &arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows())),
+            )?
+        };
+        for (p, i) in hits {
+            if let Ok(row) = positions.binary_search(&p) {
+                places[i] = Some((parts.len(), row));
+            }
+        }
+        parts.push(rows);
+        Ok(())
+    }
+
+    /// Encoder of the primary key; None without one.
+    ///
+    /// # Errors
+    /// None today; kept because building one can fail.
+    pub fn key_encoder(&self) -> Result<Option<KeyEncoder>> {
+        Ok(self.state.key_encoder().map(|e| KeyEncoder::clone(e)))
+    }
+
+    /// Memory of hot rows and deletes.
+    #[must_use]
+    pub fn hot_bytes(&self) -> u64 {
+        self.state.hot_bytes()
+    }
+
+    /// Everything at or before this version is in segments.
+    #[must_use]
+    pub fn flushed(&self) -> CommitVersion {
+        self.state.flushed
+    }
+
+    /// Next unused row id.
+    #[must_use]
+    pub fn next_row_id(&self) -> RowId {
+        self.state.next_row_id
+    }
+
+    /// Hot rows in order with their ids and versions, deleted ones included: what a checkpoint writes.
+    ///
+    /// # Errors
+    /// `Internal` when chunks do not fit together.
+    pub fn all_hot_rows(&self) -> Result<(RecordBatch, UInt64Array, UInt64Array)> {
+        let schema = self.def().arrow_schema();
+        let chunks: Vec<_> = self.state.memtable.chunks().collect();
+        let rows = concat_batches(&schema, chunks.iter().map(|c| c.rows()))?;
+        let gather = |of: fn(&crate::memtable::Chunk) -> &UInt64Array| {
+            UInt64Array::from_iter_values(chunks.iter().flat_map(|c| of(c).values().iter().copied()))
+        };
+        Ok((rows, gather(|c| c.row_ids()), gather(|c| c.versions())))
+    }
+}
+
+/// Some columns of the rows at ascending positions, as one batch.
+pub(crate) async fn positions_of(
+    reader: &SegmentReader,
+    columns: &[usize],
+    positions: &[u32],
+) -> Result<RecordBatch> {
+    let mut batches = reader.read(columns, RowChoice::Positions(positions)).await?;
+    if batches.len() == 1 {
+        return Ok(batches.swap_remove(0));
+    }
+    let schema = batches.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::new(Schema::empty()));
+    Ok(concat_batches(&schema, &batches)?)
+}

@@ -1,0 +1,330 @@
+//! One table's state at one version.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use tokio::sync::OnceCell;
+
+use super::snapshot::SegmentView;
+use super::{HotKeys, LoadedDeletes};
+use crate::error::{Error, Result};
+use crate::id::{CommitVersion, RowId};
+use crate::memtable::{Chunk, Memtable};
+use crate::schema::TableDef;
+use crate::segment::{DeletesMeta, DeletionVector, KeyEncoder, SegmentMeta};
+use crate::wal::TableChange;
+
+/// Deletes that are in no `.deletes` object yet: row id -> version. The first delete of a row counts.
+pub type HotDeletes = OrdMap<RowId, CommitVersion>;
+
+/// One segment and what is deleted in it.
+#[derive(Clone, Debug)]
+pub struct SegmentState {
+    /// The segment.
+    pub meta: Arc<SegmentMeta>,
+    /// `.deletes` objects that make up `deletes`.
+    pub delete_objects: Vec<DeletesMeta>,
+    /// Its deletion vector; None: clean.
+    pub deletes: Option<Arc<DeletionVector>>,
+    /// TRUNCATE or DROP at this version took it away; kept for reads before it.
+    pub dropped_at: Option<CommitVersion>,
+}
+
+impl SegmentState {
+    /// A segment without deletes.
+    #[must_use]
+    pub fn clean(meta: Arc<SegmentMeta>) -> Self {
+        Self { meta, delete_objects: Vec::new(), deletes: None, dropped_at: None }
+    }
+
+    /// Whether a read at `at` sees it.
+    #[must_use]
+    pub fn present_at(&self, at: CommitVersion) -> bool {
+        self.dropped_at.is_none_or(|d| d > at) && self.meta.min_created <= at
+    }
+}
+
+/// Rows, deletes and keys of one table.
+#[derive(Clone, Debug)]
+pub struct TableState {
+    /// Its definition.
+    pub def: Arc<TableDef>,
+    /// DROP TABLE at this version.
+    pub dropped_at: Option<CommitVersion>,
+    /// Next unused row id.
+    pub next_row_id: RowId,
+    /// Everything at or before this version is in `segments`.
+    pub flushed: CommitVersion,
+    /// Segments, dropped ones included.
+    pub segments: Arc<Vec<Arc<SegmentState>>>,
+    /// Hot rows.
+    pub memtable: Memtable,
+    /// Hot deletes.
+    pub hot_deletes: HotDeletes,
+    /// Keys of hot rows; empty without a primary key.
+    pub hot_keys: HotKeys,
+    /// Rows visible at the newest version.
+    pub live_rows: u64,
+    /// Version of the last commit that appended rows.
+    pub last_append: CommitVersion,
+    /// Version of the last commit that appended whole segments.
+    pub last_load: CommitVersion,
+    /// Version of the last commit that deleted rows.
+    pub last_delete: CommitVersion,
+    /// Version of the last commit that deleted rows other than one by one (TRUNCATE, `.deletes` objects).
+    pub last_bulk_delete: CommitVersion,
+    key_encoder: Option<Arc<KeyEncoder>>,
+    /// The segments with their invisible rows, worked out by the first reader.
+    pub(super) views: Arc<OnceCell<Arc<Vec<SegmentView>>>>,
+}
+
+impl TableState {
+    /// An empty table.
+    #[must_use]
+    pub fn created(def: Arc<TableDef>, at: CommitVersion) -> Self {
+        Self::restored(def, RowId(1), CommitVersion(at.0.saturating_sub(1)), Vec::new(), None)
+    }
+
+    /// A table as a manifest describes it.
+    #[must_use]
+    pub fn restored(
+        def: Arc<TableDef>,
+        next_row_id: RowId,
+        flushed: CommitVersion,
+        segments: Vec<Arc<SegmentState>>,
+        dropped_at: Option<CommitVersion>,
+    ) -> Self {
+        let live_rows = segments
+            .iter()
+            .filter(|s| s.dropped_at.is_none())
+            .map(|s| s.meta.rows - s.deletes.as_ref().map_or(0, |d| d.len()))
+            .sum();
+        // A definition with a key that cannot be encoded was refused when it was made.
+        let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
+        Self {
+            def,
+            dropped_at,
+            next_row_id,
+            flushed,
+            segments: Arc::new(segments),
+            memtable: Memtable::default(),
+            hot_deletes: HotDeletes::new(),
+            hot_keys: HotKeys::default(),
+            live_rows,
+            last_append: flushed,
+            last_load: flushed,
+            last_delete: flushed,
+            last_bulk_delete: flushed,
+            key_encoder,
+            views: Arc::default(),
+        }
+    }
+
+    /// Encoder of the primary key; None without one.
+    #[must_use]
+    pub fn key_encoder(&self) -> Option<&Arc<KeyEncoder>> {
+        self.key_encoder.as_ref()
+    }
+
+    /// Whether a checkpoint would find something to write.
+    #[must_use]
+    pub fn is_hot(&self) -> bool {
+        self.memtable.rows() > 0 || !self.hot_deletes.is_empty()
+    }
+
+    /// Memory of hot rows, deletes and keys (the latter two estimated per entry).
+    #[must_use]
+    pub fn hot_bytes(&self) -> u64 {
+        self.memtable.bytes() + 48 * self.hot_deletes.len() as u64
+    }
+
+    pub(super) fn with_def(&self, def: Arc<TableDef>) -> Self {
+        let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
+        Self { def, key_encoder, views: Arc::default(), ..self.clone() }
+    }
+
+    pub(super) fn dropped(&self, version: CommitVersion) -> Self {
+        Self { dropped_at: self.dropped_at.or(Some(version)), ..self.clone() }
+    }
+
+    pub(super) fn sealed(&self, until: CommitVersion) -> Self {
+        let mut next = self.clone();
+        next.memtable = next.memtable.sealed();
+        next.hot_keys.seal(until);
+        next
+    }
+
+    /// The same rows once a checkpoint at `cut` is published: what was hot then is in `written`, segments and deletes
+    /// that came after it stay.
+    #[must_use]
+    pub fn relaid(&self, written: &[Arc<SegmentState>], cut: CommitVersion) -> Self {
+        let mut next = self.clone();
+        next.flushed = cut;
+        if !written.is_empty() {
+            next.segments = Arc::new(self.merged(written, cut));
+        }
+        if self.is_hot() {
+            next.memtable = self.memtable.after(cut);
+            next.hot_deletes =
+                self.hot_deletes.iter().filter(|(_, v)| **v > cut).map(|(k, v)| (*k, *v)).collect();
+            next.hot_keys.drop_flushed(cut);
+        }
+        next.views = Arc::default();
+        next
+    }
+
+    /// `written` with what was added since: new segments, newer deletes, TRUNCATE.
+    fn merged(&self, written: &[Arc<SegmentState>], cut: CommitVersion) -> Vec<Arc<SegmentState>> {
+        let mut segments = written.to_vec();
+        for mine in self.segments.iter() {
+            let Some(slot) = segments.iter_mut().find(|s| s.meta.id == mine.meta.id) else {
+                segments.push(Arc::clone(mine));
+                continue;
+            };
+            let mut both = SegmentState::clone(slot);
+            both.dropped_at = mine.dropped_at;
+            let newer: Vec<DeletesMeta> = mine
+                .delete_objects
+                .iter()
+                .filter(|d| d.version.is_some_and(|v| v > cut))
+                .filter(|d| !both.delete_objects.iter().any(|known| known.id == d.id))
+                .cloned()
+                .collect();
+            if let Some(vector) = &mine.deletes
+                && !newer.is_empty()
+            {
+                both.deletes = Some(Arc::new(match &both.deletes {
+                    Some(known) => DeletionVector::merge(known, vector),
+                    None => DeletionVector::clone(vector),
+                }));
+                both.delete_objects.extend(newer);
+            }
+            *slot = Arc::new(both);
+        }
+        segments
+    }
+
+    /// The state after one commit's change.
+    pub(super) fn apply(
+        &self,
+        change: &TableChange,
+        version: CommitVersion,
+        loaded: &LoadedDeletes,
+    ) -> Result<Self> {
+        if version <= self.flushed {
+            return Ok(self.clone());
+        }
+        let mut next = self.clone();
+        if change.truncate {
+            next.truncate(version)?;
+        }
+        next.delete(change, version, loaded)?;
+        next.append(change, version)?;
+        Ok(next)
+    }
+
+    fn truncate(&mut self, version: CommitVersion) -> Result<()> {
+        let mut segments = Vec::clone(&self.segments);
+        for segment in segments.iter_mut().filter(|s| s.dropped_at.is_none()) {
+            let mut dropped = SegmentState::clone(segment);
+            dropped.dropped_at = Some(version);
+            *segment = Arc::new(dropped);
+        }
+        self.segments = Arc::new(segments);
+        let hot: Vec<RowId> = self
+            .memtable
+            .chunks()
+            .flat_map(|c| c.row_ids().values().iter().map(|id| RowId(*id)))
+            .collect();
+        for id in hot {
+            self.hot_deletes.entry(id).or_insert(version);
+        }
+        self.live_rows = 0;
+        self.last_delete = version;
+        self.last_bulk_delete = version;
+        self.views = Arc::default();
+        Ok(())
+    }
+
+    fn delete(
+        &mut self,
+        change: &TableChange,
+        version: CommitVersion,
+        loaded: &LoadedDeletes,
+    ) -> Result<()> {
+        if change.deleted.is_empty() && change.deletes.is_empty() {
+            return Ok(());
+        }
+        for id in &change.deleted {
+            if !self.hot_deletes.contains_key(id) {
+                self.hot_deletes.insert(*id, version);
+                self.live_rows = self.live_rows.saturating_sub(1);
+            }
+        }
+        if !change.deletes.is_empty() {
+            let mut segments = Vec::clone(&self.segments);
+            for meta in &change.deletes {
+                let missing = || {
+                    Error::corrupt(
+                        format!("WAL entry of version {version}"),
+                        format!("its deletes object {} or segment {} is unknown", meta.id, meta.segment),
+                    )
+                };
+                // The object was written before its commit had a version.
+                let positions = loaded.get(&meta.id).ok_or_else(missing)?.positions();
+                let vector = DeletionVector::constant(positions.as_ref().clone(), version);
+                let segment =
+                    segments.iter_mut().find(|s| s.meta.id == meta.segment).ok_or_else(missing)?;
+                let mut changed = SegmentState::clone(segment);
+                let before = changed.deletes.as_ref().map_or(0, |d| d.len());
+                let merged = match &changed.deletes {
+                    None => Arc::new(vector),
+                    Some(known) => Arc::new(known.merge(&vector)),
+                };
+                self.live_rows = self.live_rows.saturating_sub(merged.len() - before);
+                changed.deletes = Some(merged);
+                let mut meta = meta.clone();
+                meta.version = Some(version);
+                changed.delete_objects.push(meta);
+                *segment = Arc::new(changed);
+            }
+            self.segments = Arc::new(segments);
+            self.last_bulk_delete = version;
+        }
+        self.last_delete = version;
+        self.views = Arc::default();
+        Ok(())
+    }
+
+    fn append(&mut self, change: &TableChange, version: CommitVersion) -> Result<()> {
+        let mut next_id = change.first_row_id;
+        for batch in change.rows.decode(&self.def.arrow_schema())? {
+            let rows = batch.num_rows() as u64;
+            if let Some(encoder) = &self.key_encoder {
+                let keys = encoder.encode_batch(&batch, &self.def.key_indices())?;
+                for row in 0..keys.len() {
+                    self.hot_keys.insert(keys.to_owned(row), RowId(next_id.0 + row as u64));
+                }
+            }
+            self.memtable = self.memtable.append(Chunk::committed(batch, next_id, version))?;
+            next_id = RowId(next_id.0 + rows);
+        }
+        if !change.segments.is_empty() {
+            let mut segments = Vec::clone(&self.segments);
+            for meta in &change.segments {
+                let meta = meta.clone().committed(version, next_id);
+                next_id = RowId(next_id.0 + meta.rows);
+                segments.push(Arc::new(SegmentState::clean(Arc::new(meta))));
+            }
+            self.segments = Arc::new(segments);
+            self.last_load = version;
+            self.views = Arc::default();
+        }
+        if next_id > change.first_row_id {
+            self.live_rows += next_id.0 - change.first_row_id.0;
+            self.next_row_id = self.next_row_id.max(next_id);
+            self.last_append = version;
+        }
+        Ok(())
+    }
+}

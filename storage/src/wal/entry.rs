@@ -1,0 +1,138 @@
+//! The durable form of one commit, as values.
+//!
+//! Owns: what an entry can say. The byte form is in [`codec`](super::codec); what an entry does to the state is
+//! `Version::apply`, the same function for a live commit, recovery and a follower.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::id::{CommitId, CommitVersion, Epoch, RowId, SchemaVersion, TableId};
+use crate::schema::{TableDef, ViewDef};
+use crate::segment::{DeletesMeta, SegmentMeta};
+
+/// Who committed and why; all optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitInfo {
+    /// User name.
+    pub user: String,
+    /// Session name.
+    pub session: String,
+    /// Request id of a server.
+    pub request_id: String,
+    /// `SET commit_message`.
+    pub message: String,
+}
+
+/// One commit.
+#[derive(Clone, Debug)]
+pub struct WalEntry {
+    /// Its version.
+    pub version: CommitVersion,
+    /// Epoch of the writer.
+    pub epoch: Epoch,
+    /// Unique id of the commit.
+    pub commit_id: CommitId,
+    /// Microseconds since 1970 UTC; never smaller than the entry's before it.
+    pub time_us: i64,
+    /// Who and why.
+    pub info: CommitInfo,
+    /// Catalog edits, applied before the table changes.
+    pub catalog: Vec<CatalogEdit>,
+    /// Changes of tables' rows; at most one per table.
+    pub tables: Vec<TableChange>,
+}
+
+/// One change of the catalog. Applying it twice is the same as once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatalogEdit {
+    /// CREATE SCHEMA
+    CreateSchema {
+        /// Name.
+        name: String,
+    },
+    /// DROP SCHEMA (empty, or with the objects dropped by edits of their own)
+    DropSchema {
+        /// Name.
+        name: String,
+    },
+    /// CREATE TABLE, and a new definition of an existing table id
+    PutTable(Arc<TableDef>),
+    /// DROP TABLE
+    DropTable {
+        /// Which.
+        table: TableId,
+    },
+    /// CREATE [OR REPLACE] VIEW
+    PutView(Arc<ViewDef>),
+    /// DROP VIEW
+    DropView {
+        /// Schema.
+        schema: String,
+        /// Name.
+        name: String,
+    },
+}
+
+/// What one commit does to one table's rows.
+#[derive(Clone, Debug)]
+pub struct TableChange {
+    /// Which table.
+    pub table: TableId,
+    /// Definition the rows were made for.
+    pub schema_version: SchemaVersion,
+    /// Row id of the first appended row; the others follow in order: `rows`, then `segments` in order.
+    pub first_row_id: RowId,
+    /// Appended rows.
+    pub rows: RowBody,
+    /// Row ids deleted, sorted, without repeats.
+    pub deleted: Vec<RowId>,
+    /// Segments written before this entry (large write sets), `created`/`row_id` still to be filled in from
+    /// the entry (Constant / Base).
+    pub segments: Vec<SegmentMeta>,
+    /// `.deletes` objects written before this entry (large deletes).
+    pub deletes: Vec<DeletesMeta>,
+    /// TRUNCATE: every row visible before this commit is deleted by it.
+    pub truncate: bool,
+}
+
+/// Appended rows, decoded or as bytes that need the table's schema.
+#[derive(Clone, Debug)]
+pub enum RowBody {
+    /// In memory.
+    Batches(Vec<RecordBatch>),
+    /// As in the log.
+    Encoded {
+        /// How many rows.
+        rows: u64,
+        /// `codec`'s row body.
+        bytes: Bytes,
+    },
+}
+
+impl RowBody {
+    /// How many rows.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        match self {
+            Self::Batches(batches) => batches.iter().map(|b| b.num_rows() as u64).sum(),
+            Self::Encoded { rows, .. } => *rows,
+        }
+    }
+
+    /// The rows with the table's surface schema.
+    ///
+    /// # Errors
+    /// `Corrupt` when the bytes are not rows of `schema`.
+    pub fn decode(&self, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        match self {
+            Self::Batches(batches) => Ok(batches.clone()),
+            Self::Encoded { rows, bytes } => super::codec::decode_rows(schema, *rows, bytes),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Recovery: everything the files say from some number on, strictly.
+//!
+//! Owns: the one decision between a torn tail and corruption. Changes nothing on disk.
+//!
+//! A file with a successor counts up to the length its successor's header names, and every byte up to there must be
+//! right. In the last file S is the largest `synced_upto` of any valid frame: a bad frame at or after S was never
+//! acknowledged and is cut off with all that stands behind it; before S it is corruption, for acknowledged commits are lost.
+
+use bytes::Bytes;
+
+use super::{files, path, read_range};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{FileSystem, OpenMode};
+use crate::id::{CommitVersion, DatabaseId, WalNumber};
+use crate::wal::frame::{FRAME_ALIGN, FRAME_HEADER, Found, FrameKind, look};
+use crate::wal::header::{FileHeader, HEADER_BYTES};
+use crate::wal::{Predecessor, Recovered, Recovery};
+
+/// Reads the log at open.
+#[derive(Debug)]
+pub struct FileWalReader;
+
+impl FileWalReader {
+    /// Everything in the files from `from` on. No files at all is an empty log whose next number is `from`: the caller
+    /// knows whether a new database may look like that (`predecessor` is None).
+    ///
+    /// # Errors
+    /// `Corrupt`, naming file, offset and the versions at stake, when something acknowledged is missing or damaged;
+    /// `Unsupported` when written by a newer Cairn.
+    pub fn recover(fs: &dyn FileSystem, from: WalNumber, database_id: DatabaseId) -> Result<Recovery> {
+        let numbers = dense(&files(fs)?, from)?;
+        let mut recovery = Recovery { next: from, ..Recovery::default() };
+        let mut loaded = None;
+        for number in numbers {
+            let next = Loaded::read(fs, number, database_id)?;
+            if let Some(before) = loaded.replace(next)
+                && let Some(next) = &loaded
+            {
+                before.complete(&next.header, &mut recovery)?;
+            }
+            recovery.next = number.next();
+        }
+        if let Some(last) = loaded {
+            last.last(&mut recovery)?;
+        }
+        Ok(recovery)
+    }
+}
+
+/// The numbers from `from` on, none missing.
+fn dense(files: &[(WalNumber, u64)], from: WalNumber) -> Result<Vec<WalNumber>> {
+    let numbers: Vec<_> = files.iter().map(|(number, _)| *number).filter(|n| *n >= from).collect();
+    let mut expected = from;
+    for number in &numbers {
+        if *number != expected {
+            return Err(missing(expected));
+        }
+        expected = expected.next();
+    }
+    if numbers.is_empty() && !files.is_empty() {
+        return Err(missing(from));
+    }
+    Ok(numbers)
+}
+
+fn missing(number: WalNumber) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("{} is missing, with every commit in it", path(number)))
+        .with_hint("restore it from a backup of the same moment; opening without it would lose acknowledged commits")
+}
+
+/// One file in memory. Entries are slices of `bytes`.
+struct Loaded {
+    name: String,
+    header: FileHeader,
+    bytes: Bytes,
+}
+
+/// How far the good frames of a file go.
+#[derive(Debug)]
+struct Walked {
+    /// Offset behind the last good frame.
+    at: usize,
+    /// Version the next entry would have.
+    next: CommitVersion,
+    /// Largest `synced_upto` of the good frames.
+    synced: u64,
+    sealed: bool,
+    /// What is wrong at `at`; None when nothing was written there.
+    why: Option<&'static str>,
+}
+
+impl Loaded {
+    fn read(fs: &dyn FileSystem, number: WalNumber, database_id: DatabaseId) -> Result<Self> {
+        let name = path(number);
+        let reading = |e| Error::io(format!("reading {name}"), e);
+        let file = fs.open(&name, OpenMode::Read).map_err(reading)?;
+        let bytes = read_range(&*file, 0, u64::MAX).map_err(reading)?;
+        let header = FileHeader::decode(&bytes, &name, number, database_id)?;
+        Ok(Self { name, header, bytes: bytes.into() })
+    }
+
+    /// Collects entries up to `end`, the seal or the first frame that is not good.
+    fn walk(&self, end: usize, entries: &mut Vec<Recovered>) -> Result<Walked> {
+        let bytes = self.bytes.get(..end).unwrap_or(&self.bytes);
+        let mut walked = Walked {
+            at: HEADER_BYTES,
+            next: self.header.first,
+            synced: 0,
+            sealed: false,
+            why: None,
+        };
+        while !walked.sealed {
+            let frame = match look(bytes, walked.at, 0, self.header.salt) {
+                Found::Frame(frame) => frame,
+                Found::End => break,
+                Found::Bad(why) => {
+                    walked.why = Some(why);
+                    break;
+                }
+            };
+            match frame.kind {
+                FrameKind::Entry if frame.version == walked.next => {
+                    let payload = walked.at + FRAME_HEADER;
+                    entries.push(Recovered {
+                        number: self.header.number,
+                        offset: walked.at as u64,
+                        payload: self.bytes.slice(payload..payload + frame.payload),
+                    });
+                    walked.next = frame.version.next();
+                }
+                FrameKind::Seal if frame.version.next() == walked.next => walked.sealed = true,
+                FrameKind::Entry | FrameKind::Seal => {
+                    let why = format!("version {} stands where {} should", frame.version, walked.next);
+                    return Err(self.corrupt(walked.at, &why, walked.next, None));
+                }
+            }
+            walked.synced = walked.synced.max(frame.synced_upto);
+            walked.at += frame.length;
+        }
+        Ok(walked)
+    }
+
+    /// A file with a successor: whole up to where the successor says.
+    fn complete(&self, successor: &FileHeader, recovery: &mut Recovery) -> Result<()> {
+        self.follows(recovery)?;
+        let end = usize::try_from(successor.predecessor_length).unwrap_or(usize::MAX);
+        let walked = self.walk(end, &mut recovery.entries)?;
+        let last = CommitVersion(walked.next.0.saturating_sub(1));
+        if walked.at != end || last != successor.predecessor_last || successor.first != walked.next {
+            let why = walked.why.unwrap_or("entries are missing");
+            return Err(self.corrupt(walked.at, why, walked.next, Some(successor.predecessor_last)));
+        }
+        recovery.predecessor = Some(self.ended(end as u64, end as u64, last));
+        Ok(())
+    }
+
+    /// The last file: cut at a torn tail.
+    fn last(&self, recovery: &mut Recovery) -> Result<()> {
+        self.follows(recovery)?;
+        let walked = self.walk(usize::MAX, &mut recovery.entries)?;
+        let last = CommitVersion(walked.next.0.saturating_sub(1));
+        recovery.predecessor = Some(self.ended(walked.at as u64, walked.synced, last));
+        if walked.sealed {
+            return Ok(());
+        }
+        let (synced, newest) = self.behind(&walked);
+        if (walked.at as u64) < synced {
+            let why = walked.why.unwrap_or("an entry is missing");
+            return Err(self.corrupt(walked.at, why, walked.next, newest));
+        }
+        if (self.bytes.len() as u64) < self.header.created_length {
+            let why = "it is shorter than it was created, and not sealed";
+            return Err(self.corrupt(self.bytes.len(), why, walked.next, None));
+        }
+        let tail = self.bytes.len() - self.bytes.iter().rev().take_while(|b| **b == 0).count();
+        if tail > walked.at {
+            recovery.torn = Some(format!(
+                "{}: {} bytes from offset {} were being written when the writer stopped; they were never acknowledged and are left out",
+                self.name,
+                tail - walked.at,
+                walked.at,
+            ));
+        }
+        Ok(())
+    }
+
+    /// S of the whole file, and the newest version behind the good frames.
+    fn behind(&self, walked: &Walked) -> (u64, Option<CommitVersion>) {
+        let (mut synced, mut newest) = (walked.synced, None);
+        let mut at = walked.at + FRAME_ALIGN;
+        while at < self.bytes.len() {
+            match look(&self.bytes, at, 0, self.header.salt) {
+                Found::Frame(frame) => {
+                    synced = synced.max(frame.synced_upto);
+                    newest = newest.max(Some(frame.version));
+                    at += frame.length;
+                }
+                Found::End | Found::Bad(_) => at += FRAME_ALIGN,
+            }
+        }
+        (synced, newest)
+    }
+
+    /// Checks that this file begins where the one before it ended.
+    fn follows(&self, recovery: &Recovery) -> Result<()> {
+        match recovery.predecessor {
+            Some(before) if self.header.first != before.last.next() => {
+                let why = format!("it begins with version {}", self.header.first);
+                Err(self.corrupt(0, &why, before.last.next(), None))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn ended(&self, length: u64, synced: u64, last: CommitVersion) -> Predecessor {
+        Predecessor { number: self.header.number, length, synced, last }
+    }
+
+    fn corrupt(&self, at: usize, why: &str, first: CommitVersion, last: Option<CommitVersion>) -> Error {
+        let stake = match last {
+            Some(last) if last > first => format!("versions {first} to {last}, and any after them, are at stake"),
+            Some(_) | None => format!("version {first} and any after it are at stake"),
+        };
+        Error::corrupt(format_args!("{} at offset {at}", self.name), why)
+            .with_detail(stake)
+            .with_hint("restore the file from a backup; nothing was changed")
+    }
+}

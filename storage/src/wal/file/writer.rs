@@ -1,0 +1,461 @@
+//! Appending to the log: one write and one sync for each group.
+//!
+//! Owns: the present file, its preallocation, what of it is synced, sealing, the next file, removal of old ones. Does not
+//! own: grouping commits, the ticker of `SyncMode::Interval` (whoever opens the database spawns one that calls `sync`).
+//!
+//! A failed sync, and a failed write of frames, is final (D1): the log is poisoned, every later call fails. Failing to find
+//! room before the first byte of a group is not (D2). Calls block on the disk: run them where blocking is fine.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use super::tip::TipFile;
+use super::{DIRECTORY, WalTip, files, path, read_range, temporary_path};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fs::{File, FileSystem, OpenMode, Poison};
+use crate::id::{CommitVersion, DatabaseId, WalNumber};
+use crate::wal::frame::{FrameKind, SEAL_BYTES, encode};
+use crate::wal::header::{FileHeader, HEADER_BYTES};
+use crate::wal::{AppendError, Group, Predecessor, SyncMode, Wal, WalStatus};
+
+/// A write buffer that grew beyond this is given back after the group.
+const BUFFER_KEPT_BYTES: usize = 4 << 20;
+
+/// How a [`FileWal`] writes.
+#[derive(Clone, Copy, Debug)]
+pub struct FileWalOptions {
+    /// Database the files belong to.
+    pub database_id: DatabaseId,
+    /// When a commit is durable.
+    pub sync: SyncMode,
+    /// Zeros a new file begins with.
+    pub first_bytes: u64,
+    /// Zeros added when they are used up.
+    pub step_bytes: u64,
+}
+
+impl FileWalOptions {
+    /// 1 MiB at first, then 4 MiB at a time.
+    #[must_use]
+    pub fn new(database_id: DatabaseId, sync: SyncMode) -> Self {
+        Self { database_id, sync, first_bytes: 1 << 20, step_bytes: 4 << 20 }
+    }
+}
+
+/// The log of a local root.
+#[derive(Debug)]
+pub struct FileWal {
+    fs: Arc<dyn FileSystem>,
+    options: FileWalOptions,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    present: Present,
+    /// Version the next entry has.
+    next: CommitVersion,
+    durable: CommitVersion,
+    last_sync: Instant,
+    syncs: u64,
+    /// Bytes of entries of the files kept.
+    kept: BTreeMap<WalNumber, u64>,
+    tip: TipFile,
+    buffer: Vec<u8>,
+    closed: bool,
+    poison: Poison,
+}
+
+/// The file appended to.
+#[derive(Debug)]
+struct Present {
+    file: Arc<dyn File>,
+    number: WalNumber,
+    salt: u64,
+    /// End of what was written.
+    at: u64,
+    /// End of what is synced.
+    synced: u64,
+    /// End of the zeros.
+    allocated: u64,
+}
+
+/// What a failure means for the log.
+enum Failure {
+    Clean(Error),
+    Final(Error),
+}
+
+impl FileWal {
+    /// Begins file `number` whose first entry will have `next_version`.
+    ///
+    /// With a predecessor, what counts of it is made durable first: a killed process may have left it in the page cache only,
+    /// and after a failed sync the cache calls pages clean that the disk never got, so they are written again, not only synced.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the file is there; I/O errors. The log is unchanged and can be recovered again.
+    pub fn create(
+        fs: Arc<dyn FileSystem>,
+        options: FileWalOptions,
+        number: WalNumber,
+        next_version: CommitVersion,
+        predecessor: Option<Predecessor>,
+    ) -> Result<Self> {
+        fs.create_dir_all(DIRECTORY).map_err(|e| Error::io("creating wal", e))?;
+        if let Some(predecessor) = predecessor {
+            settle(&*fs, predecessor)?;
+        }
+        let mut kept: BTreeMap<_, _> = files(&*fs)?.into_iter().collect();
+        if let Some(Predecessor { number, length, .. }) = predecessor {
+            kept.insert(number, length.saturating_sub(HEADER_BYTES as u64));
+        }
+        kept.insert(number, 0);
+        let header = FileHeader {
+            database_id: options.database_id,
+            number,
+            salt: rand::random(),
+            first: next_version,
+            predecessor_length: predecessor.map_or(0, |p| p.length),
+            predecessor_last: predecessor.map_or(CommitVersion(next_version.0.saturating_sub(1)), |p| p.last),
+            created_length: options.first_bytes.max(HEADER_BYTES as u64),
+        };
+        let file = prepare(&*fs, &header).map_err(Failure::into_error)?;
+        name(&*fs, number)?;
+        let state = State {
+            present: Present::new(file, &header),
+            next: next_version,
+            durable: CommitVersion(next_version.0.saturating_sub(1)),
+            last_sync: Instant::now(),
+            syncs: 0,
+            kept,
+            tip: TipFile::open(&*fs)?,
+            buffer: Vec::new(),
+            closed: false,
+            poison: Poison::default(),
+        };
+        state.show_tip();
+        Ok(Self { fs, options, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        match self.state.lock() {
+            Ok(state) => state,
+            Err(panicked) => {
+                // Nobody knows how far the call that panicked came.
+                let mut state = panicked.into_inner();
+                state.poison.set(Error::internal("a write to the log panicked"));
+                state
+            }
+        }
+    }
+}
+
+/// Makes everything that counts of the last file durable.
+fn settle(fs: &dyn FileSystem, last: Predecessor) -> Result<()> {
+    let name = path(last.number);
+    let settling = |e| Error::io(format!("making {name} durable"), e);
+    let file = fs.open(&name, OpenMode::Write).map_err(settling)?;
+    let tail = read_range(&*file, last.synced, last.length).map_err(settling)?;
+    if last.synced + tail.len() as u64 != last.length.max(last.synced) {
+        return Err(Error::corrupt(name, "it became shorter since it was read"));
+    }
+    file.write_at(&tail, last.synced).map_err(settling)?;
+    file.sync().map_err(settling)?;
+    fs.sync_dir(DIRECTORY).map_err(|e| Error::io("syncing wal", e))
+}
+
+/// Writes a new file, header and zeros synced, under its temporary name.
+fn prepare(fs: &dyn FileSystem, header: &FileHeader) -> Result<Arc<dyn File>, Failure> {
+    let (name, temporary) = (path(header.number), temporary_path(header.number));
+    let creating = |e| Error::io(format!("creating {name}"), e);
+    match fs.len(&name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(Failure::Clean(creating(e))),
+        Ok(_) => {
+            let message = format!("{name} exists already");
+            return Err(Failure::Clean(Error::new(ErrorKind::AlreadyExists, message)));
+        }
+    }
+    let write = || {
+        match fs.remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Ok(()) | Err(_) => {}
+        }
+        let file = fs.open(&temporary, OpenMode::CreateNew)?;
+        file.preallocate(header.created_length)?;
+        file.write_at(&header.encode(), 0)?;
+        Ok(file)
+    };
+    let file = write().map_err(|e| {
+        // It has no name that counts; what can't be removed now goes at the next open.
+        let _ignored = fs.remove_file(&temporary);
+        Failure::Clean(creating(e))
+    })?;
+    file.sync().map_err(|e| Failure::Final(creating(e)))?;
+    Ok(file)
+}
+
+/// Gives a prepared file its name.
+fn name(fs: &dyn FileSystem, number: WalNumber) -> Result<()> {
+    let naming = |e| Error::io(format!("creating {}", path(number)), e);
+    fs.rename(&temporary_path(number), &path(number)).map_err(naming)?;
+    fs.sync_dir(DIRECTORY).map_err(|e| {
+        // The name may be seen until the next power loss and be gone after it. Nothing stands in the file yet: without
+        // it, the next open does not build on it.
+        let _ignored = fs.remove_file(&path(number));
+        naming(e)
+    })
+}
+
+impl Failure {
+    fn into_error(self) -> Error {
+        match self {
+            Self::Clean(error) | Self::Final(error) => error,
+        }
+    }
+}
+
+impl Present {
+    fn new(file: Arc<dyn File>, header: &FileHeader) -> Self {
+        Self {
+            file,
+            number: header.number,
+            salt: header.salt,
+            at: HEADER_BYTES as u64,
+            synced: HEADER_BYTES as u64,
+            allocated: header.created_length,
+        }
+    }
+
+    fn doing(&self, what: &str, error: io::Error) -> Error {
+        Error::io(format!("{what} {}", path(self.number)), error)
+    }
+
+    /// Zeros up to `end` at least. No byte of the log is touched, so failing is clean. Not synced by itself: the sync of
+    /// the group that needed the room covers the zeros and the new length too.
+    fn allocate(&mut self, end: u64, step: u64) -> Result<()> {
+        if end <= self.allocated {
+            return Ok(());
+        }
+        let wanted = end.max(self.allocated.saturating_add(step));
+        let extended = self.file.preallocate(wanted);
+        // When the disk is full, what fitted may still be enough for this group.
+        self.allocated = self.file.len().map_err(|e| self.doing("measuring", e))?;
+        match extended {
+            Err(e) if self.allocated < end => Err(self.doing("extending", e)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl State {
+    fn check(&self) -> Result<()> {
+        self.poison.check()?;
+        if self.closed {
+            return Err(Error::internal("the log is closed"));
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.poison.set(error)
+    }
+
+    fn append(&mut self, group: &Group, options: &FileWalOptions) -> Result<(), AppendError> {
+        self.check().map_err(AppendError::Unknown)?;
+        if group.entries.is_empty() {
+            return Ok(());
+        }
+        self.encode(group).map_err(AppendError::Clean)?;
+        let length = self.buffer.len() as u64;
+        let end = self.present.at + length;
+        self.present.allocate(end, options.step_bytes).map_err(AppendError::Clean)?;
+        if let Err(e) = self.present.file.write_at(&self.buffer, self.present.at) {
+            let error = self.present.doing("writing", e);
+            return Err(AppendError::Unknown(self.fail(unknown(group, error))));
+        }
+        self.present.at = end;
+        self.next = group.last().next();
+        *self.kept.entry(self.present.number).or_default() += length;
+        if self.buffer.capacity() > BUFFER_KEPT_BYTES {
+            self.buffer = Vec::new();
+        }
+        if self.sync_is_due(options.sync) {
+            self.sync().map_err(|e| AppendError::Unknown(unknown(group, e)))?;
+        }
+        Ok(())
+    }
+
+    /// The group's frames, in `buffer`.
+    fn encode(&mut self, group: &Group) -> Result<()> {
+        if group.first != self.next {
+            let message = format!("version {} was appended where {} was due", group.first, self.next);
+            return Err(Error::internal(message));
+        }
+        self.buffer.clear();
+        for (version, payload) in (group.first.0..).zip(&group.entries) {
+            if u32::try_from(payload.len()).is_err() {
+                let message = format!("commit {version} is longer than a WAL entry can be");
+                return Err(Error::new(ErrorKind::ResourceExhausted, message));
+            }
+            let Present { salt, synced, .. } = self.present;
+            encode(&mut self.buffer, salt, FrameKind::Entry, synced, CommitVersion(version), payload);
+        }
+        Ok(())
+    }
+
+    fn sync_is_due(&self, mode: SyncMode) -> bool {
+        match mode {
+            SyncMode::Full => true,
+            SyncMode::Interval(gap) => self.last_sync.elapsed() >= gap.max(Duration::from_millis(1)),
+            SyncMode::Off => false,
+        }
+    }
+
+    /// Makes everything written durable; a failure is final.
+    fn sync(&mut self) -> Result<()> {
+        if self.present.synced == self.present.at {
+            return Ok(());
+        }
+        if let Err(e) = self.present.file.sync() {
+            let error = self.present.doing("syncing", e);
+            return Err(self.fail(error));
+        }
+        self.syncs += 1;
+        self.last_sync = Instant::now();
+        self.present.synced = self.present.at;
+        self.durable = CommitVersion(self.next.0.saturating_sub(1));
+        self.show_tip();
+        Ok(())
+    }
+
+    fn show_tip(&self) {
+        let Present { number, synced, .. } = self.present;
+        self.tip.write(WalTip { number, offset: synced, version: self.durable });
+    }
+
+    /// Writes the seal behind synced entries; room for it has been made.
+    fn seal(&mut self) -> Result<()> {
+        let mut seal = Vec::with_capacity(SEAL_BYTES as usize);
+        let last = CommitVersion(self.next.0.saturating_sub(1));
+        let Present { salt, at, .. } = self.present;
+        encode(&mut seal, salt, FrameKind::Seal, at, last, &[]);
+        if let Err(e) = self.present.file.write_at(&seal, at) {
+            let error = self.present.doing("sealing", e);
+            return Err(self.fail(error));
+        }
+        self.present.at += SEAL_BYTES;
+        self.sync()
+    }
+
+    fn rotate(&mut self, fs: &dyn FileSystem, options: &FileWalOptions, next_version: CommitVersion) -> Result<WalNumber> {
+        self.check()?;
+        if next_version != self.next {
+            let message = format!("rotated at version {next_version} instead of {}", self.next);
+            return Err(Error::internal(message));
+        }
+        self.sync()?;
+        // Everything that may find the disk full comes before the seal, so that failing leaves the log usable.
+        let sealed = self.present.at + SEAL_BYTES;
+        self.present.allocate(sealed, options.step_bytes)?;
+        let header = FileHeader {
+            database_id: options.database_id,
+            number: self.present.number.next(),
+            salt: rand::random(),
+            first: next_version,
+            predecessor_length: sealed,
+            predecessor_last: CommitVersion(next_version.0.saturating_sub(1)),
+            created_length: options.first_bytes.max(HEADER_BYTES as u64),
+        };
+        let file = match prepare(fs, &header) {
+            Ok(file) => file,
+            Err(Failure::Clean(error)) => return Err(error),
+            Err(Failure::Final(error)) => return Err(self.fail(error)),
+        };
+        self.seal()?;
+        name(fs, header.number).map_err(|e| self.fail(e))?;
+        let old = std::mem::replace(&mut self.present, Present::new(file, &header));
+        self.kept.insert(header.number, 0);
+        self.show_tip();
+        // Only gives unused zeros back; recovery does not care.
+        let _ignored = old.file.truncate(sealed);
+        Ok(header.number)
+    }
+
+    fn truncate(&mut self, fs: &dyn FileSystem, below: WalNumber) -> Result<()> {
+        self.check()?;
+        let below = below.min(self.present.number);
+        let old: Vec<_> = files(fs)?.into_iter().map(|(n, _)| n).filter(|n| *n < below).collect();
+        for number in &old {
+            let removing = |e| Error::io(format!("removing {}", path(*number)), e);
+            fs.remove_file(&path(*number)).map_err(removing)?;
+            self.kept.remove(number);
+        }
+        if !old.is_empty() {
+            fs.sync_dir(DIRECTORY).map_err(|e| self.fail(Error::io("syncing wal", e)))?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, options: &FileWalOptions) -> Result<()> {
+        if self.closed {
+            return self.poison.check();
+        }
+        self.check()?;
+        self.sync()?;
+        // A full disk costs the seal, which is a courtesy: everything is durable without it.
+        if self.present.allocate(self.present.at + SEAL_BYTES, options.step_bytes).is_ok() {
+            self.seal()?;
+            let _ignored = self.present.file.truncate(self.present.at);
+        }
+        self.closed = true;
+        Ok(())
+    }
+}
+
+fn unknown(group: &Group, error: Error) -> Error {
+    let message = format!("the outcome of commits {} to {} is unknown: {error}", group.first, group.last());
+    Error::new(ErrorKind::OutcomeUnknown, message)
+        .with_source(error)
+        .with_hint("reopen the database, then look the commit up by its id")
+}
+
+#[async_trait]
+impl Wal for FileWal {
+    async fn append(&self, group: Group) -> Result<(), AppendError> {
+        self.state().append(&group, &self.options)
+    }
+
+    async fn sync(&self) -> Result<()> {
+        let mut state = self.state();
+        state.poison.check()?;
+        state.sync()
+    }
+
+    async fn rotate(&self, next_version: CommitVersion) -> Result<WalNumber> {
+        self.state().rotate(&*self.fs, &self.options, next_version)
+    }
+
+    async fn truncate(&self, below: WalNumber) -> Result<()> {
+        self.state().truncate(&*self.fs, below)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.state().close(&self.options)
+    }
+
+    fn status(&self) -> WalStatus {
+        let state = self.state();
+        WalStatus {
+            number: state.present.number,
+            oldest: state.kept.keys().next().copied().unwrap_or(state.present.number),
+            bytes: state.kept.values().sum(),
+            syncs: state.syncs,
+            durable: state.durable,
+        }
+    }
+}
