@@ -100,8 +100,15 @@ pub(crate) async fn run(database: &Arc<Database>, reason: CheckpointReason) -> R
     }
     let job = database.jobs.begin("checkpoint", format!("reason={}", reason.as_str()));
     let result = checkpoint(database, writer, newest.as_deref(), job, &mut receipt).await;
-    database.jobs.end(job, &result);
-    *newest = Some(Arc::new(result?));
+    let truncated = match result {
+        Ok((manifest, truncated)) => {
+            *newest = Some(Arc::new(manifest));
+            truncated
+        }
+        Err(error) => Err(error),
+    };
+    database.jobs.end(job, &truncated);
+    truncated?;
     receipt.triggered = true;
     receipt.duration = begun.elapsed();
     Ok(receipt)
@@ -113,7 +120,7 @@ async fn checkpoint(
     previous: Option<&Manifest>,
     job: u64,
     receipt: &mut CheckpointReceipt,
-) -> Result<Manifest> {
+) -> Result<(Manifest, Result<()>)> {
     let (version, replay_from) = cut(writer).await?;
     let mut flushed: HashMap<TableId, Flushed> = HashMap::new();
     let tables: Vec<&Arc<TableState>> = version.tables.values().filter(|t| t.is_hot()).collect();
@@ -152,12 +159,11 @@ async fn checkpoint(
     }
     receipt.version = version.number;
     receipt.manifest = manifest.number;
-    {
-        let driving = writer.order.driving().await;
-        driving.relayout(|now| relaid(now, &flushed, version.number, manifest.number));
-        driving.wal().truncate(replay_from).await?;
-    }
-    Ok(manifest)
+    let driving = writer.order.driving().await;
+    driving.relayout(|now| relaid(now, &flushed, version.number, manifest.number));
+    // The manifest stands whether or not the files before it could be removed.
+    let truncated = driving.wal().truncate(replay_from).await;
+    Ok((manifest, truncated))
 }
 
 /// Step 1: the state to write, and where replay begins after it.

@@ -9,6 +9,8 @@ mod open;
 mod options;
 mod order;
 mod replay;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};

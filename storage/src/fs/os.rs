@@ -35,12 +35,8 @@ impl OsFileSystem {
 
     /// Creates the root with its missing parents, each new entry durable.
     fn create_root(&self) -> io::Result<()> {
-        let missing: Vec<&Path> = self
-            .root
-            .ancestors()
-            .filter(|p| !p.as_os_str().is_empty())
-            .take_while(|p| !p.is_dir())
-            .collect();
+        let missing: Vec<&Path> =
+            self.root.ancestors().filter(|p| !p.as_os_str().is_empty()).take_while(|p| !p.is_dir()).collect();
         for directory in missing.into_iter().rev() {
             create_directory(directory)?;
             let above = directory.parent().filter(|p| !p.as_os_str().is_empty());
@@ -121,7 +117,9 @@ impl FileSystem for OsFileSystem {
         while let Some(directory) = open.pop() {
             let entries = match fs::read_dir(self.resolve(&directory)?) {
                 Ok(entries) => entries,
-                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    continue;
+                }
                 Err(e) => return Err(e),
             };
             for entry in entries {

@@ -1,21 +1,18 @@
 //! A file system in memory for tests: seeded, deterministic, and as unkind as POSIX allows.
 //!
-//! Owns: what a crash may lose (`inode`, `names`), injected faults, the count of steps. Every call that changes something
+//! Owns: what a crash may lose (`inode`, `names`), injected faults and the count of steps (`state`). Every call that changes something
 //! is one step, so a test can crash or fail at step k for every k. Locks exclude within the process.
 
 mod inode;
 mod names;
+mod state;
 
-use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-
-use self::inode::{Inode, SECTOR};
-use self::names::Names;
-use super::{File, FileSystem, OpenMode, check_path, parent};
+use self::inode::Inode;
+use self::state::{Fate, State, Step, absent, dead, failed};
+use super::{File, FileSystem, OpenMode, check_path};
 
 /// Something that goes wrong once; `n` counts calls of that kind from now, 1 is the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,190 +33,6 @@ pub enum Fault {
     Remove(u64),
     /// The nth directory sync; each pending name is lost or kept.
     SyncDir(u64),
-}
-
-/// Kinds of steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Create,
-    Write,
-    Truncate,
-    Sync,
-    Rename,
-    HardLink,
-    Remove,
-    SyncDir,
-    CreateDir,
-}
-
-impl Fault {
-    /// The fault after one more step: None when this is the step that fails.
-    fn after(self, step: Step) -> Option<Self> {
-        let (n, mine, make): (u64, bool, fn(u64) -> Self) = match self {
-            Self::Step(n) => (n, true, Self::Step),
-            Self::Create(n) => (n, step == Step::Create, Self::Create),
-            Self::Write(n) => (n, step == Step::Write, Self::Write),
-            Self::Sync(n) => (n, step == Step::Sync, Self::Sync),
-            Self::Rename(n) => (n, step == Step::Rename, Self::Rename),
-            Self::HardLink(n) => (n, step == Step::HardLink, Self::HardLink),
-            Self::Remove(n) => (n, step == Step::Remove, Self::Remove),
-            Self::SyncDir(n) => (n, step == Step::SyncDir, Self::SyncDir),
-        };
-        match (mine, n) {
-            (false, _) => Some(self),
-            (true, 0 | 1) => None,
-            (true, n) => Some(make(n - 1)),
-        }
-    }
-}
-
-/// What a step meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Done,
-    Fails,
-    /// The machine dies during the step.
-    PowerLoss,
-}
-
-#[derive(Debug)]
-struct State {
-    rng: StdRng,
-    inodes: HashMap<u64, Inode>,
-    names: Names,
-    next_inode: u64,
-    next_handle: u64,
-    /// Per inode: handles holding it, and whether shared.
-    locks: HashMap<u64, Vec<(u64, bool)>>,
-    steps: u64,
-    crash_at: Option<u64>,
-    dead: bool,
-    faults: Vec<Fault>,
-    /// Bytes the disk holds.
-    capacity: Option<u64>,
-    retried_syncs: u64,
-}
-
-fn dead() -> io::Error {
-    io::Error::other("simulated power loss")
-}
-
-fn failed(what: &str) -> io::Error {
-    io::Error::other(format!("simulated failure: {what}"))
-}
-
-fn absent(path: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("no '{path}'"))
-}
-
-impl State {
-    fn new(seed: u64) -> Self {
-        Self {
-            rng: StdRng::seed_from_u64(seed),
-            inodes: HashMap::new(),
-            names: Names::default(),
-            next_inode: 1,
-            next_handle: 1,
-            locks: HashMap::new(),
-            steps: 0,
-            crash_at: None,
-            dead: false,
-            faults: Vec::new(),
-            capacity: None,
-            retried_syncs: 0,
-        }
-    }
-
-    fn alive(&self) -> io::Result<()> {
-        if self.dead { Err(dead()) } else { Ok(()) }
-    }
-
-    fn step(&mut self, step: Step) -> io::Result<Fate> {
-        self.alive()?;
-        self.steps += 1;
-        if self.crash_at == Some(self.steps) {
-            self.dead = true;
-            return Ok(Fate::PowerLoss);
-        }
-        let before = self.faults.len();
-        self.faults = self.faults.iter().filter_map(|fault| fault.after(step)).collect();
-        Ok(if self.faults.len() < before { Fate::Fails } else { Fate::Done })
-    }
-
-    /// A step on names: done and pending when the machine dies, not done when it fails.
-    fn name_step(&mut self, step: Step, change: impl FnOnce(&mut Self)) -> io::Result<()> {
-        match self.step(step)? {
-            Fate::Done => {
-                change(self);
-                Ok(())
-            }
-            Fate::Fails => Err(failed(&format!("{step:?}"))),
-            Fate::PowerLoss => {
-                change(self);
-                Err(dead())
-            }
-        }
-    }
-
-    fn inode(&mut self, inode: u64) -> &mut Inode {
-        self.inodes.entry(inode).or_default()
-    }
-
-    fn named(&self, path: &str) -> io::Result<u64> {
-        self.names.seen.get(path).copied().ok_or_else(|| absent(path))
-    }
-
-    fn need_directory(&self, path: &str) -> io::Result<()> {
-        let directory = parent(path);
-        if directory.is_empty() || self.names.directories.contains(directory) {
-            Ok(())
-        } else {
-            Err(absent(directory))
-        }
-    }
-
-    fn used(&self) -> u64 {
-        let named: BTreeSet<u64> = self.names.seen.values().copied().collect();
-        named.iter().filter_map(|inode| self.inodes.get(inode)).map(|inode| inode.data.len() as u64).sum()
-    }
-
-    fn write(&mut self, inode: u64, bytes: &[u8], offset: usize) -> io::Result<()> {
-        let fate = self.step(Step::Write)?;
-        let grows = (offset + bytes.len()).saturating_sub(self.inode(inode).data.len()) as u64;
-        let room = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
-        let fits = bytes.len() - usize::try_from(grows.saturating_sub(room)).unwrap_or(bytes.len()).min(bytes.len());
-        let written = match fate {
-            Fate::Fails => self.rng.random_range(0..=fits / SECTOR) * SECTOR,
-            Fate::Done | Fate::PowerLoss => fits,
-        };
-        self.inode(inode).write(&bytes[..written], offset);
-        match fate {
-            Fate::PowerLoss => Err(dead()),
-            Fate::Fails => Err(failed("write")),
-            Fate::Done if fits < bytes.len() => Err(io::Error::from(io::ErrorKind::StorageFull)),
-            Fate::Done => Ok(()),
-        }
-    }
-
-    fn sync(&mut self, inode: u64) -> io::Result<()> {
-        let fate = self.step(Step::Sync)?;
-        if self.inode(inode).sync_failed {
-            self.retried_syncs += 1;
-        }
-        let Self { rng, inodes, .. } = self;
-        let file = inodes.entry(inode).or_default();
-        match fate {
-            Fate::Done => {
-                file.sync();
-                Ok(())
-            }
-            Fate::Fails => {
-                file.sync_failed(rng);
-                Err(failed("sync"))
-            }
-            Fate::PowerLoss => Err(dead()),
-        }
-    }
 }
 
 /// Files in memory. Clones are the same file system.
@@ -404,7 +217,8 @@ impl FileSystem for SimFileSystem {
         check_path(path)?;
         let state = self.state();
         state.alive()?;
-        let below = |name: &str| path.is_empty() || name.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+        let below =
+            |name: &str| path.is_empty() || name.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
         Ok(state
             .names
             .seen

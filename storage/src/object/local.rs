@@ -24,9 +24,9 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyMode, CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode,
-    Result as StoreResult,
+    CopyMode, CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    RenameTargetMode, Result as StoreResult,
 };
 
 use self::upload::{Temporary, Upload};
@@ -153,6 +153,7 @@ impl Inner {
 
     /// Gives the synced temporary file its name, durably.
     fn publish(&self, temporary: Temporary, path: &str, target: Target) -> StoreResult<PutResult> {
+        let replaces = target == Target::Overwrite && self.fs.len(path).is_ok();
         match target {
             Target::Overwrite => {
                 self.fs.rename(temporary.path(), path).map_err(|e| store_error("naming", path, e))?;
@@ -164,7 +165,13 @@ impl Inner {
                 drop(temporary);
             }
         }
-        self.sync_parent(path)?;
+        self.sync_parent(path).inspect_err(|_| {
+            if !replaces {
+                // The name may be seen until the next power loss and be gone after it, and no later sync would tell:
+                // the next process must not build on it.
+                let _ignored = self.fs.remove_file(path);
+            }
+        })?;
         Ok(PutResult { e_tag: None, version: None })
     }
 
@@ -189,7 +196,12 @@ impl Inner {
 
 #[async_trait]
 impl ObjectStore for LocalStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
         let target = match options.mode {
             PutMode::Overwrite => Target::Overwrite,
             PutMode::Create => Target::Create,

@@ -42,7 +42,9 @@ pub async fn put_if_absent(
     loop {
         let exists = match store.put_opts(path, bytes.clone().into(), PutMode::Create.into()).await {
             Ok(_) => return Ok(()),
-            Err(e @ (object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })) => e,
+            Err(
+                e @ (object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }),
+            ) => e,
             Err(e) => return Err(e.into()),
         };
         match store.get(path).await {

@@ -97,7 +97,11 @@ fn value(column_type: &ColumnType, statistics: &Statistics, bytes: Option<&[u8]>
             StatValue::Text(std::str::from_utf8(bytes).ok()?.to_owned())
         }
         ColumnType::Bytea if bytes.len() <= BOUND_BYTES => StatValue::Bytes(bytes.to_vec()),
-        ColumnType::Text | ColumnType::Bytea | ColumnType::Json | ColumnType::List(_) | ColumnType::Struct(_) => {
+        ColumnType::Text
+        | ColumnType::Bytea
+        | ColumnType::Json
+        | ColumnType::List(_)
+        | ColumnType::Struct(_) => {
             return None;
         }
     })

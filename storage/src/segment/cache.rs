@@ -28,9 +28,11 @@ pub(super) enum CacheKey {
 impl CacheKey {
     fn object(&self) -> ObjectId {
         match self {
-            Self::Opened(id, _) | Self::KeyFilter(id) | Self::RowIds(id) | Self::Versions(id) | Self::Block(id, _) => {
-                *id
-            }
+            Self::Opened(id, _)
+            | Self::KeyFilter(id)
+            | Self::RowIds(id)
+            | Self::Versions(id)
+            | Self::Block(id, _) => *id,
         }
     }
 }
@@ -158,7 +160,8 @@ mod tests {
     fn the_budget_holds_and_used_entries_stay() {
         let cache = SegmentCache::new(1000);
         let id = |n| ObjectId { epoch: Epoch(1), sequence: n };
-        let block = |n: u32| (CacheKey::Block(id(u64::from(n % 2)), n), CacheValue::Block(Bytes::from(vec![0; 100])));
+        let block =
+            |n: u32| (CacheKey::Block(id(u64::from(n % 2)), n), CacheValue::Block(Bytes::from(vec![0; 100])));
         for n in 0..50 {
             let (key, value) = block(n);
             cache.put(key, value, 100);

@@ -72,7 +72,11 @@ impl DeletionVector {
     /// Positions deleted by one commit.
     #[must_use]
     pub fn constant(positions: RoaringBitmap, version: CommitVersion) -> Self {
-        Self { positions: Arc::new(positions), versions: DeleteVersions::Constant(version), max_version: version }
+        Self {
+            positions: Arc::new(positions),
+            versions: DeleteVersions::Constant(version),
+            max_version: version,
+        }
     }
 
     /// Positions with the version that deleted each; repeats count once, with the earlier version.
@@ -163,7 +167,9 @@ impl DeletionVector {
         if let DeleteVersions::Constant(_) = self.versions {
             return Arc::default();
         }
-        Arc::new(self.iter().filter(|(_, deleted)| *deleted <= version).map(|(position, _)| position).collect())
+        Arc::new(
+            self.iter().filter(|(_, deleted)| *deleted <= version).map(|(position, _)| position).collect(),
+        )
     }
 
     /// Both vectors' deletes; of the same position's two versions the earlier counts.

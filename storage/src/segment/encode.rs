@@ -6,6 +6,7 @@
 
 mod order;
 mod properties;
+mod trial;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::Compression;
 use parquet::file::metadata::{
     FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataWriter,
 };
@@ -77,8 +79,11 @@ pub(crate) struct Encoder {
 
 enum State {
     /// Rows kept until the encodings can be chosen.
-    Sampling { batches: Vec<RecordBatch>, sink: ChecksumSink },
-    Writing(Box<ArrowWriter<ChecksumSink>>),
+    Sampling {
+        batches: Vec<RecordBatch>,
+        sink: Box<ChecksumSink>,
+    },
+    Writing(Box<ArrowWriter<Box<ChecksumSink>>>),
 }
 
 impl Encoder {
@@ -100,7 +105,7 @@ impl Encoder {
             order,
             spans: [Span { min: u64::MAX, max: 0 }; 2],
             rows: 0,
-            state: State::Sampling { batches: Vec::new(), sink: ChecksumSink::new() },
+            state: State::Sampling { batches: Vec::new(), sink: Box::new(ChecksumSink::new()) },
         })
     }
 
@@ -193,7 +198,11 @@ impl Encoder {
             if !field.is_nullable() && column.null_count() > 0 {
                 return Err(Error::new(
                     ErrorKind::ConstraintViolation,
-                    format!("NULL in column {} of {}, which is NOT NULL", field.name(), self.def.qualified_name()),
+                    format!(
+                        "NULL in column {} of {}, which is NOT NULL",
+                        field.name(),
+                        self.def.qualified_name()
+                    ),
                 )
                 .with_sqlstate("23502"));
             }
@@ -207,9 +216,22 @@ impl Encoder {
             return Ok(());
         };
         let batches = std::mem::take(batches);
-        let sink = std::mem::replace(sink, ChecksumSink::new());
+        let sink = std::mem::replace(sink, Box::new(ChecksumSink::new()));
         let encodings = self.encodings(&batches);
-        let properties = properties::properties(&self.def, &self.schema, &encodings, &self.options);
+        let make = |compression, uncompressed: &[_]| {
+            properties::properties(
+                &self.def,
+                &self.schema,
+                &encodings,
+                &self.options,
+                compression,
+                uncompressed,
+            )
+        };
+        let codec = properties::codec(&self.options);
+        let (all, none) = (make(codec, &[]), make(Compression::UNCOMPRESSED, &[]));
+        let uncompressed = trial::incompressible(&self.schema, &batches, all, none).map_err(encode_error)?;
+        let properties = make(codec, &uncompressed);
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let mut writer =
             ArrowWriter::try_new_with_options(sink, self.schema.clone(), options).map_err(encode_error)?;
@@ -260,7 +282,8 @@ impl Encoder {
         meta.sorted = self.order.sorted();
         meta.columns = columns(&self.def, &self.profiles, &metadata);
         if self.addressing == Addressing::Columns {
-            let [ids, versions] = self.spans.map(|s| if self.rows == 0 { Span { min: 0, max: 0 } } else { s });
+            let [ids, versions] =
+                self.spans.map(|s| if self.rows == 0 { Span { min: 0, max: 0 } } else { s });
             meta.row_ids = RowIds::Column;
             (meta.min_row_id, meta.max_row_id) = (RowId(ids.min), RowId(ids.max));
             meta.created = Created::Column;
@@ -315,7 +338,9 @@ fn columns(def: &TableDef, profiles: &[ColumnProfile], metadata: &ParquetMetaDat
             let leaf = (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == root);
             let nested = matches!(column.column_type.arrow(), DataType::List(_) | DataType::Struct(_));
             let found = match leaf {
-                Some(leaf) if !profile.nan && !nested => bounds(&column.column_type, metadata.row_groups(), leaf),
+                Some(leaf) if !profile.nan && !nested => {
+                    bounds(&column.column_type, metadata.row_groups(), leaf)
+                }
                 _ => Default::default(),
             };
             ColumnStats {

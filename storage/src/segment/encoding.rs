@@ -44,7 +44,11 @@ pub(crate) enum ColumnEncoding {
 }
 
 /// Chooses for a column of `column_type` from its profile over the `sample`d first rows.
-pub(crate) fn choose(column_type: &ColumnType, profile: &ColumnProfile, sample: &[ArrayRef]) -> ColumnEncoding {
+pub(crate) fn choose(
+    column_type: &ColumnType,
+    profile: &ColumnProfile,
+    sample: &[ArrayRef],
+) -> ColumnEncoding {
     let values = profile.rows - profile.null_count;
     let distinct = profile.distinct();
     let repeats = distinct.saturating_mul(ROWS_PER_VALUE) <= values || distinct <= 16;
@@ -60,7 +64,9 @@ pub(crate) fn choose(column_type: &ColumnType, profile: &ColumnProfile, sample: 
                 ColumnEncoding::PlainBytes
             }
         }
-        ColumnType::Float32 | ColumnType::Float64 => if_dictionary(repeats, distinct, 8, ColumnEncoding::Plain),
+        ColumnType::Float32 | ColumnType::Float64 => {
+            if_dictionary(repeats, distinct, 8, ColumnEncoding::Plain)
+        }
         ColumnType::Decimal { precision, .. } if *precision > 18 => {
             if_dictionary(repeats, distinct, 16, ColumnEncoding::Plain)
         }
@@ -74,7 +80,11 @@ pub(crate) fn choose(column_type: &ColumnType, profile: &ColumnProfile, sample: 
 }
 
 fn if_dictionary(repeats: bool, distinct: u64, width: u64, other: ColumnEncoding) -> ColumnEncoding {
-    if repeats && distinct * width <= DICTIONARY_BYTES_MAX as u64 / 2 { ColumnEncoding::Dictionary } else { other }
+    if repeats && distinct * width <= DICTIONARY_BYTES_MAX as u64 / 2 {
+        ColumnEncoding::Dictionary
+    } else {
+        other
+    }
 }
 
 /// Average bits of the differences between neighbouring values.

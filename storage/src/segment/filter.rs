@@ -28,9 +28,8 @@ const BLOCK_BYTES: usize = LANES * 8;
 const BITS_PER_KEY: usize = 12;
 
 /// Odd multipliers that spread one hash over the lanes.
-const SPREAD: [u32; LANES] = [
-    0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f, 0x1656_67b1, 0xd3a2_646d, 0xfd70_46c5, 0xb55a_4f09,
-];
+const SPREAD: [u32; LANES] =
+    [0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f, 0x1656_67b1, 0xd3a2_646d, 0xfd70_46c5, 0xb55a_4f09];
 
 /// What keys a segment may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +105,8 @@ impl KeyFilter {
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(damaged("checksum mismatch"));
         }
-        let mut words = body[8..].chunks_exact(8).map(|w| w.iter().rev().fold(0_u64, |n, b| n << 8 | u64::from(*b)));
+        let mut words =
+            body[8..].chunks_exact(8).map(|w| w.iter().rev().fold(0_u64, |n, b| n << 8 | u64::from(*b)));
         let mut word = || words.next().unwrap_or(0);
         let (versions, keys, count) = (word(), word(), word());
         if versions as u32 != 0 || (versions >> 32) as u32 != KEY_ENCODING_VERSION {

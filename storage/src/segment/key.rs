@@ -261,8 +261,7 @@ impl KeyEncoder {
             return Self::for_key(def);
         }
         let columns = def.sort_indices();
-        Self::build(columns.iter().map(|&i| (&def.columns[i].column_type, def.columns[i].nullable)))
-            .map(Some)
+        Self::build(columns.iter().map(|&i| (&def.columns[i].column_type, def.columns[i].nullable))).map(Some)
     }
 
     fn build<'a>(types: impl Iterator<Item = (&'a ColumnType, bool)>) -> Result<Self> {

@@ -106,7 +106,14 @@ pub(crate) struct ColumnProfile {
 
 impl ColumnProfile {
     pub(crate) fn new() -> Self {
-        Self { rows: 0, null_count: 0, nan: false, memory_bytes: 0, sketch: DistinctSketch::new(), counted: true }
+        Self {
+            rows: 0,
+            null_count: 0,
+            nan: false,
+            memory_bytes: 0,
+            sketch: DistinctSketch::new(),
+            counted: true,
+        }
     }
 
     /// Estimated distinct values, 0 when not known.

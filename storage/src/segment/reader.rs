@@ -15,12 +15,15 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use object_store::ObjectStore;
+use futures::TryStreamExt;
+use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::cache::SegmentCache;
 use super::{SegmentMeta, SegmentRef};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::schema::TableDef;
 
 pub use file::SegmentFile;
@@ -98,6 +101,27 @@ impl SegmentReader {
         self.source.read(range).await
     }
 
+    /// Reads the whole object past every cache and compares length and xxh3-128 with the meta (VERIFY).
+    ///
+    /// # Errors
+    /// `Corrupt` when they differ, the store's.
+    pub async fn check_object(&self) -> Result<()> {
+        let path = path_of(&self.meta);
+        let mut stream = self.source.store().get(&path).await?.into_stream();
+        let (mut hash, mut length) = (Xxh3::new(), 0);
+        while let Some(bytes) = stream.try_next().await? {
+            hash.update(&bytes);
+            length += bytes.len() as u64;
+        }
+        if length != self.meta.bytes {
+            return Err(Error::corrupt(&path, format!("{length} bytes instead of {}", self.meta.bytes)));
+        }
+        if format!("{:032x}", hash.digest128()) != self.meta.xxh3 {
+            return Err(Error::corrupt(&path, "its xxh3-128 is not that of the bytes written"));
+        }
+        Ok(())
+    }
+
     /// Reads `columns` (positions in the definition) of the chosen rows, in row order.
     ///
     /// # Errors
@@ -115,7 +139,12 @@ impl SegmentReader {
     ///
     /// # Errors
     /// `Internal` for positions that are not ascending or past the end.
-    pub fn batches(&self, columns: &[usize], rows: RowChoice<'_>, batch_rows: usize) -> Result<SegmentBatches> {
+    pub fn batches(
+        &self,
+        columns: &[usize],
+        rows: RowChoice<'_>,
+        batch_rows: usize,
+    ) -> Result<SegmentBatches> {
         rows::batches(self, columns, rows, batch_rows)
     }
 
@@ -125,13 +154,13 @@ impl SegmentReader {
 }
 
 /// An error of the Parquet decoder; one of ours that passed through it comes back whole.
-fn decode_error(meta_path: &str, error: parquet::errors::ParquetError) -> crate::error::Error {
-    if let parquet::errors::ParquetError::External(source) = &error
-        && let Some(ours) = source.downcast_ref::<crate::error::Error>()
+fn decode_error(path: &str, error: ParquetError) -> Error {
+    if let ParquetError::External(source) = &error
+        && let Some(ours) = source.downcast_ref::<Error>()
     {
         return ours.clone();
     }
-    crate::error::Error::corrupt(meta_path, &error).with_source(error)
+    Error::corrupt(path, &error).with_source(error)
 }
 
 fn path_of(meta: &SegmentMeta) -> object_store::path::Path {

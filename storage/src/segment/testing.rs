@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
-    Int16Array, Int32Array, Int64Array, ListArray, RecordBatch, StringViewArray, StructArray,
+    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
+    Int8Array, Int16Array, Int32Array, Int64Array, ListArray, RecordBatch, StringViewArray, StructArray,
     Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt8Array, UInt16Array,
     UInt32Array, UInt64Array,
 };
@@ -62,9 +62,10 @@ pub(crate) fn all_types() -> Vec<ColumnType> {
 pub(crate) fn array(random: &mut StdRng, column_type: &ColumnType, rows: usize, nulls: bool) -> ArrayRef {
     macro_rules! fixed {
         ($array:ty, $value:expr) => {{
-            let mut make = $value;
-            let values: Vec<_> =
-                (0..rows).map(|_| if nulls && random.random_bool(0.2) { None } else { Some(make(random)) }).collect();
+            let make = $value;
+            let values: Vec<_> = (0..rows)
+                .map(|_| if nulls && random.random_bool(0.2) { None } else { Some(make(random)) })
+                .collect();
             Arc::new(<$array>::from_iter(values))
         }};
     }
@@ -77,11 +78,17 @@ pub(crate) fn array(random: &mut StdRng, column_type: &ColumnType, rows: usize, 
         }
     }
     fn double(random: &mut StdRng) -> f64 {
-        let odd = [0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, -1.5, 1.5];
-        if random.random_bool(0.5) { odd[random.random_range(0..odd.len())] } else { random.random_range(-1e9..1e9) }
+        let odd =
+            [0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MIN_POSITIVE, -1.5, 1.5];
+        if random.random_bool(0.5) {
+            odd[random.random_range(0..odd.len())]
+        } else {
+            random.random_range(-1e9..1e9)
+        }
     }
     fn bytes(random: &mut StdRng) -> Vec<u8> {
-        let length = if random.random_bool(0.1) { random.random_range(0..80) } else { random.random_range(0..4) };
+        let length =
+            if random.random_bool(0.1) { random.random_range(0..80) } else { random.random_range(0..4) };
         (0..length).map(|_| [0, 1, 2, b'a', b'b', 0xff][random.random_range(0..6)]).collect()
     }
     fn text(random: &mut StdRng) -> String {
@@ -102,14 +109,17 @@ pub(crate) fn array(random: &mut StdRng, column_type: &ColumnType, rows: usize, 
         ColumnType::Decimal { precision, scale } => {
             let limit = 10_i128.pow(u32::from(*precision)) - 1;
             let array: Arc<Decimal128Array> =
-                fixed!(Decimal128Array, |r: &mut StdRng| (i128::from(whole(r)) * 1_000_003).clamp(-limit, limit));
+                fixed!(Decimal128Array, |r: &mut StdRng| (i128::from(whole(r)) * 1_000_003)
+                    .clamp(-limit, limit));
             Arc::new(array.as_ref().clone().with_precision_and_scale(*precision, *scale).unwrap())
         }
         ColumnType::Text => fixed!(StringViewArray, text),
         ColumnType::Json => fixed!(StringViewArray, |r: &mut StdRng| format!("{{\"n\": {}}}", whole(r))),
         ColumnType::Bytea => fixed!(BinaryViewArray, bytes),
         ColumnType::Date => fixed!(Date32Array, |r: &mut StdRng| r.random_range(-800_000..800_000)),
-        ColumnType::Time => fixed!(Time64MicrosecondArray, |r: &mut StdRng| r.random_range(0..86_400_000_000)),
+        ColumnType::Time => {
+            fixed!(Time64MicrosecondArray, |r: &mut StdRng| r.random_range(0..86_400_000_000))
+        }
         ColumnType::Timestamp { nanos } | ColumnType::TimestampTz { nanos, .. } => {
             let zone = match column_type.arrow() {
                 DataType::Timestamp(_, zone) => zone,

@@ -50,7 +50,7 @@ pub struct SegmentWriterOptions {
     pub text_page_bytes: usize,
     /// Rows looked at before encodings are chosen.
     pub sample_rows: usize,
-    /// Bytes per part of a multipart upload; smaller objects are put whole.
+    /// Bytes per part of a multipart upload (object stores want 5 MiB at least); smaller objects are put whole.
     pub part_bytes: usize,
 }
 
@@ -112,7 +112,7 @@ impl SegmentWriter {
             sorted: false,
             columns: Vec::new(),
         };
-        let part_bytes = options.part_bytes.max(5 * 1024 * 1024);
+        let part_bytes = options.part_bytes.max(1);
         let encoder = Encoder::new(def, id, addressing, options)?;
         Ok(Self { store, meta, addressing, part_bytes, encoder: Some(encoder), encoded: None, upload: None })
     }

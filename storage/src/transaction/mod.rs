@@ -26,7 +26,7 @@ use crate::wal::codec::EncodedBody;
 use crate::wal::{CatalogEdit, CommitInfo, RowBody, TableChange, WalEntry};
 
 /// Deleted rows of segments beyond this many go into `.deletes` objects instead of the WAL entry.
-const DELETED_ROWS_IN_ENTRY: usize = 32_768;
+const DELETED_ROWS_IN_ENTRY: usize = if cfg!(test) { 12 } else { 32_768 };
 
 /// How to commit.
 #[derive(Clone, Debug, Default)]

@@ -139,7 +139,8 @@ mod tests {
         encode(&mut bytes, 77, kind, 5, CommitVersion(9), payload);
         assert_eq!(bytes.len() % FRAME_ALIGN, 0);
         let length = bytes.len() - 8;
-        let expected = Frame { kind, synced_upto: 5, version: CommitVersion(9), payload: payload.len(), length };
+        let expected =
+            Frame { kind, synced_upto: 5, version: CommitVersion(9), payload: payload.len(), length };
         assert_eq!(look(&bytes, 8, 0, 77), Found::Frame(expected));
         assert!(matches!(look(&bytes, 8, 0, 78), Found::Bad(_)), "another salt");
         for at in 8..bytes.len() {
@@ -157,6 +158,16 @@ mod tests {
         check(b"", FrameKind::Seal);
         check(b"x", FrameKind::Entry);
         check(&[7; 40], FrameKind::Entry);
+    }
+
+    /// Made by an independent program from the table above.
+    #[test]
+    fn golden_bytes() {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, 0x0123_4567_89ab_cdef, FrameKind::Entry, 128, CommitVersion(10), b"hello");
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let golden = "050000006336d297010000000000000080000000000000000a0000000000000068656c6c6f000000";
+        assert_eq!(hex, golden);
     }
 
     #[test]

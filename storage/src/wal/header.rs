@@ -149,6 +149,19 @@ mod tests {
         FileHeader::decode(bytes, &"wal/3", WalNumber(3), DatabaseId(Uuid::from_u128(7)))
     }
 
+    /// Made by an independent program from the table above.
+    #[test]
+    fn golden_bytes() {
+        let hex: String = sample().encode().iter().map(|b| format!("{b:02x}")).collect();
+        let golden = concat!(
+            "434149524e57414c010000008000000000000000000000000000000000000000",
+            "000000000000000000000000000000070300000000000000efcdab8967452301",
+            "0a00000000000000001000000000000009000000000000000000100000000000",
+            "00000000000000000000000000000000000000000000000000000000494615ce",
+        );
+        assert_eq!(hex, golden);
+    }
+
     #[test]
     fn comes_back_and_every_flipped_bit_is_noticed() {
         let mut bytes = sample().encode();

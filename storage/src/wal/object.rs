@@ -69,7 +69,11 @@ impl ObjectWal {
     ///
     /// # Errors
     /// `Corrupt` when an object is damaged: objects are whole or absent, so there is no torn tail.
-    pub async fn recover(store: &dyn ObjectStore, from: WalNumber, database_id: DatabaseId) -> Result<Recovery> {
+    pub async fn recover(
+        store: &dyn ObjectStore,
+        from: WalNumber,
+        database_id: DatabaseId,
+    ) -> Result<Recovery> {
         let mut recovery = Recovery { next: from, ..Recovery::default() };
         loop {
             let name = path(recovery.next);
@@ -148,7 +152,9 @@ impl Wal for ObjectWal {
         let bytes = Bytes::from(bytes);
         // The salt is this object's unique id: equal bytes are ours.
         let ours = bytes.clone();
-        let put = put_if_absent(&*self.store, &Path::from(path(number)), bytes.clone(), |found| found == ours).await;
+        let put =
+            put_if_absent(&*self.store, &Path::from(path(number)), bytes.clone(), |found| found == ours)
+                .await;
         let mut state = self.state();
         match put {
             Ok(()) => {

@@ -82,10 +82,7 @@ impl Inode {
         if rng.random() {
             self.data = self.durable.clone();
         }
-        self.lengths = (
-            self.data.len().min(self.durable.len()),
-            self.data.len().max(self.durable.len()),
-        );
+        self.lengths = (self.data.len().min(self.durable.len()), self.data.len().max(self.durable.len()));
         self.sync_failed = true;
     }
 

@@ -138,7 +138,14 @@ fn a_restart_keeps_what_was_seen_but_not_durable() {
 #[test]
 fn every_kind_of_fault_fires_once() {
     let fs = SimFileSystem::new(3);
-    for fault in [Fault::Create(1), Fault::Write(1), Fault::Rename(1), Fault::HardLink(1), Fault::Remove(1), Fault::SyncDir(1)] {
+    for fault in [
+        Fault::Create(1),
+        Fault::Write(1),
+        Fault::Rename(1),
+        Fault::HardLink(1),
+        Fault::Remove(1),
+        Fault::SyncDir(1),
+    ] {
         fs.inject(fault);
     }
     fs.open("a", OpenMode::CreateNew).unwrap_err();

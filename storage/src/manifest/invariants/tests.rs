@@ -45,6 +45,7 @@ pub(crate) fn segment_entry(sequence: u64, base: u64) -> SegmentEntry {
     SegmentEntry {
         segment: Arc::new(segment.committed(CommitVersion(11), RowId(base))),
         deletes: vec![deletes],
+        dropped_at: None,
     }
 }
 
@@ -93,6 +94,7 @@ pub(crate) fn sound() -> Manifest {
             flushed: CommitVersion(25),
             next_row_id: RowId(100),
             segments: SegmentList::Inline(vec![segment_entry(1, 20), segment_entry(2, 0)]),
+            dropped_at: None,
         }],
     }
 }

@@ -31,9 +31,8 @@ fn open(fs: &dyn FileSystem, location: &Path) -> Result<(Arc<dyn File>, u64)> {
 fn read(file: &dyn File, location: &Path, range: Range<u64>) -> Result<Bytes> {
     // Ranges were checked against the length of the file, so this allocates no more than there is.
     let mut bytes = vec![0; (range.end - range.start) as usize];
-    let read = file
-        .read_at(&mut bytes, range.start)
-        .map_err(|e| store_error("reading", location.as_ref(), e))?;
+    let read =
+        file.read_at(&mut bytes, range.start).map_err(|e| store_error("reading", location.as_ref(), e))?;
     if read < bytes.len() {
         return Err(Error::corrupt(location, "it became shorter while it was read").into());
     }

@@ -176,7 +176,8 @@ fn a_rename_never_loses_the_object() {
             fs.crash_at_step(fs.steps() + step);
             let mode = if seed % 2 == 0 { RenameTargetMode::Create } else { RenameTargetMode::Overwrite };
             let options = RenameOptions::new().with_target_mode(mode);
-            let renamed = block_on(store.rename_opts(&Path::from("a/x"), &Path::from("b/x"), options)).is_ok();
+            let renamed =
+                block_on(store.rename_opts(&Path::from("a/x"), &Path::from("b/x"), options)).is_ok();
             let found = LocalStore::new(Arc::new(fs.crash(seed)));
             let (from, to) = (read(&found, "a/x"), read(&found, "b/x"));
             assert!(from.is_some() || to.is_some(), "seed {seed}, step {step}");
@@ -224,6 +225,8 @@ fn nothing_is_written_after_a_failed_directory_sync() {
     let error = put(&store, "d/y", b"y", PutMode::Create).unwrap_err();
     assert!(!matches!(error, StoreError::AlreadyExists { .. }), "{error}");
     assert_eq!(read(&store, "d/x").unwrap(), "old");
+    let next = LocalStore::new(Arc::new(fs.restart(6)));
+    assert_eq!(read(&next, "d/y"), None, "nor does the next process build on it");
 }
 
 #[test]

@@ -130,7 +130,8 @@ impl MultipartUpload for Upload {
 
     async fn abort(&mut self) -> Result<()> {
         let open = self.open.take();
-        let missing = || StoreError::Generic { store: "cairn", source: "the upload is finished already".into() };
+        let missing =
+            || StoreError::Generic { store: "cairn", source: "the upload is finished already".into() };
         open.map(drop).ok_or_else(missing)
     }
 }

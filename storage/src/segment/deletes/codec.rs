@@ -43,12 +43,14 @@ pub(super) fn encode(vector: &DeletionVector, segment: ObjectId, keep_versions: 
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&(if keep_versions { VERSIONS } else { 0 }).to_le_bytes());
     out.extend_from_slice(&[0; 4]);
-    for word in [segment.epoch.0, segment.sequence, vector.len(), bitmap.len() as u64, versions.len() as u64] {
+    for word in [segment.epoch.0, segment.sequence, vector.len(), bitmap.len() as u64, versions.len() as u64]
+    {
         out.extend_from_slice(&word.to_le_bytes());
     }
     out.extend_from_slice(&bitmap);
     out.extend_from_slice(&versions);
-    let table: Vec<u8> = out.chunks(BLOCK_BYTES).flat_map(|block| crc32c::crc32c(block).to_le_bytes()).collect();
+    let table: Vec<u8> =
+        out.chunks(BLOCK_BYTES).flat_map(|block| crc32c::crc32c(block).to_le_bytes()).collect();
     out.extend_from_slice(&table);
     out.extend_from_slice(&crc32c::crc32c(&table).to_le_bytes());
     Ok(out)
@@ -68,9 +70,13 @@ pub(super) fn decode(
     let word = |at: usize| header[at..at + 8].iter().rev().fold(0_u64, |n, &b| n << 8 | u64::from(b));
     let (features, rows, bitmap_bytes, version_bytes) = (word(8), word(32), word(40), word(48));
     // Lengths are checked against the object before anything is read by them.
-    let body = [bitmap_bytes, version_bytes].iter().try_fold(HEADER_BYTES as u64, |sum, n| sum.checked_add(*n));
+    let body =
+        [bitmap_bytes, version_bytes].iter().try_fold(HEADER_BYTES as u64, |sum, n| sum.checked_add(*n));
     let body = body
-        .filter(|body| body.div_ceil(BLOCK_BYTES as u64).checked_mul(4).and_then(|t| t.checked_add(body + 4)) == Some(bytes.len() as u64))
+        .filter(|body| {
+            body.div_ceil(BLOCK_BYTES as u64).checked_mul(4).and_then(|t| t.checked_add(body + 4))
+                == Some(bytes.len() as u64)
+        })
         .ok_or_else(|| damaged("its length does not match its header"))? as usize;
     let (data, table) = bytes.split_at(body);
     let (table, table_crc) = table.split_at(table.len() - 4);
@@ -83,7 +89,10 @@ pub(super) fn decode(
         }
     }
     if features & !u64::from(VERSIONS) != 0 {
-        return Err(Error::new(ErrorKind::Unsupported, format!("{path} was written by a newer version of Cairn")));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{path} was written by a newer version of Cairn"),
+        ));
     }
     if (word(16), word(24)) != (segment.epoch.0, segment.sequence) {
         return Err(damaged("it belongs to another segment"));
@@ -97,7 +106,8 @@ pub(super) fn decode(
         // The commit's version counts; a spilled delete holds none.
         Some(version) => Ok(DeletionVector::constant(positions, version)),
         None if features == u64::from(VERSIONS) => {
-            let versions = decode_versions(versions, rows).ok_or_else(|| damaged("its versions do not decode"))?;
+            let versions =
+                decode_versions(versions, rows).ok_or_else(|| damaged("its versions do not decode"))?;
             let max_version = versions.iter().max().copied().unwrap_or_default();
             let versions = if versions.iter().all(|v| *v == max_version) {
                 DeleteVersions::Constant(max_version)

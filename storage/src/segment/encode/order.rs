@@ -26,7 +26,8 @@ impl OrderCheck {
         let sort_indices = def.sort_indices();
         let key = KeyEncoder::for_key(def)?.map(|encoder| (encoder, key_indices.clone()));
         let same = key_indices == sort_indices;
-        let sort = if same { None } else { KeyEncoder::for_sort(def)?.map(|encoder| (encoder, sort_indices)) };
+        let sort =
+            if same { None } else { KeyEncoder::for_sort(def)?.map(|encoder| (encoder, sort_indices)) };
         let names: Vec<&str> = key_indices.iter().map(|&i| def.columns[i].name.as_str()).collect();
         Ok(Self {
             table: def.qualified_name(),
@@ -76,7 +77,10 @@ impl OrderCheck {
         let value = describe(&columns_at(batch, indices), row);
         Error::new(
             ErrorKind::ConstraintViolation,
-            format!("duplicate key in {}: ({}) = {value} is there more than once", self.table, self.key_names),
+            format!(
+                "duplicate key in {}: ({}) = {value} is there more than once",
+                self.table, self.key_names
+            ),
         )
         .with_sqlstate("23505")
     }

@@ -34,16 +34,23 @@ pub(super) fn column_types(def: &TableDef, addressing: Addressing) -> Vec<Column
     def.columns.iter().map(|c| c.column_type.clone()).chain(pseudo).collect()
 }
 
+/// The codec of columns that gain from it.
+pub(super) fn codec(options: &SegmentWriterOptions) -> Compression {
+    match options.compression {
+        SegmentCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
+        SegmentCompression::Lz4 => Compression::LZ4_RAW,
+    }
+}
+
+/// Properties with `compression` for every column not in `uncompressed`.
 pub(super) fn properties(
     def: &TableDef,
     schema: &Schema,
     encodings: &[ColumnEncoding],
     options: &SegmentWriterOptions,
+    compression: Compression,
+    uncompressed: &[ColumnPath],
 ) -> WriterProperties {
-    let compression = match options.compression {
-        SegmentCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
-        SegmentCompression::Lz4 => Compression::LZ4_RAW,
-    };
     let mut properties = WriterProperties::builder()
         .set_created_by(format!("cairn {}", env!("CARGO_PKG_VERSION")))
         .set_compression(compression)
@@ -73,6 +80,9 @@ pub(super) fn properties(
             let path = ColumnPath::new(vec![field.name().clone()]);
             properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
         }
+    }
+    for path in uncompressed {
+        properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
     }
     properties.build()
 }

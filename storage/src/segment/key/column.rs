@@ -80,7 +80,9 @@ impl KeyColumn {
     /// Writes each row of `array` into `out` from byte `at(row)` on; `out` is all zeros there.
     pub(super) fn write(&self, array: &ArrayRef, out: &mut [u8], at: impl Fn(usize) -> usize) -> Result<()> {
         if !self.nullable && array.null_count() > 0 {
-            return Err(Error::new(ErrorKind::ConstraintViolation, "a key column is NULL").with_sqlstate("23502"));
+            return Err(
+                Error::new(ErrorKind::ConstraintViolation, "a key column is NULL").with_sqlstate("23502")
+            );
         }
         macro_rules! fixed {
             ($arrow:ty, $bytes:expr) => {{
@@ -117,7 +119,9 @@ impl KeyColumn {
             ColumnType::Float64 => fixed!(Float64Type, float64),
             ColumnType::Text => self.put_views(self.views::<StringViewType>(array)?, out, at),
             ColumnType::Bytea => self.put_views(self.views::<BinaryViewType>(array)?, out, at),
-            ColumnType::Json | ColumnType::List(_) | ColumnType::Struct(_) => return Err(self.mismatch(array)),
+            ColumnType::Json | ColumnType::List(_) | ColumnType::Struct(_) => {
+                return Err(self.mismatch(array));
+            }
         }
         Ok(())
     }

@@ -24,12 +24,14 @@ fn compare(column: &ArrayRef, a: usize, b: usize) -> Ordering {
         DataType::Boolean => column.as_boolean().value(a).cmp(&column.as_boolean().value(b)),
         DataType::Float32 | DataType::Float64 => {
             let wide = cast(column, &DataType::Float64).unwrap();
-            let (a, b) = (wide.as_primitive::<Float64Type>().value(a), wide.as_primitive::<Float64Type>().value(b));
+            let (a, b) =
+                (wide.as_primitive::<Float64Type>().value(a), wide.as_primitive::<Float64Type>().value(b));
             a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
         }
-        DataType::Decimal128(_, _) => {
-            column.as_primitive::<Decimal128Type>().value(a).cmp(&column.as_primitive::<Decimal128Type>().value(b))
-        }
+        DataType::Decimal128(_, _) => column
+            .as_primitive::<Decimal128Type>()
+            .value(a)
+            .cmp(&column.as_primitive::<Decimal128Type>().value(b)),
         DataType::UInt64 => {
             column.as_primitive::<UInt64Type>().value(a).cmp(&column.as_primitive::<UInt64Type>().value(b))
         }
@@ -46,7 +48,8 @@ fn check(types: &[(ColumnType, bool)], columns: &[ArrayRef]) {
     assert_eq!(keys.len(), columns[0].len());
     for a in 0..keys.len() {
         for b in 0..keys.len() {
-            let expected = columns.iter().map(|c| compare(c, a, b)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal);
+            let expected =
+                columns.iter().map(|c| compare(c, a, b)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal);
             let got = keys.get(a).cmp(keys.get(b));
             assert_eq!(got, expected, "{types:?}: {} and {}", describe(columns, a), describe(columns, b));
             assert_eq!(keys.to_owned(a).cmp(&keys.to_owned(b)), expected);
@@ -89,7 +92,11 @@ fn bytes_are_pinned() {
     let texts: ArrayRef = Arc::new(StringViewArray::from(vec![Some("a\0\u{1}b"), None, Some("")]));
     assert_eq!(
         hex(&[(ColumnType::Int32, true), (ColumnType::Text, true)], &[ints, texts]),
-        ["007fffffff00610101010262".to_owned() + "00", "008000000701".to_owned(), "01000000000000".to_owned()]
+        [
+            "007fffffff00610101010262".to_owned() + "00",
+            "008000000701".to_owned(),
+            "01000000000000".to_owned()
+        ]
     );
     let flags: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
     assert_eq!(hex(&[(ColumnType::Boolean, false)], &[flags]), ["01"]);

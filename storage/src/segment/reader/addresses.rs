@@ -41,7 +41,8 @@ impl NumberColumn {
         match &self.order {
             None => self.values.binary_search(&value).ok().map(|position| position as u32),
             Some(order) => {
-                let found = order.binary_search_by_key(&value, |&position| self.values[position as usize]).ok()?;
+                let found =
+                    order.binary_search_by_key(&value, |&position| self.values[position as usize]).ok()?;
                 order.get(found).copied()
             }
         }
@@ -55,7 +56,8 @@ impl SegmentReader {
     /// `Corrupt` for damage, the store's.
     pub async fn positions_of_row_ids(&self, ids: &[RowId]) -> Result<Vec<Option<u32>>> {
         if let RowIds::Base(base) = self.meta.row_ids {
-            let position = |id: &RowId| id.0.checked_sub(base.0).filter(|&p| p < self.meta.rows).map(|p| p as u32);
+            let position =
+                |id: &RowId| id.0.checked_sub(base.0).filter(|&p| p < self.meta.rows).map(|p| p as u32);
             return Ok(ids.iter().map(position).collect());
         }
         let (min, max) = (self.meta.min_row_id, self.meta.max_row_id);
@@ -122,19 +124,27 @@ impl SegmentReader {
         self.number_column(CacheKey::Versions(self.meta.id), self.opened.version_root, false).await
     }
 
-    async fn number_column(&self, key: CacheKey, root: Option<usize>, find: bool) -> Result<Arc<NumberColumn>> {
+    async fn number_column(
+        &self,
+        key: CacheKey,
+        root: Option<usize>,
+        find: bool,
+    ) -> Result<Arc<NumberColumn>> {
         if let Some(CacheValue::Numbers(column)) = self.cache.get(key) {
             return Ok(column);
         }
-        let root = root.ok_or_else(|| Error::corrupt(self.source.path(), "it lacks a column its meta names"))?;
+        let root =
+            root.ok_or_else(|| Error::corrupt(self.source.path(), "it lacks a column its meta names"))?;
         let mut values = Vec::with_capacity(self.meta.rows as usize);
         let mut batches = root_batches(self, &[root], RowChoice::All, BATCH_ROWS)?;
         while let Some(batch) = batches.next().await? {
             let array = batch.column(0).as_primitive_opt::<UInt64Type>();
-            let array = array.ok_or_else(|| Error::corrupt(self.source.path(), "a pseudo-column has a wrong type"))?;
+            let array = array
+                .ok_or_else(|| Error::corrupt(self.source.path(), "a pseudo-column has a wrong type"))?;
             values.extend_from_slice(array.values());
         }
-        let column = Arc::new(if find { NumberColumn::new(values) } else { NumberColumn { values, order: None } });
+        let column =
+            Arc::new(if find { NumberColumn::new(values) } else { NumberColumn { values, order: None } });
         self.cache.put(key, CacheValue::Numbers(Arc::clone(&column)), column.memory_bytes());
         Ok(column)
     }

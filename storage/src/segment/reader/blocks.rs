@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::super::SegmentMeta;
 use super::super::cache::{CacheKey, CacheValue, SegmentCache};
@@ -25,6 +25,8 @@ pub(crate) struct BlockSource {
     store: Arc<dyn ObjectStore>,
     id: ObjectId,
     path: Path,
+    /// Length of the object, footer included.
+    length: u64,
     /// End of the blocks: where the footer begins.
     end: u64,
     blocks: Arc<[u32]>,
@@ -35,9 +37,25 @@ pub(super) fn data_end(meta: &SegmentMeta) -> Option<u64> {
     meta.bytes.checked_sub(u64::from(meta.footer_bytes) + TRAILER_BYTES as u64)
 }
 
+/// Why a read failed: an object that is not as long as it was written is damaged, whatever the store calls it.
+pub(super) async fn read_error(
+    store: &Arc<dyn ObjectStore>,
+    path: &Path,
+    length: u64,
+    error: object_store::Error,
+) -> Error {
+    match store.head(path).await {
+        Ok(found) if found.size != length => {
+            Error::corrupt(path, format!("{} bytes instead of {length}", found.size)).with_source(error)
+        }
+        _ => error.into(),
+    }
+}
+
 impl BlockSource {
     pub(super) fn new(store: Arc<dyn ObjectStore>, meta: &SegmentMeta, blocks: Arc<[u32]>) -> Self {
-        Self { store, id: meta.id, path: super::path_of(meta), end: data_end(meta).unwrap_or(0), blocks }
+        let end = data_end(meta).unwrap_or(0);
+        Self { store, id: meta.id, path: super::path_of(meta), length: meta.bytes, end, blocks }
     }
 
     pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
@@ -56,7 +74,7 @@ impl BlockSource {
     /// Bytes of each range; neighbouring ranges are read together.
     pub(super) async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let merged = self.rounded(ranges)?;
-        let read = self.store.get_ranges(&self.path, &merged).await?;
+        let read = self.fetch(&merged).await?;
         for (range, bytes) in merged.iter().zip(&read) {
             self.verify(range, bytes)?;
         }
@@ -66,7 +84,8 @@ impl BlockSource {
                 let found = merged.partition_point(|m| m.start <= range.start).saturating_sub(1);
                 match (merged.get(found), read.get(found)) {
                     (Some(whole), Some(bytes)) if range.start < range.end => {
-                        Ok(bytes.slice((range.start - whole.start) as usize..(range.end - whole.start) as usize))
+                        Ok(bytes
+                            .slice((range.start - whole.start) as usize..(range.end - whole.start) as usize))
                     }
                     _ => Ok(Bytes::new()),
                 }
@@ -75,7 +94,11 @@ impl BlockSource {
     }
 
     /// As [`read_ranges`](Self::read_ranges), block by block through the cache.
-    pub(super) async fn read_cached(&self, cache: &SegmentCache, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+    pub(super) async fn read_cached(
+        &self,
+        cache: &SegmentCache,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<Bytes>> {
         let mut numbers: Vec<u32> = self.rounded(ranges)?.iter().flat_map(block_numbers).collect();
         numbers.dedup();
         let mut found = cache.blocks(self.id, &numbers);
@@ -88,16 +111,27 @@ impl BlockSource {
             .collect();
         if !missing.is_empty() {
             let ranges: Vec<Range<u64>> = missing.iter().map(|(_, range)| range.clone()).collect();
-            let read = self.store.get_ranges(&self.path, &ranges).await?;
+            let read = self.fetch(&ranges).await?;
             for ((i, range), bytes) in missing.iter().zip(read) {
                 self.verify(range, &bytes)?;
                 // A copy, so that a kept block does not hold on to the larger buffer it was read in.
                 let block = Bytes::copy_from_slice(&bytes);
-                cache.put(CacheKey::Block(self.id, numbers[*i]), CacheValue::Block(block.clone()), block.len());
+                cache.put(
+                    CacheKey::Block(self.id, numbers[*i]),
+                    CacheValue::Block(block.clone()),
+                    block.len(),
+                );
                 found[*i] = Some(block);
             }
         }
         ranges.iter().map(|range| assemble(range, &numbers, &found)).collect()
+    }
+
+    async fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        match self.store.get_ranges(&self.path, ranges).await {
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(read_error(&self.store, &self.path, self.length, error).await),
+        }
     }
 
     /// The ranges widened to whole blocks, merged where they meet, ascending.
@@ -109,7 +143,10 @@ impl BlockSource {
             if range.end > self.end {
                 return Err(Error::corrupt(
                     &self.path,
-                    format!("bytes {}..{} are asked for, the data ends at {}", range.start, range.end, self.end),
+                    format!(
+                        "bytes {}..{} are asked for, the data ends at {}",
+                        range.start, range.end, self.end
+                    ),
                 ));
             }
             let (start, end) = (range.start / BLOCK * BLOCK, range.end.next_multiple_of(BLOCK).min(self.end));
@@ -131,7 +168,12 @@ impl BlockSource {
         if bytes.len() as u64 != range.end - range.start {
             return Err(Error::corrupt(
                 &self.path,
-                format!("{} bytes at offset {} instead of {}", bytes.len(), range.start, range.end - range.start),
+                format!(
+                    "{} bytes at offset {} instead of {}",
+                    bytes.len(),
+                    range.start,
+                    range.end - range.start
+                ),
             ));
         }
         let first = (range.start / BLOCK) as usize;
@@ -162,7 +204,8 @@ fn assemble(range: &Range<u64>, numbers: &[u32], blocks: &[Option<Bytes>]) -> Re
     let first = numbers.partition_point(|&n| n < wanted.start);
     let skip = (range.start % BLOCK) as usize;
     let length = (range.end - range.start) as usize;
-    let blocks: Option<Vec<&Bytes>> = blocks.iter().skip(first).take(wanted.len()).map(Option::as_ref).collect();
+    let blocks: Option<Vec<&Bytes>> =
+        blocks.iter().skip(first).take(wanted.len()).map(Option::as_ref).collect();
     let whole = match blocks.as_deref() {
         Some([one]) => (*one).clone(),
         Some(many) => {

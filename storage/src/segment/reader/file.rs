@@ -32,7 +32,10 @@ impl AsyncFileReader for SegmentFile {
         async move { self.source.read(range).await.map_err(external) }.boxed()
     }
 
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         async move { self.source.read_ranges(&ranges).await.map_err(external) }.boxed()
     }
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use object_store::path::Path;
 use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use roaring::RoaringBitmap;
 
@@ -139,13 +139,15 @@ impl SegmentReader {
     fn make_key_pages(&self) -> Result<Vec<KeyPage>> {
         let whole = || vec![KeyPage { rows: 0..self.meta.rows as u32, min: None, max: None }];
         let first = self.def.key_indices().first().copied();
-        let Some((column, root)) = first.and_then(|i| Some((&self.def.columns[i], self.opened.roots[i]?))) else {
+        let Some((column, root)) = first.and_then(|i| Some((&self.def.columns[i], self.opened.roots[i]?)))
+        else {
             return Ok(whole());
         };
         let metadata = self.metadata();
         let schema = self.opened.arrow.parquet_schema();
         let leaf = (0..schema.num_columns()).find(|&leaf| schema.get_column_root_idx(leaf) == root);
-        let (Some(leaf), Some(indexes), Some(offsets)) = (leaf, metadata.column_index(), metadata.offset_index())
+        let (Some(leaf), Some(indexes), Some(offsets)) =
+            (leaf, metadata.column_index(), metadata.offset_index())
         else {
             return Ok(whole());
         };
@@ -159,11 +161,16 @@ impl SegmentReader {
         }
         let path = self.source.path().as_ref();
         let schema = self.file_schema();
-        let converter = StatisticsConverter::from_column_index(leaf, schema.field(root), self.opened.arrow.parquet_schema())
-            .map_err(|e| decode_error(path, e))?;
+        let converter = StatisticsConverter::from_column_index(
+            leaf,
+            schema.field(root),
+            self.opened.arrow.parquet_schema(),
+        )
+        .map_err(|e| decode_error(path, e))?;
         let groups: Vec<usize> = (0..metadata.num_row_groups()).collect();
         let mins = converter.data_page_mins(indexes, offsets, &groups).map_err(|e| decode_error(path, e))?;
-        let maxes = converter.data_page_maxes(indexes, offsets, &groups).map_err(|e| decode_error(path, e))?;
+        let maxes =
+            converter.data_page_maxes(indexes, offsets, &groups).map_err(|e| decode_error(path, e))?;
         if mins.len() != rows.len() || maxes.len() != rows.len() {
             return Ok(whole());
         }
@@ -173,15 +180,24 @@ impl SegmentReader {
             // Parquet leaves NaN, our largest value, out of its bounds.
             maxes.iter_mut().for_each(|max| *max = None);
         }
-        Ok(rows.into_iter().zip(mins).zip(maxes).map(|((rows, min), max)| KeyPage { rows, min, max }).collect())
+        Ok(rows
+            .into_iter()
+            .zip(mins)
+            .zip(maxes)
+            .map(|((rows, min), max)| KeyPage { rows, min, max })
+            .collect())
     }
 }
 
 /// Each value encoded as the first column of a key; None for an unknown bound.
 fn page_bounds(column_type: &ColumnType, values: &ArrayRef) -> Result<Vec<Option<EncodedKey>>> {
-    let encoded = KeyEncoder::with_nulls(&[(column_type.clone(), true)])?.encode(std::slice::from_ref(values))?;
+    let encoded =
+        KeyEncoder::with_nulls(&[(column_type.clone(), true)])?.encode(std::slice::from_ref(values))?;
     // The marker byte says whether there is a value; the rest is the encoding without it.
-    Ok(encoded.iter().map(|key| key.split_first().filter(|(mark, _)| **mark == 0).map(|(_, k)| EncodedKey::new(k))).collect())
+    Ok(encoded
+        .iter()
+        .map(|key| key.split_first().filter(|(mark, _)| **mark == 0).map(|(_, k)| EncodedKey::new(k)))
+        .collect())
 }
 
 /// Rows of the pages that may hold one of the keys, merged where they meet.

@@ -18,7 +18,7 @@ use super::super::SegmentMeta;
 use super::super::cache::{CacheKey, CacheValue, SegmentCache};
 use super::super::encode::{BLOCKS_KEY, FORMAT, FORMAT_KEY, SEGMENT_KEY, TABLE_KEY, TRAILER_BYTES};
 use super::super::sink::{BLOCK_BYTES, parse_blocks};
-use super::blocks::{BlockSource, data_end};
+use super::blocks::{BlockSource, data_end, read_error};
 use super::lookup::KeyPage;
 use super::{decode_error, path_of};
 use crate::error::{Error, ErrorKind, Result};
@@ -69,10 +69,16 @@ async fn read_footer(store: &Arc<dyn ObjectStore>, meta: &SegmentMeta) -> Result
     let start = data_end(meta)
         .filter(|&end| end >= 4)
         .ok_or_else(|| Error::corrupt(&path, "its meta names a footer larger than the object"))?;
-    let bytes = store.get_range(&path, start..meta.bytes).await?;
+    let bytes = match store.get_range(&path, start..meta.bytes).await {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(read_error(store, &path, meta.bytes, error).await),
+    };
     let footer_bytes = meta.footer_bytes as usize;
     if bytes.len() != footer_bytes + TRAILER_BYTES {
-        return Err(Error::corrupt(&path, format!("cut short: no {} bytes at offset {start}", meta.bytes - start)));
+        return Err(Error::corrupt(
+            &path,
+            format!("cut short: no {} bytes at offset {start}", meta.bytes - start),
+        ));
     }
     let trailer = &bytes[footer_bytes..];
     if trailer[..4] != meta.footer_bytes.to_le_bytes() || &trailer[4..] != b"PAR1" {
@@ -138,7 +144,9 @@ fn match_columns(
     let inferred = parquet_to_arrow_schema(schema, None)?;
     let mut by_id = HashMap::new();
     let mut fields = Vec::with_capacity(inferred.fields().len());
-    for (root, (parquet, field)) in schema.root_schema().get_fields().iter().zip(inferred.fields()).enumerate() {
+    for (root, (parquet, field)) in
+        schema.root_schema().get_fields().iter().zip(inferred.fields()).enumerate()
+    {
         let info = parquet.get_basic_info();
         let id = info.has_id().then(|| ColumnId(info.id().unsigned_abs()));
         let surface = id.and_then(|id| {

@@ -1,0 +1,307 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, ArrayRef, UInt64Array};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field};
+use object_store::memory::InMemory;
+use object_store::{ObjectStoreExt, PutPayload};
+use rand::Rng;
+use rand::seq::SliceRandom;
+
+use super::*;
+use crate::error::{ErrorKind, Result};
+use crate::id::{CommitVersion, RowId};
+use crate::schema::ColumnType;
+use crate::segment::key::{EncodedKey, KeyEncoder};
+use crate::segment::sort::sort_batches;
+use crate::segment::testing::{all_types, array, batch, key_types, object_id, random, table};
+use crate::segment::writer::{Addressing, SegmentWriter, SegmentWriterOptions};
+
+struct Fixture {
+    store: Arc<InMemory>,
+    def: Arc<TableDef>,
+    meta: SegmentMeta,
+}
+
+impl Fixture {
+    async fn write(def: &Arc<TableDef>, batches: &[RecordBatch], addressing: Addressing) -> Self {
+        let store = Arc::new(InMemory::new());
+        let options = SegmentWriterOptions {
+            row_group_rows: 700,
+            page_rows: 100,
+            text_page_bytes: 1000,
+            sample_rows: 300,
+            ..Default::default()
+        };
+        let mut writer =
+            SegmentWriter::new(store.clone(), def.clone(), object_id(1), addressing, options).unwrap();
+        for batch in batches {
+            writer.write(batch).unwrap();
+        }
+        let mut meta = writer.finish().await.unwrap();
+        if addressing == Addressing::Load {
+            meta = meta.committed(CommitVersion(8), RowId(100));
+        }
+        Self { store, def: def.clone(), meta }
+    }
+
+    async fn open(&self) -> Result<SegmentReader> {
+        let cache = SegmentCache::new(8 << 20);
+        SegmentReader::open(self.store.clone(), Arc::new(self.meta.clone()), self.def.clone(), cache).await
+    }
+
+    async fn all(&self) -> Result<RecordBatch> {
+        let columns: Vec<usize> = (0..self.def.columns.len()).collect();
+        let batches = self.open().await?.read(&columns, RowChoice::All).await?;
+        Ok(concat_batches(&self.def.arrow_schema(), &batches)?)
+    }
+}
+
+/// With `_row_id` and `_version` at the end.
+fn addressed(batch: &RecordBatch, ids: Vec<u64>, versions: Vec<u64>) -> RecordBatch {
+    let pseudo = ["_row_id", "_version"].map(|name| Arc::new(Field::new(name, DataType::UInt64, false)));
+    let fields: Vec<_> = batch.schema().fields().iter().cloned().chain(pseudo).collect();
+    let mut columns = batch.columns().to_vec();
+    columns.extend([ids, versions].map(|values| Arc::new(UInt64Array::from(values)) as ArrayRef));
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
+}
+
+#[tokio::test]
+async fn every_type_comes_back() {
+    for nullable in [false, true] {
+        let types: Vec<_> = all_types().into_iter().map(|t| (t, nullable)).collect();
+        let def = table(&types, &[], &[]);
+        for rows in [0, 1, 2, 1500] {
+            let written = batch(&mut random(rows as u64), &def, rows);
+            let half = rows / 2;
+            let fixture = Fixture::write(
+                &def,
+                &[written.slice(0, half), written.slice(half, rows - half)],
+                Addressing::Load,
+            )
+            .await;
+            assert_eq!(fixture.meta.rows, rows as u64);
+            let read = fixture.all().await.unwrap();
+            assert_eq!(written, read, "{rows} rows, nullable {nullable}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn chosen_rows_and_columns_come_in_row_order() {
+    let def =
+        table(&[(ColumnType::Int64, false), (ColumnType::Text, true), (ColumnType::Date, true)], &[], &[]);
+    let written = batch(&mut random(5), &def, 2500);
+    let fixture = Fixture::write(&def, std::slice::from_ref(&written), Addressing::Load).await;
+    let reader = fixture.open().await.unwrap();
+    let mut random = random(6);
+    for density in [0.001, 0.02, 0.5] {
+        let positions: Vec<u32> = (0..2500).filter(|_| random.random_bool(density)).collect();
+        let read = reader.read(&[2, 0], RowChoice::Positions(&positions)).await.unwrap();
+        let expected = written.project(&[2, 0]).unwrap();
+        let indices = arrow::array::UInt32Array::from(positions.clone());
+        let expected = arrow::compute::take_record_batch(&expected, &indices).unwrap();
+        let schema = expected.schema();
+        assert_eq!(expected, concat_batches(&schema, &read).unwrap());
+        let read = reader.read(&[], RowChoice::Positions(&positions)).await.unwrap();
+        assert_eq!(read.iter().map(RecordBatch::num_rows).sum::<usize>(), positions.len());
+    }
+    let read = reader.read(&[0], RowChoice::Ranges(&[0..1, 690..1405, 2499..2500])).await.unwrap();
+    assert_eq!(read.iter().map(RecordBatch::num_rows).sum::<usize>(), 717);
+    for wrong in [&[5, 4][..], &[4, 4], &[2500]] {
+        assert!(reader.read(&[0], RowChoice::Positions(wrong)).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn columns_are_matched_by_field_id() {
+    let def = table(&[(ColumnType::Int64, false), (ColumnType::Text, true)], &[], &[]);
+    let written = batch(&mut random(5), &def, 10);
+    let mut fixture = Fixture::write(&def, std::slice::from_ref(&written), Addressing::Load).await;
+    let mut later = TableDef::clone(&def);
+    later.columns.swap(0, 1);
+    later.columns[0].name = "renamed".into();
+    let mut added = later.columns[0].clone();
+    (added.id, added.name) = (crate::id::ColumnId(9), "added".into());
+    later.columns.push(added);
+    fixture.def = Arc::new(later);
+    let read = fixture.all().await.unwrap();
+    assert_eq!(read.schema(), fixture.def.arrow_schema());
+    assert_eq!(read.column(0), written.column(1));
+    assert_eq!(read.column(1), written.column(0));
+    assert_eq!(read.column(2).null_count(), 10);
+}
+
+#[tokio::test]
+async fn row_ids_and_versions_answer_both_ways() {
+    let def = table(&[(ColumnType::Int64, false)], &[], &[]);
+    let rows = batch(&mut random(5), &def, 1000);
+    let mut random = random(9);
+    let ascending: Vec<u64> = (0..1000).map(|i| 50 + i * 3).collect();
+    let mut shuffled = ascending.clone();
+    shuffled.shuffle(&mut random);
+    let versions: Vec<u64> = (0..1000).map(|i| 5 + i % 4).collect();
+    for ids in [ascending, shuffled] {
+        let written = addressed(&rows, ids.clone(), versions.clone());
+        let fixture = Fixture::write(&def, &[written], Addressing::Columns).await;
+        let reader = fixture.open().await.unwrap();
+        let asked: Vec<RowId> = (0..4000).map(RowId).collect();
+        let model: BTreeMap<u64, u32> = ids.iter().copied().zip(0..).collect();
+        let expected: Vec<Option<u32>> = asked.iter().map(|id| model.get(&id.0).copied()).collect();
+        assert_eq!(reader.positions_of_row_ids(&asked).await.unwrap(), expected);
+        let got = reader.row_ids_at(&[999, 0, 5]).await.unwrap();
+        assert_eq!(got, [ids[999], ids[0], ids[5]].map(RowId));
+        assert_eq!(reader.versions_at(&[2, 3]).await.unwrap(), [7, 8].map(CommitVersion));
+        assert!(reader.row_ids_at(&[1000]).await.is_err());
+        for version in 3..10 {
+            let later = reader.created_after(CommitVersion(version)).await.unwrap();
+            let expected = versions.iter().filter(|v| **v > version).count() as u64;
+            assert_eq!(later.map_or(0, |l| l.len()), expected);
+        }
+    }
+    let fixture = Fixture::write(&def, &[rows], Addressing::Load).await;
+    let reader = fixture.open().await.unwrap();
+    let got = reader.positions_of_row_ids(&[99, 100, 1099, 1100].map(RowId)).await.unwrap();
+    assert_eq!(got, [None, Some(0), Some(999), None]);
+    assert_eq!(reader.row_ids_at(&[7]).await.unwrap(), [RowId(107)]);
+    assert_eq!(reader.created_after(CommitVersion(8)).await.unwrap(), None);
+    assert_eq!(reader.created_after(CommitVersion(7)).await.unwrap().unwrap().len(), 1000);
+}
+
+/// Every key that is there is found at a row of that key, and no other.
+async fn check_lookups(def: &Arc<TableDef>, rows: &RecordBatch, addressing: Addressing) {
+    let encoder = KeyEncoder::for_key(def).unwrap().unwrap();
+    let indices = def.key_indices();
+    let mut model: BTreeMap<EncodedKey, Vec<u32>> = BTreeMap::new();
+    let keys = encoder.encode_batch(rows, &indices).unwrap();
+    (0..).zip(keys.iter()).for_each(|(p, key)| model.entry(EncodedKey::new(key)).or_default().push(p));
+    let written = match addressing {
+        Addressing::Load => rows.clone(),
+        Addressing::Columns => {
+            let ids = (0..rows.num_rows() as u64).collect::<Vec<_>>();
+            addressed(rows, ids.clone(), ids)
+        }
+    };
+    let fixture = Fixture::write(def, &[written], addressing).await;
+    let reader = fixture.open().await.unwrap();
+    let others = encoder.encode_batch(&batch(&mut random(77), def, 200), &indices).unwrap();
+    let mut asked: Vec<EncodedKey> =
+        model.keys().cloned().chain(others.iter().map(EncodedKey::new)).collect();
+    asked.sort_unstable();
+    let check = |asked: &[EncodedKey], found: &[Option<u32>], hidden: &roaring::RoaringBitmap| {
+        for (key, found) in asked.iter().zip(found) {
+            let there: Vec<u32> =
+                model.get(key).into_iter().flatten().copied().filter(|p| !hidden.contains(*p)).collect();
+            match found {
+                Some(position) => assert!(there.contains(position), "{:?}", def.columns),
+                None => assert!(there.is_empty(), "{key:?} was not found in {:?}", def.columns),
+            }
+        }
+    };
+    let none = roaring::RoaringBitmap::new();
+    check(&asked, &reader.lookup_keys(&encoder, &asked, None).await.unwrap(), &none);
+    let hidden: roaring::RoaringBitmap = (0..rows.num_rows() as u32).step_by(3).collect();
+    check(&asked, &reader.lookup_keys(&encoder, &asked, Some(&hidden)).await.unwrap(), &hidden);
+    for key in asked.iter().step_by(asked.len() / 12) {
+        let one = std::slice::from_ref(key);
+        check(one, &reader.lookup_keys(&encoder, one, None).await.unwrap(), &none);
+    }
+}
+
+#[tokio::test]
+async fn keys_are_found_as_in_the_model() {
+    for (seed, column_type) in key_types().into_iter().enumerate() {
+        let def = table(&[(column_type, false), (ColumnType::Int32, false)], &[0, 1], &[]);
+        let unsorted = batch(&mut random(seed as u64), &def, 900);
+        let sorted = sort_batches(&def, vec![unsorted.clone()]).unwrap().batches;
+        let sorted = concat_batches(&sorted[0].schema(), &sorted).unwrap();
+        check_lookups(&def, &unsorted, Addressing::Columns).await;
+        check_lookups(&def, &sorted, Addressing::Columns).await;
+    }
+    let by_other = table(&[(ColumnType::Int64, false), (ColumnType::Text, true)], &[0], &[1]);
+    let rows = batch(&mut random(3), &by_other, 900);
+    let sorted = sort_batches(&by_other, vec![rows]).unwrap().batches;
+    check_lookups(&by_other, &sorted[0], Addressing::Load).await;
+}
+
+#[tokio::test]
+async fn long_texts_with_equal_beginnings_are_found() {
+    let def = table(&[(ColumnType::Text, false)], &[0], &[]);
+    let texts = (0..2000).map(|i| format!("{}{i:06}", "p".repeat(60)));
+    let column: ArrayRef = Arc::new(arrow::array::StringViewArray::from_iter_values(texts));
+    let rows = RecordBatch::try_new(def.arrow_schema(), vec![column]).unwrap();
+    check_lookups(&def, &rows, Addressing::Load).await;
+}
+
+#[tokio::test]
+async fn any_flipped_byte_gives_the_right_rows_or_an_error() {
+    let types = [(ColumnType::Int64, false), (ColumnType::Text, true), (ColumnType::Date, false)];
+    let def = table(&types, &[0], &[]);
+    let column: ArrayRef = Arc::new(arrow::array::Int64Array::from_iter_values(0..60));
+    let mut random = random(2);
+    let rest = [1, 2].map(|i: usize| array(&mut random, &types[i].0, 60, types[i].1));
+    let [texts, dates] = rest;
+    let written = RecordBatch::try_new(def.arrow_schema(), vec![column, texts, dates]).unwrap();
+    let fixture = Fixture::write(&def, std::slice::from_ref(&written), Addressing::Load).await;
+    let encoder = KeyEncoder::for_key(&def).unwrap().unwrap();
+    let keys = encoder.encode_batch(&written, &[0]).unwrap();
+    let keys: Vec<EncodedKey> = keys.iter().map(EncodedKey::new).collect();
+    for path in [fixture.meta.path(), fixture.meta.key_filter_path()] {
+        let path = object_store::path::Path::from(path);
+        let bytes = fixture.store.get(&path).await.unwrap().bytes().await.unwrap();
+        let data = path.as_ref().ends_with(".parquet");
+        for at in 0..=bytes.len() {
+            let mut bad = bytes.to_vec();
+            match bad.get_mut(at) {
+                Some(byte) => *byte ^= 1 << (at % 8),
+                None => bad.truncate(bytes.len() / 2),
+            }
+            fixture.store.put(&path, PutPayload::from(bad)).await.unwrap();
+            match fixture.all().await {
+                Ok(read) => assert!(written == read && !data, "byte {at} of {path}"),
+                Err(error) => assert!(error.kind() == ErrorKind::Corrupt && data, "byte {at}: {error}"),
+            }
+            let looked_up = match fixture.open().await {
+                Ok(reader) => reader.lookup_keys(&encoder, &keys, None).await,
+                Err(error) => Err(error),
+            };
+            match looked_up {
+                Ok(found) => assert_eq!(found, (0..60).map(Some).collect::<Vec<_>>(), "byte {at} of {path}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}: {error}");
+                    assert!(error.message().contains("table/7/"), "{error}");
+                }
+            }
+        }
+        fixture.store.put(&path, PutPayload::from(bytes)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn parquet_readers_get_verified_bytes() {
+    use futures::TryStreamExt;
+    use parquet::arrow::ParquetRecordBatchStreamBuilder;
+
+    let def = table(&[(ColumnType::Int64, false), (ColumnType::Text, true)], &[], &[]);
+    let written = batch(&mut random(5), &def, 3000);
+    let fixture = Fixture::write(&def, std::slice::from_ref(&written), Addressing::Load).await;
+    let reader = fixture.open().await.unwrap();
+    let stream = ParquetRecordBatchStreamBuilder::new(reader.file()).await.unwrap().build().unwrap();
+    let batches: Vec<RecordBatch> = stream.try_collect().await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 3000);
+
+    let path = object_store::path::Path::from(fixture.meta.path());
+    let mut bad = fixture.store.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+    assert_eq!(reader.verified_range(2..9).await.unwrap(), bad[2..9]);
+    reader.check_object().await.unwrap();
+    bad[4] ^= 1;
+    fixture.store.put(&path, PutPayload::from(bad)).await.unwrap();
+    let stream = ParquetRecordBatchStreamBuilder::new(reader.file()).await.unwrap().build().unwrap();
+    let error = stream.try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(error.to_string().contains("checksum mismatch in block 0 at offset 0"), "{error}");
+    let error = reader.verified_range(0..10).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(reader.check_object().await.unwrap_err().kind(), ErrorKind::Corrupt);
+}

@@ -44,7 +44,8 @@ impl Model {
         let count = rng.random_range(1..=4);
         let entries: Vec<Bytes> = (0..count)
             .map(|_| {
-                let length = if rng.random_bool(0.1) { rng.random_range(0..4000) } else { rng.random_range(0..300) };
+                let length =
+                    if rng.random_bool(0.1) { rng.random_range(0..4000) } else { rng.random_range(0..300) };
                 noise(rng.random(), length)
             })
             .collect();
@@ -55,7 +56,11 @@ impl Model {
     /// Checks what recovery found, and takes it for the truth from now on.
     fn check(&mut self, found: &Recovery, case: &str) {
         let last = self.first - 1 + found.entries.len() as u64;
-        assert!(last >= self.durable, "{case}: version {} was acknowledged, {last} is the last", self.durable);
+        assert!(
+            last >= self.durable,
+            "{case}: version {} was acknowledged, {last} is the last",
+            self.durable
+        );
         assert!(last <= self.written.len() as u64, "{case}: a version that was never written");
         for (version, entry) in (self.first..).zip(&found.entries) {
             assert_eq!(entry.payload, self.written[version as usize - 1], "{case}: version {version}");
@@ -78,7 +83,8 @@ fn open(fs: &SimFileSystem, model: &mut Model, mode: SyncMode, case: &str) -> Re
         found => found?,
     };
     model.check(&found, case);
-    let wal = FileWal::create(Arc::new(fs.clone()), options(mode), found.next, model.next(), found.predecessor)?;
+    let wal =
+        FileWal::create(Arc::new(fs.clone()), options(mode), found.next, model.next(), found.predecessor)?;
     // What was recovered has been shown to users: it must never go again.
     model.durable = model.written.len() as u64;
     Ok(wal)

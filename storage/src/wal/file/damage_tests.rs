@@ -186,7 +186,14 @@ fn handmade(frames: &[(usize, bool)]) -> SimFileSystem {
         offsets.push(bytes.len());
         let start = bytes.len();
         let version = 7 + i as u64;
-        encode(&mut bytes, salt, FrameKind::Entry, offsets[*synced] as u64, CommitVersion(version), &payload(version));
+        encode(
+            &mut bytes,
+            salt,
+            FrameKind::Entry,
+            offsets[*synced] as u64,
+            CommitVersion(version),
+            &payload(version),
+        );
         if !good {
             bytes[start + 20] ^= 1;
         }
@@ -212,7 +219,9 @@ fn a_bad_frame_before_good_ones_is_torn_unless_one_of_them_vouches_for_it() {
 fn a_cut_tail_stays_cut_behind_the_next_file() {
     let fs = handmade(&[(0, true), (0, false), (0, true)]);
     let (_, found) = judge(&fs, "torn").unwrap();
-    let wal = FileWal::create(Arc::new(fs.clone()), options(), found.next, CommitVersion(8), found.predecessor).unwrap();
+    let wal =
+        FileWal::create(Arc::new(fs.clone()), options(), found.next, CommitVersion(8), found.predecessor)
+            .unwrap();
     append(&wal, 8, 2);
     let (entries, found) = judge(&fs.crash(3), "again").unwrap();
     assert_eq!((entries, found.torn), (9, None));

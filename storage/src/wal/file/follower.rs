@@ -125,9 +125,8 @@ impl FileWalFollower {
         }
         let name = path(self.number);
         let base = open.at;
-        let bytes: Bytes = read_range(&*open.file, base, limit)
-            .map_err(|e| Error::io(format!("reading {name}"), e))?
-            .into();
+        let bytes: Bytes =
+            read_range(&*open.file, base, limit).map_err(|e| Error::io(format!("reading {name}"), e))?.into();
         let mut at = 0;
         while let Found::Frame(frame) = look(&bytes, at, base, open.salt) {
             if frame.kind == FrameKind::Entry {

@@ -7,6 +7,7 @@
 //! a successor only when every byte of it that counts is synced; the successor's header says how many those are.
 
 mod follower;
+mod present;
 mod reader;
 mod tip;
 mod writer;
@@ -58,8 +59,8 @@ fn files(fs: &dyn FileSystem) -> Result<Vec<(WalNumber, u64)>> {
 /// Reads `[from, to)`, less when the file ends before; allocates only what is there.
 fn read_range(file: &dyn File, from: u64, to: u64) -> io::Result<Vec<u8>> {
     let to = to.min(file.len()?);
-    let length = usize::try_from(to.saturating_sub(from))
-        .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let length =
+        usize::try_from(to.saturating_sub(from)).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut bytes = vec![0; length];
     let read = file.read_at(&mut bytes, from)?;
     bytes.truncate(read);

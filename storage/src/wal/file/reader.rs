@@ -64,8 +64,9 @@ fn dense(files: &[(WalNumber, u64)], from: WalNumber) -> Result<Vec<WalNumber>> 
 }
 
 fn missing(number: WalNumber) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("{} is missing, with every commit in it", path(number)))
-        .with_hint("restore it from a backup of the same moment; opening without it would lose acknowledged commits")
+    Error::new(ErrorKind::Corrupt, format!("{} is missing, with every commit in it", path(number))).with_hint(
+        "restore it from a backup of the same moment; opening without it would lose acknowledged commits",
+    )
 }
 
 /// One file in memory. Entries are slices of `bytes`.
@@ -102,13 +103,8 @@ impl Loaded {
     /// Collects entries up to `end`, the seal or the first frame that is not good.
     fn walk(&self, end: usize, entries: &mut Vec<Recovered>) -> Result<Walked> {
         let bytes = self.bytes.get(..end).unwrap_or(&self.bytes);
-        let mut walked = Walked {
-            at: HEADER_BYTES,
-            next: self.header.first,
-            synced: 0,
-            sealed: false,
-            why: None,
-        };
+        let mut walked =
+            Walked { at: HEADER_BYTES, next: self.header.first, synced: 0, sealed: false, why: None };
         while !walked.sealed {
             let frame = match look(bytes, walked.at, 0, self.header.salt) {
                 Found::Frame(frame) => frame,
@@ -218,7 +214,9 @@ impl Loaded {
 
     fn corrupt(&self, at: usize, why: &str, first: CommitVersion, last: Option<CommitVersion>) -> Error {
         let stake = match last {
-            Some(last) if last > first => format!("versions {first} to {last}, and any after them, are at stake"),
+            Some(last) if last > first => {
+                format!("versions {first} to {last}, and any after them, are at stake")
+            }
             Some(_) | None => format!("version {first} and any after it are at stake"),
         };
         Error::corrupt(format_args!("{} at offset {at}", self.name), why)

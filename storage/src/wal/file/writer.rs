@@ -1,22 +1,22 @@
 //! Appending to the log: one write and one sync for each group.
 //!
-//! Owns: the present file, its preallocation, what of it is synced, sealing, the next file, removal of old ones. Does not
-//! own: grouping commits, the ticker of `SyncMode::Interval` (whoever opens the database spawns one that calls `sync`).
+//! Owns: when the present file is written, synced and sealed, when the next begins, removal of old ones. Does not own: how a
+//! file is made (`present`), grouping commits, the ticker of `SyncMode::Interval` (whoever opens the database spawns one that calls `sync`).
 //!
 //! A failed sync, and a failed write of frames, is final (D1): the log is poisoned, every later call fails. Failing to find
 //! room before the first byte of a group is not (D2). Calls block on the disk: run them where blocking is fine.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
+use super::present::{Failure, Present, name, prepare, settle};
 use super::tip::TipFile;
-use super::{DIRECTORY, WalTip, files, path, read_range, temporary_path};
+use super::{DIRECTORY, WalTip, files, path};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{File, FileSystem, OpenMode, Poison};
+use crate::fs::{FileSystem, Poison};
 use crate::id::{CommitVersion, DatabaseId, WalNumber};
 use crate::wal::frame::{FrameKind, SEAL_BYTES, encode};
 use crate::wal::header::{FileHeader, HEADER_BYTES};
@@ -68,26 +68,6 @@ struct State {
     buffer: Vec<u8>,
     closed: bool,
     poison: Poison,
-}
-
-/// The file appended to.
-#[derive(Debug)]
-struct Present {
-    file: Arc<dyn File>,
-    number: WalNumber,
-    salt: u64,
-    /// End of what was written.
-    at: u64,
-    /// End of what is synced.
-    synced: u64,
-    /// End of the zeros.
-    allocated: u64,
-}
-
-/// What a failure means for the log.
-enum Failure {
-    Clean(Error),
-    Final(Error),
 }
 
 impl FileWal {
@@ -150,104 +130,6 @@ impl FileWal {
                 state.poison.set(Error::internal("a write to the log panicked"));
                 state
             }
-        }
-    }
-}
-
-/// Makes everything that counts of the last file durable.
-fn settle(fs: &dyn FileSystem, last: Predecessor) -> Result<()> {
-    let name = path(last.number);
-    let settling = |e| Error::io(format!("making {name} durable"), e);
-    let file = fs.open(&name, OpenMode::Write).map_err(settling)?;
-    let tail = read_range(&*file, last.synced, last.length).map_err(settling)?;
-    if last.synced + tail.len() as u64 != last.length.max(last.synced) {
-        return Err(Error::corrupt(name, "it became shorter since it was read"));
-    }
-    file.write_at(&tail, last.synced).map_err(settling)?;
-    file.sync().map_err(settling)?;
-    fs.sync_dir(DIRECTORY).map_err(|e| Error::io("syncing wal", e))
-}
-
-/// Writes a new file, header and zeros synced, under its temporary name.
-fn prepare(fs: &dyn FileSystem, header: &FileHeader) -> Result<Arc<dyn File>, Failure> {
-    let (name, temporary) = (path(header.number), temporary_path(header.number));
-    let creating = |e| Error::io(format!("creating {name}"), e);
-    match fs.len(&name) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(Failure::Clean(creating(e))),
-        Ok(_) => {
-            let message = format!("{name} exists already");
-            return Err(Failure::Clean(Error::new(ErrorKind::AlreadyExists, message)));
-        }
-    }
-    let write = || {
-        match fs.remove_file(&temporary) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            Ok(()) | Err(_) => {}
-        }
-        let file = fs.open(&temporary, OpenMode::CreateNew)?;
-        file.preallocate(header.created_length)?;
-        file.write_at(&header.encode(), 0)?;
-        Ok(file)
-    };
-    let file = write().map_err(|e| {
-        // It has no name that counts; what can't be removed now goes at the next open.
-        let _ignored = fs.remove_file(&temporary);
-        Failure::Clean(creating(e))
-    })?;
-    file.sync().map_err(|e| Failure::Final(creating(e)))?;
-    Ok(file)
-}
-
-/// Gives a prepared file its name.
-fn name(fs: &dyn FileSystem, number: WalNumber) -> Result<()> {
-    let naming = |e| Error::io(format!("creating {}", path(number)), e);
-    fs.rename(&temporary_path(number), &path(number)).map_err(naming)?;
-    fs.sync_dir(DIRECTORY).map_err(|e| {
-        // The name may be seen until the next power loss and be gone after it. Nothing stands in the file yet: without
-        // it, the next open does not build on it.
-        let _ignored = fs.remove_file(&path(number));
-        naming(e)
-    })
-}
-
-impl Failure {
-    fn into_error(self) -> Error {
-        match self {
-            Self::Clean(error) | Self::Final(error) => error,
-        }
-    }
-}
-
-impl Present {
-    fn new(file: Arc<dyn File>, header: &FileHeader) -> Self {
-        Self {
-            file,
-            number: header.number,
-            salt: header.salt,
-            at: HEADER_BYTES as u64,
-            synced: HEADER_BYTES as u64,
-            allocated: header.created_length,
-        }
-    }
-
-    fn doing(&self, what: &str, error: io::Error) -> Error {
-        Error::io(format!("{what} {}", path(self.number)), error)
-    }
-
-    /// Zeros up to `end` at least. No byte of the log is touched, so failing is clean. Not synced by itself: the sync of
-    /// the group that needed the room covers the zeros and the new length too.
-    fn allocate(&mut self, end: u64, step: u64) -> Result<()> {
-        if end <= self.allocated {
-            return Ok(());
-        }
-        let wanted = end.max(self.allocated.saturating_add(step));
-        let extended = self.file.preallocate(wanted);
-        // When the disk is full, what fitted may still be enough for this group.
-        self.allocated = self.file.len().map_err(|e| self.doing("measuring", e))?;
-        match extended {
-            Err(e) if self.allocated < end => Err(self.doing("extending", e)),
-            Ok(()) | Err(_) => Ok(()),
         }
     }
 }
@@ -352,7 +234,12 @@ impl State {
         self.sync()
     }
 
-    fn rotate(&mut self, fs: &dyn FileSystem, options: &FileWalOptions, next_version: CommitVersion) -> Result<WalNumber> {
+    fn rotate(
+        &mut self,
+        fs: &dyn FileSystem,
+        options: &FileWalOptions,
+        next_version: CommitVersion,
+    ) -> Result<WalNumber> {
         self.check()?;
         if next_version != self.next {
             let message = format!("rotated at version {next_version} instead of {}", self.next);

@@ -1,0 +1,128 @@
+#![allow(clippy::unwrap_used)]
+//! The database against a model: what was acknowledged is there, whatever happens to machine and disk.
+
+mod history;
+mod plain;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
+use arrow::datatypes::Int64Type;
+
+use super::{Database, OpenOptions, Root};
+use crate::error::Result;
+use crate::id::{ColumnId, RowId, SchemaVersion, TableId};
+use crate::schema::{ColumnDef, ColumnType, TableDef};
+use crate::segment::{EncodedKey, RowChoice};
+use crate::transaction::CommitOptions;
+use crate::version::TableSnapshot;
+use crate::wal::CatalogEdit;
+
+pub(super) type Rows = BTreeMap<i64, String>;
+
+pub(super) fn definition(id: TableId, name: &str, keyed: bool) -> TableDef {
+    let column = |id, name: &str, column_type| ColumnDef {
+        id: ColumnId(id),
+        name: name.to_owned(),
+        column_type,
+        nullable: false,
+        default: None,
+    };
+    TableDef {
+        id,
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+        schema_version: SchemaVersion(1),
+        columns: vec![column(1, "k", ColumnType::Int64), column(2, "v", ColumnType::Text)],
+        primary_key: if keyed { vec![ColumnId(1)] } else { Vec::new() },
+        sort: Vec::new(),
+        next_column_id: ColumnId(3),
+    }
+}
+
+pub(super) fn batch(rows: &[(i64, String)]) -> RecordBatch {
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
+    let values: ArrayRef = Arc::new(StringViewArray::from_iter_values(rows.iter().map(|r| &r.1)));
+    let schema = definition(TableId(1), "t", true).arrow_schema();
+    RecordBatch::try_new(schema, vec![keys, values]).unwrap()
+}
+
+pub(super) async fn create(db: &Arc<Database>, name: &str, keyed: bool) -> Result<TableId> {
+    let tx = db.begin(&db.snapshot())?;
+    let id = tx.next_table_id();
+    tx.edit(CatalogEdit::PutTable(Arc::new(definition(id, name, keyed))))?;
+    tx.commit(CommitOptions::default()).await?;
+    Ok(id)
+}
+
+pub(super) async fn insert(db: &Arc<Database>, table: TableId, rows: &[(i64, String)]) -> Result<()> {
+    let tx = db.begin(&db.snapshot())?;
+    let mut writer = tx.writer(table)?;
+    for chunk in rows.chunks(50) {
+        writer.write(batch(chunk)).await?;
+    }
+    writer.finish().await?;
+    tx.commit(CommitOptions::default()).await.map(|_| ())
+}
+
+pub(super) async fn ids_of(table: &TableSnapshot, keys: &[i64]) -> Result<Vec<RowId>> {
+    let encoder = table.key_encoder()?.unwrap();
+    let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
+    let encoded = encoder.encode(&[column])?;
+    let keys: Vec<EncodedKey> = (0..encoded.len()).map(|i| encoded.to_owned(i)).collect();
+    Ok(table.lookup(&keys).await?.into_iter().flatten().collect())
+}
+
+/// Deletes `keys` and inserts `rows` in one commit.
+pub(super) async fn change(
+    db: &Arc<Database>,
+    table: TableId,
+    keys: &[i64],
+    rows: &[(i64, String)],
+) -> Result<usize> {
+    let snapshot = db.snapshot();
+    let ids = ids_of(&snapshot.table(table).unwrap(), keys).await?;
+    let tx = db.begin(&snapshot)?;
+    tx.delete(table, &ids)?;
+    if !rows.is_empty() {
+        let mut writer = tx.writer(table)?;
+        writer.write(batch(rows)).await?;
+        writer.finish().await?;
+    }
+    tx.commit(CommitOptions::default()).await?;
+    Ok(ids.len())
+}
+
+/// All visible rows, read the long way; panics when a key is there twice or the counts differ.
+pub(super) async fn contents(table: &TableSnapshot) -> Result<Rows> {
+    let mut batches = table.hot_batches(&[0, 1], false)?;
+    for view in table.segments().await? {
+        let reader = table.open_segment(&view.meta).await?;
+        let all = reader.read(&[0, 1], RowChoice::All).await?;
+        let mut position = 0;
+        for batch in all {
+            for row in 0..batch.num_rows() {
+                if !view.deleted.as_ref().is_some_and(|d| d.contains(position)) {
+                    batches.push(batch.slice(row, 1));
+                }
+                position += 1;
+            }
+        }
+    }
+    let mut rows = Rows::new();
+    for batch in &batches {
+        let keys = batch.column(0).as_primitive::<Int64Type>();
+        let values = batch.column(1).as_string_view();
+        for row in 0..batch.num_rows() {
+            let before = rows.insert(keys.value(row), values.value(row).to_owned());
+            assert!(before.is_none() , "key {} twice", keys.value(row));
+        }
+    }
+    assert_eq!(table.row_count().await?, rows.len() as u64);
+    Ok(rows)
+}
+
+pub(super) fn memory() -> (Root, OpenOptions) {
+    (Root::Memory, OpenOptions::default())
+}
