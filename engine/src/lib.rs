@@ -1,1 +1,39 @@
-//! Under construction.
+//! Cairn's sessions: parse, plan and execute SQL over `cairn-storage`.
+//!
+//! # Life of a query
+//! 1. [`Session::execute`] parses one statement (`statement`, `dialect`) and pins one storage snapshot for it (`context`).
+//! 2. Names resolve against that snapshot (`catalog`), `system.*` included (`system`).
+//! 3. DataFusion plans; each table answers with a `SegmentScanExec` (`provider`, `scan`).
+//! 4. [`Output`] hands the rows on as a stream (`output`).
+//!
+//! # Life of a write
+//! INSERT, UPDATE and DELETE become a node of our own, planned from the unoptimised plan (`dml`); COPY streams files into
+//! the same write set (`copy`); all of them end in one `cairn_storage::Transaction`, run again on a fresh snapshot when it conflicts.
+
+pub mod engine;
+pub mod session;
+
+mod statement;
+mod dialect;
+pub mod context;
+mod catalog;
+mod system;
+mod provider;
+mod scan;
+mod files;
+
+mod ddl;
+mod dml;
+mod copy;
+
+pub mod config;
+pub mod output;
+pub mod error;
+
+pub use cairn_storage::wal::SyncMode;
+pub use cairn_storage::{OpenOptions, Root};
+pub use engine::{Engine, EngineOptions};
+pub use error::{Error, Position, Result};
+pub use output::{Output, RowStream};
+pub use session::Session;
+pub use statement::{NESTING_MAX, STATEMENT_BYTES_MAX, ScriptStatement};

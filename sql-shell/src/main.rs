@@ -1,2 +1,171 @@
-//! The cairn binary.
-fn main() {}
+//! The `cairn` binary: SQL on a directory, typed or from scripts.
+//!
+//! # Life of a line
+//! 1. `args` says where statements come from: a person (`repl`, with `editor`, `complete`, `highlight`, `history`) or a
+//!    script.
+//! 2. `script` cuts the text into statements and commands (`lex`).
+//! 3. `shell` runs each: a `command` itself, a statement through `connection` in a task of its own (`execution`), while
+//!    `progress` and `interrupt` watch.
+//! 4. `format` writes the rows to the `sink`; `report` shows errors.
+//!
+//! Standard output holds results; everything else goes to standard error.
+
+mod args;
+mod command;
+mod complete;
+mod connection;
+mod demo;
+mod editor;
+mod execution;
+mod format;
+mod highlight;
+mod history;
+mod interrupt;
+mod keywords;
+mod lex;
+mod names;
+mod progress;
+mod quantity;
+mod repl;
+mod report;
+mod script;
+mod shell;
+mod sink;
+mod style;
+mod terminal;
+
+use std::future::Future;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use args::{Args, OnError, Source, Task};
+use connection::{Connection, Opening};
+use interrupt::{EXIT_INTERRUPTED, Interrupts, close_on_terminate};
+use shell::{Behaviour, Ended, Shell, is_typed};
+use style::Style;
+use terminal::{say, say_text};
+
+/// Deep expressions are planned by recursion.
+const WORKER_STACK_BYTES: usize = 8 << 20;
+/// How long the process waits for work that was cancelled.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let (args, sources) = Args::from_process();
+    let runtimes = match Runtimes::start() {
+        Ok(runtimes) => runtimes,
+        Err(error) => return ExitCode::from(fail(&format!("threads can't be started: {error}"))),
+    };
+    let code = match &args.subcommand {
+        Some(Task::Demo { dir }) => demo::run(&runtimes, dir),
+        None => run(&runtimes, &args, sources),
+    };
+    runtimes.work.shutdown_timeout(SHUTDOWN_WAIT);
+    ExitCode::from(code)
+}
+
+/// Two sets of threads, so that a busy statement never keeps the shell from hearing a signal.
+pub(crate) struct Runtimes {
+    /// Signals, progress and output.
+    shell: Runtime,
+    /// The database and its statements.
+    work: Runtime,
+}
+
+impl Runtimes {
+    fn start() -> io::Result<Self> {
+        let shell = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let work = Builder::new_multi_thread().enable_all().thread_stack_size(WORKER_STACK_BYTES).build()?;
+        Ok(Self { shell, work })
+    }
+
+    /// Opens the database and begins to listen to signals; the error is an exit code, its reason shown.
+    pub(crate) fn open(&self, root: &str, opening: Opening) -> Result<(Connection, Interrupts), u8> {
+        let connection =
+            Connection::open(root, opening, self.work.handle()).map_err(|error| fail_with(&error))?;
+        let _inside = self.shell.enter();
+        let interrupts = close_on_terminate(&connection).and_then(|()| Interrupts::listen());
+        let interrupts = interrupts.map_err(|error| fail(&format!("signals can't be received: {error}")))?;
+        Ok((connection, interrupts))
+    }
+
+    /// Runs `task` to its end, with signals heard.
+    pub(crate) fn block_on<T>(&self, task: impl Future<Output = T>) -> T {
+        self.shell.block_on(task)
+    }
+
+    /// Closes the database; a failure to do so turns success into failure. After Ctrl-C nobody waits for long.
+    pub(crate) fn close(&self, connection: &Connection, code: u8) -> u8 {
+        if code == EXIT_INTERRUPTED {
+            self.block_on(connection.close_in_a_hurry());
+            return code;
+        }
+        match connection.close() {
+            Ok(()) => code,
+            Err(error) => code.max(fail_with(&error)),
+        }
+    }
+}
+
+fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
+    let opening = Opening { read_only: args.read_only, sync: args.sync };
+    let (connection, interrupts) = match runtimes.open(&args.root, opening) {
+        Ok(opened) => opened,
+        Err(code) => return code,
+    };
+    if sources.is_empty() && !is_typed() {
+        sources.push(Source::Stdin);
+    }
+    let typed = sources.is_empty();
+    if connection.created() && !args.quiet {
+        say(&format!("created {}", args.root));
+    }
+    if typed && !args.quiet {
+        say(&format!(
+            "cairn {} on {}; .help for help, Ctrl-D to leave",
+            env!("CARGO_PKG_VERSION"),
+            args.root
+        ));
+    }
+    let behaviour = Behaviour {
+        format: args.format,
+        quiet: args.quiet,
+        on_error: args.on_error,
+        timer: typed && !args.quiet,
+    };
+    let mut shell = Shell::new(connection.clone(), behaviour, interrupts, terminal::width());
+    let code = if typed {
+        repl::run(&mut shell, runtimes)
+    } else {
+        runtimes.block_on(run_sources(&mut shell, &sources, args.on_error))
+    };
+    runtimes.close(&connection, code)
+}
+
+async fn run_sources(shell: &mut Shell, sources: &[Source], on_error: OnError) -> u8 {
+    let mut code = 0;
+    for source in sources {
+        match shell.run_source(source).await {
+            Ended::Well => {}
+            Ended::Failed if on_error == OnError::Continue => code = 1,
+            Ended::Failed => return 1,
+            Ended::Cancelled => return EXIT_INTERRUPTED,
+            Ended::Unread => return code,
+            Ended::Exit(wanted) => return wanted,
+        }
+    }
+    code
+}
+
+fn fail_with(error: &cairn_engine::Error) -> u8 {
+    say_text(&report::error(error, Style::of(&io::stderr())));
+    1
+}
+
+fn fail(message: &str) -> u8 {
+    say_text(&report::plain(message, Style::of(&io::stderr())));
+    1
+}

@@ -65,12 +65,14 @@ impl Follower {
             && now.hot_bytes() < HOT_BYTES_MAX
         {
             match follower.poll()? {
+                // An entry may name a segment that a checkpoint wrote: only the newest manifest knows it.
                 Followed::Entries(entries) => {
-                    let (state, rows) =
-                        replay::apply(Version::clone(&now), entries, &database.shared.store).await?;
-                    self.publish(state, rows, false);
-                    *log = Some(follower);
-                    return Ok(());
+                    let applied = replay::apply(Version::clone(&now), entries, &database.shared.store).await;
+                    if let Ok((state, rows)) = applied {
+                        self.publish(state, rows, false);
+                        *log = Some(follower);
+                        return Ok(());
+                    }
                 }
                 Followed::Gone(_) => {}
             }

@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""Prints a figure of Cairn beside its rival's, and the ratio, from one run.
+
+    python3 benches/run.py tpch | load | insert | lookup | open | all  [--data DIR] [--rounds N] [--scale SF]
+
+Builds `cairn-bench` (cargo build --release -p cairn-benches). The rivals: bare DataFusion (in the same process), SQLite
+(Python's own) and DuckDB (a Python package, installed into target/bench-venv at the first run). Ours and the rival's
+runs alternate; every figure is a median with (smallest..largest). docs/src/benchmarks.md says what each one measures.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+VENV = HERE.parent / "target" / "bench-venv"
+TABLES = ["region", "nation", "supplier", "customer", "part", "partsupp", "orders", "lineitem"]
+KEY = "PRIMARY KEY (l_orderkey, l_linenumber)"
+# Rivals get the cores that ours has.
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def with_duckdb() -> None:
+    """Goes on in a virtual environment that has DuckDB, made when it is not there."""
+    try:
+        import duckdb  # noqa: F401
+    except ImportError:
+        python = VENV / "bin" / "python"
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", "duckdb"], check=True)
+        if pathlib.Path(sys.prefix).resolve() == VENV.resolve():
+            raise
+        os.execv(str(python), [str(python), *sys.argv])
+
+
+class Bench:
+    """Our side: the `cairn-bench` program."""
+
+    def __init__(self, data: pathlib.Path, scale: float, binary: str | None):
+        if binary is None:
+            subprocess.run(["cargo", "build", "--release", "-p", "cairn-benches"], cwd=HERE.parent, check=True)
+            meta = subprocess.run(
+                ["cargo", "metadata", "--format-version", "1", "--no-deps"],
+                cwd=HERE.parent, check=True, capture_output=True, text=True,
+            )
+            binary = str(pathlib.Path(json.loads(meta.stdout)["target_directory"]) / "release" / "cairn-bench")
+        self.command = [binary, "--data", str(data), "--scale", f"{scale:g}"]
+        self.home = pathlib.Path(self.run("data")[0]["data"])
+        self.parquet = self.home / "parquet"
+
+    def run(self, *arguments) -> list:
+        command = self.command + [str(a) for a in arguments]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return [json.loads(line) for line in output.splitlines()]
+
+
+def middle(values: list) -> float:
+    return statistics.median(values)
+
+
+def spread(values: list, unit: str, digits: int = 0) -> str:
+    return f"{middle(values):,.{digits}f} ({min(values):,.{digits}f}..{max(values):,.{digits}f}) {unit}"
+
+
+def verdict(name: str, value: float, bar: float, at_most: bool) -> None:
+    sign, ok = ("<=", value <= bar) if at_most else (">=", value >= bar)
+    print(f"  {name}: {value:.3f}  (bar {sign} {bar:g}: {'met' if ok else 'NOT MET'})")
+
+
+def duck(path: str):
+    import duckdb
+
+    db = duckdb.connect(path)
+    db.execute(f"SET threads = {THREADS}")
+    return db
+
+
+def tpch(bench: Bench, rounds: int) -> None:
+    print(f"TPC-H, 22 queries warm, medians of {rounds}; ours after COPY + CHECKPOINT, DataFusion on Parquet")
+    lines = bench.run("tpch", "--runs", rounds)
+    queries = {line["query"]: line["sql"] for line in bench.run("queries")}
+
+    views, own = duck(":memory:"), duck(":memory:")
+    file = bench.home / "duckdb-tpch.db"
+    if not file.exists():
+        part = file.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        own = duck(str(part))
+        for table in TABLES:
+            own.execute(f"CREATE TABLE {table} AS SELECT * FROM '{bench.parquet / table}.parquet'")
+        own.close()
+        part.rename(file)
+    own = duck(str(file))
+    for table in TABLES:
+        views.execute(f"CREATE VIEW {table} AS SELECT * FROM '{bench.parquet / table}.parquet'")
+
+    def duck_times(db, number: int) -> list:
+        times = []
+        for _ in range(rounds + 1):
+            started = time.perf_counter()
+            for statement in queries[number]:
+                db.execute(statement).fetchall()
+            times.append((time.perf_counter() - started) * 1e3)
+        return times[1:]
+
+    print(f"  {'':4} {'ours ms':>24} {'DataFusion ms':>24} {'ratio':>6} {'DuckDB parquet':>15} {'DuckDB own':>11}")
+    totals = [0.0, 0.0, 0.0, 0.0]
+    slowest = (0.0, 0)
+    for line in lines:
+        number, ours, bare = line["query"], line["ours_ms"], line["datafusion_ms"]
+        medians = [middle(ours), middle(bare), middle(duck_times(views, number)), middle(duck_times(own, number))]
+        totals = [a + b for a, b in zip(totals, medians)]
+        ratio = medians[0] / medians[1]
+        slowest = max(slowest, (ratio, number))
+        cells = [f"{middle(v):.1f} ({min(v):.1f}..{max(v):.1f})" for v in (ours, bare)]
+        print(f"  q{number:02}  {cells[0]:>24} {cells[1]:>24} {ratio:6.2f} {medians[2]:15.1f} {medians[3]:11.1f}")
+    print(f"  sum  {totals[0]:24.0f} {totals[1]:24.0f} {totals[0] / totals[1]:6.2f} {totals[2]:15.0f} {totals[3]:11.0f}")
+    verdict("total, ours / DataFusion on Parquet", totals[0] / totals[1], 0.75, at_most=True)
+    verdict(f"slowest query (q{slowest[1]}), ours / DataFusion on Parquet", slowest[0], 1.05, at_most=True)
+    print(f"  ours / DuckDB on Parquet {totals[0] / totals[2]:.2f}, ours / DuckDB on its own tables {totals[0] / totals[3]:.2f}")
+
+
+def lineitem_of(db, path: pathlib.Path, key: bool) -> None:
+    """An empty lineitem in DuckDB, with the types of the Parquet file."""
+    columns = db.execute(f"DESCRIBE SELECT * FROM '{path}'").fetchall()
+    text = ", ".join(f"{name} {kind} NOT NULL" for name, kind, *_ in columns)
+    db.execute(f"CREATE TABLE lineitem ({text}{', ' + KEY if key else ''})")
+
+
+def duck_load(bench: Bench, kind: str, key: bool) -> float:
+    """One load, durable: COPY and CHECKPOINT; rows a second."""
+    parquet = bench.parquet / "lineitem.parquet"
+    source = parquet if kind == "parquet" else bench.home / "lineitem.csv"
+    options = "(FORMAT parquet)" if kind == "parquet" else "(FORMAT csv, HEADER true)"
+    with tempfile.TemporaryDirectory(dir=bench.home) as folder:
+        db = duck(str(pathlib.Path(folder) / "load.db"))
+        lineitem_of(db, parquet, key)
+        started = time.perf_counter()
+        rows = db.execute(f"COPY lineitem FROM '{source}' {options}").fetchone()[0]
+        db.execute("CHECKPOINT")
+        seconds = time.perf_counter() - started
+        db.close()
+    return rows / seconds
+
+
+def load(bench: Bench, rounds: int) -> None:
+    print(f"COPY lineitem, durable at return, {rounds} rounds; DuckDB: COPY + CHECKPOINT, threads = {THREADS}")
+    for key in (False, True):
+        for kind in ("parquet", "csv"):
+            ours, theirs = [], []
+            for number in range(rounds):
+                for turn in range(2):
+                    if (number + turn) % 2 == 0:
+                        line = bench.run("load", "--format", kind, *(["--key"] if key else []))[0]
+                        ours.append(line["rows"] / line["seconds"])
+                    else:
+                        theirs.append(duck_load(bench, kind, key))
+            print(f"  {kind:7} {'with' if key else 'without'} key: ours {spread(ours, 'rows/s')}, DuckDB {spread(theirs, 'rows/s')}")
+            ratio = middle(ours) / middle(theirs)
+            if key:
+                print(f"  ours / DuckDB: {ratio:.3f}")
+            else:
+                verdict("ours / DuckDB", ratio, 1.0, at_most=False)
+
+
+def sqlite_insert(path: str, count: int) -> float:
+    """Single-row INSERTs in autocommit, prepared by the module's cache; statements a second."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v INTEGER NOT NULL, s TEXT NOT NULL)")
+    for warm_up in (True, False):
+        first = 0 if warm_up else 200
+        started = time.perf_counter()
+        for i in range(first, 200 if warm_up else first + count):
+            db.execute("INSERT INTO t VALUES (?, ?, ?)", (i, i * 7, f"a row of some length {i}"))
+    seconds = time.perf_counter() - started
+    db.close()
+    return count / seconds
+
+
+def sync_cost(folder: str, count: int = 500) -> list:
+    """Microseconds of appending 512 bytes and syncing: what the disk allows."""
+    with open(pathlib.Path(folder) / "probe", "wb", buffering=0) as file:
+        times = []
+        for _ in range(count):
+            started = time.perf_counter()
+            file.write(b"x" * 512)
+            os.fdatasync(file.fileno())
+            times.append((time.perf_counter() - started) * 1e6)
+    return times
+
+
+def insert(bench: Bench, rounds: int, count: int = 3000) -> None:
+    print(f"durable single-row INSERT, one connection, {rounds} rounds of {count}; SQLite {sqlite3.sqlite_version} WAL, synchronous = FULL")
+    ours, theirs, overhead = [], [], []
+    with tempfile.TemporaryDirectory(dir=bench.home) as folder:
+        syncs = sync_cost(folder)
+        for number in range(rounds):
+            for turn in range(2):
+                if (number + turn) % 2 == 0:
+                    line = bench.run("insert", "--count", count)[0]
+                    ours.append(line["commits"] / line["seconds"])
+                else:
+                    theirs.append(sqlite_insert(str(pathlib.Path(folder) / f"{number}.db"), count))
+            overhead.append(1e6 / sqlite_insert(":memory:", count))
+    print(f"  ours {spread(ours, 'commits/s')}, SQLite {spread(theirs, 'commits/s')}")
+    print(f"  append of 512 bytes + fdatasync: {spread(syncs, 'us')}")
+    # The same loop without a disk is Python's and SQLite's own work: an upper bound of what Python costs the rival.
+    bare = 1e6 / (1e6 / middle(theirs) - middle(overhead))
+    print(f"  the same loop in memory: {spread(overhead, 'us', 1)} a statement; SQLite without it: {bare:,.0f} commits/s")
+    verdict("ours / SQLite", middle(ours) / middle(theirs), 0.7, at_most=False)
+    print(f"  ours / SQLite without Python's share: {middle(ours) / bare:.3f}")
+
+
+def duck_lookup(bench: Bench, count: int) -> list:
+    file = bench.home / "duckdb-lookup.db"
+    if not file.exists():
+        part = file.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        db = duck(str(part))
+        lineitem_of(db, bench.parquet / "lineitem.parquet", True)
+        db.execute(f"COPY lineitem FROM '{bench.parquet / 'lineitem.parquet'}' (FORMAT parquet)")
+        db.execute("CHECKPOINT")
+        db.close()
+        part.rename(file)
+    db = duck(str(file))
+    keys = db.execute("SELECT l_orderkey, l_linenumber FROM lineitem USING SAMPLE 20000").fetchall()
+    times = []
+    for order, line in random.Random(1).choices(keys, k=count + 200):
+        started = time.perf_counter()
+        rows = db.execute(f"SELECT * FROM lineitem WHERE l_orderkey = {order} AND l_linenumber = {line}").fetchall()
+        times.append((time.perf_counter() - started) * 1e6)
+        assert len(rows) == 1, rows
+    return sorted(times[200:])
+
+
+def lookup(bench: Bench, rounds: int, count: int = 5000) -> None:
+    print(f"SELECT by primary key in lineitem, {rounds} rounds of {count} random keys; DuckDB with the same key, of {count // 5}")
+    p50, p99, theirs50, theirs99 = [], [], [], []
+    for _ in range(rounds):
+        line = bench.run("lookup", "--count", count)[0]
+        p50.append(line["p50_us"])
+        p99.append(line["p99_us"])
+        times = duck_lookup(bench, count // 5)
+        theirs50.append(times[len(times) // 2])
+        theirs99.append(times[len(times) * 99 // 100])
+    print(f"  p50: ours {spread(p50, 'us')}, DuckDB {spread(theirs50, 'us')}, ratio {middle(p50) / middle(theirs50):.2f}")
+    print(f"  p99: ours {spread(p99, 'us')}, DuckDB {spread(theirs99, 'us')}, ratio {middle(p99) / middle(theirs99):.2f}")
+    verdict("p50 in ms", middle(p50) / 1e3, 0.5, at_most=True)
+    verdict("p99 in ms", middle(p99) / 1e3, 3.0, at_most=True)
+
+
+DUCK_FILL = """
+import duckdb, os, sys
+db = duckdb.connect(sys.argv[1])
+db.execute("SET wal_autocheckpoint = '1TB'")
+db.execute(f"CREATE TABLE lineitem AS SELECT * FROM '{sys.argv[2]}'")
+db.execute("CREATE TABLE hot (id BIGINT PRIMARY KEY, v DOUBLE, s TEXT)")
+db.execute("CHECKPOINT")
+first = 0
+while not os.path.exists(sys.argv[1] + ".wal") or os.path.getsize(sys.argv[1] + ".wal") < 64 << 20:
+    db.execute(f"INSERT INTO hot SELECT i, i / 3.0, md5(i::TEXT) || md5((-i)::TEXT) FROM range({first}, {first + 5000}) r(i)")
+    first += 5000
+os._exit(0)
+"""
+
+DUCK_OPEN = """
+import duckdb, os, sys, time
+started = time.perf_counter()
+db = duckdb.connect(sys.argv[1])
+db.execute("SELECT 1").fetchall()
+print((time.perf_counter() - started) * 1e3, flush=True)
+os._exit(0)
+"""
+
+
+def duck_open(bench: Bench) -> float:
+    made = bench.home / "duckdb-open"
+    if not made.exists():
+        part = bench.home / "duckdb-open.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        arguments = [str(part / "open.db"), str(bench.parquet / "lineitem.parquet")]
+        subprocess.run([sys.executable, "-c", DUCK_FILL, *arguments], check=True)
+        part.rename(made)
+    # A copy: opening may checkpoint, and the next round must find the WAL again.
+    with tempfile.TemporaryDirectory(dir=bench.home) as folder:
+        copy = pathlib.Path(folder) / "copy"
+        shutil.copytree(made, copy)
+        os.sync()
+        output = subprocess.run(
+            [sys.executable, "-c", DUCK_OPEN, str(copy / "open.db")], check=True, stdout=subprocess.PIPE, text=True
+        )
+        return float(output.stdout)
+
+
+def open_(bench: Bench, rounds: int) -> None:
+    print(f"open of a database with lineitem and a WAL of 64 MiB, to its first answer, {rounds} rounds, a new process each")
+    ours, first, counted, theirs = [], [], [], []
+    for _ in range(rounds):
+        line = bench.run("open")[0]
+        ours.append(line["open_ms"])
+        first.append(line["first_answer_ms"])
+        counted.append(line["counted_ms"])
+        theirs.append(duck_open(bench))
+    print(f"  WAL {line['wal_bytes'] / (1 << 20):.0f} MiB; open {spread(ours, 'ms')}, with SELECT 1 {spread(first, 'ms')}, with count(*) {spread(counted, 'ms')}")
+    print(f"  DuckDB, open with SELECT 1 {spread(theirs, 'ms')}; ours / DuckDB {middle(first) / middle(theirs):.3f}")
+    verdict("open in s", middle(ours) / 1e3, 1.0, at_most=True)
+
+
+FIGURES = {"tpch": (tpch, 5), "load": (load, 3), "insert": (insert, 3), "lookup": (lookup, 3), "open": (open_, 5)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figure", choices=[*FIGURES, "all"])
+    parser.add_argument("--data", type=pathlib.Path, default=HERE.parent / "target" / "bench-data")
+    parser.add_argument("--scale", type=float, default=1.0, help="TPC-H scale factor; the figures are for 1")
+    parser.add_argument("--rounds", type=int, help="rounds of each side")
+    parser.add_argument("--binary", help="a cairn-bench that is built already")
+    arguments = parser.parse_args()
+    with_duckdb()
+    bench = Bench(arguments.data, arguments.scale, arguments.binary)
+    for name, (figure, rounds) in FIGURES.items():
+        if arguments.figure in (name, "all"):
+            figure(bench, arguments.rounds or rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+//! `cairn-bench`: our side of every figure, one JSON object a line.
+//!
+//! `run.py` runs it beside the rivals and prints ours, theirs and the ratio; `docs/src/benchmarks.md` says what each
+//! figure means. Data and databases are made once under `--data` and used again.
+
+#![allow(clippy::print_stdout, reason = "the figures are the output")]
+
+mod data;
+mod database;
+mod insert;
+mod load;
+mod lookup;
+mod open;
+mod tpch;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// The program's result: any error ends it with its text.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+#[derive(Parser)]
+#[command(about = "Our side of Cairn's figures, as JSON lines")]
+struct Arguments {
+    /// Where generated data and databases are kept.
+    #[arg(long, default_value = "target/bench-data", global = true)]
+    data: PathBuf,
+    /// TPC-H scale factor.
+    #[arg(long, default_value_t = 1.0, global = true)]
+    scale: f64,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes the Parquet files and lineitem.csv.
+    Data,
+    /// Prints the 22 queries.
+    Queries,
+    /// TPC-H warm: ours after COPY and CHECKPOINT and bare DataFusion on Parquet, alternately in this process.
+    Tpch {
+        /// Measured runs of each query on each side, after one that is not measured.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Declare the primary keys of the specification.
+        #[arg(long)]
+        keys: bool,
+        /// Only these queries.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<usize>,
+    },
+    /// One COPY of lineitem into a new database, durable at return.
+    Load {
+        /// File format.
+        #[arg(long, value_enum, default_value_t = Format::Parquet)]
+        format: Format,
+        /// With PRIMARY KEY (l_orderkey, l_linenumber).
+        #[arg(long)]
+        key: bool,
+    },
+    /// Durable single-row INSERTs on one connection.
+    Insert {
+        /// Statements.
+        #[arg(long, default_value_t = 3000)]
+        count: usize,
+    },
+    /// SELECT by primary key among the rows of lineitem, after a checkpoint.
+    Lookup {
+        /// Statements.
+        #[arg(long, default_value_t = 5000)]
+        count: usize,
+    },
+    /// Opens a database with lineitem's rows and a WAL of 64 MiB.
+    Open,
+}
+
+/// A file format of COPY.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    /// One Parquet file.
+    Parquet,
+    /// One CSV file with a header.
+    Csv,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let home = data::Home::new(&arguments.data, arguments.scale)?;
+    match arguments.command {
+        Command::Data => {
+            home.parquet()?;
+            home.csv()?;
+            println!("{}", serde_json::json!({ "data": home.folder() }));
+            Ok(())
+        }
+        Command::Queries => {
+            for number in 1..=22 {
+                println!("{}", serde_json::json!({ "query": number, "sql": cairn_tests::tpch::query(number) }));
+            }
+            Ok(())
+        }
+        Command::Tpch { runs, keys, only } => tpch::run(&home, runs, keys, &only).await,
+        Command::Load { format, key } => load::run(&home, format, key).await,
+        Command::Insert { count } => insert::run(&home, count).await,
+        Command::Lookup { count } => lookup::run(&home, count).await,
+        Command::Open => open::run(&home).await,
+    }
+}

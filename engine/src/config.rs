@@ -1,0 +1,344 @@
+//! Settings of a session: what SET, RESET and SHOW know.
+//!
+//! Owns: the closed list of settings with their documentation, defaults, checks, and the values of one session. Does not own:
+//! how the database was opened (`cairn_storage::OpenOptions`; shown here, read-only).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cairn_storage::ErrorKind;
+use cairn_storage::wal::{CommitInfo, SyncMode};
+use datafusion::prelude::SessionConfig;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// Longest `commit_message`, in bytes.
+pub const COMMIT_MESSAGE_BYTES_MAX: usize = 4096;
+
+/// One setting of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Name.
+    pub name: &'static str,
+    /// Type of the value: text, duration, bytes, integer, boolean.
+    pub value_type: &'static str,
+    /// Whether SET may change it in a session.
+    pub changeable: bool,
+    /// What it does.
+    pub description: &'static str,
+}
+
+macro_rules! settings {
+    ($($name:literal, $value_type:literal, $changeable:literal, $description:literal;)*) => {
+        &[$(Setting { name: $name, value_type: $value_type, changeable: $changeable, description: $description }),*]
+    };
+}
+
+/// Every setting, by name.
+pub const SETTINGS: &[Setting] = settings! {
+    "application_name", "text", true, "Name of the session, kept with its commits.";
+    "checkpoint_interval", "duration", false, "Time between automatic checkpoints; off when not set at open.";
+    "checkpoint_wal_bytes", "bytes", false, "Size of the log that starts an automatic checkpoint.";
+    "commit_message", "text", true, "Text kept with every commit of the session; shown by SHOW VERSIONS.";
+    "memory_limit", "bytes", false, "Memory queries may use together before they spill or fail.";
+    "memtable_hard_bytes", "bytes", false, "Size of the rows not yet in segments at which writers wait.";
+    "memtable_soft_bytes", "bytes", false, "Size of the rows not yet in segments at which writers slow down.";
+    "partitions", "integer", true, "Parts a query runs in at the same time.";
+    "read_only", "boolean", false, "Whether this handle only reads.";
+    "search_path", "text", true, "Schema that unqualified names resolve in; USE sets it too.";
+    "server_version", "text", false, "Version of Cairn.";
+    "statement_timeout", "duration", true, "Longest time a statement may run; 0 is no limit.";
+    "sync", "text", false, "When an acknowledged commit is durable: full, interval or off.";
+    "timezone", "text", true, "Time zone of now() and of timestamps written without one.";
+    "version_retention", "duration", false, "How far back old versions are kept.";
+    "wal_entry_bytes_max", "bytes", false, "Largest change kept in the log; larger ones are written as segments at once.";
+};
+
+/// Options of the query planner and executor that a session may change.
+const DATAFUSION_OPTIONS: &[&str] = &[
+    "datafusion.execution.batch_size",
+    "datafusion.execution.coalesce_batches",
+    "datafusion.execution.parquet.pushdown_filters",
+    "datafusion.execution.parquet.reorder_filters",
+    "datafusion.execution.sort_spill_reservation_bytes",
+    "datafusion.explain.format",
+    "datafusion.explain.logical_plan_only",
+    "datafusion.explain.physical_plan_only",
+    "datafusion.explain.show_schema",
+    "datafusion.explain.show_sizes",
+    "datafusion.explain.show_statistics",
+    "datafusion.optimizer.enable_dynamic_filter_pushdown",
+    "datafusion.optimizer.enable_round_robin_repartition",
+    "datafusion.optimizer.enable_topk_aggregation",
+    "datafusion.optimizer.hash_join_single_partition_threshold",
+    "datafusion.optimizer.hash_join_single_partition_threshold_rows",
+    "datafusion.optimizer.max_passes",
+    "datafusion.optimizer.prefer_existing_sort",
+    "datafusion.optimizer.prefer_hash_join",
+    "datafusion.optimizer.repartition_aggregations",
+    "datafusion.optimizer.repartition_joins",
+    "datafusion.optimizer.repartition_sorts",
+    "datafusion.optimizer.repartition_windows",
+    "datafusion.optimizer.top_down_join_key_reordering",
+];
+
+/// Default of `search_path`.
+pub(crate) const DEFAULT_SCHEMA: &str = "public";
+
+/// The values of one session.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) search_path: String,
+    pub(crate) timezone: String,
+    pub(crate) statement_timeout: Option<Duration>,
+    pub(crate) info: CommitInfo,
+    pub(crate) partitions: Option<usize>,
+    /// `datafusion.*` options changed in this session.
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            search_path: DEFAULT_SCHEMA.to_owned(),
+            timezone: "+00:00".to_owned(),
+            statement_timeout: None,
+            info: CommitInfo::default(),
+            partitions: None,
+            options: BTreeMap::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// SET `name` = `value`; None sets the default.
+    ///
+    /// # Errors
+    /// 42704 for a name not listed, 22023 for a value it cannot have, 55P02 for a setting fixed at open.
+    pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<()> {
+        let name = if name == "time_zone" { "timezone" } else { name };
+        let defaults = Self::default();
+        if name.starts_with("datafusion.") {
+            return self.set_option(name, value);
+        }
+        let setting = find(name)?;
+        if !setting.changeable {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("setting {name} is fixed when the database is opened"))
+                .map(|e| e.with_sqlstate("55P02")));
+        }
+        match name {
+            "search_path" => {
+                let value = value.unwrap_or(&defaults.search_path);
+                if value.contains(',') {
+                    return Err(Error::not_supported_yet("a search_path of several schemas"));
+                }
+                self.search_path = value.trim().trim_matches('"').to_owned();
+            }
+            "timezone" => self.timezone = time_zone(value.unwrap_or(&defaults.timezone))?,
+            "statement_timeout" => {
+                let limit = value.map(|v| parse_duration(v, Duration::from_millis(1))).transpose()?;
+                self.statement_timeout = limit.filter(|limit| !limit.is_zero());
+            }
+            "commit_message" => {
+                let message = value.unwrap_or_default();
+                if message.len() > COMMIT_MESSAGE_BYTES_MAX {
+                    return Err(invalid(name, message.get(..32).unwrap_or("…"), &format!("at most {COMMIT_MESSAGE_BYTES_MAX} bytes")));
+                }
+                self.info.message = message.to_owned();
+            }
+            "application_name" => self.info.session = value.unwrap_or_default().chars().take(256).collect(),
+            "partitions" => {
+                self.partitions = value
+                    .map(|v| v.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| invalid(name, v, "a number from 1 to 1024")))
+                    .transpose()?;
+            }
+            _ => return Err(unknown(name)),
+        }
+        Ok(())
+    }
+
+    fn set_option(&mut self, name: &str, value: Option<&str>) -> Result<()> {
+        if !DATAFUSION_OPTIONS.contains(&name) {
+            if name.starts_with("datafusion.runtime.") {
+                return Err(Error::new(ErrorKind::PermissionDenied, format!("setting {name} cannot be changed by a session"))
+                    .map(|e| e.with_hint("give the limit when the database is opened (memory_limit)")));
+            }
+            return Err(unknown(name));
+        }
+        match value {
+            Some(value) => {
+                let mut probe = datafusion::config::ConfigOptions::new();
+                probe.set(name, value).map_err(|_| invalid(name, value, "a value of the option's type"))?;
+                self.options.insert(name.to_owned(), value.to_owned());
+            }
+            None => {
+                self.options.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// RESET ALL.
+    pub(crate) fn reset_all(&mut self) {
+        *self = Self { info: CommitInfo { message: String::new(), ..self.info.clone() }, ..Self::default() };
+    }
+
+    /// Value of a setting as text.
+    ///
+    /// # Errors
+    /// 42704 for a name not listed.
+    pub(crate) fn get(&self, name: &str, engine: &Engine) -> Result<String> {
+        let name = if name == "time_zone" { "timezone" } else { name };
+        if name.starts_with("datafusion.") {
+            let mut config = engine.session_config();
+            self.apply(&mut config);
+            let found = config.options().entries().into_iter().find(|e| e.key == name);
+            return found.map(|e| e.value.unwrap_or_default()).ok_or_else(|| unknown(name));
+        }
+        let options = engine.database().options();
+        Ok(match find(name)?.name {
+            "application_name" => self.info.session.clone(),
+            "checkpoint_interval" => options.checkpoint_interval.map_or_else(|| "off".to_owned(), show_duration),
+            "checkpoint_wal_bytes" => options.checkpoint_wal_bytes.to_string(),
+            "commit_message" => self.info.message.clone(),
+            "memory_limit" => engine.memory_limit().to_string(),
+            "memtable_hard_bytes" => options.memtable_hard_bytes.to_string(),
+            "memtable_soft_bytes" => options.memtable_soft_bytes.to_string(),
+            "partitions" => self.partitions.unwrap_or_else(|| engine.partitions()).to_string(),
+            "read_only" => engine.database().is_read_only().to_string(),
+            "search_path" => self.search_path.clone(),
+            "server_version" => env!("CARGO_PKG_VERSION").to_owned(),
+            "statement_timeout" => self.statement_timeout.map_or_else(|| "0".to_owned(), show_duration),
+            "sync" => match options.sync {
+                SyncMode::Full => "full".to_owned(),
+                SyncMode::Interval(every) => format!("interval {}", show_duration(every)),
+                SyncMode::Off => "off".to_owned(),
+            },
+            "timezone" => if self.timezone == "+00:00" { "UTC".to_owned() } else { self.timezone.clone() },
+            "version_retention" => show_duration(options.version_retention),
+            "wal_entry_bytes_max" => options.wal_entry_bytes_max.to_string(),
+            other => return Err(unknown(other)),
+        })
+    }
+
+    /// Puts the session's values into DataFusion's configuration.
+    pub(crate) fn apply(&self, config: &mut SessionConfig) {
+        let options = config.options_mut();
+        options.catalog.default_schema.clone_from(&self.search_path);
+        options.execution.time_zone = Some(self.timezone.clone());
+        if let Some(partitions) = self.partitions {
+            options.execution.target_partitions = partitions.into();
+        }
+        for (name, value) in &self.options {
+            // Checked when it was set.
+            let _ = options.set(name, value);
+        }
+    }
+}
+
+fn find(name: &str) -> Result<&'static Setting> {
+    SETTINGS.iter().find(|s| s.name == name).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> Error {
+    let names = SETTINGS.iter().map(|s| s.name).chain(DATAFUSION_OPTIONS.iter().copied());
+    let hint = match crate::error::closest(name, names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "SHOW ALL lists the settings".to_owned(),
+    };
+    Error::new(ErrorKind::NotFound, format!("there is no setting {name}")).map(|e| e.with_hint(hint))
+}
+
+fn invalid(name: &str, value: &str, expected: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("'{value}' is not a value of {name}: {expected} is expected"))
+        .map(|e| e.with_sqlstate("22023"))
+}
+
+fn time_zone(value: &str) -> Result<String> {
+    if value.eq_ignore_ascii_case("utc") || value.eq_ignore_ascii_case("gmt") {
+        return Ok("+00:00".to_owned());
+    }
+    value
+        .parse::<datafusion::arrow::array::timezone::Tz>()
+        .map(|_| value.to_owned())
+        .map_err(|_| invalid("timezone", value, "UTC or an offset such as +02:00"))
+}
+
+/// Reads `5`, `5 s`, `250ms`, `1 hour`, `24h`; a bare number counts `unit`s.
+///
+/// # Errors
+/// 22023 when it is not a duration, or longer than 100 years.
+pub(crate) fn parse_duration(text: &str, unit: Duration) -> Result<Duration> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let bad = || {
+        Error::new(ErrorKind::InvalidInput, format!("'{text}' is not a duration such as '250ms', '5 s' or '1 h'"))
+            .map(|e| e.with_sqlstate("22023"))
+    };
+    let number: f64 = text[..digits].parse().map_err(|_| bad())?;
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" => unit.as_secs_f64(),
+        "ms" | "millisecond" | "milliseconds" => 0.001,
+        "s" | "sec" | "second" | "seconds" => 1.0,
+        "m" | "min" | "minute" | "minutes" => 60.0,
+        "h" | "hour" | "hours" => 3_600.0,
+        "d" | "day" | "days" => 86_400.0,
+        _ => return Err(bad()),
+    };
+    let seconds = number * unit;
+    if !(0.0..=100.0 * 365.25 * 86_400.0).contains(&seconds) {
+        return Err(bad());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| bad())
+}
+
+fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        0 => "0".to_owned(),
+        ms if ms % 3_600_000 == 0 => format!("{} h", ms / 3_600_000),
+        ms if ms % 60_000 == 0 => format!("{} min", ms / 60_000),
+        ms if ms % 1_000 == 0 => format!("{} s", ms / 1_000),
+        ms => format!("{ms} ms"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, millis) in [("5", 5_000), ("250ms", 250), ("1.5 s", 1_500), ("2 min", 120_000), ("24h", 86_400_000), ("0", 0)] {
+            assert_eq!(parse_duration(text, Duration::from_secs(1)).unwrap().as_millis(), millis, "{text}");
+        }
+        for text in ["", "s", "-1", "5 parsecs", "1e99", "999999999 d"] {
+            assert_eq!(parse_duration(text, Duration::from_secs(1)).unwrap_err().sqlstate(), "22023", "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_are_checked() {
+        let mut settings = Settings::default();
+        for (name, value, sqlstate) in [
+            ("no_such", "1", "42704"),
+            ("memory_limit", "1", "55P02"),
+            ("timezone", "nowhere at all", "22023"),
+            ("partitions", "0", "22023"),
+            ("search_path", "a, b", "0A000"),
+            ("datafusion.runtime.memory_limit", "1G", "42501"),
+            ("datafusion.execution.batch_size", "many", "22023"),
+        ] {
+            assert_eq!(settings.set(name, Some(value)).unwrap_err().sqlstate(), sqlstate, "{name}");
+        }
+        settings.set("statement_timeout", Some("5 s")).unwrap();
+        assert_eq!(settings.statement_timeout, Some(Duration::from_secs(5)));
+        settings.set("statement_timeout", None).unwrap();
+        assert_eq!(settings.statement_timeout, None);
+        settings.set("time_zone", Some("UTC")).unwrap();
+        settings.set("datafusion.execution.batch_size", Some("1024")).unwrap();
+        assert!(SETTINGS.is_sorted_by_key(|s| s.name));
+    }
+}

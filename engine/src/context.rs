@@ -1,0 +1,39 @@
+//! Everything one statement runs with. Made once per attempt of a statement; a retry after a conflict makes a new one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use cairn_storage::wal::CommitInfo;
+use cairn_storage::{Database, Snapshot};
+use datafusion::common::ParamValues;
+use datafusion::execution::context::SessionState;
+
+/// Progress of a long statement, read by the shell.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Rows read or written so far.
+    pub rows: AtomicU64,
+    /// Bytes of input read so far.
+    pub bytes: AtomicU64,
+    /// Bytes of input in all; 0 when not known.
+    pub bytes_total: AtomicU64,
+}
+
+/// One attempt at one statement.
+#[derive(Clone)]
+pub struct StatementContext {
+    /// The database.
+    pub db: Arc<Database>,
+    /// The version every table of the statement is read at.
+    pub snapshot: Snapshot,
+    /// DataFusion's state; its catalog resolves names against `snapshot`.
+    pub state: Arc<SessionState>,
+    /// Schema that unqualified names resolve in.
+    pub search_path: String,
+    /// `$n` parameters.
+    pub params: Option<ParamValues>,
+    /// Who commits.
+    pub info: CommitInfo,
+    /// Progress counters of this statement.
+    pub progress: Arc<Progress>,
+}

@@ -1,0 +1,171 @@
+//! DROP and TRUNCATE, and what stands on what is dropped.
+
+use std::collections::BTreeSet;
+
+use cairn_storage::ErrorKind;
+use cairn_storage::id::TableId;
+use cairn_storage::wal::CatalogEdit;
+use datafusion::sql::sqlparser::ast::ObjectName;
+
+use super::view::relations;
+use super::{at, commit, invalid, name};
+use crate::catalog::{missing, missing_schema};
+use crate::config::DEFAULT_SCHEMA;
+use crate::context::StatementContext;
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::statement::{DropKind, DropStatement, name_of, object_position, parse_query, schema_and_name};
+
+/// What one DROP removes; sets, so that naming something twice is once.
+#[derive(Default)]
+struct Doomed {
+    tables: BTreeSet<(String, String, TableId)>,
+    views: BTreeSet<(String, String)>,
+    schemas: BTreeSet<String>,
+}
+
+impl Doomed {
+    fn holds(&self, schema: &str, name: &str) -> bool {
+        self.views.contains(&(schema.to_owned(), name.to_owned())) || self.tables.iter().any(|(s, n, _)| s == schema && n == name)
+    }
+}
+
+/// DROP TABLE, VIEW or SCHEMA.
+///
+/// # Errors
+/// 42P01 or 3F000 without IF EXISTS, 42809 for the wrong kind, 2BP01 when views stand on it and CASCADE is not said.
+pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) -> Result<Output> {
+    let mut doomed = Doomed::default();
+    let mut notes = Vec::new();
+    for object in &statement.names {
+        let found = match statement.kind {
+            DropKind::Schema => schema(context, object, statement.cascade, &mut doomed),
+            DropKind::Table | DropKind::View => table_or_view(context, object, statement.kind, &mut doomed),
+        };
+        match found.map_err(|e| if e.position().is_some() { e } else { at(e, object_position(object)) }) {
+            Ok(()) => {}
+            Err(error) if statement.if_exists && error.kind() == ErrorKind::NotFound => notes.push(format!("{}, skipped", error.message())),
+            Err(error) => return Err(error),
+        }
+    }
+    let verb = match statement.kind {
+        DropKind::Table => "DROP TABLE",
+        DropKind::View => "DROP VIEW",
+        DropKind::Schema => "DROP SCHEMA",
+    };
+    dependents(context, statement.cascade, &mut doomed, &mut notes)?;
+    let transaction = context.db.begin(&context.snapshot)?;
+    let mut edits: Vec<CatalogEdit> = doomed.views.into_iter().map(|(schema, name)| CatalogEdit::DropView { schema, name }).collect();
+    edits.extend(doomed.tables.into_iter().map(|(_, _, table)| CatalogEdit::DropTable { table }));
+    edits.extend(doomed.schemas.into_iter().map(|name| CatalogEdit::DropSchema { name }));
+    for edit in edits {
+        transaction.edit(edit)?;
+    }
+    commit(context, transaction).await?;
+    Ok(Output::Done { verb, notes })
+}
+
+fn table_or_view(context: &StatementContext, object: &ObjectName, kind: DropKind, doomed: &mut Doomed) -> Result<()> {
+    let (schema, object_name) = schema_and_name(object, &context.search_path)?;
+    if name::is_reserved_schema(&schema) {
+        return Err(invalid("42501", format!("{schema}.{object_name} is Cairn's own and cannot be dropped")));
+    }
+    let catalog = context.snapshot.catalog();
+    if !catalog.has_schema(&schema) {
+        return Err(missing_schema(&context.snapshot, &schema));
+    }
+    let table = catalog.table(&schema, &object_name);
+    let view = catalog.view(&schema, &object_name);
+    match (kind, table, view) {
+        (DropKind::Table, Some(def), _) => {
+            doomed.tables.insert((schema, object_name, def.id));
+            Ok(())
+        }
+        (DropKind::View, _, Some(_)) => {
+            doomed.views.insert((schema, object_name));
+            Ok(())
+        }
+        (_, Some(_), _) => Err(invalid("42809", format!("{schema}.{object_name} is a table")).map(|e| e.with_hint("use DROP TABLE"))),
+        (_, _, Some(_)) => Err(invalid("42809", format!("{schema}.{object_name} is a view")).map(|e| e.with_hint("use DROP VIEW"))),
+        (DropKind::View, None, None) => Err(Error::new(ErrorKind::NotFound, format!("view {schema}.{object_name} does not exist")).map(|e| e.with_sqlstate("42P01"))),
+        (_, None, None) => Err(missing(&schema, &object_name, catalog.tables(&schema).map(|t| t.name.as_str()))),
+    }
+}
+
+fn schema(context: &StatementContext, object: &ObjectName, cascade: bool, doomed: &mut Doomed) -> Result<()> {
+    let [part] = object.0.as_slice() else { return Err(invalid("42601", format!("{object} is not the name of a schema"))) };
+    let schema = part.as_ident().map(name_of).unwrap_or_default();
+    let catalog = context.snapshot.catalog();
+    if name::is_reserved_schema(&schema) || schema == DEFAULT_SCHEMA {
+        return Err(invalid("42501", format!("schema {schema} cannot be dropped")));
+    }
+    if !catalog.has_schema(&schema) {
+        return Err(missing_schema(&context.snapshot, &schema));
+    }
+    let tables: Vec<_> = catalog.tables(&schema).map(|t| (schema.clone(), t.name.clone(), t.id)).collect();
+    let views: Vec<_> = catalog.views(&schema).map(|v| (schema.clone(), v.name.clone())).collect();
+    if !cascade && !(tables.is_empty() && views.is_empty()) {
+        return Err(invalid("2BP01", format!("schema {schema} is not empty: {} tables and {} views", tables.len(), views.len()))
+            .map(|e| e.with_hint("DROP SCHEMA … CASCADE drops them too")));
+    }
+    doomed.tables.extend(tables);
+    doomed.views.extend(views);
+    doomed.schemas.insert(schema);
+    Ok(())
+}
+
+/// Views that read what is dropped: dropped too with CASCADE, an error without.
+fn dependents(context: &StatementContext, cascade: bool, doomed: &mut Doomed, notes: &mut Vec<String>) -> Result<()> {
+    let catalog = context.snapshot.catalog();
+    loop {
+        let mut found = Vec::new();
+        for schema in catalog.schemas() {
+            for view in catalog.views(schema) {
+                // A view that no longer parses reads nothing.
+                let Ok(query) = parse_query(&view.sql) else { continue };
+                if !doomed.holds(schema, &view.name) && relations(&query, &view.search_path).iter().any(|(s, n)| doomed.holds(s, n)) {
+                    found.push((schema.to_owned(), view.name.clone()));
+                }
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = found.iter().map(|(s, n)| format!("{s}.{n}")).collect();
+        if !cascade {
+            return Err(invalid("2BP01", format!("views stand on it: {}", names.join(", "))).map(|e| e.with_hint("CASCADE drops them too")));
+        }
+        notes.extend(names.iter().map(|n| format!("view {n} is dropped too")));
+        doomed.views.extend(found);
+    }
+}
+
+/// TRUNCATE: every row of the tables.
+///
+/// # Errors
+/// 42P01 without IF EXISTS, 42809 for a view.
+pub(crate) async fn truncate(context: &StatementContext, tables: &[ObjectName], if_exists: bool) -> Result<Output> {
+    let mut ids: BTreeSet<TableId> = BTreeSet::new();
+    let mut notes = Vec::new();
+    for object in tables {
+        let mut found = Doomed::default();
+        match table_or_view(context, object, DropKind::Table, &mut found).map_err(|e| at(e, object_position(object))) {
+            Ok(()) => ids.extend(found.tables.into_iter().map(|(_, _, id)| id)),
+            Err(error) if if_exists && error.kind() == ErrorKind::NotFound => notes.push(format!("{}, skipped", error.message())),
+            Err(error) if error.sqlstate() == "42809" => {
+                return Err(error.map(|e| e.with_hint("only tables can be truncated")));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let transaction = context.db.begin(&context.snapshot)?;
+    let mut rows = 0;
+    for id in ids {
+        if let Some(table) = context.snapshot.table(id) {
+            rows += table.row_count().await?;
+        }
+        transaction.truncate(id)?;
+    }
+    commit(context, transaction).await?;
+    Ok(Output::Affected { verb: "TRUNCATE", rows, notes })
+}

@@ -1,0 +1,244 @@
+//! UPDATE and DELETE: a SELECT of our own making whose scan of the target carries row ids.
+//!
+//! Owns: that SELECT, the swap of the target's scan in the unoptimised plan, the values of SET. Every subquery, alias,
+//! LIMIT and join is planned by DataFusion's SELECT; only the left-most scan is ours. Does not own: execution.
+
+use std::sync::Arc;
+
+use cairn_storage::ErrorKind;
+use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
+use datafusion::catalog::default_table_source::provider_as_source;
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias};
+use datafusion::common::TableReference;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::{
+    Assignment, AssignmentTarget, Delete, Expr as SqlExpr, FromTable, Ident, LimitClause, Query, SelectItem, SetExpr,
+    Statement, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::insert::stored_value;
+use super::node::{DmlNode, Operation};
+use super::returning::{Returning, RowKind};
+use super::target::{Target, column_ident, ident_text, syntax};
+use super::write::SharedTransaction;
+use super::Prepared;
+use crate::context::StatementContext;
+use crate::error::{Error, Result};
+use crate::provider::CairnTable;
+
+/// Plans DELETE.
+pub(super) async fn prepare_delete(ctx: &StatementContext, delete: Delete) -> Result<Prepared> {
+    if !delete.tables.is_empty() || delete.output.is_some() || !delete.order_by.is_empty() {
+        return Err(Error::not_supported_yet("DELETE of several tables, with OUTPUT or ORDER BY"));
+    }
+    let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = delete.from;
+    if from.len() != 1 {
+        return Err(Error::not_supported_yet("DELETE from several tables"));
+    }
+    let (target, alias) = target_of(ctx, &from[0])?;
+    let joined = delete.using.is_some();
+    from.extend(delete.using.into_iter().flatten());
+    let returning = Returning::plan(ctx, &target, alias.as_ref(), delete.returning, RowKind::Old)?;
+
+    let query = select(vec![one()], from, delete.selection, delete.limit)?;
+    let plan = plan_query(ctx, query).await?;
+    let wanted = returning.is_some();
+    let plan = with_row_ids(&plan, &target, "DELETE", &mut |_, table| {
+        let mut exprs = Vec::new();
+        if wanted {
+            exprs.extend(target.def.columns.iter().map(|c| column(table, &c.name)));
+        }
+        exprs.push(column(table, ROW_ID_COLUMN));
+        if wanted {
+            exprs.push(column(table, VERSION_COLUMN));
+        }
+        exprs
+    })?;
+    finish(ctx, "DELETE", target, Operation::Delete { joined }, plan, returning)
+}
+
+/// Plans UPDATE.
+pub(super) async fn prepare_update(ctx: &StatementContext, update: Update) -> Result<Prepared> {
+    if update.or.is_some() || update.output.is_some() || !update.order_by.is_empty() {
+        return Err(Error::not_supported_yet("UPDATE with OR, OUTPUT or ORDER BY"));
+    }
+    let (target, alias) = target_of(ctx, &update.table)?;
+    let mut from = vec![update.table];
+    let joined = update.from.is_some();
+    if let Some(UpdateTableFromKind::BeforeSet(more) | UpdateTableFromKind::AfterSet(more)) = update.from {
+        from.extend(more);
+    }
+    let returning = Returning::plan(ctx, &target, alias.as_ref(), update.returning, RowKind::New)?;
+    let assigned = assignments(&target, update.assignments)?;
+    let items = assigned
+        .iter()
+        .enumerate()
+        .map(|(i, (_, value))| SelectItem::ExprWithAlias { expr: value.clone(), alias: Ident::with_quote('"', format!("_set{i}")) })
+        .collect();
+
+    let query = select(items, from, update.selection, update.limit)?;
+    let plan = plan_query(ctx, query).await?;
+    let plan = with_row_ids(&plan, &target, "UPDATE", &mut |values, table| {
+        let mut exprs: Vec<Expr> = (0..target.def.columns.len())
+            .map(|i| {
+                let name = &target.def.columns[i].name;
+                match assigned.iter().position(|(column, _)| *column == i).and_then(|p| values.get(p)) {
+                    Some(value) => value.clone().unalias().alias(name),
+                    None => column(table, name).alias(name),
+                }
+            })
+            .collect();
+        exprs.push(column(table, ROW_ID_COLUMN).alias(ROW_ID_COLUMN));
+        exprs
+    })?;
+    finish(ctx, "UPDATE", target, Operation::Update { joined }, plan, returning)
+}
+
+fn finish(
+    ctx: &StatementContext,
+    verb: &'static str,
+    target: Target,
+    operation: Operation,
+    input: LogicalPlan,
+    returning: Option<Returning>,
+) -> Result<Prepared> {
+    let transaction = SharedTransaction::new(ctx);
+    let table = target.def.id;
+    let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();
+    Ok(Prepared { verb, table, plan, transaction, returning, retry_duplicates: false })
+}
+
+/// SET's columns with their values as they will be stored. Shared with ON CONFLICT DO UPDATE.
+pub(super) fn assignments(target: &Target, assignments: Vec<Assignment>) -> Result<Vec<(usize, SqlExpr)>> {
+    let mut assigned: Vec<(usize, SqlExpr)> = Vec::new();
+    let mut add = |ident: &Ident, value: SqlExpr| -> Result<()> {
+        let index = target.column(&ident_text(ident))?;
+        if assigned.iter().any(|(other, _)| *other == index) {
+            return Err(syntax(format!("column \"{}\" is assigned more than once", ident_text(ident))));
+        }
+        assigned.push((index, stored_value(target.column_def(index), value)?));
+        Ok(())
+    };
+    for assignment in assignments {
+        match (assignment.target, assignment.value) {
+            (AssignmentTarget::ColumnName(name), value) => add(column_ident(&name)?, value)?,
+            (AssignmentTarget::Tuple(names), SqlExpr::Tuple(values)) if names.len() == values.len() => {
+                for (name, value) in names.iter().zip(values) {
+                    add(column_ident(name)?, value)?;
+                }
+            }
+            (AssignmentTarget::Tuple(_), SqlExpr::Tuple(_)) => {
+                return Err(syntax("the number of columns does not match the number of values"));
+            }
+            (AssignmentTarget::Tuple(_), _) => {
+                return Err(Error::not_supported_yet("SET (a, b) = a query"));
+            }
+        }
+    }
+    Ok(assigned)
+}
+
+fn target_of(ctx: &StatementContext, table: &TableWithJoins) -> Result<(Target, Option<Ident>)> {
+    if !table.joins.is_empty() {
+        return Err(Error::not_supported_yet("changing a join"));
+    }
+    match &table.relation {
+        TableFactor::Table { name, alias, args: None, .. } => {
+            Ok((Target::resolve(ctx, name)?, alias.as_ref().map(|a| a.name.clone())))
+        }
+        _ => Err(syntax("only a table can be changed")),
+    }
+}
+
+/// `SELECT items FROM from WHERE selection LIMIT limit` as AST.
+fn select(
+    items: Vec<SelectItem>,
+    from: Vec<TableWithJoins>,
+    selection: Option<SqlExpr>,
+    limit: Option<SqlExpr>,
+) -> Result<Query> {
+    let internal = || Error::new(ErrorKind::Internal, "the template of a SELECT did not parse");
+    let statements = Parser::parse_sql(&PostgreSqlDialect {}, "SELECT 1").map_err(|_| internal())?;
+    let Some(Statement::Query(mut query)) = statements.into_iter().next() else { return Err(internal()) };
+    let SetExpr::Select(select) = query.body.as_mut() else { return Err(internal()) };
+    select.projection = items;
+    select.from = from;
+    select.selection = selection;
+    if limit.is_some() {
+        query.limit_clause = Some(LimitClause::LimitOffset { limit, offset: None, limit_by: Vec::new() });
+    }
+    Ok(*query)
+}
+
+fn one() -> SelectItem {
+    SelectItem::UnnamedExpr(SqlExpr::value(datafusion::sql::sqlparser::ast::Value::Boolean(true)))
+}
+
+/// Plans a query of the statement with the session's catalog.
+pub(crate) async fn plan_query(ctx: &StatementContext, query: Query) -> Result<LogicalPlan> {
+    let statement = DfStatement::Statement(Box::new(Statement::Query(Box::new(query))));
+    Ok(ctx.state.statement_to_plan(statement).await?)
+}
+
+fn column(table: &TableReference, name: &str) -> Expr {
+    Expr::Column(Column::new(Some(table.clone()), name))
+}
+
+/// What goes over the changed scan: the values planned for SET and the name the table has in the plan.
+type Projected<'a> = &'a mut dyn FnMut(&[Expr], &TableReference) -> Vec<Expr>;
+
+/// Rebuilds the query's plan over a scan with pseudo-columns, with the projection that `exprs` makes.
+fn with_row_ids(plan: &LogicalPlan, target: &Target, verb: &str, exprs: Projected<'_>) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Limit(limit) => {
+            let input = with_row_ids(&limit.input, target, verb, exprs)?;
+            Ok(plan.with_new_exprs(plan.expressions(), vec![input])?)
+        }
+        LogicalPlan::Projection(projection) => {
+            let (input, table) = replace_scan(&projection.input, target, verb)?;
+            let exprs = exprs(&projection.expr, &table);
+            Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?))
+        }
+        other => Err(unexpected(other, verb)),
+    }
+}
+
+fn replace_scan(plan: &LogicalPlan, target: &Target, verb: &str) -> Result<(LogicalPlan, TableReference)> {
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let provider = Arc::new(CairnTable::with_pseudo_columns(target.table.clone()));
+            let name = scan.table_name.clone();
+            let scan = LogicalPlanBuilder::scan(name.clone(), provider_as_source(provider), None)?.build()?;
+            Ok((scan, name))
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let (input, _) = replace_scan(&alias.input, target, verb)?;
+            let name = alias.alias.clone();
+            let alias = SubqueryAlias::try_new(Arc::new(input), name.clone())?;
+            Ok((LogicalPlan::SubqueryAlias(alias), name))
+        }
+        LogicalPlan::Filter(filter) => {
+            let (input, name) = replace_scan(&filter.input, target, verb)?;
+            Ok((LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), Arc::new(input))?), name))
+        }
+        LogicalPlan::Join(join) => {
+            let (left, name) = replace_scan(&join.left, target, verb)?;
+            let plan = plan.with_new_exprs(plan.expressions(), vec![left, join.right.as_ref().clone()])?;
+            Ok((plan, name))
+        }
+        other => Err(unexpected(other, verb)),
+    }
+}
+
+fn unexpected(plan: &LogicalPlan, verb: &str) -> Error {
+    match plan {
+        LogicalPlan::Aggregate(_) => Error::new(ErrorKind::InvalidInput, format!("aggregate functions are not allowed in {verb}"))
+            .map(|e| e.with_sqlstate("42803").with_hint("use a subquery")),
+        LogicalPlan::Window(_) => Error::new(ErrorKind::InvalidInput, format!("window functions are not allowed in {verb}"))
+            .map(|e| e.with_sqlstate("42P20").with_hint("use a subquery")),
+        _ => Error::not_supported_yet(format!("this form of {verb}")),
+    }
+}

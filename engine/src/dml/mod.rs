@@ -1,0 +1,152 @@
+//! INSERT, UPDATE and DELETE: planned from the AST as a node of our own, never through DataFusion's provider hooks
+//! (those read predicates from the optimised plan and lose subqueries, `WHERE false` and LIMIT).
+//!
+//! Owns: the plan of a change, its execution into a write set, assignment casts, ON CONFLICT, RETURNING, the direct
+//! path of plain `INSERT … VALUES`. Does not own: retries (session), conflict rules and keys (storage).
+//! Ordering: everything a statement reads is its snapshot; rows of RETURNING are handed out after the commit.
+
+mod assign;
+mod change;
+mod conflict;
+mod direct;
+mod exec;
+mod insert;
+mod node;
+mod params;
+mod returning;
+mod target;
+mod write;
+
+use cairn_storage::id::{RowId, TableId};
+use cairn_storage::{CommitOptions, CommitReceipt, ErrorKind, Transaction};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::sqlparser::ast::Statement;
+use futures::TryStreamExt;
+
+pub(crate) use assign::{assign_batch, cut};
+pub(crate) use insert::default_expr;
+pub(crate) use node::DmlPlanner;
+pub(crate) use change::plan_query;
+pub(crate) use target::Target;
+
+use crate::context::StatementContext;
+use crate::error::{Error, Result};
+use crate::output::{Output, RowStream};
+use returning::Returning;
+use write::SharedTransaction;
+
+/// A change ready to run.
+struct Prepared {
+    verb: &'static str,
+    table: TableId,
+    plan: LogicalPlan,
+    transaction: SharedTransaction,
+    returning: Option<Returning>,
+    /// A duplicate key at commit means somebody else inserted it meanwhile: try again.
+    retry_duplicates: bool,
+}
+
+/// Plans a change without running it, for EXPLAIN. Executing the plan fills a write set that nobody commits, so that
+/// EXPLAIN ANALYZE measures and changes nothing.
+///
+/// # Errors
+/// What is wrong with the statement.
+pub(crate) async fn plan(ctx: &StatementContext, statement: &Statement) -> Result<LogicalPlan> {
+    Ok(prepare(ctx, statement).await?.plan)
+}
+
+/// Plans, runs and commits one attempt of INSERT, UPDATE or DELETE.
+///
+/// # Errors
+/// What is wrong with the statement or its rows; `Conflict` when a fresh snapshot may succeed. Nothing has changed then.
+pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) -> Result<Output> {
+    if let Statement::Insert(insert) = statement
+        && let Some((table, batch)) =
+            direct::try_plan(&ctx.snapshot, &ctx.search_path, ctx.params.as_ref(), insert)
+    {
+        return run_direct(ctx, table, batch).await;
+    }
+    let Prepared { verb, table, plan, transaction, mut returning, retry_duplicates } =
+        prepare(ctx, statement).await?;
+    transaction.open()?;
+    let physical = ctx.state.create_physical_plan(&plan).await?;
+    let batches: Vec<RecordBatch> = execute_stream(physical, ctx.state.task_ctx())?.try_collect().await?;
+    drop(plan);
+    let rows = match &mut returning {
+        Some(returning) => {
+            returning.collect(batches, &ctx.snapshot)?;
+            returning.rows()
+        }
+        None => exec::count_of(&batches)?,
+    };
+    let receipt = commit(ctx, transaction.take()?).await.map_err(|e| {
+        if retry_duplicates && e.sqlstate() == "23505" {
+            Error::new(ErrorKind::Conflict, "the key was inserted by another commit meanwhile")
+        } else {
+            e
+        }
+    })?;
+    match returning {
+        Some(returning) => {
+            let (schema, batches) = returning.finish(receipt.version, first_row(&receipt, table))?;
+            Ok(rows_output(schema, batches))
+        }
+        None => Ok(Output::Affected { verb, rows, notes: Vec::new() }),
+    }
+}
+
+/// Writes every row of `plan` into `table` of an open write set (CREATE TABLE … AS); returns how many.
+///
+/// # Errors
+/// What fails in the query, or a value the table cannot hold.
+pub(crate) async fn insert_rows_from_plan(
+    ctx: &StatementContext,
+    transaction: &Transaction,
+    table: TableId,
+    plan: LogicalPlan,
+) -> Result<u64> {
+    let physical = ctx.state.create_physical_plan(&plan).await?;
+    write::insert_all(ctx, transaction, table, physical).await
+}
+
+async fn prepare(ctx: &StatementContext, statement: &Statement) -> Result<Prepared> {
+    let statement = params::bind(statement, ctx.params.as_ref())?;
+    match statement {
+        Statement::Insert(insert) => insert::prepare(ctx, insert).await,
+        Statement::Update(update) => change::prepare_update(ctx, update).await,
+        Statement::Delete(delete) => change::prepare_delete(ctx, delete).await,
+        _ => Err(Error::not_supported_yet("this statement")),
+    }
+}
+
+async fn run_direct(ctx: &StatementContext, table: TableId, batch: RecordBatch) -> Result<Output> {
+    let rows = batch.num_rows() as u64;
+    let transaction = ctx.db.begin(&ctx.snapshot)?;
+    let mut writer = transaction.writer(table)?;
+    writer.write(batch).await?;
+    writer.finish().await?;
+    commit(ctx, transaction).await?;
+    Ok(Output::Affected { verb: "INSERT", rows, notes: Vec::new() })
+}
+
+/// Commits in the statement's name.
+pub(crate) async fn commit(ctx: &StatementContext, transaction: Transaction) -> Result<CommitReceipt> {
+    let options = CommitOptions { info: ctx.info.clone(), ..CommitOptions::default() };
+    Ok(transaction.commit(options).await?)
+}
+
+fn first_row(receipt: &CommitReceipt, table: TableId) -> RowId {
+    receipt.first_row_ids.iter().find(|(id, _)| *id == table).map_or(RowId(0), |(_, row)| *row)
+}
+
+fn rows_output(schema: SchemaRef, batches: Vec<RecordBatch>) -> Output {
+    let stream = futures::stream::iter(batches.into_iter().map(Ok));
+    Output::Rows(RowStream {
+        schema: schema.clone(),
+        stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)),
+    })
+}

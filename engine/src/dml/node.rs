@@ -1,0 +1,191 @@
+//! The logical node of a change and its physical planning.
+//!
+//! Owns: [`DmlNode`] and [`DmlPlanner`]. Does not own: what happens with the rows (`exec`, `write`).
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::{DFSchema, DFSchemaRef, Result as DfResult, plan_err};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
+
+use super::conflict::OnConflict;
+use super::exec::DmlExec;
+use super::target::Target;
+use super::write::{SharedTransaction, Work};
+use crate::context::{Progress, StatementContext};
+use crate::error::Result;
+
+/// What a change does with its input.
+#[derive(Clone, Debug)]
+pub(crate) enum Operation {
+    /// Input: the table's columns.
+    Insert {
+        /// What happens to rows whose key exists; None: the statement fails.
+        on_conflict: Option<Arc<OnConflict>>,
+        /// Whether rows arrive in an order that counts.
+        ordered: bool,
+    },
+    /// Input: the table's columns with new values, then the row id.
+    Update {
+        /// Whether a join may name a row more than once.
+        joined: bool,
+    },
+    /// Input: the row id; for RETURNING the table's columns, the row id and the version.
+    Delete {
+        /// Whether a join may name a row more than once.
+        joined: bool,
+    },
+}
+
+impl Operation {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Insert { on_conflict: None, .. } => "Insert",
+            Self::Insert { on_conflict: Some(_), .. } => "Insert or resolve conflict",
+            Self::Update { .. } => "Update",
+            Self::Delete { .. } => "Delete",
+        }
+    }
+}
+
+/// A change of one table in a plan; its one row is the count, or its rows those of RETURNING.
+#[derive(Clone, Debug)]
+pub(crate) struct DmlNode {
+    target: Target,
+    operation: Operation,
+    input: LogicalPlan,
+    transaction: SharedTransaction,
+    collect: bool,
+    schema: DFSchemaRef,
+    progress: Arc<Progress>,
+}
+
+impl DmlNode {
+    /// A change that writes into `transaction`; with `collect` its output is the affected rows.
+    pub(crate) fn new(
+        ctx: &StatementContext,
+        target: Target,
+        operation: Operation,
+        input: LogicalPlan,
+        transaction: SharedTransaction,
+        collect: bool,
+    ) -> Result<Self> {
+        let schema = match (&operation, collect) {
+            (_, false) => Schema::new(vec![Field::new("count", DataType::UInt64, false)]),
+            (Operation::Delete { .. }, true) => with_pseudo_columns(&target.def.arrow_schema()),
+            (_, true) => target.def.arrow_schema().as_ref().clone(),
+        };
+        Ok(Self {
+            schema: Arc::new(DFSchema::try_from(schema)?),
+            progress: Arc::clone(&ctx.progress),
+            target,
+            operation,
+            input,
+            transaction,
+            collect,
+        })
+    }
+
+    pub(crate) fn into_plan(self) -> LogicalPlan {
+        LogicalPlan::Extension(Extension { node: Arc::new(self) })
+    }
+
+    fn output(&self) -> SchemaRef {
+        Arc::new(self.schema.as_arrow().clone())
+    }
+}
+
+/// `schema` with `_row_id` and `_version` behind it.
+pub(crate) fn with_pseudo_columns(schema: &Schema) -> Schema {
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(ROW_ID_COLUMN, DataType::UInt64, false)));
+    fields.push(Arc::new(Field::new(VERSION_COLUMN, DataType::UInt64, false)));
+    Schema::new(fields)
+}
+
+impl PartialEq for DmlNode {
+    fn eq(&self, other: &Self) -> bool {
+        self.transaction.same(&other.transaction) && self.input == other.input
+    }
+}
+
+impl Eq for DmlNode {}
+
+impl PartialOrd for DmlNode {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self == other).then_some(Ordering::Equal)
+    }
+}
+
+impl Hash for DmlNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.target.def.id.hash(state);
+        self.operation.name().hash(state);
+        self.input.hash(state);
+    }
+}
+
+impl UserDefinedLogicalNodeCore for DmlNode {
+    fn name(&self) -> &str {
+        "Dml"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dml: {} {}", self.operation.name(), self.target.def.qualified_name())
+    }
+
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DfResult<Self> {
+        match (inputs.pop(), inputs.is_empty()) {
+            (Some(input), true) => Ok(Self { input, ..self.clone() }),
+            _ => plan_err!("a change has one input"),
+        }
+    }
+}
+
+/// Plans [`DmlNode`]s; registered with the session's query planner.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DmlPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for DmlPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical_inputs: &[&LogicalPlan],
+        physical_inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn Session,
+        _planning_ctx: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(node) = node.as_any().downcast_ref::<DmlNode>() else { return Ok(None) };
+        let [input] = physical_inputs else { return plan_err!("a change has one input") };
+        let work = Work {
+            target: node.target.clone(),
+            operation: node.operation.clone(),
+            transaction: node.transaction.clone(),
+            collect: node.collect,
+            progress: Arc::clone(&node.progress),
+        };
+        Ok(Some(Arc::new(DmlExec::new(work, node.operation.name(), Arc::clone(input), node.output()))))
+    }
+}

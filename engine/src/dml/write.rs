@@ -1,0 +1,315 @@
+//! Rows on their way into the write set.
+//!
+//! Owns: the transaction shared by a change's tasks and what each kind of change does with a batch. Does not own:
+//! spilling, keys and durability (storage). A worker belongs to one task; several fill one transaction at a time.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cairn_storage::id::{RowId, TableId};
+use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
+use cairn_storage::{Database, ErrorKind, Snapshot, TableWriter, Transaction};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::StreamExt;
+use tokio::task::JoinSet;
+
+use super::assign::{arrow, assign_batch, assign_column};
+use super::conflict::Resolver;
+use super::node::Operation;
+use super::target::Target;
+use crate::context::{Progress, StatementContext};
+use crate::error::{Error, Result};
+
+/// The write set of one statement, begun when first written to, so that EXPLAIN begins none.
+#[derive(Clone, Debug)]
+pub(crate) struct SharedTransaction(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    db: Arc<Database>,
+    snapshot: Snapshot,
+    transaction: Mutex<Option<Transaction>>,
+}
+
+impl SharedTransaction {
+    pub(crate) fn new(ctx: &StatementContext) -> Self {
+        let shared = Shared { db: Arc::clone(&ctx.db), snapshot: ctx.snapshot.clone(), transaction: Mutex::new(None) };
+        Self(Arc::new(shared))
+    }
+
+    /// Whether both are the same write set.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Begins it when it has not begun.
+    ///
+    /// # Errors
+    /// The database is read-only.
+    pub(crate) fn open(&self) -> Result<()> {
+        self.with(|_| Ok(()))
+    }
+
+    /// A writer of its own for one task.
+    pub(crate) fn writer(&self, table: TableId) -> Result<TableWriter> {
+        self.with(|t| Ok(t.writer(table)?))
+    }
+
+    /// Deletes rows.
+    pub(crate) fn delete(&self, table: TableId, rows: &[RowId]) -> Result<()> {
+        self.with(|t| Ok(t.delete(table, rows)?))
+    }
+
+    /// Takes the write set out, to commit it.
+    pub(crate) fn take(&self) -> Result<Transaction> {
+        self.lock().take().ok_or_else(|| Error::new(ErrorKind::Internal, "the statement's write set is gone"))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
+        let mut slot = self.lock();
+        if slot.is_none() {
+            *slot = Some(self.0.db.begin(&self.0.snapshot)?);
+        }
+        match slot.as_ref() {
+            Some(transaction) => act(transaction),
+            None => Err(Error::new(ErrorKind::Internal, "the statement's write set did not begin")),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Transaction>> {
+        self.0.transaction.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything the tasks of one change share.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) target: Target,
+    pub(crate) operation: Operation,
+    pub(crate) transaction: SharedTransaction,
+    /// Whether the affected rows are wanted.
+    pub(crate) collect: bool,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl Work {
+    /// Whether the order of the input decides the order of rows.
+    pub(crate) fn ordered(&self) -> bool {
+        matches!(self.operation, Operation::Insert { ordered: true, .. })
+    }
+
+    /// Whether one task must see every row.
+    pub(crate) fn one_task(&self) -> bool {
+        self.collect
+            || match &self.operation {
+                Operation::Insert { on_conflict, ordered } => *ordered || on_conflict.is_some(),
+                Operation::Update { joined } | Operation::Delete { joined } => *joined,
+            }
+    }
+
+    pub(crate) fn worker(self: &Arc<Self>) -> Result<Worker> {
+        let resolver = match &self.operation {
+            Operation::Insert { on_conflict: Some(action), .. } => {
+                Some(Resolver::new(Arc::clone(action), self.target.clone())?)
+            }
+            _ => None,
+        };
+        Ok(Worker {
+            schema: self.target.def.arrow_schema(),
+            work: Arc::clone(self),
+            writer: None,
+            resolver,
+            seen: HashSet::new(),
+            written: Written::default(),
+        })
+    }
+}
+
+/// What a task has done.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Affected rows.
+    pub(crate) rows: u64,
+    /// The rows themselves when they are wanted.
+    pub(crate) batches: Vec<RecordBatch>,
+}
+
+/// One task's part of a change.
+pub(crate) struct Worker {
+    work: Arc<Work>,
+    schema: SchemaRef,
+    writer: Option<TableWriter>,
+    resolver: Option<Resolver>,
+    /// Row ids already changed, when a join may repeat them.
+    seen: HashSet<u64>,
+    written: Written,
+}
+
+impl Worker {
+    pub(crate) async fn apply(&mut self, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        match self.work.operation {
+            Operation::Insert { .. } => {
+                let batch = self.assign(&batch)?;
+                if self.resolver.is_some() { self.resolve(batch).await } else { self.append(batch).await }
+            }
+            Operation::Update { joined } => {
+                let columns = self.work.target.def.columns.len();
+                let batch = if joined { self.first_of_each(&batch, columns)? } else { batch };
+                let ids = row_ids(&batch, columns)?;
+                let new = self.assign(&batch)?;
+                self.work.transaction.delete(self.work.target.def.id, &ids)?;
+                self.append(new).await
+            }
+            Operation::Delete { joined } => {
+                let position = if self.work.collect { self.work.target.def.columns.len() } else { 0 };
+                let batch = if joined { self.first_of_each(&batch, position)? } else { batch };
+                let ids = row_ids(&batch, position)?;
+                self.work.transaction.delete(self.work.target.def.id, &ids)?;
+                self.count(batch)
+            }
+        }
+    }
+
+    pub(crate) async fn finish(mut self) -> Result<Written> {
+        if let Some(writer) = self.writer.take() {
+            writer.finish().await?;
+        }
+        Ok(self.written)
+    }
+
+    fn assign(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        assign_batch(&self.work.target.def, &self.schema, batch.columns(), batch.num_rows())
+    }
+
+    async fn append(&mut self, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.count(batch.clone())?;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            slot => slot.insert(self.work.transaction.writer(self.work.target.def.id)?),
+        };
+        Ok(writer.write(batch).await?)
+    }
+
+    async fn resolve(&mut self, batch: RecordBatch) -> Result<()> {
+        let Some(resolver) = &mut self.resolver else { return self.append(batch).await };
+        let resolved = resolver.resolve(&batch).await?;
+        if !resolved.replaced.is_empty() {
+            self.work.transaction.delete(self.work.target.def.id, &resolved.replaced)?;
+        }
+        for batch in resolved.rows {
+            self.append(batch).await?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, batch: RecordBatch) -> Result<()> {
+        let rows = batch.num_rows() as u64;
+        self.written.rows += rows;
+        self.work.progress.rows.fetch_add(rows, Ordering::Relaxed);
+        if self.work.collect {
+            // Names and nullability as the node declares them.
+            let schema = if matches!(self.work.operation, Operation::Delete { .. }) {
+                Arc::new(super::node::with_pseudo_columns(&self.schema))
+            } else {
+                Arc::clone(&self.schema)
+            };
+            let batch = RecordBatch::try_new(schema, batch.columns().to_vec()).map_err(arrow)?;
+            self.written.batches.push(batch);
+        }
+        Ok(())
+    }
+
+    /// The rows of `batch` whose row id, at `position`, comes for the first time.
+    fn first_of_each(&mut self, batch: &RecordBatch, position: usize) -> Result<RecordBatch> {
+        let ids = row_ids(batch, position)?;
+        let fresh: BooleanArray = ids.iter().map(|id| Some(self.seen.insert(id.0))).collect();
+        filter_record_batch(batch, &fresh).map_err(arrow)
+    }
+}
+
+fn row_ids(batch: &RecordBatch, position: usize) -> Result<Vec<RowId>> {
+    batch
+        .columns()
+        .get(position)
+        .and_then(|c| c.as_any().downcast_ref::<UInt64Array>())
+        .filter(|ids| ids.null_count() == 0)
+        .map(|ids| ids.values().iter().copied().map(RowId).collect())
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "the plan of the change lost its row ids"))
+}
+
+/// Writes every row of `plan`, one writer per partition; returns how many.
+pub(crate) async fn insert_all(
+    ctx: &StatementContext,
+    transaction: &Transaction,
+    table: TableId,
+    plan: Arc<dyn ExecutionPlan>,
+) -> Result<u64> {
+    let columns = column_defs(&plan.schema())?;
+    let mut tasks = JoinSet::new();
+    for partition in 0..plan.output_partitioning().partition_count() {
+        let mut stream = plan.execute(partition, ctx.state.task_ctx())?;
+        let mut writer = transaction.writer(table)?;
+        let (columns, progress) = (Arc::clone(&columns), Arc::clone(&ctx.progress));
+        tasks.spawn(async move {
+            let schema = columns.arrow_schema();
+            while let Some(batch) = stream.next().await {
+                let batch = batch?;
+                let cast = columns
+                    .columns
+                    .iter()
+                    .zip(batch.columns())
+                    .map(|(column, array)| assign_column(column, array))
+                    .collect::<Result<Vec<ArrayRef>>>()?;
+                let batch = RecordBatch::try_new(Arc::clone(&schema), cast).map_err(arrow)?;
+                progress.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                writer.write(batch).await?;
+            }
+            Ok::<u64, Error>(writer.finish().await?)
+        });
+    }
+    let mut rows = 0;
+    while let Some(done) = tasks.join_next().await {
+        rows += done.map_err(|e| Error::new(ErrorKind::Internal, format!("a writing task ended early: {e}")))??;
+    }
+    Ok(rows)
+}
+
+/// The columns a table made from a query has, all nullable.
+fn column_defs(schema: &SchemaRef) -> Result<Arc<TableDef>> {
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            let column_type = ColumnType::from_arrow(field.data_type()).ok_or_else(|| {
+                Error::not_supported_yet(format!("a column of type {} (\"{}\")", field.data_type(), field.name()))
+            })?;
+            Ok(ColumnDef {
+                id: cairn_storage::id::ColumnId(0),
+                name: field.name().clone(),
+                column_type,
+                nullable: true,
+                default: None,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Arc::new(TableDef {
+        id: TableId(0),
+        schema: String::new(),
+        name: String::new(),
+        schema_version: cairn_storage::id::SchemaVersion(0),
+        columns,
+        primary_key: Vec::new(),
+        sort: Vec::new(),
+        next_column_id: cairn_storage::id::ColumnId(0),
+    }))
+}

@@ -1,0 +1,220 @@
+//! Files queried in place: `FROM 'file.parquet' | 'dir/*.csv'` and `read_parquet('…')` with its sisters.
+//!
+//! Owns: which files a text names, their common schema, a DataFusion listing table over them. Does not own: loading files into
+//! tables (`copy`). A file is opened at planning for its schema; a damaged one is named in the error.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cairn_storage::ErrorKind;
+use datafusion::arrow::csv::reader::Format as CsvInference;
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::ipc::reader::FileReader;
+use datafusion::arrow::json::reader::infer_json_schema;
+use datafusion::catalog::{TableFunction, TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::{Result as DfResult, ScalarValue};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::arrow::ArrowFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::execution::context::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::Expr;
+use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+
+use crate::copy::{Format, list_files};
+use crate::error::{Error, Result};
+
+/// Rows a schema of text is inferred from, per file.
+const INFERENCE_ROWS: usize = 10_000;
+/// Files whose schema is read; the others must follow it.
+const INFERENCE_FILES: usize = 64;
+
+/// The table that `text` in FROM stands for when it looks like a path; None when it does not.
+///
+/// # Errors
+/// The file is missing, damaged, or of a format its name does not tell.
+pub(crate) async fn provider(_state: &SessionState, text: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    if !looks_like_path(text) {
+        return Ok(None);
+    }
+    let text = text.to_owned();
+    tokio::task::spawn_blocking(move || table(&text, None))
+        .await
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("a file task ended early: {e}")))?
+        .map(Some)
+}
+
+fn looks_like_path(text: &str) -> bool {
+    text.contains(['/', '*', '?']) || Format::of(Path::new(text)).is_some() || Path::new(text).exists()
+}
+
+/// Adds `read_parquet`, `read_csv`, `read_json`, `read_ndjson` and `read_arrow`.
+pub(crate) fn register(builder: &mut SessionStateBuilder) {
+    let functions = builder.table_functions().get_or_insert_with(HashMap::new);
+    let formats = [
+        ("read_parquet", Format::Parquet),
+        ("read_csv", Format::Csv),
+        ("read_json", Format::Ndjson),
+        ("read_ndjson", Format::Ndjson),
+        ("read_arrow", Format::Arrow),
+    ];
+    for (name, format) in formats {
+        let function = TableFunction::new(name.to_owned(), Arc::new(ReadFiles { name, format }));
+        functions.insert(name.to_owned(), Arc::new(function));
+    }
+}
+
+/// One of the `read_…` functions.
+#[derive(Debug)]
+struct ReadFiles {
+    name: &'static str,
+    format: Format,
+}
+
+impl TableFunctionImpl for ReadFiles {
+    fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> DfResult<Arc<dyn TableProvider>> {
+        let text = match args.exprs() {
+            [Expr::Literal(
+                ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)),
+                _,
+            )] => text,
+            _ => {
+                let message = format!("{} takes one text: a path, a glob or a directory", self.name);
+                return Err(Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("42883")).into());
+            }
+        };
+        Ok(table(text, Some(self.format))?)
+    }
+}
+
+/// A listing table over the files `text` names.
+fn table(text: &str, format: Option<Format>) -> Result<Arc<dyn TableProvider>> {
+    let files = list_files(text)?;
+    let format = match (format, files.first()) {
+        (Some(format), _) => format,
+        (None, Some(first)) => Format::of(first).ok_or_else(|| unknown(first))?,
+        (None, None) => return Err(Error::new(ErrorKind::NotFound, format!("no file matches '{text}'"))),
+    };
+    if let Some(other) = files.iter().find(|f| Format::of(f).is_some_and(|f| f != format)) {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("'{text}' names {format} files and others ('{}')", other.display()),
+        )
+        .map(|e| e.with_hint("name files of one format, with a glob such as '*.parquet'")));
+    }
+    let schemas = files.iter().take(INFERENCE_FILES).map(|f| schema(f, format)).collect::<Result<Vec<_>>>()?;
+    let schema = Schema::try_merge(schemas).map_err(|e| {
+        Error::new(ErrorKind::InvalidInput, format!("the files of '{text}' do not have one schema: {e}"))
+    })?;
+    let urls = files.iter().map(|f| url(f)).collect::<Result<Vec<_>>>()?;
+    let config = ListingTableConfig::new_with_multi_paths(urls)
+        .with_listing_options(ListingOptions::new(file_format(format, &files)).with_file_extension(""))
+        .with_schema(Arc::new(schema));
+    Ok(Arc::new(ListingTable::try_new(config)?))
+}
+
+fn unknown(path: &Path) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("the format of '{}' is not known from its name", path.display()))
+        .map(|e| e.with_sqlstate("22023").with_hint("use read_csv, read_parquet, read_ndjson or read_arrow"))
+}
+
+fn url(path: &Path) -> Result<ListingTableUrl> {
+    let absolute = std::path::absolute(path)
+        .map_err(|e| cairn_storage::Error::io(format!("reading '{}'", path.display()), e))?;
+    Ok(ListingTableUrl::parse(absolute.to_string_lossy())?)
+}
+
+fn file_format(format: Format, files: &[PathBuf]) -> Arc<dyn FileFormat> {
+    match format {
+        Format::Csv => {
+            let delimiter = files.first().map_or(b',', |f| delimiter(f));
+            Arc::new(CsvFormat::default().with_has_header(true).with_delimiter(delimiter).with_newlines_in_values(true))
+        }
+        Format::Parquet => Arc::new(ParquetFormat::default()),
+        Format::Ndjson => Arc::new(JsonFormat::default()),
+        Format::Arrow => Arc::new(ArrowFormat),
+    }
+}
+
+fn delimiter(path: &Path) -> u8 {
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv")) { b'\t' } else { b',' }
+}
+
+/// Schema of one file, text as views, metadata left out so that files of several writers merge.
+fn schema(path: &Path, format: Format) -> Result<Schema> {
+    let damaged = |e: &dyn std::fmt::Display| {
+        Error::new(ErrorKind::InvalidInput, format!("'{}' is not a readable {format} file: {e}", path.display()))
+            .map(|e| e.with_sqlstate("22P04"))
+    };
+    let file = File::open(path).map_err(|e| cairn_storage::Error::io(format!("reading '{}'", path.display()), e))?;
+    let schema: SchemaRef = match format {
+        Format::Parquet => {
+            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| damaged(&e))?;
+            Arc::clone(metadata.schema())
+        }
+        Format::Csv => {
+            let inference = CsvInference::default().with_header(true).with_delimiter(delimiter(path));
+            let (schema, _) =
+                inference.infer_schema(BufReader::new(file), Some(INFERENCE_ROWS)).map_err(|e| damaged(&e))?;
+            Arc::new(schema)
+        }
+        Format::Ndjson => {
+            let (schema, _) =
+                infer_json_schema(BufReader::new(file), Some(INFERENCE_ROWS)).map_err(|e| damaged(&e))?;
+            Arc::new(schema)
+        }
+        // Read as written: the Arrow reader does not convert.
+        Format::Arrow => return Ok(FileReader::try_new(file, None).map_err(|e| damaged(&e))?.schema().as_ref().clone()),
+    };
+    Ok(Schema::new(schema.fields().iter().map(with_view).collect::<Vec<_>>()))
+}
+
+fn with_view(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Null => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
+        _ => return Arc::new(field.as_ref().clone().with_nullable(true).with_metadata(HashMap::new())),
+    };
+    Arc::new(field.as_ref().clone().with_data_type(data_type).with_nullable(true).with_metadata(HashMap::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn csv_and_json_read_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.csv"), "id,name\n1,x\n2,\"y\nz\"\n").unwrap();
+        std::fs::write(dir.path().join("b.csv"), "id,name\n3,w\n").unwrap();
+        std::fs::write(dir.path().join("c.ndjson"), "{\"id\":1,\"name\":\"q\"}\n").unwrap();
+        let rows = async |pattern: &str, format| {
+            let table = table(&format!("{}/{pattern}", dir.path().display()), format).unwrap();
+            let frame = SessionContext::new().read_table(table).unwrap();
+            frame.count().await.unwrap()
+        };
+        assert_eq!(rows("*.csv", None).await, 3);
+        assert_eq!(rows("c.ndjson", None).await, 1);
+        assert_eq!(rows("a.csv", Some(Format::Csv)).await, 2);
+    }
+
+    #[test]
+    fn damage_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bad.parquet");
+        std::fs::write(&path, "not parquet").unwrap();
+        let error = table(&path.display().to_string(), None).unwrap_err();
+        assert!(error.message().contains("bad.parquet"), "{error}");
+        let error = table("/nowhere/x.csv", None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+}

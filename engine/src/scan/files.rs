@@ -1,0 +1,314 @@
+//! The Parquet side of a scan: segments as files of a DataFusion file source.
+//!
+//! Owns: file entries (range, hidden rows, statistics, per-file values), the source built over them, and the readers it
+//! gets. Readers are storage's own (verified reads, cached footer and page index), opened when the source first touches
+//! a segment. Does not own: which segments and pieces (`pruning`, `partition`), rows in memory (`hot`).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cairn_storage::segment::{SegmentMeta, reader::SegmentFile};
+use cairn_storage::{SegmentView, TableSnapshot};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
+use datafusion::common::config::TableParquetOptions;
+use datafusion::common::{ColumnStatistics, Result, Statistics};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::{ParquetFileMetrics, ParquetRowSelection};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetFileReaderFactory, ParquetSource,
+};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::object_store::memory::InMemory;
+use datafusion::parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection, RowSelector};
+use datafusion::parquet::arrow::async_reader::AsyncFileReader;
+use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
+use datafusion::parquet::file::metadata::ParquetMetaData;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::partition::{Piece, RowGroupSpan};
+use super::pseudo::{self, Layout};
+use super::{statistics, storage_error};
+
+/// Names the store of segments to DataFusion. No byte is read through it: readers come from storage.
+const STORE: &str = "cairn://segments";
+
+/// DataFusion wants a store behind every file source before it asks our readers; an empty one answers for ours.
+pub(crate) fn ensure_store(runtime: &RuntimeEnv) -> Result<()> {
+    let url = ObjectStoreUrl::parse(STORE)?;
+    if runtime.object_store(&url).is_err() {
+        runtime.register_object_store(url.as_ref(), Arc::new(InMemory::new()));
+    }
+    Ok(())
+}
+
+/// The segment a file entry stands for.
+struct FileOf(Arc<SegmentMeta>);
+
+/// The segments of a scan as file entries, with their statistics.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    entries: Vec<PartitionedFile>,
+    statistics: Statistics,
+}
+
+impl Files {
+    /// Entries for `segments` in `layout`; `user` is the definition's schema.
+    pub(crate) fn new(
+        table: &TableSnapshot,
+        segments: &[SegmentView],
+        layout: &Layout,
+        user: &SchemaRef,
+    ) -> Result<Self> {
+        let definition = table.def().schema_version;
+        let per_segment: Vec<_> = segments
+            .iter()
+            .map(|s| statistics::segment(s, user, s.meta.schema_version == definition))
+            .collect();
+        let unknown = |wanted: usize, mut of: Statistics| {
+            of.column_statistics.resize(wanted, ColumnStatistics::new_unknown());
+            of
+        };
+        let merged = unknown(layout.table.table_schema().fields().len(), statistics::merged(&per_segment, user)?);
+        let file_columns = layout.table.file_schema().fields().len();
+        let entries = segments
+            .iter()
+            .zip(per_segment)
+            .map(|(segment, statistics)| {
+                let known = segment.meta.schema_version == definition;
+                entry(segment, Arc::new(unknown(file_columns, statistics)), layout, known.then_some(user))
+            })
+            .collect();
+        Ok(Self { entries, statistics: merged })
+    }
+
+    /// Partitions of pieces as file groups.
+    pub(crate) fn groups(&self, partitions: &[Vec<Piece>]) -> Vec<FileGroup> {
+        partitions
+            .iter()
+            .map(|pieces| FileGroup::new(pieces.iter().filter_map(|piece| self.file(piece)).collect()))
+            .collect()
+    }
+
+    fn file(&self, piece: &Piece) -> Option<PartitionedFile> {
+        let file = self.entries.get(piece.segment)?.clone();
+        Some(match piece.range {
+            Some((start, end)) => {
+                file.with_range(i64::try_from(start).unwrap_or(i64::MAX), i64::try_from(end).unwrap_or(i64::MAX))
+            }
+            None => file,
+        })
+    }
+
+    /// The source that reads the pieces in `layout`.
+    pub(crate) fn source(
+        &self,
+        table: &TableSnapshot,
+        layout: &Layout,
+        partitions: &[Vec<Piece>],
+        options: SourceOptions,
+    ) -> Result<Arc<DataSourceExec>> {
+        let readers = SegmentReaders { table: table.clone() };
+        let base = ParquetSource::new(layout.table.clone())
+            .with_table_parquet_options(options.parquet)
+            .with_parquet_file_reader_factory(Arc::new(readers));
+        let source = match base.try_pushdown_projection(&layout.projection)? {
+            Some(source) => source,
+            None => return datafusion::common::internal_err!("the Parquet source takes no projection"),
+        };
+        let config: FileScanConfig = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE)?, source)
+            .with_file_groups(self.groups(partitions))
+            .with_statistics(self.statistics.clone())
+            .with_limit(options.limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// How a source reads.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceOptions {
+    parquet: TableParquetOptions,
+    limit: Option<usize>,
+}
+
+impl SourceOptions {
+    /// The session's Parquet options. `late_filters` says whether filters may be applied while decoding, which a scan
+    /// with rows in memory or computed columns can't promise for all its rows.
+    pub(crate) fn new(state: &dyn Session, late_filters: bool, limit: Option<usize>) -> Self {
+        let mut parquet = TableParquetOptions { global: state.config_options().execution.parquet.clone(), ..Default::default() };
+        parquet.global.pushdown_filters &= late_filters;
+        // Segments carry no Parquet bloom filters; keys have filters of our own.
+        parquet.global.bloom_filter_on_read = false;
+        Self { parquet, limit }
+    }
+}
+
+fn entry(
+    segment: &SegmentView,
+    statistics: Arc<Statistics>,
+    layout: &Layout,
+    schema: Option<&SchemaRef>,
+) -> PartitionedFile {
+    let meta = &segment.meta;
+    let mut file = PartitionedFile::new(meta.path(), meta.bytes).with_extension(FileOf(Arc::clone(meta)));
+    if let Some(user) = schema {
+        file = file.with_arrow_schema(pseudo::file_schema(user, meta));
+    }
+    if layout.pseudo {
+        file = file.with_partition_values(pseudo::partition_values(meta));
+    }
+    if let Some(selection) = visible_rows(segment) {
+        file = file.with_extension(ParquetRowSelection::new(selection));
+    }
+    file.with_statistics(statistics)
+}
+
+/// The rows to read of a segment with hidden rows; None for one without, which keeps every shortcut of the reader open.
+fn visible_rows(segment: &SegmentView) -> Option<RowSelection> {
+    let deleted = segment.deleted.as_deref().filter(|d| !d.is_empty())?;
+    let total = usize::try_from(segment.meta.rows).unwrap_or(usize::MAX);
+    Some(selection(deleted.iter().map(|p| p as usize), total))
+}
+
+/// Skips the ascending positions `hidden`, selects the rest of `total` rows.
+fn selection(hidden: impl Iterator<Item = usize>, total: usize) -> RowSelection {
+    let mut selectors: Vec<RowSelector> = Vec::new();
+    let mut next = 0;
+    let mut skipped = 0;
+    for position in hidden.take_while(|p| *p < total) {
+        if position > next {
+            if skipped > 0 {
+                selectors.push(RowSelector::skip(skipped));
+                skipped = 0;
+            }
+            selectors.push(RowSelector::select(position - next));
+        }
+        skipped += 1;
+        next = position + 1;
+    }
+    if skipped > 0 {
+        selectors.push(RowSelector::skip(skipped));
+    }
+    if total > next {
+        selectors.push(RowSelector::select(total - next));
+    }
+    RowSelection::from(selectors)
+}
+
+/// Row groups of an opened segment, for cutting it.
+pub(crate) async fn row_groups(table: &TableSnapshot, meta: &Arc<SegmentMeta>) -> Result<Vec<RowGroupSpan>> {
+    let reader = table.open_segment(meta).await.map_err(storage_error)?;
+    let span = |group: &datafusion::parquet::file::metadata::RowGroupMetaData| {
+        // The file source assigns a row group to a range by this offset.
+        let first = group.columns().first();
+        let start = first.map_or(0, |c| c.dictionary_page_offset().unwrap_or_else(|| c.data_page_offset()));
+        RowGroupSpan {
+            start: u64::try_from(start).unwrap_or(0),
+            rows: u64::try_from(group.num_rows()).unwrap_or(0),
+        }
+    };
+    Ok(reader.metadata().row_groups().iter().map(span).collect())
+}
+
+/// Hands the Parquet source storage's readers.
+#[derive(Debug)]
+struct SegmentReaders {
+    table: TableSnapshot,
+}
+
+impl ParquetFileReaderFactory for SegmentReaders {
+    fn create_reader(
+        &self,
+        partition_index: usize,
+        file: PartitionedFile,
+        _metadata_size_hint: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let Some(FileOf(meta)) = file.extension::<FileOf>() else {
+            return datafusion::common::internal_err!("{} is not a segment of this scan", file.path());
+        };
+        Ok(Box::new(LazySegment {
+            table: self.table.clone(),
+            meta: Arc::clone(meta),
+            file: None,
+            metrics: ParquetFileMetrics::new(partition_index, file.path().as_ref(), metrics),
+        }))
+    }
+}
+
+/// A segment's file that opens at its first read.
+struct LazySegment {
+    table: TableSnapshot,
+    meta: Arc<SegmentMeta>,
+    file: Option<SegmentFile>,
+    metrics: ParquetFileMetrics,
+}
+
+impl LazySegment {
+    async fn open(&mut self) -> ParquetResult<&mut SegmentFile> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let opened = self.table.open_segment(&self.meta).await;
+                opened.map_err(|e| ParquetError::External(Box::new(e)))?.file()
+            }
+        };
+        Ok(self.file.insert(file))
+    }
+
+    fn count(&self, ranges: &[Range<u64>]) {
+        let bytes: u64 = ranges.iter().map(|r| r.end.saturating_sub(r.start)).sum();
+        self.metrics.bytes_scanned.add(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+}
+
+impl AsyncFileReader for LazySegment {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        self.count(std::slice::from_ref(&range));
+        async move { self.open().await?.get_bytes(range).await }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        self.count(&ranges);
+        async move { self.open().await?.get_byte_ranges(ranges).await }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        async move { self.open().await?.get_metadata(options).await }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selections_cover_every_row_once() {
+        let check = |hidden: &[usize], total: usize| {
+            let made = selection(hidden.iter().copied(), total);
+            assert_eq!(made.row_count(), total - hidden.len());
+            assert_eq!(made.iter().map(|s| s.row_count).sum::<usize>(), total);
+            let mut at = 0;
+            for selector in made.iter() {
+                for position in at..at + selector.row_count {
+                    assert_eq!(selector.skip, hidden.contains(&position));
+                }
+                at += selector.row_count;
+            }
+        };
+        check(&[0], 1);
+        check(&[0, 1, 2], 10);
+        check(&[9], 10);
+        check(&[0, 3, 4, 9], 10);
+        check(&[], 3);
+    }
+}

@@ -1,0 +1,114 @@
+//! From a table at a version to the leaf of a plan.
+//!
+//! # Steps of a scan
+//! 1. [`point`]: filters that pin every key column become a key lookup; the rows are read now and nothing else is.
+//! 2. [`pruning`]: segments whose statistics rule a match out are dropped.
+//! 3. [`visibility`]: rows younger than the version (only when reading the past) join the hidden ones.
+//! 4. [`partition`]: the rest is cut by row group and shared among partitions.
+//! 5. [`pseudo`], [`files`], [`statistics`]: a Parquet source over the pieces; hidden rows are row selections.
+//! 6. [`hot`]: the memtable's rows, shared likewise.
+//! 7. [`exec`]: one node of both; [`order`] if a sort sits on it.
+//!
+//! Planning reads metas held in memory; a footer is looked at only to cut a large segment, and stays cached in storage.
+
+mod exec;
+mod files;
+mod hot;
+mod order;
+mod partition;
+mod point;
+mod pruning;
+pub(crate) mod pseudo;
+mod statistics;
+mod visibility;
+
+use std::sync::Arc;
+
+use cairn_storage::{SegmentView, TableSnapshot};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
+use datafusion::common::Result;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+
+use exec::{Scan, SegmentScanExec};
+use files::{Files, SourceOptions};
+use hot::{MemoryRows, Wanted};
+use partition::Piece;
+use pseudo::Layout;
+
+/// A storage error on its way through DataFusion; the session takes it out again whole.
+pub(crate) fn storage_error(error: cairn_storage::Error) -> DataFusionError {
+    crate::error::Error::from(error).into()
+}
+
+/// What a query wants of a table.
+pub(crate) struct ScanRequest<'a> {
+    /// The table at its version.
+    pub(crate) table: &'a TableSnapshot,
+    /// Its columns, the pseudo-columns included when the query may name them.
+    pub(crate) schema: &'a SchemaRef,
+    /// Positions in `schema` to put out.
+    pub(crate) projection: &'a [usize],
+    /// Filters that stay above the scan; used only to read less.
+    pub(crate) filters: &'a [Expr],
+    /// Rows after which the query has enough.
+    pub(crate) limit: Option<usize>,
+}
+
+/// Plans the leaf that answers `request`.
+pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+    let ScanRequest { table, schema, projection, filters, limit } = request;
+    let def = table.def();
+    let wanted = Wanted::new(projection, def.columns.len());
+    let output: SchemaRef = Arc::new(schema.project(projection)?);
+    if let Some(keys) = point::keys(filters, schema, &def.key_indices())
+        && let Some(rows) = point::rows(table, &keys, &wanted, &output).await?
+    {
+        let scan = Scan {
+            table: table.clone(),
+            segments: Vec::new(),
+            segments_total: 0,
+            pieces: Vec::new(),
+            files: None,
+            keys: Some(keys.len()),
+        };
+        return Ok(Arc::new(SegmentScanExec::new(scan, rows, None)));
+    }
+    let partitions = state.config().target_partitions();
+    let all = table.segments().await.map_err(storage_error)?;
+    let segments_total = all.len();
+    let kept = pruning::keep(all, schema, def.schema_version, filters, state)?;
+    let segments = visibility::at_version(table, kept).await?;
+    let memory = MemoryRows::of_memtable(table, &wanted, &output, partitions)?;
+    let mut scan =
+        Scan { table: table.clone(), segments, segments_total, pieces: Vec::new(), files: None, keys: None };
+    if scan.segments.is_empty() {
+        return Ok(Arc::new(SegmentScanExec::new(scan, memory, None)));
+    }
+    scan.pieces = share(table, &scan.segments, partitions).await?;
+    let user = def.arrow_schema();
+    let layout = Layout::new(&user, projection);
+    let options = SourceOptions::new(state, memory.rows() == 0 && !layout.pseudo, limit);
+    let files = Files::new(table, &scan.segments, &layout, &user)?;
+    let source = files.source(table, &layout, &scan.pieces, options)?;
+    scan.files = Some(files);
+    Ok(Arc::new(SegmentScanExec::new(scan, memory, Some(source))))
+}
+
+/// Cuts the segments and shares the pieces.
+async fn share(table: &TableSnapshot, segments: &[SegmentView], partitions: usize) -> Result<Vec<Vec<Piece>>> {
+    let rows = segments.iter().map(|s| s.live_rows).sum();
+    let piece_rows = partition::piece_rows(rows, partitions);
+    let mut pieces = Vec::with_capacity(segments.len());
+    for (i, segment) in segments.iter().enumerate() {
+        if partition::worth_cutting(segment.meta.rows, piece_rows, segments.len(), partitions) {
+            let groups = files::row_groups(table, &segment.meta).await?;
+            pieces.extend(partition::cut(i, &groups, segment.meta.bytes, piece_rows));
+        } else {
+            pieces.push(Piece { segment: i, range: None, rows: segment.live_rows });
+        }
+    }
+    Ok(partition::balance(pieces, partitions))
+}

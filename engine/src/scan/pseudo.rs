@@ -1,0 +1,248 @@
+//! The columns the Parquet source of a scan has, and how `_row_id` and `_version` come out of it.
+//!
+//! A segment holds the two as Parquet columns (`RowIds::Column`, `Created::Column`) or its meta says them
+//! (`RowIds::Base` + position in the file, `Created::Constant`). One source reads both kinds: the file schema has the two
+//! columns as optional, each file carries base and version as partition values, the reader adds the row number, and the
+//! projection takes the stored column where the file has one, else the computed value. The row number is the reader's
+//! own, so row selections, byte ranges and pruning leave it right. All of it exists only when a scan asks for it.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
+use cairn_storage::segment::{Created, RowIds, SegmentMeta};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::{is_null, kernels::zip::zip};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::logical_expr::{ColumnarValue, Operator};
+use datafusion::parquet::arrow::RowNumber;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column};
+use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
+
+/// Per file: id of its first row.
+const BASE_COLUMN: &str = "__cairn_base_row_id";
+/// Per file: the version that made it.
+const CREATED_COLUMN: &str = "__cairn_created";
+/// Per row: position in the file.
+const POSITION_COLUMN: &str = "__cairn_position";
+
+/// `_row_id` and `_version` as the surface shows them.
+pub(crate) fn fields() -> [Field; 2] {
+    [Field::new(ROW_ID_COLUMN, DataType::UInt64, false), Field::new(VERSION_COLUMN, DataType::UInt64, false)]
+}
+
+/// `schema` with the pseudo-columns behind it.
+pub(crate) fn with_pseudo_columns(schema: &Schema) -> SchemaRef {
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain(fields().map(Arc::new)).collect::<Vec<FieldRef>>()))
+}
+
+/// The columns of a scan's Parquet source.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// What the source reads.
+    pub(crate) table: TableSchema,
+    /// What it puts out, over `table`.
+    pub(crate) projection: ProjectionExprs,
+    /// Whether files need partition values.
+    pub(crate) pseudo: bool,
+}
+
+impl Layout {
+    /// For `projection` over `user` columns with the pseudo-columns behind them.
+    pub(crate) fn new(user: &SchemaRef, projection: &[usize]) -> Self {
+        let width = user.fields().len();
+        if projection.iter().all(|i| *i < width) {
+            let exprs = ProjectionExprs::from_indices(projection, user);
+            return Self { table: TableSchema::from(user), projection: exprs, pseudo: false };
+        }
+        let optional = fields().map(|f| Arc::new(f.with_nullable(true)));
+        let file = Schema::new(user.fields().iter().cloned().chain(optional).collect::<Vec<FieldRef>>());
+        let per_file = [BASE_COLUMN, CREATED_COLUMN].map(|n| Arc::new(Field::new(n, DataType::UInt64, false)));
+        let position = Field::new(POSITION_COLUMN, DataType::Int64, false).with_extension_type(RowNumber);
+        let table = TableSchema::builder(Arc::new(file))
+            .with_table_partition_cols(per_file.to_vec())
+            .with_virtual_columns(vec![Arc::new(position) as FieldRef])
+            .build();
+        let exprs = projection.iter().map(|i| match i.checked_sub(width) {
+            None => {
+                let name = user.field(*i).name();
+                ProjectionExpr::new(Arc::new(Column::new(name, *i)), name)
+            }
+            Some(0) => {
+                let position = Arc::new(Column::new(POSITION_COLUMN, width + 4));
+                let computed = BinaryExpr::new(
+                    Arc::new(Column::new(BASE_COLUMN, width + 2)),
+                    Operator::Plus,
+                    Arc::new(CastExpr::new(position, DataType::UInt64, None)),
+                );
+                StoredOr::projected(ROW_ID_COLUMN, width, Arc::new(computed))
+            }
+            Some(_) => {
+                StoredOr::projected(VERSION_COLUMN, width + 1, Arc::new(Column::new(CREATED_COLUMN, width + 3)))
+            }
+        });
+        Self { table, projection: ProjectionExprs::new(exprs), pseudo: true }
+    }
+}
+
+/// Partition values of a segment's file in a layout with pseudo-columns. Zero stands where the file has the column.
+pub(crate) fn partition_values(meta: &SegmentMeta) -> Vec<ScalarValue> {
+    let base = match meta.row_ids {
+        RowIds::Base(base) => base.0,
+        RowIds::Column => 0,
+    };
+    let created = match meta.created {
+        Created::Constant(version) => version.0,
+        Created::Column => 0,
+    };
+    vec![ScalarValue::UInt64(Some(base)), ScalarValue::UInt64(Some(created))]
+}
+
+/// The Arrow schema of a segment's file: the definition's columns, then the pseudo-columns it holds.
+pub(crate) fn file_schema(user: &SchemaRef, meta: &SegmentMeta) -> SchemaRef {
+    let [row_id, version] = fields();
+    let mut stored = Vec::new();
+    if meta.row_ids == RowIds::Column {
+        stored.push(Arc::new(row_id));
+    }
+    if meta.created == Created::Column {
+        stored.push(Arc::new(version));
+    }
+    if stored.is_empty() {
+        return Arc::clone(user);
+    }
+    Arc::new(Schema::new(user.fields().iter().cloned().chain(stored).collect::<Vec<FieldRef>>()))
+}
+
+/// A stored UInt64 where there is one, else a computed one; never NULL.
+///
+/// COALESCE by another name: this one knows its result has no NULL, so the scan's schema can say so.
+#[derive(Debug, Clone, Eq)]
+struct StoredOr {
+    stored: Arc<dyn PhysicalExpr>,
+    computed: Arc<dyn PhysicalExpr>,
+}
+
+impl StoredOr {
+    fn projected(name: &str, stored: usize, computed: Arc<dyn PhysicalExpr>) -> ProjectionExpr {
+        ProjectionExpr::new(Arc::new(Self { stored: Arc::new(Column::new(name, stored)), computed }), name)
+    }
+}
+
+impl PartialEq for StoredOr {
+    fn eq(&self, other: &Self) -> bool {
+        self.stored.eq(&other.stored) && self.computed.eq(&other.computed)
+    }
+}
+
+impl Hash for StoredOr {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.stored.hash(state);
+        self.computed.hash(state);
+    }
+}
+
+impl fmt::Display for StoredOr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stored_or({}, {})", self.stored, self.computed)
+    }
+}
+
+impl PhysicalExpr for StoredOr {
+    fn data_type(&self, _input: &Schema) -> Result<DataType> {
+        Ok(DataType::UInt64)
+    }
+
+    fn nullable(&self, _input: &Schema) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        match self.stored.evaluate(batch)? {
+            ColumnarValue::Scalar(value) if value.is_null() => self.computed.evaluate(batch),
+            ColumnarValue::Array(stored) if stored.null_count() > 0 => {
+                let computed = self.computed.evaluate(batch)?.into_array(batch.num_rows())?;
+                Ok(ColumnarValue::Array(zip(&is_null(&stored)?, &computed, &stored)?))
+            }
+            value => Ok(value),
+        }
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.stored, &self.computed]
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+        match <[_; 2]>::try_from(children) {
+            Ok([stored, computed]) => Ok(Arc::new(Self { stored, computed })),
+            Err(children) => {
+                datafusion::common::internal_err!("stored_or has two children, not {}", children.len())
+            }
+        }
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("coalesce(")?;
+        self.stored.fmt_sql(f)?;
+        f.write_str(", ")?;
+        self.computed.fmt_sql(f)?;
+        f.write_str(")")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use datafusion::arrow::array::{Array, AsArray, Int64Array, UInt64Array, new_null_array};
+    use datafusion::arrow::datatypes::UInt64Type;
+
+    fn user() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]))
+    }
+
+    #[test]
+    fn without_pseudo_columns_nothing_is_added() {
+        let layout = Layout::new(&user(), &[0]);
+        assert!(!layout.pseudo);
+        assert_eq!(layout.table.table_schema().fields().len(), 1);
+    }
+
+    #[test]
+    fn the_surface_is_not_null_and_in_order() {
+        let layout = Layout::new(&user(), &[2, 0, 1]);
+        let out = layout.projection.project_schema(layout.table.table_schema()).unwrap();
+        let surface = with_pseudo_columns(&user());
+        assert_eq!(out.fields(), surface.project(&[2, 0, 1]).unwrap().fields());
+    }
+
+    #[test]
+    fn stored_wins_else_base_plus_position() {
+        let layout = Layout::new(&user(), &[1, 2]);
+        let projector = layout.projection.make_projector(layout.table.table_schema()).unwrap();
+        let batch = |stored: Option<u64>| {
+            let stored = || -> Arc<dyn Array> { Arc::new(UInt64Array::from(vec![stored; 2])) };
+            RecordBatch::try_new(
+                Arc::clone(layout.table.table_schema()),
+                vec![
+                    new_null_array(&DataType::Int64, 2),
+                    stored(),
+                    stored(),
+                    Arc::new(UInt64Array::from(vec![100, 100])),
+                    Arc::new(UInt64Array::from(vec![9, 9])),
+                    Arc::new(Int64Array::from(vec![3, 7])),
+                ],
+            )
+            .unwrap()
+        };
+        let column = |b: &RecordBatch, i: usize| b.column(i).as_primitive::<UInt64Type>().values().to_vec();
+        let computed = projector.project_batch(&batch(None)).unwrap();
+        assert_eq!((column(&computed, 0), column(&computed, 1)), (vec![103, 107], vec![9, 9]));
+        let stored = projector.project_batch(&batch(Some(5))).unwrap();
+        assert_eq!((column(&stored, 0), column(&stored, 1)), (vec![5, 5], vec![5, 5]));
+    }
+}

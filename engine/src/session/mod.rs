@@ -1,0 +1,309 @@
+//! A session: the one way in. Text of one statement goes in, an [`Output`] comes out.
+//!
+//! Owns: a session's settings, one pinned snapshot per attempt of a statement, retries after conflicts, the time limit.
+//! Does not own: what statements do (`ddl`, `dml`, `copy`, `show`, `upkeep`). A session runs one statement at a time; the rows of
+//! an earlier one may still be read, they keep the snapshot they were planned at.
+//!
+//! Cancel safety: dropping the future of [`Session::execute`] or its rows cancels the statement; until its commit
+//! is durable nothing has changed.
+
+mod pin;
+mod query;
+mod show;
+mod upkeep;
+mod words;
+
+pub(crate) use query::plan as plan_query;
+pub(crate) use show::identifier;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cairn_storage::ErrorKind;
+use datafusion::catalog::EmptyCatalogProviderList;
+use datafusion::common::ParamValues;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::FunctionRegistry;
+use datafusion::sql::sqlparser::ast;
+
+use crate::catalog::{self, SnapshotCatalog};
+use crate::config::Settings;
+use crate::context::{Progress, StatementContext};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::statement::{self, ScriptStatement, Shape, Statement};
+
+use crate::system::SystemSource;
+use crate::{copy, ddl, dml};
+
+/// Attempts at a statement that conflicts with other commits.
+const ATTEMPTS: u32 = 8;
+
+/// One session on an [`Engine`].
+#[derive(Debug)]
+pub struct Session {
+    engine: Arc<Engine>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    settings: Settings,
+    /// Planner state with the registries. Between statements nobody else holds it, so that pointing it at the next
+    /// statement's catalog copies nothing; while rows of an earlier statement hold it, it is copied.
+    state: Arc<SessionState>,
+    progress: Arc<Progress>,
+}
+
+impl Inner {
+    /// Lets go of the last statement's snapshot, unless its rows are still read.
+    fn unpin(&mut self) {
+        if Arc::strong_count(&self.state) == 1 {
+            Arc::make_mut(&mut self.state).register_catalog_list(Arc::new(EmptyCatalogProviderList));
+        }
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        let state = Arc::new(engine.template().clone());
+        let inner = Inner { settings: Settings::default(), state, progress: Arc::default() };
+        let session = Self { engine, inner: Arc::new(Mutex::new(inner)) };
+        session.reconfigure(&mut session.lock());
+        session
+    }
+
+    /// Runs exactly one statement.
+    ///
+    /// # Errors
+    /// What is wrong with the statement, with its place where known; nothing has changed then. `OutcomeUnknown` alone leaves
+    /// open whether a commit became durable.
+    pub async fn execute(&self, sql: &str, params: Option<ParamValues>) -> Result<Output> {
+        let statement = statement::parse(sql)?;
+        let settings = {
+            let mut inner = self.lock();
+            inner.progress = Arc::default();
+            inner.settings.clone()
+        };
+        let Some(limit) = settings.statement_timeout else { return self.run(statement, &settings, params).await };
+        let started = tokio::time::Instant::now();
+        match tokio::time::timeout(limit, self.run(statement, &settings, params)).await {
+            Ok(Ok(Output::Rows(rows))) => Ok(Output::Rows(query::limit_time(rows, started + limit, limit))),
+            Ok(output) => output,
+            Err(_) => Err(timed_out(limit)),
+        }
+    }
+
+    /// Cuts a script into statements, at each `;` outside quotes and comments.
+    ///
+    /// # Errors
+    /// `InvalidInput` (42601) when a quote or comment never ends.
+    pub fn split(sql: &str) -> Result<Vec<ScriptStatement>> {
+        statement::split(sql)
+    }
+
+    /// Whether `sql`, as typed so far, is whole statements.
+    #[must_use]
+    pub fn statement_complete(sql: &str) -> bool {
+        statement::statement_complete(sql)
+    }
+
+    /// Progress of the statement that runs, or ran last.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.lock().progress)
+    }
+
+    /// The engine the session works on.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Names the session's commits carry.
+    pub fn set_user(&self, user: &str) {
+        let mut inner = self.lock();
+        inner.settings.info.user = user.to_owned();
+        self.reconfigure(&mut inner);
+    }
+
+    async fn run(&self, statement: Statement, settings: &Settings, params: Option<ParamValues>) -> Result<Output> {
+        match statement {
+            Statement::Set { name, value } => self.set(&name, value.as_deref()),
+            Statement::Reset(name) => self.reset(name.as_deref()),
+            Statement::Use(name) => {
+                self.set("search_path", Some(&statement::name_of(&name)))?;
+                Ok(done("USE"))
+            }
+            Statement::WaitForVersion { version, timeout } => upkeep::wait_for_version(&self.engine, version, timeout).await,
+            statement => self.retry(&statement, settings, params).await,
+        }
+    }
+
+    /// Runs attempts until one does not conflict.
+    async fn retry(&self, statement: &Statement, settings: &Settings, params: Option<ParamValues>) -> Result<Output> {
+        let shape = shape_of(statement);
+        let mut attempt = 1;
+        loop {
+            let (context, catalog) = self.context(&shape, settings, params.clone()).await?;
+            let result = self.attempt(&context, &catalog, settings, &shape, statement).await;
+            let state = Arc::clone(&context.state);
+            drop((context, catalog));
+            let result = match result {
+                Ok(Output::Rows(rows)) => return Ok(Output::Rows(pin::pinned(rows, state, &self.inner))),
+                other => other,
+            };
+            drop(state);
+            self.lock().unpin();
+            match result {
+                Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => {
+                    // A little longer each time, and not in step with the others that lost.
+                    let jitter = u64::from(std::process::id() ^ attempt.wrapping_mul(2_654_435_761)) % 1_000;
+                    tokio::time::sleep(Duration::from_micros((500 << attempt) + jitter)).await;
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        context: &StatementContext,
+        catalog: &SnapshotCatalog,
+        settings: &Settings,
+        shape: &Shape,
+        statement: &Statement,
+    ) -> Result<Output> {
+        match statement {
+            Statement::Query(query) => query::run(context, shape, query).await,
+            Statement::Dml(statement) => {
+                let prepared = query::prepare(context, shape, statement)?;
+                dml::plan_and_run(context, &prepared).await
+            }
+            Statement::Explain(explain) => query::explain(context, shape, explain).await,
+            Statement::Copy(copy) => copy::run(context, copy.clone()).await,
+            Statement::CreateTable(table) => ddl::create_table(context, shape, table).await,
+            Statement::CreateView(view) => ddl::create_view(context, catalog, view).await,
+            Statement::CreateSchema { name, if_not_exists } => ddl::create_schema(context, name, *if_not_exists).await,
+            Statement::Drop(drop) => ddl::drop(context, drop).await,
+            Statement::Truncate { tables, if_exists } => ddl::truncate(context, tables, *if_exists).await,
+            Statement::Describe(name) => show::describe(context, catalog, name).await,
+            Statement::Show(what) => show::show(context, catalog, settings, &self.engine, what).await,
+            Statement::Checkpoint(table) => upkeep::checkpoint(context, table.as_ref()).await,
+            Statement::Verify { table } => upkeep::verify(context, table.as_ref()).await,
+            Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) | Statement::WaitForVersion { .. } => {
+                Err(Error::new(ErrorKind::Internal, "the statement needs no snapshot"))
+            }
+        }
+    }
+
+    /// Pins the newest snapshot and points the planner's names at it.
+    async fn context(&self, shape: &Shape, settings: &Settings, params: Option<ParamValues>) -> Result<(StatementContext, SnapshotCatalog)> {
+        let db = self.engine.database();
+        if db.is_read_only() {
+            db.refresh().await?;
+        }
+        let snapshot = db.snapshot();
+        let system = SystemSource { engine: Arc::clone(&self.engine), snapshot: snapshot.clone(), settings: settings.clone() };
+        let catalog = SnapshotCatalog::new(snapshot.clone(), Arc::new(system), &settings.search_path, shape);
+        let (state, progress) = {
+            let mut inner = self.lock();
+            let state = Arc::make_mut(&mut inner.state);
+            state.register_catalog_list(Arc::new(catalog.clone()));
+            state.mark_start_execution();
+            (Arc::clone(&inner.state), Arc::clone(&inner.progress))
+        };
+        catalog.bind(&state, shape).await?;
+        let context = StatementContext {
+            db: Arc::clone(db),
+            snapshot,
+            state,
+            search_path: settings.search_path.clone(),
+            params,
+            info: settings.info.clone(),
+            progress,
+        };
+        Ok((context, catalog))
+    }
+
+    fn set(&self, name: &str, value: Option<&str>) -> Result<Output> {
+        let mut changed = self.lock().settings.clone();
+        changed.set(name, value)?;
+        let snapshot = self.engine.database().snapshot();
+        let schema = &changed.search_path;
+        let known = snapshot.catalog().has_schema(schema)
+            || crate::system::is_system_schema(schema)
+            || schema == catalog::INFORMATION_SCHEMA;
+        if name == "search_path" && !known {
+            return Err(catalog::missing_schema(&snapshot, schema));
+        }
+        let mut inner = self.lock();
+        inner.settings = changed;
+        self.reconfigure(&mut inner);
+        Ok(done("SET"))
+    }
+
+    fn reset(&self, name: Option<&str>) -> Result<Output> {
+        if let Some(name) = name {
+            self.set(name, None)?;
+        } else {
+            let mut inner = self.lock();
+            inner.settings.reset_all();
+            self.reconfigure(&mut inner);
+        }
+        Ok(done("RESET"))
+    }
+
+    /// Carries changed settings into the planner's state.
+    fn reconfigure(&self, inner: &mut Inner) {
+        let mut config = self.engine.session_config();
+        inner.settings.apply(&mut config);
+        let state = Arc::make_mut(&mut inner.state);
+        *state.config_mut() = config;
+        let user = if inner.settings.info.user.is_empty() { "cairn" } else { &inner.settings.info.user };
+        let constants = [("current_schema", inner.settings.search_path.as_str()), ("current_user", user), ("session_user", user), ("user", user)];
+        for (name, value) in constants {
+            // The registry of a state takes any scalar function.
+            let _ = state.register_udf(Arc::new(cairn_udfs::constant(name, value)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while holding it; if something did, the settings are still whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shape_of(statement: &Statement) -> Shape {
+    match statement {
+        Statement::Query(query) => statement::inspect(&ast::Statement::Query(query.clone())),
+        Statement::Dml(dml) => statement::inspect(dml),
+        Statement::Explain(explain) => shape_of(&explain.statement),
+        Statement::CreateTable(table) => match &table.query {
+            Some(query) => statement::inspect(&ast::Statement::Query(query.clone())),
+            None => Shape::default(),
+        },
+        Statement::Copy(copy) => match &copy.subject {
+            copy::CopySubject::Query(query) => statement::inspect(&ast::Statement::Query(query.clone())),
+            copy::CopySubject::Table { .. } => Shape::default(),
+        },
+        // A view's names are resolved by the view.
+        _ => Shape::default(),
+    }
+}
+
+fn done(verb: &'static str) -> Output {
+    Output::Done { verb, notes: Vec::new() }
+}
+
+fn timed_out(limit: Duration) -> Error {
+    Error::new(ErrorKind::Cancelled, format!("the statement ran longer than statement_timeout ({limit:?})"))
+        .map(|e| e.with_hint("SET statement_timeout = '…' allows more; 0 is no limit"))
+}

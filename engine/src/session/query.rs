@@ -1,0 +1,106 @@
+//! Queries: planning, parameters, EXPLAIN, the time limit of streamed rows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_storage::ErrorKind;
+use datafusion::common::format::ExplainFormat;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::parser::Statement as PlannerStatement;
+use datafusion::sql::sqlparser::ast::{self, Query};
+use futures::StreamExt;
+
+use super::timed_out;
+use crate::context::StatementContext;
+use crate::dml;
+use crate::error::{Error, Result};
+use crate::output::{Output, RowStream};
+use crate::statement::{ExplainStatement, Shape, Statement, call_session_words, keep_pseudo_columns_out};
+
+/// Plans and starts a query; its rows stream.
+pub(super) async fn run(context: &StatementContext, shape: &Shape, query: &Query) -> Result<Output> {
+    let plan = plan(context, shape, query).await?;
+    start(context, plan).await
+}
+
+/// The statement as the planner should see it: `*` without pseudo-columns, session words as calls.
+pub(super) fn prepare(context: &StatementContext, shape: &Shape, statement: &ast::Statement) -> Result<ast::Statement> {
+    let mut statement = statement.clone();
+    if shape.session_words {
+        call_session_words(&mut statement);
+    }
+    if shape.pseudo_columns {
+        keep_pseudo_columns_out(&mut statement, &context.snapshot, &context.search_path)?;
+    }
+    Ok(statement)
+}
+
+/// Logical plan of a query with its parameters bound.
+///
+/// # Errors
+/// What is wrong with the query; 42P02 for a parameter without a value.
+pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Query) -> Result<LogicalPlan> {
+    let statement = prepare(context, shape, &ast::Statement::Query(Box::new(query.clone())))?;
+    let plan = context.state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?;
+    match &context.params {
+        Some(params) => Ok(plan.with_param_values(params.clone())?),
+        None => {
+            let mut names: Vec<String> = plan.get_parameter_names()?.into_iter().collect();
+            names.sort_unstable();
+            match names.first() {
+                Some(name) => Err(Error::new(ErrorKind::InvalidInput, format!("there is no value for parameter {name}")).map(|e| e.with_sqlstate("42P02"))),
+                None => Ok(plan),
+            }
+        }
+    }
+}
+
+/// Plans physically and starts the stream.
+pub(super) async fn start(context: &StatementContext, plan: LogicalPlan) -> Result<Output> {
+    let physical = context.state.create_physical_plan(&plan).await?;
+    let stream = execute_stream(physical, context.state.task_ctx())?;
+    Ok(Output::Rows(RowStream { schema: stream.schema(), stream }))
+}
+
+/// EXPLAIN of a query, a change, or the query of CREATE TABLE … AS.
+pub(super) async fn explain(context: &StatementContext, shape: &Shape, explain: &ExplainStatement) -> Result<Output> {
+    let inner = match explain.statement.as_ref() {
+        Statement::Query(query) => plan(context, shape, query).await?,
+        Statement::Dml(statement) => dml::plan(context, &prepare(context, shape, statement)?).await?,
+        Statement::CreateTable(table) => match &table.query {
+            Some(query) => plan(context, shape, query).await?,
+            None => return Err(Error::not_supported_yet("EXPLAIN CREATE TABLE without AS")),
+        },
+        _ => return Err(Error::not_supported_yet("EXPLAIN of this statement")),
+    };
+    let format = match &explain.format {
+        Some(format) => format.parse::<ExplainFormat>().map_err(|_| {
+            Error::new(ErrorKind::InvalidInput, format!("there is no EXPLAIN format {format}"))
+                .map(|e| e.with_sqlstate("22023").with_hint("formats: indent, tree, pgjson, graphviz"))
+        })?,
+        None if explain.verbose || explain.analyze => ExplainFormat::Indent,
+        None => context.state.config_options().explain.format.clone(),
+    };
+    if explain.analyze && format != ExplainFormat::Indent {
+        return Err(Error::not_supported_yet("EXPLAIN ANALYZE in another format than indent"));
+    }
+    let options = ExplainOption::default().with_verbose(explain.verbose).with_analyze(explain.analyze).with_format(format);
+    let plan = LogicalPlanBuilder::from(inner).explain_option_format(options)?.build()?;
+    start(context, plan).await
+}
+
+/// Ends the rows with an error at `deadline`.
+pub(super) fn limit_time(rows: RowStream, deadline: tokio::time::Instant, limit: Duration) -> RowStream {
+    let stream = futures::stream::unfold(Some(rows.stream), move |stream| async move {
+        let mut stream = stream?;
+        match tokio::time::timeout_at(deadline, stream.next()).await {
+            Ok(Some(batch)) => Some((batch, Some(stream))),
+            Ok(None) => None,
+            Err(_) => Some((Err(DataFusionError::from(timed_out(limit))), None)),
+        }
+    });
+    RowStream { schema: Arc::clone(&rows.schema), stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, Box::pin(stream))) }
+}

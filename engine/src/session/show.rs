@@ -1,0 +1,182 @@
+//! SHOW and DESCRIBE, mostly as queries of `system.*`.
+
+use std::sync::Arc;
+
+use cairn_storage::ErrorKind;
+use cairn_storage::schema::{ColumnType, TableDef};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringViewArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::CatalogProvider;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::sqlparser::ast::ObjectName;
+
+use super::query;
+use crate::catalog::{INFORMATION_SCHEMA, SnapshotCatalog, missing_schema};
+use crate::config::{SETTINGS, Settings};
+use crate::context::StatementContext;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::output::{Output, RowStream};
+use crate::statement::{Shape, Show, name_of, parse_query, schema_and_name};
+
+/// SHOW ….
+pub(super) async fn show(context: &StatementContext, catalog: &SnapshotCatalog, settings: &Settings, engine: &Engine, what: &Show) -> Result<Output> {
+    match what {
+        Show::Tables { schema } => {
+            let schema = schema.as_ref().map_or_else(|| context.search_path.clone(), name_of);
+            if crate::system::is_system_schema(&schema) || schema == INFORMATION_SCHEMA {
+                let filter = if schema == INFORMATION_SCHEMA { INFORMATION_SCHEMA } else { crate::system::SCHEMA };
+                return select(context, &format!("SELECT table_name AS name, 'table' AS kind FROM information_schema.tables WHERE table_schema = {} ORDER BY 1", quoted(filter))).await;
+            }
+            if !context.snapshot.catalog().has_schema(&schema) {
+                return Err(missing_schema(&context.snapshot, &schema));
+            }
+            select(context, &format!("SELECT schema, name, kind, rows, bytes + hot_bytes AS bytes FROM system.tables WHERE schema = {} ORDER BY name", quoted(&schema))).await
+        }
+        Show::Schemas => {
+            let mut names: Vec<String> = catalog.schema_names();
+            names.push(INFORMATION_SCHEMA.to_owned());
+            names.sort_unstable();
+            Ok(rows(vec![("name", texts(&names))])?)
+        }
+        Show::Columns(name) => describe(context, catalog, name).await,
+        Show::Create(name) => create(context, catalog, name),
+        Show::Versions => select(context, "SELECT * FROM system.versions ORDER BY version DESC").await,
+        Show::Functions => select(context, "SELECT * FROM system.functions ORDER BY name, kind").await,
+        Show::Jobs { table: None } => select(context, "SELECT * FROM system.jobs ORDER BY id").await,
+        Show::Jobs { table: Some(name) } => {
+            catalog.check_relation(name)?;
+            let (schema, table) = schema_and_name(name, &context.search_path)?;
+            select(context, &format!("SELECT * FROM system.jobs WHERE \"table\" = {} ORDER BY id", quoted(&format!("{schema}.{table}")))).await
+        }
+        Show::Setting(name, position) => {
+            let value = settings.get(name, engine).map_err(|e| match position {
+                Some(position) => e.at(*position),
+                None => e,
+            })?;
+            rows(vec![(name.as_str(), texts(&[value]))])
+        }
+        Show::All => {
+            let values = SETTINGS.iter().map(|s| settings.get(s.name, engine)).collect::<Result<Vec<_>>>()?;
+            let of = |f: fn(&crate::config::Setting) -> &'static str| texts(&SETTINGS.iter().map(f).collect::<Vec<_>>());
+            rows(vec![("name", of(|s| s.name)), ("value", texts(&values)), ("description", of(|s| s.description))])
+        }
+    }
+}
+
+/// DESCRIBE t: one row per column.
+pub(super) async fn describe(context: &StatementContext, catalog: &SnapshotCatalog, name: &ObjectName) -> Result<Output> {
+    catalog.check_relation(name)?;
+    let (schema, table) = schema_and_name(name, &context.search_path)?;
+    if let Some(def) = context.snapshot.catalog().table(&schema, &table) {
+        return describe_table(def);
+    }
+    let provider = if schema == INFORMATION_SCHEMA {
+        let provider = context.state.schema_for_ref(format!("{INFORMATION_SCHEMA}.{table}"))?;
+        provider.table(&table).await?
+    } else {
+        match catalog.schema(&schema) {
+            Some(provider) => provider.table(&table).await?,
+            None => None,
+        }
+    };
+    let provider = provider.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("table {schema}.{table} does not exist")).map(|e| e.with_sqlstate("42P01"))
+    })?;
+    let columns = provider.schema();
+    let names: Vec<&str> = columns.fields().iter().map(|f| f.name().as_str()).collect();
+    let types: Vec<String> = columns.fields().iter().map(|f| ColumnType::from_arrow(f.data_type()).map_or_else(|| f.data_type().to_string(), |t| t.to_string())).collect();
+    let nullable: Vec<bool> = columns.fields().iter().map(|f| f.is_nullable()).collect();
+    let nothing = vec![None::<&str>; names.len()];
+    description(&names, &types, nullable, nothing.clone(), nothing)
+}
+
+fn describe_table(def: &TableDef) -> Result<Output> {
+    let key = |id| {
+        def.primary_key.iter().position(|k| *k == id).map(|p| if def.primary_key.len() == 1 { "PRIMARY KEY".to_owned() } else { format!("PRIMARY KEY {}", p + 1) })
+    };
+    let keys: Vec<Option<String>> = def.columns.iter().map(|c| key(c.id)).collect();
+    description(
+        &def.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+        &def.columns.iter().map(|c| c.column_type.to_string()).collect::<Vec<_>>(),
+        def.columns.iter().map(|c| c.nullable).collect(),
+        def.columns.iter().map(|c| c.default.as_deref()).collect(),
+        keys.iter().map(Option::as_deref).collect(),
+    )
+}
+
+fn description(names: &[&str], types: &[String], nullable: Vec<bool>, defaults: Vec<Option<&str>>, keys: Vec<Option<&str>>) -> Result<Output> {
+    rows(vec![
+        ("name", texts(names)),
+        ("type", texts(types)),
+        ("nullable", Arc::new(BooleanArray::from(nullable)) as ArrayRef),
+        ("default", Arc::new(defaults.into_iter().collect::<StringViewArray>())),
+        ("key", Arc::new(keys.into_iter().collect::<StringViewArray>())),
+    ])
+}
+
+/// SHOW CREATE TABLE: the statement that makes the table or view again.
+fn create(context: &StatementContext, catalog: &SnapshotCatalog, name: &ObjectName) -> Result<Output> {
+    catalog.check_relation(name)?;
+    let (schema, table) = schema_and_name(name, &context.search_path)?;
+    let statement = match (context.snapshot.catalog().table(&schema, &table), context.snapshot.catalog().view(&schema, &table)) {
+        (Some(def), _) => create_text(def),
+        (None, Some(view)) => format!("CREATE VIEW {}.{} AS\n{}", identifier(&schema), identifier(&table), view.sql),
+        (None, None) => return Err(Error::new(ErrorKind::InvalidInput, format!("{schema}.{table} is built in")).map(|e| e.with_sqlstate("42809"))),
+    };
+    rows(vec![("name", texts(&[format!("{schema}.{table}")])), ("statement", texts(&[statement]))])
+}
+
+fn create_text(def: &TableDef) -> String {
+    let mut lines: Vec<String> = def
+        .columns
+        .iter()
+        .map(|c| {
+            let mut line = format!("  {} {}", identifier(&c.name), c.column_type);
+            if !c.nullable && !def.primary_key.contains(&c.id) {
+                line.push_str(" NOT NULL");
+            }
+            if let Some(default) = &c.default {
+                line.push_str(&format!(" DEFAULT {default}"));
+            }
+            line
+        })
+        .collect();
+    let names = |indices: Vec<usize>| indices.iter().filter_map(|i| def.columns.get(*i)).map(|c| identifier(&c.name)).collect::<Vec<_>>().join(", ");
+    if !def.primary_key.is_empty() {
+        lines.push(format!("  PRIMARY KEY ({})", names(def.key_indices())));
+    }
+    let sort = if def.sort.is_empty() { String::new() } else { format!(" WITH (sort = {})", quoted(&names(def.sort_indices()))) };
+    format!("CREATE TABLE {}.{} (\n{}\n){sort}", identifier(&def.schema), identifier(&def.name), lines.join(",\n"))
+}
+
+/// A name as it must be written to be read back.
+pub(crate) fn identifier(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain && !super::words::is_reserved(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Runs a query of ours in the statement's context.
+async fn select(context: &StatementContext, sql: &str) -> Result<Output> {
+    query::run(context, &Shape::default(), &*parse_query(sql)?).await
+}
+
+fn texts<T: AsRef<str>>(values: &[T]) -> ArrayRef {
+    Arc::new(values.iter().map(|v| Some(v.as_ref())).collect::<StringViewArray>())
+}
+
+/// A result of ready columns.
+pub(super) fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Output> {
+    let fields: Vec<Field> = columns
+        .iter()
+        .map(|(name, array)| Field::new(*name, array.data_type().clone(), array.null_count() > 0 || matches!(array.data_type(), DataType::Null)))
+        .collect();
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect())?;
+    let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), futures::stream::iter([Ok(batch)]));
+    Ok(Output::Rows(RowStream { schema, stream: Box::pin(stream) }))
+}

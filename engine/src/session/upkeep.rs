@@ -1,0 +1,87 @@
+//! CHECKPOINT, VERIFY, WAIT FOR VERSION: each answers with a receipt or one row per finding.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_storage::id::CommitVersion;
+use cairn_storage::{CheckpointReason, FindingStatus, VerifyScope};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, StringViewArray, UInt64Array};
+use datafusion::sql::sqlparser::ast::ObjectName;
+
+use super::show::rows;
+use crate::catalog::missing;
+use crate::context::StatementContext;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::statement::{object_position, schema_and_name};
+
+/// CHECKPOINT [TABLE t]: one receipt row. A manifest describes the whole database, so naming a table only checks that it exists.
+pub(super) async fn checkpoint(context: &StatementContext, table: Option<&ObjectName>) -> Result<Output> {
+    if let Some(name) = table {
+        table_id(context, name)?;
+    }
+    let receipt = context.db.checkpoint(CheckpointReason::Statement).await?;
+    let number = |n: u64| Arc::new(UInt64Array::from(vec![n])) as ArrayRef;
+    let reason = match receipt.reason {
+        CheckpointReason::Statement => "statement",
+        CheckpointReason::WalBytes => "wal_bytes",
+        CheckpointReason::Interval => "interval",
+        CheckpointReason::Close => "close",
+    };
+    rows(vec![
+        ("triggered", Arc::new(BooleanArray::from(vec![receipt.triggered]))),
+        ("reason", Arc::new(StringViewArray::from(vec![reason]))),
+        ("version", number(receipt.version.0)),
+        ("manifest", number(receipt.manifest.0)),
+        ("segments", number(receipt.segments)),
+        ("rows", number(receipt.rows)),
+        ("deletes", number(receipt.deletes)),
+        ("bytes", number(receipt.bytes)),
+        ("duration_ms", Arc::new(Float64Array::from(vec![receipt.duration.as_secs_f64() * 1_000.0]))),
+    ])
+}
+
+/// VERIFY [DATABASE | TABLE t]: one row per finding.
+pub(super) async fn verify(context: &StatementContext, table: Option<&ObjectName>) -> Result<Output> {
+    let scope = match table {
+        Some(name) => VerifyScope::Table(table_id(context, name)?),
+        None => VerifyScope::Database,
+    };
+    let findings = context.db.verify(scope).await?;
+    let text = |values: Vec<&str>| Arc::new(StringViewArray::from(values)) as ArrayRef;
+    let status = |status: FindingStatus| match status {
+        FindingStatus::Ok => "ok",
+        FindingStatus::Warning => "warning",
+        FindingStatus::Missing => "missing",
+        FindingStatus::Damaged => "damaged",
+    };
+    rows(vec![
+        ("object", text(findings.iter().map(|f| f.object.as_str()).collect())),
+        ("check", text(findings.iter().map(|f| f.check.as_str()).collect())),
+        ("status", text(findings.iter().map(|f| status(f.status)).collect())),
+        ("detail", text(findings.iter().map(|f| f.detail.as_str()).collect())),
+        ("hint", text(findings.iter().map(|f| f.hint.as_str()).collect())),
+    ])
+}
+
+/// WAIT FOR VERSION n: returns when this handle sees version n.
+pub(super) async fn wait_for_version(engine: &Engine, version: u64, timeout: Duration) -> Result<Output> {
+    engine.database().wait_for_version(CommitVersion(version), timeout).await?;
+    Ok(super::done("WAIT"))
+}
+
+fn table_id(context: &StatementContext, name: &ObjectName) -> Result<cairn_storage::id::TableId> {
+    let (schema, table) = schema_and_name(name, &context.search_path)?;
+    let catalog = context.snapshot.catalog();
+    match catalog.table(&schema, &table) {
+        Some(def) => Ok(def.id),
+        None => {
+            let error: Error = missing(&schema, &table, catalog.tables(&schema).map(|t| t.name.as_str()));
+            Err(match object_position(name) {
+                Some(position) => error.at(position),
+                None => error,
+            })
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Words a client can complete: names at the newest version, functions, keywords, settings.
+
+use super::Session;
+use crate::catalog::INFORMATION_SCHEMA;
+use crate::config::SETTINGS;
+use crate::system;
+
+/// Keywords of statements Cairn runs, for completion and highlighting.
+const KEYWORDS: &[&str] = &[
+    "ALL", "ANALYZE", "AND", "ANTI", "ANY", "ARRAY", "AS", "ASC", "BETWEEN", "BIGINT", "BOOLEAN", "BY", "BYTEA", "CASCADE", "CASE",
+    "CAST", "CHECKPOINT", "COLUMNS", "CONFLICT", "COPY", "CREATE", "CROSS", "CURRENT_DATE", "CURRENT_TIMESTAMP", "DATABASE", "DATE",
+    "DECIMAL", "DEEP", "DEFAULT", "DELETE", "DESC", "DESCRIBE", "DISTINCT", "DO", "DOUBLE", "DROP", "ELSE", "END", "EXCEPT", "EXCLUDE",
+    "EXISTS", "EXPLAIN", "EXTRACT", "FALSE", "FILTER", "FIRST", "FOR", "FROM", "FULL", "FUNCTIONS", "GROUP", "HAVING", "IF", "IN",
+    "INNER", "INSERT", "INTEGER", "INTERSECT", "INTERVAL", "INTO", "IS", "JOBS", "JOIN", "JSON", "KEY", "LAST", "LATERAL", "LEFT",
+    "LIKE", "LIMIT", "NATURAL", "NOT", "NOTHING", "NULL", "NULLS", "OFFSET", "ON", "OR", "ORDER", "OUTER", "OVER", "PARTITION",
+    "PRIMARY", "REAL", "RECURSIVE", "REPLACE", "RESET", "RESTRICT", "RETURNING", "RIGHT", "ROW", "ROWS", "SCHEMA", "SCHEMAS",
+    "SELECT", "SEMI", "SET", "SHOW", "SIMILAR", "SMALLINT", "STRUCT", "TABLE", "TABLES", "TEXT", "THEN", "TIME", "TIMEOUT",
+    "TIMESTAMP", "TIMESTAMPTZ", "TINYINT", "TO", "TRUE", "TRUNCATE", "UNION", "UNNEST", "UNSIGNED", "UPDATE", "USE", "USING",
+    "VALUES", "VERIFY", "VERSION", "VERSIONS", "VIEW", "WAIT", "WHEN", "WHERE", "WINDOW", "WITH",
+];
+
+/// Whether a name must be quoted because it is a keyword.
+pub(super) fn is_reserved(name: &str) -> bool {
+    KEYWORDS.binary_search(&name.to_ascii_uppercase().as_str()).is_ok()
+}
+
+impl Session {
+    /// Schemas, sorted.
+    #[must_use]
+    pub fn schemas(&self) -> Vec<String> {
+        let snapshot = self.engine.database().snapshot();
+        let mut names: Vec<String> = snapshot.catalog().schemas().map(str::to_owned).collect();
+        names.extend([system::SCHEMA.to_owned(), INFORMATION_SCHEMA.to_owned()]);
+        names.sort_unstable();
+        names
+    }
+
+    /// Tables and views as (schema, name), sorted.
+    #[must_use]
+    pub fn tables(&self) -> Vec<(String, String)> {
+        let snapshot = self.engine.database().snapshot();
+        let catalog = snapshot.catalog();
+        let mut names: Vec<(String, String)> = Vec::new();
+        for schema in catalog.schemas() {
+            let own = catalog.tables(schema).map(|t| &t.name).chain(catalog.views(schema).map(|v| &v.name));
+            names.extend(own.map(|name| (schema.to_owned(), name.clone())));
+        }
+        names.extend(system::names().map(|name| (system::SCHEMA.to_owned(), name.to_owned())));
+        names.sort_unstable();
+        names
+    }
+
+    /// Columns of a table in order; None for views and names that aren't there.
+    #[must_use]
+    pub fn columns(&self, schema: &str, table: &str) -> Option<Vec<String>> {
+        if system::is_system_schema(schema) {
+            return system::schema_of(table).map(|s| s.fields().iter().map(|f| f.name().clone()).collect());
+        }
+        let snapshot = self.engine.database().snapshot();
+        let def = snapshot.catalog().table(schema, table)?;
+        Some(def.columns.iter().map(|c| c.name.clone()).collect())
+    }
+
+    /// SQL functions, sorted.
+    #[must_use]
+    pub fn functions(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.engine.functions().iter().map(|(name, _)| name.clone()).collect();
+        names.dedup();
+        names
+    }
+
+    /// Keywords in capitals, sorted.
+    #[must_use]
+    pub fn keywords(&self) -> &'static [&'static str] {
+        KEYWORDS
+    }
+
+    /// Settings, sorted.
+    #[must_use]
+    pub fn settings(&self) -> Vec<&'static str> {
+        SETTINGS.iter().map(|s| s.name).collect()
+    }
+
+    /// Schema that unqualified names resolve in.
+    #[must_use]
+    pub fn search_path(&self) -> String {
+        self.lock().settings.search_path.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keywords_are_sorted() {
+        assert!(KEYWORDS.is_sorted());
+        assert!(is_reserved("select") && !is_reserved("notes"));
+    }
+}

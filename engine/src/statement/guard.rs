@@ -1,0 +1,150 @@
+//! What parses but must be refused, because the planner would drop it without a word.
+//!
+//! Owns: every field of tables and queries in the syntax tree that DataFusion doesn't read. Reads at older versions,
+//! samples, locks and the like are answered "not supported yet", never with other rows than asked for.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{self, ObjectName, Query, Select, TableFactor, TableVersion, Visit, Visitor};
+
+use super::place::{name_of, object_position};
+use crate::error::{Error, Result};
+
+/// Table functions that later versions bring.
+const LATER_FUNCTIONS: &[&str] = &["vector_search", "text_search", "hybrid_search", "changes", "history"];
+
+/// Refuses what would be ignored anywhere in `statement`.
+///
+/// # Errors
+/// `Unsupported` naming the clause.
+pub(super) fn check(statement: &ast::Statement) -> Result<()> {
+    match statement.visit(&mut Guard) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Guard;
+
+fn refuse(what: &str, name: Option<&ObjectName>) -> ControlFlow<Box<Error>> {
+    let error = Error::not_supported_yet(what);
+    ControlFlow::Break(Box::new(match name.and_then(object_position) {
+        Some(position) => error.at(position),
+        None => error,
+    }))
+}
+
+impl Visitor for Guard {
+    type Break = Box<Error>;
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
+        match factor {
+            TableFactor::Table { name, args, with_hints, version, with_ordinality, partitions, json_path, sample, index_hints, alias: _ } => {
+                let unread = [
+                    (!with_hints.is_empty(), "WITH (hint)"),
+                    (*with_ordinality, "WITH ORDINALITY"),
+                    (!partitions.is_empty(), "PARTITION (…)"),
+                    (json_path.is_some(), "a path behind a table's name"),
+                    (sample.is_some(), "TABLESAMPLE"),
+                    (!index_hints.is_empty(), "an index hint"),
+                ];
+                if let Some((_, what)) = unread.iter().find(|(present, _)| *present) {
+                    return refuse(what, Some(name));
+                }
+                if let Some(version) = version {
+                    let what = match version {
+                        TableVersion::ForSystemTimeAsOf(_) => "FOR SYSTEM_TIME AS OF",
+                        TableVersion::TimestampAsOf(_) => "TIMESTAMP AS OF",
+                        TableVersion::VersionAsOf(_) => "VERSION AS OF",
+                        TableVersion::Function(_) => "AT (…)",
+                        TableVersion::Changes { .. } => "CHANGES (…)",
+                    };
+                    return refuse(what, Some(name));
+                }
+                if let (Some(args), Some(function)) = (args, name.0.last().and_then(|p| p.as_ident()).map(name_of)) {
+                    if LATER_FUNCTIONS.contains(&function.as_str()) {
+                        return refuse(&format!("{function}(…)"), Some(name));
+                    }
+                    if args.settings.is_some() {
+                        return refuse("SETTINGS", Some(name));
+                    }
+                }
+                ControlFlow::Continue(())
+            }
+            TableFactor::Derived { sample: Some(_), .. } => refuse("TABLESAMPLE", None),
+            TableFactor::Function { with_ordinality: true, .. } | TableFactor::UNNEST { with_ordinality: true, .. } => refuse("WITH ORDINALITY", None),
+            TableFactor::UNNEST { with_offset: true, .. } => refuse("WITH OFFSET", None),
+            TableFactor::Derived { .. }
+            | TableFactor::TableFunction { .. }
+            | TableFactor::Function { .. }
+            | TableFactor::UNNEST { .. }
+            | TableFactor::NestedJoin { .. } => ControlFlow::Continue(()),
+            TableFactor::JsonTable { .. } | TableFactor::OpenJsonTable { .. } => refuse("JSON_TABLE", None),
+            TableFactor::Pivot { .. } => refuse("PIVOT", None),
+            TableFactor::Unpivot { .. } => refuse("UNPIVOT", None),
+            TableFactor::MatchRecognize { .. } => refuse("MATCH_RECOGNIZE", None),
+            TableFactor::XmlTable { .. } => refuse("XMLTABLE", None),
+            TableFactor::SemanticView { .. } => refuse("SEMANTIC_VIEW", None),
+        }
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        if let Some(lock) = query.locks.first() {
+            return refuse(&lock.to_string(), None);
+        }
+        if query.for_clause.is_some() {
+            return refuse("FOR XML, FOR JSON and FOR BROWSE", None);
+        }
+        if query.settings.is_some() || query.format_clause.is_some() {
+            return refuse("SETTINGS and FORMAT behind a query", None);
+        }
+        if let ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) | ast::SetExpr::Merge(_) = query.body.as_ref() {
+            return refuse("WITH before INSERT, UPDATE or DELETE, and a change inside a query", None);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+        let unread = [
+            (select.into.is_some(), "SELECT … INTO"),
+            (select.prewhere.is_some(), "PREWHERE"),
+            (!select.connect_by.is_empty(), "CONNECT BY"),
+            (!select.lateral_views.is_empty(), "LATERAL VIEW"),
+            (select.top.is_some(), "TOP"),
+            (select.value_table_mode.is_some(), "SELECT AS VALUE and AS STRUCT"),
+            (!select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.sort_by.is_empty(), "CLUSTER BY, DISTRIBUTE BY and SORT BY"),
+            (select.exclude.is_some(), "EXCLUDE behind the select list"),
+        ];
+        match unread.iter().find(|(present, _)| *present) {
+            Some((_, what)) => refuse(what, None),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_statement(&mut self, statement: &ast::Statement) -> ControlFlow<Self::Break> {
+        match statement {
+            ast::Statement::Insert(insert) => {
+                let unread = [
+                    (insert.overwrite, "INSERT OVERWRITE"),
+                    (insert.replace_into, "REPLACE INTO"),
+                    (insert.or.is_some(), "INSERT OR …"),
+                    (insert.ignore, "INSERT IGNORE"),
+                    (insert.output.is_some(), "OUTPUT"),
+                    (insert.priority.is_some(), "INSERT … PRIORITY"),
+                    (!insert.after_columns.is_empty() || insert.multi_table_insert_type.is_some(), "this form of INSERT"),
+                    (insert.partitioned.is_some(), "INSERT … PARTITION"),
+                    (!insert.assignments.is_empty(), "INSERT … SET"),
+                    (insert.settings.is_some() || insert.format_clause.is_some(), "SETTINGS and FORMAT behind INSERT"),
+                ];
+                match unread.iter().find(|(present, _)| *present) {
+                    Some((_, what)) => refuse(what, None),
+                    None => ControlFlow::Continue(()),
+                }
+            }
+            ast::Statement::Delete(ast::Delete { output: Some(_), .. }) | ast::Statement::Update(ast::Update { output: Some(_), .. }) => refuse("OUTPUT", None),
+            ast::Statement::Delete(delete) if !delete.tables.is_empty() => refuse("DELETE from several tables", None),
+            ast::Statement::Update(update) if update.or.is_some() => refuse("UPDATE OR …", None),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}

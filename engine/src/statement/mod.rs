@@ -1,0 +1,156 @@
+//! Statements: what one means, before anything is looked up.
+//!
+//! Owns: the closed list of statements a session runs, their syntax (`parse`), what is refused although it parses (`guard`),
+//! cutting scripts (`script`). Does not own: names (`catalog`), effects (`ddl`, `dml`, `copy`, `session`).
+
+mod guard;
+mod parse;
+mod place;
+mod script;
+mod shape;
+
+use std::time::Duration;
+
+use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName};
+
+use crate::copy::CopyStatement;
+use crate::error::Position;
+
+pub(crate) use parse::{parse, parse_query, syntax_of};
+pub(crate) use place::{ident_position, name_of, object_position, schema_and_name};
+pub(crate) use shape::{Shape, call_session_words, inspect, keep_pseudo_columns_out};
+pub use script::ScriptStatement;
+pub(crate) use script::{split, statement_complete};
+
+/// Longest statement, in bytes.
+pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
+/// Deepest nesting of expressions, subqueries and parentheses in a statement.
+pub const NESTING_MAX: usize = 128;
+
+/// One statement.
+#[derive(Clone, Debug)]
+pub(crate) enum Statement {
+    /// SELECT, VALUES, WITH …: rows and no change.
+    Query(Box<ast::Query>),
+    /// INSERT, UPDATE, DELETE.
+    Dml(Box<ast::Statement>),
+    /// CREATE TABLE, with or without AS.
+    CreateTable(Box<ast::CreateTable>),
+    /// CREATE VIEW.
+    CreateView(Box<ast::CreateView>),
+    /// CREATE SCHEMA.
+    CreateSchema {
+        /// Its name.
+        name: ObjectName,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+    },
+    /// DROP TABLE, VIEW or SCHEMA.
+    Drop(DropStatement),
+    /// TRUNCATE.
+    Truncate {
+        /// Tables.
+        tables: Vec<ObjectName>,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
+    /// COPY, either way.
+    Copy(CopyStatement),
+    /// EXPLAIN of a statement.
+    Explain(ExplainStatement),
+    /// DESCRIBE t.
+    Describe(ObjectName),
+    /// SHOW ….
+    Show(Show),
+    /// SET name = value; None: DEFAULT.
+    Set {
+        /// Lower-cased setting.
+        name: String,
+        /// Value as text.
+        value: Option<String>,
+    },
+    /// RESET name; None: RESET ALL.
+    Reset(Option<String>),
+    /// USE schema.
+    Use(Ident),
+    /// CHECKPOINT [TABLE t].
+    Checkpoint(Option<ObjectName>),
+    /// VERIFY [DATABASE | TABLE t] [DEEP].
+    Verify {
+        /// One table, or all.
+        table: Option<ObjectName>,
+    },
+    /// WAIT FOR VERSION n [TIMEOUT 's'].
+    WaitForVersion {
+        /// Commit version.
+        version: u64,
+        /// How long at most.
+        timeout: Duration,
+    },
+}
+
+/// DROP of one kind of object.
+#[derive(Clone, Debug)]
+pub(crate) struct DropStatement {
+    /// Kind.
+    pub(crate) kind: DropKind,
+    /// Objects.
+    pub(crate) names: Vec<ObjectName>,
+    /// IF EXISTS.
+    pub(crate) if_exists: bool,
+    /// CASCADE.
+    pub(crate) cascade: bool,
+}
+
+/// What DROP removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DropKind {
+    /// TABLE
+    Table,
+    /// VIEW
+    View,
+    /// SCHEMA
+    Schema,
+}
+
+/// EXPLAIN with its options.
+#[derive(Clone, Debug)]
+pub(crate) struct ExplainStatement {
+    /// Runs the statement and shows measured figures.
+    pub(crate) analyze: bool,
+    /// Every step of the planner.
+    pub(crate) verbose: bool,
+    /// FORMAT of the plan: `indent`, `tree`, `pgjson` or `graphviz`.
+    pub(crate) format: Option<String>,
+    /// What is explained.
+    pub(crate) statement: Box<Statement>,
+}
+
+/// What SHOW shows.
+#[derive(Clone, Debug)]
+pub(crate) enum Show {
+    /// SHOW TABLES [FROM s].
+    Tables {
+        /// Schema; the session's when None.
+        schema: Option<Ident>,
+    },
+    /// SHOW SCHEMAS.
+    Schemas,
+    /// SHOW COLUMNS FROM t.
+    Columns(ObjectName),
+    /// SHOW CREATE TABLE t or SHOW CREATE VIEW v.
+    Create(ObjectName),
+    /// SHOW VERSIONS.
+    Versions,
+    /// SHOW FUNCTIONS.
+    Functions,
+    /// SHOW JOBS [FOR TABLE t].
+    Jobs {
+        /// Only this table's.
+        table: Option<ObjectName>,
+    },
+    /// SHOW setting.
+    Setting(String, Option<Position>),
+    /// SHOW ALL.
+    All,
+}

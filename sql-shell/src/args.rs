@@ -1,0 +1,213 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::format::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn                                   open ./cairn-data and type SQL
+  cairn ./notes -c 'SELECT count(*) FROM notes'
+  cairn ./notes -f load.sql --on-error stop
+  cairn ./notes --format csv -c 'SELECT * FROM notes' > notes.csv
+  echo 'SELECT 1' | cairn :memory:        read statements from standard input
+  cairn ./notes --read-only               follow the process that writes
+  cairn demo                              create a small database and query it
+
+Exit codes: 0 success, 1 a statement failed, 2 wrong usage, 130 interrupted.";
+
+/// SQL on a directory: tables, transactions and files queried in place.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    /// Directory of the database, made when there is none; `:memory:` keeps nothing.
+    #[arg(default_value = "./cairn-data")]
+    pub(crate) root: String,
+
+    /// Run this SQL and leave; may be given several times, and mixed with -f.
+    #[arg(short = 'c', long = "command", value_name = "SQL")]
+    commands: Vec<String>,
+
+    /// Run the statements of this file and leave; `-` is standard input.
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// How results are written.
+    #[arg(long, value_enum, default_value_t = Format::Box)]
+    pub(crate) format: Format,
+
+    /// Only results and errors: no greeting, row counts of writes, or times.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Open without writing; several processes may, beside the one that writes.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+
+    /// What a script does after a statement failed.
+    #[arg(long, value_enum, value_name = "ACTION", default_value_t = OnError::Stop)]
+    pub(crate) on_error: OnError,
+
+    /// When a commit is durable: `full` (when acknowledged), `interval:MS` or `off` (a crash of the machine may lose the last ones).
+    #[arg(long, value_name = "full|interval:MS|off", default_value = "full")]
+    pub(crate) sync: Sync,
+
+    #[command(subcommand)]
+    pub(crate) subcommand: Option<Task>,
+}
+
+/// What `cairn` does besides opening a shell.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Create a small database (TPC-H and a few notes) and run three queries on it.
+    Demo {
+        /// Its directory.
+        #[arg(default_value = "./cairn-demo")]
+        dir: String,
+    },
+}
+
+/// What a script does after a statement failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnError {
+    /// Leave with exit code 1.
+    Stop,
+    /// Go on; the exit code is still 1 at the end.
+    Continue,
+}
+
+/// `--sync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// Durable when acknowledged.
+    Full,
+    /// Durable at most this long after.
+    Interval(Duration),
+    /// Durable when the operating system likes.
+    Off,
+}
+
+impl FromStr for Sync {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "full" => Ok(Self::Full),
+            None if text == "off" => Ok(Self::Off),
+            Some(("interval", ms)) => match ms.parse::<u64>() {
+                Ok(ms) if ms > 0 => Ok(Self::Interval(Duration::from_millis(ms))),
+                _ => Err("interval takes whole milliseconds, as in interval:100".to_owned()),
+            },
+            _ => Err("expected full, interval:MS or off".to_owned()),
+        }
+    }
+}
+
+/// Where statements come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `-c`.
+    Command(String),
+    /// `-f`.
+    File(PathBuf),
+    /// `-f -`, or standard input that is not a terminal.
+    Stdin,
+}
+
+impl Args {
+    /// The process's arguments; usage errors, `--help` and `--version` end the process.
+    pub(crate) fn from_process() -> (Self, Vec<Source>) {
+        match Self::read(&Self::command().get_matches()) {
+            Ok(read) => read,
+            Err(error) => error.exit(),
+        }
+    }
+
+    fn read(matches: &ArgMatches) -> Result<(Self, Vec<Source>), clap::Error> {
+        let args = Self::from_arg_matches(matches)?;
+        let mut sources: Vec<(usize, Source)> = Vec::new();
+        let places = |id| matches.indices_of(id).into_iter().flatten();
+        sources.extend(places("commands").zip(args.commands.iter().cloned().map(Source::Command)));
+        sources.extend(places("files").zip(args.files.iter().map(|path| match path.to_str() {
+            Some("-") => Source::Stdin,
+            _ => Source::File(path.clone()),
+        })));
+        sources.sort_by_key(|(place, _)| *place);
+        let sources = sources.into_iter().map(|(_, source)| source).collect();
+        Ok((args, sources))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn read(line: &[&str]) -> Result<(Args, Vec<Source>), clap::Error> {
+        let matches =
+            Args::command().try_get_matches_from(std::iter::once("cairn").chain(line.iter().copied()))?;
+        Args::read(&matches)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults() {
+        let (args, sources) = read(&[]).unwrap();
+        assert_eq!(args.root, "./cairn-data");
+        assert_eq!((args.format, args.on_error, args.sync), (Format::Box, OnError::Stop, Sync::Full));
+        assert!(sources.is_empty() && !args.quiet && !args.read_only && args.subcommand.is_none());
+    }
+
+    #[test]
+    fn sources_keep_their_order() {
+        let (args, sources) = read(&[":memory:", "-c", "a", "-f", "b.sql", "-c", "c", "-f", "-"]).unwrap();
+        assert_eq!(args.root, ":memory:");
+        assert_eq!(
+            sources,
+            [
+                Source::Command("a".into()),
+                Source::File("b.sql".into()),
+                Source::Command("c".into()),
+                Source::Stdin,
+            ]
+        );
+    }
+
+    #[test]
+    fn demo_takes_a_directory() {
+        let dir = |line: &[&str]| match read(line).unwrap().0.subcommand {
+            Some(Task::Demo { dir }) => dir,
+            None => String::new(),
+        };
+        assert_eq!(dir(&["demo"]), "./cairn-demo");
+        assert_eq!(dir(&["demo", "x"]), "x");
+        assert_eq!(read(&["./demo"]).unwrap().0.root, "./demo");
+    }
+
+    #[test]
+    fn wrong_usage() {
+        for line in [
+            &["--format", "xml"][..],
+            &["--sync", "sometimes"],
+            &["--sync", "interval:0"],
+            &["--on-error", "panic"],
+            &["a", "b"],
+            &["--nonsense"],
+        ] {
+            let error = read(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line:?}");
+        }
+        assert_eq!(
+            read(&["--sync", "interval:250"]).unwrap().0.sync,
+            Sync::Interval(Duration::from_millis(250))
+        );
+    }
+}

@@ -1,0 +1,415 @@
+//! What can stand at the cursor.
+//!
+//! Owns: reading the statement around the cursor and choosing candidates. Pure: names come in as a [`Names`], and file
+//! names are left to the editor ([`Completion::File`]).
+
+use crate::command;
+use crate::keywords::{STARTS, WORDS, is_keyword};
+use crate::lex::{self, Kind, Token};
+use crate::names::{Names, meant, quoted};
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Completion {
+    /// Replace the text from byte `start` to the cursor by one of these.
+    Words {
+        /// Byte offset in the text up to the cursor.
+        start: usize,
+        /// Best first.
+        candidates: Vec<String>,
+    },
+    /// A file name begins at this byte.
+    File(usize),
+}
+
+/// What can stand at the end of `before`, the text of the statement up to the cursor; `after` is the rest of it, which
+/// may name tables.
+pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion {
+    if before.trim_start().starts_with(['.', '\\']) {
+        return command_words(before, names);
+    }
+    let tokens = lex::tokens(before);
+    if let Some(open) = tokens.last().filter(|t| !t.closed) {
+        match open.kind {
+            Kind::Text => {
+                return Completion::File(open.range.start + open_quote_length(&before[open.range.clone()]));
+            }
+            Kind::Comment => return Completion::Words { start: before.len(), candidates: Vec::new() },
+            Kind::QuotedName
+            | Kind::Space
+            | Kind::Word
+            | Kind::Number
+            | Kind::Semicolon
+            | Kind::Punctuation => {}
+        }
+    }
+    let (start, done) = match tokens.last() {
+        Some(last) if matches!(last.kind, Kind::Word | Kind::QuotedName) => {
+            (last.range.start, &tokens[..tokens.len() - 1])
+        }
+        _ => (before.len(), &tokens[..]),
+    };
+    let prefix = &before[start..];
+    let words = significant(before, done);
+    // The word being typed names nothing yet.
+    let scope = Scope::of(&before[..start], after, names);
+    Completion::Words { start, candidates: pick(prefix, candidates(&words, &scope, names)) }
+}
+
+/// Length of the opening quote of a string: `'`, `E'` or `$tag$`.
+fn open_quote_length(text: &str) -> usize {
+    match text.find('\'') {
+        Some(at) if at <= 1 => at + 1,
+        _ => text.get(1..).and_then(|rest| rest.find('$')).map_or(1, |at| at + 2),
+    }
+}
+
+/// Words and punctuation of the statement the cursor is in.
+fn significant<'a>(text: &'a str, tokens: &[Token]) -> Vec<&'a str> {
+    let begin = tokens.iter().rposition(|t| t.kind == Kind::Semicolon).map_or(0, |i| i + 1);
+    tokens[begin..]
+        .iter()
+        .filter(|t| !matches!(t.kind, Kind::Space | Kind::Comment))
+        .map(|t| &text[t.range.clone()])
+        .collect()
+}
+
+/// One thing that can stand at the cursor.
+enum Candidate<'a> {
+    Keyword(&'a str),
+    Name(&'a str),
+    Function(&'a str),
+}
+
+fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec<Candidate<'a>> {
+    let last = words.last().copied().unwrap_or("");
+    if last == "." {
+        return members(&words[..words.len() - 1], scope, names);
+    }
+    if words.is_empty() {
+        return keywords(STARTS).collect();
+    }
+    let upper = last.to_ascii_uppercase();
+    match upper.as_str() {
+        "FROM" | "JOIN" | "INTO" | "UPDATE" | "TABLE" | "DESCRIBE" | "COPY" | "TRUNCATE" | "VIEW"
+        | "EXISTS" => {
+            let more: &[&str] = match upper.as_str() {
+                "TRUNCATE" | "DESCRIBE" => &["TABLE"],
+                "FROM" | "JOIN" => &["LATERAL"],
+                "EXISTS" => &["SELECT"],
+                _ => &["IF"],
+            };
+            return relations(names).chain(keywords(more)).collect();
+        }
+        "SHOW" => return show_words(names),
+        "SET" if words.len() == 1 => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
+        "RESET" => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
+        "USE" | "SCHEMA" => return names.schemas.iter().map(|s| Candidate::Name(s)).collect(),
+        "EXPLAIN" => return keywords(&["ANALYZE"]).chain(keywords(STARTS)).collect(),
+        "CREATE" => return keywords(&["OR", "SCHEMA", "TABLE", "VIEW"]).collect(),
+        "DROP" => return keywords(&["SCHEMA", "TABLE", "VIEW"]).collect(),
+        "ORDER" | "GROUP" | "PARTITION" => return keywords(&["BY"]).collect(),
+        "," if in_from_list(words) => return relations(names).collect(),
+        _ => {}
+    }
+    if let Some(table) = insert_columns_of(words, names) {
+        return table.columns.iter().map(|c| Candidate::Name(c)).collect();
+    }
+    let columns = scope.tables.iter().flat_map(|t| &t.columns).map(|c| Candidate::Name(c));
+    let aliases = scope.aliases.iter().map(|(alias, _)| Candidate::Name(alias));
+    let functions = names.functions.iter().map(|f| Candidate::Function(f));
+    columns.chain(aliases).chain(keywords(WORDS)).chain(functions).chain(relations(names)).collect()
+}
+
+fn keywords<'a>(words: &'a [&'a str]) -> impl Iterator<Item = Candidate<'a>> {
+    words.iter().map(|w| Candidate::Keyword(w))
+}
+
+/// Tables of the current schema, and schemas to go on with.
+fn relations(names: &Names) -> impl Iterator<Item = Candidate<'_>> {
+    let tables = names.tables.iter().filter(|t| t.schema == names.current_schema);
+    tables.map(|t| Candidate::Name(&t.name)).chain(names.schemas.iter().map(|s| Candidate::Name(s)))
+}
+
+fn show_words(names: &Names) -> Vec<Candidate<'_>> {
+    keywords(&["ALL", "COLUMNS", "JOBS", "SCHEMAS", "TABLES"])
+        .chain(names.settings.iter().map(|s| Candidate::Name(s)))
+        .collect()
+}
+
+/// What can follow `path.`: columns of a table or alias, tables of a schema, columns of `schema.table`.
+fn members<'a>(path: &[&str], scope: &Scope<'a>, names: &'a Names) -> Vec<Candidate<'a>> {
+    let Some((last, before)) = path.split_last() else { return Vec::new() };
+    let name = meant(last);
+    if let [.., schema, "."] = before {
+        let table = names.table(Some(&meant(schema)), &name);
+        return table.into_iter().flat_map(|t| &t.columns).map(|c| Candidate::Name(c)).collect();
+    }
+    let columns = scope.named(&name).or_else(|| names.table(None, &name));
+    let columns = columns.into_iter().flat_map(|t| &t.columns).map(|c| Candidate::Name(c));
+    let tables = names.tables.iter().filter(|t| t.schema == name).map(|t| Candidate::Name(&t.name));
+    columns.chain(tables).collect()
+}
+
+/// Whether a comma at the end separates tables: the nearest clause word before it is FROM.
+fn in_from_list(words: &[&str]) -> bool {
+    let clause = words.iter().rev().map(|w| w.to_ascii_uppercase()).find(|w| {
+        matches!(
+            w.as_str(),
+            "FROM" | "SELECT" | "WHERE" | "BY" | "HAVING" | "SET" | "VALUES" | "ON" | "USING" | "("
+        )
+    });
+    clause.is_some_and(|word| word == "FROM")
+}
+
+/// The table of `INSERT INTO t (…`, with the cursor in its column list.
+fn insert_columns_of<'a>(words: &[&str], names: &'a Names) -> Option<&'a crate::names::TableName> {
+    let open = words.iter().position(|w| *w == "(")?;
+    let list = &words[open + 1..];
+    if !words.first()?.eq_ignore_ascii_case("insert") || list.contains(&")") {
+        return None;
+    }
+    match words.get(2..open)? {
+        [table] => names.table(None, &meant(table)),
+        [schema, ".", table] => names.table(Some(&meant(schema)), &meant(table)),
+        _ => None,
+    }
+}
+
+/// Tables the statement names, and the names it gives them.
+struct Scope<'a> {
+    tables: Vec<&'a crate::names::TableName>,
+    aliases: Vec<(String, &'a crate::names::TableName)>,
+}
+
+impl<'a> Scope<'a> {
+    fn of(before: &str, after: &str, names: &'a Names) -> Self {
+        let whole = format!("{before} {after}");
+        let tokens = lex::tokens(&whole);
+        // The statement the cursor is in: between the `;` before it and the next one.
+        let begin = tokens.iter().rposition(|t| t.kind == Kind::Semicolon && t.range.end <= before.len());
+        let end = tokens.iter().position(|t| t.kind == Kind::Semicolon && t.range.start >= before.len());
+        let tokens = &tokens[begin.map_or(0, |i| i + 1)..end.unwrap_or(tokens.len())];
+        let words = significant(&whole, tokens);
+        let mut scope = Self { tables: Vec::new(), aliases: Vec::new() };
+        let mut at = 0;
+        while let Some(word) = words.get(at) {
+            at += 1;
+            let upper = word.to_ascii_uppercase();
+            if matches!(upper.as_str(), "FROM" | "JOIN" | "INTO" | "UPDATE")
+                || (*word == "," && in_from_list(&words[..at]))
+            {
+                at = scope.read_relation(&words, at, names);
+            }
+        }
+        scope
+    }
+
+    /// Reads `[schema.]table [[AS] alias]` at `at`; returns where it ends.
+    fn read_relation(&mut self, words: &[&str], mut at: usize, names: &'a Names) -> usize {
+        let Some(first) = words.get(at) else { return at };
+        let table = if words.get(at + 1) == Some(&".") {
+            at += 3;
+            words.get(at - 1).and_then(|table| names.table(Some(&meant(first)), &meant(table)))
+        } else {
+            at += 1;
+            names.table(None, &meant(first))
+        };
+        let Some(table) = table else { return at };
+        self.tables.push(table);
+        if words.get(at).is_some_and(|w| w.eq_ignore_ascii_case("as")) {
+            at += 1;
+        }
+        if let Some(alias) = words.get(at)
+            && !is_keyword(alias)
+            && alias.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '"')
+        {
+            self.aliases.push((meant(alias), table));
+            at += 1;
+        }
+        at
+    }
+
+    /// The table called `name` in this statement.
+    fn named(&self, name: &str) -> Option<&'a crate::names::TableName> {
+        let alias = self.aliases.iter().find(|(alias, _)| alias == name).map(|(_, table)| *table);
+        alias.or_else(|| self.tables.iter().find(|t| t.name == name).copied())
+    }
+}
+
+/// Those that begin with `prefix`, written as they go into the text, each once.
+fn pick(prefix: &str, candidates: Vec<Candidate<'_>>) -> Vec<String> {
+    let wanted = prefix.trim_start_matches('"').to_lowercase();
+    let lower = prefix.chars().any(char::is_lowercase);
+    let mut picked: Vec<String> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for candidate in candidates {
+        let name = match candidate {
+            Candidate::Keyword(n) | Candidate::Name(n) | Candidate::Function(n) => n,
+        };
+        if !name.to_lowercase().starts_with(&wanted) {
+            continue;
+        }
+        let text = match candidate {
+            Candidate::Name(name) if prefix.starts_with('"') => format!("\"{}\"", name.replace('"', "\"\"")),
+            Candidate::Name(name) => quoted(name),
+            // Nobody wants four hundred names before the first letter.
+            Candidate::Keyword(_) | Candidate::Function(_) if prefix.starts_with('"') => continue,
+            Candidate::Function(_) if prefix.is_empty() => continue,
+            Candidate::Keyword(word) => {
+                if lower {
+                    word.to_lowercase()
+                } else {
+                    word.to_owned()
+                }
+            }
+            Candidate::Function(name) => format!("{name}("),
+        };
+        if seen.insert(text.clone()) {
+            picked.push(text);
+        }
+    }
+    picked
+}
+
+fn command_words(before: &str, names: &Names) -> Completion {
+    let offset = before.len() - before.trim_start().len();
+    let Some((name, argument)) = before.trim_start().split_once(' ') else {
+        let typed = before.trim_start();
+        let candidates = command::words().filter(|w| w.starts_with(typed)).map(str::to_owned).collect();
+        return Completion::Words { start: offset, candidates };
+    };
+    let start = before.len() - argument.trim_start().len();
+    let argument = argument.trim_start();
+    let fixed = |words: &[&str]| {
+        words.iter().filter(|w| w.starts_with(argument)).map(|w| (*w).to_owned()).collect::<Vec<_>>()
+    };
+    let candidates = match command::argument_of(name) {
+        command::Argument::File => return Completion::File(start),
+        command::Argument::Table => {
+            let (schema_end, schema) = match argument.rfind('.') {
+                Some(dot) => (dot + 1, meant(&argument[..dot])),
+                None => (0, names.current_schema.clone()),
+            };
+            let tables = names.tables.iter().filter(|t| t.schema == schema);
+            let candidates =
+                pick(&argument[schema_end..], tables.map(|t| Candidate::Name(&t.name)).collect());
+            return Completion::Words { start: start + schema_end, candidates };
+        }
+        command::Argument::Format => fixed(&["box", "csv", "tsv", "json", "ndjson", "vertical", "markdown"]),
+        command::Argument::Switch => fixed(&["on", "off"]),
+        command::Argument::Other => Vec::new(),
+    };
+    Completion::Words { start, candidates }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::TableName;
+
+    fn names() -> Names {
+        let table = |schema: &str, name: &str, columns: &[&str]| TableName {
+            schema: schema.into(),
+            name: name.into(),
+            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+        };
+        Names {
+            current_schema: "public".into(),
+            schemas: vec!["public".into(), "app".into(), "system".into()],
+            tables: vec![
+                table("public", "notes", &["id", "title", "Body Text"]),
+                table("public", "tags", &["note_id", "tag"]),
+                table("app", "users", &["user_id", "email"]),
+            ],
+            functions: vec!["lower".into(), "length".into()],
+            settings: vec!["search_path".into()],
+        }
+    }
+
+    /// `|` marks the cursor; the candidates must begin with these, in this order.
+    fn check(text: &str, expected: &[&str]) {
+        let (before, after) = text.split_once('|').unwrap_or((text, ""));
+        match at_cursor(before, after, &names()) {
+            Completion::Words { candidates, .. } => {
+                let shown: Vec<&str> = candidates.iter().map(String::as_str).take(expected.len()).collect();
+                assert_eq!(shown, expected, "{text}");
+            }
+            Completion::File(start) => assert_eq!(expected, [format!("file at {start}")], "{text}"),
+        }
+    }
+
+    #[test]
+    fn statements_begin_with_a_verb() {
+        check("SEL|", &["SELECT"]);
+        check("sel|", &["select"]);
+        check("select 1; cop|", &["copy"]);
+        check("EXPLAIN A|", &["ANALYZE"]);
+    }
+
+    #[test]
+    fn tables_where_tables_stand() {
+        check("select * from |", &["notes", "tags", "public", "app"]);
+        check("select * from notes, t|", &["tags"]);
+        check("insert into n|", &["notes"]);
+        check("COPY |", &["notes", "tags"]);
+        check("describe t|", &["tags", "table"]);
+        check("select * from app.|", &["users"]);
+        check("drop table app.u|", &["users"]);
+    }
+
+    #[test]
+    fn columns_of_the_tables_in_scope() {
+        check("select ti| from notes", &["title"]);
+        check("select * from notes n where n.|", &["id", "title", "\"Body Text\""]);
+        check("select * from notes as n join tags t on t.n|", &["note_id"]);
+        check("select app.users.e| from app.users", &["email"]);
+        check("select u.| from app.users u; select 1", &["user_id", "email"]);
+        check("insert into notes (id, t|", &["title"]);
+        check("update notes set ti|", &["title"]);
+        check("select \"B| from notes", &["\"Body Text\""]);
+    }
+
+    #[test]
+    fn functions_and_keywords() {
+        check("select low|", &["lower("]);
+        check("select * from notes wh|", &["when", "where"]);
+        check("select * from notes order |", &["BY"]);
+        check("show |", &["ALL", "COLUMNS", "JOBS", "SCHEMAS", "TABLES", "search_path"]);
+        check("SET s|", &["search_path"]);
+    }
+
+    #[test]
+    fn files_inside_quotes() {
+        check("copy notes from 'da|", &["file at 17"]);
+        check("select * from '|", &["file at 15"]);
+        check(".read x|", &["file at 6"]);
+    }
+
+    #[test]
+    fn commands() {
+        check(".ta|", &[".tables"]);
+        check(".schema t|", &["tags"]);
+        check(".schema app.|", &["users"]);
+        check(".mode nd|", &["ndjson"]);
+        check("\\d n|", &["notes"]);
+        check(".timer o|", &["on", "off"]);
+    }
+
+    #[test]
+    fn comments_complete_nothing() {
+        assert_eq!(at_cursor("/* sel", "", &names()), Completion::Words { start: 6, candidates: Vec::new() });
+    }
+
+    #[test]
+    fn a_thousand_tables_are_fast() {
+        let mut names = names();
+        for i in 0..1000 {
+            let columns = (0..20).map(|c| format!("column_{c}")).collect();
+            names.tables.push(TableName { schema: "public".into(), name: format!("table_{i}"), columns });
+        }
+        let begun = std::time::Instant::now();
+        at_cursor("select * from table_999 a, table_", "", &names);
+        assert!(begun.elapsed() < std::time::Duration::from_millis(50));
+    }
+}

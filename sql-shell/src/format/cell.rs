@@ -1,0 +1,137 @@
+//! One value as text.
+//!
+//! Owns: which spelling each type has for people and for programs, and making text safe for a terminal.
+//! Values are exact: integers, decimals and times pass through Arrow's display, never through a float.
+
+use std::borrow::Cow;
+use std::io;
+
+use datafusion::arrow::array::{Array, RecordBatch};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use unicode_width::UnicodeWidthChar;
+
+/// What NULL looks like to people.
+pub(crate) const NULL: &str = "NULL";
+
+/// For people: a blank between date and time.
+const READABLE: FormatOptions<'static> = FormatOptions::new()
+    .with_display_error(false)
+    .with_null(NULL)
+    .with_datetime_format(Some("%Y-%m-%d %H:%M:%S%.f"))
+    .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
+    .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%:z"));
+
+/// For programs: ISO 8601.
+const EXACT: FormatOptions<'static> = FormatOptions::new().with_display_error(false).with_null(NULL);
+
+/// The batch's columns for people.
+pub(crate) fn readable(batch: &RecordBatch) -> io::Result<Vec<Column<'_>>> {
+    columns(batch, &READABLE)
+}
+
+/// The batch's columns for programs.
+pub(crate) fn exact(batch: &RecordBatch) -> io::Result<Vec<Column<'_>>> {
+    columns(batch, &EXACT)
+}
+
+/// One array for programs.
+pub(crate) fn exact_array(array: &dyn Array) -> io::Result<ArrayFormatter<'_>> {
+    ArrayFormatter::try_new(array, &EXACT).map_err(shown)
+}
+
+fn columns<'a>(batch: &'a RecordBatch, options: &FormatOptions<'a>) -> io::Result<Vec<Column<'a>>> {
+    let column = |array: &'a dyn Array| {
+        // Only nested types are not asked for their NULLs here; an array's own formatter knows them.
+        let text = ArrayFormatter::try_new(array, options).map_err(shown)?;
+        Ok(Column { nulls: array.logical_nulls(), text })
+    };
+    batch.columns().iter().map(|array| column(array.as_ref())).collect()
+}
+
+/// An Arrow error as the I/O error a writer returns.
+pub(crate) fn shown(error: ArrowError) -> io::Error {
+    io::Error::other(format!("a value can't be shown: {error}"))
+}
+
+/// One column of a batch.
+pub(crate) struct Column<'a> {
+    nulls: Option<datafusion::arrow::buffer::NullBuffer>,
+    text: ArrayFormatter<'a>,
+}
+
+impl Column<'_> {
+    /// The value's text; None for NULL.
+    pub(crate) fn value(&self, row: usize) -> io::Result<Option<String>> {
+        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            return Ok(None);
+        }
+        self.text.value(row).try_to_string().map(Some).map_err(shown)
+    }
+}
+
+/// Whether values of the type stand at the right of their column.
+pub(crate) fn is_number(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_number(values),
+        other => other.is_numeric(),
+    }
+}
+
+/// `text` without anything a terminal would obey: tabs become blanks, other control characters `\x1b`. Line ends stay.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| c.is_control() && c != '\n') {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '\n' => safe.push(c),
+            '\t' => safe.push_str("    "),
+            '\r' => safe.push_str("\\r"),
+            c if c.is_control() => safe.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => safe.push(c),
+        }
+    }
+    Cow::Owned(safe)
+}
+
+/// The longest start of `text` that is at most `width` columns wide, with `…` in its last one when something was cut.
+pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
+    let mut used = 0;
+    // Where the text would be cut if it turns out too long: the last place that leaves a column for `…`.
+    let mut fits = 0;
+    for (at, c) in text.char_indices() {
+        let next = used + c.width().unwrap_or(0);
+        if next > width {
+            return Cow::Owned(format!("{}…", &text[..fits]));
+        }
+        if next < width {
+            fits = at + c.len_utf8();
+        }
+        used = next;
+    }
+    Cow::Borrowed(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cutting_counts_columns() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abcd", 3), "ab…");
+        assert_eq!(cut("日本語", 6), "日本語");
+        assert_eq!(cut("日本語", 5), "日本…");
+        assert_eq!(cut("日本語", 4), "日…");
+        assert_eq!(cut("abc", 0), "…");
+    }
+
+    #[test]
+    fn terminals_obey_nothing_in_a_value() {
+        assert_eq!(printable("plain\ntext"), "plain\ntext");
+        assert_eq!(printable("\x1b[2J\x07\u{9b}"), "\\x1b[2J\\x07\\x9b");
+    }
+}

@@ -1,0 +1,217 @@
+//! The binary as people and scripts call it: statements in, results, messages and exit codes out.
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn finished(output: Output) -> Ran {
+    Ran {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn cairn(args: &[&str]) -> Ran {
+    finished(command(args).output().unwrap())
+}
+
+fn cairn_reading(args: &[&str], input: &str) -> Ran {
+    let mut child = command(args).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    finished(child.wait_with_output().unwrap())
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+const THREE_ROWS: &str = "SELECT * FROM (VALUES (1, 'a'), (2, ''), (3, NULL)) AS t (id, word) ORDER BY id";
+
+#[test]
+fn every_format_writes_the_same_rows() {
+    let run = |format| {
+        let ran = cairn(&[":memory:", "--format", format, "-c", THREE_ROWS]);
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{format}");
+        ran.out
+    };
+    assert_eq!(run("csv"), "id,word\n1,a\n2,\"\"\n3,\n");
+    assert_eq!(run("tsv"), "id\tword\n1\ta\n2\t\n3\t\\N\n");
+    assert_eq!(
+        run("json"),
+        "[{\"id\":1,\"word\":\"a\"},\n {\"id\":2,\"word\":\"\"},\n {\"id\":3,\"word\":null}]\n"
+    );
+    assert_eq!(
+        run("ndjson"),
+        "{\"id\":1,\"word\":\"a\"}\n{\"id\":2,\"word\":\"\"}\n{\"id\":3,\"word\":null}\n"
+    );
+    assert_eq!(run("markdown"), "| id | word |\n|---:|:---|\n| 1 | a |\n| 2 |  |\n| 3 | NULL |\n");
+    assert!(run("vertical").ends_with("id   │ 3\nword │ NULL\n3 rows\n"));
+    assert_eq!(
+        run("box"),
+        "┌────┬──────┐\n│ id │ word │\n├────┼──────┤\n│  1 │ a    │\n│  2 │      │\n│  3 │ NULL │\n└────┴──────┘\n3 rows\n"
+    );
+}
+
+#[test]
+fn a_database_is_made_written_and_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("notes");
+    let made = cairn(&[
+        path(&root),
+        "-c",
+        "CREATE TABLE notes (id BIGINT PRIMARY KEY, title TEXT NOT NULL)",
+        "-c",
+        "INSERT INTO notes VALUES (1, 'one'), (2, 'two'), (3, 'three')",
+    ]);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    assert_eq!(made.out, "CREATE TABLE\nINSERT 3\n");
+    assert_eq!(made.err, format!("created {}\n", path(&root)));
+
+    let found = cairn(&[path(&root), "--format", "csv", "-c", "SELECT * FROM notes ORDER BY id"]);
+    assert_eq!((found.code, found.out.as_str()), (Some(0), "id,title\n1,one\n2,two\n3,three\n"));
+    assert_eq!(found.err, "");
+}
+
+#[test]
+fn quiet_says_nothing_beside_results() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("q");
+    let ran =
+        cairn(&[path(&root), "-q", "-c", "CREATE TABLE t (a BIGINT); INSERT INTO t VALUES (1), (2), (3);"]);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", ""));
+}
+
+#[test]
+fn tags_stay_out_of_program_formats() {
+    let ran = cairn(&[
+        ":memory:",
+        "--format",
+        "csv",
+        "-c",
+        "CREATE TABLE t (a BIGINT); INSERT INTO t VALUES (1), (2), (3); SELECT count(*) AS n FROM t",
+    ]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "n\n3\n"));
+    assert_eq!(ran.err, "CREATE TABLE\nINSERT 3\n");
+}
+
+#[test]
+fn errors_have_a_place_and_a_caret() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bad.sql");
+    std::fs::write(&file, "SELECT 1 AS one;\n\nSELECT *\n  FROM nothing_here;\nSELECT 2 AS two;\n").unwrap();
+    let ran = cairn(&[":memory:", "--format", "csv", "-f", path(&file)]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), "one\n1\n"));
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert!(lines[0].starts_with("error[42P01]: ") && lines[0].contains("nothing_here"), "{}", ran.err);
+    assert_eq!(lines[1], format!(" --> {}, line 4, column 8", path(&file)), "{}", ran.err);
+    assert_eq!(lines[3..5], ["4 |   FROM nothing_here", "  |        ^"], "{}", ran.err);
+    assert!(!ran.err.contains('\x1b'));
+
+    let ran = cairn(&[":memory:", "--format", "csv", "--on-error", "continue", "-f", path(&file)]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), "one\n1\ntwo\n2\n"));
+}
+
+#[test]
+fn standard_input_is_a_script_with_commands() {
+    let ran =
+        cairn_reading(&[":memory:"], ".mode csv\nSELECT 1\n  AS a; SELECT 'x;y' AS b;\n\\x\nSELECT 2 AS c");
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert_eq!(ran.out, "a\n1\nb\nx;y\n─[ 1 ]\nc │ 2\n1 row\n".replace("─[ 1 ]\n", "─[ 1 ]\n"));
+    let ran = cairn_reading(&[":memory:", "-f", "-"], "SELECT 1 AS a;\n.exit 7\nSELECT 2;");
+    assert_eq!(ran.code, Some(7));
+}
+
+#[test]
+fn files_are_read_and_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inner, result) = (dir.path().join("inner file.sql"), dir.path().join("out.csv"));
+    std::fs::write(&inner, "SELECT 42 AS answer;\n").unwrap();
+    let script = format!(
+        ".mode csv\n.output {}\n.read '{}'\n.output\nSELECT 1 AS one;\n",
+        path(&result),
+        path(&inner)
+    );
+    let ran = cairn_reading(&[":memory:"], &script);
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "one\n1\n", ""));
+    assert_eq!(std::fs::read_to_string(&result).unwrap(), "answer\n42\n");
+
+    let recursive = dir.path().join("self.sql");
+    std::fs::write(&recursive, format!(".read {}\n", path(&recursive))).unwrap();
+    let ran = cairn(&[":memory:", "-f", path(&recursive)]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("files may not read themselves"), "{}", ran.err);
+}
+
+#[test]
+fn wrong_usage_is_two_and_bad_input_is_one() {
+    assert_eq!(cairn(&["--format", "xml"]).code, Some(2));
+    assert_eq!(cairn(&["--sync", "never"]).code, Some(2));
+    assert_eq!(cairn(&["one", "two"]).code, Some(2));
+    let missing = cairn(&[":memory:", "-f", "no-such-file.sql"]);
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.err.starts_with("error: no-such-file.sql can't be read"), "{}", missing.err);
+    let unknown = cairn_reading(&[":memory:"], ".tabels\n");
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.err.contains("there is no command .tabels"), "{}", unknown.err);
+    assert_eq!(cairn_reading(&[":memory:"], "SELECT '\u{0}' AS \u{1}oops").code, Some(1));
+}
+
+#[test]
+fn help_and_version() {
+    let help = cairn(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    assert!(help.out.contains("Examples:") && help.out.contains("cairn demo"));
+    assert_eq!(cairn(&["--version"]).out, format!("cairn {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_box_of_many_rows_is_bounded_and_other_formats_are_not() {
+    let sql = "SELECT value AS n FROM generate_series(1, 5000) ORDER BY value";
+    let boxed = cairn(&[":memory:", "-c", sql]);
+    assert!(boxed.out.ends_with("5,000 rows (1,000 shown)\n"), "{}", boxed.err);
+    assert_eq!(boxed.out.lines().count(), 1000 + 6);
+    let csv = cairn(&[":memory:", "--format", "csv", "-c", sql]);
+    assert_eq!(csv.out.lines().count(), 5001);
+}
+
+#[test]
+fn the_second_writer_is_told_and_a_reader_is_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("db");
+    let mut writer = command(&[path(&root), "-q"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = writer.stdin.take().unwrap();
+    input
+        .write_all(b"CREATE TABLE t (a BIGINT);\nINSERT INTO t VALUES (1);\nCOPY (SELECT 1 AS a) TO '")
+        .unwrap();
+    let marker = dir.path().join("ready.csv");
+    input.write_all(format!("{}' WITH (format 'csv');\n", path(&marker)).as_bytes()).unwrap();
+    input.flush().unwrap();
+    let begun = std::time::Instant::now();
+    while !marker.exists() && begun.elapsed() < std::time::Duration::from_secs(60) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let second = cairn(&[path(&root), "-c", "SELECT 1"]);
+    let reader = cairn(&[path(&root), "--read-only", "--format", "csv", "-c", "SELECT a FROM t"]);
+    let refused = cairn(&[path(&root), "--read-only", "-c", "INSERT INTO t VALUES (2)"]);
+    drop(input);
+    assert_eq!(writer.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(second.code, Some(1));
+    assert!(second.err.contains("pid"), "{}", second.err);
+    assert_eq!((reader.code, reader.out.as_str()), (Some(0), "a\n1\n"), "{}", reader.err);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.starts_with("error[25006]"), "{}", refused.err);
+}

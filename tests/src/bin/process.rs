@@ -1,0 +1,62 @@
+//! The second process of the tests; see `cairn_tests::child`.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+
+use cairn_engine::{OpenOptions, Root};
+use cairn_tests::child::Question;
+use cairn_tests::{Connection, SqlError, tpch, workload};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["follow", root] => follow(Path::new(root)),
+        ["write", root, seed, round] => write(Path::new(root), seed.parse()?, round.parse()?),
+        // For answers/make.py.
+        ["tpch-data", dir, scale] => Ok(tpch::write_parquet(Path::new(dir), scale.parse()?)?),
+        ["tpch-query", number] => {
+            for statement in tpch::query(number.parse()?) {
+                say(&format!("{statement};"))?;
+            }
+            Ok(())
+        }
+        _ => Err("usage: follow ROOT | write ROOT SEED ROUND | tpch-data DIR SCALE | tpch-query N".into()),
+    }
+}
+
+fn say(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+fn follow(root: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let options = OpenOptions { read_only: true, create: false, ..OpenOptions::default() };
+    let connection = Connection::open(Root::Path(root.to_path_buf()), options)?;
+    for line in std::io::stdin().lock().lines() {
+        let question: Question = serde_json::from_str(&line?)?;
+        let reply = connection
+            .run(&format!("WAIT FOR VERSION {}", question.version))
+            .map_err(|e| SqlError::of_test(format!("WAIT FOR VERSION {}: {e}", question.version)))
+            .and_then(|_| connection.run(&question.sql));
+        say(&serde_json::to_string(&reply)?)?;
+    }
+    Ok(())
+}
+
+fn write(root: &Path, seed: u64, round: u64) -> Result<(), Box<dyn std::error::Error>> {
+    let connection = Connection::open_dir(root, &workload::options(seed, round))?;
+    say("ready")?;
+    for (number, operation) in workload::operations(seed, round).enumerate() {
+        operation.prepare(root)?;
+        match (connection.run(&operation.sql(root)), operation.fails_with()) {
+            (Ok(_), None) => say(&format!("ack {number}"))?,
+            (Err(error), Some(sqlstate)) if error.sqlstate == sqlstate => say(&format!("ack {number}"))?,
+            (answer, _) => {
+                say(&format!("wrong {number}: {} -> {answer:?}", operation.sql(root)))?;
+                return Err("a statement did not do what it must".into());
+            }
+        }
+    }
+    Ok(())
+}

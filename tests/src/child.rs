@@ -1,0 +1,91 @@
+//! The second process of a test.
+//!
+//! Owns: starting `cairn-test-process` and talking to it in lines. `follow` opens the database read-only and answers
+//! statements (JSON a line); `write` runs a random workload and says `ack <n>` for each finished statement.
+//! Does not own: what the process does inside (`bin/process.rs`).
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+
+use crate::answer::{Answer, SqlError};
+
+/// A question to the follower.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// Version to wait for first.
+    pub version: u64,
+    /// Statement.
+    pub sql: String,
+}
+
+/// A read-only process that follows the writer of a directory.
+pub struct Follower {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Follower {
+    /// Starts it. `program` is the path of `cairn-test-process`.
+    ///
+    /// # Errors
+    /// When the process can't be started.
+    ///
+    /// # Panics
+    /// When the pipes asked for are not there.
+    pub fn start(program: &Path, root: &Path) -> std::io::Result<Self> {
+        let mut child = Command::new(program)
+            .arg("follow")
+            .arg(root)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Ok(Self { child, input, output })
+    }
+
+    /// Runs one statement there, at `version` or later.
+    ///
+    /// # Errors
+    /// What the follower's session says, or that the process is gone.
+    pub fn run(&mut self, sql: &str, version: u64) -> Result<Answer, SqlError> {
+        let question = Question { version, sql: sql.into() };
+        let mut line = serde_json::to_string(&question).map_err(SqlError::of_test)?;
+        line.push('\n');
+        let input = self.input.as_mut().ok_or_else(|| SqlError::of_test("the follower is closed"))?;
+        input.write_all(line.as_bytes()).and_then(|()| input.flush()).map_err(SqlError::of_test)?;
+        let mut reply = String::new();
+        self.output.read_line(&mut reply).map_err(SqlError::of_test)?;
+        if reply.is_empty() {
+            return Err(SqlError::of_test("the follower died"));
+        }
+        serde_json::from_str::<Result<Answer, SqlError>>(&reply).map_err(SqlError::of_test)?
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // End of its input ends it; a follower that hangs must not hang the test.
+        drop(self.input.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a writer of round `round` of the workload of `seed`, its standard output piped.
+///
+/// # Errors
+/// When the process can't be started.
+pub fn start_writer(program: &Path, root: &Path, seed: u64, round: u64) -> std::io::Result<Child> {
+    Command::new(program)
+        .arg("write")
+        .arg(root)
+        .args([seed.to_string(), round.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+}

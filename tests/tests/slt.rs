@@ -1,0 +1,244 @@
+//! Every script of `slt/` gives the same results however its rows are kept.
+//!
+//! One test a mode; each script of a mode gets a new database. In a script `$DIR` is an empty directory of its own and
+//! `$DATA` is `slt/data`. `CAIRN_SLT=<part of a name>` runs only the scripts with that part in their name.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a panic is the report")]
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use cairn_engine::{OpenOptions, Root};
+use cairn_tests::{Answer, Connection, Follower, Kind, SqlError};
+use sqllogictest::{DB, DBOutput, Runner, strict_column_validator};
+use tempfile::TempDir;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Rows stay in the memtable, unless the script says CHECKPOINT.
+    Memtable,
+    /// CHECKPOINT after every statement that writes.
+    Checkpoint,
+    /// Close and open after every statement that writes.
+    Reopen,
+    /// Drop without closing and open after every statement that writes: the WAL brings everything back.
+    Recover,
+    /// Queries go to a read-only process, at the version the writer has acknowledged.
+    Follower,
+    /// No directory at all.
+    Memory,
+}
+
+#[test]
+fn memtable_only() {
+    run_all(Mode::Memtable);
+}
+
+#[test]
+fn checkpoint_after_every_statement() {
+    run_all(Mode::Checkpoint);
+}
+
+#[test]
+fn reopen_after_every_statement() {
+    run_all(Mode::Reopen);
+}
+
+#[test]
+fn recover_after_every_statement() {
+    run_all(Mode::Recover);
+}
+
+#[test]
+fn read_only_process_at_the_acknowledged_version() {
+    run_all(Mode::Follower);
+}
+
+#[test]
+fn in_memory() {
+    run_all(Mode::Memory);
+}
+
+fn run_all(mode: Mode) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
+    let only = std::env::var("CAIRN_SLT").unwrap_or_default();
+    let mut scripts: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    scripts.retain(|p| p.extension().is_some_and(|e| e == "slt") && p.to_string_lossy().contains(&only));
+    scripts.sort();
+    assert!(!scripts.is_empty(), "no script matches {only:?}");
+    let mut failures = Vec::new();
+    for script in &scripts {
+        let started = Instant::now();
+        let name = script.file_stem().unwrap().to_string_lossy().into_owned();
+        if let Err(failure) = run_script(mode, script, &folder.join("data")) {
+            failures.push(format!("{name}: {failure}"));
+        }
+        println!("{mode:?} {name}: {:.2} s", started.elapsed().as_secs_f64());
+    }
+    assert!(
+        failures.is_empty(),
+        "{mode:?}: {} of {} scripts fail\n\n{}",
+        failures.len(),
+        scripts.len(),
+        failures.join("\n\n")
+    );
+}
+
+fn run_script(mode: Mode, script: &Path, data: &Path) -> Result<(), String> {
+    let mut runner = Runner::new(|| async { Subject::new(mode, data) });
+    runner.with_column_validator(strict_column_validator);
+    runner.add_label(&format!("{mode:?}").to_lowercase());
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runner.run_file(script)));
+    match result {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("a panic, see above".into()),
+    }
+}
+
+/// The database under test.
+struct Subject {
+    mode: Mode,
+    home: TempDir,
+    data: PathBuf,
+    connection: Option<Connection>,
+    follower: Option<Follower>,
+    /// Statements that set up the session, run again after each reopening.
+    session: Vec<String>,
+    writes: usize,
+}
+
+impl Subject {
+    fn new(mode: Mode, data: &Path) -> Result<Self, SqlError> {
+        let home = tempfile::tempdir().map_err(SqlError::of_test)?;
+        let mut subject = Self {
+            mode,
+            home,
+            data: data.to_path_buf(),
+            connection: None,
+            follower: None,
+            session: Vec::new(),
+            writes: 0,
+        };
+        std::fs::create_dir(subject.home.path().join("files")).map_err(SqlError::of_test)?;
+        subject.open()?;
+        if mode == Mode::Follower {
+            let program = Path::new(env!("CARGO_BIN_EXE_cairn-test-process"));
+            subject.follower = Some(Follower::start(program, &subject.root()).map_err(SqlError::of_test)?);
+        }
+        Ok(subject)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.home.path().join("db")
+    }
+
+    fn open(&mut self) -> Result<(), SqlError> {
+        let connection = match self.mode {
+            Mode::Memory => Connection::open(Root::Memory, OpenOptions::default())?,
+            _ => Connection::open_dir(&self.root(), &OpenOptions::default())?,
+        };
+        for statement in &self.session {
+            connection.run(statement)?;
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    fn here(&self) -> Result<&Connection, SqlError> {
+        self.connection.as_ref().ok_or_else(|| SqlError::of_test("did not open again"))
+    }
+
+    /// Runs a statement that only reads.
+    fn read(&mut self, sql: &str) -> Result<Answer, SqlError> {
+        let version = if self.follower.is_some() { self.here()?.version() } else { 0 };
+        match &mut self.follower {
+            Some(follower) => follower.run(sql, version),
+            None => self.here()?.run(sql),
+        }
+    }
+
+    /// Runs a statement that writes, then what the mode does after it, failed or not.
+    fn write(&mut self, sql: &str) -> Result<Answer, SqlError> {
+        let answer = self.here()?.run(sql);
+        self.writes += 1;
+        match self.mode {
+            Mode::Memtable | Mode::Memory => {}
+            Mode::Checkpoint => drop(self.here()?.run("CHECKPOINT")?),
+            // The follower must also follow from manifest to manifest.
+            Mode::Follower if self.writes.is_multiple_of(3) => drop(self.here()?.run("CHECKPOINT")?),
+            Mode::Follower => {}
+            Mode::Reopen => {
+                if let Some(connection) = self.connection.take() {
+                    connection.close()?;
+                }
+                self.open()?;
+            }
+            Mode::Recover => {
+                if let Some(connection) = self.connection.take() {
+                    connection.abandon();
+                }
+                self.open()?;
+            }
+        }
+        answer
+    }
+}
+
+/// The setting that a USE, SET or RESET changes.
+fn setting(sql: &str) -> String {
+    let words: Vec<&str> = sql.split([' ', '=']).filter(|word| !word.is_empty()).collect();
+    match words[..] {
+        [_, name, ..] if !words[0].eq_ignore_ascii_case("use") => name.to_ascii_lowercase(),
+        _ => "search_path".into(),
+    }
+}
+
+impl DB for Subject {
+    type Error = SqlError;
+    type ColumnType = Kind;
+
+    fn run(&mut self, sql: &str) -> Result<DBOutput<Kind>, SqlError> {
+        let sql = sql
+            .replace("$DIR", &self.home.path().join("files").to_string_lossy())
+            .replace("$DATA", &self.data.to_string_lossy());
+        let word = sql.trim_start_matches(['(', ' ', '\n']).split_whitespace().next().unwrap_or("").to_ascii_uppercase();
+        let writes = word == "WITH" && sql.to_ascii_uppercase().contains("INSERT INTO");
+        let answer = match word.as_str() {
+            "WITH" if writes => self.write(&sql),
+            "USE" | "SET" | "RESET" => {
+                let answer = self.here()?.run(&sql);
+                if answer.is_ok() {
+                    // Only the last value of each setting: an earlier one may name a schema that is gone.
+                    self.session.retain(|earlier| setting(earlier) != setting(&sql));
+                    self.session.push(sql.clone());
+                    if self.follower.is_some() {
+                        self.read(&sql)?;
+                    }
+                }
+                answer
+            }
+            "SELECT" | "WITH" | "VALUES" | "TABLE" | "SHOW" | "DESCRIBE" | "DESC" | "EXPLAIN" => self.read(&sql),
+            _ => self.write(&sql),
+        }?;
+        Ok(match answer {
+            Answer::Rows { kinds, rows, .. } => DBOutput::Rows { types: kinds, rows },
+            Answer::Affected(rows) => DBOutput::StatementComplete(rows),
+            Answer::Done => DBOutput::StatementComplete(0),
+        })
+    }
+
+    fn shutdown(&mut self) {
+        self.follower = None;
+        if let Some(connection) = self.connection.take() {
+            let _ = connection.close();
+        }
+    }
+
+    fn engine_name(&self) -> &str {
+        "cairn"
+    }
+
+    fn error_sql_state(error: &SqlError) -> Option<String> {
+        Some(error.sqlstate.clone())
+    }
+}
