@@ -44,8 +44,8 @@ pub(crate) struct Writer {
     pub(crate) ids: ObjectIds,
     /// The newest manifest; holding it is what makes checkpoints one at a time.
     pub(crate) manifest: tokio::sync::Mutex<Option<Arc<Manifest>>>,
-    /// Exclusive lock on the root; released when the handle goes.
-    _lock: Option<Arc<dyn File>>,
+    /// Exclusive lock on the root; released on closing, at the latest when the handle goes.
+    lock: Mutex<Option<Arc<dyn File>>>,
 }
 
 #[derive(Debug)]
@@ -204,8 +204,8 @@ impl Database {
         &self.notes
     }
 
-    /// Ends cleanly: waits for running jobs, checkpoints when the log exceeds `close_wal_bytes`, seals the log.
-    /// Nothing is lost without it. Calling it again does nothing.
+    /// Ends cleanly: waits for running jobs, checkpoints when the log exceeds `close_wal_bytes`, seals the log,
+    /// releases the lock. Nothing is lost without it. Calling it again does nothing.
     ///
     /// # Errors
     /// Storage errors of the last checkpoint or the seal; acknowledged commits are durable all the same.
@@ -224,6 +224,7 @@ impl Database {
         }
         let Role::Writer(writer) = &self.role else { return Ok(()) };
         if writer.order.poisoned().is_some() {
+            drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
             return Ok(());
         }
         writer.order.settle_all().await;
@@ -235,8 +236,9 @@ impl Database {
         let closed = Error::new(ErrorKind::ReadOnly, "the database is closed");
         writer.order.poison(&closed);
         let driving = writer.order.driving().await;
-        driving.wal().close().await?;
-        checkpoint
+        let sealed = driving.wal().close().await;
+        drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        sealed.and(checkpoint)
     }
 
     /// Reads the log again from the newest manifest's replay point; returns what is there, in words.

@@ -169,7 +169,7 @@ async fn writer(
         epoch,
         ids: ObjectIds::new(epoch),
         manifest: tokio::sync::Mutex::new(manifest.map(Arc::new)),
-        _lock: held,
+        lock: std::sync::Mutex::new(held),
     })
 }
 
