@@ -13,8 +13,12 @@ use crate::{Format, Result};
 /// Loads once; rows, seconds, and whether they are all there.
 pub(crate) async fn run(home: &Home, format: Format, key: bool) -> Result<()> {
     let copy = match format {
-        Format::Parquet => format!("COPY lineitem FROM '{}'", home.parquet()?.join("lineitem.parquet").display()),
-        Format::Csv => format!("COPY lineitem FROM '{}' WITH (format 'csv', header true)", home.csv()?.display()),
+        Format::Parquet => {
+            format!("COPY lineitem FROM '{}'", home.parquet()?.join("lineitem.parquet").display())
+        }
+        Format::Csv => {
+            format!("COPY lineitem FROM '{}' WITH (format 'csv', header true)", home.csv()?.display())
+        }
     };
     let lineitem = TABLES.iter().find(|t| t.name == "lineitem").ok_or("no lineitem")?;
     let folder = tempfile::tempdir_in(home.folder())?;

@@ -98,7 +98,10 @@ async fn main() -> Result<()> {
         }
         Command::Queries => {
             for number in 1..=22 {
-                println!("{}", serde_json::json!({ "query": number, "sql": cairn_tests::tpch::query(number) }));
+                println!(
+                    "{}",
+                    serde_json::json!({ "query": number, "sql": cairn_tests::tpch::query(number) })
+                );
             }
             Ok(())
         }

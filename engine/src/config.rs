@@ -124,8 +124,11 @@ impl Settings {
         }
         let setting = find(name)?;
         if !setting.changeable {
-            return Err(Error::new(ErrorKind::InvalidInput, format!("setting {name} is fixed when the database is opened"))
-                .map(|e| e.with_sqlstate("55P02")));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("setting {name} is fixed when the database is opened"),
+            )
+            .map(|e| e.with_sqlstate("55P02")));
         }
         match name {
             "search_path" => {
@@ -143,14 +146,23 @@ impl Settings {
             "commit_message" => {
                 let message = value.unwrap_or_default();
                 if message.len() > COMMIT_MESSAGE_BYTES_MAX {
-                    return Err(invalid(name, message.get(..32).unwrap_or("…"), &format!("at most {COMMIT_MESSAGE_BYTES_MAX} bytes")));
+                    return Err(invalid(
+                        name,
+                        message.get(..32).unwrap_or("…"),
+                        &format!("at most {COMMIT_MESSAGE_BYTES_MAX} bytes"),
+                    ));
                 }
                 self.info.message = message.to_owned();
             }
             "application_name" => self.info.session = value.unwrap_or_default().chars().take(256).collect(),
             "partitions" => {
                 self.partitions = value
-                    .map(|v| v.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| invalid(name, v, "a number from 1 to 1024")))
+                    .map(|v| {
+                        v.parse()
+                            .ok()
+                            .filter(|n| (1..=1024).contains(n))
+                            .ok_or_else(|| invalid(name, v, "a number from 1 to 1024"))
+                    })
                     .transpose()?;
             }
             _ => return Err(unknown(name)),
@@ -161,8 +173,11 @@ impl Settings {
     fn set_option(&mut self, name: &str, value: Option<&str>) -> Result<()> {
         if !DATAFUSION_OPTIONS.contains(&name) {
             if name.starts_with("datafusion.runtime.") {
-                return Err(Error::new(ErrorKind::PermissionDenied, format!("setting {name} cannot be changed by a session"))
-                    .map(|e| e.with_hint("give the limit when the database is opened (memory_limit)")));
+                return Err(Error::new(
+                    ErrorKind::PermissionDenied,
+                    format!("setting {name} cannot be changed by a session"),
+                )
+                .map(|e| e.with_hint("give the limit when the database is opened (memory_limit)")));
             }
             return Err(unknown(name));
         }
@@ -199,7 +214,9 @@ impl Settings {
         let options = engine.database().options();
         Ok(match find(name)?.name {
             "application_name" => self.info.session.clone(),
-            "checkpoint_interval" => options.checkpoint_interval.map_or_else(|| "off".to_owned(), show_duration),
+            "checkpoint_interval" => {
+                options.checkpoint_interval.map_or_else(|| "off".to_owned(), show_duration)
+            }
             "checkpoint_wal_bytes" => options.checkpoint_wal_bytes.to_string(),
             "commit_message" => self.info.message.clone(),
             "memory_limit" => engine.memory_limit().to_string(),
@@ -215,7 +232,13 @@ impl Settings {
                 SyncMode::Interval(every) => format!("interval {}", show_duration(every)),
                 SyncMode::Off => "off".to_owned(),
             },
-            "timezone" => if self.timezone == "+00:00" { "UTC".to_owned() } else { self.timezone.clone() },
+            "timezone" => {
+                if self.timezone == "+00:00" {
+                    "UTC".to_owned()
+                } else {
+                    self.timezone.clone()
+                }
+            }
             "version_retention" => show_duration(options.version_retention),
             "wal_entry_bytes_max" => options.wal_entry_bytes_max.to_string(),
             other => return Err(unknown(other)),
@@ -273,8 +296,11 @@ pub(crate) fn parse_duration(text: &str, unit: Duration) -> Result<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let bad = || {
-        Error::new(ErrorKind::InvalidInput, format!("'{text}' is not a duration such as '250ms', '5 s' or '1 h'"))
-            .map(|e| e.with_sqlstate("22023"))
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("'{text}' is not a duration such as '250ms', '5 s' or '1 h'"),
+        )
+        .map(|e| e.with_sqlstate("22023"))
     };
     let number: f64 = text[..digits].parse().map_err(|_| bad())?;
     let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
@@ -311,11 +337,22 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in [("5", 5_000), ("250ms", 250), ("1.5 s", 1_500), ("2 min", 120_000), ("24h", 86_400_000), ("0", 0)] {
+        for (text, millis) in [
+            ("5", 5_000),
+            ("250ms", 250),
+            ("1.5 s", 1_500),
+            ("2 min", 120_000),
+            ("24h", 86_400_000),
+            ("0", 0),
+        ] {
             assert_eq!(parse_duration(text, Duration::from_secs(1)).unwrap().as_millis(), millis, "{text}");
         }
         for text in ["", "s", "-1", "5 parsecs", "1e99", "999999999 d"] {
-            assert_eq!(parse_duration(text, Duration::from_secs(1)).unwrap_err().sqlstate(), "22023", "{text}");
+            assert_eq!(
+                parse_duration(text, Duration::from_secs(1)).unwrap_err().sqlstate(),
+                "22023",
+                "{text}"
+            );
         }
     }
 

@@ -3,18 +3,18 @@
 //! Owns: the database handle, memory and spill limits, the template of every session's planner state. Does not own: anything
 //! of one session (`session`). Closing the engine closes the database.
 
-use std::path::PathBuf;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use cairn_storage::{Database, ErrorKind, OpenOptions, Root};
+use datafusion::catalog::Session as PlannerSession;
 use datafusion::execution::context::{QueryPlanner, SessionState};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::catalog::Session as PlannerSession;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
@@ -87,7 +87,9 @@ impl Engine {
         spill_directory: Option<PathBuf>,
     ) -> Result<Arc<Self>> {
         let memory_limit = memory_limit.unwrap_or_else(default_memory_limit);
-        let partitions = partitions.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, 1024);
+        let partitions = partitions
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+            .clamp(1, 1024);
         let runtime = runtime(memory_limit, spill_directory)?;
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(base_config(partitions))
@@ -176,13 +178,18 @@ fn runtime(memory_limit: usize, spill_directory: Option<PathBuf>) -> Result<Arc<
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))
         .build_arc()
-        .map_err(|e| Error::new(ErrorKind::InvalidInput, format!("the folder to spill to cannot be used: {}", e.strip_backtrace())))
+        .map_err(|e| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("the folder to spill to cannot be used: {}", e.strip_backtrace()),
+            )
+        })
 }
 
 fn default_memory_limit() -> usize {
-    let total_kib: Option<u64> = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|info| info.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok()));
+    let total_kib: Option<u64> = std::fs::read_to_string("/proc/meminfo").ok().and_then(|info| {
+        info.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+    });
     total_kib
         .and_then(|kib| usize::try_from(kib.saturating_mul(1024) / MEMORY_SHARE.1 * MEMORY_SHARE.0).ok())
         .unwrap_or(MEMORY_FALLBACK_BYTES)

@@ -80,13 +80,19 @@ struct ReadFiles {
 impl TableFunctionImpl for ReadFiles {
     fn call_with_args(&self, args: TableFunctionArgs<'_, '_>) -> DfResult<Arc<dyn TableProvider>> {
         let text = match args.exprs() {
-            [Expr::Literal(
-                ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)),
-                _,
-            )] => text,
+            [
+                Expr::Literal(
+                    ScalarValue::Utf8(Some(text))
+                    | ScalarValue::LargeUtf8(Some(text))
+                    | ScalarValue::Utf8View(Some(text)),
+                    _,
+                ),
+            ] => text,
             _ => {
                 let message = format!("{} takes one text: a path, a glob or a directory", self.name);
-                return Err(Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("42883")).into());
+                return Err(Error::new(ErrorKind::InvalidInput, message)
+                    .map(|e| e.with_sqlstate("42883"))
+                    .into());
             }
         };
         Ok(table(text, Some(self.format))?)
@@ -108,7 +114,8 @@ fn table(text: &str, format: Option<Format>) -> Result<Arc<dyn TableProvider>> {
         )
         .map(|e| e.with_hint("name files of one format, with a glob such as '*.parquet'")));
     }
-    let schemas = files.iter().take(INFERENCE_FILES).map(|f| schema(f, format)).collect::<Result<Vec<_>>>()?;
+    let schemas =
+        files.iter().take(INFERENCE_FILES).map(|f| schema(f, format)).collect::<Result<Vec<_>>>()?;
     let schema = Schema::try_merge(schemas).map_err(|e| {
         Error::new(ErrorKind::InvalidInput, format!("the files of '{text}' do not have one schema: {e}"))
     })?;
@@ -120,8 +127,11 @@ fn table(text: &str, format: Option<Format>) -> Result<Arc<dyn TableProvider>> {
 }
 
 fn unknown(path: &Path) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("the format of '{}' is not known from its name", path.display()))
-        .map(|e| e.with_sqlstate("22023").with_hint("use read_csv, read_parquet, read_ndjson or read_arrow"))
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("the format of '{}' is not known from its name", path.display()),
+    )
+    .map(|e| e.with_sqlstate("22023").with_hint("use read_csv, read_parquet, read_ndjson or read_arrow"))
 }
 
 fn url(path: &Path) -> Result<ListingTableUrl> {
@@ -134,7 +144,12 @@ fn file_format(format: Format, files: &[PathBuf]) -> Arc<dyn FileFormat> {
     match format {
         Format::Csv => {
             let delimiter = files.first().map_or(b',', |f| delimiter(f));
-            Arc::new(CsvFormat::default().with_has_header(true).with_delimiter(delimiter).with_newlines_in_values(true))
+            Arc::new(
+                CsvFormat::default()
+                    .with_has_header(true)
+                    .with_delimiter(delimiter)
+                    .with_newlines_in_values(true),
+            )
         }
         Format::Parquet => Arc::new(ParquetFormat::default()),
         Format::Ndjson => Arc::new(JsonFormat::default()),
@@ -149,19 +164,25 @@ fn delimiter(path: &Path) -> u8 {
 /// Schema of one file, text as views, metadata left out so that files of several writers merge.
 fn schema(path: &Path, format: Format) -> Result<Schema> {
     let damaged = |e: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::InvalidInput, format!("'{}' is not a readable {format} file: {e}", path.display()))
-            .map(|e| e.with_sqlstate("22P04"))
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("'{}' is not a readable {format} file: {e}", path.display()),
+        )
+        .map(|e| e.with_sqlstate("22P04"))
     };
-    let file = File::open(path).map_err(|e| cairn_storage::Error::io(format!("reading '{}'", path.display()), e))?;
+    let file =
+        File::open(path).map_err(|e| cairn_storage::Error::io(format!("reading '{}'", path.display()), e))?;
     let schema: SchemaRef = match format {
         Format::Parquet => {
-            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| damaged(&e))?;
+            let metadata =
+                ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| damaged(&e))?;
             Arc::clone(metadata.schema())
         }
         Format::Csv => {
             let inference = CsvInference::default().with_header(true).with_delimiter(delimiter(path));
-            let (schema, _) =
-                inference.infer_schema(BufReader::new(file), Some(INFERENCE_ROWS)).map_err(|e| damaged(&e))?;
+            let (schema, _) = inference
+                .infer_schema(BufReader::new(file), Some(INFERENCE_ROWS))
+                .map_err(|e| damaged(&e))?;
             Arc::new(schema)
         }
         Format::Ndjson => {
@@ -170,7 +191,9 @@ fn schema(path: &Path, format: Format) -> Result<Schema> {
             Arc::new(schema)
         }
         // Read as written: the Arrow reader does not convert.
-        Format::Arrow => return Ok(FileReader::try_new(file, None).map_err(|e| damaged(&e))?.schema().as_ref().clone()),
+        Format::Arrow => {
+            return Ok(FileReader::try_new(file, None).map_err(|e| damaged(&e))?.schema().as_ref().clone());
+        }
     };
     Ok(Schema::new(schema.fields().iter().map(with_view).collect::<Vec<_>>()))
 }
@@ -181,7 +204,9 @@ fn with_view(field: &FieldRef) -> FieldRef {
         DataType::Binary | DataType::LargeBinary => DataType::BinaryView,
         _ => return Arc::new(field.as_ref().clone().with_nullable(true).with_metadata(HashMap::new())),
     };
-    Arc::new(field.as_ref().clone().with_data_type(data_type).with_nullable(true).with_metadata(HashMap::new()))
+    Arc::new(
+        field.as_ref().clone().with_data_type(data_type).with_nullable(true).with_metadata(HashMap::new()),
+    )
 }
 
 #[cfg(test)]

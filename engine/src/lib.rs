@@ -13,22 +13,22 @@
 pub mod engine;
 pub mod session;
 
-mod statement;
-mod dialect;
-pub mod context;
 mod catalog;
-mod system;
+pub mod context;
+mod dialect;
+mod files;
 mod provider;
 mod scan;
-mod files;
+mod statement;
+mod system;
 
+mod copy;
 mod ddl;
 mod dml;
-mod copy;
 
 pub mod config;
-pub mod output;
 pub mod error;
+pub mod output;
 
 pub use cairn_storage::wal::SyncMode;
 pub use cairn_storage::{OpenOptions, Root};

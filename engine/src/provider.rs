@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use cairn_storage::TableSnapshot;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
-use datafusion::common::{Constraint, Constraints, Result};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Constraint, Constraints, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
@@ -46,16 +46,6 @@ impl CairnTable {
         // The planner trusts a key (GROUP BY, DISTINCT, joins drop work); ours is enforced by every commit.
         let declared = if key.is_empty() { Vec::new() } else { vec![Constraint::PrimaryKey(key)] };
         Self { table, schema, constraints: Constraints::new_unverified(declared) }
-    }
-
-    /// The table behind it.
-    pub(crate) fn snapshot(&self) -> &TableSnapshot {
-        &self.table
-    }
-
-    /// Whether the pseudo-columns are among its columns.
-    pub(crate) fn has_pseudo_columns(&self) -> bool {
-        self.schema.fields().len() > self.table.def().columns.len()
     }
 }
 

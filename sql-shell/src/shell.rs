@@ -26,11 +26,10 @@ const ROWS_SHOWN_MAX: usize = 1000;
 /// Files that may read each other by `.read`.
 const READ_DEPTH_MAX: usize = 16;
 
-const LIST_TABLES: &str = "SELECT table_schema AS \"schema\", table_name AS \"name\", table_type AS \"type\" \
-     FROM information_schema.tables WHERE table_schema NOT IN ('information_schema', 'system', 'pg_catalog') ORDER BY 1, 2";
-const LIST_COLUMNS: &str = "SELECT table_schema AS \"schema\", table_name AS \"table\", column_name AS \"column\", \
-     data_type AS \"type\", is_nullable AS \"nullable\" FROM information_schema.columns \
-     WHERE table_schema NOT IN ('information_schema', 'system', 'pg_catalog') ORDER BY 1, 2, ordinal_position";
+const LIST_TABLES: &str =
+    "SELECT \"schema\", name, kind, rows, bytes + hot_bytes AS bytes FROM system.tables ORDER BY 1, 2";
+const LIST_COLUMNS: &str = "SELECT table_schema AS \"schema\", table_name AS \"table\", name AS \"column\", \"type\", \
+     nullable FROM system.columns ORDER BY table_schema, table_name, position";
 
 /// How a statement, command or script ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -211,6 +211,12 @@ impl From<arrow::error::ArrowError> for Error {
 
 impl From<parquet::errors::ParquetError> for Error {
     fn from(error: parquet::errors::ParquetError) -> Self {
+        // An error of ours that travelled through a Parquet reader comes back whole.
+        if let parquet::errors::ParquetError::External(source) = &error
+            && let Some(ours) = source.downcast_ref::<Self>()
+        {
+            return ours.clone();
+        }
         Self::new(ErrorKind::Corrupt, format!("parquet: {error}")).with_source(error)
     }
 }
@@ -226,8 +232,9 @@ impl From<object_store::Error> for Error {
         let kind = match &error {
             object_store::Error::NotFound { .. } => ErrorKind::NotFound,
             object_store::Error::AlreadyExists { .. } => ErrorKind::AlreadyExists,
-            object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. } => ErrorKind::PermissionDenied,
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                ErrorKind::PermissionDenied
+            }
             _ => ErrorKind::Unavailable,
         };
         Self::new(kind, error.to_string()).with_source(error)

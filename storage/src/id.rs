@@ -99,9 +99,7 @@ impl fmt::Display for DatabaseId {
 /// Names a segment, `.deletes` object or index unit: the writer's epoch, then a counter within it.
 ///
 /// Text form `eeeeeeee-nnnnnnnn` (hexadecimal), as in object paths.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ObjectId {
     /// Epoch of the writer that made it.
     pub epoch: Epoch,

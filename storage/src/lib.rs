@@ -19,18 +19,18 @@ pub mod id;
 pub mod schema;
 
 pub mod fs;
-pub mod object;
-pub mod wal;
 pub mod manifest;
+pub mod object;
 pub mod segment;
+pub mod wal;
 
-pub mod memtable;
-pub mod version;
-pub mod transaction;
-pub mod database;
 pub mod checkpoint;
+pub mod database;
 pub mod jobs;
+pub mod memtable;
+pub mod transaction;
 pub mod verify;
+pub mod version;
 
 pub use checkpoint::{CheckpointReason, CheckpointReceipt};
 pub use database::{Database, OpenOptions, Root, VersionRow};

@@ -16,7 +16,8 @@ use tpchgen::generators::{
     RegionGenerator, SupplierGenerator,
 };
 use tpchgen_arrow::{
-    CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RegionArrow, SupplierArrow,
+    CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RegionArrow,
+    SupplierArrow,
 };
 
 /// Bytes of a row group of the files, about.
@@ -113,7 +114,9 @@ impl Table {
 /// When a file can't be written.
 pub fn write_parquet(dir: &Path, scale: f64) -> Result<()> {
     std::fs::create_dir_all(dir)?;
-    let write = |name: &str, batches: &mut dyn RecordBatchReader| write_file(&dir.join(format!("{name}.parquet")), batches);
+    let write = |name: &str, batches: &mut dyn RecordBatchReader| {
+        write_file(&dir.join(format!("{name}.parquet")), batches)
+    };
     write("region", &mut RegionArrow::new(RegionGenerator::new(scale, 1, 1)))?;
     write("nation", &mut NationArrow::new(NationGenerator::new(scale, 1, 1)))?;
     write("supplier", &mut SupplierArrow::new(SupplierGenerator::new(scale, 1, 1)))?;

@@ -137,7 +137,9 @@ fn new_rows(first: i64, rows: i64) -> impl Iterator<Item = (i64, (i64, Option<St
 }
 
 fn shared_rows(step: i64, value: i64) -> impl Iterator<Item = (i64, (i64, Option<String>))> {
-    (0..SHARED_IDS).filter(move |id| id % step == 0).map(move |id| (id, (value, Some(format!("shared {value}")))))
+    (0..SHARED_IDS)
+        .filter(move |id| id % step == 0)
+        .map(move |id| (id, (value, Some(format!("shared {value}")))))
 }
 
 impl Operation {
@@ -158,7 +160,9 @@ impl Operation {
     #[must_use]
     pub fn sql(&self, root: &Path) -> String {
         match self {
-            Self::Insert { first, rows } => format!("INSERT INTO t VALUES {}", values(new_rows(*first, *rows))),
+            Self::Insert { first, rows } => {
+                format!("INSERT INTO t VALUES {}", values(new_rows(*first, *rows)))
+            }
             Self::Upsert { step, value } => format!(
                 "INSERT INTO t VALUES {} ON CONFLICT (id) DO UPDATE SET v = excluded.v, s = excluded.s",
                 values(shared_rows(*step, *value))
@@ -172,16 +176,24 @@ impl Operation {
             Self::Update { modulus, remainder, add } => {
                 format!("UPDATE t SET v = v + {add}, s = 'changed' WHERE id % {modulus} = {remainder}")
             }
-            Self::Delete { modulus, remainder } => format!("DELETE FROM t WHERE id % {modulus} = {remainder}"),
+            Self::Delete { modulus, remainder } => {
+                format!("DELETE FROM t WHERE id % {modulus} = {remainder}")
+            }
             Self::DeleteIn { modulus, remainder } => {
                 format!("DELETE FROM t WHERE id IN (SELECT id FROM t WHERE v % {modulus} = {remainder})")
             }
-            Self::Copy { .. } => format!("COPY t FROM '{}' WITH (format 'csv', header true)", copy_file(root).display()),
+            Self::Copy { .. } => {
+                format!("COPY t FROM '{}' WITH (format 'csv', header true)", copy_file(root).display())
+            }
             Self::Duplicate { first } => {
                 format!("INSERT INTO t VALUES {}, ({first}, 0, 'again')", values(new_rows(*first, 3)))
             }
             Self::Null { first } => {
-                format!("INSERT INTO t VALUES {}, ({}, NULL, 'no value')", values(new_rows(*first, 3)), first + 3)
+                format!(
+                    "INSERT INTO t VALUES {}, ({}, NULL, 'no value')",
+                    values(new_rows(*first, 3)),
+                    first + 3
+                )
             }
             Self::Truncate => "TRUNCATE t".into(),
             Self::Checkpoint => "CHECKPOINT".into(),
@@ -189,7 +201,9 @@ impl Operation {
                 format!("CREATE TABLE IF NOT EXISTS side AS SELECT id, v FROM t WHERE id % {modulus} = 0")
             }
             Self::DropSide => "DROP TABLE IF EXISTS side".into(),
-            Self::View { above } => format!("CREATE OR REPLACE VIEW big AS SELECT id FROM t WHERE v > {above}"),
+            Self::View { above } => {
+                format!("CREATE OR REPLACE VIEW big AS SELECT id FROM t WHERE v > {above}")
+            }
         }
     }
 
@@ -215,7 +229,8 @@ impl Operation {
                 }
             }
             Self::InsertSelect { first } => {
-                let again: Vec<_> = t.range(..SHARED_IDS).map(|(id, row)| (id + first, row.clone())).collect();
+                let again: Vec<_> =
+                    t.range(..SHARED_IDS).map(|(id, row)| (id + first, row.clone())).collect();
                 t.extend(again);
             }
             Self::Update { modulus, remainder, add } => {
@@ -229,7 +244,8 @@ impl Operation {
             Self::Duplicate { .. } | Self::Null { .. } | Self::Checkpoint => {}
             Self::Truncate => t.clear(),
             Self::CreateSide { modulus } => {
-                let rows = || t.iter().filter(|(id, _)| *id % modulus == 0).map(|(id, (v, _))| (*id, *v)).collect();
+                let rows =
+                    || t.iter().filter(|(id, _)| *id % modulus == 0).map(|(id, (v, _))| (*id, *v)).collect();
                 model.side.get_or_insert_with(rows);
             }
             Self::DropSide => model.side = None,
@@ -259,7 +275,8 @@ impl Model {
         }
         let counted = connection.rows("SELECT count(*) FROM t");
         assert_eq!(counted[0][0], model.t.len().to_string(), "count(*) is not the number of rows");
-        let tables = connection.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'");
+        let tables =
+            connection.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'");
         if tables.iter().any(|row| row[0] == "side") {
             let rows = connection.rows("SELECT id, v FROM side");
             let side: BTreeMap<_, _> =

@@ -12,9 +12,9 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use cairn_tests::Connection;
 use cairn_tests::child::start_writer;
 use cairn_tests::workload::{self, Model, Operation};
-use cairn_tests::Connection;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 

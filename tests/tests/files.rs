@@ -51,7 +51,8 @@ fn segments_under(folder: &Path) -> Vec<PathBuf> {
 
 fn make_table(root: &Path) -> Vec<Vec<String>> {
     let db = Connection::open_dir(root, &OpenOptions::default()).unwrap();
-    let columns: Vec<String> = COLUMNS.iter().map(|(name, sql_type, _)| format!("{name} {sql_type}")).collect();
+    let columns: Vec<String> =
+        COLUMNS.iter().map(|(name, sql_type, _)| format!("{name} {sql_type}")).collect();
     db.exec(&format!("CREATE TABLE t ({})", columns.join(", ")));
     let values: Vec<String> = COLUMNS
         .iter()
@@ -60,7 +61,10 @@ fn make_table(root: &Path) -> Vec<Vec<String>> {
             _ => format!("CASE WHEN value % 3 = 0 THEN NULL ELSE {value} END AS {name}"),
         })
         .collect();
-    db.exec(&format!("INSERT INTO t SELECT {} FROM generate_series(1, {ROWS}) AS g(value)", values.join(", ")));
+    db.exec(&format!(
+        "INSERT INTO t SELECT {} FROM generate_series(1, {ROWS}) AS g(value)",
+        values.join(", ")
+    ));
     db.exec("CHECKPOINT");
     let rows = db.rows("SELECT * FROM t ORDER BY id");
     assert_eq!(rows.len(), ROWS);
@@ -84,10 +88,13 @@ fn other_readers_see_the_table_in_its_segments() {
     assert_eq!(found, rows, "the rows of the segments are not those of the table");
 
     match std::env::var_os("CAIRN_TEST_PYTHON") {
-        None => println!("NOT RUN: reading with pyarrow and DuckDB; set CAIRN_TEST_PYTHON to a Python that has both"),
+        None => println!(
+            "NOT RUN: reading with pyarrow and DuckDB; set CAIRN_TEST_PYTHON to a Python that has both"
+        ),
         Some(python) => {
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/read_segments.py");
-            let output = Command::new(python).arg(script).arg(ROWS.to_string()).args(&segments).output().unwrap();
+            let output =
+                Command::new(python).arg(script).arg(ROWS.to_string()).args(&segments).output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
             println!("{said}");

@@ -62,7 +62,8 @@ fn in_memory() {
 fn run_all(mode: Mode) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
     let only = std::env::var("CAIRN_SLT").unwrap_or_default();
-    let mut scripts: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut scripts: Vec<PathBuf> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     scripts.retain(|p| p.extension().is_some_and(|e| e == "slt") && p.to_string_lossy().contains(&only));
     scripts.sort();
     assert!(!scripts.is_empty(), "no script matches {only:?}");
@@ -201,7 +202,12 @@ impl DB for Subject {
         let sql = sql
             .replace("$DIR", &self.home.path().join("files").to_string_lossy())
             .replace("$DATA", &self.data.to_string_lossy());
-        let word = sql.trim_start_matches(['(', ' ', '\n']).split_whitespace().next().unwrap_or("").to_ascii_uppercase();
+        let word = sql
+            .trim_start_matches(['(', ' ', '\n'])
+            .split_whitespace()
+            .next()
+            .unwrap_or("")
+            .to_ascii_uppercase();
         let writes = word == "WITH" && sql.to_ascii_uppercase().contains("INSERT INTO");
         let answer = match word.as_str() {
             "WITH" if writes => self.write(&sql),
@@ -217,7 +223,9 @@ impl DB for Subject {
                 }
                 answer
             }
-            "SELECT" | "WITH" | "VALUES" | "TABLE" | "SHOW" | "DESCRIBE" | "DESC" | "EXPLAIN" => self.read(&sql),
+            "SELECT" | "WITH" | "VALUES" | "TABLE" | "SHOW" | "DESCRIBE" | "DESC" | "EXPLAIN" => {
+                self.read(&sql)
+            }
             _ => self.write(&sql),
         }?;
         Ok(match answer {

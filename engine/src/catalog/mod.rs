@@ -47,11 +47,22 @@ struct Names {
 
 impl SnapshotCatalog {
     /// Names at `snapshot` for a statement of `shape`.
-    pub(crate) fn new(snapshot: Snapshot, system: Arc<SystemSource>, search_path: &str, shape: &Shape) -> Self {
+    pub(crate) fn new(
+        snapshot: Snapshot,
+        system: Arc<SystemSource>,
+        search_path: &str,
+        shape: &Shape,
+    ) -> Self {
         Self::at_depth(snapshot, system, search_path, shape, 0)
     }
 
-    fn at_depth(snapshot: Snapshot, system: Arc<SystemSource>, search_path: &str, shape: &Shape, depth: usize) -> Self {
+    fn at_depth(
+        snapshot: Snapshot,
+        system: Arc<SystemSource>,
+        search_path: &str,
+        shape: &Shape,
+        depth: usize,
+    ) -> Self {
         Self(Arc::new(Names {
             snapshot,
             system,
@@ -76,7 +87,11 @@ impl SnapshotCatalog {
                 let file = crate::files::provider(state, path).await?;
                 let file = file.ok_or_else(|| {
                     Error::new(ErrorKind::NotFound, format!("'{path}' is not a file that can be queried"))
-                        .map(|e| e.with_sqlstate("58P01").with_hint("the name should end in .parquet, .csv, .tsv, .ndjson, .json or .arrow"))
+                        .map(|e| {
+                            e.with_sqlstate("58P01").with_hint(
+                                "the name should end in .parquet, .csv, .tsv, .ndjson, .json or .arrow",
+                            )
+                        })
                 })?;
                 files.insert(path.clone(), file);
             }
@@ -104,7 +119,11 @@ impl SnapshotCatalog {
             return Ok(());
         }
         if system::is_system_schema(&schema) {
-            return if system::exists(&table) { Ok(()) } else { Err(at(missing(&schema, &table, system::names()))) };
+            return if system::exists(&table) {
+                Ok(())
+            } else {
+                Err(at(missing(&schema, &table, system::names())))
+            };
         }
         let catalog = self.0.snapshot.catalog();
         if !catalog.has_schema(&schema) {
@@ -113,10 +132,15 @@ impl SnapshotCatalog {
         if catalog.table(&schema, &table).is_some() || catalog.view(&schema, &table).is_some() {
             return Ok(());
         }
-        let names = catalog.tables(&schema).map(|t| t.name.as_str()).chain(catalog.views(&schema).map(|v| v.name.as_str()));
+        let names = catalog
+            .tables(&schema)
+            .map(|t| t.name.as_str())
+            .chain(catalog.views(&schema).map(|v| v.name.as_str()));
         let error = missing(&schema, &table, names);
         // The same name in another schema is the likelier meaning than a typo.
-        let elsewhere = catalog.schemas().find(|s| *s != schema && (catalog.table(s, &table).is_some() || catalog.view(s, &table).is_some()));
+        let elsewhere = catalog.schemas().find(|s| {
+            *s != schema && (catalog.table(s, &table).is_some() || catalog.view(s, &table).is_some())
+        });
         Err(at(match elsewhere {
             Some(other) => error.map(|e| e.with_hint(format!("did you mean {other}.{table}?"))),
             None => error,
@@ -132,12 +156,19 @@ impl SnapshotCatalog {
             return system::provider(name, &names.system).transpose();
         }
         if let Some(table) = names.snapshot.table_named(schema, name) {
-            let provider = if names.pseudo_columns { CairnTable::with_pseudo_columns(table) } else { CairnTable::new(table) };
+            let provider = if names.pseudo_columns {
+                CairnTable::with_pseudo_columns(table)
+            } else {
+                CairnTable::new(table)
+            };
             return Ok(Some(Arc::new(provider)));
         }
         let Some(view) = names.snapshot.catalog().view(schema, name).cloned() else { return Ok(None) };
         let state = names.state.get().and_then(Weak::upgrade).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, format!("view {schema}.{name} was looked up outside of a statement"))
+            Error::new(
+                ErrorKind::Internal,
+                format!("view {schema}.{name} was looked up outside of a statement"),
+            )
         })?;
         view::provider(&state, self, &view).await.map(Some)
     }
@@ -166,14 +197,25 @@ impl SnapshotCatalog {
 }
 
 /// Prepares a query of its own search path below `parent` and plans it: views, and nothing else.
-pub(crate) async fn plan_below(state: &SessionState, parent: &SnapshotCatalog, query: Box<ast::Query>, search_path: &str) -> Result<datafusion::logical_expr::LogicalPlan> {
+pub(crate) async fn plan_below(
+    state: &SessionState,
+    parent: &SnapshotCatalog,
+    query: Box<ast::Query>,
+    search_path: &str,
+) -> Result<datafusion::logical_expr::LogicalPlan> {
     let mut statement = ast::Statement::Query(query);
     let shape = inspect(&statement);
     if shape.pseudo_columns {
         keep_pseudo_columns_out(&mut statement, parent.snapshot(), search_path)?;
     }
     let names = &parent.0;
-    let catalog = SnapshotCatalog::at_depth(names.snapshot.clone(), Arc::clone(&names.system), search_path, &shape, names.depth + 1);
+    let catalog = SnapshotCatalog::at_depth(
+        names.snapshot.clone(),
+        Arc::clone(&names.system),
+        search_path,
+        &shape,
+        names.depth + 1,
+    );
     let mut state = state.clone();
     state.config_mut().options_mut().catalog.default_schema = search_path.to_owned();
     state.register_catalog_list(Arc::new(catalog.clone()));
@@ -187,18 +229,26 @@ pub(crate) async fn plan_below(state: &SessionState, parent: &SnapshotCatalog, q
 pub(crate) fn missing_schema(snapshot: &Snapshot, schema: &str) -> Error {
     let catalog = snapshot.catalog();
     let names = catalog.schemas().chain([system::SCHEMA, INFORMATION_SCHEMA]);
-    let hint = closest(schema, names).map_or_else(|| "SHOW SCHEMAS lists them".to_owned(), |near| format!("did you mean {near}?"));
-    Error::new(ErrorKind::NotFound, format!("schema {schema} does not exist")).map(|e| e.with_sqlstate("3F000").with_hint(hint))
+    let hint = closest(schema, names)
+        .map_or_else(|| "SHOW SCHEMAS lists them".to_owned(), |near| format!("did you mean {near}?"));
+    Error::new(ErrorKind::NotFound, format!("schema {schema} does not exist"))
+        .map(|e| e.with_sqlstate("3F000").with_hint(hint))
 }
 
 /// The error for a table or view that isn't there.
 pub(crate) fn missing<'a>(schema: &str, table: &str, names: impl Iterator<Item = &'a str>) -> Error {
-    let hint = closest(table, names).map_or_else(|| "SHOW TABLES lists them".to_owned(), |near| format!("did you mean {near}?"));
-    Error::new(ErrorKind::NotFound, format!("table {schema}.{table} does not exist")).map(|e| e.with_sqlstate("42P01").with_hint(hint))
+    let hint = closest(table, names)
+        .map_or_else(|| "SHOW TABLES lists them".to_owned(), |near| format!("did you mean {near}?"));
+    Error::new(ErrorKind::NotFound, format!("table {schema}.{table} does not exist"))
+        .map(|e| e.with_sqlstate("42P01").with_hint(hint))
 }
 
 impl CatalogProviderList for SnapshotCatalog {
-    fn register_catalog(&self, _name: String, _catalog: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+    fn register_catalog(
+        &self,
+        _name: String,
+        _catalog: Arc<dyn CatalogProvider>,
+    ) -> Option<Arc<dyn CatalogProvider>> {
         None
     }
 
@@ -220,8 +270,13 @@ impl CatalogProvider for SnapshotCatalog {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         // With files in FROM every schema answers: their bare name is looked up in the session's, which may be gone.
-        let known = system::is_system_schema(name) || self.0.snapshot.catalog().has_schema(name) || self.0.files.get().is_some_and(|f| !f.is_empty());
-        known.then(|| Arc::new(SnapshotSchema { catalog: self.clone(), name: name.to_owned() }) as Arc<dyn SchemaProvider>)
+        let known = system::is_system_schema(name)
+            || self.0.snapshot.catalog().has_schema(name)
+            || self.0.files.get().is_some_and(|f| !f.is_empty());
+        known.then(|| {
+            Arc::new(SnapshotSchema { catalog: self.clone(), name: name.to_owned() })
+                as Arc<dyn SchemaProvider>
+        })
     }
 }
 

@@ -23,11 +23,21 @@ pub(crate) const VIEW_DEPTH_MAX: usize = 32;
 ///
 /// # Errors
 /// `ResourceExhausted` (54001) too deep, which a cycle is as well; otherwise what is wrong with its query now.
-pub(super) async fn provider(state: &SessionState, catalog: &SnapshotCatalog, view: &ViewDef) -> Result<Arc<dyn TableProvider>> {
+pub(super) async fn provider(
+    state: &SessionState,
+    catalog: &SnapshotCatalog,
+    view: &ViewDef,
+) -> Result<Arc<dyn TableProvider>> {
     let name = format!("{}.{}", view.schema, view.name);
     if catalog.0.depth >= VIEW_DEPTH_MAX {
-        return Err(Error::new(ErrorKind::ResourceExhausted, format!("view {name} stands on more than {VIEW_DEPTH_MAX} views"))
-            .map(|e| e.with_sqlstate("54001").with_hint("a view that names itself, also through others, can only be dropped")));
+        return Err(Error::new(
+            ErrorKind::ResourceExhausted,
+            format!("view {name} stands on more than {VIEW_DEPTH_MAX} views"),
+        )
+        .map(|e| {
+            e.with_sqlstate("54001")
+                .with_hint("a view that names itself, also through others, can only be dropped")
+        }));
     }
     let query = parse_query(&view.sql)?;
     // Boxed: a view's query may name views in turn.

@@ -22,8 +22,6 @@ pub(super) struct TableColumns {
     pub(super) schema: SchemaRef,
     /// Columns the statement loads, in its order.
     pub(super) loaded: Vec<usize>,
-    /// Whether the statement named them.
-    pub(super) named: bool,
     /// Default of every column.
     defaults: Vec<Arc<dyn PhysicalExpr>>,
 }
@@ -34,8 +32,11 @@ impl TableColumns {
     /// # Errors
     /// An unknown or repeated name; a default that cannot be planned.
     pub(super) fn new(ctx: &StatementContext, target: &Target, names: &[Ident]) -> Result<Self> {
-        let loaded =
-            if names.is_empty() { (0..target.def.columns.len()).collect() } else { target.columns(names.iter())? };
+        let loaded = if names.is_empty() {
+            (0..target.def.columns.len()).collect()
+        } else {
+            target.columns(names.iter())?
+        };
         let empty = DFSchema::empty();
         let defaults = target
             .def
@@ -43,13 +44,7 @@ impl TableColumns {
             .iter()
             .map(|c| Ok(ctx.state.create_physical_expr(default_expr(ctx, c)?, &empty)?))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self {
-            schema: target.def.arrow_schema(),
-            def: Arc::clone(&target.def),
-            loaded,
-            named: !names.is_empty(),
-            defaults,
-        })
+        Ok(Self { schema: target.def.arrow_schema(), def: Arc::clone(&target.def), loaded, defaults })
     }
 
     /// For each column of a file the table's column it fills, by name; every name must be one that is loaded.
@@ -73,12 +68,18 @@ impl TableColumns {
             return Ok(filled);
         }
         let known: Vec<&str> = self.loaded.iter().map(|i| self.def.columns[*i].name.as_str()).collect();
-        Err(mismatch(format!("{file}: table \"{}\" has no column {}", self.def.qualified_name(), unknown.join(", ")))
-            .map(|e| e.with_sqlstate("42703").with_hint(format!("columns to load are {}", known.join(", ")))))
+        Err(mismatch(format!(
+            "{file}: table \"{}\" has no column {}",
+            self.def.qualified_name(),
+            unknown.join(", ")
+        ))
+        .map(|e| e.with_sqlstate("42703").with_hint(format!("columns to load are {}", known.join(", ")))))
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        let at = |test: &dyn Fn(&str) -> bool| self.loaded.iter().copied().find(|i| test(&self.def.columns[*i].name));
+        let at = |test: &dyn Fn(&str) -> bool| {
+            self.loaded.iter().copied().find(|i| test(&self.def.columns[*i].name))
+        };
         at(&|column| column == name).or_else(|| at(&|column| column.eq_ignore_ascii_case(name)))
     }
 

@@ -75,7 +75,13 @@ pub(super) enum Next {
 }
 
 /// Reads the record at `from` into `fields`. `last`: nothing comes after the buffer.
-pub(super) fn next_record(buffer: &[u8], from: usize, last: bool, grammar: &Grammar, fields: &mut Vec<Field>) -> Next {
+pub(super) fn next_record(
+    buffer: &[u8],
+    from: usize,
+    last: bool,
+    grammar: &Grammar,
+    fields: &mut Vec<Field>,
+) -> Next {
     fields.clear();
     let mut at = from;
     loop {
@@ -115,7 +121,8 @@ fn field(buffer: &[u8], start: usize, last: bool, grammar: &Grammar) -> FieldEnd
         return quoted(buffer, start + 1, last, grammar);
     }
     let (delimiter, quote) = (grammar.delimiter, grammar.quote);
-    let end = buffer[start..].iter().position(|b| *b == delimiter || *b == b'\n' || *b == quote).map(|p| start + p);
+    let end =
+        buffer[start..].iter().position(|b| *b == delimiter || *b == b'\n' || *b == quote).map(|p| start + p);
     let plain = |end: usize| Field { start, end, quoted: false, escaped: false };
     match end {
         None if last => {
@@ -123,7 +130,9 @@ fn field(buffer: &[u8], start: usize, last: bool, grammar: &Grammar) -> FieldEnd
             FieldEnd::Record(Ended { field: plain(end), next: buffer.len() })
         }
         None => FieldEnd::Incomplete,
-        Some(end) if buffer[end] == delimiter => FieldEnd::Delimiter(Ended { field: plain(end), next: end + 1 }),
+        Some(end) if buffer[end] == delimiter => {
+            FieldEnd::Delimiter(Ended { field: plain(end), next: end + 1 })
+        }
         Some(end) if buffer[end] == b'\n' => {
             FieldEnd::Record(Ended { field: plain(without_return(buffer, start, end)), next: end + 1 })
         }
@@ -141,15 +150,19 @@ fn quoted(buffer: &[u8], start: usize, last: bool, grammar: &Grammar) -> FieldEn
     let mut escaped = false;
     loop {
         let Some(p) = buffer[at..].iter().position(|b| *b == quote || *b == escape) else {
-            return if last { FieldEnd::Malformed(start - 1, "a quote that is never closed") } else { FieldEnd::Incomplete };
+            return if last {
+                FieldEnd::Malformed(start - 1, "a quote that is never closed")
+            } else {
+                FieldEnd::Incomplete
+            };
         };
         let found = at + p;
         let following = buffer.get(found + 1);
         if following.is_none() && !last {
             return FieldEnd::Incomplete;
         }
-        let is_escape =
-            buffer[found] == escape && following.is_some_and(|f| *f == quote || (*f == escape && escape != quote));
+        let is_escape = buffer[found] == escape
+            && following.is_some_and(|f| *f == quote || (*f == escape && escape != quote));
         if is_escape {
             escaped = true;
             at = found + 2;
@@ -187,7 +200,10 @@ mod tests {
         while at < text.len() {
             match next_record(text.as_bytes(), at, true, &grammar(), &mut fields) {
                 Next::Record(next) => {
-                    let row = fields.iter().map(|f| f.text(text.as_bytes(), &grammar()).map(|t| String::from_utf8(t.into_owned()).unwrap()));
+                    let row = fields.iter().map(|f| {
+                        f.text(text.as_bytes(), &grammar())
+                            .map(|t| String::from_utf8(t.into_owned()).unwrap())
+                    });
                     all.push(row.collect());
                     at = next;
                 }
@@ -208,7 +224,8 @@ mod tests {
     #[test]
     fn what_is_malformed_is_said_where() {
         let mut fields = Vec::new();
-        let at = |text: &str, fields: &mut Vec<Field>| next_record(text.as_bytes(), 0, true, &grammar(), fields);
+        let at =
+            |text: &str, fields: &mut Vec<Field>| next_record(text.as_bytes(), 0, true, &grammar(), fields);
         assert_eq!(at("a,b\"c\nd", &mut fields), Next::Malformed(3, "a quote inside an unquoted field", 6));
         assert_eq!(at("\"a\"b\n", &mut fields), Next::Malformed(3, "text after a closing quote", 5));
         assert!(matches!(at("a,\"b", &mut fields), Next::Malformed(2, _, 4)));
@@ -219,7 +236,11 @@ mod tests {
         let mut fields = Vec::new();
         let text = b"1,\"a\"\r\n2,b\n";
         for end in 0..7 {
-            assert_eq!(next_record(&text[..end], 0, false, &grammar(), &mut fields), Next::Incomplete, "{end}");
+            assert_eq!(
+                next_record(&text[..end], 0, false, &grammar(), &mut fields),
+                Next::Incomplete,
+                "{end}"
+            );
         }
         assert_eq!(next_record(&text[..7], 0, false, &grammar(), &mut fields), Next::Record(7));
     }

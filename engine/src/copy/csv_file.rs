@@ -67,8 +67,14 @@ pub(super) fn pieces(
 }
 
 /// What the fields fill, and where the first row begins.
-fn header(path: &Path, grammar: &Grammar, wanted: Option<bool>, table: &TableColumns) -> Result<(Vec<usize>, u64)> {
-    let file = File::open(path).map_err(|e| cairn_storage::Error::io(format!("reading {}", shown(path)), e))?;
+fn header(
+    path: &Path,
+    grammar: &Grammar,
+    wanted: Option<bool>,
+    table: &TableColumns,
+) -> Result<(Vec<usize>, u64)> {
+    let file =
+        File::open(path).map_err(|e| cairn_storage::Error::io(format!("reading {}", shown(path)), e))?;
     let mut start = Vec::new();
     file.take(BLOCK as u64)
         .read_to_end(&mut start)
@@ -86,7 +92,9 @@ fn header(path: &Path, grammar: &Grammar, wanted: Option<bool>, table: &TableCol
     };
     let names: Vec<String> = fields
         .iter()
-        .map(|f| f.text(&start, grammar).map(|t| String::from_utf8_lossy(&t).trim().to_owned()).unwrap_or_default())
+        .map(|f| {
+            f.text(&start, grammar).map(|t| String::from_utf8_lossy(&t).trim().to_owned()).unwrap_or_default()
+        })
         .collect();
     let by_name = table.by_name(&shown(path), names.iter().map(String::as_str));
     match (by_name, wanted) {
@@ -103,7 +111,8 @@ fn header(path: &Path, grammar: &Grammar, wanted: Option<bool>, table: &TableCol
 }
 
 fn malformed(path: &Path, line: u64, why: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("{}, line {line}: {why}", shown(path))).map(|e| e.with_sqlstate("22P04"))
+    Error::new(ErrorKind::InvalidInput, format!("{}, line {line}: {why}", shown(path)))
+        .map(|e| e.with_sqlstate("22P04"))
 }
 
 impl CsvPiece {
@@ -114,8 +123,10 @@ impl CsvPiece {
         source.seek(SeekFrom::Start(self.range.start)).map_err(io)?;
         let mut source = source.take(self.range.end - self.range.start);
         let builders = self.file.filled.iter().map(|i| ColumnBuilder::new(&sink.table.def.columns[*i]));
-        let mut rows = Rows { builders: builders.collect::<Result<_>>()?, kept: Vec::with_capacity(BATCH_ROWS) };
-        let (mut buffer, mut base, mut fields) = (Vec::with_capacity(2 * BLOCK), self.range.start, Vec::new());
+        let mut rows =
+            Rows { builders: builders.collect::<Result<_>>()?, kept: Vec::with_capacity(BATCH_ROWS) };
+        let (mut buffer, mut base, mut fields) =
+            (Vec::with_capacity(2 * BLOCK), self.range.start, Vec::new());
         loop {
             let read = (&mut source).take(BLOCK as u64).read_to_end(&mut buffer).map_err(io)?;
             sink.read(read as u64);
@@ -128,7 +139,11 @@ impl CsvPiece {
             base += used as u64;
             if buffer.len() > RECORD_BYTES_MAX {
                 let line = line_of(&self.file.path, base)?;
-                return Err(malformed(&self.file.path, line, "the record is longer than 256 MiB; a quote may be missing"));
+                return Err(malformed(
+                    &self.file.path,
+                    line,
+                    "the record is longer than 256 MiB; a quote may be missing",
+                ));
             }
         }
         rows.flush(&self.file.filled, sink)
@@ -180,7 +195,11 @@ impl CsvPiece {
             }
             return sink.reject(|| {
                 let line = line_of(&self.file.path, base + at as u64)?;
-                Ok(malformed(&self.file.path, line, format_args!("expected {wanted} fields, found {}", fields.len())))
+                Ok(malformed(
+                    &self.file.path,
+                    line,
+                    format_args!("expected {wanted} fields, found {}", fields.len()),
+                ))
             });
         }
         let mut bad = None;
@@ -250,7 +269,8 @@ impl CsvPiece {
             )
             .map(|e| e.with_sqlstate("22021")));
         };
-        let why = format!("column \"{}\": \"{}\" is not a valid {}", column.name, cut(text), column.column_type);
+        let why =
+            format!("column \"{}\": \"{}\" is not a valid {}", column.name, cut(text), column.column_type);
         Ok(malformed(&self.file.path, line, why).map(|e| e.with_sqlstate("22P02")))
     }
 }

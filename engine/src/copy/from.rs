@@ -95,7 +95,9 @@ impl Drop for CancelOnDrop {
 /// Runs COPY … FROM.
 pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Result<Output> {
     let CopySubject::Table { name, columns } = &statement.subject else {
-        return Err(Error::new(ErrorKind::InvalidInput, "COPY FROM needs a table").map(|e| e.with_sqlstate("42601")));
+        return Err(
+            Error::new(ErrorKind::InvalidInput, "COPY FROM needs a table").map(|e| e.with_sqlstate("42601"))
+        );
     };
     let target = Target::resolve(ctx, name)?;
     let table = Arc::new(TableColumns::new(ctx, &target, columns)?);
@@ -120,14 +122,16 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
             loaded: Loaded::default(),
         };
         running.spawn_blocking(move || {
-            let done = load(pieces, &mut sink).and_then(|()| Ok(sink.runtime.block_on(sink.writer.finish())?));
+            let done =
+                load(pieces, &mut sink).and_then(|()| Ok(sink.runtime.block_on(sink.writer.finish())?));
             (index, done.map(|_| sink.loaded))
         });
     }
     let mut loaded = Vec::new();
     let mut failed: Option<(bool, usize, Error)> = None;
     while let Some(done) = running.join_next().await {
-        let (index, done) = done.map_err(|e| Error::new(ErrorKind::Internal, format!("a loading task ended early: {e}")))?;
+        let (index, done) =
+            done.map_err(|e| Error::new(ErrorKind::Internal, format!("a loading task ended early: {e}")))?;
         match done {
             Ok(part) => loaded.push((index, part)),
             Err(error) => {
@@ -172,7 +176,9 @@ fn receipt(mut loaded: Vec<(usize, Loaded)>) -> Output {
 }
 
 /// Runs blocking work off the async threads.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::new(ErrorKind::Internal, format!("a file task ended early: {e}")))?
@@ -204,8 +210,11 @@ fn plan(
 }
 
 fn unknown_format(path: &std::path::Path) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("the format of '{}' is not known from its name", path.display()))
-        .map(|e| e.with_sqlstate("22023").with_hint("add WITH (format csv | parquet | ndjson | arrow)"))
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("the format of '{}' is not known from its name", path.display()),
+    )
+    .map(|e| e.with_sqlstate("22023").with_hint("add WITH (format csv | parquet | ndjson | arrow)"))
 }
 
 /// Contiguous runs of about equal weight, at most `workers` of them, none empty unless nothing is there.
@@ -240,7 +249,9 @@ pub(super) fn shown(path: &std::path::Path) -> String {
 /// # Errors
 /// It cannot be read.
 pub(super) fn length(path: &PathBuf) -> Result<u64> {
-    Ok(std::fs::metadata(path).map_err(|e| cairn_storage::Error::io(format!("reading {}", shown(path)), e))?.len())
+    Ok(std::fs::metadata(path)
+        .map_err(|e| cairn_storage::Error::io(format!("reading {}", shown(path)), e))?
+        .len())
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use cairn_storage::schema::{ColumnDef, ColumnType};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
-    ArrayRef, BinaryViewBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, PrimitiveBuilder, StringViewBuilder,
-    Time64MicrosecondBuilder, TimestampMicrosecondBuilder, TimestampNanosecondBuilder,
+    ArrayRef, BinaryViewBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, PrimitiveBuilder,
+    StringViewBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder, TimestampNanosecondBuilder,
 };
 use datafusion::arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use datafusion::arrow::datatypes::{
@@ -248,7 +248,9 @@ fn decimal(text: &str, precision: u8, scale: u32) -> Option<i128> {
         return None;
     }
     let missing = scale.saturating_sub(behind);
-    value = value.checked_mul(10_i128.checked_pow(missing)?)?.checked_add(i128::from(cut.is_some_and(|c| c >= b'5')))?;
+    value = value
+        .checked_mul(10_i128.checked_pow(missing)?)?
+        .checked_add(i128::from(cut.is_some_and(|c| c >= b'5')))?;
     let fits = value < 10_i128.checked_pow(u32::from(precision))?;
     fits.then_some(if negative { -value } else { value })
 }
@@ -337,7 +339,9 @@ mod tests {
 
     #[test]
     fn dates_agree_with_arrow() {
-        for text in ["1970-01-01", "2000-02-29", "1969-12-31", "9999-12-31", "1600-03-01", "0001-01-01", "2024-12-31"] {
+        for text in
+            ["1970-01-01", "2000-02-29", "1969-12-31", "9999-12-31", "1600-03-01", "0001-01-01", "2024-12-31"]
+        {
             assert_eq!(date(text), Date32Type::parse(text), "{text}");
         }
         for wrong in ["2023-02-29", "2023-13-01", "2023-00-10", "2023-01-32", "abcd-ef-gh"] {

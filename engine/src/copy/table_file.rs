@@ -65,7 +65,8 @@ pub(super) fn parquet_pieces(
     let plain = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| wrong(&e))?;
     let filled = table.by_name(&shown(path), plain.schema().fields().iter().map(|f| f.name().as_str()))?;
     let options = ArrowReaderOptions::new().with_schema(with_views(plain.schema()));
-    let metadata = ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).map_err(|e| wrong(&e))?;
+    let metadata =
+        ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).map_err(|e| wrong(&e))?;
     let file = Arc::new(ParquetFile { path: path.to_path_buf(), metadata, filled });
     for (row_group, group) in file.metadata.metadata().row_groups().iter().enumerate() {
         let bytes = u64::try_from(group.compressed_size()).unwrap_or(0);
@@ -89,7 +90,11 @@ fn with_views(schema: &SchemaRef) -> SchemaRef {
 }
 
 /// Adds `path`, an Arrow IPC file.
-pub(super) fn arrow_pieces(path: &PathBuf, table: &TableColumns, pieces: &mut Vec<(u64, Piece)>) -> Result<()> {
+pub(super) fn arrow_pieces(
+    path: &PathBuf,
+    table: &TableColumns,
+    pieces: &mut Vec<(u64, Piece)>,
+) -> Result<()> {
     let reader = FileReader::try_new(open(path)?, None).map_err(|e| unreadable(path, "Arrow", &e))?;
     let filled = table.by_name(&shown(path), reader.schema().fields().iter().map(|f| f.name().as_str()))?;
     let bytes = length(path)?;
@@ -98,11 +103,7 @@ pub(super) fn arrow_pieces(path: &PathBuf, table: &TableColumns, pieces: &mut Ve
 }
 
 /// Adds the pieces of `path`, one JSON object a line.
-pub(super) fn ndjson_pieces(
-    path: &PathBuf,
-    workers: usize,
-    pieces: &mut Vec<(u64, Piece)>,
-) -> Result<()> {
+pub(super) fn ndjson_pieces(path: &PathBuf, workers: usize, pieces: &mut Vec<(u64, Piece)>) -> Result<()> {
     let len = length(path)?;
     let mut start = Vec::new();
     open(path)?
@@ -110,7 +111,8 @@ pub(super) fn ndjson_pieces(
         .read_to_end(&mut start)
         .map_err(|e| cairn_storage::Error::io(format!("reading {}", shown(path)), e))?;
     if start.trim_ascii_start().first() == Some(&b'[') {
-        return Err(unreadable(path, "ndjson", &"it is one JSON array").map(|e| e.with_hint("write one object per line")));
+        return Err(unreadable(path, "ndjson", &"it is one JSON array")
+            .map(|e| e.with_hint("write one object per line")));
     }
 
     let count = if len < SPLIT_BYTES_MIN { 1 } else { workers as u64 };
@@ -136,12 +138,14 @@ impl TablePiece {
         match self {
             Self::Parquet { file, row_group, bytes } => {
                 let wrong = |e: &dyn std::fmt::Display| unreadable(&file.path, "Parquet", e);
-                let reader =
-                    ParquetRecordBatchReaderBuilder::new_with_metadata(open(&file.path)?, file.metadata.clone())
-                        .with_row_groups(vec![row_group])
-                        .with_batch_size(BATCH_ROWS)
-                        .build()
-                        .map_err(|e| wrong(&e))?;
+                let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
+                    open(&file.path)?,
+                    file.metadata.clone(),
+                )
+                .with_row_groups(vec![row_group])
+                .with_batch_size(BATCH_ROWS)
+                .build()
+                .map_err(|e| wrong(&e))?;
                 for batch in reader {
                     let batch = batch.map_err(|e| wrong(&e))?;
                     write(sink, &file.filled, &batch, &file.path)?;
@@ -157,7 +161,9 @@ impl TablePiece {
                 sink.read(bytes);
                 Ok(())
             }
-            Self::Ndjson { path, range } => Lines { schema: json_schema(&sink.table), path }.load(range, sink),
+            Self::Ndjson { path, range } => {
+                Lines { schema: json_schema(&sink.table), path }.load(range, sink)
+            }
         }
     }
 }
@@ -193,7 +199,11 @@ impl Lines {
             let read = (&mut source).take(BLOCK as u64).read_to_end(&mut buffer).map_err(io)?;
             sink.read(read as u64);
             let last = source.limit() == 0 || read == 0;
-            let whole = if last { buffer.len() } else { buffer.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1) };
+            let whole = if last {
+                buffer.len()
+            } else {
+                buffer.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1)
+            };
             self.block(&buffer[..whole], base, sink)?;
             if last {
                 return Ok(());
@@ -274,7 +284,9 @@ mod tests {
             Field::new("name", DataType::Utf8View, true),
         ]);
         let lines = Lines { schema: Arc::new(schema), path: PathBuf::from("x.ndjson") };
-        let rows = |text: &str| lines.decode(text.as_bytes()).map(|b| b.iter().map(RecordBatch::num_rows).sum::<usize>());
+        let rows = |text: &str| {
+            lines.decode(text.as_bytes()).map(|b| b.iter().map(RecordBatch::num_rows).sum::<usize>())
+        };
         assert_eq!(rows("{\"id\":1,\"name\":\"a\"}\n{\"id\":2}\n\n{\"name\":null}").unwrap(), 3);
         assert!(rows("{\"id\":1,\"other\":2}\n").unwrap_err().to_string().contains("other"));
         assert!(rows("{\"id\":\"x\"}").is_err());

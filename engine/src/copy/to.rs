@@ -60,7 +60,9 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
         }
     }
     drop(batches);
-    let target = writing.await.map_err(|e| Error::new(ErrorKind::Internal, format!("the writing task ended early: {e}")))??;
+    let target = writing
+        .await
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("the writing task ended early: {e}")))??;
     // Only here, with every row received, may the file appear; a cancelled statement never comes this far.
     blocking(move || target.publish()).await?;
     Ok(Output::Affected { verb: "COPY", rows, notes: Vec::new() })
@@ -68,8 +70,11 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
 
 fn format_of(path: &Path, options: &CopyOptions) -> Result<Format> {
     options.format.or_else(|| Format::of(path)).ok_or_else(|| {
-        Error::new(ErrorKind::InvalidInput, format!("the format of '{}' is not known from its name", path.display()))
-            .map(|e| e.with_sqlstate("22023").with_hint("add WITH (format csv | parquet | ndjson | arrow)"))
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("the format of '{}' is not known from its name", path.display()),
+        )
+        .map(|e| e.with_sqlstate("22023").with_hint("add WITH (format csv | parquet | ndjson | arrow)"))
     })
 }
 
@@ -108,22 +113,28 @@ struct TargetFiles {
 
 impl TargetFiles {
     fn new(path: PathBuf, schema: SchemaRef, format: Format, options: &CopyOptions) -> Result<Self> {
-        let invalid = |message: String| Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("22023"));
+        let invalid =
+            |message: String| Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("22023"));
         let name = path
             .file_name()
             .and_then(|n| n.to_str())
             .ok_or_else(|| invalid(format!("'{}' does not name a file", path.display())))?;
         let parent = parent(&path);
         if !parent.is_dir() {
-            return Err(Error::new(ErrorKind::NotFound, format!("directory '{}' does not exist", parent.display()))
-                .map(|e| e.with_sqlstate("58P01").with_hint("make it first")));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("directory '{}' does not exist", parent.display()),
+            )
+            .map(|e| e.with_sqlstate("58P01").with_hint("make it first")));
         }
         let partition = options
             .partition_by
             .iter()
             .map(|column| {
                 schema.index_of(column).map_err(|_| {
-                    invalid(format!("partition_by names \"{column}\", which is not a column of what is copied"))
+                    invalid(format!(
+                        "partition_by names \"{column}\", which is not a column of what is copied"
+                    ))
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -137,7 +148,8 @@ impl TargetFiles {
                 .map(|e| e.with_sqlstate("58P02").with_hint("remove it first, or write elsewhere")));
         }
         let temporary = parent.join(format!(".{name}.{}.tmp", uuid::Uuid::new_v4().simple()));
-        let file_schema = Arc::new(Schema::new(kept.iter().map(|i| Arc::clone(&schema.fields()[*i])).collect::<Vec<_>>()));
+        let file_schema =
+            Arc::new(Schema::new(kept.iter().map(|i| Arc::clone(&schema.fields()[*i])).collect::<Vec<_>>()));
         let mut target = Self {
             path,
             temporary,
@@ -180,9 +192,11 @@ impl TargetFiles {
             return file.write(batch, &path);
         }
         for (directory, rows) in self.directories(batch)? {
-            let rows = take_record_batch(batch, &UInt32Array::from(rows)).map_err(cairn_storage::Error::from)?;
+            let rows =
+                take_record_batch(batch, &UInt32Array::from(rows)).map_err(cairn_storage::Error::from)?;
             let columns: Vec<ArrayRef> = self.kept.iter().map(|i| Arc::clone(rows.column(*i))).collect();
-            let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(cairn_storage::Error::from)?;
+            let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)
+                .map_err(cairn_storage::Error::from)?;
             let directory = self.temporary.join(directory);
             make_directory(&directory)?;
             let path = directory.join(format!("data_0.{}", self.format));
@@ -199,7 +213,8 @@ impl TargetFiles {
             .iter()
             .map(|i| {
                 let column = batch.column(*i);
-                let formatter = ArrayFormatter::try_new(column.as_ref(), &options).map_err(cairn_storage::Error::from)?;
+                let formatter =
+                    ArrayFormatter::try_new(column.as_ref(), &options).map_err(cairn_storage::Error::from)?;
                 Ok((batch.schema_ref().field(*i).name().clone(), column, formatter))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -262,7 +277,8 @@ fn parent(path: &Path) -> PathBuf {
 }
 
 fn make_directory(path: &Path) -> Result<()> {
-    Ok(fs::create_dir_all(path).map_err(|e| cairn_storage::Error::io(format!("creating '{}'", path.display()), e))?)
+    Ok(fs::create_dir_all(path)
+        .map_err(|e| cairn_storage::Error::io(format!("creating '{}'", path.display()), e))?)
 }
 
 fn sync_directory(path: &Path) -> Result<()> {
@@ -274,7 +290,9 @@ fn sync_directory(path: &Path) -> Result<()> {
 fn escaped(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for c in value.chars() {
-        if c.is_control() || matches!(c, '/' | '\\' | '%' | '=' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '#') {
+        if c.is_control()
+            || matches!(c, '/' | '\\' | '%' | '=' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '#')
+        {
             let mut bytes = [0; 4];
             for byte in c.encode_utf8(&mut bytes).bytes() {
                 out.push_str(&format!("%{byte:02X}"));
@@ -295,16 +313,19 @@ mod tests {
     use super::*;
 
     fn batch() -> RecordBatch {
-        let schema = Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("v", DataType::Int32, true)]);
+        let schema =
+            Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("v", DataType::Int32, true)]);
         let keys: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("a"), Some("x/y")]));
-        RecordBatch::try_new(Arc::new(schema), vec![keys, Arc::new(Int32Array::from(vec![1, 2, 3, 4]))]).unwrap()
+        RecordBatch::try_new(Arc::new(schema), vec![keys, Arc::new(Int32Array::from(vec![1, 2, 3, 4]))])
+            .unwrap()
     }
 
     #[test]
     fn a_dropped_target_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.csv");
-        let mut target = TargetFiles::new(path.clone(), batch().schema(), Format::Csv, &CopyOptions::default()).unwrap();
+        let mut target =
+            TargetFiles::new(path.clone(), batch().schema(), Format::Csv, &CopyOptions::default()).unwrap();
         target.write(&batch()).unwrap();
         drop(target);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -314,7 +335,8 @@ mod tests {
     fn csv_appears_whole() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.csv");
-        let mut target = TargetFiles::new(path.clone(), batch().schema(), Format::Csv, &CopyOptions::default()).unwrap();
+        let mut target =
+            TargetFiles::new(path.clone(), batch().schema(), Format::Csv, &CopyOptions::default()).unwrap();
         target.write(&batch()).unwrap();
         assert!(!path.exists());
         target.publish().unwrap();

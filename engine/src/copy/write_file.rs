@@ -31,7 +31,12 @@ pub(super) enum OpenFile {
 
 impl OpenFile {
     /// Makes the file at `path`, which must not exist.
-    pub(super) fn create(path: &Path, schema: &SchemaRef, format: Format, options: &CopyOptions) -> Result<Self> {
+    pub(super) fn create(
+        path: &Path,
+        schema: &SchemaRef,
+        format: Format,
+        options: &CopyOptions,
+    ) -> Result<Self> {
         let file = File::create_new(path)
             .map_err(|e| cairn_storage::Error::io(format!("creating '{}'", path.display()), e))?;
         let out = BufWriter::with_capacity(1 << 20, file);
@@ -76,7 +81,9 @@ impl OpenFile {
             }
         };
         let file = out.into_inner().map_err(|e| wrong(e.error()))?;
-        Ok(file.sync_all().map_err(|e| cairn_storage::Error::io(format!("syncing '{}'", path.display()), e))?)
+        Ok(file
+            .sync_all()
+            .map_err(|e| cairn_storage::Error::io(format!("syncing '{}'", path.display()), e))?)
     }
 }
 
@@ -85,7 +92,9 @@ pub(super) fn check_compression(format: Format, options: &CopyOptions) -> Result
     match (format, options.compression.as_deref()) {
         (_, None | Some("none" | "uncompressed")) => Ok(()),
         (Format::Parquet, compression) => parquet_compression(compression).map(|_| ()),
-        (format, Some(name)) => Err(Error::not_supported_yet(format!("compression '{name}' of {format} files"))),
+        (format, Some(name)) => {
+            Err(Error::not_supported_yet(format!("compression '{name}' of {format} files")))
+        }
     }
 }
 
@@ -97,9 +106,9 @@ fn parquet_compression(name: Option<&str>) -> Result<Compression> {
         Some("gzip") => Ok(Compression::GZIP(GzipLevel::default())),
         Some("none" | "uncompressed") => Ok(Compression::UNCOMPRESSED),
         Some(other) => {
-            Err(Error::new(ErrorKind::InvalidInput, format!("unknown Parquet compression \"{other}\"")).map(|e| {
-                e.with_sqlstate("22023").with_hint("compressions are zstd, snappy, lz4, gzip, none")
-            }))
+            Err(Error::new(ErrorKind::InvalidInput, format!("unknown Parquet compression \"{other}\"")).map(
+                |e| e.with_sqlstate("22023").with_hint("compressions are zstd, snappy, lz4, gzip, none"),
+            ))
         }
     }
 }
@@ -167,12 +176,16 @@ impl CsvWriter {
 }
 
 fn is_bytes(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
+    matches!(
+        data_type,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
+    )
 }
 
 fn push_text(line: &mut Vec<u8>, text: &str, grammar: &Grammar) {
     let special = |b: &u8| *b == grammar.delimiter || *b == grammar.quote || *b == b'\n' || *b == b'\r';
-    if !text.is_empty() && text.as_bytes() != grammar.null.as_slice() && !text.as_bytes().iter().any(special) {
+    if !text.is_empty() && text.as_bytes() != grammar.null.as_slice() && !text.as_bytes().iter().any(special)
+    {
         line.extend_from_slice(text.as_bytes());
         return;
     }

@@ -1,12 +1,14 @@
 //! Columns of a new table: types, constraints, defaults.
 
+use cairn_storage::ErrorKind;
 use cairn_storage::id::ColumnId;
 use cairn_storage::schema::{ColumnDef, ColumnType};
-use cairn_storage::ErrorKind;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{LogicalPlanBuilder, cast};
 use datafusion::physical_plan::collect;
-use datafusion::sql::sqlparser::ast::{self, ColumnOption, CreateTable, Expr, ExprWithAlias, Ident, TableConstraint};
+use datafusion::sql::sqlparser::ast::{
+    self, ColumnOption, CreateTable, Expr, ExprWithAlias, Ident, TableConstraint,
+};
 
 use super::limits::{COLUMNS_MAX, DEFAULT_BYTES_MAX, KEY_COLUMNS_MAX};
 use super::{at_ident, invalid, name};
@@ -29,7 +31,10 @@ pub(super) async fn columns(context: &StatementContext, table: &CreateTable) -> 
     for (i, written) in table.columns.iter().enumerate() {
         let (column, is_key) = column(context, i, written).await?;
         if columns.iter().any(|c| c.name == column.name) {
-            return Err(at_ident(invalid("42701", format!("column {} is declared twice", column.name)), &written.name));
+            return Err(at_ident(
+                invalid("42701", format!("column {} is declared twice", column.name)),
+                &written.name,
+            ));
         }
         if is_key {
             if !key.is_empty() {
@@ -61,7 +66,11 @@ pub(super) async fn columns(context: &StatementContext, table: &CreateTable) -> 
 pub(super) fn check_count(count: usize) -> Result<()> {
     match count {
         0 => Err(invalid("42601", "a table needs at least one column")),
-        n if n > COLUMNS_MAX => Err(Error::new(ErrorKind::ResourceExhausted, format!("{n} columns; at most {COLUMNS_MAX} are allowed")).map(|e| e.with_sqlstate("54011"))),
+        n if n > COLUMNS_MAX => Err(Error::new(
+            ErrorKind::ResourceExhausted,
+            format!("{n} columns; at most {COLUMNS_MAX} are allowed"),
+        )
+        .map(|e| e.with_sqlstate("54011"))),
         _ => Ok(()),
     }
 }
@@ -72,7 +81,11 @@ pub(super) fn id_at(index: usize) -> ColumnId {
     ColumnId(u32::try_from(index).unwrap_or(u32::MAX - 1) + 1)
 }
 
-async fn column(context: &StatementContext, index: usize, written: &ast::ColumnDef) -> Result<(ColumnDef, bool)> {
+async fn column(
+    context: &StatementContext,
+    index: usize,
+    written: &ast::ColumnDef,
+) -> Result<(ColumnDef, bool)> {
     let name = name::new_object(&written.name)?;
     let in_column = |error: Error| match error.position() {
         Some(_) => error,
@@ -85,12 +98,17 @@ async fn column(context: &StatementContext, index: usize, written: &ast::ColumnD
             ColumnOption::Null => set_nullable(&mut nullable, true, &name).map_err(in_column)?,
             ColumnOption::NotNull => set_nullable(&mut nullable, false, &name).map_err(in_column)?,
             ColumnOption::PrimaryKey(_) => is_key = true,
-            ColumnOption::Default(expr) => default = Some(check_default(context, &name, &column_type, expr).await.map_err(in_column)?),
+            ColumnOption::Default(expr) => {
+                default = Some(check_default(context, &name, &column_type, expr).await.map_err(in_column)?)
+            }
             other => return Err(in_column(Error::not_supported_yet(option_name(other)))),
         }
     }
     if is_key && nullable == Some(true) {
-        return Err(in_column(invalid("42601", format!("column {name} is in the primary key and cannot be NULL"))));
+        return Err(in_column(invalid(
+            "42601",
+            format!("column {name} is in the primary key and cannot be NULL"),
+        )));
     }
     let nullable = nullable.unwrap_or(true) && !is_key;
     Ok((ColumnDef { id: id_at(index), name, column_type, nullable, default }, is_key))
@@ -132,7 +150,13 @@ fn key_constraint(constraint: &TableConstraint) -> Result<Vec<Ident>> {
     key.columns
         .iter()
         .map(|column| match &column.column.expr {
-            Expr::Identifier(ident) if column.column.options.asc.is_none() && column.column.options.nulls_first.is_none() && column.operator_class.is_none() => Ok(ident.clone()),
+            Expr::Identifier(ident)
+                if column.column.options.asc.is_none()
+                    && column.column.options.nulls_first.is_none()
+                    && column.operator_class.is_none() =>
+            {
+                Ok(ident.clone())
+            }
             other => Err(invalid("42601", format!("{other} is not a column of a PRIMARY KEY"))),
         })
         .collect()
@@ -141,7 +165,11 @@ fn key_constraint(constraint: &TableConstraint) -> Result<Vec<Ident>> {
 /// Ids of the key's columns, which become NOT NULL.
 fn key_ids(columns: &mut [ColumnDef], key: &[String]) -> Result<Vec<ColumnId>> {
     if key.len() > KEY_COLUMNS_MAX {
-        return Err(Error::new(ErrorKind::ResourceExhausted, format!("a key has at most {KEY_COLUMNS_MAX} columns")).map(|e| e.with_sqlstate("54011")));
+        return Err(Error::new(
+            ErrorKind::ResourceExhausted,
+            format!("a key has at most {KEY_COLUMNS_MAX} columns"),
+        )
+        .map(|e| e.with_sqlstate("54011")));
     }
     let mut ids = Vec::with_capacity(key.len());
     for name in key {
@@ -150,7 +178,10 @@ fn key_ids(columns: &mut [ColumnDef], key: &[String]) -> Result<Vec<ColumnId>> {
             return Err(invalid("42701", format!("column {name} is twice in the primary key")));
         }
         if !column.column_type.is_key() {
-            return Err(invalid("42P16", format!("column {name} of type {} cannot be in a primary key", column.column_type)));
+            return Err(invalid(
+                "42P16",
+                format!("column {name} of type {} cannot be in a primary key", column.column_type),
+            ));
         }
         column.nullable = false;
         ids.push(column.id);
@@ -167,9 +198,13 @@ pub(super) fn sort_ids(columns: &[ColumnDef], sort: &str) -> Result<Vec<ColumnId
             Some(quoted) => quoted.replace("\"\"", "\""),
             None => part.to_lowercase(),
         };
-        let column = columns.iter().find(|c| c.name == name).ok_or_else(|| no_column(&name, columns, "sort"))?;
+        let column =
+            columns.iter().find(|c| c.name == name).ok_or_else(|| no_column(&name, columns, "sort"))?;
         if !column.column_type.is_key() {
-            return Err(invalid("42P16", format!("a table cannot be sorted by column {name} of type {}", column.column_type)));
+            return Err(invalid(
+                "42P16",
+                format!("a table cannot be sorted by column {name} of type {}", column.column_type),
+            ));
         }
         if ids.contains(&column.id) {
             return Err(invalid("42701", format!("column {name} is twice in sort")));
@@ -177,13 +212,18 @@ pub(super) fn sort_ids(columns: &[ColumnDef], sort: &str) -> Result<Vec<ColumnId
         ids.push(column.id);
     }
     if ids.len() > KEY_COLUMNS_MAX {
-        return Err(Error::new(ErrorKind::ResourceExhausted, format!("sort has at most {KEY_COLUMNS_MAX} columns")).map(|e| e.with_sqlstate("54011")));
+        return Err(Error::new(
+            ErrorKind::ResourceExhausted,
+            format!("sort has at most {KEY_COLUMNS_MAX} columns"),
+        )
+        .map(|e| e.with_sqlstate("54011")));
     }
     Ok(ids)
 }
 
 fn no_column(name: &str, columns: &[ColumnDef], place: &str) -> Error {
-    let error = Error::new(ErrorKind::NotFound, format!("column {name} in {place} does not exist")).map(|e| e.with_sqlstate("42703"));
+    let error = Error::new(ErrorKind::NotFound, format!("column {name} in {place} does not exist"))
+        .map(|e| e.with_sqlstate("42703"));
     match closest(name, columns.iter().map(|c| c.name.as_str())) {
         Some(near) => error.map(|e| e.with_hint(format!("did you mean {near}?"))),
         None => error,
@@ -196,10 +236,19 @@ fn two_keys() -> Error {
 }
 
 /// A default's text, after computing it once as a value of the column.
-async fn check_default(context: &StatementContext, name: &str, column_type: &ColumnType, expr: &Expr) -> Result<String> {
+async fn check_default(
+    context: &StatementContext,
+    name: &str,
+    column_type: &ColumnType,
+    expr: &Expr,
+) -> Result<String> {
     let text = expr.to_string();
     if text.len() > DEFAULT_BYTES_MAX {
-        return Err(Error::new(ErrorKind::ResourceExhausted, format!("the default of column {name} has more than {DEFAULT_BYTES_MAX} bytes")).map(|e| e.with_sqlstate("54000")));
+        return Err(Error::new(
+            ErrorKind::ResourceExhausted,
+            format!("the default of column {name} has more than {DEFAULT_BYTES_MAX} bytes"),
+        )
+        .map(|e| e.with_sqlstate("54000")));
     }
     let value = async {
         let expr = ExprWithAlias { expr: expr.clone(), alias: None };
@@ -215,8 +264,13 @@ async fn check_default(context: &StatementContext, name: &str, column_type: &Col
         Err(error) => {
             let position = error.position();
             let (sqlstate, message) = (error.sqlstate(), error.message().to_owned());
-            let error = invalid(if sqlstate == "XX000" { "42601" } else { sqlstate }, format!("the default of column {name} cannot be used: {message}"))
-                .map(|e| e.with_hint("a default is a constant or a call such as now(), without columns and subqueries"));
+            let error = invalid(
+                if sqlstate == "XX000" { "42601" } else { sqlstate },
+                format!("the default of column {name} cannot be used: {message}"),
+            )
+            .map(|e| {
+                e.with_hint("a default is a constant or a call such as now(), without columns and subqueries")
+            });
             Err(super::at(error, position))
         }
     }

@@ -26,7 +26,8 @@ struct Doomed {
 
 impl Doomed {
     fn holds(&self, schema: &str, name: &str) -> bool {
-        self.views.contains(&(schema.to_owned(), name.to_owned())) || self.tables.iter().any(|(s, n, _)| s == schema && n == name)
+        self.views.contains(&(schema.to_owned(), name.to_owned()))
+            || self.tables.iter().any(|(s, n, _)| s == schema && n == name)
     }
 }
 
@@ -44,7 +45,9 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
         };
         match found.map_err(|e| if e.position().is_some() { e } else { at(e, object_position(object)) }) {
             Ok(()) => {}
-            Err(error) if statement.if_exists && error.kind() == ErrorKind::NotFound => notes.push(format!("{}, skipped", error.message())),
+            Err(error) if statement.if_exists && error.kind() == ErrorKind::NotFound => {
+                notes.push(format!("{}, skipped", error.message()))
+            }
             Err(error) => return Err(error),
         }
     }
@@ -55,7 +58,8 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
     };
     dependents(context, statement.cascade, &mut doomed, &mut notes)?;
     let transaction = context.db.begin(&context.snapshot)?;
-    let mut edits: Vec<CatalogEdit> = doomed.views.into_iter().map(|(schema, name)| CatalogEdit::DropView { schema, name }).collect();
+    let mut edits: Vec<CatalogEdit> =
+        doomed.views.into_iter().map(|(schema, name)| CatalogEdit::DropView { schema, name }).collect();
     edits.extend(doomed.tables.into_iter().map(|(_, _, table)| CatalogEdit::DropTable { table }));
     edits.extend(doomed.schemas.into_iter().map(|name| CatalogEdit::DropSchema { name }));
     for edit in edits {
@@ -65,7 +69,12 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
     Ok(Output::Done { verb, notes })
 }
 
-fn table_or_view(context: &StatementContext, object: &ObjectName, kind: DropKind, doomed: &mut Doomed) -> Result<()> {
+fn table_or_view(
+    context: &StatementContext,
+    object: &ObjectName,
+    kind: DropKind,
+    doomed: &mut Doomed,
+) -> Result<()> {
     let (schema, object_name) = schema_and_name(object, &context.search_path)?;
     if name::is_reserved_schema(&schema) {
         return Err(invalid("42501", format!("{schema}.{object_name} is Cairn's own and cannot be dropped")));
@@ -85,15 +94,24 @@ fn table_or_view(context: &StatementContext, object: &ObjectName, kind: DropKind
             doomed.views.insert((schema, object_name));
             Ok(())
         }
-        (_, Some(_), _) => Err(invalid("42809", format!("{schema}.{object_name} is a table")).map(|e| e.with_hint("use DROP TABLE"))),
-        (_, _, Some(_)) => Err(invalid("42809", format!("{schema}.{object_name} is a view")).map(|e| e.with_hint("use DROP VIEW"))),
-        (DropKind::View, None, None) => Err(Error::new(ErrorKind::NotFound, format!("view {schema}.{object_name} does not exist")).map(|e| e.with_sqlstate("42P01"))),
-        (_, None, None) => Err(missing(&schema, &object_name, catalog.tables(&schema).map(|t| t.name.as_str()))),
+        (_, Some(_), _) => Err(invalid("42809", format!("{schema}.{object_name} is a table"))
+            .map(|e| e.with_hint("use DROP TABLE"))),
+        (_, _, Some(_)) => Err(invalid("42809", format!("{schema}.{object_name} is a view"))
+            .map(|e| e.with_hint("use DROP VIEW"))),
+        (DropKind::View, None, None) => {
+            Err(Error::new(ErrorKind::NotFound, format!("view {schema}.{object_name} does not exist"))
+                .map(|e| e.with_sqlstate("42P01")))
+        }
+        (_, None, None) => {
+            Err(missing(&schema, &object_name, catalog.tables(&schema).map(|t| t.name.as_str())))
+        }
     }
 }
 
 fn schema(context: &StatementContext, object: &ObjectName, cascade: bool, doomed: &mut Doomed) -> Result<()> {
-    let [part] = object.0.as_slice() else { return Err(invalid("42601", format!("{object} is not the name of a schema"))) };
+    let [part] = object.0.as_slice() else {
+        return Err(invalid("42601", format!("{object} is not the name of a schema")));
+    };
     let schema = part.as_ident().map(name_of).unwrap_or_default();
     let catalog = context.snapshot.catalog();
     if name::is_reserved_schema(&schema) || schema == DEFAULT_SCHEMA {
@@ -105,8 +123,11 @@ fn schema(context: &StatementContext, object: &ObjectName, cascade: bool, doomed
     let tables: Vec<_> = catalog.tables(&schema).map(|t| (schema.clone(), t.name.clone(), t.id)).collect();
     let views: Vec<_> = catalog.views(&schema).map(|v| (schema.clone(), v.name.clone())).collect();
     if !cascade && !(tables.is_empty() && views.is_empty()) {
-        return Err(invalid("2BP01", format!("schema {schema} is not empty: {} tables and {} views", tables.len(), views.len()))
-            .map(|e| e.with_hint("DROP SCHEMA … CASCADE drops them too")));
+        return Err(invalid(
+            "2BP01",
+            format!("schema {schema} is not empty: {} tables and {} views", tables.len(), views.len()),
+        )
+        .map(|e| e.with_hint("DROP SCHEMA … CASCADE drops them too")));
     }
     doomed.tables.extend(tables);
     doomed.views.extend(views);
@@ -115,7 +136,12 @@ fn schema(context: &StatementContext, object: &ObjectName, cascade: bool, doomed
 }
 
 /// Views that read what is dropped: dropped too with CASCADE, an error without.
-fn dependents(context: &StatementContext, cascade: bool, doomed: &mut Doomed, notes: &mut Vec<String>) -> Result<()> {
+fn dependents(
+    context: &StatementContext,
+    cascade: bool,
+    doomed: &mut Doomed,
+    notes: &mut Vec<String>,
+) -> Result<()> {
     let catalog = context.snapshot.catalog();
     loop {
         let mut found = Vec::new();
@@ -123,7 +149,9 @@ fn dependents(context: &StatementContext, cascade: bool, doomed: &mut Doomed, no
             for view in catalog.views(schema) {
                 // A view that no longer parses reads nothing.
                 let Ok(query) = parse_query(&view.sql) else { continue };
-                if !doomed.holds(schema, &view.name) && relations(&query, &view.search_path).iter().any(|(s, n)| doomed.holds(s, n)) {
+                if !doomed.holds(schema, &view.name)
+                    && relations(&query, &view.search_path).iter().any(|(s, n)| doomed.holds(s, n))
+                {
                     found.push((schema.to_owned(), view.name.clone()));
                 }
             }
@@ -133,7 +161,8 @@ fn dependents(context: &StatementContext, cascade: bool, doomed: &mut Doomed, no
         }
         let names: Vec<String> = found.iter().map(|(s, n)| format!("{s}.{n}")).collect();
         if !cascade {
-            return Err(invalid("2BP01", format!("views stand on it: {}", names.join(", "))).map(|e| e.with_hint("CASCADE drops them too")));
+            return Err(invalid("2BP01", format!("views stand on it: {}", names.join(", ")))
+                .map(|e| e.with_hint("CASCADE drops them too")));
         }
         notes.extend(names.iter().map(|n| format!("view {n} is dropped too")));
         doomed.views.extend(found);
@@ -144,14 +173,22 @@ fn dependents(context: &StatementContext, cascade: bool, doomed: &mut Doomed, no
 ///
 /// # Errors
 /// 42P01 without IF EXISTS, 42809 for a view.
-pub(crate) async fn truncate(context: &StatementContext, tables: &[ObjectName], if_exists: bool) -> Result<Output> {
+pub(crate) async fn truncate(
+    context: &StatementContext,
+    tables: &[ObjectName],
+    if_exists: bool,
+) -> Result<Output> {
     let mut ids: BTreeSet<TableId> = BTreeSet::new();
     let mut notes = Vec::new();
     for object in tables {
         let mut found = Doomed::default();
-        match table_or_view(context, object, DropKind::Table, &mut found).map_err(|e| at(e, object_position(object))) {
+        match table_or_view(context, object, DropKind::Table, &mut found)
+            .map_err(|e| at(e, object_position(object)))
+        {
             Ok(()) => ids.extend(found.tables.into_iter().map(|(_, _, id)| id)),
-            Err(error) if if_exists && error.kind() == ErrorKind::NotFound => notes.push(format!("{}, skipped", error.message())),
+            Err(error) if if_exists && error.kind() == ErrorKind::NotFound => {
+                notes.push(format!("{}, skipped", error.message()))
+            }
             Err(error) if error.sqlstate() == "42809" => {
                 return Err(error.map(|e| e.with_hint("only tables can be truncated")));
             }

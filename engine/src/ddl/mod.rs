@@ -24,11 +24,16 @@ use crate::statement::{ident_position, object_position, schema_and_name};
 use cairn_storage::wal::CatalogEdit;
 
 /// CREATE SCHEMA.
-pub(crate) async fn create_schema(context: &StatementContext, name: &ObjectName, if_not_exists: bool) -> Result<Output> {
+pub(crate) async fn create_schema(
+    context: &StatementContext,
+    name: &ObjectName,
+    if_not_exists: bool,
+) -> Result<Output> {
     let [part] = name.0.as_slice() else {
         return Err(invalid("42601", format!("{name} is not the name of a schema")));
     };
-    let ident = part.as_ident().ok_or_else(|| invalid("42601", format!("{name} is not the name of a schema")))?;
+    let ident =
+        part.as_ident().ok_or_else(|| invalid("42601", format!("{name} is not the name of a schema")))?;
     let schema = name::new_schema(ident)?;
     if context.snapshot.catalog().has_schema(&schema) {
         let message = format!("schema {schema} already exists");
@@ -76,8 +81,9 @@ fn exists(
     if if_not_exists {
         return Ok(Output::Done { verb, notes: vec![format!("{message}, skipped")] });
     }
-    let error = Error::new(ErrorKind::AlreadyExists, message)
-        .map(|e| e.with_sqlstate(sqlstate).with_hint("use another name, drop it first, or say IF NOT EXISTS"));
+    let error = Error::new(ErrorKind::AlreadyExists, message).map(|e| {
+        e.with_sqlstate(sqlstate).with_hint("use another name, drop it first, or say IF NOT EXISTS")
+    });
     Err(at(error, position))
 }
 

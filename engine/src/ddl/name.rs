@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::statement::name_of;
 
 /// Schemas that are Cairn's own.
-const RESERVED_SCHEMAS: &[&str] = &["system", "sys", "information_schema", "pg_catalog", "cairn", "main", "root", "sql"];
+const RESERVED_SCHEMAS: &[&str] =
+    &["system", "sys", "information_schema", "pg_catalog", "cairn", "main", "root", "sql"];
 
 /// Whether nothing can be created in or as `schema`.
 pub(super) fn is_reserved_schema(schema: &str) -> bool {
@@ -49,19 +50,27 @@ pub(super) fn check(name: &str, quoted: bool) -> Result<()> {
     }
     if name.len() > NAME_BYTES_MAX {
         let start: String = name.chars().take(24).collect();
-        return Err(invalid("42622", format!("name {start}… has {} bytes; at most {NAME_BYTES_MAX} are allowed", name.len())));
+        return Err(invalid(
+            "42622",
+            format!("name {start}… has {} bytes; at most {NAME_BYTES_MAX} are allowed", name.len()),
+        ));
     }
     if name.starts_with('_') {
-        return Err(invalid("42939", format!("name {name} begins with _, which is kept for Cairn's own columns"))
-            .map(|e| e.with_hint("use a name that begins with a letter")));
+        return Err(invalid(
+            "42939",
+            format!("name {name} begins with _, which is kept for Cairn's own columns"),
+        )
+        .map(|e| e.with_hint("use a name that begins with a letter")));
     }
     if name.chars().any(char::is_control) {
         return Err(invalid("42602", "a name may not hold control characters"));
     }
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if !quoted && !plain {
-        return Err(invalid("42602", format!("name {name} needs double quotes"))
-            .map(|e| e.with_hint("without quotes a name is a letter a-z followed by letters, digits and _")));
+        return Err(invalid("42602", format!("name {name} needs double quotes")).map(|e| {
+            e.with_hint("without quotes a name is a letter a-z followed by letters, digits and _")
+        }));
     }
     Ok(())
 }

@@ -8,7 +8,9 @@ use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use cairn_storage::wal::CatalogEdit;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder, cast};
-use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, Expr, HiveDistributionStyle, SqlOption, Value};
+use datafusion::sql::sqlparser::ast::{
+    CreateTable, CreateTableOptions, Expr, HiveDistributionStyle, SqlOption, Value,
+};
 
 use super::column::{self, Columns};
 use super::{at, at_ident, commit, exists, invalid, name, new_object, taken};
@@ -23,7 +25,11 @@ use crate::statement::{Shape, name_of, object_position};
 ///
 /// # Errors
 /// 42P07 when the name is taken; what is wrong with a column, constraint, option or the query.
-pub(crate) async fn create_table(context: &StatementContext, shape: &Shape, table: &CreateTable) -> Result<Output> {
+pub(crate) async fn create_table(
+    context: &StatementContext,
+    shape: &Shape,
+    table: &CreateTable,
+) -> Result<Output> {
     refuse_unread(table)?;
     let (schema, name) = new_object(context, &table.name)?;
     if let Some(message) = taken(context, &schema, &name) {
@@ -42,7 +48,16 @@ pub(crate) async fn create_table(context: &StatementContext, shape: &Shape, tabl
     let transaction = context.db.begin(&context.snapshot)?;
     let id = transaction.next_table_id();
     let next_column_id = column::id_at(columns.len());
-    let def = TableDef { id, schema, name, schema_version: SchemaVersion(1), columns, primary_key, sort, next_column_id };
+    let def = TableDef {
+        id,
+        schema,
+        name,
+        schema_version: SchemaVersion(1),
+        columns,
+        primary_key,
+        sort,
+        next_column_id,
+    };
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
     let rows = match plan {
         Some(plan) => Some(dml::insert_rows_from_plan(context, &transaction, id, plan).await?),
@@ -60,7 +75,10 @@ async fn columns_of(context: &StatementContext, table: &CreateTable, plan: &Logi
     let fields = plan.schema().fields();
     if !table.columns.is_empty() {
         if table.columns.len() != fields.len() {
-            return Err(invalid("42601", format!("{} columns are declared but the query has {}", table.columns.len(), fields.len())));
+            return Err(invalid(
+                "42601",
+                format!("{} columns are declared but the query has {}", table.columns.len(), fields.len()),
+            ));
         }
         return column::columns(context, table).await;
     }
@@ -73,12 +91,27 @@ async fn columns_of(context: &StatementContext, table: &CreateTable, plan: &Logi
     for (i, field) in fields.iter().enumerate() {
         name::check(field.name(), true).map_err(|e| e.map(|e| e.with_hint("name the column with AS")))?;
         if !seen.insert(field.name()) {
-            return Err(invalid("42701", format!("the query has two columns named {}", field.name())).map(|e| e.with_hint("give one of them another name with AS")));
+            return Err(invalid("42701", format!("the query has two columns named {}", field.name()))
+                .map(|e| e.with_hint("give one of them another name with AS")));
         }
         let column_type = ColumnType::from_arrow(field.data_type()).ok_or_else(|| {
-            Error::not_supported_yet(format!("column {} of type {}", field.name(), field.data_type())).map(|e| e.with_hint("cast it to another type in the query"))
+            Error::not_supported_yet(format!("column {} of type {}", field.name(), field.data_type()))
+                .map(|e| e.with_hint("cast it to another type in the query"))
         })?;
-        columns.push(ColumnDef { id: column::id_at(i), name: field.name().clone(), column_type, nullable: true, default: None });
+        // now() and its kin are in the session's zone; UTC has one name in types.
+        let column_type = match column_type {
+            ColumnType::TimestampTz { nanos, zone } if zone == "+00:00" => {
+                ColumnType::TimestampTz { nanos, zone: "UTC".to_owned() }
+            }
+            other => other,
+        };
+        columns.push(ColumnDef {
+            id: column::id_at(i),
+            name: field.name().clone(),
+            column_type,
+            nullable: true,
+            default: None,
+        });
     }
     Ok(Columns { columns, primary_key: Vec::new() })
 }
@@ -116,7 +149,8 @@ fn sort(table: &CreateTable, columns: &[ColumnDef]) -> Result<Vec<ColumnId>> {
             let error = if option_name == "ttl" {
                 Error::not_supported_yet("table option ttl")
             } else {
-                invalid("22023", format!("there is no table option {option_name}")).map(|e| e.with_hint("options: sort = 'column, …'"))
+                invalid("22023", format!("there is no table option {option_name}"))
+                    .map(|e| e.with_hint("options: sort = 'column, …'"))
             };
             return Err(at_ident(error, key));
         }
@@ -127,7 +161,9 @@ fn sort(table: &CreateTable, columns: &[ColumnDef]) -> Result<Vec<ColumnId>> {
             },
             _ => None,
         };
-        let text = text.ok_or_else(|| at_ident(invalid("22023", "sort is the names of columns in single quotes: sort = 'a, b'"), key))?;
+        let text = text.ok_or_else(|| {
+            at_ident(invalid("22023", "sort is the names of columns in single quotes: sort = 'a, b'"), key)
+        })?;
         if sort.is_some() {
             return Err(at_ident(invalid("42601", "option sort is given twice"), key));
         }
@@ -145,9 +181,18 @@ fn refuse_unread(table: &CreateTable) -> Result<()> {
         (table.or_replace, "CREATE OR REPLACE TABLE"),
         (table.temporary || table.global.is_some(), "CREATE TEMPORARY TABLE"),
         (table.external, "CREATE EXTERNAL TABLE"),
-        (table.transient || table.volatile || table.dynamic || table.iceberg || table.snapshot, "this kind of table"),
+        (
+            table.transient || table.volatile || table.dynamic || table.iceberg || table.snapshot,
+            "this kind of table",
+        ),
         (!matches!(table.hive_distribution, HiveDistributionStyle::NONE), "PARTITIONED BY"),
-        (table.hive_formats.as_ref().is_some_and(|f| f.row_format.is_some() || f.storage.is_some() || f.location.is_some()), "STORED AS"),
+        (
+            table
+                .hive_formats
+                .as_ref()
+                .is_some_and(|f| f.row_format.is_some() || f.storage.is_some() || f.location.is_some()),
+            "STORED AS",
+        ),
         (table.file_format.is_some() || table.location.is_some(), "STORED AS"),
         (table.without_rowid || table.strict, "WITHOUT ROWID and STRICT"),
         (table.like.is_some(), "CREATE TABLE … LIKE"),
@@ -156,11 +201,20 @@ fn refuse_unread(table: &CreateTable) -> Result<()> {
         (table.comment.is_some(), "COMMENT"),
         (table.on_commit.is_some(), "ON COMMIT"),
         (table.on_cluster.is_some(), "ON CLUSTER"),
-        (table.primary_key.is_some() || table.order_by.is_some(), "PRIMARY KEY or ORDER BY behind the column list"),
-        (table.partition_by.is_some() || table.partition_of.is_some() || table.for_values.is_some(), "PARTITION BY"),
+        (
+            table.primary_key.is_some() || table.order_by.is_some(),
+            "PRIMARY KEY or ORDER BY behind the column list",
+        ),
+        (
+            table.partition_by.is_some() || table.partition_of.is_some() || table.for_values.is_some(),
+            "PARTITION BY",
+        ),
         (table.cluster_by.is_some() || table.clustered_by.is_some(), "CLUSTER BY"),
         (table.inherits.is_some(), "INHERITS"),
-        (table.distkey.is_some() || table.sortkey.is_some() || table.diststyle.is_some(), "DISTKEY and SORTKEY"),
+        (
+            table.distkey.is_some() || table.sortkey.is_some() || table.diststyle.is_some(),
+            "DISTKEY and SORTKEY",
+        ),
     ];
     match unread.iter().find(|(present, _)| *present) {
         Some((_, what)) => Err(at(Error::not_supported_yet(what), object_position(&table.name))),

@@ -21,7 +21,11 @@ use crate::statement::{inspect, object_position, parse_query, schema_and_name};
 ///
 /// # Errors
 /// 42P07 when the name is taken, 42P17 when the view would stand on itself, or what is wrong with its query.
-pub(crate) async fn create_view(context: &StatementContext, catalog: &SnapshotCatalog, view: &CreateView) -> Result<Output> {
+pub(crate) async fn create_view(
+    context: &StatementContext,
+    catalog: &SnapshotCatalog,
+    view: &CreateView,
+) -> Result<Output> {
     refuse_unread(view)?;
     let (schema, name) = new_object(context, &view.name)?;
     let position = object_position(&view.name);
@@ -42,11 +46,17 @@ pub(crate) async fn create_view(context: &StatementContext, catalog: &SnapshotCa
     column::check_count(plan.schema().fields().len())?;
     for field in plan.schema().fields() {
         if !seen.insert(field.name()) {
-            return Err(invalid("42701", format!("the view has two columns named {}", field.name())).map(|e| e.with_hint("give one of them another name with AS")));
+            return Err(invalid("42701", format!("the view has two columns named {}", field.name()))
+                .map(|e| e.with_hint("give one of them another name with AS")));
         }
     }
     let transaction = context.db.begin(&context.snapshot)?;
-    transaction.edit(CatalogEdit::PutView(Arc::new(ViewDef { schema, name, sql, search_path: context.search_path.clone() })))?;
+    transaction.edit(CatalogEdit::PutView(Arc::new(ViewDef {
+        schema,
+        name,
+        sql,
+        search_path: context.search_path.clone(),
+    })))?;
     commit(context, transaction).await?;
     Ok(Output::Done { verb: "CREATE VIEW", notes: Vec::new() })
 }
@@ -65,7 +75,11 @@ fn text(view: &CreateView) -> Result<String> {
         sql = format!("SELECT * FROM ({sql}) AS v ({})", names.join(", "));
     }
     if sql.len() > VIEW_BYTES_MAX {
-        return Err(Error::new(cairn_storage::ErrorKind::ResourceExhausted, format!("the query of a view has at most {VIEW_BYTES_MAX} bytes")).map(|e| e.with_sqlstate("54000")));
+        return Err(Error::new(
+            cairn_storage::ErrorKind::ResourceExhausted,
+            format!("the query of a view has at most {VIEW_BYTES_MAX} bytes"),
+        )
+        .map(|e| e.with_sqlstate("54000")));
     }
     Ok(sql)
 }
@@ -98,7 +112,14 @@ fn refuse_unread(view: &CreateView) -> Result<()> {
     let unread = [
         (view.materialized, "CREATE MATERIALIZED VIEW"),
         (view.temporary, "CREATE TEMPORARY VIEW"),
-        (view.or_alter || view.secure || view.copy_grants || view.with_no_schema_binding || view.params.is_some(), "an option of CREATE VIEW"),
+        (
+            view.or_alter
+                || view.secure
+                || view.copy_grants
+                || view.with_no_schema_binding
+                || view.params.is_some(),
+            "an option of CREATE VIEW",
+        ),
         (!matches!(view.options, CreateTableOptions::None), "WITH (…) of CREATE VIEW"),
         (!view.cluster_by.is_empty(), "CLUSTER BY"),
         (view.comment.is_some(), "COMMENT"),

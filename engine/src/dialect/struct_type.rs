@@ -20,7 +20,11 @@ pub(crate) fn fold_struct_types(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan
         {
             let text: String = tokens[at..=end].iter().map(|t| t.token.to_string()).collect();
             folded.push(TokenWithSpan {
-                token: Token::Word(Word { value: text, quote_style: Some('"'), keyword: datafusion::sql::sqlparser::keywords::Keyword::NoKeyword }),
+                token: Token::Word(Word {
+                    value: text,
+                    quote_style: Some('"'),
+                    keyword: datafusion::sql::sqlparser::keywords::Keyword::NoKeyword,
+                }),
                 span: token.span,
             });
             at = end + 1;
@@ -43,8 +47,30 @@ fn in_type_position(before: &[TokenWithSpan]) -> bool {
         Some(Token::DoubleColon) => true,
         Some(Token::Word(w)) => {
             const EXPRESSION_STARTS: &[&str] = &[
-                "select", "where", "default", "and", "or", "not", "in", "by", "on", "then", "else", "when", "having",
-                "distinct", "returning", "values", "between", "like", "case", "all", "limit", "offset", "from", "join",
+                "select",
+                "where",
+                "default",
+                "and",
+                "or",
+                "not",
+                "in",
+                "by",
+                "on",
+                "then",
+                "else",
+                "when",
+                "having",
+                "distinct",
+                "returning",
+                "values",
+                "between",
+                "like",
+                "case",
+                "all",
+                "limit",
+                "offset",
+                "from",
+                "join",
             ];
             w.quote_style.is_some() || !EXPRESSION_STARTS.contains(&w.value.to_ascii_lowercase().as_str())
         }
@@ -58,8 +84,12 @@ fn struct_end(tokens: &[TokenWithSpan], start: usize) -> Option<usize> {
     if solid.next()?.token != Token::LParen {
         return None;
     }
-    let (Token::Word(_), Token::Word(second)) = (&solid.next()?.token, &solid.next()?.token) else { return None };
-    if second.quote_style.is_none() && ["as", "is", "and", "or", "in", "like"].contains(&second.value.to_ascii_lowercase().as_str()) {
+    let (Token::Word(_), Token::Word(second)) = (&solid.next()?.token, &solid.next()?.token) else {
+        return None;
+    };
+    if second.quote_style.is_none()
+        && ["as", "is", "and", "or", "in", "like"].contains(&second.value.to_ascii_lowercase().as_str())
+    {
         return None;
     }
     let mut depth = 0_usize;

@@ -65,19 +65,36 @@ fn at_depth(sql_type: &DataType, depth: usize) -> Result<ColumnType> {
         D::IntUnsigned(None) | D::IntegerUnsigned(None) | D::Int4Unsigned(None) | D::UInt32 => C::UInt32,
         D::BigIntUnsigned(None) | D::Int8Unsigned(None) | D::UBigInt | D::UInt64 => C::UInt64,
         D::Real | D::Float4 | D::Float32 => C::Float32,
-        D::Double(ExactNumberInfo::None) | D::DoublePrecision | D::Float8 | D::Float64 | D::Float(ExactNumberInfo::None) => C::Float64,
+        D::Double(ExactNumberInfo::None)
+        | D::DoublePrecision
+        | D::Float8
+        | D::Float64
+        | D::Float(ExactNumberInfo::None) => C::Float64,
         D::Float(ExactNumberInfo::Precision(bits)) => match bits {
             1..=24 => C::Float32,
             25..=53 => C::Float64,
-            _ => return Err(invalid(format!("FLOAT({bits}): the precision of FLOAT is 1 to 53 bits"), "22023")),
+            _ => {
+                return Err(invalid(
+                    format!("FLOAT({bits}): the precision of FLOAT is 1 to 53 bits"),
+                    "22023",
+                ));
+            }
         },
         D::Numeric(info) | D::Decimal(info) | D::Dec(info) => decimal(*info)?,
-        D::Text | D::String(None) | D::Varchar(None) | D::CharacterVarying(None) | D::CharVarying(None) | D::Clob(None) => C::Text,
+        D::Text
+        | D::String(None)
+        | D::Varchar(None)
+        | D::CharacterVarying(None)
+        | D::CharVarying(None)
+        | D::Clob(None) => C::Text,
         D::Varchar(Some(length)) | D::CharacterVarying(Some(length)) | D::CharVarying(Some(length)) => {
             return Err(limited_text("VARCHAR", length));
         }
         D::Char(length) | D::Character(length) => {
-            return Err(limited_text("CHAR", &length.unwrap_or(CharacterLength::IntegerLength { length: 1, unit: None })));
+            return Err(limited_text(
+                "CHAR",
+                &length.unwrap_or(CharacterLength::IntegerLength { length: 1, unit: None }),
+            ));
         }
         D::Bytea | D::Blob(None) | D::Binary(None) | D::Varbinary(None) | D::Bytes(None) => C::Bytea,
         D::JSON => C::Json,
@@ -91,24 +108,34 @@ fn at_depth(sql_type: &DataType, depth: usize) -> Result<ColumnType> {
                 return Err(unsupported("type TIME WITH TIME ZONE", "use TIME or TIMESTAMPTZ"));
             }
         },
-        D::Datetime(precision) | D::TimestampNtz(precision) => C::Timestamp { nanos: fraction(*precision, 9, "TIMESTAMP")? },
+        D::Datetime(precision) | D::TimestampNtz(precision) => {
+            C::Timestamp { nanos: fraction(*precision, 9, "TIMESTAMP")? }
+        }
         D::Timestamp(precision, zone) => {
             let nanos = fraction(*precision, 9, "TIMESTAMP")?;
             match zone {
                 TimezoneInfo::None | TimezoneInfo::WithoutTimeZone => C::Timestamp { nanos },
-                TimezoneInfo::WithTimeZone | TimezoneInfo::Tz => C::TimestampTz { nanos, zone: "UTC".to_owned() },
+                TimezoneInfo::WithTimeZone | TimezoneInfo::Tz => {
+                    C::TimestampTz { nanos, zone: "UTC".to_owned() }
+                }
             }
         }
         D::Array(ArrayElemTypeDef::SquareBracket(item, None) | ArrayElemTypeDef::AngleBracket(item)) => {
             C::List(Box::new(at_depth(item, depth + 1)?))
         }
         D::Array(ArrayElemTypeDef::SquareBracket(_, Some(length))) => {
-            return Err(unsupported(&format!("an array of fixed length [{length}]"), "leave the length out: type[]"));
+            return Err(unsupported(
+                &format!("an array of fixed length [{length}]"),
+                "leave the length out: type[]",
+            ));
         }
         D::Struct(members, _) => {
             let mut columns = Vec::with_capacity(members.len());
             for member in members {
-                let name = member.field_name.as_ref().map(name_of).ok_or_else(|| invalid("every member of a STRUCT needs a name".to_owned(), "42601"))?;
+                let name =
+                    member.field_name.as_ref().map(name_of).ok_or_else(|| {
+                        invalid("every member of a STRUCT needs a name".to_owned(), "42601")
+                    })?;
                 columns.push((name, at_depth(&member.field_type, depth + 1)?));
             }
             struct_of(columns)?
@@ -116,7 +143,12 @@ fn at_depth(sql_type: &DataType, depth: usize) -> Result<ColumnType> {
         D::Custom(name, modifiers) => return custom(&name.to_string(), name, modifiers, depth),
         D::Uuid => return Err(unsupported("type UUID", "use TEXT for now")),
         D::JSONB => return Err(unsupported("type JSONB", "use JSON: text, checked when written")),
-        D::Interval { .. } => return Err(unsupported("type INTERVAL for a column", "intervals can be used in expressions; store a BIGINT number of seconds")),
+        D::Interval { .. } => {
+            return Err(unsupported(
+                "type INTERVAL for a column",
+                "intervals can be used in expressions; store a BIGINT number of seconds",
+            ));
+        }
         other => {
             return Err(Error::new(ErrorKind::InvalidInput, format!("type {other} does not exist")).map(|e| {
                 e.with_sqlstate("42704").with_hint(
@@ -129,7 +161,12 @@ fn at_depth(sql_type: &DataType, depth: usize) -> Result<ColumnType> {
 }
 
 /// Names the parser has no type of its own for.
-fn custom(text: &str, name: &datafusion::sql::sqlparser::ast::ObjectName, modifiers: &[String], depth: usize) -> Result<ColumnType> {
+fn custom(
+    text: &str,
+    name: &datafusion::sql::sqlparser::ast::ObjectName,
+    modifiers: &[String],
+    depth: usize,
+) -> Result<ColumnType> {
     let lower = text.to_ascii_lowercase();
     if let Some(ident) = name.0.first().and_then(|p| p.as_ident())
         && ident.quote_style.is_some()
@@ -145,12 +182,15 @@ fn custom(text: &str, name: &datafusion::sql::sqlparser::ast::ObjectName, modifi
         "usmallint" => Ok(ColumnType::UInt16),
         "uinteger" | "uint" => Ok(ColumnType::UInt32),
         "ubigint" => Ok(ColumnType::UInt64),
-        "serial" | "bigserial" | "smallserial" => {
-            Err(unsupported(&format!("type {}", lower.to_ascii_uppercase()), "use BIGINT and give the values yourself"))
-        }
+        "serial" | "bigserial" | "smallserial" => Err(unsupported(
+            &format!("type {}", lower.to_ascii_uppercase()),
+            "use BIGINT and give the values yourself",
+        )),
         _ => {
-            let modifiers = if modifiers.is_empty() { String::new() } else { format!("({})", modifiers.join(",")) };
-            Err(Error::new(ErrorKind::InvalidInput, format!("type {text}{modifiers} does not exist")).map(|e| e.with_sqlstate("42704")))
+            let modifiers =
+                if modifiers.is_empty() { String::new() } else { format!("({})", modifiers.join(",")) };
+            Err(Error::new(ErrorKind::InvalidInput, format!("type {text}{modifiers} does not exist"))
+                .map(|e| e.with_sqlstate("42704")))
         }
     }
 }
@@ -194,7 +234,14 @@ fn decimal(info: ExactNumberInfo) -> Result<ColumnType> {
         ExactNumberInfo::Precision(p) => (p, 0),
         ExactNumberInfo::PrecisionAndScale(p, s) => (p, s),
     };
-    let bad = || invalid(format!("DECIMAL({precision},{scale}): the precision is 1 to 38 and the scale 0 to the precision"), "22023");
+    let bad = || {
+        invalid(
+            format!(
+                "DECIMAL({precision},{scale}): the precision is 1 to 38 and the scale 0 to the precision"
+            ),
+            "22023",
+        )
+    };
     if !(1..=38).contains(&precision) || scale < 0 || scale.unsigned_abs() > precision {
         return Err(bad());
     }
@@ -208,14 +255,19 @@ fn decimal(info: ExactNumberInfo) -> Result<ColumnType> {
 fn fraction(precision: Option<u64>, max: u64, name: &str) -> Result<bool> {
     match precision {
         None => Ok(false),
-        Some(p) if p > max => Err(invalid(format!("{name}({p}): at most {max} digits after the second"), "22023")),
+        Some(p) if p > max => {
+            Err(invalid(format!("{name}({p}): at most {max} digits after the second"), "22023"))
+        }
         // 7 and 8 digits would be cut at µs: they need the finer unit as well.
         Some(p) => Ok(p > 6),
     }
 }
 
 fn limited_text(name: &str, length: &CharacterLength) -> Error {
-    unsupported(&format!("{name}({length}), a text type with a length limit,"), "use TEXT; its length is not limited")
+    unsupported(
+        &format!("{name}({length}), a text type with a length limit,"),
+        "use TEXT; its length is not limited",
+    )
 }
 
 fn unsupported(what: &str, hint: &str) -> Error {

@@ -23,7 +23,12 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// A value that does not fit its column, or NULL where none may be.
-pub(crate) fn assign_batch(def: &TableDef, schema: &SchemaRef, columns: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+pub(crate) fn assign_batch(
+    def: &TableDef,
+    schema: &SchemaRef,
+    columns: &[ArrayRef],
+    rows: usize,
+) -> Result<RecordBatch> {
     let mut assigned = Vec::with_capacity(columns.len());
     for (column, array) in def.columns.iter().zip(columns) {
         let array = assign_column(column, array)?;
@@ -40,7 +45,11 @@ pub(crate) fn assign_batch(def: &TableDef, schema: &SchemaRef, columns: &[ArrayR
 pub(crate) fn null_violation(def: &TableDef, column: &ColumnDef) -> Error {
     Error::new(
         ErrorKind::ConstraintViolation,
-        format!("null value in column \"{}\" of table \"{}\" violates its NOT NULL constraint", column.name, def.qualified_name()),
+        format!(
+            "null value in column \"{}\" of table \"{}\" violates its NOT NULL constraint",
+            column.name,
+            def.qualified_name()
+        ),
     )
     .map(|e| e.with_sqlstate("23502"))
 }
@@ -98,13 +107,23 @@ fn assignable(from: &DataType, to: &ColumnType) -> bool {
         ColumnType::Text => !is_nested(from) && !is_binary(from),
         ColumnType::Json => text,
         ColumnType::Bytea => text || is_binary(from),
-        ColumnType::Date => text || matches!(from, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)),
-        ColumnType::Time => text || matches!(from, DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(..)),
+        ColumnType::Date => {
+            text || matches!(from, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..))
+        }
+        ColumnType::Time => {
+            text || matches!(from, DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(..))
+        }
         ColumnType::Timestamp { .. } | ColumnType::TimestampTz { .. } => {
             text || matches!(from, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..))
         }
         ColumnType::List(_) => {
-            matches!(from, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) | DataType::ListView(_))
+            matches!(
+                from,
+                DataType::List(_)
+                    | DataType::LargeList(_)
+                    | DataType::FixedSizeList(..)
+                    | DataType::ListView(_)
+            )
         }
         ColumnType::Struct(members) => {
             matches!(from, DataType::Struct(fields) if fields.len() == members.len())
@@ -204,20 +223,33 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
 /// The error of the first value that `result` lost.
 fn first_lost(column: &ColumnDef, source: &ArrayRef, result: &ArrayRef) -> Error {
     let nulls = source.logical_nulls();
-    let lost = (0..source.len()).find(|i| nulls.as_ref().is_none_or(|n| n.is_valid(*i)) && result.is_null(*i));
+    let lost =
+        (0..source.len()).find(|i| nulls.as_ref().is_none_or(|n| n.is_valid(*i)) && result.is_null(*i));
     let value = lost.map(|i| value_text(source, i)).unwrap_or_default();
     let text = matches!(source.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    let out_of_range = if text { column.column_type.arrow().is_numeric() && value.trim().parse::<f64>().is_ok_and(f64::is_finite) && !fraction_in_integer(column, &value) } else { true };
+    let out_of_range = if text {
+        column.column_type.arrow().is_numeric()
+            && value.trim().parse::<f64>().is_ok_and(f64::is_finite)
+            && !fraction_in_integer(column, &value)
+    } else {
+        true
+    };
     if out_of_range {
         Error::new(
             ErrorKind::InvalidInput,
-            format!("value {value} is out of range for column \"{}\" of type {}", column.name, column.column_type),
+            format!(
+                "value {value} is out of range for column \"{}\" of type {}",
+                column.name, column.column_type
+            ),
         )
         .map(|e| e.with_sqlstate(if column.column_type.arrow().is_temporal() { "22008" } else { "22003" }))
     } else {
         Error::new(
             ErrorKind::InvalidInput,
-            format!("invalid input for column \"{}\" of type {}: \"{value}\"", column.name, column.column_type),
+            format!(
+                "invalid input for column \"{}\" of type {}: \"{value}\"",
+                column.name, column.column_type
+            ),
         )
         .map(|e| e.with_sqlstate(if column.column_type.arrow().is_temporal() { "22007" } else { "22P02" }))
     }
@@ -247,7 +279,10 @@ fn mismatch(column: &ColumnDef, from: &DataType) -> Error {
     let from = ColumnType::from_arrow(from).map_or_else(|| from.to_string(), |t| t.to_string());
     Error::new(
         ErrorKind::InvalidInput,
-        format!("column \"{}\" is of type {} but the value is of type {from}", column.name, column.column_type),
+        format!(
+            "column \"{}\" is of type {} but the value is of type {from}",
+            column.name, column.column_type
+        ),
     )
     .map(|e| e.with_sqlstate("42804").with_hint("write a CAST to say how to convert it"))
 }
@@ -290,7 +325,9 @@ mod tests {
         let got = assign_column(&column(ColumnType::Date), &text(&["2020-02-29"])).unwrap();
         assert_eq!(got.data_type(), &DataType::Date32);
         assert!(assign_column(&column(ColumnType::Int32), &text(&[" 12 "])).is_ok());
-        let decimal = assign_column(&column(ColumnType::Decimal { precision: 10, scale: 2 }), &text(&["1.25"])).unwrap();
+        let decimal =
+            assign_column(&column(ColumnType::Decimal { precision: 10, scale: 2 }), &text(&["1.25"]))
+                .unwrap();
         let decimal = decimal.as_any().downcast_ref::<Decimal128Array>().unwrap();
         assert_eq!(decimal.value(0), 125);
         let bytes = assign_column(&column(ColumnType::Bytea), &text(&["\\x00ff"])).unwrap();
@@ -302,11 +339,15 @@ mod tests {
         let e = assign_column(&column(ColumnType::Int32), &text(&["1", "abc"])).unwrap_err();
         assert_eq!(e.sqlstate(), "22P02");
         assert!(e.message().contains("\"abc\"") && e.message().contains("\"c\""), "{e}");
-        let e = assign_column(&column(ColumnType::Int8), &(Arc::new(Int64Array::from(vec![1, 300])) as ArrayRef)).unwrap_err();
+        let e =
+            assign_column(&column(ColumnType::Int8), &(Arc::new(Int64Array::from(vec![1, 300])) as ArrayRef))
+                .unwrap_err();
         assert_eq!(e.sqlstate(), "22003");
-        let e = assign_column(&column(ColumnType::Date), &(Arc::new(Int64Array::from(vec![1])) as ArrayRef)).unwrap_err();
+        let e = assign_column(&column(ColumnType::Date), &(Arc::new(Int64Array::from(vec![1])) as ArrayRef))
+            .unwrap_err();
         assert_eq!(e.sqlstate(), "42804");
-        let e = assign_column(&column(ColumnType::Timestamp { nanos: false }), &text(&["yesterday"])).unwrap_err();
+        let e = assign_column(&column(ColumnType::Timestamp { nanos: false }), &text(&["yesterday"]))
+            .unwrap_err();
         assert_eq!(e.sqlstate(), "22007");
     }
 
@@ -315,7 +356,8 @@ mod tests {
         let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.5, 2.5, -0.6]));
         let got = assign_column(&column(ColumnType::Int16), &floats).unwrap();
         assert_eq!(got.as_any().downcast_ref::<Int16Array>().unwrap().values(), &[2, 2, -1]);
-        let decimals: ArrayRef = Arc::new(Decimal128Array::from(vec![150, 249]).with_precision_and_scale(5, 2).unwrap());
+        let decimals: ArrayRef =
+            Arc::new(Decimal128Array::from(vec![150, 249]).with_precision_and_scale(5, 2).unwrap());
         let got = assign_column(&column(ColumnType::Int16), &decimals).unwrap();
         assert_eq!(got.as_any().downcast_ref::<Int16Array>().unwrap().values(), &[2, 2]);
     }

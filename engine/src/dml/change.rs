@@ -9,22 +9,22 @@ use cairn_storage::ErrorKind;
 use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::Column;
-use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias};
 use datafusion::common::TableReference;
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, Expr as SqlExpr, FromTable, Ident, LimitClause, Query, SelectItem, SetExpr,
-    Statement, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
+    Assignment, AssignmentTarget, Delete, Expr as SqlExpr, FromTable, Ident, LimitClause, Query, SelectItem,
+    SetExpr, Statement, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use super::Prepared;
 use super::insert::stored_value;
 use super::node::{DmlNode, Operation};
 use super::returning::{Returning, RowKind};
 use super::target::{Target, column_ident, ident_text, syntax};
 use super::write::SharedTransaction;
-use super::Prepared;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
@@ -76,7 +76,10 @@ pub(super) async fn prepare_update(ctx: &StatementContext, update: Update) -> Re
     let items = assigned
         .iter()
         .enumerate()
-        .map(|(i, (_, value))| SelectItem::ExprWithAlias { expr: value.clone(), alias: Ident::with_quote('"', format!("_set{i}")) })
+        .map(|(i, (_, value))| SelectItem::ExprWithAlias {
+            expr: value.clone(),
+            alias: Ident::with_quote('"', format!("_set{i}")),
+        })
         .collect();
 
     let query = select(items, from, update.selection, update.limit)?;
@@ -107,7 +110,8 @@ fn finish(
 ) -> Result<Prepared> {
     let transaction = SharedTransaction::new(ctx);
     let table = target.def.id;
-    let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();
+    let plan =
+        DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();
     Ok(Prepared { verb, table, plan, transaction, returning, retry_duplicates: false })
 }
 
@@ -191,7 +195,12 @@ fn column(table: &TableReference, name: &str) -> Expr {
 type Projected<'a> = &'a mut dyn FnMut(&[Expr], &TableReference) -> Vec<Expr>;
 
 /// Rebuilds the query's plan over a scan with pseudo-columns, with the projection that `exprs` makes.
-fn with_row_ids(plan: &LogicalPlan, target: &Target, verb: &str, exprs: Projected<'_>) -> Result<LogicalPlan> {
+fn with_row_ids(
+    plan: &LogicalPlan,
+    target: &Target,
+    verb: &str,
+    exprs: Projected<'_>,
+) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Limit(limit) => {
             let input = with_row_ids(&limit.input, target, verb, exprs)?;
@@ -235,10 +244,14 @@ fn replace_scan(plan: &LogicalPlan, target: &Target, verb: &str) -> Result<(Logi
 
 fn unexpected(plan: &LogicalPlan, verb: &str) -> Error {
     match plan {
-        LogicalPlan::Aggregate(_) => Error::new(ErrorKind::InvalidInput, format!("aggregate functions are not allowed in {verb}"))
-            .map(|e| e.with_sqlstate("42803").with_hint("use a subquery")),
-        LogicalPlan::Window(_) => Error::new(ErrorKind::InvalidInput, format!("window functions are not allowed in {verb}"))
-            .map(|e| e.with_sqlstate("42P20").with_hint("use a subquery")),
+        LogicalPlan::Aggregate(_) => {
+            Error::new(ErrorKind::InvalidInput, format!("aggregate functions are not allowed in {verb}"))
+                .map(|e| e.with_sqlstate("42803").with_hint("use a subquery"))
+        }
+        LogicalPlan::Window(_) => {
+            Error::new(ErrorKind::InvalidInput, format!("window functions are not allowed in {verb}"))
+                .map(|e| e.with_sqlstate("42P20").with_hint("use a subquery"))
+        }
         _ => Error::not_supported_yet(format!("this form of {verb}")),
     }
 }

@@ -14,8 +14,8 @@ use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt3
 use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::common::TableReference;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{ConflictTarget, Ident, OnConflict as SqlOnConflict, OnConflictAction};
 
 use super::assign::{arrow, assign_batch};
@@ -69,11 +69,15 @@ impl OnConflict {
                 let schema = both_schema(target, &target.qualifier(alias))?;
                 let set = assignments(target, update.assignments)?
                     .into_iter()
-                    .map(|(index, value)| Ok((index, ctx.state.create_physical_expr(plan_expr(ctx, value, &schema)?, &schema)?)))
+                    .map(|(index, value)| {
+                        Ok((index, ctx.state.create_physical_expr(plan_expr(ctx, value, &schema)?, &schema)?))
+                    })
                     .collect::<Result<Vec<_>>>()?;
                 let condition = update
                     .selection
-                    .map(|e| Ok::<_, Error>(ctx.state.create_physical_expr(plan_expr(ctx, e, &schema)?, &schema)?))
+                    .map(|e| {
+                        Ok::<_, Error>(ctx.state.create_physical_expr(plan_expr(ctx, e, &schema)?, &schema)?)
+                    })
                     .transpose()?;
                 let schema = Arc::new(schema.as_arrow().clone());
                 Ok(Some(Arc::new(Self::Update { set, condition, schema })))
@@ -118,7 +122,8 @@ fn check_target(target: &Target, named: Option<ConflictTarget>) -> Result<()> {
 }
 
 fn no_constraint(target: &Target, message: &str) -> Error {
-    let key: Vec<&str> = target.def.key_indices().into_iter().map(|i| target.column_def(i).name.as_str()).collect();
+    let key: Vec<&str> =
+        target.def.key_indices().into_iter().map(|i| target.column_def(i).name.as_str()).collect();
     let hint = if key.is_empty() {
         format!("table \"{}\" has no primary key", target.def.qualified_name())
     } else {
@@ -214,10 +219,10 @@ impl Resolver {
         let mut both = RecordBatch::try_new(Arc::new(schema.clone()), columns).map_err(arrow)?;
         if let Some(condition) = condition {
             let mask = condition.evaluate(&both)?.into_array(both.num_rows())?;
-            let mask = mask
-                .as_any()
-                .downcast_ref::<BooleanArray>()
-                .ok_or_else(|| super::target::syntax("the WHERE of ON CONFLICT is not a condition").map(|e| e.with_sqlstate("42804")))?;
+            let mask = mask.as_any().downcast_ref::<BooleanArray>().ok_or_else(|| {
+                super::target::syntax("the WHERE of ON CONFLICT is not a condition")
+                    .map(|e| e.with_sqlstate("42804"))
+            })?;
             let kept = |i: usize| mask.is_valid(i) && mask.value(i);
             ids = ids.into_iter().enumerate().filter(|(i, _)| kept(*i)).map(|(_, id)| id).collect();
             both = filter_record_batch(&both, mask).map_err(arrow)?;
@@ -226,7 +231,8 @@ impl Resolver {
         for (index, value) in set {
             columns[*index] = value.evaluate(&both)?.into_array(both.num_rows())?;
         }
-        let changed = assign_batch(&self.target.def, &self.target.def.arrow_schema(), &columns, both.num_rows())?;
+        let changed =
+            assign_batch(&self.target.def, &self.target.def.arrow_schema(), &columns, both.num_rows())?;
         Ok((changed, ids))
     }
 }
@@ -241,5 +247,7 @@ fn second_time(keys: &[ArrayRef], row: usize) -> Error {
         ErrorKind::InvalidInput,
         format!("ON CONFLICT DO UPDATE cannot change the row with key ({}) a second time", values.join(", ")),
     )
-    .map(|e| e.with_sqlstate("21000").with_hint("make sure that no key occurs twice among the rows to insert"))
+    .map(|e| {
+        e.with_sqlstate("21000").with_hint("make sure that no key occurs twice among the rows to insert")
+    })
 }

@@ -14,11 +14,13 @@ use datafusion::arrow::array::{
     ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray, StringViewArray, new_null_array,
 };
 use datafusion::arrow::datatypes::{
-    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::sql::sqlparser::ast::{DataType as SqlType, Expr, Insert, SetExpr, TableObject, TimezoneInfo, Value, Values};
+use datafusion::sql::sqlparser::ast::{
+    DataType as SqlType, Expr, Insert, SetExpr, TableObject, TimezoneInfo, Value, Values,
+};
 
 use super::assign::assign_column;
 use super::insert::{default_sql, is_default, number_text};
@@ -70,14 +72,22 @@ fn plain(insert: &Insert) -> Option<(&TableObject, &Values)> {
         && insert.format_clause.is_none()
         && insert.multi_table_insert_type.is_none();
     let query = insert.source.as_deref().filter(|_| bare)?;
-    let untouched = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+    let untouched = query.with.is_none()
+        && query.order_by.is_none()
+        && query.limit_clause.is_none()
+        && query.fetch.is_none();
     match query.body.as_ref() {
         SetExpr::Values(values) if untouched && !values.value_keyword => Some((&insert.table, values)),
         _ => None,
     }
 }
 
-fn build(def: &TableDef, insert: &Insert, values: &Values, params: Option<&ParamValues>) -> Option<RecordBatch> {
+fn build(
+    def: &TableDef,
+    insert: &Insert,
+    values: &Values,
+    params: Option<&ParamValues>,
+) -> Option<RecordBatch> {
     let width = if insert.columns.is_empty() { def.columns.len() } else { insert.columns.len() };
     if values.rows.is_empty() || values.rows.iter().any(|row| row.content.len() != width) {
         return None;
@@ -183,10 +193,14 @@ fn array(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> {
         return Some(new_null_array(&column.column_type.arrow(), literals.len()));
     }
     Some(match &column.column_type {
-        ColumnType::Boolean => Arc::new(each(literals, |l| match l {
-            Literal::Bool(b) => Some(*b),
-            _ => None,
-        })?.into_iter().collect::<BooleanArray>()),
+        ColumnType::Boolean => Arc::new(
+            each(literals, |l| match l {
+                Literal::Bool(b) => Some(*b),
+                _ => None,
+            })?
+            .into_iter()
+            .collect::<BooleanArray>(),
+        ),
         ColumnType::Int8 => integers::<Int8Type>(literals)?,
         ColumnType::Int16 => integers::<Int16Type>(literals)?,
         ColumnType::Int32 => integers::<Int32Type>(literals)?,
@@ -195,16 +209,23 @@ fn array(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> {
         ColumnType::UInt16 => integers::<UInt16Type>(literals)?,
         ColumnType::UInt32 => integers::<UInt32Type>(literals)?,
         ColumnType::UInt64 => integers::<UInt64Type>(literals)?,
-        ColumnType::Float64 => Arc::new(each(literals, float)?.into_iter().collect::<PrimitiveArray<Float64Type>>()),
+        ColumnType::Float64 => {
+            Arc::new(each(literals, float)?.into_iter().collect::<PrimitiveArray<Float64Type>>())
+        }
         ColumnType::Float32 => Arc::new(
             each(literals, |l| {
-                #[expect(clippy::cast_possible_truncation, reason = "REAL keeps what fits; infinities fall back")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "REAL keeps what fits; infinities fall back"
+                )]
                 float(l).map(|v| v as f32).filter(|v| v.is_finite())
             })?
             .into_iter()
             .collect::<PrimitiveArray<Float32Type>>(),
         ),
-        ColumnType::Text | ColumnType::Json => Arc::new(each(literals, text)?.into_iter().collect::<StringViewArray>()),
+        ColumnType::Text | ColumnType::Json => {
+            Arc::new(each(literals, text)?.into_iter().collect::<StringViewArray>())
+        }
         ColumnType::Decimal { .. } => through_text(column, literals, |l| match l {
             Literal::Number(n) => Some(n.as_ref()),
             _ => None,
@@ -225,7 +246,10 @@ fn array(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> {
 }
 
 /// Every literal through `value`, NULLs kept; None when one has no value.
-fn each<'l, T>(literals: &'l [Literal<'_>], value: impl Fn(&'l Literal<'_>) -> Option<T>) -> Option<Vec<Option<T>>> {
+fn each<'l, T>(
+    literals: &'l [Literal<'_>],
+    value: impl Fn(&'l Literal<'_>) -> Option<T>,
+) -> Option<Vec<Option<T>>> {
     literals.iter().map(|l| if *l == Literal::Null { Some(None) } else { value(l).map(Some) }).collect()
 }
 

@@ -18,7 +18,8 @@ use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning,
+    PlanProperties,
 };
 use futures::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
@@ -37,11 +38,21 @@ pub(crate) struct DmlExec {
 }
 
 impl DmlExec {
-    pub(crate) fn new(work: Work, name: &'static str, input: Arc<dyn ExecutionPlan>, schema: SchemaRef) -> Self {
+    pub(crate) fn new(
+        work: Work,
+        name: &'static str,
+        input: Arc<dyn ExecutionPlan>,
+        schema: SchemaRef,
+    ) -> Self {
         Self::with_work(Arc::new(work), name, input, schema)
     }
 
-    fn with_work(work: Arc<Work>, name: &'static str, input: Arc<dyn ExecutionPlan>, schema: SchemaRef) -> Self {
+    fn with_work(
+        work: Arc<Work>,
+        name: &'static str,
+        input: Arc<dyn ExecutionPlan>,
+        schema: SchemaRef,
+    ) -> Self {
         let properties = Arc::new(PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(1),
@@ -72,7 +83,11 @@ impl ExecutionPlan for DmlExec {
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![if self.work.ordered() { Distribution::SinglePartition } else { Distribution::UnspecifiedDistribution }]
+        vec![if self.work.ordered() {
+            Distribution::SinglePartition
+        } else {
+            Distribution::UnspecifiedDistribution
+        }]
     }
 
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
@@ -96,11 +111,17 @@ impl ExecutionPlan for DmlExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => {
-                Ok(Arc::new(Self::with_work(Arc::clone(&self.work), self.name, input, Arc::clone(&self.schema))))
-            }
+            (Some(input), true) => Ok(Arc::new(Self::with_work(
+                Arc::clone(&self.work),
+                self.name,
+                input,
+                Arc::clone(&self.schema),
+            ))),
             _ => internal_err!("a change has one input"),
         }
     }
@@ -109,13 +130,16 @@ impl ExecutionPlan for DmlExec {
         if partition != 0 {
             return internal_err!("a change has one output partition");
         }
-        let (work, input, schema) = (Arc::clone(&self.work), Arc::clone(&self.input), Arc::clone(&self.schema));
+        let (work, input, schema) =
+            (Arc::clone(&self.work), Arc::clone(&self.input), Arc::clone(&self.schema));
         let output = async move {
             let written = run(&work, &input, &context).await?;
-            let batches = if work.collect { written.batches } else { vec![count_batch(schema, written.rows)?] };
+            let batches =
+                if work.collect { written.batches } else { vec![count_batch(schema, written.rows)?] };
             Ok::<_, Error>(futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
         };
-        let stream = futures::stream::once(async move { output.await.map_err(DataFusionError::from) }).try_flatten();
+        let stream =
+            futures::stream::once(async move { output.await.map_err(DataFusionError::from) }).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)))
     }
 }
@@ -137,7 +161,11 @@ pub(crate) fn count_of(batches: &[RecordBatch]) -> Result<u64> {
         .ok_or_else(|| Error::new(ErrorKind::Internal, "the change gave no count"))
 }
 
-async fn run(work: &Arc<Work>, input: &Arc<dyn ExecutionPlan>, context: &Arc<TaskContext>) -> Result<Written> {
+async fn run(
+    work: &Arc<Work>,
+    input: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<Written> {
     let partitions = input.output_partitioning().partition_count();
     if partitions == 1 {
         return consume(work, input.execute(0, Arc::clone(context))?).await;
@@ -154,7 +182,8 @@ async fn run(work: &Arc<Work>, input: &Arc<dyn ExecutionPlan>, context: &Arc<Tas
     }
     let mut total = Written::default();
     while let Some(done) = tasks.join_next().await {
-        let done = done.map_err(|e| Error::new(ErrorKind::Internal, format!("a writing task ended early: {e}")))??;
+        let done =
+            done.map_err(|e| Error::new(ErrorKind::Internal, format!("a writing task ended early: {e}")))??;
         total.rows += done.rows;
         total.batches.extend(done.batches);
     }

@@ -43,8 +43,10 @@ pub(super) async fn prepare(ctx: &StatementContext, insert: Insert) -> Result<Pr
     let on_conflict = match insert.on {
         None => None,
         Some(OnInsert::OnConflict(clause)) => OnConflict::plan(ctx, &target, alias.as_ref(), clause)?,
-        Some(_) => return Err(Error::not_supported_yet("ON DUPLICATE KEY UPDATE")
-            .map(|e| e.with_hint("write ON CONFLICT (key) DO UPDATE SET …"))),
+        Some(_) => {
+            return Err(Error::not_supported_yet("ON DUPLICATE KEY UPDATE")
+                .map(|e| e.with_hint("write ON CONFLICT (key) DO UPDATE SET …")));
+        }
     };
     let returning = Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New)?;
 
@@ -56,7 +58,8 @@ pub(super) async fn prepare(ctx: &StatementContext, insert: Insert) -> Result<Pr
     let table = target.def.id;
     let retry_duplicates = on_conflict.is_some();
     let operation = Operation::Insert { on_conflict, ordered };
-    let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();
+    let plan =
+        DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();
     Ok(Prepared { verb: "INSERT", table, plan, transaction, returning, retry_duplicates })
 }
 
@@ -75,8 +78,9 @@ fn refuse_foreign_forms(insert: &Insert) -> Result<()> {
         || insert.multi_table_insert_type.is_some()
         || !insert.multi_table_into_clauses.is_empty();
     if foreign {
-        return Err(Error::not_supported_yet("this form of INSERT")
-            .map(|e| e.with_hint("write INSERT INTO t (columns) VALUES … | SELECT … [ON CONFLICT …] [RETURNING …]")));
+        return Err(Error::not_supported_yet("this form of INSERT").map(|e| {
+            e.with_hint("write INSERT INTO t (columns) VALUES … | SELECT … [ON CONFLICT …] [RETURNING …]")
+        }));
     }
     Ok(())
 }
@@ -152,7 +156,10 @@ fn name_items_apart(select: &mut Select) {
     }
     for (i, item) in select.projection.iter_mut().enumerate() {
         let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else { continue };
-        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', format!("_item{i}")) };
+        *item = SelectItem::ExprWithAlias {
+            expr: expr.clone(),
+            alias: Ident::with_quote('"', format!("_item{i}")),
+        };
     }
 }
 
@@ -196,7 +203,10 @@ pub(super) fn number_text(value: &SqlExpr) -> Option<String> {
 pub(super) fn default_sql(column: &ColumnDef) -> Result<SqlExpr> {
     let Some(text) = &column.default else { return Ok(SqlExpr::value(Value::Null)) };
     let wrong = |e: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::Internal, format!("the default of column \"{}\" does not parse: {e}", column.name))
+        Error::new(
+            ErrorKind::Internal,
+            format!("the default of column \"{}\" does not parse: {e}", column.name),
+        )
     };
     let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).map_err(|e| wrong(&e))?;
     let expr = parser.parse_expr().map_err(|e| wrong(&e))?;
@@ -232,7 +242,13 @@ mod tests {
     }
 
     fn column(column_type: ColumnType, default: Option<&str>) -> ColumnDef {
-        ColumnDef { id: ColumnId(1), name: "c".into(), column_type, nullable: true, default: default.map(str::to_owned) }
+        ColumnDef {
+            id: ColumnId(1),
+            name: "c".into(),
+            column_type,
+            nullable: true,
+            default: default.map(str::to_owned),
+        }
     }
 
     #[test]
@@ -245,8 +261,17 @@ mod tests {
 
     #[test]
     fn default_stands_for_its_text() {
-        assert_eq!(stored_value(&column(ColumnType::Int32, Some("3 + 4")), expr("DEFAULT")).unwrap().to_string(), "3 + 4");
-        assert_eq!(stored_value(&column(ColumnType::Int32, None), expr("default")).unwrap().to_string(), "NULL");
-        assert_eq!(stored_value(&column(ColumnType::Int32, None), expr("\"default\"")).unwrap().to_string(), "\"default\"");
+        assert_eq!(
+            stored_value(&column(ColumnType::Int32, Some("3 + 4")), expr("DEFAULT")).unwrap().to_string(),
+            "3 + 4"
+        );
+        assert_eq!(
+            stored_value(&column(ColumnType::Int32, None), expr("default")).unwrap().to_string(),
+            "NULL"
+        );
+        assert_eq!(
+            stored_value(&column(ColumnType::Int32, None), expr("\"default\"")).unwrap().to_string(),
+            "\"default\""
+        );
     }
 }

@@ -15,6 +15,8 @@ mod node;
 mod params;
 mod returning;
 mod target;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use cairn_storage::id::{RowId, TableId};
@@ -28,9 +30,9 @@ use datafusion::sql::sqlparser::ast::Statement;
 use futures::TryStreamExt;
 
 pub(crate) use assign::{assign_batch, cut};
+pub(crate) use change::plan_query;
 pub(crate) use insert::default_expr;
 pub(crate) use node::DmlPlanner;
-pub(crate) use change::plan_query;
 pub(crate) use target::Target;
 
 use crate::context::StatementContext;

@@ -10,7 +10,8 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr, Statement, TimezoneInfo, Value, visit_expressions_mut,
+    CastKind, DataType as SqlType, ExactNumberInfo, Expr, Statement, TimezoneInfo, Value,
+    visit_expressions_mut,
 };
 
 use crate::error::{Error, Result};
@@ -66,7 +67,9 @@ fn literal(value: &ScalarValue) -> Result<Expr> {
         ScalarValue::Utf8(Some(s)) | ScalarValue::LargeUtf8(Some(s)) | ScalarValue::Utf8View(Some(s)) => {
             Expr::value(Value::SingleQuotedString(s.clone()))
         }
-        ScalarValue::Binary(Some(b)) | ScalarValue::LargeBinary(Some(b)) | ScalarValue::BinaryView(Some(b)) => {
+        ScalarValue::Binary(Some(b))
+        | ScalarValue::LargeBinary(Some(b))
+        | ScalarValue::BinaryView(Some(b)) => {
             Expr::value(Value::HexStringLiteral(b.iter().map(|b| format!("{b:02X}")).collect()))
         }
         other => {
@@ -74,7 +77,8 @@ fn literal(value: &ScalarValue) -> Result<Expr> {
                 Error::not_supported_yet(format!("a parameter of type {}", other.data_type()))
             })?;
             let array = other.to_array()?;
-            let formatter = ArrayFormatter::try_new(array.as_ref(), &FormatOptions::default()).map_err(super::assign::arrow)?;
+            let formatter = ArrayFormatter::try_new(array.as_ref(), &FormatOptions::default())
+                .map_err(super::assign::arrow)?;
             let text = formatter.value(0).to_string();
             Expr::Cast {
                 kind: CastKind::Cast,

@@ -10,8 +10,8 @@ use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use cairn_storage::{ErrorKind, Snapshot};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{
@@ -90,8 +90,16 @@ impl Returning {
     }
 
     /// The rows to show, now that the commit has given `version` and row ids from `first` on.
-    pub(super) fn finish(self, version: CommitVersion, first: RowId) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let shown = if self.pseudo && self.kind == RowKind::New { self.evaluate(version, first)? } else { self.shown };
+    pub(super) fn finish(
+        self,
+        version: CommitVersion,
+        first: RowId,
+    ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        let shown = if self.pseudo && self.kind == RowKind::New {
+            self.evaluate(version, first)?
+        } else {
+            self.shown
+        };
         Ok((self.output, shown))
     }
 
@@ -113,7 +121,10 @@ impl Returning {
                 .map(|e| Ok(e.evaluate(&batch)?.into_array(rows)?))
                 .collect::<Result<Vec<_>>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(rows));
-            shown.push(RecordBatch::try_new_with_options(Arc::clone(&self.output), columns, &options).map_err(arrow)?);
+            shown.push(
+                RecordBatch::try_new_with_options(Arc::clone(&self.output), columns, &options)
+                    .map_err(arrow)?,
+            );
         }
         Ok(shown)
     }
@@ -157,7 +168,8 @@ fn contains_query(expr: &SqlExpr) -> bool {
 
 /// The items with `*` written out; a name where the user gave one.
 fn expand(target: &Target, table: &str, items: Vec<SelectItem>) -> Result<Vec<(Option<String>, SqlExpr)>> {
-    let all = || target.def.columns.iter().map(|c| (None, SqlExpr::Identifier(Ident::with_quote('"', &c.name))));
+    let all =
+        || target.def.columns.iter().map(|c| (None, SqlExpr::Identifier(Ident::with_quote('"', &c.name))));
     let mut expanded = Vec::new();
     for item in items {
         match item {
@@ -165,7 +177,8 @@ fn expand(target: &Target, table: &str, items: Vec<SelectItem>) -> Result<Vec<(O
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                 let last = name.0.last().and_then(|p| p.as_ident()).map(ident_text);
                 if last.as_deref() != Some(table) {
-                    return Err(syntax(format!("\"{name}\" is not the table of this statement")).map(|e| e.with_sqlstate("42P01")));
+                    return Err(syntax(format!("\"{name}\" is not the table of this statement"))
+                        .map(|e| e.with_sqlstate("42P01")));
                 }
                 expanded.extend(all());
             }

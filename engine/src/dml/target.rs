@@ -32,12 +32,18 @@ impl Target {
             return Ok(Self { def: Arc::clone(table.def()), table });
         }
         if matches!(schema.as_str(), "system" | "sys" | "information_schema" | "pg_catalog") {
-            return Err(Error::new(ErrorKind::PermissionDenied, format!("{schema}.{table} cannot be changed"))
-                .map(|e| e.with_hint("system tables show state; they are read-only")));
+            return Err(Error::new(
+                ErrorKind::PermissionDenied,
+                format!("{schema}.{table} cannot be changed"),
+            )
+            .map(|e| e.with_hint("system tables show state; they are read-only")));
         }
         if ctx.snapshot.catalog().view(&schema, &table).is_some() {
-            return Err(Error::new(ErrorKind::InvalidInput, format!("\"{table}\" is a view and cannot be changed"))
-                .map(|e| e.with_sqlstate("42809").with_hint("change the tables behind it")));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("\"{table}\" is a view and cannot be changed"),
+            )
+            .map(|e| e.with_sqlstate("42809").with_hint("change the tables behind it")));
         }
         Err(Error::new(ErrorKind::NotFound, format!("table \"{schema}.{table}\" does not exist"))
             .map(|e| e.with_sqlstate("42P01")))
@@ -72,7 +78,8 @@ impl Target {
             let name = ident_text(name);
             let index = self.column(&name)?;
             if indices.contains(&index) {
-                return Err(syntax(format!("column \"{name}\" specified more than once")).map(|e| e.with_sqlstate("42701")));
+                return Err(syntax(format!("column \"{name}\" specified more than once"))
+                    .map(|e| e.with_sqlstate("42701")));
             }
             indices.push(index);
         }
@@ -110,7 +117,10 @@ pub(crate) fn split_name(name: &ObjectName, search_path: &str) -> Result<(String
 /// # Errors
 /// An empty name or a function in it.
 pub(crate) fn column_ident(name: &ObjectName) -> Result<&Ident> {
-    name.0.last().and_then(ObjectNamePart::as_ident).ok_or_else(|| syntax(format!("\"{name}\" is not a column name")))
+    name.0
+        .last()
+        .and_then(ObjectNamePart::as_ident)
+        .ok_or_else(|| syntax(format!("\"{name}\" is not a column name")))
 }
 
 fn part_text(part: &ObjectNamePart) -> Result<String> {

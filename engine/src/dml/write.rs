@@ -37,7 +37,8 @@ struct Shared {
 
 impl SharedTransaction {
     pub(crate) fn new(ctx: &StatementContext) -> Self {
-        let shared = Shared { db: Arc::clone(&ctx.db), snapshot: ctx.snapshot.clone(), transaction: Mutex::new(None) };
+        let shared =
+            Shared { db: Arc::clone(&ctx.db), snapshot: ctx.snapshot.clone(), transaction: Mutex::new(None) };
         Self(Arc::new(shared))
     }
 
@@ -279,7 +280,8 @@ pub(crate) async fn insert_all(
     }
     let mut rows = 0;
     while let Some(done) = tasks.join_next().await {
-        rows += done.map_err(|e| Error::new(ErrorKind::Internal, format!("a writing task ended early: {e}")))??;
+        rows +=
+            done.map_err(|e| Error::new(ErrorKind::Internal, format!("a writing task ended early: {e}")))??;
     }
     Ok(rows)
 }
@@ -291,7 +293,11 @@ fn column_defs(schema: &SchemaRef) -> Result<Arc<TableDef>> {
         .iter()
         .map(|field| {
             let column_type = ColumnType::from_arrow(field.data_type()).ok_or_else(|| {
-                Error::not_supported_yet(format!("a column of type {} (\"{}\")", field.data_type(), field.name()))
+                Error::not_supported_yet(format!(
+                    "a column of type {} (\"{}\")",
+                    field.data_type(),
+                    field.name()
+                ))
             })?;
             Ok(ColumnDef {
                 id: cairn_storage::id::ColumnId(0),

@@ -38,7 +38,14 @@ mod tests {
     #[test]
     fn near_names_are_found_and_far_ones_are_not() {
         let names = ["orders", "lineitem", "customer", "id"];
-        for (typed, meant) in [("order", Some("orders")), ("lineitme", Some("lineitem")), ("Customers", Some("customer")), ("part", None), ("ix", Some("id")), ("zz", None)] {
+        for (typed, meant) in [
+            ("order", Some("orders")),
+            ("lineitme", Some("lineitem")),
+            ("Customers", Some("customer")),
+            ("part", None),
+            ("ix", Some("id")),
+            ("zz", None),
+        ] {
             assert_eq!(closest(typed, names.into_iter()), meant, "{typed}");
         }
     }

@@ -19,13 +19,17 @@ pub(super) fn translate(error: &DataFusionError) -> Error {
         DataFusionError::Diagnostic(diagnostic, inner) => {
             let made = translate(inner);
             match (made.position(), diagnostic.span) {
-                (None, Some(span)) if span.start.line > 0 => made.at(Position { line: span.start.line, column: span.start.column }),
+                (None, Some(span)) if span.start.line > 0 => {
+                    made.at(Position { line: span.start.line, column: span.start.column })
+                }
                 _ => made,
             }
         }
         DataFusionError::Context(_, inner) => translate(inner),
         DataFusionError::Shared(inner) => translate(inner),
-        DataFusionError::Collection(errors) => errors.first().map_or_else(|| internal("several errors at once"), translate),
+        DataFusionError::Collection(errors) => {
+            errors.first().map_or_else(|| internal("several errors at once"), translate)
+        }
         DataFusionError::External(inner) => external(inner.as_ref()),
         DataFusionError::ArrowError(inner, _) => arrow(inner),
         DataFusionError::ParquetError(inner) => parquet(inner),
@@ -116,36 +120,53 @@ pub(super) fn arrow(error: &ArrowError) -> Error {
         ArrowError::ExternalError(inner) => external(inner.as_ref()),
         ArrowError::DivideByZero => make(ErrorKind::InvalidInput, "22012", "division by zero"),
         ArrowError::ArithmeticOverflow(text) => {
-            make(ErrorKind::InvalidInput, "22003", "a number is out of the range of its type").map(|e| e.with_detail(text.clone()))
+            make(ErrorKind::InvalidInput, "22003", "a number is out of the range of its type")
+                .map(|e| e.with_detail(text.clone()))
         }
         ArrowError::CastError(text) => cast(text),
         ArrowError::ParseError(text) => cast(text),
-        ArrowError::CsvError(text) | ArrowError::JsonError(text) => make(ErrorKind::InvalidInput, "22P02", text),
+        ArrowError::CsvError(text) | ArrowError::JsonError(text) => {
+            make(ErrorKind::InvalidInput, "22P02", text)
+        }
         ArrowError::IoError(_, inner) => io(inner),
         ArrowError::NotYetImplemented(text) => make(ErrorKind::Unsupported, "0A000", text),
         ArrowError::MemoryError(text) => make(ErrorKind::ResourceExhausted, "53200", text),
-        ArrowError::OffsetOverflowError(_) | ArrowError::DictionaryKeyOverflowError | ArrowError::RunEndIndexOverflowError => {
+        ArrowError::OffsetOverflowError(_)
+        | ArrowError::DictionaryKeyOverflowError
+        | ArrowError::RunEndIndexOverflowError => {
             make(ErrorKind::ResourceExhausted, "54000", &error.to_string())
         }
-        ArrowError::ParquetError(text) | ArrowError::IpcError(text) => make(ErrorKind::InvalidInput, "22000", text),
-        ArrowError::InvalidArgumentError(text) if text.contains("too large to store") || text.contains("too small to store") => {
+        ArrowError::ParquetError(text) | ArrowError::IpcError(text) => {
+            make(ErrorKind::InvalidInput, "22000", text)
+        }
+        ArrowError::InvalidArgumentError(text)
+            if text.contains("too large to store") || text.contains("too small to store") =>
+        {
             make(ErrorKind::InvalidInput, "22003", text)
         }
         ArrowError::InvalidArgumentError(text) | ArrowError::ComputeError(text) => execution(text),
-        ArrowError::SchemaError(text) | ArrowError::CDataInterface(text) | ArrowError::AvroError(text) => internal(text),
+        ArrowError::SchemaError(text) | ArrowError::CDataInterface(text) | ArrowError::AvroError(text) => {
+            internal(text)
+        }
     }
 }
 
 /// `Cannot cast string 'abc' to value of Int32 type` and its like.
 fn cast(text: &str) -> Error {
-    if let Some((value, rest)) = text.strip_prefix("Cannot cast string '").and_then(|t| t.rsplit_once("' to value of ")) {
+    if let Some((value, rest)) =
+        text.strip_prefix("Cannot cast string '").and_then(|t| t.rsplit_once("' to value of "))
+    {
         let arrow_type = rest.trim_end_matches(" type");
         return make(ErrorKind::InvalidInput, "22P02", "").map(|_| {
-            cairn_storage::Error::new(ErrorKind::InvalidInput, format!("'{value}' is not a valid {}", sql_name(arrow_type)))
-                .with_sqlstate("22P02")
+            cairn_storage::Error::new(
+                ErrorKind::InvalidInput,
+                format!("'{value}' is not a valid {}", sql_name(arrow_type)),
+            )
+            .with_sqlstate("22P02")
         });
     }
-    let overflow = ["Can't cast value", "out of range", "overflow", "exceeds"].iter().any(|w| text.contains(w));
+    let overflow =
+        ["Can't cast value", "out of range", "overflow", "exceeds"].iter().any(|w| text.contains(w));
     let time = ["timestamp", "date", "time", "Timestamp", "Date", "Time"].iter().any(|w| text.contains(w));
     let sqlstate = match (overflow, time) {
         (true, true) => "22008",
@@ -218,17 +239,23 @@ fn schema(error: &SchemaError) -> Error {
     match error {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let made = make(ErrorKind::NotFound, "42703", "").map(|_| {
-                cairn_storage::Error::new(ErrorKind::NotFound, format!("column {} does not exist", field.flat_name())).with_sqlstate("42703")
+                cairn_storage::Error::new(
+                    ErrorKind::NotFound,
+                    format!("column {} does not exist", field.flat_name()),
+                )
+                .with_sqlstate("42703")
             });
             match hint_for(field, valid_fields) {
                 Some(hint) => made.map(|e| e.with_hint(hint)),
                 None => made,
             }
         }
-        SchemaError::AmbiguousReference { field } => {
-            make(ErrorKind::InvalidInput, "42702", &format!("column {} is in more than one table of the query", field.flat_name()))
-                .map(|e| e.with_hint("write the table's name or alias before it"))
-        }
+        SchemaError::AmbiguousReference { field } => make(
+            ErrorKind::InvalidInput,
+            "42702",
+            &format!("column {} is in more than one table of the query", field.flat_name()),
+        )
+        .map(|e| e.with_hint("write the table's name or alias before it")),
         SchemaError::DuplicateQualifiedField { qualifier, name } => {
             make(ErrorKind::InvalidInput, "42701", &format!("column {qualifier}.{name} appears twice"))
                 .map(|e| e.with_hint("give one of them another name with AS"))
@@ -242,7 +269,9 @@ fn schema(error: &SchemaError) -> Error {
 
 fn hint_for(field: &Column, valid: &[Column]) -> Option<String> {
     // Same letters in another case: the name was made with quotes.
-    if let Some(quoted) = valid.iter().find(|c| c.name != field.name && c.name.eq_ignore_ascii_case(&field.name)) {
+    if let Some(quoted) =
+        valid.iter().find(|c| c.name != field.name && c.name.eq_ignore_ascii_case(&field.name))
+    {
         return Some(format!("did you mean \"{}\"? names with capitals need the quotes", quoted.name));
     }
     if let Some(other) = valid.iter().find(|c| c.name == field.name && field.relation.is_some()) {
@@ -275,6 +304,10 @@ fn plan(text: &str) -> Error {
             Some(near) => made.map(|e| e.with_hint(format!("did you mean {near}?"))),
             None => made,
         };
+    }
+    if lower.contains("require unique expression names") {
+        return make(ErrorKind::InvalidInput, "42701", "two columns of the result have the same name")
+            .map(|e| e.with_detail(text.to_owned()).with_hint("give one of them another name with AS"));
     }
     let sqlstate = [
         ("failed to resolve schema", "3F000"),
@@ -321,7 +354,8 @@ mod tests {
 
     #[test]
     fn our_errors_come_back_whole_from_any_depth() {
-        let ours = Error::new(ErrorKind::ConstraintViolation, "duplicate key").map(|e| e.with_sqlstate("23505").with_hint("h"));
+        let ours = Error::new(ErrorKind::ConstraintViolation, "duplicate key")
+            .map(|e| e.with_sqlstate("23505").with_hint("h"));
         let wrapped = DataFusionError::Context(
             "while writing".into(),
             Box::new(DataFusionError::Shared(Arc::new(DataFusionError::ArrowError(
@@ -330,7 +364,10 @@ mod tests {
             )))),
         );
         let back = translate(&wrapped);
-        assert_eq!((back.kind(), back.sqlstate(), back.message(), back.hint()), (ErrorKind::ConstraintViolation, "23505", "duplicate key", Some("h")));
+        assert_eq!(
+            (back.kind(), back.sqlstate(), back.message(), back.hint()),
+            (ErrorKind::ConstraintViolation, "23505", "duplicate key", Some("h"))
+        );
     }
 
     #[test]
@@ -338,10 +375,26 @@ mod tests {
         let arrow = |e| DataFusionError::ArrowError(Box::new(e), None);
         for (error, sqlstate, message) in [
             (arrow(ArrowError::DivideByZero), "22012", "division by zero"),
-            (arrow(ArrowError::CastError("Cannot cast string 'abc' to value of Int32 type".into())), "22P02", "'abc' is not a valid INTEGER"),
-            (arrow(ArrowError::CastError("Can't cast value 300 to type Int8".into())), "22003", "can't cast value 300 to type Int8"),
-            (DataFusionError::Plan("table 'cairn.public.x' not found".into()), "42P01", "table public.x does not exist"),
-            (DataFusionError::Plan("Invalid function 'summ'.\nDid you mean 'sum'?".into()), "42883", "function summ does not exist"),
+            (
+                arrow(ArrowError::CastError("Cannot cast string 'abc' to value of Int32 type".into())),
+                "22P02",
+                "'abc' is not a valid INTEGER",
+            ),
+            (
+                arrow(ArrowError::CastError("Can't cast value 300 to type Int8".into())),
+                "22003",
+                "can't cast value 300 to type Int8",
+            ),
+            (
+                DataFusionError::Plan("table 'cairn.public.x' not found".into()),
+                "42P01",
+                "table public.x does not exist",
+            ),
+            (
+                DataFusionError::Plan("Invalid function 'summ'.\nDid you mean 'sum'?".into()),
+                "42883",
+                "function summ does not exist",
+            ),
             (DataFusionError::NotImplemented("X".into()), "0A000", "X"),
         ] {
             let made = translate(&error);
@@ -354,7 +407,10 @@ mod tests {
         let valid = vec![Column::from_name("title"), Column::from_name("Body")];
         let error = |name: &str| {
             translate(&DataFusionError::SchemaError(
-                Box::new(SchemaError::FieldNotFound { field: Box::new(Column::from_name(name)), valid_fields: valid.clone() }),
+                Box::new(SchemaError::FieldNotFound {
+                    field: Box::new(Column::from_name(name)),
+                    valid_fields: valid.clone(),
+                }),
                 Box::new(None),
             ))
         };

@@ -103,7 +103,9 @@ impl SegmentScanExec {
 
     /// This scan with the segments dealt out so that every partition is in `order`; None when they can't be.
     fn in_order(&self, order: &[PhysicalSortExpr]) -> Result<Option<Self>> {
-        let (Some(config), Some(files), true) = (self.file_config(), &self.scan.files, self.memory.rows() == 0) else {
+        let (Some(config), Some(files), true) =
+            (self.file_config(), &self.scan.files, self.memory.rows() == 0)
+        else {
             return Ok(None);
         };
         let def = self.scan.table.def();
@@ -138,7 +140,10 @@ impl SegmentScanExec {
 }
 
 /// `order` over the table's columns: ascending columns only.
-fn in_table_columns(config: &FileScanConfig, order: &[PhysicalSortExpr]) -> Option<Vec<(usize, PhysicalSortExpr)>> {
+fn in_table_columns(
+    config: &FileScanConfig,
+    order: &[PhysicalSortExpr],
+) -> Option<Vec<(usize, PhysicalSortExpr)>> {
     let projected: Vec<_> = config.file_source().projection()?.expr_iter().collect();
     order
         .iter()
@@ -146,7 +151,8 @@ fn in_table_columns(config: &FileScanConfig, order: &[PhysicalSortExpr]) -> Opti
             let output = sort.expr.downcast_ref::<Column>()?;
             let column = projected.get(output.index())?.downcast_ref::<Column>()?;
             let expr = Arc::new(column.clone()) as Arc<dyn PhysicalExpr>;
-            (!sort.options.descending).then_some((column.index(), PhysicalSortExpr { expr, options: sort.options }))
+            (!sort.options.descending)
+                .then_some((column.index(), PhysicalSortExpr { expr, options: sort.options }))
         })
         .collect()
 }
@@ -234,7 +240,10 @@ impl ExecutionPlan for SegmentScanExec {
         Ok(self)
     }
 
-    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
@@ -255,7 +264,11 @@ impl ExecutionPlan for SegmentScanExec {
     }
 
     /// Segments were cut by row group when the scan was planned; there is nothing finer.
-    fn repartitioned(&self, _partitions: usize, _config: &ConfigOptions) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    fn repartitioned(
+        &self,
+        _partitions: usize,
+        _config: &ConfigOptions,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         Ok(None)
     }
 
@@ -302,7 +315,11 @@ impl ExecutionPlan for SegmentScanExec {
         Some(metrics)
     }
 
-    fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+    fn statistics_from_inputs(
+        &self,
+        _inputs: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
         let all = match &self.inner {
             Some(inner) => {
                 let whole = StatisticsArgs::new();
@@ -321,7 +338,10 @@ impl ExecutionPlan for SegmentScanExec {
         }
         // Partitions take pieces from each other while they run, so a partition's share is only a guess.
         let partitions = self.properties.output_partitioning().partition_count().max(1);
-        let rows = all.num_rows.get_value().map_or(Precision::Absent, |n| Precision::Inexact(n.div_ceil(partitions)));
+        let rows = all
+            .num_rows
+            .get_value()
+            .map_or(Precision::Absent, |n| Precision::Inexact(n.div_ceil(partitions)));
         Ok(Arc::new(Statistics::new_unknown(&self.schema()).with_num_rows(rows)))
     }
 
@@ -338,7 +358,10 @@ impl ExecutionPlan for SegmentScanExec {
         self.fetch.or_else(|| self.inner.as_ref().filter(|_| self.memory.rows() == 0)?.fetch())
     }
 
-    fn try_swapping_with_projection(&self, projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    fn try_swapping_with_projection(
+        &self,
+        projection: &ProjectionExec,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let columns: Option<Vec<usize>> =
             projection.expr().iter().map(|e| e.expr.downcast_ref::<Column>().map(Column::index)).collect();
         let schema: SchemaRef = projection.schema();

@@ -74,7 +74,8 @@ impl Files {
             of.column_statistics.resize(wanted, ColumnStatistics::new_unknown());
             of
         };
-        let merged = unknown(layout.table.table_schema().fields().len(), statistics::merged(&per_segment, user)?);
+        let merged =
+            unknown(layout.table.table_schema().fields().len(), statistics::merged(&per_segment, user)?);
         let file_columns = layout.table.file_schema().fields().len();
         let entries = segments
             .iter()
@@ -98,9 +99,8 @@ impl Files {
     fn file(&self, piece: &Piece) -> Option<PartitionedFile> {
         let file = self.entries.get(piece.segment)?.clone();
         Some(match piece.range {
-            Some((start, end)) => {
-                file.with_range(i64::try_from(start).unwrap_or(i64::MAX), i64::try_from(end).unwrap_or(i64::MAX))
-            }
+            Some((start, end)) => file
+                .with_range(i64::try_from(start).unwrap_or(i64::MAX), i64::try_from(end).unwrap_or(i64::MAX)),
             None => file,
         })
     }
@@ -141,7 +141,10 @@ impl SourceOptions {
     /// The session's Parquet options. `late_filters` says whether filters may be applied while decoding, which a scan
     /// with rows in memory or computed columns can't promise for all its rows.
     pub(crate) fn new(state: &dyn Session, late_filters: bool, limit: Option<usize>) -> Self {
-        let mut parquet = TableParquetOptions { global: state.config_options().execution.parquet.clone(), ..Default::default() };
+        let mut parquet = TableParquetOptions {
+            global: state.config_options().execution.parquet.clone(),
+            ..Default::default()
+        };
         parquet.global.pushdown_filters &= late_filters;
         // Segments carry no Parquet bloom filters; keys have filters of our own.
         parquet.global.bloom_filter_on_read = false;

@@ -153,7 +153,9 @@ impl MemoryRows {
         let share = self.shares.get(partition).map_or(&[][..], Vec::as_slice);
         share
             .iter()
-            .flat_map(|b| (0..b.num_rows()).step_by(step).map(move |at| b.slice(at, step.min(b.num_rows() - at))))
+            .flat_map(|b| {
+                (0..b.num_rows()).step_by(step).map(move |at| b.slice(at, step.min(b.num_rows() - at)))
+            })
             .collect()
     }
 }

@@ -98,7 +98,11 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
 }
 
 /// Cuts the segments and shares the pieces.
-async fn share(table: &TableSnapshot, segments: &[SegmentView], partitions: usize) -> Result<Vec<Vec<Piece>>> {
+async fn share(
+    table: &TableSnapshot,
+    segments: &[SegmentView],
+    partitions: usize,
+) -> Result<Vec<Vec<Piece>>> {
     let rows = segments.iter().map(|s| s.live_rows).sum();
     let piece_rows = partition::piece_rows(rows, partitions);
     let mut pieces = Vec::with_capacity(segments.len());

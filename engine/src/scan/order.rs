@@ -40,7 +40,8 @@ impl SortedPieces {
             return None;
         }
         // NULLs stand last in every segment, so a column with some is in order only within one; the order ends there.
-        let no_null = |i: &&usize| segments.iter().all(|s| s.meta.columns.get(**i).is_some_and(|c| c.null_count == 0));
+        let no_null =
+            |i: &&usize| segments.iter().all(|s| s.meta.columns.get(**i).is_some_and(|c| c.null_count == 0));
         let columns: Vec<usize> = sort_columns.iter().take_while(no_null).copied().collect();
         let first = *columns.first()?;
         let data_type = schema.field(first).data_type();
@@ -109,7 +110,11 @@ mod tests {
     #[test]
     fn runs_follow_the_order_and_keep_segment_names() {
         let piece = |segment| Piece { segment, range: None, rows: 10 };
-        let sorted = SortedPieces { columns: vec![0], pieces: vec![piece(0), piece(1), piece(2), piece(3)], rank: vec![3, 0, 2, 1] };
+        let sorted = SortedPieces {
+            columns: vec![0],
+            pieces: vec![piece(0), piece(1), piece(2), piece(3)],
+            rank: vec![3, 0, 2, 1],
+        };
         let runs = sorted.runs(2);
         let names: Vec<Vec<usize>> = runs.iter().map(|r| r.iter().map(|p| p.segment).collect()).collect();
         assert_eq!(names, vec![vec![1, 3], vec![2, 0]]);

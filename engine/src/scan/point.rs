@@ -18,7 +18,11 @@ use super::storage_error;
 const LOOKUP_KEYS_MAX: usize = 64;
 
 /// The keys a row must have to pass `filters`, each in key order; None when the filters do not pin every key column.
-pub(crate) fn keys(filters: &[Expr], schema: &SchemaRef, key_columns: &[usize]) -> Option<Vec<Vec<ScalarValue>>> {
+pub(crate) fn keys(
+    filters: &[Expr],
+    schema: &SchemaRef,
+    key_columns: &[usize],
+) -> Option<Vec<Vec<ScalarValue>>> {
     if filters.is_empty() || key_columns.is_empty() {
         return None;
     }
@@ -27,7 +31,9 @@ pub(crate) fn keys(filters: &[Expr], schema: &SchemaRef, key_columns: &[usize]) 
         let Some((name, literals)) = pinned(conjunct) else { continue };
         let Some(slot) = key_columns.iter().position(|i| schema.field(*i).name() == name) else { continue };
         let data_type = schema.field(key_columns[slot]).data_type();
-        let Some(values) = literals.into_iter().map(|l| l.fit(data_type)).collect::<Option<Vec<_>>>() else { continue };
+        let Some(values) = literals.into_iter().map(|l| l.fit(data_type)).collect::<Option<Vec<_>>>() else {
+            continue;
+        };
         if found[slot].as_ref().is_none_or(|have| values.len() < have.len()) {
             found[slot] = Some(values);
         }
@@ -39,7 +45,9 @@ pub(crate) fn keys(filters: &[Expr], schema: &SchemaRef, key_columns: &[usize]) 
 
 fn product(per_column: &[Vec<ScalarValue>]) -> Vec<Vec<ScalarValue>> {
     per_column.iter().fold(vec![Vec::new()], |keys, values| {
-        keys.iter().flat_map(|key| values.iter().map(move |v| [key.as_slice(), std::slice::from_ref(v)].concat())).collect()
+        keys.iter()
+            .flat_map(|key| values.iter().map(move |v| [key.as_slice(), std::slice::from_ref(v)].concat()))
+            .collect()
     })
 }
 
@@ -67,8 +75,8 @@ impl Compared<'_> {
 /// Whether casting a column of type `from` to `to` keeps different values different.
 fn injective(from: &DataType, to: &DataType) -> bool {
     use DataType::{
-        Binary, BinaryView, Int8, Int16, Int32, Int64, LargeBinary, LargeUtf8, UInt8, UInt16, UInt32, UInt64, Utf8,
-        Utf8View,
+        Binary, BinaryView, Int8, Int16, Int32, Int64, LargeBinary, LargeUtf8, UInt8, UInt16, UInt32, UInt64,
+        Utf8, Utf8View,
     };
     from == to
         || match from {
@@ -144,7 +152,8 @@ pub(crate) async fn rows(
         .collect::<Result<Vec<ArrayRef>>>()?;
     let encoded = encoder.encode(&columns).map_err(storage_error)?;
     let encoded: Vec<_> = (0..keys.len()).map(|i| encoded.to_owned(i)).collect();
-    let mut ids: Vec<_> = table.lookup(&encoded).await.map_err(storage_error)?.into_iter().flatten().collect();
+    let mut ids: Vec<_> =
+        table.lookup(&encoded).await.map_err(storage_error)?.into_iter().flatten().collect();
     // `IN (1, 1)` names a row twice, the result holds it once.
     ids.sort_unstable();
     ids.dedup();
@@ -191,7 +200,10 @@ mod tests {
     #[test]
     fn lists_and_small_alternatives_multiply() {
         let list = in_list(col("id"), vec![lit(1_i32), lit(2_i32)], false);
-        assert_eq!(keys(std::slice::from_ref(&list), &schema(), &[0]), Some(vec![vec![int(1)], vec![int(2)]]));
+        assert_eq!(
+            keys(std::slice::from_ref(&list), &schema(), &[0]),
+            Some(vec![vec![int(1)], vec![int(2)]])
+        );
         let either = col("name").eq(lit("a")).or(col("name").eq(lit("b")));
         assert_eq!(keys(&[list, either], &schema(), &[0, 1]).unwrap().len(), 4);
         let many = in_list(col("id"), (0..65).map(lit).collect(), false);

@@ -67,11 +67,7 @@ impl SegmentBounds<'_> {
             .map(move |s| s.meta.columns.get(index).filter(|_| s.meta.schema_version == self.definition))
     }
 
-    fn bounds(
-        &self,
-        column: &Column,
-        own: impl Fn(&ColumnStats) -> Option<ScalarValue>,
-    ) -> Option<ArrayRef> {
+    fn bounds(&self, column: &Column, own: impl Fn(&ColumnStats) -> Option<ScalarValue>) -> Option<ArrayRef> {
         let index = self.schema.index_of(&column.name).ok()?;
         let null = ScalarValue::try_new_null(self.schema.field(index).data_type()).ok()?;
         let values = self.stats(index).map(|stats| stats.and_then(&own).unwrap_or_else(|| null.clone()));
@@ -79,7 +75,12 @@ impl SegmentBounds<'_> {
     }
 
     /// Bounds of the pseudo-columns, which every meta has.
-    fn pseudo(&self, column: &Column, row_id: impl Fn(&SegmentView) -> u64, version: impl Fn(&SegmentView) -> u64) -> Option<ArrayRef> {
+    fn pseudo(
+        &self,
+        column: &Column,
+        row_id: impl Fn(&SegmentView) -> u64,
+        version: impl Fn(&SegmentView) -> u64,
+    ) -> Option<ArrayRef> {
         let values: UInt64Array = match column.name.as_str() {
             ROW_ID_COLUMN => self.segments.iter().map(|s| Some(row_id(s))).collect(),
             VERSION_COLUMN => self.segments.iter().map(|s| Some(version(s))).collect(),

@@ -37,7 +37,9 @@ pub(crate) fn fields() -> [Field; 2] {
 
 /// `schema` with the pseudo-columns behind it.
 pub(crate) fn with_pseudo_columns(schema: &Schema) -> SchemaRef {
-    Arc::new(Schema::new(schema.fields().iter().cloned().chain(fields().map(Arc::new)).collect::<Vec<FieldRef>>()))
+    Arc::new(Schema::new(
+        schema.fields().iter().cloned().chain(fields().map(Arc::new)).collect::<Vec<FieldRef>>(),
+    ))
 }
 
 /// The columns of a scan's Parquet source.
@@ -61,7 +63,8 @@ impl Layout {
         }
         let optional = fields().map(|f| Arc::new(f.with_nullable(true)));
         let file = Schema::new(user.fields().iter().cloned().chain(optional).collect::<Vec<FieldRef>>());
-        let per_file = [BASE_COLUMN, CREATED_COLUMN].map(|n| Arc::new(Field::new(n, DataType::UInt64, false)));
+        let per_file =
+            [BASE_COLUMN, CREATED_COLUMN].map(|n| Arc::new(Field::new(n, DataType::UInt64, false)));
         let position = Field::new(POSITION_COLUMN, DataType::Int64, false).with_extension_type(RowNumber);
         let table = TableSchema::builder(Arc::new(file))
             .with_table_partition_cols(per_file.to_vec())
@@ -81,9 +84,11 @@ impl Layout {
                 );
                 StoredOr::projected(ROW_ID_COLUMN, width, Arc::new(computed))
             }
-            Some(_) => {
-                StoredOr::projected(VERSION_COLUMN, width + 1, Arc::new(Column::new(CREATED_COLUMN, width + 3)))
-            }
+            Some(_) => StoredOr::projected(
+                VERSION_COLUMN,
+                width + 1,
+                Arc::new(Column::new(CREATED_COLUMN, width + 3)),
+            ),
         });
         Self { table, projection: ProjectionExprs::new(exprs), pseudo: true }
     }
@@ -176,7 +181,10 @@ impl PhysicalExpr for StoredOr {
         vec![&self.stored, &self.computed]
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
         match <[_; 2]>::try_from(children) {
             Ok([stored, computed]) => Ok(Arc::new(Self { stored, computed })),
             Err(children) => {

@@ -27,7 +27,9 @@ pub(crate) fn scalar(value: &StatValue, data_type: &DataType) -> Option<ScalarVa
         (StatValue::UInt(v), DataType::UInt32) => ScalarValue::UInt32(Some(u32::try_from(*v).ok()?)),
         (StatValue::UInt(v), DataType::UInt64) => ScalarValue::UInt64(Some(*v)),
         (StatValue::Int(v), DataType::Date32) => ScalarValue::Date32(Some(i32::try_from(*v).ok()?)),
-        (StatValue::Int(v), DataType::Time64(TimeUnit::Microsecond)) => ScalarValue::Time64Microsecond(Some(*v)),
+        (StatValue::Int(v), DataType::Time64(TimeUnit::Microsecond)) => {
+            ScalarValue::Time64Microsecond(Some(*v))
+        }
         (StatValue::Int(v), DataType::Timestamp(TimeUnit::Microsecond, zone)) => {
             ScalarValue::TimestampMicrosecond(Some(*v), zone.clone())
         }
@@ -37,7 +39,10 @@ pub(crate) fn scalar(value: &StatValue, data_type: &DataType) -> Option<ScalarVa
         (StatValue::Decimal(v), DataType::Decimal128(precision, scale)) => {
             ScalarValue::Decimal128(Some(*v), *precision, *scale)
         }
-        #[expect(clippy::cast_possible_truncation, reason = "REAL bounds are f32 values widened by the writer")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "REAL bounds are f32 values widened by the writer"
+        )]
         (StatValue::Float(v), DataType::Float32) => ScalarValue::Float32(Some(*v as f32)),
         (StatValue::Float(v), DataType::Float64) => ScalarValue::Float64(Some(*v)),
         (StatValue::Text(v), DataType::Utf8View) => ScalarValue::Utf8View(Some(v.clone())),
@@ -64,11 +69,12 @@ pub(crate) fn segment(view: &SegmentView, schema: &Schema, known: bool) -> Stati
 }
 
 fn column(stats: &ColumnStats, data_type: &DataType, clean: bool) -> ColumnStatistics {
-    let bound = |value: &Option<StatValue>, exact: bool| match value.as_ref().and_then(|v| scalar(v, data_type)) {
-        Some(value) if exact && clean => Precision::Exact(value),
-        Some(value) => Precision::Inexact(value),
-        None => Precision::Absent,
-    };
+    let bound =
+        |value: &Option<StatValue>, exact: bool| match value.as_ref().and_then(|v| scalar(v, data_type)) {
+            Some(value) if exact && clean => Precision::Exact(value),
+            Some(value) => Precision::Inexact(value),
+            None => Precision::Absent,
+        };
     let nulls = count(stats.null_count);
     ColumnStatistics {
         null_count: if clean { Precision::Exact(nulls) } else { Precision::Inexact(nulls) },
@@ -151,7 +157,8 @@ mod tests {
     use std::sync::Arc;
 
     fn one(rows: usize, nulls: usize, min: Option<i64>, max: Option<i64>) -> Statistics {
-        let bound = |v: Option<i64>| v.map_or(Precision::Absent, |v| Precision::Exact(ScalarValue::Int64(Some(v))));
+        let bound =
+            |v: Option<i64>| v.map_or(Precision::Absent, |v| Precision::Exact(ScalarValue::Int64(Some(v))));
         Statistics {
             num_rows: Precision::Exact(rows),
             total_byte_size: Precision::Absent,

@@ -18,7 +18,10 @@ use futures::TryStreamExt;
 use super::storage_error;
 
 /// The segments that have a row at the table's version, each with every row above it hidden.
-pub(crate) async fn at_version(table: &TableSnapshot, segments: Vec<SegmentView>) -> Result<Vec<SegmentView>> {
+pub(crate) async fn at_version(
+    table: &TableSnapshot,
+    segments: Vec<SegmentView>,
+) -> Result<Vec<SegmentView>> {
     let version = table.version();
     let mut visible = Vec::with_capacity(segments.len());
     for segment in segments {
@@ -42,7 +45,10 @@ async fn hide_younger(table: &TableSnapshot, mut segment: SegmentView) -> Result
     let builder = ParquetRecordBatchStreamBuilder::new(reader.file()).await?;
     let roots = builder.parquet_schema().root_schema().get_fields();
     let Some(column) = roots.iter().position(|field| field.name() == VERSION_COLUMN) else {
-        return Err(storage_error(Error::corrupt(segment.meta.path(), format!("it has no {VERSION_COLUMN} column"))));
+        return Err(storage_error(Error::corrupt(
+            segment.meta.path(),
+            format!("it has no {VERSION_COLUMN} column"),
+        )));
     };
     let mask = ProjectionMask::roots(builder.parquet_schema(), [column]);
     let mut stream = builder.with_projection(mask).build()?;
@@ -50,7 +56,10 @@ async fn hide_younger(table: &TableSnapshot, mut segment: SegmentView) -> Result
     let mut position = 0_u32;
     while let Some(batch) = stream.try_next().await? {
         let Some(created) = batch.columns().first().and_then(|c| c.as_primitive_opt::<UInt64Type>()) else {
-            return Err(storage_error(Error::corrupt(segment.meta.path(), format!("{VERSION_COLUMN} is not UINT64"))));
+            return Err(storage_error(Error::corrupt(
+                segment.meta.path(),
+                format!("{VERSION_COLUMN} is not UINT64"),
+            )));
         };
         for value in created.values() {
             if *value > version {

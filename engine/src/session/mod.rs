@@ -10,6 +10,8 @@
 mod pin;
 mod query;
 mod show;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod words;
 
@@ -22,9 +24,10 @@ use std::time::Duration;
 use cairn_storage::ErrorKind;
 use datafusion::catalog::EmptyCatalogProviderList;
 use datafusion::common::ParamValues;
-use datafusion::execution::context::SessionState;
 use datafusion::execution::FunctionRegistry;
+use datafusion::execution::context::SessionState;
 use datafusion::sql::sqlparser::ast;
+use futures::future::BoxFuture;
 
 use crate::catalog::{self, SnapshotCatalog};
 use crate::config::Settings;
@@ -91,7 +94,9 @@ impl Session {
             inner.progress = Arc::default();
             inner.settings.clone()
         };
-        let Some(limit) = settings.statement_timeout else { return self.run(statement, &settings, params).await };
+        let Some(limit) = settings.statement_timeout else {
+            return self.run(statement, &settings, params).await;
+        };
         let started = tokio::time::Instant::now();
         match tokio::time::timeout(limit, self.run(statement, &settings, params)).await {
             Ok(Ok(Output::Rows(rows))) => Ok(Output::Rows(query::limit_time(rows, started + limit, limit))),
@@ -133,7 +138,12 @@ impl Session {
         self.reconfigure(&mut inner);
     }
 
-    async fn run(&self, statement: Statement, settings: &Settings, params: Option<ParamValues>) -> Result<Output> {
+    async fn run(
+        &self,
+        statement: Statement,
+        settings: &Settings,
+        params: Option<ParamValues>,
+    ) -> Result<Output> {
         match statement {
             Statement::Set { name, value } => self.set(&name, value.as_deref()),
             Statement::Reset(name) => self.reset(name.as_deref()),
@@ -141,13 +151,20 @@ impl Session {
                 self.set("search_path", Some(&statement::name_of(&name)))?;
                 Ok(done("USE"))
             }
-            Statement::WaitForVersion { version, timeout } => upkeep::wait_for_version(&self.engine, version, timeout).await,
+            Statement::WaitForVersion { version, timeout } => {
+                upkeep::wait_for_version(self.engine.database(), version, timeout).await
+            }
             statement => self.retry(&statement, settings, params).await,
         }
     }
 
     /// Runs attempts until one does not conflict.
-    async fn retry(&self, statement: &Statement, settings: &Settings, params: Option<ParamValues>) -> Result<Output> {
+    async fn retry(
+        &self,
+        statement: &Statement,
+        settings: &Settings,
+        params: Option<ParamValues>,
+    ) -> Result<Output> {
         let shape = shape_of(statement);
         let mut attempt = 1;
         loop {
@@ -173,45 +190,60 @@ impl Session {
         }
     }
 
-    async fn attempt(
-        &self,
-        context: &StatementContext,
-        catalog: &SnapshotCatalog,
-        settings: &Settings,
-        shape: &Shape,
-        statement: &Statement,
-    ) -> Result<Output> {
+    // Boxed: the statements' futures are large, and each is proven Send here, where its lifetimes have a name.
+    fn attempt<'a>(
+        &'a self,
+        context: &'a StatementContext,
+        catalog: &'a SnapshotCatalog,
+        settings: &'a Settings,
+        shape: &'a Shape,
+        statement: &'a Statement,
+    ) -> BoxFuture<'a, Result<Output>> {
         match statement {
-            Statement::Query(query) => query::run(context, shape, query).await,
-            Statement::Dml(statement) => {
+            Statement::Query(query) => Box::pin(query::run(context, shape, query)),
+            Statement::Dml(statement) => Box::pin(async move {
                 let prepared = query::prepare(context, shape, statement)?;
                 dml::plan_and_run(context, &prepared).await
+            }),
+            Statement::Explain(explain) => Box::pin(query::explain(context, shape, explain)),
+            Statement::Copy(copy) => Box::pin(copy::run(context, copy.clone())),
+            Statement::CreateTable(table) => Box::pin(ddl::create_table(context, shape, table)),
+            Statement::CreateView(view) => Box::pin(ddl::create_view(context, catalog, view)),
+            Statement::CreateSchema { name, if_not_exists } => {
+                Box::pin(ddl::create_schema(context, name, *if_not_exists))
             }
-            Statement::Explain(explain) => query::explain(context, shape, explain).await,
-            Statement::Copy(copy) => copy::run(context, copy.clone()).await,
-            Statement::CreateTable(table) => ddl::create_table(context, shape, table).await,
-            Statement::CreateView(view) => ddl::create_view(context, catalog, view).await,
-            Statement::CreateSchema { name, if_not_exists } => ddl::create_schema(context, name, *if_not_exists).await,
-            Statement::Drop(drop) => ddl::drop(context, drop).await,
-            Statement::Truncate { tables, if_exists } => ddl::truncate(context, tables, *if_exists).await,
-            Statement::Describe(name) => show::describe(context, catalog, name).await,
-            Statement::Show(what) => show::show(context, catalog, settings, &self.engine, what).await,
-            Statement::Checkpoint(table) => upkeep::checkpoint(context, table.as_ref()).await,
-            Statement::Verify { table } => upkeep::verify(context, table.as_ref()).await,
-            Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) | Statement::WaitForVersion { .. } => {
-                Err(Error::new(ErrorKind::Internal, "the statement needs no snapshot"))
+            Statement::Drop(drop) => Box::pin(ddl::drop(context, drop)),
+            Statement::Truncate { tables, if_exists } => Box::pin(ddl::truncate(context, tables, *if_exists)),
+            Statement::Describe(name) => Box::pin(show::describe(context, catalog, name)),
+            Statement::Show(what) => Box::pin(show::show(context, catalog, settings, &self.engine, what)),
+            Statement::Checkpoint(table) => Box::pin(upkeep::checkpoint(context, table.as_ref())),
+            Statement::Verify { table } => Box::pin(upkeep::verify(context, table.as_ref())),
+            Statement::Set { .. }
+            | Statement::Reset(_)
+            | Statement::Use(_)
+            | Statement::WaitForVersion { .. } => {
+                Box::pin(async { Err(Error::new(ErrorKind::Internal, "the statement needs no snapshot")) })
             }
         }
     }
 
     /// Pins the newest snapshot and points the planner's names at it.
-    async fn context(&self, shape: &Shape, settings: &Settings, params: Option<ParamValues>) -> Result<(StatementContext, SnapshotCatalog)> {
+    async fn context(
+        &self,
+        shape: &Shape,
+        settings: &Settings,
+        params: Option<ParamValues>,
+    ) -> Result<(StatementContext, SnapshotCatalog)> {
         let db = self.engine.database();
         if db.is_read_only() {
-            db.refresh().await?;
+            upkeep::refresh(db).await?;
         }
         let snapshot = db.snapshot();
-        let system = SystemSource { engine: Arc::clone(&self.engine), snapshot: snapshot.clone(), settings: settings.clone() };
+        let system = SystemSource {
+            engine: Arc::clone(&self.engine),
+            snapshot: snapshot.clone(),
+            settings: settings.clone(),
+        };
         let catalog = SnapshotCatalog::new(snapshot.clone(), Arc::new(system), &settings.search_path, shape);
         let (state, progress) = {
             let mut inner = self.lock();
@@ -268,7 +300,12 @@ impl Session {
         let state = Arc::make_mut(&mut inner.state);
         *state.config_mut() = config;
         let user = if inner.settings.info.user.is_empty() { "cairn" } else { &inner.settings.info.user };
-        let constants = [("current_schema", inner.settings.search_path.as_str()), ("current_user", user), ("session_user", user), ("user", user)];
+        let constants = [
+            ("current_schema", inner.settings.search_path.as_str()),
+            ("current_user", user),
+            ("session_user", user),
+            ("user", user),
+        ];
         for (name, value) in constants {
             // The registry of a state takes any scalar function.
             let _ = state.register_udf(Arc::new(cairn_udfs::constant(name, value)));

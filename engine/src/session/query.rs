@@ -27,7 +27,11 @@ pub(super) async fn run(context: &StatementContext, shape: &Shape, query: &Query
 }
 
 /// The statement as the planner should see it: `*` without pseudo-columns, session words as calls.
-pub(super) fn prepare(context: &StatementContext, shape: &Shape, statement: &ast::Statement) -> Result<ast::Statement> {
+pub(super) fn prepare(
+    context: &StatementContext,
+    shape: &Shape,
+    statement: &ast::Statement,
+) -> Result<ast::Statement> {
     let mut statement = statement.clone();
     if shape.session_words {
         call_session_words(&mut statement);
@@ -51,7 +55,11 @@ pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Quer
             let mut names: Vec<String> = plan.get_parameter_names()?.into_iter().collect();
             names.sort_unstable();
             match names.first() {
-                Some(name) => Err(Error::new(ErrorKind::InvalidInput, format!("there is no value for parameter {name}")).map(|e| e.with_sqlstate("42P02"))),
+                Some(name) => Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!("there is no value for parameter {name}"),
+                )
+                .map(|e| e.with_sqlstate("42P02"))),
                 None => Ok(plan),
             }
         }
@@ -66,7 +74,11 @@ pub(super) async fn start(context: &StatementContext, plan: LogicalPlan) -> Resu
 }
 
 /// EXPLAIN of a query, a change, or the query of CREATE TABLE … AS.
-pub(super) async fn explain(context: &StatementContext, shape: &Shape, explain: &ExplainStatement) -> Result<Output> {
+pub(super) async fn explain(
+    context: &StatementContext,
+    shape: &Shape,
+    explain: &ExplainStatement,
+) -> Result<Output> {
     let inner = match explain.statement.as_ref() {
         Statement::Query(query) => plan(context, shape, query).await?,
         Statement::Dml(statement) => dml::plan(context, &prepare(context, shape, statement)?).await?,
@@ -87,7 +99,10 @@ pub(super) async fn explain(context: &StatementContext, shape: &Shape, explain: 
     if explain.analyze && format != ExplainFormat::Indent {
         return Err(Error::not_supported_yet("EXPLAIN ANALYZE in another format than indent"));
     }
-    let options = ExplainOption::default().with_verbose(explain.verbose).with_analyze(explain.analyze).with_format(format);
+    let options = ExplainOption::default()
+        .with_verbose(explain.verbose)
+        .with_analyze(explain.analyze)
+        .with_format(format);
     let plan = LogicalPlanBuilder::from(inner).explain_option_format(options)?.build()?;
     start(context, plan).await
 }
@@ -102,5 +117,8 @@ pub(super) fn limit_time(rows: RowStream, deadline: tokio::time::Instant, limit:
             Err(_) => Some((Err(DataFusionError::from(timed_out(limit))), None)),
         }
     });
-    RowStream { schema: Arc::clone(&rows.schema), stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, Box::pin(stream))) }
+    RowStream {
+        schema: Arc::clone(&rows.schema),
+        stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, Box::pin(stream))),
+    }
 }

@@ -20,12 +20,19 @@ use crate::output::{Output, RowStream};
 use crate::statement::{Shape, Show, name_of, parse_query, schema_and_name};
 
 /// SHOW ….
-pub(super) async fn show(context: &StatementContext, catalog: &SnapshotCatalog, settings: &Settings, engine: &Engine, what: &Show) -> Result<Output> {
+pub(super) async fn show(
+    context: &StatementContext,
+    catalog: &SnapshotCatalog,
+    settings: &Settings,
+    engine: &Engine,
+    what: &Show,
+) -> Result<Output> {
     match what {
         Show::Tables { schema } => {
             let schema = schema.as_ref().map_or_else(|| context.search_path.clone(), name_of);
             if crate::system::is_system_schema(&schema) || schema == INFORMATION_SCHEMA {
-                let filter = if schema == INFORMATION_SCHEMA { INFORMATION_SCHEMA } else { crate::system::SCHEMA };
+                let filter =
+                    if schema == INFORMATION_SCHEMA { INFORMATION_SCHEMA } else { crate::system::SCHEMA };
                 return select(context, &format!("SELECT table_name AS name, 'table' AS kind FROM information_schema.tables WHERE table_schema = {} ORDER BY 1", quoted(filter))).await;
             }
             if !context.snapshot.catalog().has_schema(&schema) {
@@ -47,7 +54,14 @@ pub(super) async fn show(context: &StatementContext, catalog: &SnapshotCatalog, 
         Show::Jobs { table: Some(name) } => {
             catalog.check_relation(name)?;
             let (schema, table) = schema_and_name(name, &context.search_path)?;
-            select(context, &format!("SELECT * FROM system.jobs WHERE \"table\" = {} ORDER BY id", quoted(&format!("{schema}.{table}")))).await
+            select(
+                context,
+                &format!(
+                    "SELECT * FROM system.jobs WHERE \"table\" = {} ORDER BY id",
+                    quoted(&format!("{schema}.{table}"))
+                ),
+            )
+            .await
         }
         Show::Setting(name, position) => {
             let value = settings.get(name, engine).map_err(|e| match position {
@@ -58,14 +72,24 @@ pub(super) async fn show(context: &StatementContext, catalog: &SnapshotCatalog, 
         }
         Show::All => {
             let values = SETTINGS.iter().map(|s| settings.get(s.name, engine)).collect::<Result<Vec<_>>>()?;
-            let of = |f: fn(&crate::config::Setting) -> &'static str| texts(&SETTINGS.iter().map(f).collect::<Vec<_>>());
-            rows(vec![("name", of(|s| s.name)), ("value", texts(&values)), ("description", of(|s| s.description))])
+            let of = |f: fn(&crate::config::Setting) -> &'static str| {
+                texts(&SETTINGS.iter().map(f).collect::<Vec<_>>())
+            };
+            rows(vec![
+                ("name", of(|s| s.name)),
+                ("value", texts(&values)),
+                ("description", of(|s| s.description)),
+            ])
         }
     }
 }
 
 /// DESCRIBE t: one row per column.
-pub(super) async fn describe(context: &StatementContext, catalog: &SnapshotCatalog, name: &ObjectName) -> Result<Output> {
+pub(super) async fn describe(
+    context: &StatementContext,
+    catalog: &SnapshotCatalog,
+    name: &ObjectName,
+) -> Result<Output> {
     catalog.check_relation(name)?;
     let (schema, table) = schema_and_name(name, &context.search_path)?;
     if let Some(def) = context.snapshot.catalog().table(&schema, &table) {
@@ -81,11 +105,18 @@ pub(super) async fn describe(context: &StatementContext, catalog: &SnapshotCatal
         }
     };
     let provider = provider.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("table {schema}.{table} does not exist")).map(|e| e.with_sqlstate("42P01"))
+        Error::new(ErrorKind::NotFound, format!("table {schema}.{table} does not exist"))
+            .map(|e| e.with_sqlstate("42P01"))
     })?;
     let columns = provider.schema();
     let names: Vec<&str> = columns.fields().iter().map(|f| f.name().as_str()).collect();
-    let types: Vec<String> = columns.fields().iter().map(|f| ColumnType::from_arrow(f.data_type()).map_or_else(|| f.data_type().to_string(), |t| t.to_string())).collect();
+    let types: Vec<String> = columns
+        .fields()
+        .iter()
+        .map(|f| {
+            ColumnType::from_arrow(f.data_type()).map_or_else(|| f.data_type().to_string(), |t| t.to_string())
+        })
+        .collect();
     let nullable: Vec<bool> = columns.fields().iter().map(|f| f.is_nullable()).collect();
     let nothing = vec![None::<&str>; names.len()];
     description(&names, &types, nullable, nothing.clone(), nothing)
@@ -93,7 +124,13 @@ pub(super) async fn describe(context: &StatementContext, catalog: &SnapshotCatal
 
 fn describe_table(def: &TableDef) -> Result<Output> {
     let key = |id| {
-        def.primary_key.iter().position(|k| *k == id).map(|p| if def.primary_key.len() == 1 { "PRIMARY KEY".to_owned() } else { format!("PRIMARY KEY {}", p + 1) })
+        def.primary_key.iter().position(|k| *k == id).map(|p| {
+            if def.primary_key.len() == 1 {
+                "PRIMARY KEY".to_owned()
+            } else {
+                format!("PRIMARY KEY {}", p + 1)
+            }
+        })
     };
     let keys: Vec<Option<String>> = def.columns.iter().map(|c| key(c.id)).collect();
     description(
@@ -105,7 +142,13 @@ fn describe_table(def: &TableDef) -> Result<Output> {
     )
 }
 
-fn description(names: &[&str], types: &[String], nullable: Vec<bool>, defaults: Vec<Option<&str>>, keys: Vec<Option<&str>>) -> Result<Output> {
+fn description(
+    names: &[&str],
+    types: &[String],
+    nullable: Vec<bool>,
+    defaults: Vec<Option<&str>>,
+    keys: Vec<Option<&str>>,
+) -> Result<Output> {
     rows(vec![
         ("name", texts(names)),
         ("type", texts(types)),
@@ -119,10 +162,18 @@ fn description(names: &[&str], types: &[String], nullable: Vec<bool>, defaults: 
 fn create(context: &StatementContext, catalog: &SnapshotCatalog, name: &ObjectName) -> Result<Output> {
     catalog.check_relation(name)?;
     let (schema, table) = schema_and_name(name, &context.search_path)?;
-    let statement = match (context.snapshot.catalog().table(&schema, &table), context.snapshot.catalog().view(&schema, &table)) {
+    let statement = match (
+        context.snapshot.catalog().table(&schema, &table),
+        context.snapshot.catalog().view(&schema, &table),
+    ) {
         (Some(def), _) => create_text(def),
-        (None, Some(view)) => format!("CREATE VIEW {}.{} AS\n{}", identifier(&schema), identifier(&table), view.sql),
-        (None, None) => return Err(Error::new(ErrorKind::InvalidInput, format!("{schema}.{table} is built in")).map(|e| e.with_sqlstate("42809"))),
+        (None, Some(view)) => {
+            format!("CREATE VIEW {}.{} AS\n{}", identifier(&schema), identifier(&table), view.sql)
+        }
+        (None, None) => {
+            return Err(Error::new(ErrorKind::InvalidInput, format!("{schema}.{table} is built in"))
+                .map(|e| e.with_sqlstate("42809")));
+        }
     };
     rows(vec![("name", texts(&[format!("{schema}.{table}")])), ("statement", texts(&[statement]))])
 }
@@ -142,18 +193,39 @@ fn create_text(def: &TableDef) -> String {
             line
         })
         .collect();
-    let names = |indices: Vec<usize>| indices.iter().filter_map(|i| def.columns.get(*i)).map(|c| identifier(&c.name)).collect::<Vec<_>>().join(", ");
+    let names = |indices: Vec<usize>| {
+        indices
+            .iter()
+            .filter_map(|i| def.columns.get(*i))
+            .map(|c| identifier(&c.name))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     if !def.primary_key.is_empty() {
         lines.push(format!("  PRIMARY KEY ({})", names(def.key_indices())));
     }
-    let sort = if def.sort.is_empty() { String::new() } else { format!(" WITH (sort = {})", quoted(&names(def.sort_indices()))) };
-    format!("CREATE TABLE {}.{} (\n{}\n){sort}", identifier(&def.schema), identifier(&def.name), lines.join(",\n"))
+    let sort = if def.sort.is_empty() {
+        String::new()
+    } else {
+        format!(" WITH (sort = {})", quoted(&names(def.sort_indices())))
+    };
+    format!(
+        "CREATE TABLE {}.{} (\n{}\n){sort}",
+        identifier(&def.schema),
+        identifier(&def.name),
+        lines.join(",\n")
+    )
 }
 
 /// A name as it must be written to be read back.
 pub(crate) fn identifier(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain && !super::words::is_reserved(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain && !super::words::is_reserved(name) {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 fn quoted(text: &str) -> String {
@@ -173,10 +245,17 @@ fn texts<T: AsRef<str>>(values: &[T]) -> ArrayRef {
 pub(super) fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Output> {
     let fields: Vec<Field> = columns
         .iter()
-        .map(|(name, array)| Field::new(*name, array.data_type().clone(), array.null_count() > 0 || matches!(array.data_type(), DataType::Null)))
+        .map(|(name, array)| {
+            Field::new(
+                *name,
+                array.data_type().clone(),
+                array.null_count() > 0 || matches!(array.data_type(), DataType::Null),
+            )
+        })
         .collect();
     let schema = Arc::new(Schema::new(fields));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect())?;
+    let batch =
+        RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect())?;
     let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), futures::stream::iter([Ok(batch)]));
     Ok(Output::Rows(RowStream { schema, stream: Box::pin(stream) }))
 }

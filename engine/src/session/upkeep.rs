@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_storage::id::CommitVersion;
-use cairn_storage::{CheckpointReason, FindingStatus, VerifyScope};
+use cairn_storage::{CheckpointReason, Database, FindingStatus, VerifyScope};
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, StringViewArray, UInt64Array};
 use datafusion::sql::sqlparser::ast::ObjectName;
 
 use super::show::rows;
 use crate::catalog::missing;
 use crate::context::StatementContext;
-use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::statement::{object_position, schema_and_name};
@@ -66,9 +65,14 @@ pub(super) async fn verify(context: &StatementContext, table: Option<&ObjectName
 }
 
 /// WAIT FOR VERSION n: returns when this handle sees version n.
-pub(super) async fn wait_for_version(engine: &Engine, version: u64, timeout: Duration) -> Result<Output> {
-    engine.database().wait_for_version(CommitVersion(version), timeout).await?;
+pub(super) async fn wait_for_version(db: &Arc<Database>, version: u64, timeout: Duration) -> Result<Output> {
+    db.wait_for_version(CommitVersion(version), timeout).await?;
     Ok(super::done("WAIT"))
+}
+
+/// Catches a follower up with its writer.
+pub(super) async fn refresh(db: &Arc<Database>) -> Result<()> {
+    Ok(db.refresh().await?)
 }
 
 fn table_id(context: &StatementContext, name: &ObjectName) -> Result<cairn_storage::id::TableId> {

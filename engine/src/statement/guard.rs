@@ -5,7 +5,9 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{self, ObjectName, Query, Select, TableFactor, TableVersion, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    self, ObjectName, Query, Select, TableFactor, TableVersion, Visit, Visitor,
+};
 
 use super::place::{name_of, object_position};
 use crate::error::{Error, Result};
@@ -39,7 +41,18 @@ impl Visitor for Guard {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
         match factor {
-            TableFactor::Table { name, args, with_hints, version, with_ordinality, partitions, json_path, sample, index_hints, alias: _ } => {
+            TableFactor::Table {
+                name,
+                args,
+                with_hints,
+                version,
+                with_ordinality,
+                partitions,
+                json_path,
+                sample,
+                index_hints,
+                alias: _,
+            } => {
                 let unread = [
                     (!with_hints.is_empty(), "WITH (hint)"),
                     (*with_ordinality, "WITH ORDINALITY"),
@@ -61,7 +74,9 @@ impl Visitor for Guard {
                     };
                     return refuse(what, Some(name));
                 }
-                if let (Some(args), Some(function)) = (args, name.0.last().and_then(|p| p.as_ident()).map(name_of)) {
+                if let (Some(args), Some(function)) =
+                    (args, name.0.last().and_then(|p| p.as_ident()).map(name_of))
+                {
                     if LATER_FUNCTIONS.contains(&function.as_str()) {
                         return refuse(&format!("{function}(…)"), Some(name));
                     }
@@ -72,7 +87,8 @@ impl Visitor for Guard {
                 ControlFlow::Continue(())
             }
             TableFactor::Derived { sample: Some(_), .. } => refuse("TABLESAMPLE", None),
-            TableFactor::Function { with_ordinality: true, .. } | TableFactor::UNNEST { with_ordinality: true, .. } => refuse("WITH ORDINALITY", None),
+            TableFactor::Function { with_ordinality: true, .. }
+            | TableFactor::UNNEST { with_ordinality: true, .. } => refuse("WITH ORDINALITY", None),
             TableFactor::UNNEST { with_offset: true, .. } => refuse("WITH OFFSET", None),
             TableFactor::Derived { .. }
             | TableFactor::TableFunction { .. }
@@ -98,7 +114,11 @@ impl Visitor for Guard {
         if query.settings.is_some() || query.format_clause.is_some() {
             return refuse("SETTINGS and FORMAT behind a query", None);
         }
-        if let ast::SetExpr::Insert(_) | ast::SetExpr::Update(_) | ast::SetExpr::Delete(_) | ast::SetExpr::Merge(_) = query.body.as_ref() {
+        if let ast::SetExpr::Insert(_)
+        | ast::SetExpr::Update(_)
+        | ast::SetExpr::Delete(_)
+        | ast::SetExpr::Merge(_) = query.body.as_ref()
+        {
             return refuse("WITH before INSERT, UPDATE or DELETE, and a change inside a query", None);
         }
         ControlFlow::Continue(())
@@ -112,7 +132,12 @@ impl Visitor for Guard {
             (!select.lateral_views.is_empty(), "LATERAL VIEW"),
             (select.top.is_some(), "TOP"),
             (select.value_table_mode.is_some(), "SELECT AS VALUE and AS STRUCT"),
-            (!select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.sort_by.is_empty(), "CLUSTER BY, DISTRIBUTE BY and SORT BY"),
+            (
+                !select.cluster_by.is_empty()
+                    || !select.distribute_by.is_empty()
+                    || !select.sort_by.is_empty(),
+                "CLUSTER BY, DISTRIBUTE BY and SORT BY",
+            ),
             (select.exclude.is_some(), "EXCLUDE behind the select list"),
         ];
         match unread.iter().find(|(present, _)| *present) {
@@ -131,18 +156,27 @@ impl Visitor for Guard {
                     (insert.ignore, "INSERT IGNORE"),
                     (insert.output.is_some(), "OUTPUT"),
                     (insert.priority.is_some(), "INSERT … PRIORITY"),
-                    (!insert.after_columns.is_empty() || insert.multi_table_insert_type.is_some(), "this form of INSERT"),
+                    (
+                        !insert.after_columns.is_empty() || insert.multi_table_insert_type.is_some(),
+                        "this form of INSERT",
+                    ),
                     (insert.partitioned.is_some(), "INSERT … PARTITION"),
                     (!insert.assignments.is_empty(), "INSERT … SET"),
-                    (insert.settings.is_some() || insert.format_clause.is_some(), "SETTINGS and FORMAT behind INSERT"),
+                    (
+                        insert.settings.is_some() || insert.format_clause.is_some(),
+                        "SETTINGS and FORMAT behind INSERT",
+                    ),
                 ];
                 match unread.iter().find(|(present, _)| *present) {
                     Some((_, what)) => refuse(what, None),
                     None => ControlFlow::Continue(()),
                 }
             }
-            ast::Statement::Delete(ast::Delete { output: Some(_), .. }) | ast::Statement::Update(ast::Update { output: Some(_), .. }) => refuse("OUTPUT", None),
-            ast::Statement::Delete(delete) if !delete.tables.is_empty() => refuse("DELETE from several tables", None),
+            ast::Statement::Delete(ast::Delete { output: Some(_), .. })
+            | ast::Statement::Update(ast::Update { output: Some(_), .. }) => refuse("OUTPUT", None),
+            ast::Statement::Delete(delete) if !delete.tables.is_empty() => {
+                refuse("DELETE from several tables", None)
+            }
             ast::Statement::Update(update) if update.or.is_some() => refuse("UPDATE OR …", None),
             _ => ControlFlow::Continue(()),
         }

@@ -18,9 +18,9 @@ use crate::error::Position;
 
 pub(crate) use parse::{parse, parse_query, syntax_of};
 pub(crate) use place::{ident_position, name_of, object_position, schema_and_name};
-pub(crate) use shape::{Shape, call_session_words, inspect, keep_pseudo_columns_out};
 pub use script::ScriptStatement;
 pub(crate) use script::{split, statement_complete};
+pub(crate) use shape::{Shape, call_session_words, inspect, keep_pseudo_columns_out};
 
 /// Longest statement, in bytes.
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;

@@ -5,22 +5,66 @@
 use std::time::Duration;
 
 use cairn_storage::ErrorKind;
-use datafusion::sql::sqlparser::ast::{self, Ident, ObjectType, TruncateIdentityOption, CascadeOption};
+use datafusion::sql::sqlparser::ast::{self, CascadeOption, Ident, ObjectType, TruncateIdentityOption};
 use datafusion::sql::sqlparser::parser::{IsOptional, Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::place::{name_of, position_of};
-use super::{DropKind, DropStatement, ExplainStatement, NESTING_MAX, STATEMENT_BYTES_MAX, Show, Statement, guard};
+use super::{
+    DropKind, DropStatement, ExplainStatement, NESTING_MAX, STATEMENT_BYTES_MAX, Show, Statement, guard,
+};
 use crate::copy::{CopyDirection, CopyOptions, CopyStatement, CopySubject};
 use crate::dialect::{CairnDialect, fold_struct_types};
 use crate::error::{Error, Position, Result};
 
 /// First words of statements that a later version brings.
 const LATER: &[&str] = &[
-    "ALTER", "ANALYZE", "ATTACH", "BACKUP", "BEGIN", "CALL", "CANCEL", "COMMENT", "COMMIT", "COMPACT", "DEALLOCATE", "DECLARE",
-    "DETACH", "DO", "END", "ESTIMATE", "EXECUTE", "GRANT", "IMPORT", "INSTALL", "KILL", "LISTEN", "LOAD", "LOCK", "MERGE", "NOTIFY",
-    "OPTIMIZE", "PAUSE", "PRAGMA", "PREPARE", "REFRESH", "REINDEX", "RELEASE", "REPLACE", "RESTORE", "RESUME", "RETRY", "REVOKE",
-    "ROLLBACK", "RUN", "SAVEPOINT", "START", "SUBSCRIBE", "UNDELETE", "UNLISTEN", "VACUUM",
+    "ALTER",
+    "ANALYZE",
+    "ATTACH",
+    "BACKUP",
+    "BEGIN",
+    "CALL",
+    "CANCEL",
+    "COMMENT",
+    "COMMIT",
+    "COMPACT",
+    "DEALLOCATE",
+    "DECLARE",
+    "DETACH",
+    "DO",
+    "END",
+    "ESTIMATE",
+    "EXECUTE",
+    "GRANT",
+    "IMPORT",
+    "INSTALL",
+    "KILL",
+    "LISTEN",
+    "LOAD",
+    "LOCK",
+    "MERGE",
+    "NOTIFY",
+    "OPTIMIZE",
+    "PAUSE",
+    "PRAGMA",
+    "PREPARE",
+    "REFRESH",
+    "REINDEX",
+    "RELEASE",
+    "REPLACE",
+    "RESTORE",
+    "RESUME",
+    "RETRY",
+    "REVOKE",
+    "ROLLBACK",
+    "RUN",
+    "SAVEPOINT",
+    "START",
+    "SUBSCRIBE",
+    "UNDELETE",
+    "UNLISTEN",
+    "VACUUM",
 ];
 
 /// Parses exactly one statement; a `;` may end it.
@@ -60,10 +104,15 @@ fn parser_of(sql: &str) -> Result<Parser<'static>> {
             ErrorKind::ResourceExhausted,
             format!("the statement has {} bytes; at most {STATEMENT_BYTES_MAX} are allowed", sql.len()),
         )
-        .map(|e| e.with_sqlstate("54000").with_hint("load many rows with COPY … FROM, or several INSERT statements")));
+        .map(|e| {
+            e.with_sqlstate("54000")
+                .with_hint("load many rows with COPY … FROM, or several INSERT statements")
+        }));
     }
     let tokens = super::script::tokenize(sql)?;
-    Ok(Parser::new(&CairnDialect).with_tokens_with_locations(fold_struct_types(tokens)).with_recursion_limit(NESTING_MAX))
+    Ok(Parser::new(&CairnDialect)
+        .with_tokens_with_locations(fold_struct_types(tokens))
+        .with_recursion_limit(NESTING_MAX))
 }
 
 fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
@@ -82,7 +131,11 @@ fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
     match word.as_str() {
         "CHECKPOINT" => {
             parser.next_token();
-            let table = if take(parser, "TABLE") { Some(parser.parse_object_name(false).map_err(syntax)?) } else { None };
+            let table = if take(parser, "TABLE") {
+                Some(parser.parse_object_name(false).map_err(syntax)?)
+            } else {
+                None
+            };
             Ok(Statement::Checkpoint(table))
         }
         "VERIFY" => verify(parser),
@@ -104,7 +157,12 @@ fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
         "DESCRIBE" | "DESC" => {
             parser.next_token();
             if starts_query(parser) {
-                return Ok(Statement::Explain(ExplainStatement { analyze: false, verbose: false, format: None, statement: Box::new(statement(parser)?) }));
+                return Ok(Statement::Explain(ExplainStatement {
+                    analyze: false,
+                    verbose: false,
+                    format: None,
+                    statement: Box::new(statement(parser)?),
+                }));
             }
             take(parser, "TABLE");
             Ok(Statement::Describe(parser.parse_object_name(false).map_err(syntax)?))
@@ -113,7 +171,9 @@ fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
             object_kind(parser, &word)?;
             classify(parser)
         }
-        "SELECT" | "WITH" | "VALUES" | "TABLE" | "FROM" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" => classify(parser),
+        "SELECT" | "WITH" | "VALUES" | "TABLE" | "FROM" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" => {
+            classify(parser)
+        }
         _ => Err(unexpected("a statement", &first)),
     }
 }
@@ -124,10 +184,19 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
     guard::check(&parsed)?;
     Ok(match parsed {
         ast::Statement::Query(query) => Statement::Query(query),
-        dml @ (ast::Statement::Insert(_) | ast::Statement::Update(_) | ast::Statement::Delete(_)) => Statement::Dml(Box::new(dml)),
+        dml @ (ast::Statement::Insert(_) | ast::Statement::Update(_) | ast::Statement::Delete(_)) => {
+            Statement::Dml(Box::new(dml))
+        }
         ast::Statement::CreateTable(table) => Statement::CreateTable(Box::new(table)),
         ast::Statement::CreateView(view) => Statement::CreateView(Box::new(view)),
-        ast::Statement::CreateSchema { schema_name, if_not_exists, with, options, default_collate_spec, clone } => {
+        ast::Statement::CreateSchema {
+            schema_name,
+            if_not_exists,
+            with,
+            options,
+            default_collate_spec,
+            clone,
+        } => {
             if with.is_some() || options.is_some() || default_collate_spec.is_some() || clone.is_some() {
                 return Err(Error::not_supported_yet("an option of CREATE SCHEMA"));
             }
@@ -136,7 +205,16 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
                 _ => return Err(Error::not_supported_yet("CREATE SCHEMA … AUTHORIZATION")),
             }
         }
-        ast::Statement::Drop { object_type, if_exists, names, cascade, restrict: _, purge, temporary, table } => {
+        ast::Statement::Drop {
+            object_type,
+            if_exists,
+            names,
+            cascade,
+            restrict: _,
+            purge,
+            temporary,
+            table,
+        } => {
             let kind = match object_type {
                 ObjectType::Table => DropKind::Table,
                 ObjectType::View => DropKind::View,
@@ -157,7 +235,10 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
             {
                 return Err(Error::not_supported_yet("an option of TRUNCATE"));
             }
-            Statement::Truncate { tables: truncate.table_names.into_iter().map(|t| t.name).collect(), if_exists: truncate.if_exists }
+            Statement::Truncate {
+                tables: truncate.table_names.into_iter().map(|t| t.name).collect(),
+                if_exists: truncate.if_exists,
+            }
         }
         other => {
             let text = other.to_string();
@@ -178,7 +259,8 @@ fn object_kind(parser: &mut Parser<'_>, verb: &str) -> Result<()> {
         match word.as_str() {
             "OR" => n += 1,
             "REPLACE" => n += 1,
-            "UNIQUE" | "TEMP" | "TEMPORARY" | "UNLOGGED" | "GLOBAL" | "LOCAL" | "MATERIALIZED" | "EXTERNAL" | "RECURSIVE" => {
+            "UNIQUE" | "TEMP" | "TEMPORARY" | "UNLOGGED" | "GLOBAL" | "LOCAL" | "MATERIALIZED"
+            | "EXTERNAL" | "RECURSIVE" => {
                 skipped.push(word);
                 n += 1;
             }
@@ -191,8 +273,26 @@ fn object_kind(parser: &mut Parser<'_>, verb: &str) -> Result<()> {
         return Ok(());
     }
     const KNOWN: &[&str] = &[
-        "INDEX", "TAG", "USER", "ROLE", "FUNCTION", "DATABASE", "TRIGGER", "SEQUENCE", "TYPE", "DOMAIN", "EXTENSION", "TABLE", "VIEW",
-        "MACRO", "SECRET", "PROCEDURE", "POLICY", "SERVER", "AGGREGATE", "STAGE",
+        "INDEX",
+        "TAG",
+        "USER",
+        "ROLE",
+        "FUNCTION",
+        "DATABASE",
+        "TRIGGER",
+        "SEQUENCE",
+        "TYPE",
+        "DOMAIN",
+        "EXTENSION",
+        "TABLE",
+        "VIEW",
+        "MACRO",
+        "SECRET",
+        "PROCEDURE",
+        "POLICY",
+        "SERVER",
+        "AGGREGATE",
+        "STAGE",
     ];
     if skipped.last().is_some_and(|kind| KNOWN.contains(&kind.as_str())) {
         let token = parser.peek_token();
@@ -210,7 +310,20 @@ fn later(first: &TokenWithSpan, parser: &Parser<'_>, word: &str) -> Error {
         Token::Word(w) if w.quote_style.is_none() => {
             let upper = w.value.to_ascii_uppercase();
             // Only words that belong to the statement's name.
-            const SECOND: &[&str] = &["TABLE", "DATABASE", "INDEX", "JOB", "JOBS", "QUERY", "TRANSACTION", "USER", "INTO", "FROM", "VIEW", "SCHEMA"];
+            const SECOND: &[&str] = &[
+                "TABLE",
+                "DATABASE",
+                "INDEX",
+                "JOB",
+                "JOBS",
+                "QUERY",
+                "TRANSACTION",
+                "USER",
+                "INTO",
+                "FROM",
+                "VIEW",
+                "SCHEMA",
+            ];
             if SECOND.contains(&upper.as_str()) { format!(" {upper}") } else { String::new() }
         }
         _ => String::new(),
@@ -272,7 +385,11 @@ fn show(parser: &mut Parser<'_>) -> Result<Statement> {
     let shown = match word.value.to_ascii_uppercase().as_str() {
         "TABLES" => {
             parser.next_token();
-            let schema = if take(parser, "FROM") || take(parser, "IN") { Some(parser.parse_identifier().map_err(syntax)?) } else { None };
+            let schema = if take(parser, "FROM") || take(parser, "IN") {
+                Some(parser.parse_identifier().map_err(syntax)?)
+            } else {
+                None
+            };
             Show::Tables { schema }
         }
         "SCHEMAS" => {
@@ -311,11 +428,16 @@ fn show(parser: &mut Parser<'_>) -> Result<Statement> {
                 table = Some(parser.parse_object_name(false).map_err(syntax)?);
             }
             if peek_is(parser, 0, "WHERE") {
-                return Err(Error::not_supported_yet("SHOW JOBS … WHERE").map(|e| e.with_hint("SELECT … FROM system.jobs WHERE …")));
+                return Err(Error::not_supported_yet("SHOW JOBS … WHERE")
+                    .map(|e| e.with_hint("SELECT … FROM system.jobs WHERE …")));
             }
             Show::Jobs { table }
         }
-        "STATS" => return Err(Error::not_supported_yet("SHOW STATS").map(|e| e.with_hint("SELECT * FROM system.tables"))),
+        "STATS" => {
+            return Err(
+                Error::not_supported_yet("SHOW STATS").map(|e| e.with_hint("SELECT * FROM system.tables"))
+            );
+        }
         "ALL" => {
             parser.next_token();
             Show::All
@@ -342,7 +464,10 @@ fn setting_name(parser: &mut Parser<'_>) -> Result<String> {
 
 fn set(parser: &mut Parser<'_>) -> Result<Statement> {
     parser.next_token();
-    if peek_is(parser, 0, "TRANSACTION") || peek_is(parser, 0, "ROLE") || (peek_is(parser, 0, "LOCAL") && !matches!(parser.peek_nth_token(1).token, Token::Eq)) {
+    if peek_is(parser, 0, "TRANSACTION")
+        || peek_is(parser, 0, "ROLE")
+        || (peek_is(parser, 0, "LOCAL") && !matches!(parser.peek_nth_token(1).token, Token::Eq))
+    {
         let word = parser.peek_token().token.to_string().to_ascii_uppercase();
         return Err(Error::not_supported_yet(format!("SET {word}")));
     }
@@ -362,7 +487,9 @@ fn set(parser: &mut Parser<'_>) -> Result<Statement> {
         }
         Token::SingleQuotedString(s) | Token::EscapedStringLiteral(s) => value.push_str(s),
         Token::DollarQuotedString(s) => value.push_str(&s.value),
-        Token::Word(w) => value.push_str(&if w.quote_style.is_some() { w.value.clone() } else { w.value.to_lowercase() }),
+        Token::Word(w) => {
+            value.push_str(&if w.quote_style.is_some() { w.value.clone() } else { w.value.to_lowercase() })
+        }
         Token::Number(n, _) => value.push_str(n),
         sign @ (Token::Minus | Token::Plus) => {
             let number = parser.next_token();
@@ -381,11 +508,15 @@ fn explain(parser: &mut Parser<'_>) -> Result<Statement> {
         parser.next_token();
         loop {
             let token = parser.next_token();
-            let Token::Word(word) = &token.token else { return Err(unexpected("an option of EXPLAIN", &token)) };
+            let Token::Word(word) = &token.token else {
+                return Err(unexpected("an option of EXPLAIN", &token));
+            };
             match word.value.to_ascii_uppercase().as_str() {
                 "ANALYZE" => analyze = on(parser),
                 "VERBOSE" => verbose = on(parser),
-                "FORMAT" => format = Some(parser.next_token().token.to_string().trim_matches('\'').to_lowercase()),
+                "FORMAT" => {
+                    format = Some(parser.next_token().token.to_string().trim_matches('\'').to_lowercase())
+                }
                 _ => return Err(unexpected("ANALYZE, VERBOSE or FORMAT", &token)),
             }
             if !parser.consume_token(&Token::Comma) {
@@ -410,9 +541,16 @@ fn explain(parser: &mut Parser<'_>) -> Result<Statement> {
     let explained = statement(parser)?;
     match explained {
         Statement::Query(_) | Statement::Dml(_) | Statement::CreateTable(_) => {
-            Ok(Statement::Explain(ExplainStatement { analyze, verbose, format, statement: Box::new(explained) }))
+            Ok(Statement::Explain(ExplainStatement {
+                analyze,
+                verbose,
+                format,
+                statement: Box::new(explained),
+            }))
         }
-        _ => Err(Error::not_supported_yet(format!("EXPLAIN {}", first.token.to_string().to_ascii_uppercase()))),
+        _ => {
+            Err(Error::not_supported_yet(format!("EXPLAIN {}", first.token.to_string().to_ascii_uppercase())))
+        }
     }
 }
 
@@ -538,11 +676,16 @@ fn starts_query(parser: &Parser<'_>) -> bool {
 }
 
 fn starts_query_in_parentheses(parser: &Parser<'_>) -> bool {
-    ["SELECT", "WITH", "VALUES"].iter().any(|w| peek_is(parser, 1, w)) || parser.peek_nth_token_ref(1).token == Token::LParen
+    ["SELECT", "WITH", "VALUES"].iter().any(|w| peek_is(parser, 1, w))
+        || parser.peek_nth_token_ref(1).token == Token::LParen
 }
 
 fn unexpected(expected: &str, found: &TokenWithSpan) -> Error {
-    let found_text = if found.token == Token::EOF { "the end of the statement".to_owned() } else { found.token.to_string() };
+    let found_text = if found.token == Token::EOF {
+        "the end of the statement".to_owned()
+    } else {
+        found.token.to_string()
+    };
     let error = syntax_error(&format!("expected {expected}, found {found_text}"));
     match position_of(found.span.start) {
         Some(position) => error.at(position),
@@ -562,8 +705,14 @@ fn syntax(error: ParserError) -> Error {
 pub(crate) fn syntax_of(error: &ParserError) -> Error {
     let text = match error {
         ParserError::RecursionLimitExceeded => {
-            return Error::new(ErrorKind::ResourceExhausted, format!("the statement is nested more than {NESTING_MAX} levels deep"))
-                .map(|e| e.with_sqlstate("54001").with_hint("break it up with WITH, or use IN (…) for long chains of OR"));
+            return Error::new(
+                ErrorKind::ResourceExhausted,
+                format!("the statement is nested more than {NESTING_MAX} levels deep"),
+            )
+            .map(|e| {
+                e.with_sqlstate("54001")
+                    .with_hint("break it up with WITH, or use IN (…) for long chains of OR")
+            });
         }
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.as_str(),
     };
@@ -604,7 +753,10 @@ mod tests {
             ("INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = excluded.b RETURNING *", "Dml"),
             ("UPDATE t SET a = 1 FROM u WHERE t.b = u.b RETURNING _row_id", "Dml"),
             ("DELETE FROM t USING u WHERE t.a = u.a", "Dml"),
-            ("CREATE TABLE t (a BIGINT PRIMARY KEY, b TINYINT UNSIGNED, c TEXT[], d STRUCT(x INT, y STRUCT(z TEXT))) WITH (sort = 'a')", "CreateTable"),
+            (
+                "CREATE TABLE t (a BIGINT PRIMARY KEY, b TINYINT UNSIGNED, c TEXT[], d STRUCT(x INT, y STRUCT(z TEXT))) WITH (sort = 'a')",
+                "CreateTable",
+            ),
             ("CREATE TABLE t AS SELECT struct(1, 2) AS s", "CreateTable"),
             ("CREATE OR REPLACE VIEW v AS SELECT 1", "CreateView"),
             ("CREATE SCHEMA IF NOT EXISTS s", "CreateSchema"),
@@ -659,19 +811,32 @@ mod tests {
             ("SELECT * FROM t TIMESTAMP AS OF '2026-01-01'", "TIMESTAMP AS OF"),
             ("SELECT * FROM t FOR SYSTEM_TIME AS OF '2026-01-01'", "FOR SYSTEM_TIME AS OF"),
             ("SELECT * FROM t TABLESAMPLE SYSTEM (10)", "TABLESAMPLE"),
-            ("SELECT 1 FOR UPDATE", "FOR UPDATE"),
+            ("SELECT * FROM t FOR UPDATE", "FOR UPDATE"),
             ("SELECT * FROM vector_search('t', 'e', $1)", "vector_search"),
             ("EXPLAIN CHECKPOINT", "EXPLAIN CHECKPOINT"),
             ("VERIFY TABLE t REPAIR", "VERIFY … REPAIR"),
         ] {
-            let error = parse(sql).err().unwrap_or_else(|| Error::new(ErrorKind::Internal, format!("{sql} was accepted")));
-            assert_eq!((error.sqlstate(), error.message().contains(word)), ("0A000", true), "{sql}: {}", error.message());
+            let error = parse(sql)
+                .err()
+                .unwrap_or_else(|| Error::new(ErrorKind::Internal, format!("{sql} was accepted")));
+            assert_eq!(
+                (error.sqlstate(), error.message().contains(word)),
+                ("0A000", true),
+                "{sql}: {}",
+                error.message()
+            );
         }
     }
 
     #[test]
     fn syntax_errors_have_a_place() {
-        for (sql, line, column) in [("SELEC 1", 1, 1), ("SELECT 1\nFROM WHERE", 2, 6), ("SELECT 1 2 3", 1, 10), ("CREATE TABEL t (a INT)", 1, 8), ("SHOW", 1, 5)] {
+        for (sql, line, column) in [
+            ("SELEC 1", 1, 1),
+            ("SELECT 1\nFROM )", 2, 6),
+            ("SELECT 1 2 3", 1, 10),
+            ("CREATE TABEL t (a INT)", 1, 8),
+            ("SHOW", 1, 5),
+        ] {
             let error = parse(sql).unwrap_err();
             assert_eq!(error.sqlstate(), "42601", "{sql}");
             let place = error.position().map(|p| (p.line, p.column));

@@ -39,8 +39,18 @@ pub(crate) fn schema_and_name(name: &ObjectName, search_path: &str) -> Result<(S
     match parts.as_deref() {
         Some([object]) => Ok((search_path.to_owned(), object.clone())),
         Some([schema, object]) => Ok((schema.clone(), object.clone())),
-        Some([catalog, schema, object]) if catalog == crate::catalog::CATALOG => Ok((schema.clone(), object.clone())),
-        Some([catalog, _, _]) => Err(at(Error::new(ErrorKind::InvalidInput, format!("there is no database {catalog} here; this one is named {}", crate::catalog::CATALOG)).map(|e| e.with_sqlstate("3D000")))),
-        _ => Err(at(Error::new(ErrorKind::InvalidInput, format!("{name} is not a name of the form schema.name")).map(|e| e.with_sqlstate("42601")))),
+        Some([catalog, schema, object]) if catalog == crate::catalog::CATALOG => {
+            Ok((schema.clone(), object.clone()))
+        }
+        Some([catalog, _, _]) => Err(at(Error::new(
+            ErrorKind::InvalidInput,
+            format!("there is no database {catalog} here; this one is named {}", crate::catalog::CATALOG),
+        )
+        .map(|e| e.with_sqlstate("3D000")))),
+        _ => Err(at(Error::new(
+            ErrorKind::InvalidInput,
+            format!("{name} is not a name of the form schema.name"),
+        )
+        .map(|e| e.with_sqlstate("42601")))),
     }
 }

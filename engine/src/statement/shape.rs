@@ -6,11 +6,12 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use cairn_storage::Snapshot;
+use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use datafusion::sql::sqlparser::ast::{
-    self, ExcludeSelectItem, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, TableFactor, Visit, VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
+    self, ExcludeSelectItem, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
+    WildcardAdditionalOptions,
 };
 
 use super::place::{name_of, schema_and_name};
@@ -115,7 +116,11 @@ fn is_pseudo(ident: &Ident) -> bool {
 ///
 /// # Errors
 /// `Unsupported` where `*` stands over a join that merges columns: they must be named there.
-pub(crate) fn keep_pseudo_columns_out(statement: &mut ast::Statement, snapshot: &Snapshot, search_path: &str) -> Result<()> {
+pub(crate) fn keep_pseudo_columns_out(
+    statement: &mut ast::Statement,
+    snapshot: &Snapshot,
+    search_path: &str,
+) -> Result<()> {
     let ctes = inspect(statement).ctes;
     match statement.visit(&mut Wildcards { snapshot, search_path, ctes }) {
         ControlFlow::Continue(()) => Ok(()),
@@ -165,15 +170,28 @@ impl Wildcards<'_> {
         let mut projection = Vec::with_capacity(select.projection.len());
         for item in std::mem::take(&mut select.projection) {
             match item {
-                SelectItem::Wildcard(options) if sources.len() == 1 => projection.push(SelectItem::Wildcard(excluding(options))),
+                SelectItem::Wildcard(options) if sources.len() == 1 => {
+                    projection.push(SelectItem::Wildcard(excluding(options)))
+                }
                 SelectItem::Wildcard(options) => {
-                    if merging || options.opt_exclude.is_some() || options.opt_except.is_some() || options.opt_replace.is_some() || options.opt_rename.is_some() || sources.iter().any(|s| s.qualifier.is_none()) {
-                        return Err(Error::not_supported_yet("* over this join in a statement that names a pseudo-column")
-                            .map(|e| e.with_hint("name the columns instead of *")));
+                    if merging
+                        || options.opt_exclude.is_some()
+                        || options.opt_except.is_some()
+                        || options.opt_replace.is_some()
+                        || options.opt_rename.is_some()
+                        || sources.iter().any(|s| s.qualifier.is_none())
+                    {
+                        return Err(Error::not_supported_yet(
+                            "* over this join in a statement that names a pseudo-column",
+                        )
+                        .map(|e| e.with_hint("name the columns instead of *")));
                     }
                     for source in &sources {
                         let Some(qualifier) = &source.qualifier else { continue };
-                        let plain = WildcardAdditionalOptions { wildcard_token: options.wildcard_token.clone(), ..Default::default() };
+                        let plain = WildcardAdditionalOptions {
+                            wildcard_token: options.wildcard_token.clone(),
+                            ..Default::default()
+                        };
                         projection.push(SelectItem::QualifiedWildcard(
                             SelectItemQualifiedWildcardKind::ObjectName(qualifier.clone()),
                             if source.table { excluding(plain) } else { plain },
@@ -181,9 +199,14 @@ impl Wildcards<'_> {
                     }
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
-                    let table = sources.iter().any(|s| s.table && s.qualifier.as_ref().is_some_and(|q| same_table(q, &name)));
+                    let table = sources
+                        .iter()
+                        .any(|s| s.table && s.qualifier.as_ref().is_some_and(|q| same_table(q, &name)));
                     let options = if table { excluding(options) } else { options };
-                    projection.push(SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options));
+                    projection.push(SelectItem::QualifiedWildcard(
+                        SelectItemQualifiedWildcardKind::ObjectName(name),
+                        options,
+                    ));
                 }
                 other => projection.push(other),
             }
@@ -194,7 +217,11 @@ impl Wildcards<'_> {
 
     fn source(&self, factor: &TableFactor) -> Source {
         let alias = match factor {
-            TableFactor::Table { alias, .. } | TableFactor::Derived { alias, .. } | TableFactor::TableFunction { alias, .. } | TableFactor::Function { alias, .. } | TableFactor::UNNEST { alias, .. } => alias.as_ref(),
+            TableFactor::Table { alias, .. }
+            | TableFactor::Derived { alias, .. }
+            | TableFactor::TableFunction { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::UNNEST { alias, .. } => alias.as_ref(),
             _ => None,
         };
         let alias = alias.map(|a| ObjectName::from(vec![a.name.clone()]));
@@ -202,8 +229,9 @@ impl Wildcards<'_> {
             TableFactor::Table { name, args: None, .. } => {
                 let cte = matches!(name.0.as_slice(), [only] if only.as_ident().is_some_and(|i| self.ctes.contains(&name_of(i))));
                 let table = !cte
-                    && schema_and_name(name, self.search_path)
-                        .is_ok_and(|(schema, table)| self.snapshot.catalog().table(&schema, &table).is_some());
+                    && schema_and_name(name, self.search_path).is_ok_and(|(schema, table)| {
+                        self.snapshot.catalog().table(&schema, &table).is_some()
+                    });
                 Source { qualifier: Some(alias.unwrap_or_else(|| name.clone())), table }
             }
             _ => Source { qualifier: alias, table: false },
@@ -230,8 +258,20 @@ fn excluding(mut options: WildcardAdditionalOptions) -> WildcardAdditionalOption
 fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
     use JoinOperator as J;
     match operator {
-        J::Join(c) | J::Inner(c) | J::Left(c) | J::LeftOuter(c) | J::Right(c) | J::RightOuter(c) | J::FullOuter(c) | J::CrossJoin(c) | J::Semi(c)
-        | J::LeftSemi(c) | J::RightSemi(c) | J::Anti(c) | J::LeftAnti(c) | J::RightAnti(c) => Some(c),
+        J::Join(c)
+        | J::Inner(c)
+        | J::Left(c)
+        | J::LeftOuter(c)
+        | J::Right(c)
+        | J::RightOuter(c)
+        | J::FullOuter(c)
+        | J::CrossJoin(c)
+        | J::Semi(c)
+        | J::LeftSemi(c)
+        | J::RightSemi(c)
+        | J::Anti(c)
+        | J::LeftAnti(c)
+        | J::RightAnti(c) => Some(c),
         _ => None,
     }
 }

@@ -47,7 +47,10 @@ impl SystemTable for Columns {
             texts(rows.iter().map(|(_, _, c)| c.column_type.to_string())),
             booleans(rows.iter().map(|(_, _, c)| Some(c.nullable))),
             text(rows.iter().map(|(_, _, c)| c.default.as_deref())),
-            numbers(rows.iter().map(|(t, _, c)| t.primary_key.iter().position(|id| *id == c.id).map(|p| p as u64 + 1))),
+            numbers(
+                rows.iter()
+                    .map(|(t, _, c)| t.primary_key.iter().position(|id| *id == c.id).map(|p| p as u64 + 1)),
+            ),
             numbers(rows.iter().map(|(_, _, c)| Some(u64::from(c.id.0)))),
         ])
     }

@@ -23,6 +23,9 @@ impl SystemTable for Functions {
 
     async fn rows(&self, source: &SystemSource) -> Result<Vec<ArrayRef>> {
         let functions = source.engine.functions();
-        Ok(vec![texts(functions.iter().map(|(name, _)| name.as_str())), texts(functions.iter().map(|(_, kind)| *kind))])
+        Ok(vec![
+            texts(functions.iter().map(|(name, _)| name.as_str())),
+            texts(functions.iter().map(|(_, kind)| *kind)),
+        ])
     }
 }

@@ -29,7 +29,10 @@ impl SystemTable for SettingsTable {
     }
 
     async fn rows(&self, source: &SystemSource) -> Result<Vec<ArrayRef>> {
-        let values = SETTINGS.iter().map(|s| source.settings.get(s.name, &source.engine)).collect::<Result<Vec<_>>>()?;
+        let values = SETTINGS
+            .iter()
+            .map(|s| source.settings.get(s.name, &source.engine))
+            .collect::<Result<Vec<_>>>()?;
         Ok(vec![
             texts(SETTINGS.iter().map(|s| s.name)),
             texts(values.iter()),

@@ -66,7 +66,9 @@ impl SystemTable for Tables {
     async fn rows(&self, source: &SystemSource) -> Result<Vec<ArrayRef>> {
         let rows = collect(source).await?;
         let figure = |of: fn(&Figures) -> u64| numbers(rows.iter().map(move |r| r.figures.as_ref().map(of)));
-        let words = |of: fn(&Figures) -> &str| text(rows.iter().map(move |r| r.figures.as_ref().map(of).filter(|w| !w.is_empty())));
+        let words = |of: fn(&Figures) -> &str| {
+            text(rows.iter().map(move |r| r.figures.as_ref().map(of).filter(|w| !w.is_empty())))
+        };
         Ok(vec![
             texts(rows.iter().map(|r| r.schema.as_str())),
             texts(rows.iter().map(|r| r.name.as_str())),
@@ -97,7 +99,12 @@ async fn collect(source: &SystemSource) -> Result<Vec<Row>> {
             rows.push(Row { schema: schema.to_owned(), name: def.name.clone(), kind: "table", figures });
         }
         for view in catalog.views(schema) {
-            rows.push(Row { schema: schema.to_owned(), name: view.name.clone(), kind: "view", figures: None });
+            rows.push(Row {
+                schema: schema.to_owned(),
+                name: view.name.clone(),
+                kind: "view",
+                figures: None,
+            });
         }
     }
     rows.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
@@ -113,7 +120,11 @@ async fn figures(source: &SystemSource, def: &TableDef) -> Result<Option<Figures
         id: def.id.0,
         columns: def.columns.len() as u64,
         primary_key: names(def.key_indices().iter().filter_map(|i| def.columns.get(*i))),
-        sort: if def.sort.is_empty() { String::new() } else { names(def.sort_indices().iter().filter_map(|i| def.columns.get(*i))) },
+        sort: if def.sort.is_empty() {
+            String::new()
+        } else {
+            names(def.sort_indices().iter().filter_map(|i| def.columns.get(*i)))
+        },
         rows: cold_rows + hot_rows,
         hot_rows,
         cold_rows,

@@ -30,6 +30,12 @@ impl SystemTable for Wal {
     async fn rows(&self, source: &SystemSource) -> Result<Vec<ArrayRef>> {
         let status = source.engine.database().wal_status();
         let one = |value: u64| numbers(std::iter::once(Some(value)));
-        Ok(vec![one(status.number.0), one(status.oldest.0), one(status.bytes), one(status.syncs), one(status.durable.0)])
+        Ok(vec![
+            one(status.number.0),
+            one(status.oldest.0),
+            one(status.bytes),
+            one(status.syncs),
+            one(status.durable.0),
+        ])
     }
 }

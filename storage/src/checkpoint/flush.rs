@@ -106,11 +106,7 @@ async fn segment(
 }
 
 /// Where the hot rows that are deleted stand in the new segment.
-fn deleted_positions(
-    hot: &TableSnapshot,
-    row_ids: &UInt64Array,
-    order: Option<&UInt32Array>,
-) -> Positions {
+fn deleted_positions(hot: &TableSnapshot, row_ids: &UInt64Array, order: Option<&UInt32Array>) -> Positions {
     let deletes = &hot.state().hot_deletes;
     if deletes.is_empty() {
         return Positions::new();

@@ -201,9 +201,7 @@ async fn publishable(
                 dropped_at: s.dropped_at,
             })
             .collect();
-        let before = previous
-            .and_then(|m| m.tables.iter().find(|t| t.def.id == *id))
-            .map(|t| &t.segments);
+        let before = previous.and_then(|m| m.tables.iter().find(|t| t.def.id == *id)).map(|t| &t.segments);
         tables.push(TableRecord {
             def: Arc::clone(&table.def),
             flushed: version.number,
@@ -262,7 +260,9 @@ async fn remove(database: &Database, flushed: &HashMap<TableId, Flushed>) {
 }
 
 /// Turns a panic of a blocking task into an error.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::internal(format!("a checkpoint task ended early: {e}")))?

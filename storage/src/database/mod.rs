@@ -20,8 +20,8 @@ use object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
 pub use options::{OpenOptions, Root};
-pub(crate) use order::{Accept, CommitOrder};
 pub use order::VersionRow;
+pub(crate) use order::{Accept, CommitOrder};
 pub(crate) use replay::row as replay_row;
 
 use crate::checkpoint::{CheckpointReason, CheckpointReceipt};

@@ -127,12 +127,11 @@ fn refuse_foreign(root: &Root, fs: Option<&dyn FileSystem>, options: &OpenOption
     let ours = |name: &str| name == "lock" || name.rsplit('/').next().is_some_and(|n| n.starts_with(".tmp-"));
     match files.iter().find(|(name, _)| !ours(name)) {
         None => Ok(()),
-        Some((name, _)) => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("{root} is not a Cairn database and not empty"),
-        )
-        .with_detail(format!("it holds {name}, and no file CAIRN"))
-        .with_hint("give an empty or new directory")),
+        Some((name, _)) => {
+            Err(Error::new(ErrorKind::InvalidInput, format!("{root} is not a Cairn database and not empty"))
+                .with_detail(format!("it holds {name}, and no file CAIRN"))
+                .with_hint("give an empty or new directory"))
+        }
     }
 }
 

@@ -236,7 +236,10 @@ impl Driving<'_> {
             Err(AppendError::Unknown(error)) => {
                 let stopped = Error::new(
                     ErrorKind::Unavailable,
-                    format!("the write-ahead log failed, so this database only answers reads: {}", error.message()),
+                    format!(
+                        "the write-ahead log failed, so this database only answers reads: {}",
+                        error.message()
+                    ),
                 )
                 .with_hint("check the disk, then close and open the database again")
                 .with_source(error.clone());

@@ -120,10 +120,7 @@ fn frame(kind: Kind, reader_features: u64, writer_features: u64, body: &[u8]) ->
 
 /// Length of a frame around a body; None beyond memory.
 fn frame_bytes(body: usize) -> Option<usize> {
-    body.div_ceil(BLOCK_BYTES)
-        .checked_mul(4)?
-        .checked_add(body)?
-        .checked_add(HEADER_BYTES + HASH_BYTES)
+    body.div_ceil(BLOCK_BYTES).checked_mul(4)?.checked_add(body)?.checked_add(HEADER_BYTES + HASH_BYTES)
 }
 
 /// Names of the features in `bits` that are not in `known`.
@@ -137,8 +134,9 @@ fn unknown(bits: u64, known: &[(u32, &str)]) -> Vec<String> {
 /// The error for a frame that only a newer Cairn can handle.
 pub(crate) fn newer(what: &str, why: impl std::fmt::Display) -> Error {
     let this = env!("CARGO_PKG_VERSION");
-    Error::new(ErrorKind::Unsupported, format!("{what} {why}, which Cairn {this} does not know"))
-        .with_hint(format!("a Cairn newer than {this} wrote this database; open it with that version or a later one"))
+    Error::new(ErrorKind::Unsupported, format!("{what} {why}, which Cairn {this} does not know")).with_hint(
+        format!("a Cairn newer than {this} wrote this database; open it with that version or a later one"),
+    )
 }
 
 /// A frame whose every checksum holds.
@@ -175,19 +173,13 @@ impl<'a> Frame<'a> {
         let body = usize::try_from(read_u64(header, 32)).ok();
         if body.and_then(frame_bytes) != Some(bytes.len()) {
             let body = read_u64(header, 32);
-            return Err(Error::corrupt(
-                what,
-                format_args!("{} bytes for a body of {body}", bytes.len()),
-            ));
+            return Err(Error::corrupt(what, format_args!("{} bytes for a body of {body}", bytes.len())));
         }
         let (body, tail) = bytes[HEADER_BYTES..].split_at(body.unwrap_or(0));
         for (i, (block, crc)) in body.chunks(BLOCK_BYTES).zip(tail.chunks(4)).enumerate() {
             if crc32c::crc32c(block).to_le_bytes() != crc {
                 let at = HEADER_BYTES + i * BLOCK_BYTES;
-                return Err(Error::corrupt(
-                    what,
-                    format_args!("checksum of the block at offset {at}"),
-                ));
+                return Err(Error::corrupt(what, format_args!("checksum of the block at offset {at}")));
             }
         }
         let (hashed, hash) = bytes.split_at(bytes.len() - HASH_BYTES);
@@ -198,8 +190,7 @@ impl<'a> Frame<'a> {
     }
 
     fn json<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
-        serde_json::from_slice(self.body)
-            .map_err(|e| Error::corrupt(what, format_args!("JSON: {e}")))
+        serde_json::from_slice(self.body).map_err(|e| Error::corrupt(what, format_args!("JSON: {e}")))
     }
 }
 

@@ -46,27 +46,18 @@ pub fn decode_identity(bytes: &[u8]) -> Result<DatabaseId> {
         )
         .with_hint("name another directory; if a database stood here, restore that file from a backup"));
     }
-    let word =
-        |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
     let (Some(version), Some(id), Some(crc)) = (word(8), bytes.get(12..28), word(28)) else {
-        return Err(Error::corrupt(
-            IDENTITY_PATH,
-            format_args!("{} bytes instead of {BYTES}", bytes.len()),
-        ));
+        return Err(Error::corrupt(IDENTITY_PATH, format_args!("{} bytes instead of {BYTES}", bytes.len())));
     };
     if crc32c::crc32c(&bytes[..28]) != crc {
-        return Err(
-            Error::corrupt(IDENTITY_PATH, "checksum").with_hint("restore that file from a backup")
-        );
+        return Err(Error::corrupt(IDENTITY_PATH, "checksum").with_hint("restore that file from a backup"));
     }
     if version > FORMAT_VERSION {
         return Err(newer(IDENTITY_PATH, format_args!("has format {version}")));
     }
     if bytes.len() != BYTES || version == 0 {
-        return Err(Error::corrupt(
-            IDENTITY_PATH,
-            format_args!("{} bytes, format {version}", bytes.len()),
-        ));
+        return Err(Error::corrupt(IDENTITY_PATH, format_args!("{} bytes, format {version}", bytes.len())));
     }
     let id = Uuid::from_slice(id).map_err(|e| Error::corrupt(IDENTITY_PATH, e))?;
     Ok(DatabaseId(id))
@@ -90,8 +81,7 @@ pub async fn read_identity(store: &dyn ObjectStore) -> Result<Option<DatabaseId>
 /// `AlreadyExists` when another database stands there, and as [`read_identity`].
 pub async fn create_identity(store: &dyn ObjectStore, id: DatabaseId) -> Result<()> {
     let bytes = encode_identity(id).to_vec();
-    let Err(error) =
-        store.put_opts(&Path::from(IDENTITY_PATH), bytes.into(), PutMode::Create.into()).await
+    let Err(error) = store.put_opts(&Path::from(IDENTITY_PATH), bytes.into(), PutMode::Create.into()).await
     else {
         return Ok(());
     };
@@ -101,9 +91,7 @@ pub async fn create_identity(store: &dyn ObjectStore, id: DatabaseId) -> Result<
     }
     match read_identity(store).await? {
         Some(found) if found == id => Ok(()),
-        Some(found) => {
-            Err(Error::new(ErrorKind::AlreadyExists, format!("database {found} is here already")))
-        }
+        Some(found) => Err(Error::new(ErrorKind::AlreadyExists, format!("database {found} is here already"))),
         None => Err(error),
     }
 }

@@ -83,9 +83,7 @@ fn require(rule: u8, holds: bool, detail: impl FnOnce() -> String) -> Check {
 pub fn check_manifest(manifest: &Manifest) -> Check {
     let m = manifest;
     require(1, m.number >= ManifestNumber(1), || format!("number {}", m.number))?;
-    require(4, m.horizon <= m.version, || {
-        format!("horizon {} beyond version {}", m.horizon, m.version)
-    })?;
+    require(4, m.horizon <= m.version, || format!("horizon {} beyond version {}", m.horizon, m.version))?;
     check_names(m)?;
     let mut ids = HashSet::new();
     for table in &m.tables {
@@ -97,12 +95,7 @@ pub fn check_manifest(manifest: &Manifest) -> Check {
         check_columns(&table.def)?;
         check_keys(&table.def)?;
         require(10, table.flushed <= m.version, || {
-            format!(
-                "table {} is flushed to {}, beyond version {}",
-                name(),
-                table.flushed,
-                m.version
-            )
+            format!("table {} is flushed to {}, beyond version {}", name(), table.flushed, m.version)
         })?;
         check_list(m, table)?;
     }
@@ -127,9 +120,8 @@ pub fn check_successor(previous: Option<&Manifest>, next: &Manifest) -> Check {
         format!("database {} follows {}", n.database_id, p.database_id)
     })?;
     require(2, p.commit_id != n.commit_id, || format!("commit id {} again", n.commit_id))?;
-    let back = |what: &str, old: u64, new: u64| {
-        require(3, new >= old, || format!("{what} {new} after {old}"))
-    };
+    let back =
+        |what: &str, old: u64, new: u64| require(3, new >= old, || format!("{what} {new} after {old}"));
     back("version", p.version.0, n.version.0)?;
     back("epoch", p.epoch.0, n.epoch.0)?;
     back("horizon", p.horizon.0, n.horizon.0)?;
@@ -172,8 +164,7 @@ fn check_columns(def: &TableDef) -> Check {
     let mut ids = HashSet::new();
     let mut names = HashSet::new();
     for column in &def.columns {
-        let inside =
-            ColumnId(1) <= column.id && column.id < def.next_column_id && column.id < ROW_ID_FIELD;
+        let inside = ColumnId(1) <= column.id && column.id < def.next_column_id && column.id < ROW_ID_FIELD;
         require(8, inside && ids.insert(column.id), || {
             format!("column {}.{} has id {}", def.qualified_name(), column.name, column.id)
         })?;
@@ -189,8 +180,7 @@ fn check_keys(def: &TableDef) -> Check {
         let mut seen = HashSet::new();
         for id in columns {
             let column = def.columns.iter().find(|c| c.id == *id);
-            let fits =
-                column.is_some_and(|c| c.column_type.is_key() && (what == "sort" || !c.nullable));
+            let fits = column.is_some_and(|c| c.column_type.is_key() && (what == "sort" || !c.nullable));
             require(9, fits && seen.insert(*id), || {
                 format!("{what} of table {} names column {id}", def.qualified_name())
             })?;
@@ -216,9 +206,7 @@ fn check_list(m: &Manifest, table: &TableRecord) -> Check {
         }
         SegmentList::Leaves(leaves) => {
             for leaf in leaves {
-                require(18, leaf.segments > 0 && leaf.rows > 0, || {
-                    format!("leaf {} is empty", leaf.id)
-                })?;
+                require(18, leaf.segments > 0 && leaf.rows > 0, || format!("leaf {} is empty", leaf.id))?;
                 require(18, leaf.id.epoch <= m.epoch, || {
                     format!("leaf {} of table {} beyond epoch {}", leaf.id, name(), m.epoch)
                 })?;

@@ -89,10 +89,7 @@ impl ManifestStore {
     pub async fn read(&self, number: ManifestNumber) -> Result<Manifest> {
         match self.read_if_present(number).await? {
             Some(manifest) => Ok(manifest),
-            None => Err(Error::new(
-                ErrorKind::NotFound,
-                format!("there is no {}", manifest_path(number)),
-            )),
+            None => Err(Error::new(ErrorKind::NotFound, format!("there is no {}", manifest_path(number)))),
         }
     }
 
@@ -103,10 +100,7 @@ impl ManifestStore {
         };
         let manifest = self.decode(&path, &bytes)?;
         if manifest.number != number {
-            return Err(Error::corrupt(
-                &path,
-                format_args!("it holds manifest {}", manifest.number),
-            ));
+            return Err(Error::corrupt(&path, format_args!("it holds manifest {}", manifest.number)));
         }
         Ok(Some(manifest))
     }
@@ -153,10 +147,7 @@ impl ManifestStore {
 
 /// Whether a create answered that the object is there (true or, after a race, not).
 fn says_exists(error: &object_store::Error) -> bool {
-    matches!(
-        error,
-        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }
-    )
+    matches!(error, object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. })
 }
 
 /// Whether the error came from a store of this crate, which has no lost replies.

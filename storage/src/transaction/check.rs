@@ -32,8 +32,7 @@ pub(crate) async fn keys(table: &TableSnapshot, set: &TableSet) -> Result<Option
     let def = table.def();
     let indices = def.key_indices();
     let schema = Arc::new(def.arrow_schema().project(&indices)?);
-    let projected =
-        set.batches.iter().map(|b| b.project(&indices)).collect::<Result<Vec<_>, _>>()?;
+    let projected = set.batches.iter().map(|b| b.project(&indices)).collect::<Result<Vec<_>, _>>()?;
     let rows = concat_batches(&schema, &projected)?;
     let encoded = encoder.encode(rows.columns())?;
     let mut seen: HashSet<&[u8]> = HashSet::with_capacity(encoded.len());
@@ -159,14 +158,15 @@ fn ranges_overlap(def: &TableDef, a: &SegmentMeta, b: &SegmentMeta) -> bool {
 
 /// The error of a key that is there twice.
 fn duplicate(def: &TableDef, keys: &RecordBatch, row: usize) -> Error {
-    let names: Vec<&str> = def
-        .key_indices()
-        .into_iter()
-        .map(|i| def.columns[i].name.as_str())
-        .collect();
+    let names: Vec<&str> = def.key_indices().into_iter().map(|i| def.columns[i].name.as_str()).collect();
     Error::new(
         ErrorKind::ConstraintViolation,
-        format!("duplicate key in table {}: ({}) = {}", def.qualified_name(), names.join(", "), describe(keys.columns(), row)),
+        format!(
+            "duplicate key in table {}: ({}) = {}",
+            def.qualified_name(),
+            names.join(", "),
+            describe(keys.columns(), row)
+        ),
     )
     .with_sqlstate("23505")
     .with_hint("use INSERT … ON CONFLICT to skip or update rows that exist")

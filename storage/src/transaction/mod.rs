@@ -321,8 +321,7 @@ impl Transaction {
             if found.is_empty() {
                 continue;
             }
-            let elsewhere =
-                within.iter().zip(&positions).filter(|(_, p)| p.is_none()).map(|(id, _)| *id);
+            let elsewhere = within.iter().zip(&positions).filter(|(_, p)| p.is_none()).map(|(id, _)| *id);
             left.splice(first..last, elsewhere.collect::<Vec<_>>());
             let vector = DeletionVector::constant(found, CommitVersion(0));
             let store = &self.shared.database.shared.store;

@@ -107,7 +107,11 @@ fn checked(def: &TableDef, batch: &RecordBatch) -> Result<RecordBatch> {
         if !column.nullable && array.null_count() > 0 {
             return Err(Error::new(
                 ErrorKind::ConstraintViolation,
-                format!("NULL in column {} of table {}, which is NOT NULL", column.name, def.qualified_name()),
+                format!(
+                    "NULL in column {} of table {}, which is NOT NULL",
+                    column.name,
+                    def.qualified_name()
+                ),
             )
             .with_sqlstate("23502"));
         }

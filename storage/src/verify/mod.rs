@@ -93,9 +93,10 @@ pub(crate) async fn run(database: &Database, scope: VerifyScope) -> Result<Vec<F
     let mut findings = Vec::new();
     match scope {
         VerifyScope::Table(id) => {
-            let table = snapshot.state().tables.get(&id).ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, format!("there is no table with id {id}"))
-            })?;
+            let table =
+                snapshot.state().tables.get(&id).ok_or_else(|| {
+                    Error::new(ErrorKind::NotFound, format!("there is no table with id {id}"))
+                })?;
             self::table(database, &snapshot, table, &mut findings).await;
         }
         VerifyScope::Database => {
@@ -123,18 +124,8 @@ async fn manifests(database: &Database, snapshot: &Snapshot, findings: &mut Vec<
         return;
     }
     let path = crate::manifest::store::manifest_path(newest);
-    let check = async {
-        let manifest = database.manifests.read(newest).await?;
-        if manifest.database_id != database.id() {
-            return Err(Error::corrupt(&path, "it belongs to another database"));
-        }
-        let mut segments = 0;
-        for table in &manifest.tables {
-            segments += database.manifests.load_table(table).await?.len();
-        }
-        Ok(format!("{} tables, {segments} segments, version {}", manifest.tables.len(), manifest.version))
-    };
-    findings.push(Finding::new(path.clone(), "checksums and rules", check.await));
+    let checked = manifest(database, newest, &path).await;
+    findings.push(Finding::new(path, "checksums and rules", checked));
     let mut damaged = 0;
     for number in 1..newest.0 {
         if let Err(error) = database.manifests.read(ManifestNumber(number)).await {
@@ -147,12 +138,19 @@ async fn manifests(database: &Database, snapshot: &Snapshot, findings: &mut Vec<
     findings.push(Finding::new("manifest", "chain", chain));
 }
 
-async fn table(
-    database: &Database,
-    snapshot: &Snapshot,
-    table: &TableState,
-    findings: &mut Vec<Finding>,
-) {
+async fn manifest(database: &Database, number: ManifestNumber, path: &str) -> Result<String> {
+    let manifest = database.manifests.read(number).await?;
+    if manifest.database_id != database.id() {
+        return Err(Error::corrupt(path, "it belongs to another database"));
+    }
+    let mut segments = 0;
+    for table in &manifest.tables {
+        segments += database.manifests.load_table(table).await?.len();
+    }
+    Ok(format!("{} tables, {segments} segments, version {}", manifest.tables.len(), manifest.version))
+}
+
+async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, findings: &mut Vec<Finding>) {
     let mut seen = segment::Seen::new(table);
     for segment in table.segments.iter() {
         segment::check(database, table, segment, snapshot.version(), &mut seen, findings).await;
@@ -200,7 +198,9 @@ async fn orphans(database: &Database, snapshot: &Snapshot, findings: &mut Vec<Fi
             object: "table".to_owned(),
             check: "unreferenced objects".to_owned(),
             status: FindingStatus::Warning,
-            detail: format!("{count} objects, {bytes} bytes, of replaced deletes, failed statements or running ones"),
+            detail: format!(
+                "{count} objects, {bytes} bytes, of replaced deletes, failed statements or running ones"
+            ),
             hint: "they cost space only; a later version collects them".to_owned(),
         });
     }

@@ -25,11 +25,7 @@ pub struct Catalog {
 
 impl Default for Catalog {
     fn default() -> Self {
-        Self {
-            schemas: OrdSet::unit(DEFAULT_SCHEMA.to_owned()),
-            tables: OrdMap::new(),
-            views: OrdMap::new(),
-        }
+        Self { schemas: OrdSet::unit(DEFAULT_SCHEMA.to_owned()), tables: OrdMap::new(), views: OrdMap::new() }
     }
 }
 
@@ -39,9 +35,7 @@ fn name(schema: &str, name: &str) -> Name {
 
 fn within<'a, T>(map: &'a OrdMap<Name, T>, schema: &str) -> impl Iterator<Item = &'a T> {
     let schema = schema.to_owned();
-    map.range((schema.clone(), String::new())..)
-        .take_while(move |((s, _), _)| *s == schema)
-        .map(|(_, v)| v)
+    map.range((schema.clone(), String::new())..).take_while(move |((s, _), _)| *s == schema).map(|(_, v)| v)
 }
 
 impl Catalog {
@@ -51,11 +45,7 @@ impl Catalog {
         Self {
             schemas: record.schemas.iter().cloned().collect(),
             tables: tables.map(|t| (name(&t.schema, &t.name), t)).collect(),
-            views: record
-                .views
-                .iter()
-                .map(|v| (name(&v.schema, &v.name), Arc::clone(v)))
-                .collect(),
+            views: record.views.iter().map(|v| (name(&v.schema, &v.name), Arc::clone(v))).collect(),
         }
     }
 

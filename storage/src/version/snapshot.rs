@@ -288,7 +288,9 @@ impl TableSnapshot {
         let mut cold: Vec<(RowId, usize)> = Vec::new();
         for (i, id) in ids.iter().enumerate() {
             match self.state.memtable.find(*id) {
-                Some((chunk, row)) if !self.is_hot_deleted(*id) && chunk.versions().value(row) <= self.at.0 => {
+                Some((chunk, row))
+                    if !self.is_hot_deleted(*id) && chunk.versions().value(row) <= self.at.0 =>
+                {
                     let mut arrays: Vec<ArrayRef> =
                         columns.iter().map(|c| chunk.rows().column(*c).slice(row, 1)).collect();
                     if pseudo {
@@ -305,8 +307,7 @@ impl TableSnapshot {
         cold.sort_unstable();
         if !cold.is_empty() {
             for view in self.segments().await? {
-                self.rows_of_segment(&view, &cold, columns, pseudo, &schema, &mut parts, &mut places)
-                    .await?;
+                self.rows_of_segment(&view, &cold, columns, pseudo, &schema, &mut parts, &mut places).await?;
             }
         }
         if parts.len() == 1 && places.iter().enumerate().all(|(i, p)| *p == Some((0, i))) {

@@ -231,11 +231,8 @@ impl TableState {
             *segment = Arc::new(dropped);
         }
         self.segments = Arc::new(segments);
-        let hot: Vec<RowId> = self
-            .memtable
-            .chunks()
-            .flat_map(|c| c.row_ids().values().iter().map(|id| RowId(*id)))
-            .collect();
+        let hot: Vec<RowId> =
+            self.memtable.chunks().flat_map(|c| c.row_ids().values().iter().map(|id| RowId(*id))).collect();
         for id in hot {
             self.hot_deletes.entry(id).or_insert(version);
         }
@@ -246,12 +243,7 @@ impl TableState {
         Ok(())
     }
 
-    fn delete(
-        &mut self,
-        change: &TableChange,
-        version: CommitVersion,
-        loaded: &LoadedDeletes,
-    ) -> Result<()> {
+    fn delete(&mut self, change: &TableChange, version: CommitVersion, loaded: &LoadedDeletes) -> Result<()> {
         if change.deleted.is_empty() && change.deletes.is_empty() {
             return Ok(());
         }
@@ -273,8 +265,7 @@ impl TableState {
                 // The object was written before its commit had a version.
                 let positions = loaded.get(&meta.id).ok_or_else(missing)?.positions();
                 let vector = DeletionVector::constant(positions.as_ref().clone(), version);
-                let segment =
-                    segments.iter_mut().find(|s| s.meta.id == meta.segment).ok_or_else(missing)?;
+                let segment = segments.iter_mut().find(|s| s.meta.id == meta.segment).ok_or_else(missing)?;
                 let mut changed = SegmentState::clone(segment);
                 let before = changed.deletes.as_ref().map_or(0, |d| d.len());
                 let merged = match &changed.deletes {

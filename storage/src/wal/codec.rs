@@ -54,8 +54,11 @@ const FLAG_TRUNCATE: u32 = 1;
 /// As [`EncodedBody::new`].
 pub fn encode(entry: &WalEntry) -> Result<Bytes> {
     let ids: Vec<RowId> = entry.tables.iter().map(|t| t.first_row_id).collect();
-    EncodedBody::new(entry.epoch, entry.commit_id, &entry.info, &entry.catalog, &entry.tables)?
-        .assemble(entry.version, entry.time_us, &ids)
+    EncodedBody::new(entry.epoch, entry.commit_id, &entry.info, &entry.catalog, &entry.tables)?.assemble(
+        entry.version,
+        entry.time_us,
+        &ids,
+    )
 }
 
 /// The fixed part of an entry, without its tables.
@@ -89,14 +92,9 @@ fn take_header(input: &mut Input<'_>) -> Result<(EntryHeader, usize)> {
     if payload_version > PAYLOAD_VERSION || kind != KIND_COMMIT || reserved != 0 {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!(
-                "a WAL entry has format version {payload_version}, kind {kind}, reserved {reserved}"
-            ),
+            format!("a WAL entry has format version {payload_version}, kind {kind}, reserved {reserved}"),
         )
-        .with_hint(format!(
-            "open the database with a Cairn newer than {}",
-            env!("CARGO_PKG_VERSION")
-        )));
+        .with_hint(format!("open the database with a Cairn newer than {}", env!("CARGO_PKG_VERSION"))));
     }
     let tables = input.u32()? as usize;
     let header = EntryHeader {
@@ -123,10 +121,8 @@ pub fn decode(bytes: Bytes) -> Result<WalEntry> {
     let records = (0..count).map(|_| TableRecord::take(&mut input)).collect::<Result<Vec<_>>>()?;
     let info = decode_info(input.take(info_length)?)?;
     let catalog = decode_json(input.take(catalog_length)?, "catalog edits")?;
-    let tables = records
-        .into_iter()
-        .map(|r| r.change(&mut input, &bytes))
-        .collect::<Result<Vec<TableChange>>>()?;
+    let tables =
+        records.into_iter().map(|r| r.change(&mut input, &bytes)).collect::<Result<Vec<TableChange>>>()?;
     input.end()?;
     Ok(WalEntry {
         version: header.version,
@@ -191,10 +187,7 @@ impl TableRecord {
             ],
         };
         if (record.rows == 0) != (record.lengths[0] == 0) {
-            return Err(damaged(format_args!(
-                "{} rows in {} bytes",
-                record.rows, record.lengths[0]
-            )));
+            return Err(damaged(format_args!("{} rows in {} bytes", record.rows, record.lengths[0])));
         }
         Ok(record)
     }
@@ -206,10 +199,7 @@ impl TableRecord {
             table: self.table,
             schema_version: self.schema_version,
             first_row_id: self.first_row_id,
-            rows: RowBody::Encoded {
-                rows: self.rows,
-                bytes: bytes.slice(start..start + body.len()),
-            },
+            rows: RowBody::Encoded { rows: self.rows, bytes: bytes.slice(start..start + body.len()) },
             deleted: decode_row_ids(input.take(self.lengths[1])?, self.deleted)?,
             segments: decode_json(input.take(self.lengths[2])?, "segments")?,
             deletes: decode_json(input.take(self.lengths[3])?, "deletes")?,
@@ -222,8 +212,7 @@ fn decode_row_ids(bytes: &[u8], count: u64) -> Result<Vec<RowId>> {
     let mut input = Input::new(bytes);
     // Every id takes a byte or more.
     let count = usize::try_from(count).ok().filter(|c| *c <= bytes.len());
-    let count =
-        count.ok_or_else(|| damaged(format_args!("deleted row ids in {} bytes", bytes.len())))?;
+    let count = count.ok_or_else(|| damaged(format_args!("deleted row ids in {} bytes", bytes.len())))?;
     let mut ids = Vec::with_capacity(count);
     let mut last: Option<u64> = None;
     for _ in 0..count {

@@ -101,10 +101,8 @@ impl History {
             }
             65..85 => {
                 let keys = self.some_keys(4);
-                let rows: Vec<_> = keys
-                    .iter()
-                    .map(|k| (*k, format!("{k} anew {}", self.rng.random::<u32>())))
-                    .collect();
+                let rows: Vec<_> =
+                    keys.iter().map(|k| (*k, format!("{k} anew {}", self.rng.random::<u32>()))).collect();
                 next.extend(rows.iter().cloned());
                 self.pending = Some(next);
                 change(db, table, &keys, &rows).await?;

@@ -7,7 +7,7 @@ mod plain;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::Int64Type;
 
 use super::{Database, OpenOptions, Root};
@@ -116,7 +116,7 @@ pub(super) async fn contents(table: &TableSnapshot) -> Result<Rows> {
         let values = batch.column(1).as_string_view();
         for row in 0..batch.num_rows() {
             let before = rows.insert(keys.value(row), values.value(row).to_owned());
-            assert!(before.is_none() , "key {} twice", keys.value(row));
+            assert!(before.is_none(), "key {} twice", keys.value(row));
         }
     }
     assert_eq!(table.row_count().await?, rows.len() as u64);

@@ -21,10 +21,7 @@ pub fn check_segments(segments: &[SegmentEntry]) -> Check {
             require(12, ids.insert(deletes.id), || format!("object {} twice", deletes.id))?;
             let named = deletes.segment == segment.id && deletes.table == segment.table;
             require(15, named, || {
-                format!(
-                    "deletes {} of segment {} stand with {}",
-                    deletes.id, deletes.segment, segment.id
-                )
+                format!("deletes {} of segment {} stand with {}", deletes.id, deletes.segment, segment.id)
             })?;
             deleted = deleted.saturating_add(deletes.rows);
         }
@@ -42,10 +39,7 @@ fn check_bounds(s: &SegmentMeta) -> Check {
         Created::Column => s.min_created <= s.max_created,
     };
     require(13, created, || {
-        format!(
-            "segment {}: created {:?} within {}..={}",
-            s.id, s.created, s.min_created, s.max_created
-        )
+        format!("segment {}: created {:?} within {}..={}", s.id, s.created, s.min_created, s.max_created)
     })?;
     let span = s.max_row_id.0.checked_sub(s.min_row_id.0);
     let row_ids = match s.row_ids {
@@ -69,10 +63,7 @@ fn check_ranges(segments: &[SegmentEntry]) -> Check {
     ranges.sort_by_key(|segment| segment.min_row_id);
     for pair in ranges.windows(2) {
         require(14, pair[0].max_row_id < pair[1].min_row_id, || {
-            format!(
-                "row ids of segments {} and {} overlap at {}",
-                pair[0].id, pair[1].id, pair[1].min_row_id
-            )
+            format!("row ids of segments {} and {} overlap at {}", pair[0].id, pair[1].id, pair[1].min_row_id)
         })?;
     }
     Ok(())
@@ -87,28 +78,13 @@ pub fn check_table_segments(table: &TableRecord, segments: &[SegmentEntry]) -> C
     let keyed = !table.def.primary_key.is_empty();
     for entry in segments {
         let s = &entry.segment;
-        require(
-            16,
-            s.table == table.def.id && s.schema_version <= table.def.schema_version,
-            || {
-                format!(
-                    "segment {} of table id {}, schema {} in {}",
-                    s.id,
-                    s.table,
-                    s.schema_version,
-                    name()
-                )
-            },
-        )?;
+        require(16, s.table == table.def.id && s.schema_version <= table.def.schema_version, || {
+            format!("segment {} of table id {}, schema {} in {}", s.id, s.table, s.schema_version, name())
+        })?;
         let late = entry.deletes.iter().filter_map(|d| d.version).find(|v| *v > table.flushed);
         require(16, s.max_created <= table.flushed && late.is_none(), || {
             let version = late.unwrap_or(s.max_created);
-            format!(
-                "segment {} of {} knows version {version}, flushed is {}",
-                s.id,
-                name(),
-                table.flushed
-            )
+            format!("segment {} of {} knows version {version}, flushed is {}", s.id, name(), table.flushed)
         })?;
         require(16, s.max_row_id < table.next_row_id, || {
             format!(

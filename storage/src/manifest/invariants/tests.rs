@@ -295,9 +295,8 @@ fn rule_18_epochs_and_leaves() {
         crc32c: 1,
         xxh3: String::new(),
     };
-    let put = |leaves: Vec<LeafRef>| {
-        move |m: &mut Manifest| m.tables[0].segments = SegmentList::Leaves(leaves)
-    };
+    let put =
+        |leaves: Vec<LeafRef>| move |m: &mut Manifest| m.tables[0].segments = SegmentList::Leaves(leaves);
     breaks(18, put(vec![leaf(1, 5, 4), leaf(2, 5, 4)]));
     breaks(18, put(vec![leaf(1, 5, 0)]));
     breaks(18, |m| {

@@ -1,7 +1,8 @@
 //! Segment lists: inline while small, else in leaves that are written once and kept while their segments stay the same.
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::ManifestStore;
@@ -52,12 +53,7 @@ impl ManifestStore {
         Ok(SegmentList::Leaves(leaves))
     }
 
-    async fn store_leaf(
-        &self,
-        part: &[SegmentEntry],
-        known: &[LeafRef],
-        ids: &ObjectIds,
-    ) -> Result<LeafRef> {
+    async fn store_leaf(&self, part: &[SegmentEntry], known: &[LeafRef], ids: &ObjectIds) -> Result<LeafRef> {
         let bytes = encode_leaf(part)?;
         let xxh3 = format!("{:032x}", xxh3_128(&bytes));
         let length = bytes.len() as u64;
@@ -97,15 +93,15 @@ impl ManifestStore {
     /// `Corrupt` naming the leaf that is missing or damaged.
     pub async fn load_segments(&self, list: &SegmentList) -> Result<Vec<SegmentEntry>> {
         let (segments, what) = match list {
-            SegmentList::Inline(segments) => {
-                (segments.clone(), "an inline segment list".to_owned())
-            }
+            SegmentList::Inline(segments) => (segments.clone(), "an inline segment list".to_owned()),
             SegmentList::Leaves(leaves) => {
+                // Boxed: a borrowing closure here would keep the callers' futures from being Send.
+                let mut loads: Vec<BoxFuture<'_, Result<Vec<SegmentEntry>>>> = Vec::new();
+                for leaf in leaves {
+                    loads.push(self.load_leaf(leaf).boxed());
+                }
                 let parts: Vec<Vec<SegmentEntry>> =
-                    futures::stream::iter(leaves.iter().map(|leaf| self.load_leaf(leaf)))
-                        .buffered(PARALLEL_READS)
-                        .try_collect()
-                        .await?;
+                    futures::stream::iter(loads).buffered(PARALLEL_READS).try_collect().await?;
                 (parts.into_iter().flatten().collect(), "a segment list in leaves".to_owned())
             }
         };
@@ -166,8 +162,7 @@ fn json_bytes(segments: &[SegmentEntry]) -> Result<usize> {
 fn cut<'a>(segments: &'a [SegmentEntry], known: &[LeafRef]) -> Vec<&'a [SegmentEntry]> {
     let mut parts = Vec::new();
     let mut start = 0;
-    let ends =
-        known.iter().skip(1).map(|leaf| segments.partition_point(|e| e.segment.id < leaf.first));
+    let ends = known.iter().skip(1).map(|leaf| segments.partition_point(|e| e.segment.id < leaf.first));
     for end in ends.chain([segments.len()]) {
         let end = end.max(start);
         let length = end - start;

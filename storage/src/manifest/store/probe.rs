@@ -88,8 +88,7 @@ impl ManifestStore {
             let number = path.strip_prefix("manifest/").and_then(|name| name.parse().ok());
             number.map(ManifestNumber).filter(|n| manifest_path(*n) == path)
         });
-        let largest =
-            numbers.try_fold(None, |largest, n| std::future::ready(Ok(n.max(largest)))).await?;
+        let largest = numbers.try_fold(None, |largest, n| std::future::ready(Ok(n.max(largest)))).await?;
         Ok(largest)
     }
 }

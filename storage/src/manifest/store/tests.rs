@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
 };
 
 use super::leaves::leaf_path;
@@ -61,10 +61,8 @@ impl ObjectStore for Lying {
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
         let lie = self.lies.lock().unwrap().pop();
-        let exists =
-            || object_store::Error::AlreadyExists { path: path.to_string(), source: "told".into() };
-        let failed =
-            || object_store::Error::Generic { store: "lying", source: "connection reset".into() };
+        let exists = || object_store::Error::AlreadyExists { path: path.to_string(), source: "told".into() };
+        let failed = || object_store::Error::Generic { store: "lying", source: "connection reset".into() };
         match lie {
             None => return self.inner.put_opts(path, payload, options).await,
             Some(Lie::ExistsButAbsent) => return Err(exists()),
@@ -107,12 +105,7 @@ impl ObjectStore for Lying {
         self.inner.list_with_delimiter(prefix).await
     }
 
-    async fn copy_opts(
-        &self,
-        from: &Path,
-        to: &Path,
-        options: CopyOptions,
-    ) -> object_store::Result<()> {
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
         self.inner.copy_opts(from, to, options).await
     }
 }
@@ -143,9 +136,7 @@ async fn what_is_written_is_read() {
 
 #[tokio::test]
 async fn replies_that_lie_are_settled_by_reading_back() {
-    for lies in
-        [vec![Lie::LostReply], vec![Lie::ExistsAfterOwnWrite], vec![Lie::ExistsButAbsent; 3]]
-    {
+    for lies in [vec![Lie::LostReply], vec![Lie::ExistsAfterOwnWrite], vec![Lie::ExistsButAbsent; 3]] {
         let (store, manifests) = lying(&lies);
         manifests.write(&first(), None).await.unwrap();
         assert!(store.lies.lock().unwrap().is_empty());
@@ -233,9 +224,7 @@ async fn a_damaged_newest_is_named_and_not_skipped() {
 
 fn leaf_ids(list: &SegmentList) -> Vec<(String, u64)> {
     match list {
-        SegmentList::Leaves(leaves) => {
-            leaves.iter().map(|l| (leaf_path(l.id), l.segments)).collect()
-        }
+        SegmentList::Leaves(leaves) => leaves.iter().map(|l| (leaf_path(l.id), l.segments)).collect(),
         SegmentList::Inline(_) => panic!("leaves expected"),
     }
 }
@@ -273,10 +262,7 @@ async fn few_segments_stand_in_the_root_and_many_in_leaves_rewritten_where_chang
     // Grown past twice the size, and emptied.
     many.extend((9010..18000).map(|n| segment_entry(n, n * 10)));
     let three = manifests.store_segments(many.clone(), Some(&two), &ids).await.unwrap();
-    assert_eq!(
-        leaf_ids(&three).iter().map(|l| l.1).collect::<Vec<_>>(),
-        [3996, 4096, 4096, 4096, 1616]
-    );
+    assert_eq!(leaf_ids(&three).iter().map(|l| l.1).collect::<Vec<_>>(), [3996, 4096, 4096, 4096, 1616]);
     many.drain(0..3900);
     let four = manifests.store_segments(many.clone(), Some(&three), &ids).await.unwrap();
     assert_eq!(leaf_ids(&four)[1..], leaf_ids(&three)[2..]);
@@ -285,22 +271,17 @@ async fn few_segments_stand_in_the_root_and_many_in_leaves_rewritten_where_chang
 
 #[tokio::test]
 async fn a_leaf_that_is_not_the_one_named_is_damage() {
-    let (store, manifests) =
-        lying(&[Lie::LostReply, Lie::ExistsAfterOwnWrite, Lie::ExistsButAbsent]);
+    let (store, manifests) = lying(&[Lie::LostReply, Lie::ExistsAfterOwnWrite, Lie::ExistsButAbsent]);
     let ids = ObjectIds::new(Epoch(3));
     let many: Vec<SegmentEntry> = (0..9000).map(|n| segment_entry(n, n * 10)).collect();
     let list = manifests.store_segments(many, None, &ids).await.unwrap();
     let leaves = leaf_ids(&list);
     let path = Path::from(leaves[0].0.clone());
-    let other =
-        store.inner.get(&Path::from(leaves[1].0.clone())).await.unwrap().bytes().await.unwrap();
+    let other = store.inner.get(&Path::from(leaves[1].0.clone())).await.unwrap().bytes().await.unwrap();
     decode_leaf("x", &other).unwrap();
     store.inner.put(&path, other.into()).await.unwrap();
     let error = manifests.load_segments(&list).await.unwrap_err();
-    assert!(
-        error.kind() == ErrorKind::Corrupt && error.message().contains(&leaves[0].0),
-        "{error}"
-    );
+    assert!(error.kind() == ErrorKind::Corrupt && error.message().contains(&leaves[0].0), "{error}");
     store.inner.delete(&path).await.unwrap();
     let error = manifests.load_segments(&list).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Corrupt && error.message().contains("missing"), "{error}");

@@ -70,12 +70,7 @@ impl EncodedBody {
     ///
     /// # Errors
     /// `Internal` when there are not as many row ids as tables.
-    pub fn assemble(
-        self,
-        version: CommitVersion,
-        time_us: i64,
-        first_row_ids: &[RowId],
-    ) -> Result<Bytes> {
+    pub fn assemble(self, version: CommitVersion, time_us: i64, first_row_ids: &[RowId]) -> Result<Bytes> {
         if first_row_ids.len() != self.tables {
             return Err(Error::internal(format!(
                 "{} first row ids for {} tables",
@@ -136,10 +131,7 @@ fn put_row_ids(out: &mut Vec<u8>, ids: &[RowId]) -> Result<()> {
     put_varint(out, first.0);
     for pair in ids.windows(2) {
         if pair[1] <= pair[0] {
-            return Err(Error::internal(format!(
-                "deleted row ids {} and {} out of order",
-                pair[0], pair[1]
-            )));
+            return Err(Error::internal(format!("deleted row ids {} and {} out of order", pair[0], pair[1])));
         }
         put_varint(out, pair[1].0 - pair[0].0);
     }
@@ -147,22 +139,13 @@ fn put_row_ids(out: &mut Vec<u8>, ids: &[RowId]) -> Result<()> {
 }
 
 /// Appends a JSON array, nothing when it is empty. What can't be read back is refused here, before it is durable.
-fn put_json<T: Serialize + DeserializeOwned + PartialEq>(
-    out: &mut Vec<u8>,
-    values: &[T],
-) -> Result<()> {
+fn put_json<T: Serialize + DeserializeOwned + PartialEq>(out: &mut Vec<u8>, values: &[T]) -> Result<()> {
     if values.is_empty() {
         return Ok(());
     }
-    let unreadable =
-        |why: String| Error::internal(format!("metadata of a commit can't be logged: {why}"));
+    let unreadable = |why: String| Error::internal(format!("metadata of a commit can't be logged: {why}"));
     let start = out.len();
     serde_json::to_writer(&mut *out, values).map_err(|e| unreadable(e.to_string()))?;
-    let back: Vec<T> =
-        serde_json::from_slice(&out[start..]).map_err(|e| unreadable(e.to_string()))?;
-    if back != values {
-        Err(unreadable("it reads back as something else".to_owned()))
-    } else {
-        Ok(())
-    }
+    let back: Vec<T> = serde_json::from_slice(&out[start..]).map_err(|e| unreadable(e.to_string()))?;
+    if back != values { Err(unreadable("it reads back as something else".to_owned())) } else { Ok(()) }
 }

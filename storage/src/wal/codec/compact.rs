@@ -13,14 +13,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewBuilder, BooleanArray,
-    RecordBatch, StringViewBuilder, make_array,
+    Array, ArrayData, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewBuilder, BooleanArray, RecordBatch,
+    StringViewBuilder, make_array,
 };
 use arrow::buffer::{BooleanBuffer, MutableBuffer, NullBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
-    TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Int64Type, SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
 use super::input::{Input, damaged, put_counted};
@@ -33,11 +33,7 @@ const _: () = assert!(COMPACT_ROWS_MAX <= 64);
 const _: () = assert!(cfg!(target_endian = "little"), "values are written as they stand in memory");
 
 /// Appends the columns of `batches` (`rows` rows together, checked flat and of one schema).
-pub(super) fn encode_compact(
-    out: &mut Vec<u8>,
-    batches: &[RecordBatch],
-    rows: usize,
-) -> Result<()> {
+pub(super) fn encode_compact(out: &mut Vec<u8>, batches: &[RecordBatch], rows: usize) -> Result<()> {
     let columns = batches.first().map_or(0, RecordBatch::num_columns);
     for column in 0..columns {
         let arrays = batches.iter().map(|b| b.column(column).as_ref());
@@ -152,8 +148,7 @@ fn take_column(input: &mut Input<'_>, data_type: &DataType, rows: usize) -> Resu
         return Err(damaged("NULL bits beyond the rows"));
     }
     let is_null = |row: usize| null >> row & 1 == 1;
-    let nulls =
-        (null != 0).then(|| NullBuffer::new(BooleanBuffer::collect_bool(rows, |r| !is_null(r))));
+    let nulls = (null != 0).then(|| NullBuffer::new(BooleanBuffer::collect_bool(rows, |r| !is_null(r))));
     match data_type {
         DataType::Boolean => {
             let mut values = 0u64;

@@ -77,10 +77,7 @@ impl<'a> Input<'a> {
     pub(super) fn length(&mut self) -> Result<usize> {
         let length = self.u32()? as usize;
         if length > self.remaining() {
-            return Err(damaged(format_args!(
-                "a length of {length}, {} bytes left",
-                self.remaining()
-            )));
+            return Err(damaged(format_args!("a length of {length}, {} bytes left", self.remaining())));
         }
         Ok(length)
     }

@@ -12,9 +12,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatchOptions, StructArray};
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::ipc::reader::read_record_batch;
@@ -59,8 +57,7 @@ fn compacted(batch: &RecordBatch) -> Result<RecordBatch> {
 }
 
 fn compact_array(array: &ArrayRef) -> Result<ArrayRef> {
-    let wasteful =
-        |buffers: &[Buffer], used: usize| buffers.iter().map(Buffer::len).sum::<usize>() > used;
+    let wasteful = |buffers: &[Buffer], used: usize| buffers.iter().map(Buffer::len).sum::<usize>() > used;
     Ok(match array.data_type() {
         DataType::Utf8View => {
             let views = array.as_string_view();
@@ -85,17 +82,14 @@ fn compact_array(array: &ArrayRef) -> Result<ArrayRef> {
                 (Some(first), Some(last)) => (*first, *last),
                 _ => (0, 0),
             };
-            let values =
-                compact_array(&list.values().slice(first as usize, (last - first) as usize))?;
-            let offsets =
-                OffsetBuffer::new(offsets.iter().map(|o| o - first).collect::<Vec<_>>().into());
+            let values = compact_array(&list.values().slice(first as usize, (last - first) as usize))?;
+            let offsets = OffsetBuffer::new(offsets.iter().map(|o| o - first).collect::<Vec<_>>().into());
             let list = ListArray::try_new(item.clone(), offsets, values, list.nulls().cloned());
             Arc::new(list.map_err(|e| Error::internal(format!("compacting a list: {e}")))?)
         }
         DataType::Struct(fields) => {
             let members = array.as_struct();
-            let columns =
-                members.columns().iter().map(compact_array).collect::<Result<Vec<_>>>()?;
+            let columns = members.columns().iter().map(compact_array).collect::<Result<Vec<_>>>()?;
             let made = StructArray::try_new_with_length(
                 fields.clone(),
                 columns,
@@ -109,11 +103,7 @@ fn compact_array(array: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// Reads all messages; together they hold exactly `rows` rows. Aligned buffers are not copied.
-pub(super) fn decode_ipc(
-    bytes: &Bytes,
-    schema: &SchemaRef,
-    rows: usize,
-) -> Result<Vec<RecordBatch>> {
+pub(super) fn decode_ipc(bytes: &Bytes, schema: &SchemaRef, rows: usize) -> Result<Vec<RecordBatch>> {
     let mut input = Input::new(bytes);
     let count = input.length()?;
     let mut left = rows;
@@ -124,8 +114,7 @@ pub(super) fn decode_ipc(
         let metadata = input.take(metadata_length)?;
         let start = input.position();
         input.take(body_length)?;
-        let batch =
-            decode_message(metadata, bytes.slice(start..start + body_length), schema, left)?;
+        let batch = decode_message(metadata, bytes.slice(start..start + body_length), schema, left)?;
         left -= batch.num_rows();
         batches.push(batch);
     }
@@ -136,12 +125,7 @@ pub(super) fn decode_ipc(
     Ok(batches)
 }
 
-fn decode_message(
-    metadata: &[u8],
-    body: Bytes,
-    schema: &SchemaRef,
-    rows_max: usize,
-) -> Result<RecordBatch> {
+fn decode_message(metadata: &[u8], body: Bytes, schema: &SchemaRef, rows_max: usize) -> Result<RecordBatch> {
     let message = root_as_message(metadata).map_err(|e| damaged(format_args!("row batch: {e}")))?;
     if message.version() != MetadataVersion::V5 || message.bodyLength() != body.len() as i64 {
         return Err(damaged("row batch: other metadata version or body length"));
@@ -151,15 +135,8 @@ fn decode_message(
     };
     Shape::check(&header, schema, body.len(), rows_max)?;
     let body = Buffer::from(body);
-    let batch = read_record_batch(
-        &body,
-        header,
-        schema.clone(),
-        &HashMap::new(),
-        None,
-        &MetadataVersion::V5,
-    )
-    .map_err(|e| damaged(format_args!("row batch: {e}")))?;
+    let batch = read_record_batch(&body, header, schema.clone(), &HashMap::new(), None, &MetadataVersion::V5)
+        .map_err(|e| damaged(format_args!("row batch: {e}")))?;
     Ok(batch)
 }
 
@@ -176,18 +153,10 @@ struct Shape {
 }
 
 impl Shape {
-    fn check(
-        message: &Message<'_>,
-        schema: &SchemaRef,
-        body: usize,
-        rows_max: usize,
-    ) -> Result<()> {
+    fn check(message: &Message<'_>, schema: &SchemaRef, body: usize, rows_max: usize) -> Result<()> {
         let rows = usize::try_from(message.length()).unwrap_or(usize::MAX);
         if rows == 0 || rows > rows_max {
-            return Err(damaged(format_args!(
-                "row batch of {} rows, at most {rows_max}",
-                message.length()
-            )));
+            return Err(damaged(format_args!("row batch of {} rows, at most {rows_max}", message.length())));
         }
         if message.compression().is_some() {
             return Err(damaged("row batch: compressed"));
@@ -207,11 +176,7 @@ impl Shape {
             })
             .collect::<Result<Vec<_>>>()?;
         let mut shape = Self {
-            nodes: nodes
-                .iter()
-                .map(|n| (n.length(), n.null_count()))
-                .collect::<Vec<_>>()
-                .into_iter(),
+            nodes: nodes.iter().map(|n| (n.length(), n.null_count())).collect::<Vec<_>>().into_iter(),
             buffers: buffers.into_iter(),
             variadic: message
                 .variadicBufferCounts()
@@ -233,12 +198,9 @@ impl Shape {
         let Some((values, nulls)) = self.nodes.next() else {
             return Err(damaged("row batch: a field is missing"));
         };
-        let sane = usize::try_from(values)
-            .is_ok_and(|v| v <= self.values_max && rows.is_none_or(|r| r == v));
+        let sane = usize::try_from(values).is_ok_and(|v| v <= self.values_max && rows.is_none_or(|r| r == v));
         if !sane || nulls < 0 || nulls > values {
-            return Err(damaged(format_args!(
-                "row batch: {values} values, {nulls} NULLs in a field"
-            )));
+            return Err(damaged(format_args!("row batch: {values} values, {nulls} NULLs in a field")));
         }
         let values = values as usize;
         let bitmap = self.buffer()?;
@@ -280,9 +242,7 @@ impl Shape {
     fn items(&mut self, width: usize, count: usize) -> Result<()> {
         let length = self.buffer()?;
         if !length.is_multiple_of(width) || length / width < count {
-            return Err(damaged(format_args!(
-                "row batch: {length} bytes for {count} values of {width}"
-            )));
+            return Err(damaged(format_args!("row batch: {length} bytes for {count} values of {width}")));
         }
         Ok(())
     }

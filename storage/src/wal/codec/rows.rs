@@ -55,8 +55,7 @@ fn tag(data_type: &DataType) -> Option<u8> {
 }
 
 fn column_tag(data_type: &DataType) -> Result<u8> {
-    tag(data_type)
-        .ok_or_else(|| Error::internal(format!("{data_type} is not a column type of the WAL")))
+    tag(data_type).ok_or_else(|| Error::internal(format!("{data_type} is not a column type of the WAL")))
 }
 
 /// Appends the body of `batches` (one schema) to `out`; returns how many rows it holds.
@@ -89,11 +88,7 @@ pub(super) fn encode_rows(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<
 fn check_one_schema(batches: &[RecordBatch]) -> Result<()> {
     for pair in batches.windows(2) {
         let same = pair[0].num_columns() == pair[1].num_columns()
-            && pair[0]
-                .columns()
-                .iter()
-                .zip(pair[1].columns())
-                .all(|(a, b)| a.data_type() == b.data_type());
+            && pair[0].columns().iter().zip(pair[1].columns()).all(|(a, b)| a.data_type() == b.data_type());
         if !same {
             return Err(Error::internal("batches of one table change with different types"));
         }
@@ -114,10 +109,7 @@ pub fn decode_rows(schema: &SchemaRef, rows: u64, bytes: &Bytes) -> Result<Vec<R
     let form = input.u8()?;
     let columns = input.u16()?;
     if usize::from(columns) != schema.fields().len() {
-        return Err(damaged(format_args!(
-            "{columns} columns, the table has {}",
-            schema.fields().len()
-        )));
+        return Err(damaged(format_args!("{columns} columns, the table has {}", schema.fields().len())));
     }
     for field in schema.fields() {
         let found = input.u8()?;
@@ -146,10 +138,7 @@ pub fn decode_rows(schema: &SchemaRef, rows: u64, bytes: &Bytes) -> Result<Vec<R
 /// values themselves, a few bytes per column and batch off.
 #[must_use]
 pub fn encoded_rows_len(batches: &[RecordBatch]) -> usize {
-    batches
-        .iter()
-        .map(|b| 64 + b.columns().iter().map(|c| 32 + value_bytes(c.as_ref())).sum::<usize>())
-        .sum()
+    batches.iter().map(|b| 64 + b.columns().iter().map(|c| 32 + value_bytes(c.as_ref())).sum::<usize>()).sum()
 }
 
 fn value_bytes(array: &dyn Array) -> usize {

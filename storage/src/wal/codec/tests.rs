@@ -49,9 +49,7 @@ fn random_type(rng: &mut StdRng, depth: usize) -> ColumnType {
     match rng.random_range(0..if depth == 0 { 1 } else { 5 }) {
         3 => ColumnType::List(Box::new(random_type(rng, depth - 1))),
         4 => ColumnType::Struct(
-            (0..rng.random_range(1..4))
-                .map(|i| (format!("m{i}"), random_type(rng, depth - 1)))
-                .collect(),
+            (0..rng.random_range(1..4)).map(|i| (format!("m{i}"), random_type(rng, depth - 1))).collect(),
         ),
         _ => flat[rng.random_range(0..flat.len())].clone(),
     }
@@ -59,9 +57,7 @@ fn random_type(rng: &mut StdRng, depth: usize) -> ColumnType {
 
 fn text(rng: &mut StdRng) -> String {
     let length = if rng.random_bool(0.1) { 200 } else { 20 };
-    (0..rng.random_range(0..length))
-        .map(|_| ['a', 'ß', '漢', '\0', 'z'][rng.random_range(0..5)])
-        .collect()
+    (0..rng.random_range(0..length)).map(|_| ['a', 'ß', '漢', '\0', 'z'][rng.random_range(0..5)]).collect()
 }
 
 /// A random array of `rows`, often a slice of a longer one.
@@ -72,15 +68,14 @@ fn random_array(rng: &mut StdRng, data_type: &DataType, rows: usize, nullable: b
     let nulls: Vec<bool> = (0..n).map(|_| rng.random_bool(null_rate)).collect();
     macro_rules! primitive {
         ($array:ty) => {
-            Arc::new((0..n).map(|i| (!nulls[i]).then(|| rng.random())).collect::<$array>())
-                as ArrayRef
+            Arc::new((0..n).map(|i| (!nulls[i]).then(|| rng.random())).collect::<$array>()) as ArrayRef
         };
     }
     let valid = || NullBuffer::from(nulls.iter().map(|n| !n).collect::<Vec<_>>());
     let array: ArrayRef = match data_type {
-        DataType::Boolean => Arc::new(
-            (0..n).map(|i| (!nulls[i]).then(|| rng.random_bool(0.5))).collect::<BooleanArray>(),
-        ),
+        DataType::Boolean => {
+            Arc::new((0..n).map(|i| (!nulls[i]).then(|| rng.random_bool(0.5))).collect::<BooleanArray>())
+        }
         DataType::Int8 => primitive!(Int8Array),
         DataType::Int16 => primitive!(Int16Array),
         DataType::Int32 => primitive!(Int32Array),
@@ -115,11 +110,9 @@ fn random_array(rng: &mut StdRng, data_type: &DataType, rows: usize, nullable: b
         DataType::Utf8View => {
             Arc::new((0..n).map(|i| (!nulls[i]).then(|| text(rng))).collect::<StringViewArray>())
         }
-        DataType::BinaryView => Arc::new(
-            (0..n)
-                .map(|i| (!nulls[i]).then(|| text(rng).into_bytes()))
-                .collect::<BinaryViewArray>(),
-        ),
+        DataType::BinaryView => {
+            Arc::new((0..n).map(|i| (!nulls[i]).then(|| text(rng).into_bytes())).collect::<BinaryViewArray>())
+        }
         DataType::List(item) => {
             let lengths: Vec<usize> = (0..n).map(|_| rng.random_range(0..4)).collect();
             let values = random_array(rng, item.data_type(), lengths.iter().sum(), true);
@@ -127,8 +120,7 @@ fn random_array(rng: &mut StdRng, data_type: &DataType, rows: usize, nullable: b
             Arc::new(ListArray::new(item.clone(), offsets, values, Some(valid())))
         }
         DataType::Struct(fields) => {
-            let columns =
-                fields.iter().map(|f| random_array(rng, f.data_type(), n, true)).collect();
+            let columns = fields.iter().map(|f| random_array(rng, f.data_type(), n, true)).collect();
             Arc::new(StructArray::new(fields.clone(), columns, Some(valid())))
         }
         other => panic!("{other}"),
@@ -159,12 +151,8 @@ fn random_schema(rng: &mut StdRng, depth: usize) -> SchemaRef {
 }
 
 fn segment(id: u64) -> SegmentMeta {
-    let stats = |min, max| ColumnStats {
-        min: Some(min),
-        max: Some(max),
-        min_exact: true,
-        ..ColumnStats::default()
-    };
+    let stats =
+        |min, max| ColumnStats { min: Some(min), max: Some(max), min_exact: true, ..ColumnStats::default() };
     SegmentMeta {
         id: ObjectId { epoch: Epoch(3), sequence: id },
         table: TableId(1),
@@ -194,10 +182,7 @@ fn segment(id: u64) -> SegmentMeta {
 fn edits() -> Vec<CatalogEdit> {
     let columns: Vec<ColumnDef> = flat_types()
         .into_iter()
-        .chain([ColumnType::List(Box::new(ColumnType::Struct(vec![(
-            "x y".into(),
-            ColumnType::Text,
-        )])))])
+        .chain([ColumnType::List(Box::new(ColumnType::Struct(vec![("x y".into(), ColumnType::Text)])))])
         .enumerate()
         .map(|(i, column_type)| ColumnDef {
             id: ColumnId(i as u32 + 1),
@@ -271,12 +256,7 @@ fn random_entry(rng: &mut StdRng) -> (WalEntry, Vec<SchemaRef>) {
         epoch: Epoch(rng.random()),
         commit_id: CommitId(uuid::Uuid::from_u128(rng.random())),
         time_us: rng.random(),
-        info: CommitInfo {
-            user: text(rng),
-            session: text(rng),
-            request_id: text(rng),
-            message: text(rng),
-        },
+        info: CommitInfo { user: text(rng), session: text(rng), request_id: text(rng), message: text(rng) },
         catalog: if rng.random_bool(0.3) { edits() } else { vec![] },
         tables,
     };
@@ -291,10 +271,7 @@ fn assert_same(back: &WalEntry, entry: &WalEntry, schemas: &[SchemaRef]) {
     assert_eq!((&back.info, &back.catalog), (&entry.info, &entry.catalog));
     assert_eq!(back.tables.len(), entry.tables.len());
     for ((b, e), schema) in back.tables.iter().zip(&entry.tables).zip(schemas) {
-        assert_eq!(
-            (b.table, b.schema_version, b.first_row_id),
-            (e.table, e.schema_version, e.first_row_id)
-        );
+        assert_eq!((b.table, b.schema_version, b.first_row_id), (e.table, e.schema_version, e.first_row_id));
         assert_eq!((&b.deleted, &b.segments, &b.deletes), (&e.deleted, &e.segments, &e.deletes));
         assert_eq!((b.truncate, b.rows.rows()), (e.truncate, e.rows.rows()));
         let rows = |body: &RowBody| concat_batches(schema, &body.decode(schema).unwrap()).unwrap();
@@ -310,11 +287,7 @@ fn random_entries_round_trip() {
         let bytes = encode(&entry).unwrap();
         let back = decode(bytes.clone()).unwrap();
         assert_same(&back, &entry, &schemas);
-        assert_eq!(
-            encode(&back).unwrap(),
-            bytes,
-            "an encoded body is written as it was read, seed {seed}"
-        );
+        assert_eq!(encode(&back).unwrap(), bytes, "an encoded body is written as it was read, seed {seed}");
         assert_eq!(decode_header(&bytes).unwrap().commit_id, entry.commit_id);
     }
 }
@@ -333,8 +306,7 @@ fn any_damage_is_an_error_or_an_entry() {
                 2 => {
                     // Whole words: lengths, counts and offsets far out of range.
                     let at = rng.random_range(0..damaged.len().saturating_sub(8).max(1));
-                    let word = [u64::MAX, i64::MAX as u64, 1 << 32, 0][rng.random_range(0..4)]
-                        .to_le_bytes();
+                    let word = [u64::MAX, i64::MAX as u64, 1 << 32, 0][rng.random_range(0..4)].to_le_bytes();
                     for (byte, new) in damaged[at..].iter_mut().zip(word) {
                         *byte = new;
                     }
@@ -372,9 +344,7 @@ fn every_flip_and_cut_of_row_bodies_is_survived() {
         let mut body = Vec::new();
         rows::encode_rows(&mut body, &batches).unwrap();
         for at in 0..body.len() {
-            assert!(
-                decode_rows(&schema, rows as u64, &Bytes::copy_from_slice(&body[..at])).is_err()
-            );
+            assert!(decode_rows(&schema, rows as u64, &Bytes::copy_from_slice(&body[..at])).is_err());
             for bit in 0..8 {
                 let mut damaged = body.clone();
                 damaged[at] ^= 1 << bit;
@@ -390,18 +360,14 @@ fn every_flip_and_cut_of_row_bodies_is_survived() {
 fn rows_of_other_types_are_refused() {
     let schema = |t: DataType| Arc::new(Schema::new(vec![Field::new("a", t, true)]));
     let batch =
-        RecordBatch::try_new(schema(DataType::Int64), vec![Arc::new(Int64Array::from(vec![1, 2]))])
-            .unwrap();
+        RecordBatch::try_new(schema(DataType::Int64), vec![Arc::new(Int64Array::from(vec![1, 2]))]).unwrap();
     let mut body = Vec::new();
     rows::encode_rows(&mut body, &[batch]).unwrap();
     let body = Bytes::from(body);
     for other in [DataType::UInt64, DataType::Float64, DataType::Utf8View] {
         assert_eq!(decode_rows(&schema(other), 2, &body).unwrap_err().kind(), ErrorKind::Corrupt);
     }
-    assert_eq!(
-        decode_rows(&schema(DataType::Int64), 3, &body).unwrap_err().kind(),
-        ErrorKind::Corrupt
-    );
+    assert_eq!(decode_rows(&schema(DataType::Int64), 3, &body).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(decode_rows(&schema(DataType::Int64), 2, &body).unwrap().len(), 1);
 }
 
@@ -423,8 +389,7 @@ fn both_steps_give_the_bytes_of_one() {
     let (entry, _) = random_entry(&mut StdRng::seed_from_u64(5));
     let ids: Vec<RowId> = entry.tables.iter().map(|t| t.first_row_id).collect();
     let body =
-        EncodedBody::new(entry.epoch, entry.commit_id, &entry.info, &entry.catalog, &entry.tables)
-            .unwrap();
+        EncodedBody::new(entry.epoch, entry.commit_id, &entry.info, &entry.catalog, &entry.tables).unwrap();
     assert!(body.clone().assemble(entry.version, entry.time_us, &[RowId(1); 9]).is_err());
     assert_eq!(body.assemble(entry.version, entry.time_us, &ids).unwrap(), encode(&entry).unwrap());
 }
