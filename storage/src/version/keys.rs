@@ -1,7 +1,7 @@
 //! Primary keys of hot rows.
 //!
-//! Owns: key -> row id of the newest hot row with that key. A key found here decides without a look at any segment:
-//! the segment row it replaced was deleted first. Whether the row still lives is asked of the hot deletes.
+//! Owns: key -> row id of the newest hot row with that key. If that row still lives (the hot deletes tell), it is the
+//! key's only one: the row it replaced was deleted first. If not, a bulk write may have put the key into a segment since.
 //! Kept in generations, so that a checkpoint drops what it wrote without walking the keys.
 
 use imbl::HashMap;

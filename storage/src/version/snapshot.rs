@@ -242,8 +242,8 @@ impl TableSnapshot {
         for (i, key) in keys.iter().enumerate() {
             match self.state.hot_keys.find(key) {
                 Some(row) if !self.is_hot_deleted(row) => found[i] = Some(row),
-                Some(_) => {}
-                None => open.push(i),
+                // Deleted since, but a bulk write may have put the key back into a segment.
+                Some(_) | None => open.push(i),
             }
         }
         let encoder = self

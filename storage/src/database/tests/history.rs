@@ -100,7 +100,8 @@ impl History {
                 assert_eq!(found, keys.len(), "seed {}", self.seed);
             }
             65..85 => {
-                let keys = self.some_keys(4);
+                let n = if self.rng.random_bool(0.3) { 700 } else { 4 };
+                let keys = self.some_keys(n);
                 let rows: Vec<_> =
                     keys.iter().map(|k| (*k, format!("{k} anew {}", self.rng.random::<u32>()))).collect();
                 next.extend(rows.iter().cloned());
