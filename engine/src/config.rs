@@ -251,7 +251,7 @@ impl Settings {
         options.catalog.default_schema.clone_from(&self.search_path);
         options.execution.time_zone = Some(self.timezone.clone());
         if let Some(partitions) = self.partitions {
-            options.execution.target_partitions = partitions.into();
+            options.execution.target_partitions = partitions;
         }
         for (name, value) in &self.options {
             // Checked when it was set.

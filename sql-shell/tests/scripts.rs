@@ -130,7 +130,7 @@ fn standard_input_is_a_script_with_commands() {
     let ran =
         cairn_reading(&[":memory:"], ".mode csv\nSELECT 1\n  AS a; SELECT 'x;y' AS b;\n\\x\nSELECT 2 AS c");
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
-    assert_eq!(ran.out, "a\n1\nb\nx;y\n─[ 1 ]\nc │ 2\n1 row\n".replace("─[ 1 ]\n", "─[ 1 ]\n"));
+    assert_eq!(ran.out, "a\n1\nb\nx;y\n─[ 1 ]\nc │ 2\n1 row\n");
     let ran = cairn_reading(&[":memory:", "-f", "-"], "SELECT 1 AS a;\n.exit 7\nSELECT 2;");
     assert_eq!(ran.code, Some(7));
 }

@@ -13,7 +13,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::Ident;
 
 use crate::context::StatementContext;
-use crate::dml::{Target, assign_batch, default_expr};
+use crate::dml::{Target, assign_batch, default_expr, physical_expr};
 use crate::error::{Error, Result};
 
 /// The table's side of a COPY FROM.
@@ -42,7 +42,7 @@ impl TableColumns {
             .def
             .columns
             .iter()
-            .map(|c| Ok(ctx.state.create_physical_expr(default_expr(ctx, c)?, &empty)?))
+            .map(|c| physical_expr(ctx, default_expr(ctx, c)?, &empty))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self { schema: target.def.arrow_schema(), def: Arc::clone(&target.def), loaded, defaults })
     }

@@ -244,8 +244,8 @@ impl TargetFiles {
             file.finish(&path)?;
             if !self.partition.is_empty() {
                 // Each directory from the file up, so that every entry is durable before the rename.
-                let above = path.ancestors().skip(1).take_while(|a| a.starts_with(&self.temporary));
-                above.map(sync_directory).collect::<Result<()>>()?;
+                let mut above = path.ancestors().skip(1).take_while(|a| a.starts_with(&self.temporary));
+                above.try_for_each(sync_directory)?;
             }
         }
         fs::rename(&self.temporary, &self.path)

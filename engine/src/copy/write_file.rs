@@ -26,7 +26,7 @@ pub(super) enum OpenFile {
     Csv(CsvWriter),
     Parquet(Box<ArrowWriter<BufWriter<File>>>),
     Ndjson(LineDelimitedWriter<BufWriter<File>>),
-    Arrow(IpcWriter<BufWriter<File>>),
+    Arrow(Box<IpcWriter<BufWriter<File>>>),
 }
 
 impl OpenFile {
@@ -51,7 +51,10 @@ impl OpenFile {
                 Self::Parquet(Box::new(writer))
             }
             Format::Ndjson => Self::Ndjson(LineDelimitedWriter::new(out)),
-            Format::Arrow => Self::Arrow(IpcWriter::try_new(out, schema).map_err(|e| failed(path, &e))?),
+            Format::Arrow => {
+                let writer = IpcWriter::try_new(out, schema).map_err(|e| failed(path, &e))?;
+                Self::Arrow(Box::new(writer))
+            }
         })
     }
 

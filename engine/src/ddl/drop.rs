@@ -122,7 +122,8 @@ fn schema(context: &StatementContext, object: &ObjectName, cascade: bool, doomed
     }
     let tables: Vec<_> = catalog.tables(&schema).map(|t| (schema.clone(), t.name.clone(), t.id)).collect();
     let views: Vec<_> = catalog.views(&schema).map(|v| (schema.clone(), v.name.clone())).collect();
-    if !cascade && !(tables.is_empty() && views.is_empty()) {
+    let is_empty = tables.is_empty() && views.is_empty();
+    if !cascade && !is_empty {
         return Err(invalid(
             "2BP01",
             format!("schema {schema} is not empty: {} tables and {} views", tables.len(), views.len()),

@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{ConflictTarget, Ident, OnConflict as SqlOn
 
 use super::assign::{arrow, assign_batch};
 use super::change::assignments;
+use super::physical_expr;
 use super::returning::plan_expr;
 use super::target::{Target, ident_text};
 use crate::context::StatementContext;
@@ -70,14 +71,12 @@ impl OnConflict {
                 let set = assignments(target, update.assignments)?
                     .into_iter()
                     .map(|(index, value)| {
-                        Ok((index, ctx.state.create_physical_expr(plan_expr(ctx, value, &schema)?, &schema)?))
+                        Ok((index, physical_expr(ctx, plan_expr(ctx, value, &schema)?, &schema)?))
                     })
                     .collect::<Result<Vec<_>>>()?;
                 let condition = update
                     .selection
-                    .map(|e| {
-                        Ok::<_, Error>(ctx.state.create_physical_expr(plan_expr(ctx, e, &schema)?, &schema)?)
-                    })
+                    .map(|e| physical_expr(ctx, plan_expr(ctx, e, &schema)?, &schema))
                     .transpose()?;
                 let schema = Arc::new(schema.as_arrow().clone());
                 Ok(Some(Arc::new(Self::Update { set, condition, schema })))

@@ -19,11 +19,17 @@ mod target;
 mod tests;
 mod write;
 
+use std::sync::Arc;
+
 use cairn_storage::id::{RowId, TableId};
 use cairn_storage::{CommitOptions, CommitReceipt, ErrorKind, Transaction};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::Statement;
@@ -133,6 +139,25 @@ async fn run_direct(ctx: &StatementContext, table: TableId, batch: RecordBatch) 
     writer.finish().await?;
     commit(ctx, transaction).await?;
     Ok(Output::Affected { verb: "INSERT", rows, notes: Vec::new() })
+}
+
+/// An expression outside a plan, ready to evaluate. Simplified first: `now()` has its value only then.
+///
+/// # Errors
+/// What the planner says of the expression.
+pub(crate) fn physical_expr(
+    ctx: &StatementContext,
+    expr: Expr,
+    schema: &DFSchema,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(Arc::clone(ctx.state.config_options()))
+        .with_query_execution_start_time(ctx.state.execution_props().query_execution_start_time)
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    let simple = simplifier.simplify(simplifier.coerce(expr, schema)?)?;
+    Ok(ctx.state.create_physical_expr(simple, schema)?)
 }
 
 /// Commits in the statement's name.

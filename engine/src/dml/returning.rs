@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::assign::arrow;
 use super::node::with_pseudo_columns;
+use super::physical_expr;
 use super::target::{Target, ident_text, syntax};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
@@ -69,7 +70,7 @@ impl Returning {
                 Expr::Alias(alias) => alias.name.clone(),
                 other => other.schema_name().to_string(),
             });
-            let physical = ctx.state.create_physical_expr(expr, &schema)?;
+            let physical = physical_expr(ctx, expr, &schema)?;
             fields.push(Field::new(name, physical.data_type(&input)?, physical.nullable(&input)?));
             exprs.push(physical);
         }

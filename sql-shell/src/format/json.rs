@@ -49,7 +49,7 @@ impl JsonWriter {
 impl RowWriter for JsonWriter {
     fn batch(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> io::Result<()> {
         let arrays = batch.columns().iter().map(plain).collect::<io::Result<Vec<_>>>()?;
-        let values = arrays.iter().map(|array| Value::of(array)).collect::<io::Result<Vec<_>>>()?;
+        let values = arrays.iter().map(Value::of).collect::<io::Result<Vec<_>>>()?;
         let mut line = String::new();
         for row in 0..batch.num_rows() {
             line.clear();
