@@ -142,6 +142,20 @@ fn column_values(
     array(column, &literals)
 }
 
+/// The one-value array of a literal that a key column is compared with, where equal text is equal value; None otherwise.
+pub(crate) fn key_value(column: &ColumnDef, expr: &Expr, params: Option<&ParamValues>) -> Option<ArrayRef> {
+    use ColumnType::{Int8, Int16, Int32, Int64, Text, UInt8, UInt16, UInt32, UInt64};
+    let value = literal(expr, params)?;
+    let exact = match (&column.column_type, &value) {
+        (Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64, Literal::Number(digits)) => {
+            digits.strip_prefix('-').unwrap_or(digits).bytes().all(|b| b.is_ascii_digit())
+        }
+        (Text, Literal::Text(_)) => true,
+        _ => false,
+    };
+    if exact { array(column, &[value]) } else { None }
+}
+
 fn literal<'a>(expr: &'a Expr, params: Option<&'a ParamValues>) -> Option<Literal<'a>> {
     match expr {
         Expr::Value(value) => match &value.value {

@@ -22,25 +22,27 @@ mod write;
 use std::sync::Arc;
 
 use cairn_storage::id::{RowId, TableId};
-use cairn_storage::{CommitOptions, CommitReceipt, ErrorKind, Transaction};
+use cairn_storage::{CommitOptions, CommitReceipt, Database, ErrorKind, Transaction};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, ParamValues};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::ast::{Insert, Statement};
 use futures::TryStreamExt;
 
 pub(crate) use assign::{assign_batch, cut};
 pub(crate) use change::plan_query;
+pub(crate) use direct::key_value;
 pub(crate) use insert::default_expr;
 pub(crate) use node::DmlPlanner;
-pub(crate) use target::Target;
+pub(crate) use target::{Target, ident_text, split_name};
 
+use crate::config::Settings;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
@@ -72,12 +74,6 @@ pub(crate) async fn plan(ctx: &StatementContext, statement: &Statement) -> Resul
 /// # Errors
 /// What is wrong with the statement or its rows; `Conflict` when a fresh snapshot may succeed. Nothing has changed then.
 pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) -> Result<Output> {
-    if let Statement::Insert(insert) = statement
-        && let Some((table, batch)) =
-            direct::try_plan(&ctx.snapshot, &ctx.search_path, ctx.params.as_ref(), insert)
-    {
-        return run_direct(ctx, table, batch).await;
-    }
     let Prepared { verb, table, plan, transaction, mut returning, retry_duplicates } =
         prepare(ctx, statement).await?;
     transaction.open()?;
@@ -131,14 +127,27 @@ async fn prepare(ctx: &StatementContext, statement: &Statement) -> Result<Prepar
     }
 }
 
-async fn run_direct(ctx: &StatementContext, table: TableId, batch: RecordBatch) -> Result<Output> {
+/// Runs and commits `INSERT … VALUES` of plain literals without the planner; None: it is not that plain.
+///
+/// # Errors
+/// What storage says of the rows; `Conflict` when a fresh snapshot may succeed. Nothing has changed then.
+pub(crate) async fn insert_directly(
+    db: &Arc<Database>,
+    settings: &Settings,
+    params: Option<&ParamValues>,
+    insert: &Insert,
+) -> Result<Option<Output>> {
+    let snapshot = db.snapshot();
+    let Some((table, batch)) = direct::try_plan(&snapshot, &settings.search_path, params, insert) else {
+        return Ok(None);
+    };
     let rows = batch.num_rows() as u64;
-    let transaction = ctx.db.begin(&ctx.snapshot)?;
+    let transaction = db.begin(&snapshot)?;
     let mut writer = transaction.writer(table)?;
     writer.write(batch).await?;
     writer.finish().await?;
-    commit(ctx, transaction).await?;
-    Ok(Output::Affected { verb: "INSERT", rows, notes: Vec::new() })
+    transaction.commit(CommitOptions { info: settings.info.clone(), ..CommitOptions::default() }).await?;
+    Ok(Some(Output::Affected { verb: "INSERT", rows, notes: Vec::new() }))
 }
 
 /// An expression outside a plan, ready to evaluate. Simplified first: `now()` has its value only then.

@@ -7,6 +7,7 @@
 //! Cancel safety: dropping the future of [`Session::execute`] or its rows cancels the statement; until its commit
 //! is durable nothing has changed.
 
+mod direct;
 mod pin;
 mod query;
 mod show;
@@ -165,6 +166,13 @@ impl Session {
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
+        match direct::run(self.engine.database(), settings, params.as_ref(), statement).await {
+            Ok(Some(output)) => return Ok(output),
+            // Planned, and tried again as often as any other.
+            Ok(None) => {}
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            Err(error) => return Err(error),
+        }
         let shape = shape_of(statement);
         let mut attempt = 1;
         loop {
