@@ -37,7 +37,6 @@ struct Repl {
     editor: LineEditor,
     history: Option<PathBuf>,
     splitter: Splitter,
-    interrupted: bool,
 }
 
 impl Repl {
@@ -47,7 +46,7 @@ impl Repl {
         if let Some(path) = &history {
             let _ = editor.load_history(path);
         }
-        Ok(Self { editor, history, splitter: Splitter::default(), interrupted: false })
+        Ok(Self { editor, history, splitter: Splitter::default() })
     }
 
     fn run(&mut self, shell: &mut Shell, runtimes: &Runtimes) -> u8 {
@@ -61,12 +60,9 @@ impl Repl {
                 Err(ReadlineError::Interrupted) => {
                     let open = self.splitter.is_open();
                     self.splitter.clear();
-                    if self.interrupted && !open {
-                        return 0;
-                    }
-                    self.interrupted = true;
+                    // What was typed is cleared; leaving by a second Ctrl-C would lose the next line too.
                     if !open {
-                        say("(Ctrl-C again or Ctrl-D leaves)");
+                        say("(Ctrl-D or .quit leaves)");
                     }
                 }
                 Err(ReadlineError::Eof) => return 0,
@@ -92,7 +88,6 @@ impl Repl {
         }
         let prompt = if self.splitter.is_open() { PROMPT_MORE } else { PROMPT };
         let input = self.editor.readline(prompt)?;
-        self.interrupted = false;
         Ok(input.split('\n').flat_map(|line| self.splitter.push_line(line)).collect())
     }
 

@@ -203,6 +203,15 @@ impl std::error::Error for Error {
     }
 }
 
+/// What to do about damage.
+pub(crate) const DAMAGE_HINT: &str =
+    "run VERIFY, keep a copy of the directory, restore the object from a backup";
+
+/// The error of an object that the manifest or log names but that is not there.
+pub(crate) fn missing(path: &str) -> Error {
+    Error::corrupt(path, "it is missing").with_hint(DAMAGE_HINT)
+}
+
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
         Self::new(ErrorKind::Internal, format!("arrow: {error}")).with_source(error)

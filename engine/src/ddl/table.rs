@@ -60,7 +60,13 @@ pub(crate) async fn create_table(
     };
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
     let rows = match plan {
-        Some(plan) => Some(dml::insert_rows_from_plan(context, &transaction, id, plan).await?),
+        Some(plan) => match dml::insert_rows_from_plan(context, &transaction, id, plan).await {
+            Ok(rows) => Some(rows),
+            Err(error) => {
+                transaction.rollback().await?;
+                return Err(error);
+            }
+        },
         None => None,
     };
     commit(context, transaction).await?;

@@ -51,6 +51,14 @@ impl fmt::Debug for OnConflict {
 }
 
 impl OnConflict {
+    /// Whether it changes one of these columns.
+    pub(super) fn sets_any(&self, columns: &[usize]) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Update { set, .. } => set.iter().any(|(column, _)| columns.contains(column)),
+        }
+    }
+
     /// Plans the clause; None: the table has no key, so that nothing can conflict.
     pub(super) fn plan(
         ctx: &StatementContext,

@@ -56,7 +56,8 @@ pub(super) async fn prepare(ctx: &StatementContext, insert: Insert) -> Result<Pr
     };
     let transaction = SharedTransaction::new(ctx);
     let table = target.def.id;
-    let retry_duplicates = on_conflict.is_some();
+    // A SET of a key column may itself make the duplicate; that one would come again.
+    let retry_duplicates = on_conflict.as_ref().is_some_and(|c| !c.sets_any(&target.def.key_indices()));
     let operation = Operation::Insert { on_conflict, ordered };
     let plan =
         DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();

@@ -77,17 +77,21 @@ pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) 
     let Prepared { verb, table, plan, transaction, mut returning, retry_duplicates } =
         prepare(ctx, statement).await?;
     transaction.open()?;
-    let physical = ctx.state.create_physical_plan(&plan).await?;
-    let batches: Vec<RecordBatch> = execute_stream(physical, ctx.state.task_ctx())?.try_collect().await?;
-    drop(plan);
-    let rows = match &mut returning {
-        Some(returning) => {
-            returning.collect(batches, &ctx.snapshot)?;
-            returning.rows()
+    let ran = run(ctx, plan, returning.as_mut()).await;
+    let transaction = transaction.take()?;
+    let rows = match ran {
+        Ok(rows) => rows,
+        Err(error) => {
+            transaction.rollback().await?;
+            return Err(error);
         }
-        None => exec::count_of(&batches)?,
     };
-    let receipt = commit(ctx, transaction.take()?).await.map_err(|e| {
+    if returning.as_ref().is_some_and(Returning::names_new_ids) && transaction.has_segments(table) {
+        // Rows written as segments are numbered in the table's order, which the shown rows do not follow.
+        transaction.rollback().await?;
+        return Err(Error::not_supported_yet("_row_id or _version in RETURNING of a change this large"));
+    }
+    let receipt = commit(ctx, transaction).await.map_err(|e| {
         if retry_duplicates && e.sqlstate() == "23505" {
             Error::new(ErrorKind::Conflict, "the key was inserted by another commit meanwhile")
         } else {
@@ -100,6 +104,19 @@ pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) 
             Ok(rows_output(schema, batches))
         }
         None => Ok(Output::Affected { verb, rows, notes: Vec::new() }),
+    }
+}
+
+/// Fills the write set; returns how many rows the change affects.
+async fn run(ctx: &StatementContext, plan: LogicalPlan, returning: Option<&mut Returning>) -> Result<u64> {
+    let physical = ctx.state.create_physical_plan(&plan).await?;
+    let batches: Vec<RecordBatch> = execute_stream(physical, ctx.state.task_ctx())?.try_collect().await?;
+    match returning {
+        Some(returning) => {
+            returning.collect(batches, &ctx.snapshot)?;
+            Ok(returning.rows())
+        }
+        None => exec::count_of(&batches),
     }
 }
 

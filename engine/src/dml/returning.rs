@@ -90,17 +90,18 @@ impl Returning {
         self.affected.iter().map(|b| b.num_rows() as u64).sum()
     }
 
+    /// Whether it shows row ids or versions that only the commit gives.
+    pub(super) fn names_new_ids(&self) -> bool {
+        self.pseudo && self.kind == RowKind::New
+    }
+
     /// The rows to show, now that the commit has given `version` and row ids from `first` on.
     pub(super) fn finish(
         self,
         version: CommitVersion,
         first: RowId,
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let shown = if self.pseudo && self.kind == RowKind::New {
-            self.evaluate(version, first)?
-        } else {
-            self.shown
-        };
+        let shown = if self.names_new_ids() { self.evaluate(version, first)? } else { self.shown };
         Ok((self.output, shown))
     }
 

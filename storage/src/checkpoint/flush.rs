@@ -137,6 +137,10 @@ async fn deletes(
         if within.is_empty() {
             continue;
         }
+        // Rewriting a deletion vector that could not be read would bring its rows back.
+        if let Some(error) = &slot.damaged {
+            return Err(error.clone());
+        }
         let ids: Vec<RowId> = within.iter().map(|(id, _)| *id).collect();
         let is_new = !snapshot.state().segments.iter().any(|s| s.meta.id == meta.id);
         let positions: Vec<Option<u32>> = if is_new {

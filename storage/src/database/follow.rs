@@ -82,8 +82,8 @@ impl Follower {
         // Versions never go back, whatever was loaded.
         if state.number >= now.number {
             self.publish(state, history, true);
+            *log = Some(follower);
         }
-        *log = Some(follower);
         Ok(())
     }
 
@@ -95,6 +95,8 @@ impl Follower {
             return;
         }
         history.extend(rows.into_iter().filter(|r| last.is_none_or(|l| r.version > l)));
+        let surplus = history.len().saturating_sub(super::order::HISTORY_COMMITS);
+        history.drain(..surplus);
     }
 }
 

@@ -133,7 +133,11 @@ impl Database {
     /// # Errors
     /// Storage errors; the state is then as before, and durable commits stay durable.
     pub async fn checkpoint(self: &Arc<Self>, reason: CheckpointReason) -> Result<CheckpointReceipt> {
-        crate::checkpoint::run(self, reason).await
+        let database = Arc::clone(self);
+        // In a task of its own: dropped half-way it could leave a manifest this handle does not know.
+        tokio::spawn(async move { crate::checkpoint::run(&database, reason).await })
+            .await
+            .map_err(|e| Error::internal(format!("a checkpoint ended early: {e}")))?
     }
 
     /// Checks every checksum and rule; one finding per object checked.
@@ -215,14 +219,11 @@ impl Database {
         }
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
-            if self.jobs.is_running() {
-                // A job task ends by itself; its result stands in the job's row.
-                let _ = task.await;
-            } else {
-                task.abort();
-            }
+            // Timers and waiters; a checkpoint under way has a task of its own.
+            task.abort();
         }
         let Role::Writer(writer) = &self.role else { return Ok(()) };
+        drop(writer.manifest.lock().await);
         if writer.order.poisoned().is_some() {
             drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
             return Ok(());
@@ -233,9 +234,12 @@ impl Database {
         } else {
             Ok(())
         };
+        // No checkpoint begins beyond here; one that waits finds the order closed.
+        let _newest = writer.manifest.lock().await;
         let closed = Error::new(ErrorKind::ReadOnly, "the database is closed");
         writer.order.poison(&closed);
         let driving = writer.order.driving().await;
+        driving.flush().await;
         let sealed = driving.wal().close().await;
         drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         sealed.and(checkpoint)
@@ -246,12 +250,13 @@ impl Database {
     /// # Errors
     /// `Corrupt` naming file and offset.
     pub(crate) async fn check_log(&self) -> Result<String> {
-        let newest = self.manifests.newest(self.snapshot().state().manifest).await?;
-        let from = newest.map_or(crate::id::WalNumber(1), |m| m.replay_from);
+        // First: files are removed only under it.
         let driving = match &self.role {
             Role::Writer(writer) => Some(writer.order.driving().await),
             Role::Follower(_) => None,
         };
+        let newest = self.manifests.newest(self.snapshot().state().manifest).await?;
+        let from = newest.map_or(crate::id::WalNumber(1), |m| m.replay_from);
         let recovery = open::read_log(self.fs.as_deref(), &self.shared, self.id, from).await?;
         drop(driving);
         for recovered in &recovery.entries {

@@ -11,14 +11,14 @@ use super::follow::Follower;
 use super::{CommitOrder, Database, OpenOptions, Role, Root, Writer, lock, replay};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem, OsFileSystem};
-use crate::id::{DatabaseId, Epoch, ManifestNumber, ObjectIds, WalNumber};
+use crate::id::{CommitVersion, DatabaseId, Epoch, ManifestNumber, ObjectIds, WalNumber};
 use crate::jobs::Jobs;
 use crate::manifest::store::Access;
 use crate::manifest::{ManifestStore, identity};
 use crate::object::LocalStore;
 use crate::segment::SegmentCache;
 use crate::version::Shared;
-use crate::wal::{FileWal, FileWalOptions, FileWalReader, ObjectWal, Recovery, Wal};
+use crate::wal::{FileWal, FileWalOptions, FileWalReader, ObjectWal, Recovery, Wal, WalTip};
 
 impl Database {
     /// Opens the database at `root` for writing, or for following with `read_only`.
@@ -108,12 +108,10 @@ fn prepare_directory(root: &Root, path: &std::path::Path, options: &OpenOptions)
         return Err(Error::new(ErrorKind::NotFound, format!("there is no database at {root}"))
             .with_hint("check the path; opening it without --read-only creates it"));
     }
-    std::fs::create_dir_all(path).map_err(|e| Error::io(format!("creating {root}"), e))?;
-    // The new names must survive a power loss like everything below them.
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(std::path::Path::new("."));
-    std::fs::File::open(parent)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| Error::io(format!("syncing the directory of {root}"), e))
+    // Each new name is made durable, those of missing parents too.
+    OsFileSystem::new(path.to_path_buf())
+        .create_dir_all("")
+        .map_err(|e| Error::io(format!("creating {root}"), e))
 }
 
 /// A directory without our identity file is taken only when it is empty (but for what an interrupted creation leaves).
@@ -152,7 +150,18 @@ async fn writer(
     let Recovery { entries, torn, next, predecessor } = recovery;
     notes.extend(torn);
     let next = next.max(from);
+    if fs.is_some() && manifest.is_some() && predecessor.is_none() {
+        // Rotation makes that file durable before the manifest that names it.
+        return Err(Error::corrupt(
+            format!("wal/{:020}", from.0),
+            "it is missing, with every commit after the newest manifest",
+        )
+        .with_hint("restore the directory wal from a backup of the same moment"));
+    }
     let (state, history) = replay::apply(base, entries, &shared.store).await?;
+    if let Some(fs) = &fs {
+        check_tip(&**fs, state.number)?;
+    }
     let first = state.number.next();
     let wal: Arc<dyn Wal> = match fs {
         Some(fs) => {
@@ -170,6 +179,19 @@ async fn writer(
         manifest: tokio::sync::Mutex::new(manifest.map(Arc::new)),
         lock: std::sync::Mutex::new(held),
     })
+}
+
+/// What followers were told is durable must be here: a newest file that is gone cannot be noticed otherwise. A tip that
+/// cannot be read says nothing; it is never synced.
+fn check_tip(fs: &dyn FileSystem, recovered: CommitVersion) -> Result<()> {
+    match WalTip::read(fs) {
+        Ok(Some(tip)) if tip.version > recovered => Err(Error::corrupt(
+            format!("wal/{:020}", tip.number.0),
+            format!("it or its end is missing, with versions {} to {}", recovered.next(), tip.version),
+        )
+        .with_hint("restore the directory wal from a backup of the same moment")),
+        _ => Ok(()),
+    }
 }
 
 /// Everything in the log from `from` on.

@@ -18,7 +18,7 @@ use crate::version::Version;
 use crate::wal::{AppendError, CommitInfo, Group, Wal};
 
 /// Commits kept for `system.versions`.
-const HISTORY_COMMITS: usize = 10_000;
+pub(super) const HISTORY_COMMITS: usize = 10_000;
 
 /// One commit, for `system.versions`.
 #[derive(Clone, Debug)]
@@ -143,7 +143,12 @@ impl CommitOrder {
             Err(oneshot::error::TryRecvError::Closed) => {}
         }
         drop(driving);
-        ticket.0.try_recv().unwrap_or_else(|_| Err(Error::internal("a commit was neither done nor failed")))
+        ticket.0.try_recv().unwrap_or_else(|_| {
+            let unknown = Error::new(ErrorKind::OutcomeUnknown, "a commit was neither done nor failed")
+                .with_hint("close and open the database, then look whether the change is there");
+            self.poison(&unknown);
+            Err(unknown)
+        })
     }
 
     /// Waits until everything accepted so far is durable or failed.
@@ -168,7 +173,7 @@ impl CommitOrder {
 
     fn record(&self, row: VersionRow) {
         let mut history = held(&self.history);
-        if history.len() == HISTORY_COMMITS {
+        while history.len() >= HISTORY_COMMITS {
             history.pop_front();
         }
         history.push_back(row);

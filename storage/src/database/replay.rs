@@ -6,7 +6,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 
 use super::VersionRow;
-use crate::error::{Error, Result};
+use crate::error::{DAMAGE_HINT, Error, ErrorKind, Result, missing};
 use crate::id::CommitVersion;
 use crate::manifest::{Manifest, ManifestStore, SegmentEntry};
 use crate::segment::DeletionVector;
@@ -52,18 +52,28 @@ pub(crate) async fn base(
 
 async fn segment(entry: SegmentEntry, store: &Arc<dyn ObjectStore>) -> Result<SegmentState> {
     let mut deletes: Option<DeletionVector> = None;
+    let mut damaged = None;
     for meta in &entry.deletes {
-        let loaded = DeletionVector::load(&**store, meta).await?;
-        deletes = Some(match deletes {
-            None => loaded,
-            Some(known) => DeletionVector::merge(&known, &loaded),
-        });
+        match DeletionVector::load(&**store, meta).await {
+            Ok(loaded) => {
+                deletes = Some(match deletes {
+                    None => loaded,
+                    Some(known) => DeletionVector::merge(&known, &loaded),
+                });
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                damaged = Some(missing(&meta.path()));
+            }
+            Err(error) if error.kind() == ErrorKind::Corrupt => damaged = Some(error.with_hint(DAMAGE_HINT)),
+            Err(error) => return Err(error),
+        }
     }
     Ok(SegmentState {
         meta: entry.segment,
         delete_objects: entry.deletes,
         deletes: deletes.map(Arc::new),
         dropped_at: entry.dropped_at,
+        damaged,
     })
 }
 

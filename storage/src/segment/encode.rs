@@ -17,7 +17,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Compression;
 use parquet::file::metadata::{
-    FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataWriter,
+    FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataWriter, RowGroupMetaData,
 };
 
 use super::bounds::bounds;
@@ -269,7 +269,7 @@ impl Encoder {
         let index_bytes = page_index_bytes(&tail)?;
         sink.put_data(&tail[..index_bytes]);
         let blocks = sink.close_blocks();
-        let footer = footer(&metadata, self.def.id.to_string(), self.id, blocks)?;
+        let footer = footer(&metadata, &self.profiles, self.def.id.to_string(), self.id, blocks)?;
         let thrift = &footer[..footer.len() - TRAILER_BYTES];
         meta.footer_bytes = thrift.len() as u32;
         meta.footer_crc32c = crc32c::crc32c(thrift);
@@ -306,7 +306,13 @@ fn page_index_bytes(tail: &[u8]) -> Result<usize> {
 
 /// The footer with our key-value metadata, trailer included. It is made a second time because the block
 /// checksums it holds cover the page index, whose bytes are known only after the first.
-fn footer(metadata: &ParquetMetaData, table: String, id: ObjectId, blocks: String) -> Result<Vec<u8>> {
+fn footer(
+    metadata: &ParquetMetaData,
+    profiles: &[ColumnProfile],
+    table: String,
+    id: ObjectId,
+    blocks: String,
+) -> Result<Vec<u8>> {
     let file = metadata.file_metadata();
     let entries = [
         (FORMAT_KEY, FORMAT.to_owned()),
@@ -322,10 +328,43 @@ fn footer(metadata: &ParquetMetaData, table: String, id: ObjectId, blocks: Strin
         file.schema_descr_ptr(),
         file.column_orders().cloned(),
     );
-    let metadata = ParquetMetaDataBuilder::new(file).set_row_groups(metadata.row_groups().to_vec()).build();
+    let metadata =
+        ParquetMetaDataBuilder::new(file).set_row_groups(without_nan_bounds(metadata, profiles)?).build();
     let mut bytes = Vec::new();
     ParquetMetaDataWriter::new(&mut bytes, &metadata).finish().map_err(encode_error)?;
     Ok(bytes)
+}
+
+/// Row groups without statistics and page index of columns that hold a NaN: Parquet's bounds leave NaN out, SQL orders it
+/// above every number, and readers would skip its rows.
+fn without_nan_bounds(
+    metadata: &ParquetMetaData,
+    profiles: &[ColumnProfile],
+) -> Result<Vec<RowGroupMetaData>> {
+    let schema = metadata.file_metadata().schema_descr();
+    let nan = |leaf: usize| profiles.get(schema.get_column_root_idx(leaf)).is_some_and(|p| p.nan);
+    if !(0..schema.num_columns()).any(nan) {
+        return Ok(metadata.row_groups().to_vec());
+    }
+    let group = |group: &RowGroupMetaData| {
+        let columns = group
+            .columns()
+            .iter()
+            .enumerate()
+            .map(|(leaf, column)| match nan(leaf) {
+                false => Ok(column.clone()),
+                true => column
+                    .clone()
+                    .into_builder()
+                    .clear_statistics()
+                    .set_column_index_offset(None)
+                    .set_column_index_length(None)
+                    .build(),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        group.clone().into_builder().set_column_metadata(columns).build()
+    };
+    metadata.row_groups().iter().map(|g| group(g).map_err(encode_error)).collect()
 }
 
 fn columns(def: &TableDef, profiles: &[ColumnProfile], metadata: &ParquetMetaData) -> Vec<ColumnStats> {

@@ -144,6 +144,13 @@ impl Transaction {
         Ok(())
     }
 
+    /// Whether rows of the table were written as segments already. Their order, and so the order of their row ids, is
+    /// the table's sort order, not that of arrival.
+    #[must_use]
+    pub fn has_segments(&self, table: TableId) -> bool {
+        self.shared.set().tables.get(&table).is_some_and(|t| !t.segments.is_empty())
+    }
+
     /// Changes the catalog.
     ///
     /// # Errors
@@ -182,8 +189,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Commits; the change is durable (as the sync mode says) and visible on return. Not cancel-safe: a caller that drops the
-    /// future after the first poll may find the change there or not.
+    /// Commits; the change is durable (as the sync mode says) and visible on return. A caller that drops the
+    /// future after the first poll may find the change there or not; it is settled at once either way.
     ///
     /// # Errors
     /// `ConstraintViolation` (duplicate key), `Conflict` (run again on a fresh snapshot), `OutcomeUnknown`, and clean
@@ -247,7 +254,12 @@ impl Transaction {
             Ok(Accept { after, payload, row: replay_row(&entry) })
         });
         match accepted {
-            Ok(ticket) => writer.order.settle(ticket).await.map(|()| receipt),
+            Ok(ticket) => {
+                let mut accepted = Accepted(Some(Arc::clone(database)));
+                let done = writer.order.settle(ticket).await;
+                accepted.0 = None;
+                done.map(|()| receipt)
+            }
             Err(error) => {
                 // What it conflicts with may not be durable yet; nobody may hear of it before it is.
                 if error.kind() == ErrorKind::Conflict {
@@ -331,6 +343,22 @@ impl Transaction {
         }
         *deleted = left;
         Ok(metas)
+    }
+}
+
+/// An accepted commit must be settled even when its caller goes away: not there now and there later would be worse
+/// than either.
+struct Accepted(Option<Arc<Database>>);
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        if let (Some(database), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Ok(writer) = database.writer() {
+                    writer.order.settle_all().await;
+                }
+            });
+        }
     }
 }
 

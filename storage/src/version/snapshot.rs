@@ -12,7 +12,7 @@ use object_store::ObjectStore;
 use roaring::RoaringBitmap;
 
 use super::{Catalog, SegmentState, TableState, Version};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, missing};
 use crate::id::{CommitVersion, RowId, TableId};
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
 use crate::segment::{EncodedKey, KeyEncoder, RowChoice, SegmentCache, SegmentMeta, SegmentReader};
@@ -133,7 +133,10 @@ impl TableSnapshot {
     /// # Errors
     /// Storage errors while working out deletes.
     pub async fn row_count(&self) -> Result<u64> {
-        Ok(self.state.live_rows)
+        match self.state.segments.iter().find_map(|s| s.damaged.clone()) {
+            None => Ok(self.state.live_rows),
+            Some(error) => Err(error),
+        }
     }
 
     /// Segments with the rows not visible in each; dropped ones left out. Asynchronous because finding the position of a
@@ -168,6 +171,9 @@ impl TableSnapshot {
     }
 
     async fn deleted_in(&self, segment: &SegmentState) -> Result<Option<Arc<RoaringBitmap>>> {
+        if let Some(error) = &segment.damaged {
+            return Err(error.clone());
+        }
         let cold = segment.deletes.as_ref().map(|d| d.deleted_at(self.at)).filter(|d| !d.is_empty());
         let meta = &segment.meta;
         let hot: Vec<RowId> = self
@@ -192,7 +198,9 @@ impl TableSnapshot {
     /// `Corrupt` when the footer is not what the manifest says, `NotFound`/`Unavailable` from the store.
     pub async fn open_segment(&self, meta: &Arc<SegmentMeta>) -> Result<SegmentReader> {
         let (store, cache) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.cache));
-        SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache).await
+        SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache)
+            .await
+            .map_err(|e| if e.kind() == ErrorKind::NotFound { missing(&meta.path()) } else { e })
     }
 
     /// Visible rows that are in no segment yet.

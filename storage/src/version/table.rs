@@ -28,13 +28,15 @@ pub struct SegmentState {
     pub deletes: Option<Arc<DeletionVector>>,
     /// TRUNCATE or DROP at this version took it away; kept for reads before it.
     pub dropped_at: Option<CommitVersion>,
+    /// Its `.deletes` objects cannot be read: so neither can the table, but all others can.
+    pub damaged: Option<Error>,
 }
 
 impl SegmentState {
     /// A segment without deletes.
     #[must_use]
     pub fn clean(meta: Arc<SegmentMeta>) -> Self {
-        Self { meta, delete_objects: Vec::new(), deletes: None, dropped_at: None }
+        Self { meta, delete_objects: Vec::new(), deletes: None, dropped_at: None, damaged: None }
     }
 
     /// Whether a read at `at` sees it.
