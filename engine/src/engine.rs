@@ -163,8 +163,6 @@ fn base_config(partitions: usize) -> SessionConfig {
     // Late filtering inside the Parquet reader costs 29 % over TPC-H.
     options.execution.parquet.pushdown_filters = false;
     options.sql_parser.collect_spans = true;
-    // 70000.07 is that number, not the double next to it: as PostgreSQL reads it.
-    options.sql_parser.parse_float_as_decimal = true;
     // NESTING_MAX is not zero; a refusal would keep the default.
     let _ = options.set("datafusion.sql_parser.recursion_limit", &NESTING_MAX.to_string());
     config

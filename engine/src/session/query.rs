@@ -19,7 +19,9 @@ use crate::context::StatementContext;
 use crate::dml;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
-use crate::statement::{ExplainStatement, Shape, Statement, call_session_words, keep_pseudo_columns_out};
+use crate::statement::{
+    ExplainStatement, Shape, Statement, call_session_words, compare_exactly, keep_pseudo_columns_out,
+};
 
 /// Plans and starts a query; its rows stream.
 pub(super) async fn run(context: &StatementContext, shape: &Shape, query: &Query) -> Result<Output> {
@@ -34,6 +36,7 @@ pub(super) fn prepare(
     statement: &ast::Statement,
 ) -> Result<ast::Statement> {
     let mut statement = statement.clone();
+    compare_exactly(&mut statement, &context.snapshot, &context.search_path);
     if let ast::Statement::Query(query) = &mut statement {
         name_columns_apart(query);
     }

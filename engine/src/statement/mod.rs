@@ -3,6 +3,7 @@
 //! Owns: the closed list of statements a session runs, their syntax (`parse`), what is refused although it parses (`guard`),
 //! cutting scripts (`script`). Does not own: names (`catalog`), effects (`ddl`, `dml`, `copy`, `session`).
 
+mod exact;
 mod guard;
 mod parse;
 mod place;
@@ -16,6 +17,7 @@ use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName};
 use crate::copy::CopyStatement;
 use crate::error::Position;
 
+pub(crate) use exact::compare_exactly;
 pub(crate) use parse::{parse, parse_query, syntax_of};
 pub(crate) use place::{ident_position, name_of, object_position, schema_and_name};
 pub use script::ScriptStatement;
