@@ -1,7 +1,7 @@
 //! `wal/tip`: how far followers may read.
 //!
 //! Owns: its 32 bytes. Written in place after each sync and never synced itself: it is advice for other processes of the
-//! same machine; recovery ignores it. It never names anything that is not durable.
+//! same machine; recovery only checks that the log reaches it. It never names anything that is not durable.
 //!
 //! | offset | bytes | what (little-endian) |
 //! |---|---|---|
