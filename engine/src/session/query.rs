@@ -59,7 +59,11 @@ fn name_columns_apart(query: &mut Query) {
                 ("subquery".to_owned(), ast::Expr::Subquery(query.clone()))
             }
             ast::SelectItem::UnnamedExpr(expr) => (expr.to_string(), expr.clone()),
-            ast::SelectItem::ExprWithAlias { expr, alias } => (alias.value.clone(), expr.clone()),
+            ast::SelectItem::ExprWithAlias { alias, .. } => {
+                // A name that was chosen stays; choosing one twice is the planner's error.
+                names.insert(alias.value.clone());
+                continue;
+            }
             _ => continue,
         };
         if !names.insert(name.clone()) {

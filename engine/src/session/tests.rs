@@ -130,7 +130,7 @@ async fn bad_tables_are_refused_with_their_reason() {
         ("CREATE TABLE nowhere.t (a INT)", "3F000 1:14 schema nowhere does not exist…"),
         ("CREATE TABLE t AS SELECT 1 AS a, 2 AS a", "42701 …"),
         (
-            "SELECT 1, 1",
+            "SELECT 1 AS a, 2 AS a",
             "42701 two columns of the result have the same name [give one of them another name with AS]",
         ),
         ("CREATE TABLE t AS SELECT INTERVAL '1 day' AS i", "0A000 column i of type…"),
