@@ -48,6 +48,10 @@ use shell::{Behaviour, Ended, Shell, is_typed};
 use style::Style;
 use terminal::{say, say_text};
 
+// Queries allocate many short-lived buffers from several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Deep expressions are planned by recursion.
 const WORKER_STACK_BYTES: usize = 8 << 20;
 /// How long the process waits for work that was cancelled.

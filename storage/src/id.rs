@@ -75,7 +75,8 @@ impl CommitId {
     /// A fresh random id.
     #[must_use]
     pub fn random() -> Self {
-        Self(uuid::Uuid::new_v4())
+        // A generator per thread: one system call less in every commit.
+        Self(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
     }
 }
 

@@ -1,7 +1,10 @@
 //! SQL functions of Cairn that need no engine state.
 //!
-//! Owns: `version()`, and functions that answer with a constant of their session. Does not own: DataFusion's functions,
-//! which every session has, and functions that read tables (engine).
+//! Owns: `version()`, functions that answer with a constant of their session, integer arithmetic and sums that never wrap
+//! around. Does not own: DataFusion's other functions, which every session has, and functions that read tables (engine).
+
+mod arithmetic;
+mod sum;
 
 use std::sync::Arc;
 
@@ -9,7 +12,9 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
+use datafusion::logical_expr::{AggregateUDF, ColumnarValue, ScalarUDF, Volatility, create_udf};
+
+pub use arithmetic::CheckedIntegers;
 
 /// Registers every function of this crate; `version` is the text of `version()`.
 ///
@@ -17,6 +22,7 @@ use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf}
 /// When the registry takes no functions.
 pub fn register(registry: &mut dyn FunctionRegistry, version: &str) -> Result<()> {
     registry.register_udf(Arc::new(constant("version", &format!("Cairn {version}"))))?;
+    registry.register_udaf(Arc::new(AggregateUDF::from(sum::ExactSum::default())))?;
     Ok(())
 }
 

@@ -11,7 +11,8 @@ use cairn_storage::Snapshot;
 use cairn_storage::id::TableId;
 use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray, StringViewArray, new_null_array,
+    ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray, StringViewArray, StringViewBuilder,
+    new_null_array,
 };
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
@@ -26,6 +27,9 @@ use super::assign::assign_column;
 use super::insert::{default_sql, is_default, number_text};
 use super::params;
 use super::target::{column_ident, ident_text, split_name};
+
+/// Text of one INSERT is kept in blocks of at most this.
+const TEXT_BLOCK_BYTES_MAX: u32 = 1 << 20;
 
 /// A literal as written.
 #[derive(Clone, Debug, PartialEq)]
@@ -237,9 +241,7 @@ fn array(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> {
             .into_iter()
             .collect::<PrimitiveArray<Float32Type>>(),
         ),
-        ColumnType::Text | ColumnType::Json => {
-            Arc::new(each(literals, text)?.into_iter().collect::<StringViewArray>())
-        }
+        ColumnType::Text | ColumnType::Json => Arc::new(texts(&each(literals, text)?)),
         ColumnType::Decimal { .. } => through_text(column, literals, |l| match l {
             Literal::Number(n) => Some(n.as_ref()),
             _ => None,
@@ -277,6 +279,15 @@ where
         _ => None,
     })?;
     Some(Arc::new(values.into_iter().collect::<PrimitiveArray<T>>()))
+}
+
+/// An array whose buffer has just the room the texts need; a builder's own first block is 8 KiB.
+fn texts(values: &[Option<&str>]) -> StringViewArray {
+    let bytes: usize = values.iter().flatten().map(|text| text.len()).sum();
+    let block = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, TEXT_BLOCK_BYTES_MAX);
+    let mut builder = StringViewBuilder::with_capacity(values.len()).with_fixed_block_size(block);
+    values.iter().for_each(|value| builder.append_option(*value));
+    builder.finish()
 }
 
 fn float(literal: &Literal<'_>) -> Option<f64> {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use cairn_storage::id::{RowId, TableId};
 use cairn_storage::{CommitOptions, CommitReceipt, Database, ErrorKind, Transaction};
+use cairn_udfs::CheckedIntegers;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, ParamValues};
@@ -182,7 +183,9 @@ pub(crate) fn physical_expr(
         .with_query_execution_start_time(ctx.state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(context);
-    let simple = simplifier.simplify(simplifier.coerce(expr, schema)?)?;
+    let coerced = simplifier.coerce(expr, schema)?;
+    let checked = CheckedIntegers::default().rewrite(coerced, schema)?.data;
+    let simple = simplifier.simplify(checked)?;
     Ok(ctx.state.create_physical_expr(simple, schema)?)
 }
 

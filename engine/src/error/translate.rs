@@ -119,6 +119,10 @@ pub(super) fn arrow(error: &ArrowError) -> Error {
     match error {
         ArrowError::ExternalError(inner) => external(inner.as_ref()),
         ArrowError::DivideByZero => make(ErrorKind::InvalidInput, "22012", "division by zero"),
+        // Of our own integer functions, which name the type.
+        ArrowError::ArithmeticOverflow(text) if text.contains(" out of range: ") => {
+            make(ErrorKind::InvalidInput, "22003", text)
+        }
         ArrowError::ArithmeticOverflow(text) => {
             make(ErrorKind::InvalidInput, "22003", "a number is out of the range of its type")
                 .map(|e| e.with_detail(text.clone()))

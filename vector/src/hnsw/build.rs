@@ -1,0 +1,118 @@
+//! The steps of a build, in order.
+
+use std::time::Instant;
+
+use super::calibrate::{self, HELD_OUT};
+use super::candidates::Candidates;
+use super::encode::{Clustered, cluster, encode};
+use super::graph::{Graph, Pruning, prune};
+use super::improve::{Improve, improve};
+use super::options::{BuildError, BuildOptions, Builder, CANDIDATES, Estimate};
+use super::seeds::Seeds;
+use super::{hnsw_rs, leaves, pairs, repair};
+use crate::parallel::Work;
+use crate::quantize;
+use crate::random::Random;
+use crate::rows::Rows;
+use crate::search::pool::ROWS_MAX;
+use crate::unit::{BuildStatistics, Calibration, UnitParts};
+
+/// Units below this are scanned, not walked: nothing is held out for calibration.
+const CALIBRATED_ROWS: usize = 4096;
+/// How edges are chosen.
+const PRUNING: Pruning = Pruning { forward: 24, slack: 1.0 };
+/// Width at which the target recall is to be reached.
+const TARGET_WIDTH: u32 = 64;
+/// Widths of the walks that improve a graph below its target, and insert held-out rows.
+const IMPROVE_WIDTHS: [usize; 2] = [48, 160];
+
+/// Builds the unit of `rows`, whose ids are `row_ids`, in the same order.
+///
+/// # Errors
+/// [`BuildError`]; `cancelled` is asked at least every few milliseconds of work.
+pub fn build(
+    rows: &dyn Rows,
+    row_ids: &[u64],
+    options: &BuildOptions,
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<UnitParts, BuildError> {
+    let start = Instant::now();
+    check(rows, row_ids, options)?;
+    let work = Work { threads: options.threads.max(1), cancelled };
+    let grid = quantize::fit(rows, options.metric, &work)?;
+    let clustered = cluster(&encode(rows, grid, &work)?, options.seed, &work)?;
+    let (mut graph, calibration, improved) = connect(rows, &clustered, options, &work)?;
+    let orphans = repair::repair(&mut graph, &clustered.pivots);
+    let statistics = BuildStatistics {
+        seconds: start.elapsed().as_secs_f64(),
+        builder: options.builder,
+        improved,
+        seed: options.seed,
+        target_recall: options.target_recall,
+    };
+    let row_ids = clustered.order.iter().map(|&row| row_ids[row as usize]).collect();
+    UnitParts::new(clustered, graph, orphans, row_ids, calibration, statistics)
+}
+
+fn check(rows: &dyn Rows, row_ids: &[u64], options: &BuildOptions) -> Result<(), BuildError> {
+    if rows.len() != row_ids.len() || rows.len() >= ROWS_MAX {
+        return Err(BuildError::RowCount { rows: rows.len(), ids: row_ids.len() });
+    }
+    if rows.dim() == 0 || rows.dim() > crate::metric::DIM_MAX {
+        return Err(crate::metric::VectorError::DimensionLimit { found: rows.dim() }.into());
+    }
+    let needed = Estimate::new(rows.len(), rows.dim(), options).memory_bytes;
+    if needed > options.memory_limit_bytes {
+        return Err(BuildError::MemoryLimit { needed, limit: options.memory_limit_bytes });
+    }
+    Ok(())
+}
+
+/// The graph of all rows, its calibration, and how often it had to be improved.
+fn connect(
+    rows: &dyn Rows,
+    clustered: &Clustered,
+    options: &BuildOptions,
+    work: &Work<'_>,
+) -> Result<(Graph, Calibration, u32), BuildError> {
+    let space = clustered.codes.space();
+    let count = space.rows.len();
+    let mut wanted = vec![false; count];
+    let held_out = if count < CALIBRATED_ROWS { vec![] } else { held_out(clustered, options.seed) };
+    held_out.iter().for_each(|&row| wanted[row as usize] = true);
+    let mut graph = match options.builder {
+        Builder::Partition => {
+            let ids = (0..count as u32).filter(|&row| !wanted[row as usize]).collect();
+            let leaves = leaves::carve(&space, ids, options.seed, work)?;
+            let mut candidates = Candidates::new(count, CANDIDATES);
+            pairs::join(&space, &leaves, &mut candidates, work)?;
+            prune(&space, &candidates, PRUNING, work)?
+        }
+        Builder::HnswRs => hnsw_rs::connect(rows, clustered, &wanted, options, work)?,
+    };
+    if held_out.is_empty() {
+        return Ok((graph, Calibration::default(), 0));
+    }
+    let seeds = Seeds::new(&space, clustered.pivots.clone());
+    let truth = calibrate::truth(rows, clustered, &held_out, work)?;
+    let mut calibration = calibrate::measure(clustered, &graph, &seeds, &truth, work)?;
+    let mut improved = 0;
+    let others: Vec<bool> = wanted.iter().map(|held_out| !held_out).collect();
+    for ef in IMPROVE_WIDTHS {
+        if calibration.recall(10, TARGET_WIDTH) >= options.target_recall || options.builder == Builder::HnswRs {
+            break;
+        }
+        let pass = Improve { seeds: &seeds, wanted: &others, ef, pruning: PRUNING };
+        graph = improve(&space, &graph, &pass, work)?;
+        calibration = calibrate::measure(clustered, &graph, &seeds, &truth, work)?;
+        improved += 1;
+    }
+    let pass = Improve { seeds: &seeds, wanted: &wanted, ef: IMPROVE_WIDTHS[1], pruning: PRUNING };
+    Ok((improve(&space, &graph, &pass, work)?, calibration, improved))
+}
+
+/// Rows to hold out, ascending; no pivots.
+fn held_out(clustered: &Clustered, seed: u64) -> Vec<u32> {
+    let chosen = Random::new(seed, u64::MAX).sample(clustered.order.len(), HELD_OUT);
+    chosen.into_iter().filter(|row| !clustered.pivots.contains(row)).collect()
+}

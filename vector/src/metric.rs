@@ -1,0 +1,315 @@
+//! What a distance is in SQL, and which vectors have one.
+//!
+//! Owns: [`Metric`], its values, the checks of a vector before it is stored or asked for. Does not own: sums (`distance`).
+//!
+//! Every value is f32, the same bits from SQL and from the index:
+//!
+//! | metric | operator | value |
+//! |---|---|---|
+//! | L2 | `<->` | square root of the sum of squared differences |
+//! | Cosine | `<=>` | 1 - cosine of the angle, 0 to 2; the quotient is taken in f64 and rounded once |
+//! | InnerProduct | `<#>` | minus the inner product, so that the nearest is the smallest |
+//! | L1 | `<+>` | sum of absolute differences |
+
+use crate::distance::{Floats, Kernels, Sum};
+
+/// Components of the longest vector.
+pub const DIM_MAX: usize = 16_000;
+
+/// How far two vectors are apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Metric {
+    /// Euclidean distance.
+    L2,
+    /// One minus the cosine.
+    Cosine,
+    /// Minus the inner product.
+    InnerProduct,
+    /// Sum of absolute differences.
+    L1,
+}
+
+/// Why a vector has no distance.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum VectorError {
+    /// Another number of components than the column or the other vector has.
+    #[error("expected {expected} dimensions, not {found}")]
+    Dimension {
+        /// What the other side has.
+        expected: usize,
+        /// What this vector has.
+        found: usize,
+    },
+    /// No components, or more than [`DIM_MAX`].
+    #[error("a vector has 1 to {DIM_MAX} dimensions, not {found}")]
+    DimensionLimit {
+        /// What this vector has.
+        found: usize,
+    },
+    /// NaN or an infinity.
+    #[error("component {position} is {value}")]
+    NotFinite {
+        /// Component, from 0.
+        position: usize,
+        /// Its value.
+        value: f32,
+    },
+    /// Cosine of a vector without direction.
+    #[error("a zero vector has no cosine distance")]
+    Zero,
+    /// The squared length does not fit f32, so its direction cannot be told.
+    #[error("the length {length:e} is too small or too large for a cosine distance")]
+    Length {
+        /// Euclidean length.
+        length: f64,
+    },
+}
+
+impl Metric {
+    /// All of them.
+    pub const ALL: [Metric; 4] = [Metric::L2, Metric::Cosine, Metric::InnerProduct, Metric::L1];
+
+    /// Its name in `WITH (metric = …)`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::L2 => "l2",
+            Metric::Cosine => "cosine",
+            Metric::InnerProduct => "inner_product",
+            Metric::L1 => "l1",
+        }
+    }
+
+    /// The metric of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+
+    /// The distance of two checked vectors; NaN where one is zero under cosine or a sum overflows.
+    ///
+    /// # Errors
+    /// [`VectorError::Dimension`].
+    pub fn distance(self, a: Floats<'_>, b: Floats<'_>) -> Result<f32, VectorError> {
+        same_dim(a, b)?;
+        let floats = &Kernels::get().floats;
+        Ok(match self {
+            Metric::L2 => floats.pair(Sum::SquaredDifference, a, b).sqrt(),
+            Metric::L1 => floats.pair(Sum::AbsoluteDifference, a, b),
+            Metric::InnerProduct => -floats.pair(Sum::Product, a, b),
+            Metric::Cosine => {
+                let norm = |v| floats.pair(Sum::Product, v, v);
+                cosine(floats.pair(Sum::Product, a, b), norm(a), norm(b))
+            }
+        })
+    }
+
+    /// Checks that a vector can be stored under this metric.
+    ///
+    /// # Errors
+    /// All of [`VectorError`] but `Dimension`.
+    pub fn check(self, vector: Floats<'_>) -> Result<(), VectorError> {
+        check(vector)?;
+        if self != Metric::Cosine {
+            return Ok(());
+        }
+        let norm = Kernels::get().floats.pair(Sum::Product, vector, vector);
+        if norm.is_normal() {
+            return Ok(());
+        }
+        if vector.components().all(|c| c == 0.0) {
+            return Err(VectorError::Zero);
+        }
+        Err(VectorError::Length {
+            length: vector.components().map(|c| f64::from(c).powi(2)).sum::<f64>().sqrt(),
+        })
+    }
+}
+
+/// Checks what every stored vector must be: 1 to [`DIM_MAX`] finite components.
+///
+/// # Errors
+/// [`VectorError::DimensionLimit`], [`VectorError::NotFinite`].
+pub fn check(vector: Floats<'_>) -> Result<(), VectorError> {
+    if vector.dim() == 0 || vector.dim() > DIM_MAX {
+        return Err(VectorError::DimensionLimit { found: vector.dim() });
+    }
+    match vector.components().enumerate().find(|(_, c)| !c.is_finite()) {
+        Some((position, value)) => Err(VectorError::NotFinite { position, value }),
+        None => Ok(()),
+    }
+}
+
+fn same_dim(a: Floats<'_>, b: Floats<'_>) -> Result<(), VectorError> {
+    if a.dim() == b.dim() {
+        return Ok(());
+    }
+    Err(VectorError::Dimension { expected: a.dim(), found: b.dim() })
+}
+
+/// `1 - dot / (|a| |b|)` from the sums; both products and roots are exact or rounded once in f64.
+fn cosine(dot: f32, norm_a: f32, norm_b: f32) -> f32 {
+    let cosine = f64::from(dot) / (f64::from(norm_a) * f64::from(norm_b)).sqrt();
+    (1.0 - cosine.clamp(-1.0, 1.0)) as f32
+}
+
+/// Inner product of two vectors.
+///
+/// # Errors
+/// [`VectorError::Dimension`].
+pub fn inner_product(a: Floats<'_>, b: Floats<'_>) -> Result<f32, VectorError> {
+    same_dim(a, b)?;
+    Ok(Kernels::get().floats.pair(Sum::Product, a, b))
+}
+
+/// Euclidean length.
+#[must_use]
+pub fn l2_norm(vector: Floats<'_>) -> f32 {
+    Kernels::get().floats.pair(Sum::Product, vector, vector).sqrt()
+}
+
+/// Writes the vector of length 1 in the same direction to `out`; a zero vector stays zero.
+///
+/// # Errors
+/// [`VectorError::Dimension`] when `out` has another length.
+pub fn l2_normalize(vector: Floats<'_>, out: &mut [f32]) -> Result<(), VectorError> {
+    if vector.dim() != out.len() {
+        return Err(VectorError::Dimension { expected: out.len(), found: vector.dim() });
+    }
+    // In f64, where no square of an f32 overflows or vanishes.
+    let length = vector.components().map(|c| f64::from(c).powi(2)).sum::<f64>().sqrt();
+    for (out, c) in out.iter_mut().zip(vector.components()) {
+        *out = if length == 0.0 { 0.0 } else { (f64::from(c) / length) as f32 };
+    }
+    Ok(())
+}
+
+/// One query against many rows: what depends on the query alone is computed once.
+#[derive(Clone, Debug)]
+pub struct QueryDistance {
+    metric: Metric,
+    query: Vec<f32>,
+    norm: f32,
+}
+
+/// Rows per call of a kernel that gives two sums; they go to the stack.
+const BLOCK_ROWS: usize = 64;
+
+impl QueryDistance {
+    /// Prepares `query`, which the caller has checked.
+    #[must_use]
+    pub fn new(metric: Metric, query: &[f32]) -> Self {
+        let norm = Kernels::get().floats.pair(Sum::Product, query.into(), query.into());
+        Self { metric, query: query.to_vec(), norm }
+    }
+
+    /// Components of the query, and of each row.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.query.len()
+    }
+
+    /// The distance of one row: the bits of [`Metric::distance`].
+    ///
+    /// # Errors
+    /// [`VectorError::Dimension`].
+    pub fn one(&self, row: Floats<'_>) -> Result<f32, VectorError> {
+        same_dim((&self.query).into(), row)?;
+        let mut out = [0.0];
+        self.many(row.bytes(), &mut out);
+        Ok(out[0])
+    }
+
+    /// The distances of `out.len()` rows that lie one after the other in `rows`, as little-endian f32 at any alignment.
+    ///
+    /// # Panics
+    /// When `rows` is shorter than that.
+    pub fn many(&self, rows: &[u8], out: &mut [f32]) {
+        let (floats, query) = (&Kernels::get().floats, Floats::from(&self.query));
+        match self.metric {
+            Metric::L2 => {
+                floats.many(Sum::SquaredDifference, query, rows, out);
+                out.iter_mut().for_each(|d| *d = d.sqrt());
+            }
+            Metric::L1 => floats.many(Sum::AbsoluteDifference, query, rows, out),
+            Metric::InnerProduct => {
+                floats.many(Sum::Product, query, rows, out);
+                out.iter_mut().for_each(|d| *d = -*d);
+            }
+            Metric::Cosine => {
+                let mut sums = [[0.0; 2]; BLOCK_ROWS];
+                for (block, out) in out.chunks_mut(BLOCK_ROWS).enumerate() {
+                    let sums = &mut sums[..out.len()];
+                    floats.many_with_norm(query, &rows[block * BLOCK_ROWS * self.dim() * 4..], sums);
+                    for (out, [dot, norm]) in out.iter_mut().zip(sums) {
+                        *out = cosine(*dot, self.norm, *norm);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f32 {
+        metric.distance(a.into(), b.into()).expect("equal dimensions")
+    }
+
+    #[test]
+    fn values_are_those_of_the_table() {
+        let (a, b) = ([1.0, 2.0, 2.0], [4.0, 6.0, 2.0]);
+        assert_eq!(distance(Metric::L2, &a, &b), 5.0);
+        assert_eq!(distance(Metric::L1, &a, &b), 7.0);
+        assert_eq!(distance(Metric::InnerProduct, &a, &b), -20.0);
+        assert_eq!(distance(Metric::Cosine, &[1.0, 0.0], &[0.0, 2.0]), 1.0);
+        assert_eq!(distance(Metric::Cosine, &[0.3, 0.7], &[0.3, 0.7]), 0.0);
+        assert_eq!(distance(Metric::Cosine, &[1.0, 0.0], &[-3.0, 0.0]), 2.0);
+    }
+
+    #[test]
+    fn many_rows_give_the_bits_of_single_ones() {
+        let rows: Vec<f32> = (0..200 * 5).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
+        let query = &rows[35..40];
+        for metric in Metric::ALL {
+            let prepared = QueryDistance::new(metric, query);
+            let mut out = vec![0.0; 200];
+            prepared.many(Floats::from(&rows).bytes(), &mut out);
+            for (row, d) in rows.chunks(5).zip(out) {
+                assert_eq!(d.to_bits(), distance(metric, query, row).to_bits(), "{metric:?}");
+                assert_eq!(d.to_bits(), prepared.one(row.into()).expect("equal dimensions").to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_without_a_distance_are_refused() {
+        let check = |metric: Metric, vector: &[f32]| metric.check(vector.into());
+        for metric in Metric::ALL {
+            assert_eq!(check(metric, &[1.0, -2.0]), Ok(()));
+            let infinite = VectorError::NotFinite { position: 1, value: f32::INFINITY };
+            assert_eq!(check(metric, &[1.0, f32::INFINITY]), Err(infinite));
+            assert!(matches!(check(metric, &[f32::NAN]), Err(VectorError::NotFinite { position: 0, .. })));
+            assert_eq!(check(metric, &[]), Err(VectorError::DimensionLimit { found: 0 }));
+            assert!(check(metric, &vec![1.0; DIM_MAX + 1]).is_err());
+        }
+        assert_eq!(check(Metric::L2, &[0.0, -0.0]), Ok(()));
+        assert_eq!(check(Metric::Cosine, &[0.0, -0.0]), Err(VectorError::Zero));
+        assert!(matches!(check(Metric::Cosine, &[1e-30]), Err(VectorError::Length { .. })));
+        assert!(matches!(check(Metric::Cosine, &[1e38]), Err(VectorError::Length { .. })));
+    }
+
+    #[test]
+    fn normalising_keeps_the_direction_at_any_length() {
+        for scale in [1e-40_f32, 1.0, 1e38] {
+            let mut out = [0.0; 2];
+            l2_normalize((&[3.0 * scale, 4.0 * scale][..]).into(), &mut out).expect("equal dimensions");
+            assert!((out[0] - 0.6).abs() < 1e-3 && (out[1] - 0.8).abs() < 1e-3 || scale == 1e38, "{out:?}");
+        }
+        let mut out = [1.0; 2];
+        l2_normalize((&[0.0, 0.0][..]).into(), &mut out).expect("equal dimensions");
+        assert_eq!(out, [0.0; 2]);
+    }
+}

@@ -1,0 +1,4 @@
+//! Search.
+
+pub(crate) mod pool;
+pub(crate) mod walk;

@@ -1,0 +1,144 @@
+//! The nearest rows a walk has seen, and which of them it has still to expand.
+
+/// Scores as integers that sort the same.
+fn sortable(score: f32) -> u32 {
+    let bits = score.to_bits();
+    if bits >> 31 == 0 { bits | 0x8000_0000 } else { !bits }
+}
+
+fn from_sortable(bits: u32) -> f32 {
+    f32::from_bits(if bits >> 31 == 1 { bits & 0x7FFF_FFFF } else { !bits })
+}
+
+/// Rows of a unit; one bit of their number is the mark of an expanded entry.
+pub(crate) const ROWS_MAX: usize = 1 << 31;
+
+/// Up to `capacity` rows, ascending by score, then row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pool {
+    /// Score, row, and in the lowest bit whether it was expanded.
+    entries: Vec<u64>,
+    capacity: usize,
+    /// No entry before this one waits to be expanded.
+    next: usize,
+}
+
+impl Pool {
+    /// Empties it.
+    pub(crate) fn clear(&mut self, capacity: usize) {
+        self.entries.clear();
+        (self.capacity, self.next) = (capacity.max(1), 0);
+    }
+
+    /// Takes a row in when it is among the best. The row must not have been offered before.
+    #[inline]
+    pub(crate) fn offer(&mut self, score: f32, row: u32) {
+        let entry = (u64::from(sortable(score)) << 32) | u64::from(row << 1);
+        if self.entries.len() == self.capacity {
+            if self.entries.last().is_some_and(|&last| entry >= last) {
+                return;
+            }
+            self.entries.pop();
+        }
+        let at = self.entries.partition_point(|&other| other < entry);
+        self.entries.insert(at, entry);
+        self.next = self.next.min(at);
+    }
+
+    /// The best row that was not expanded yet, which is expanded now.
+    #[inline]
+    pub(crate) fn expand(&mut self) -> Option<u32> {
+        while let Some(entry) = self.entries.get_mut(self.next) {
+            self.next += 1;
+            if *entry & 1 == 0 {
+                *entry |= 1;
+                return Some((*entry as u32) >> 1);
+            }
+        }
+        None
+    }
+
+    /// The row that would be expanded next.
+    #[inline]
+    pub(crate) fn peek(&self) -> Option<u32> {
+        self.entries.get(self.next).map(|&entry| (entry as u32) >> 1)
+    }
+
+    /// Scores and rows, the best first.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (f32, u32)> + '_ {
+        self.entries.iter().map(|&entry| (from_sortable((entry >> 32) as u32), (entry as u32) >> 1))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The worst score, when it is full.
+    pub(crate) fn worst(&self) -> Option<f32> {
+        let last = self.entries.last().filter(|_| self.entries.len() == self.capacity)?;
+        Some(from_sortable((last >> 32) as u32))
+    }
+}
+
+/// Which rows a walk has seen; emptied in constant time but for every 255th.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Visited {
+    marks: Vec<u8>,
+    mark: u8,
+    /// Rows of this unit; there may be marks of a larger one behind.
+    rows: usize,
+}
+
+impl Visited {
+    /// Forgets all rows.
+    pub(crate) fn clear(&mut self, rows: usize) {
+        self.rows = rows;
+        if self.marks.len() < rows {
+            self.marks.resize(rows, 0);
+        }
+        if self.mark == u8::MAX {
+            self.marks.fill(0);
+            self.mark = 0;
+        }
+        self.mark += 1;
+    }
+
+    /// Whether `row` is seen for the first time; never when it does not exist.
+    #[inline]
+    pub(crate) fn first(&mut self, row: u32) -> bool {
+        match self.marks[..self.rows].get_mut(row as usize) {
+            Some(mark) if *mark != self.mark => {
+                *mark = self.mark;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_best_in_order_and_expands_each_once() {
+        let mut pool = Pool::default();
+        pool.clear(3);
+        for (score, row) in [(2.0, 1), (-1.0, 9), (5.0, 3), (2.0, 0), (7.0, 4)] {
+            pool.offer(score, row);
+        }
+        assert_eq!(pool.iter().collect::<Vec<_>>(), [(-1.0, 9), (2.0, 0), (2.0, 1)]);
+        assert_eq!((pool.expand(), pool.peek(), pool.worst()), (Some(9), Some(0), Some(2.0)));
+        pool.offer(-3.0, 7);
+        assert_eq!([pool.expand(), pool.expand(), pool.expand()], [Some(7), Some(0), None]);
+    }
+
+    #[test]
+    fn rows_are_new_once_per_round() {
+        let mut visited = Visited::default();
+        for _ in 0..600 {
+            visited.clear(2);
+            assert!(visited.first(1) && !visited.first(1) && visited.first(0) && !visited.first(2));
+        }
+    }
+}
