@@ -8,6 +8,7 @@ pub mod quantize;
 pub mod rows;
 
 pub mod hnsw;
+pub mod unit;
 pub mod search;
 
 mod parallel;

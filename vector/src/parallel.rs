@@ -10,11 +10,11 @@ use std::sync::{Mutex, PoisonError};
 use crate::hnsw::BuildError;
 
 /// How a build may work.
-pub struct Work<'a> {
+pub(crate) struct Work<'a> {
     /// Threads, at least 1.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Asked between pieces; true ends the build.
-    pub cancelled: &'a (dyn Fn() -> bool + Sync),
+    pub(crate) cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Calls `f` with every item, on `work.threads` threads.

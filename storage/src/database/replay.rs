@@ -9,7 +9,7 @@ use super::VersionRow;
 use crate::error::{DAMAGE_HINT, Error, ErrorKind, Result, missing};
 use crate::id::CommitVersion;
 use crate::manifest::{Manifest, ManifestStore, SegmentEntry};
-use crate::segment::DeletionVector;
+use crate::segment::{DeletesMeta, DeletionVector};
 use crate::version::{Catalog, LoadedDeletes, SegmentState, TableState, Version};
 use crate::wal::{Recovered, WalEntry, codec};
 
@@ -51,27 +51,23 @@ pub(crate) async fn base(
 }
 
 async fn segment(entry: SegmentEntry, store: &Arc<dyn ObjectStore>) -> Result<SegmentState> {
-    let mut deletes: Option<DeletionVector> = None;
+    let mut deletes: Option<Arc<DeletionVector>> = None;
     let mut damaged = None;
     for meta in &entry.deletes {
-        match DeletionVector::load(&**store, meta).await {
+        match load(store, meta).await? {
             Ok(loaded) => {
                 deletes = Some(match deletes {
                     None => loaded,
-                    Some(known) => DeletionVector::merge(&known, &loaded),
+                    Some(known) => Arc::new(DeletionVector::merge(&known, &loaded)),
                 });
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                damaged = Some(missing(&meta.path()));
-            }
-            Err(error) if error.kind() == ErrorKind::Corrupt => damaged = Some(error.with_hint(DAMAGE_HINT)),
-            Err(error) => return Err(error),
+            Err(error) => damaged = Some(error),
         }
     }
     Ok(SegmentState {
         meta: entry.segment,
         delete_objects: entry.deletes,
-        deletes: deletes.map(Arc::new),
+        deletes,
         dropped_at: entry.dropped_at,
         damaged,
     })
@@ -124,10 +120,20 @@ async fn load_deletes(
         for meta in &change.deletes {
             let mut meta = meta.clone();
             meta.version = Some(entry.version);
-            loaded.insert(meta.id, Arc::new(DeletionVector::load(&**store, &meta).await?));
+            loaded.insert(meta.id, load(store, &meta).await?);
         }
     }
     Ok(loaded)
+}
+
+/// The deletion vector of one object, or what is wrong with it when it is missing or damaged.
+async fn load(store: &Arc<dyn ObjectStore>, meta: &DeletesMeta) -> Result<Result<Arc<DeletionVector>>> {
+    match DeletionVector::load(&**store, meta).await {
+        Ok(vector) => Ok(Ok(Arc::new(vector))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(missing(&meta.path()))),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Err(error.with_hint(DAMAGE_HINT))),
+        Err(error) => Err(error),
+    }
 }
 
 /// The history row of an entry.

@@ -338,7 +338,7 @@ impl Transaction {
             let vector = DeletionVector::constant(found, CommitVersion(0));
             let store = &self.shared.database.shared.store;
             let meta = vector.put(&**store, writer.ids.next(), table.def().id, view.meta.id, false).await?;
-            loaded.insert(meta.id, Arc::new(vector));
+            loaded.insert(meta.id, Ok(Arc::new(vector)));
             metas.push(meta);
         }
         *deleted = left;

@@ -108,9 +108,9 @@ pub(super) async fn check(
     let readable = bytes.is_ok();
     findings.push(Finding::new(path.clone(), "object hash", bytes));
     if readable {
-        let rows = rows(database, table, segment, at, seen).await;
+        let rows = rows(database, table, segment, at, seen, findings).await;
         seen.complete &= rows.is_ok();
-        findings.push(Finding::new(path, "rows, statistics and key filter", rows));
+        findings.push(Finding::new(path, "rows and statistics", rows));
     } else {
         seen.complete = false;
     }
@@ -152,6 +152,7 @@ async fn rows(
     segment: &SegmentState,
     at: CommitVersion,
     seen: &mut Seen,
+    findings: &mut Vec<Finding>,
 ) -> Result<String> {
     let meta = &segment.meta;
     let shared = &database.shared;
@@ -159,7 +160,7 @@ async fn rows(
     let reader =
         SegmentReader::open(Arc::clone(&shared.store), Arc::clone(meta), def, Arc::clone(&shared.cache))
             .await?;
-    let filter = reader.key_filter().await?;
+    let mut filter = reader.read_key_filter().await;
     let columns: Vec<usize> = (0..table.def.columns.len()).collect();
     let mut batches = reader.batches(&columns, RowChoice::All, BATCH_ROWS)?;
     let mut nulls: HashMap<usize, u64> = HashMap::new();
@@ -183,10 +184,10 @@ async fn rows(
         };
         for (row, id) in ids.iter().enumerate() {
             seen.row(*id);
-            if let (Some(keys), Some(filter)) = (&keys, &filter)
-                && !filter.contains(crate::segment::key::filter_hash(keys.get(row)))
+            if let (Some(keys), Ok(Some(known))) = (&keys, &filter)
+                && !known.contains(crate::segment::key::filter_hash(keys.get(row)))
             {
-                return Err(Error::corrupt(meta.key_filter_path(), "it lacks a key of its segment"));
+                filter = Err(Error::corrupt(meta.key_filter_path(), "it lacks a key of its segment"));
             }
             let deleted = cold.as_ref().is_some_and(|d| d.contains(positions[row]))
                 || table.hot_deletes.get(id).is_some_and(|v| *v <= at);
@@ -200,6 +201,10 @@ async fn rows(
         position += batch.num_rows() as u32;
         // Local reads never wait; a cancelled VERIFY ends here.
         tokio::task::yield_now().await;
+    }
+    if let Some(filter) = filter.transpose() {
+        let found = filter.map(|_| "every key of its segment".to_owned());
+        findings.push(Finding::new(meta.key_filter_path(), "key filter", found));
     }
     if u64::from(position) != meta.rows {
         return Err(Error::corrupt(meta.path(), format!("it has {position} rows, not {}", meta.rows)));

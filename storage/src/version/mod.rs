@@ -27,8 +27,9 @@ use crate::id::{CommitVersion, ManifestNumber, ObjectId, TableId};
 use crate::segment::DeletionVector;
 use crate::wal::{CatalogEdit, WalEntry};
 
-/// Deletion vectors of the `.deletes` objects an entry names, loaded beforehand.
-pub type LoadedDeletes = HashMap<ObjectId, Arc<DeletionVector>>;
+/// Deletion vectors of the `.deletes` objects an entry names, loaded beforehand; what is wrong with one that could not be:
+/// its segment then answers with that error, the rest of the database goes on.
+pub type LoadedDeletes = HashMap<ObjectId, Result<Arc<DeletionVector>>>;
 
 /// All tables and names at one commit version.
 #[derive(Clone, Debug)]

@@ -39,6 +39,20 @@ impl SegmentState {
         Self { meta, delete_objects: Vec::new(), deletes: None, dropped_at: None, damaged: None }
     }
 
+    /// Deletes the positions of `vector` at `version`; returns how many were not deleted before. The object was written
+    /// before its commit had a version, so its own versions do not count.
+    fn delete(&mut self, vector: &DeletionVector, version: CommitVersion) -> u64 {
+        let vector = DeletionVector::constant(vector.positions().as_ref().clone(), version);
+        let before = self.deletes.as_ref().map_or(0, |d| d.len());
+        let merged = match &self.deletes {
+            None => Arc::new(vector),
+            Some(known) => Arc::new(known.merge(&vector)),
+        };
+        let deleted = merged.len() - before;
+        self.deletes = Some(merged);
+        deleted
+    }
+
     /// Whether a read at `at` sees it.
     #[must_use]
     pub fn present_at(&self, at: CommitVersion) -> bool {
@@ -264,18 +278,15 @@ impl TableState {
                         format!("its deletes object {} or segment {} is unknown", meta.id, meta.segment),
                     )
                 };
-                // The object was written before its commit had a version.
-                let positions = loaded.get(&meta.id).ok_or_else(missing)?.positions();
-                let vector = DeletionVector::constant(positions.as_ref().clone(), version);
                 let segment = segments.iter_mut().find(|s| s.meta.id == meta.segment).ok_or_else(missing)?;
                 let mut changed = SegmentState::clone(segment);
-                let before = changed.deletes.as_ref().map_or(0, |d| d.len());
-                let merged = match &changed.deletes {
-                    None => Arc::new(vector),
-                    Some(known) => Arc::new(known.merge(&vector)),
-                };
-                self.live_rows = self.live_rows.saturating_sub(merged.len() - before);
-                changed.deletes = Some(merged);
+                match loaded.get(&meta.id).ok_or_else(missing)? {
+                    Ok(vector) => {
+                        let deleted = changed.delete(vector, version);
+                        self.live_rows = self.live_rows.saturating_sub(deleted);
+                    }
+                    Err(error) => changed.damaged = Some(error.clone()),
+                }
                 let mut meta = meta.clone();
                 meta.version = Some(version);
                 changed.delete_objects.push(meta);

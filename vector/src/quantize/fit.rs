@@ -56,7 +56,7 @@ impl Extent {
 ///
 /// # Errors
 /// Those of reading, and cancellation.
-pub fn fit(rows: &dyn Rows, metric: Metric, work: &Work<'_>) -> Result<Grid, BuildError> {
+pub(crate) fn fit(rows: &dyn Rows, metric: Metric, work: &Work<'_>) -> Result<Grid, BuildError> {
     let dim = rows.dim();
     let extent = extent(rows, metric, work)?;
     let mut grid = Grid { metric, dim, step: 1.0, length_max: extent.length_max as f32, low: vec![] };

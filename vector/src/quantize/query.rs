@@ -141,6 +141,24 @@ impl QueryCode {
         self.rounded(self.to_metric(code + self.error + f64::from(row_error)), 1.0)
     }
 
+    /// A row with at most this error and a larger score is farther away than `distance`.
+    #[must_use]
+    pub fn score_beyond(&self, distance: f32, row_error: f32) -> f32 {
+        let distance = self.rounded(f64::from(distance), 2.0);
+        let geometric = match self.metric {
+            Some(Metric::Cosine) => (2.0 * f64::from(distance)).max(0.0).sqrt(),
+            Some(Metric::InnerProduct) => {
+                (2.0 * self.stretch * f64::from(distance) + self.lengths).max(0.0).sqrt()
+            }
+            Some(Metric::L2 | Metric::L1) | None => f64::from(distance),
+        };
+        let code = (geometric + self.error + f64::from(row_error)) / self.scale * (1.0 + 1e-6);
+        if self.metric == Some(Metric::L1) {
+            return (code - self.constant / self.scale) as f32;
+        }
+        ((code * code - self.constant) + self.score_slack) as f32
+    }
+
     /// A bound moved in the direction of `sign` by what the f32 sums of the exact distance may round.
     fn rounded(&self, bound: f64, sign: f64) -> f32 {
         let slack = match self.metric {

@@ -1,4 +1,30 @@
-//! Search.
+//! The nearest rows of a unit.
+//!
+//! Owns: the choice of a strategy ([`plan`](plan())), the walk, the scan, reranking, filters. Does not own: exact vectors, which the caller
+//! compares ([`ExactDistances`]); which rows are visible, which the caller gives as a bitmap ([`Filter`]).
+//! Promise: an answer has exactly `min(k, matching rows)` rows, ordered by exact distance, then row id.
+//!
+//! # Life of a search
+//! 1. [`plan`](plan()) compares what a scan of the matching rows and a walk would cost.
+//! 2. The query becomes codes once. A scan scores all matching rows; a walk begins at the nearest pivots and expands the
+//!    best rows seen until none is left in its pool, wider the fewer rows match.
+//! 3. A walk that has found too few matching rows is repeated wider as long as that is cheaper than the scan, which ends it.
+//! 4. `rerank` asks for exact distances, best score first, of every row that the bound on its code does not exclude.
 
+mod exact;
+mod filter;
+mod plan;
 pub(crate) mod pool;
+mod request;
+mod rerank;
+mod run;
+mod scan;
+mod top;
 pub(crate) mod walk;
+
+pub use self::exact::{ExactDistances, MemoryExact};
+pub use self::filter::Filter;
+pub use self::plan::{Costs, Plan, Strategy, plan};
+pub use self::request::{Effort, Found, Hit, Request, SearchScratch, SearchStats};
+pub use self::run::SearchError;
+pub use self::top::{TopRow, TopRows};

@@ -68,16 +68,6 @@ impl Pool {
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (f32, u32)> + '_ {
         self.entries.iter().map(|&entry| (from_sortable((entry >> 32) as u32), (entry as u32) >> 1))
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// The worst score, when it is full.
-    pub(crate) fn worst(&self) -> Option<f32> {
-        let last = self.entries.last().filter(|_| self.entries.len() == self.capacity)?;
-        Some(from_sortable((last >> 32) as u32))
-    }
 }
 
 /// Which rows a walk has seen; emptied in constant time but for every 255th.
@@ -128,7 +118,7 @@ mod tests {
             pool.offer(score, row);
         }
         assert_eq!(pool.iter().collect::<Vec<_>>(), [(-1.0, 9), (2.0, 0), (2.0, 1)]);
-        assert_eq!((pool.expand(), pool.peek(), pool.worst()), (Some(9), Some(0), Some(2.0)));
+        assert_eq!((pool.expand(), pool.peek()), (Some(9), Some(0)));
         pool.offer(-3.0, 7);
         assert_eq!([pool.expand(), pool.expand(), pool.expand()], [Some(7), Some(0), None]);
     }

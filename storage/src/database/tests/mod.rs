@@ -2,6 +2,7 @@
 //! The database against a model: what was acknowledged is there, whatever happens to machine and disk.
 
 mod history;
+mod lost;
 mod plain;
 
 use std::collections::BTreeMap;

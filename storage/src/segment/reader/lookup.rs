@@ -14,7 +14,7 @@ use super::super::cache::{CacheKey, CacheValue};
 use super::super::filter::KeyFilter;
 use super::super::key::{EncodedKey, EncodedKeys, KeyEncoder};
 use super::{BATCH_ROWS, RowChoice, SegmentReader, decode_error};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::schema::ColumnType;
 
 /// Keys per batch of a sorted segment up to which single rows are probed instead of encoding the whole batch.
@@ -70,7 +70,12 @@ impl SegmentReader {
         if !pages.iter().any(|page| !page.candidates(&wanted).is_empty()) {
             return Ok(found);
         }
-        if let Some(filter) = self.key_filter().await? {
+        // Derived from the segment: without it, as when there never was one, the pages tell. VERIFY names the loss.
+        let filter = match self.key_filter().await {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => None,
+            other => other?,
+        };
+        if let Some(filter) = filter {
             wanted.retain(|w| filter.contains(keys[w.place].filter_hash()));
         }
         let ranges = candidate_ranges(pages, &wanted);
@@ -106,25 +111,31 @@ impl SegmentReader {
     }
 
     /// The key filter, cached; None when the segment has none.
-    ///
-    /// # Errors
-    /// `Corrupt` for damage, the store's.
-    pub async fn key_filter(&self) -> Result<Option<Arc<KeyFilter>>> {
-        let Some(length) = self.meta.key_filter_bytes else {
-            return Ok(None);
-        };
+    async fn key_filter(&self) -> Result<Option<Arc<KeyFilter>>> {
         let key = CacheKey::KeyFilter(self.meta.id);
         if let Some(CacheValue::KeyFilter(filter)) = self.cache.get(key) {
             return Ok(Some(filter));
         }
+        let Some(filter) = self.read_key_filter().await? else { return Ok(None) };
+        let filter = Arc::new(filter);
+        self.cache.put(key, CacheValue::KeyFilter(Arc::clone(&filter)), filter.memory_bytes());
+        Ok(Some(filter))
+    }
+
+    /// The key filter as it is stored; None when the segment has none.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt` for damage, the store's.
+    pub(crate) async fn read_key_filter(&self) -> Result<Option<KeyFilter>> {
+        let Some(length) = self.meta.key_filter_bytes else {
+            return Ok(None);
+        };
         let path = self.meta.key_filter_path();
         let bytes = self.source.store().get(&Path::from(path.as_str())).await?.bytes().await?;
         if bytes.len() as u64 != length || crc32c::crc32c(&bytes) != self.meta.key_filter_crc32c {
             return Err(Error::corrupt(&path, "it is not the key filter the segment's meta describes"));
         }
-        let filter = Arc::new(KeyFilter::decode(&path, &bytes)?);
-        self.cache.put(key, CacheValue::KeyFilter(Arc::clone(&filter)), filter.memory_bytes());
-        Ok(Some(filter))
+        Ok(Some(KeyFilter::decode(&path, &bytes)?))
     }
 
     fn key_pages(&self) -> Result<&[KeyPage]> {

@@ -1,0 +1,135 @@
+//! One search of one unit.
+
+use super::exact::ExactDistances;
+use super::plan::{Costs, Plan, Strategy, plan};
+use super::request::{Effort, Found, Request, SearchScratch, SearchStats};
+use super::rerank::rerank;
+use super::scan::scan;
+use super::walk::walk;
+use crate::distance::Kernels;
+use crate::hnsw::{SEEDS, nearest};
+use crate::metric::VectorError;
+use crate::unit::Unit;
+
+/// Why a search has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError<E> {
+    /// The query has another dimension than the unit, or no distance under its metric.
+    #[error(transparent)]
+    Query(#[from] VectorError),
+    /// Exact vectors could not be read.
+    #[error("reading exact vectors: {0}")]
+    Exact(E),
+}
+
+impl Unit {
+    /// The `k` nearest rows that match.
+    ///
+    /// # Errors
+    /// [`SearchError`].
+    pub fn search<'s, E: ExactDistances>(
+        &self,
+        request: &Request<'_>,
+        exact: &mut E,
+        scratch: &'s mut SearchScratch,
+    ) -> Result<Found<'s>, SearchError<E::Error>> {
+        if request.query.len() != self.dim() {
+            let (expected, found) = (self.dim(), request.query.len());
+            return Err(VectorError::Dimension { expected, found }.into());
+        }
+        self.metric().check(request.query.into())?;
+        let plan = self.plan(request.k, request.effort, request.filter.map(|filter| filter.matches()));
+        let mut stats =
+            SearchStats { visited: 0, code_distances: 0, exact_distances: 0, plan, strategy: plan.strategy };
+        self.collect(request, &mut stats, scratch);
+        stats.exact_distances = rerank(self, request.k, exact, scratch).map_err(SearchError::Exact)?;
+        Ok(Found { hits: &scratch.hits, stats })
+    }
+
+    /// How [`Unit::search`] would begin, for EXPLAIN; `matches` is absent without a filter.
+    #[must_use]
+    pub fn plan(&self, k: usize, effort: Effort, matches: Option<usize>) -> Plan {
+        let calibration = self.calibration();
+        let width = match effort {
+            Effort::Recall(recall) => calibration.width(k, recall),
+            Effort::Width(width) => width.max(k),
+            Effort::Exact => self.len(),
+        };
+        let scored_per_width = calibration.scored(width) / width.max(1) as f32;
+        let matches = matches.unwrap_or(self.len()).min(self.len());
+        let mut plan = plan(self.len(), matches, k, Costs { scored_per_width, width });
+        if effort == Effort::Exact && matches!(plan.strategy, Strategy::Walk { .. }) {
+            plan.strategy = Strategy::Scan;
+        }
+        plan
+    }
+
+    /// Fills the candidates to rerank, best score first.
+    fn collect(&self, request: &Request<'_>, stats: &mut SearchStats, scratch: &mut SearchScratch) {
+        scratch.candidates.clear();
+        match stats.plan.strategy {
+            Strategy::Nothing => {}
+            Strategy::All => match request.filter {
+                Some(filter) => scratch.candidates.extend(filter.ordinals(self.len()).map(|row| (0.0, row))),
+                None => scratch.candidates.extend((0..self.len() as u32).map(|row| (0.0, row))),
+            },
+            Strategy::Scan => {
+                scratch.query.encode(self.grid(), self.norm_max(), request.query);
+                stats.code_distances += scan(self, request.k, request.filter, scratch);
+            }
+            Strategy::Walk { width } => {
+                scratch.query.encode(self.grid(), self.norm_max(), request.query);
+                self.walk(request, width, stats, scratch);
+            }
+        }
+    }
+
+    /// Walks, wider each time too few rows match, until a scan is the cheaper way to end.
+    fn walk(&self, request: &Request<'_>, mut width: usize, stats: &mut SearchStats, scratch: &mut SearchScratch) {
+        // As many matching rows as an unfiltered walk would have had in its pool make the answer as good as its.
+        let selectivity = stats.plan.matches as f32 / self.len() as f32;
+        let enough = ((width as f32 * selectivity) as usize / 2).clamp(request.k, stats.plan.matches);
+        let budget = stats.plan.scan_cost;
+        let mut spent = 0.0;
+        loop {
+            let scored = self.walk_once(width, stats, scratch);
+            spent += scored as f32 * super::plan::WALK_OVER_SCAN;
+            let pool = scratch.walk.pool.iter();
+            scratch.candidates.clear();
+            match request.filter {
+                Some(filter) => scratch.candidates.extend(pool.filter(|&(_, row)| filter.contains(row))),
+                None => scratch.candidates.extend(pool),
+            }
+            if scratch.candidates.len() >= enough {
+                return;
+            }
+            if spent * 3.0 > budget || width >= self.len() {
+                stats.strategy = Strategy::Scan;
+                stats.code_distances += scan(self, request.k, request.filter, scratch);
+                return;
+            }
+            width = (width * 2).min(self.len());
+        }
+    }
+
+    fn walk_once(&self, width: usize, stats: &mut SearchStats, scratch: &mut SearchScratch) -> usize {
+        let (space, query) = (self.space(), &scratch.query.code);
+        scratch.walk.clear(self.len(), width);
+        let seeds = self.nearest_pivots(&scratch.query.code, &mut scratch.sums);
+        stats.code_distances += scratch.sums.len();
+        let seeded = scratch.walk.seed(&space, query, seeds.into_iter());
+        let (scored, expanded) = walk(&self.graph(), &space, query, &mut scratch.walk);
+        stats.code_distances += seeded + scored;
+        stats.visited += expanded;
+        scored
+    }
+
+    fn nearest_pivots(&self, query: &crate::distance::CodeQuery, sums: &mut Vec<i32>) -> [u32; SEEDS] {
+        let (space, panel) = (self.space(), self.pivots());
+        sums.resize(panel.width(), 0);
+        Kernels::get().codes.panel(space.sum, &panel, query.codes.bytes(), 1, sums);
+        // A damaged pivot may be no row.
+        let rows = self.pivot_rows().map(|row| row.min(self.len() as u32 - 1));
+        nearest(rows.zip(sums.iter()).map(|(row, &sum)| (query.score(space.rows.norm(row), sum), row)))
+    }
+}

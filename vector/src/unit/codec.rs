@@ -1,0 +1,127 @@
+//! Bytes of a unit, little-endian throughout.
+//!
+//! ```text
+//! header, 128 bytes
+//!   0 [8] "CAIRNVEC"        8 u16 format version (1)    10 u8 metric (0 L2, 1 cosine, 2 inner product, 3 L1)
+//!  11 u8 reserved (0)      12 u32 features: bits a reader must know (none yet)
+//!  16 u32 dimension        20 u32 stride: bytes of a row of codes, a multiple of 64
+//!  24 u64 rows             32 u32 pivots                36 u32 reserved (0)
+//!  40 f32 step of the grid 44 f32 longest row (inner product)
+//!  48 f32 largest norm     52 f32 error exceeded by one row in a hundred
+//!  56 reserved (0)        124 u32 crc32c of the 124 bytes before
+//! sections, each at a multiple of 64, zeros between
+//!   1 grid          f32 per component of a point: value of code 0
+//!   2 pivot codes   panel: groups of 16 rows interleaved by 4 bytes
+//!   3 pivot rows    u32 per pivot: its ordinal
+//!   4 pivot starts  u32 per pivot and one more: pivot i stands for ordinals start[i]..start[i + 1]
+//!   5 codes         stride bytes per row, filled up with 128
+//!   6 norms         f32 per row
+//!   7 errors        f32 per row: bound on the distance between point and code
+//!   8 graph         32 u32 per row: ordinals of neighbours, 0xFFFFFFFF after the last
+//!   9 row ids       u64 per row
+//!  10 by id         u32 per row: ordinals in ascending order of row id
+//!  11 calibration   16 bytes per point: u32 k, u32 width, f32 recall, f32 rows scored
+//!  12 statistics    u8 builder (0 partition, 1 hnsw_rs), 3 reserved, u32 improved, u64 seed, f32 target recall
+//!  13 checksums     u32 per 64 KiB block of all bytes before this section: crc32c
+//! section table, 24 bytes per section: u32 section, u32 reserved (0), u64 offset, u64 length
+//! tail, 40 bytes
+//!   0 u64 offset of the checksums   8 u64 offset of the section table   16 u64 length of the file
+//!  24 u32 sections                 28 u32 crc32c from the checksums up to here   32 [8] "CAIRNEND"
+//! ```
+
+mod write;
+
+use crate::metric::Metric;
+
+pub(super) const MAGIC: [u8; 8] = *b"CAIRNVEC";
+pub(super) const END_MAGIC: [u8; 8] = *b"CAIRNEND";
+pub(super) const FORMAT_VERSION: u16 = 1;
+/// Feature bits this version knows.
+pub(super) const FEATURES: u32 = 0;
+pub(super) const HEADER_BYTES: usize = 128;
+pub(super) const SECTION_BYTES: usize = 24;
+pub(super) const TAIL_BYTES: usize = 40;
+/// Where in the tail its checksum lies.
+pub(super) const TAIL_CHECKSUM_AT: usize = 28;
+pub(super) const ALIGNMENT: usize = 64;
+/// Bytes per checksum.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+pub(super) const POINT_BYTES: usize = 16;
+pub(super) const STATISTICS_BYTES: usize = 20;
+
+const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && BLOCK_BYTES.is_multiple_of(ALIGNMENT));
+
+/// A section, by its number in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Section {
+    /// Value of code 0 by component.
+    Grid = 1,
+    /// Codes of the pivots.
+    PivotCodes,
+    /// Ordinals of the pivots.
+    PivotRows,
+    /// First ordinals of their clusters.
+    PivotStarts,
+    /// Codes of all rows.
+    Codes,
+    /// Norms of all rows.
+    Norms,
+    /// Errors of all rows.
+    Errors,
+    /// Neighbours of all rows.
+    Graph,
+    /// Row id by ordinal.
+    RowIds,
+    /// Ordinals by row id.
+    ById,
+    /// Recall by width.
+    Calibration,
+    /// How the unit was built.
+    Statistics,
+    /// Checksums of the blocks before.
+    Checksums,
+}
+
+impl Section {
+    /// All, in the order of the file.
+    pub const ALL: [Section; 13] = [
+        Section::Grid,
+        Section::PivotCodes,
+        Section::PivotRows,
+        Section::PivotStarts,
+        Section::Codes,
+        Section::Norms,
+        Section::Errors,
+        Section::Graph,
+        Section::RowIds,
+        Section::ById,
+        Section::Calibration,
+        Section::Statistics,
+        Section::Checksums,
+    ];
+}
+
+/// The number of a metric in the header.
+pub(super) fn metric_number(metric: Metric) -> u8 {
+    match metric {
+        Metric::L2 => 0,
+        Metric::Cosine => 1,
+        Metric::InnerProduct => 2,
+        Metric::L1 => 3,
+    }
+}
+
+pub(super) fn metric_of(number: u8) -> Option<Metric> {
+    Metric::ALL.into_iter().find(|&metric| metric_number(metric) == number)
+}
+
+/// The integer or float at `at`; the caller has checked the length.
+macro_rules! read {
+    ($bytes:expr, $at:expr, $type:ty) => {{
+        let mut raw = [0; size_of::<$type>()];
+        raw.copy_from_slice(&$bytes[$at..$at + size_of::<$type>()]);
+        <$type>::from_le_bytes(raw)
+    }};
+}
+pub(super) use read;

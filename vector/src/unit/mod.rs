@@ -1,0 +1,20 @@
+//! The index unit: an immutable file of codes, graph and row ids, used in place.
+//!
+//! Owns: the bytes ([`codec`]), opening, checking. Does not own: where the bytes lie (the caller maps a file or reads it), nor exact
+//! vectors, which stay in the table.
+//! Damage: [`Unit::open`] checks what it reads; whatever the other bytes hold, every access stays inside the unit and every search
+//! ends. [`Unit::verify`] reads everything and names what is wrong.
+
+mod calibration;
+pub mod codec;
+mod open;
+mod parts;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::calibration::{Calibration, CalibrationPoint};
+pub use self::open::{Unit, UnitError};
+pub use self::parts::{BuildStatistics, UnitParts};
+pub use self::verify::Finding;

@@ -1,0 +1,109 @@
+//! Reads all of a unit and names what is wrong.
+
+use super::codec::{BLOCK_BYTES, Section, read};
+use super::open::Unit;
+use crate::hnsw::{Adjacency, NO_ROW};
+
+/// Something wrong in a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Byte of the file.
+    pub offset: u64,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// Findings reported at most, of each kind.
+const FINDINGS_MAX: usize = 16;
+
+impl Unit {
+    /// Checks every checksum, every neighbour, that the row map fits strictly, that every row can be reached. Empty
+    /// when nothing is wrong. Takes about as long as reading the file.
+    #[must_use]
+    pub fn verify(&self) -> Vec<Finding> {
+        let mut findings = self.wrong_blocks();
+        findings.extend(self.wrong_rows().into_iter().take(FINDINGS_MAX));
+        findings.extend(self.wrong_neighbours().into_iter().take(FINDINGS_MAX));
+        findings.extend(self.wrong_clusters());
+        findings.extend(self.unreachable());
+        findings
+    }
+
+    fn finding(&self, section: Section, at: usize, problem: String) -> Finding {
+        Finding { offset: (self.sections[section as usize - 1].start + at) as u64, problem }
+    }
+
+    fn wrong_blocks(&self) -> Vec<Finding> {
+        let covered = &self.bytes[..self.sections[Section::Checksums as usize - 1].start];
+        let sums = self.section(Section::Checksums).chunks_exact(4).map(|sum| read!(sum, 0, u32));
+        let wrong = covered.chunks(BLOCK_BYTES).zip(sums).enumerate().filter(|(_, (b, sum))| crc32c::crc32c(b) != *sum);
+        wrong
+            .take(FINDINGS_MAX)
+            .map(|(block, _)| Finding {
+                offset: (block * BLOCK_BYTES) as u64,
+                problem: "checksum of a block".into(),
+            })
+            .collect()
+    }
+
+    /// Ordinals by row id give strictly ascending ids, hence each ordinal and id once; norms and errors are numbers.
+    fn wrong_rows(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut last = None;
+        for (place, ordinal) in self.section(Section::ById).chunks_exact(4).enumerate() {
+            let id = self.row_id(read!(ordinal, 0, u32));
+            if id.is_none() || last.is_some() && id <= last {
+                findings.push(self.finding(Section::ById, place * 4, format!("row map, entry {place}")));
+            }
+            last = id.or(last);
+        }
+        for section in [Section::Norms, Section::Errors] {
+            for (row, value) in self.section(section).chunks_exact(4).enumerate() {
+                let value = read!(value, 0, f32);
+                if !value.is_finite() || value < 0.0 {
+                    findings.push(self.finding(section, row * 4, format!("{section:?} of row {row}: {value}")));
+                }
+            }
+        }
+        findings
+    }
+
+    fn wrong_neighbours(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for row in 0..self.len() as u32 {
+            let list = self.graph().neighbours(row);
+            let count = list.iter().position(|&n| n == NO_ROW).unwrap_or(list.len());
+            let none_after = list[count..].iter().all(|&n| n == NO_ROW);
+            let in_range = list[..count].iter().all(|&n| (n as usize) < self.len() && n != row);
+            if !(none_after && in_range) {
+                let at = row as usize * size_of_val(&list);
+                findings.push(self.finding(Section::Graph, at, format!("neighbours of row {row}")));
+            }
+        }
+        findings
+    }
+
+    fn wrong_clusters(&self) -> Option<Finding> {
+        let starts = self.section(Section::PivotStarts).chunks_exact(4).map(|start| read!(start, 0, u32));
+        let starts: Vec<u32> = starts.collect();
+        let ends = starts.first() == Some(&0) && starts.last() == Some(&(self.len() as u32));
+        if !(ends && starts.is_sorted()) {
+            return Some(self.finding(Section::PivotStarts, 0, "ranges of the pivots".into()));
+        }
+        let outside = self.pivot_rows().position(|row| row as usize >= self.len())?;
+        Some(self.finding(Section::PivotRows, outside * 4, "a pivot is no row".into()))
+    }
+
+    fn unreachable(&self) -> Option<Finding> {
+        let mut reached = vec![false; self.len()];
+        let mut first = |row: u32| reached.get_mut(row as usize).is_some_and(|r| !std::mem::replace(r, true));
+        let mut stack: Vec<u32> = self.pivot_rows().filter(|&row| first(row)).collect();
+        while let Some(row) = stack.pop() {
+            stack.extend(self.graph().neighbours(row).into_iter().filter(|&neighbour| first(neighbour)));
+        }
+        let count = reached.iter().filter(|&&reached| !reached).count();
+        let row = reached.iter().position(|&reached| !reached)?;
+        let problem = format!("{count} rows cannot be reached, the first is {row}");
+        Some(self.finding(Section::Graph, row * 4 * crate::hnsw::DEGREE, problem))
+    }
+}
