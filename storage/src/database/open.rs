@@ -80,7 +80,8 @@ impl Database {
                     .with_hint("open it without --read-only"));
             }
             (_, false) => {
-                Role::Writer(writer(fs.clone(), held, id, &manifests, &shared, &options, &mut notes).await?)
+                let writer = writer(fs.clone(), held, id, &manifests, &shared, &options, &mut notes).await;
+                Role::Writer(writer.map_err(for_writing)?)
             }
         };
         let database = Arc::new(Self {
@@ -216,4 +217,12 @@ pub(super) fn check_id(id: DatabaseId, manifest: Option<DatabaseId>) -> Result<(
         )),
         _ => Ok(()),
     }
+}
+
+/// Opening for writing needs room for a new log file; reading does not.
+fn for_writing(error: Error) -> Error {
+    if error.kind() == ErrorKind::ResourceExhausted {
+        return error.with_hint("free disk space, or open the database with --read-only");
+    }
+    error
 }

@@ -4,6 +4,7 @@
 mod history;
 mod lost;
 mod plain;
+mod pressure;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
