@@ -21,6 +21,9 @@ pub const ROW_ID_FIELD: ColumnId = ColumnId(0x7fff_fff0);
 /// Parquet field id of [`VERSION_COLUMN`].
 pub const VERSION_FIELD: ColumnId = ColumnId(0x7fff_fff1);
 
+/// Components of the longest vector.
+pub const VECTOR_DIM_MAX: u16 = 16_000;
+
 /// Every type a column can have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -76,6 +79,8 @@ pub enum ColumnType {
         /// IANA name or offset; "UTC" by default.
         zone: String,
     },
+    /// VECTOR(n): n finite REAL components, 1 to [`VECTOR_DIM_MAX`].
+    Vector(u16),
     /// type\[\]; elements may be NULL.
     List(Box<ColumnType>),
     /// STRUCT(name type, …); members may be NULL.
@@ -108,6 +113,11 @@ impl ColumnType {
             Self::TimestampTz { nanos, zone } => {
                 DataType::Timestamp(unit(*nanos), Some(zone.as_str().into()))
             }
+            // The item is nullable because that is how other programs declare it; no component ever is NULL.
+            Self::Vector(dim) => DataType::FixedSizeList(
+                Arc::new(Field::new("item", DataType::Float32, true)),
+                i32::from(*dim),
+            ),
             Self::List(item) => DataType::List(Arc::new(Field::new("item", item.arrow(), true))),
             Self::Struct(members) => DataType::Struct(
                 members.iter().map(|(n, t)| Field::new(n, t.arrow(), true)).collect::<Fields>(),
@@ -148,6 +158,11 @@ impl ColumnType {
                     Some(zone) => Self::TimestampTz { nanos, zone: zone.to_string() },
                 }
             }
+            DataType::FixedSizeList(item, dim)
+                if *item.data_type() == DataType::Float32 && (1..=i32::from(VECTOR_DIM_MAX)).contains(dim) =>
+            {
+                Self::Vector(u16::try_from(*dim).ok()?)
+            }
             DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) => {
                 Self::List(Box::new(Self::from_arrow(f.data_type())?))
             }
@@ -165,7 +180,7 @@ impl ColumnType {
     /// Whether a PRIMARY KEY or `sort` may hold it: any type with one total order.
     #[must_use]
     pub fn is_key(&self) -> bool {
-        !matches!(self, Self::List(_) | Self::Struct(_) | Self::Json)
+        !matches!(self, Self::List(_) | Self::Struct(_) | Self::Json | Self::Vector(_))
     }
 }
 
@@ -194,6 +209,7 @@ impl fmt::Display for ColumnType {
                 f.write_str(if *nanos { "TIMESTAMPTZ(9)" } else { "TIMESTAMPTZ" })?;
                 if zone == "UTC" { Ok(()) } else { write!(f, " '{zone}'") }
             }
+            Self::Vector(dim) => write!(f, "VECTOR({dim})"),
             Self::List(item) => write!(f, "{item}[]"),
             Self::Struct(members) => {
                 f.write_str("STRUCT(")?;

@@ -189,6 +189,7 @@ pub fn l2_normalize(vector: Floats<'_>, out: &mut [f32]) -> Result<(), VectorErr
 pub struct QueryDistance {
     metric: Metric,
     query: Vec<f32>,
+    /// Under `Cosine`, the product of the query with itself.
     norm: f32,
 }
 
@@ -199,7 +200,10 @@ impl QueryDistance {
     /// Prepares `query`, which the caller has checked.
     #[must_use]
     pub fn new(metric: Metric, query: &[f32]) -> Self {
-        let norm = Kernels::get().floats.pair(Sum::Product, query.into(), query.into());
+        let norm = match metric {
+            Metric::Cosine => Kernels::get().floats.pair(Sum::Product, query.into(), query.into()),
+            Metric::L2 | Metric::InnerProduct | Metric::L1 => 0.0,
+        };
         Self { metric, query: query.to_vec(), norm }
     }
 

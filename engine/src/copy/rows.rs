@@ -72,7 +72,7 @@ impl ColumnBuilder {
             ColumnType::Time => Self::Time(Time64MicrosecondBuilder::with_capacity(rows)),
             ColumnType::Timestamp { nanos } => timestamps(*nanos, None)?,
             ColumnType::TimestampTz { nanos, zone } => timestamps(*nanos, Some(zone))?,
-            ColumnType::List(_) | ColumnType::Struct(_) => {
+            ColumnType::Vector(_) | ColumnType::List(_) | ColumnType::Struct(_) => {
                 return Err(Error::not_supported_yet(format!(
                     "reading column \"{}\" of type {} from CSV",
                     column.name, column.column_type

@@ -116,7 +116,7 @@ fn assignable(from: &DataType, to: &ColumnType) -> bool {
         ColumnType::Timestamp { .. } | ColumnType::TimestampTz { .. } => {
             text || matches!(from, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..))
         }
-        ColumnType::List(_) => {
+        ColumnType::Vector(_) | ColumnType::List(_) => {
             matches!(
                 from,
                 DataType::List(_)

@@ -257,7 +257,7 @@ fn array(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> {
             _ => None,
         })?,
         ColumnType::Time | ColumnType::TimestampTz { .. } => through_text(column, literals, text)?,
-        ColumnType::Bytea | ColumnType::List(_) | ColumnType::Struct(_) => return None,
+        ColumnType::Bytea | ColumnType::Vector(_) | ColumnType::List(_) | ColumnType::Struct(_) => return None,
     })
 }
 

@@ -100,6 +100,7 @@ fn value(column_type: &ColumnType, statistics: &Statistics, bytes: Option<&[u8]>
         ColumnType::Text
         | ColumnType::Bytea
         | ColumnType::Json
+        | ColumnType::Vector(_)
         | ColumnType::List(_)
         | ColumnType::Struct(_) => {
             return None;

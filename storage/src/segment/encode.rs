@@ -11,7 +11,7 @@ mod trial;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Schema, SchemaRef, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -26,11 +26,12 @@ use super::filter::KeyFilter;
 use super::profile::ColumnProfile;
 use super::sink::ChecksumSink;
 use super::stats::ColumnStats;
+use super::vectors::to_stored;
 use super::writer::{Addressing, SegmentWriterOptions};
 use super::{Created, RowIds, SegmentMeta};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ObjectId, RowId};
-use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
+use crate::schema::{ColumnType, ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
 
 use order::OrderCheck;
 
@@ -44,6 +45,9 @@ pub(crate) const SEGMENT_KEY: &str = "cairn.segment";
 pub(crate) const TABLE_KEY: &str = "cairn.table";
 /// Footer key: crc32c of every 64 KiB block before the footer, eight hexadecimal digits each.
 pub(crate) const BLOCKS_KEY: &str = "cairn.block_crc32c";
+
+/// Rows are not kept for the choice of encodings beyond this memory.
+const SAMPLE_BYTES_MAX: usize = 128 << 20;
 
 /// Bytes of a Parquet file after the footer's Thrift part: its length and the magic.
 pub(crate) const TRAILER_BYTES: usize = 8;
@@ -149,6 +153,7 @@ impl Encoder {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        let batch = &self.stored(batch)?;
         self.check(batch)?;
         if self.rows + batch.num_rows() as u64 > u64::from(u32::MAX) {
             return Err(Error::new(ErrorKind::ResourceExhausted, "more than 2^32 - 1 rows in one segment"));
@@ -168,12 +173,29 @@ impl Encoder {
             State::Writing(writer) => writer.write(batch).map_err(encode_error)?,
             State::Sampling { batches, .. } => {
                 batches.push(batch.clone());
-                if self.rows >= self.options.sample_rows as u64 {
+                let kept: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+                if self.rows >= self.options.sample_rows as u64 || kept >= SAMPLE_BYTES_MAX {
                     self.begin()?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// The batch with the columns the file holds.
+    fn stored(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        if !self.def.columns.iter().any(|c| matches!(c.column_type, ColumnType::Vector(_))) {
+            return Ok(batch.clone());
+        }
+        let columns = batch.columns().iter().map(to_stored).collect::<Result<Vec<_>>>()?;
+        let fields = batch
+            .schema()
+            .fields()
+            .iter()
+            .zip(&columns)
+            .map(|(field, column)| field.as_ref().clone().with_data_type(column.data_type().clone()))
+            .collect::<Vec<_>>();
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
     /// Types and NULLs as the definition says.

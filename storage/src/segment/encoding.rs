@@ -12,6 +12,7 @@
 //! | … whose neighbours differ by 2^40 and more (hashes, random ids) | plain |
 //! | other TEXT, BYTEA, JSON | plain, in small pages, so that one row costs little |
 //! | other REAL, DOUBLE, DECIMAL above 18 digits | plain |
+//! | VECTOR | plain, uncompressed |
 //! | BOOLEAN, members of lists and structs | Parquet's defaults |
 
 use arrow::array::{Array, ArrayRef, AsArray};
@@ -53,6 +54,7 @@ pub(crate) fn choose(
     let distinct = profile.distinct();
     let repeats = distinct.saturating_mul(ROWS_PER_VALUE) <= values || distinct <= 16;
     match column_type {
+        ColumnType::Vector(_) => ColumnEncoding::Plain,
         ColumnType::Boolean | ColumnType::List(_) | ColumnType::Struct(_) => ColumnEncoding::Default,
         ColumnType::Text | ColumnType::Json | ColumnType::Bytea => {
             let average = profile.memory_bytes / profile.rows.max(1);

@@ -18,6 +18,7 @@ pub mod sort;
 pub mod stats;
 #[cfg(test)]
 mod testing;
+pub mod vectors;
 pub mod writer;
 
 use std::sync::Arc;

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-    Int8Array, Int16Array, Int32Array, Int64Array, ListArray, RecordBatch, StringViewArray, StructArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt8Array, UInt16Array,
-    UInt32Array, UInt64Array,
+    ArrayRef, BinaryViewArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeListArray, Float32Array,
+    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray, RecordBatch, StringViewArray,
+    StructArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt8Array,
+    UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::DataType;
@@ -49,6 +49,8 @@ pub(crate) fn all_types() -> Vec<ColumnType> {
     let pair = ColumnType::Struct(vec![("a".into(), ColumnType::Int32), ("b".into(), ColumnType::Text)]);
     types.extend([
         ColumnType::Json,
+        ColumnType::Vector(1),
+        ColumnType::Vector(40),
         ColumnType::List(Box::new(ColumnType::Int64)),
         ColumnType::List(Box::new(ColumnType::Text)),
         ColumnType::List(Box::new(pair.clone())),
@@ -132,6 +134,13 @@ pub(crate) fn array(random: &mut StdRng, column_type: &ColumnType, rows: usize, 
                 let array: Arc<TimestampMicrosecondArray> = fixed!(TimestampMicrosecondArray, whole);
                 Arc::new(array.as_ref().clone().with_timezone_opt(zone))
             }
+        }
+        ColumnType::Vector(dim) => {
+            let DataType::FixedSizeList(field, size) = column_type.arrow() else { unreachable!() };
+            let components: Vec<f32> =
+                (0..rows * usize::from(*dim)).map(|_| random.random_range(-9.0..9.0)).collect();
+            let valid = nulls.then(|| NullBuffer::from_iter((0..rows).map(|_| random.random_bool(0.8))));
+            Arc::new(FixedSizeListArray::new(field, size, Arc::new(Float32Array::from(components)), valid))
         }
         ColumnType::List(item) => {
             let lengths: Vec<usize> = (0..rows).map(|_| random.random_range(0..4)).collect();

@@ -1,5 +1,6 @@
 //! Where a walk begins: the pivots nearest to its query.
 
+use super::NO_ROW;
 use super::space::{Pack, Space};
 use crate::distance::{CodeQuery, Kernels};
 
@@ -27,19 +28,22 @@ impl Seeds {
         Kernels::get().codes.panel(space.sum, &panel, query.codes.bytes(), 1, sums);
         let norms = self.rows.iter().map(|&row| space.rows.norm(row));
         let scores = norms.zip(sums.iter()).map(|(norm, &sum)| query.score(norm, sum));
-        nearest(scores.zip(self.rows.iter().copied()))
+        nearest(scores).map(|pivot| self.rows.get(pivot as usize).copied().unwrap_or(NO_ROW))
     }
 }
 
-/// The rows with the smallest scores; [`NO_ROW`](super::NO_ROW) where there are fewer.
-pub(crate) fn nearest(scored: impl Iterator<Item = (f32, u32)>) -> [u32; SEEDS] {
-    let mut best = [(f32::INFINITY, super::NO_ROW); SEEDS];
-    for (score, row) in scored {
+/// The places of the smallest scores; [`NO_ROW`] where there are fewer.
+pub(crate) fn nearest(scores: impl Iterator<Item = f32>) -> [u32; SEEDS] {
+    let mut best = [(f32::INFINITY, NO_ROW); SEEDS];
+    for (place, score) in scores.enumerate() {
         if score < best[SEEDS - 1].0 {
-            let at = best.partition_point(|other| other.0 <= score);
-            best.copy_within(at..SEEDS - 1, at + 1);
-            best[at] = (score, row);
+            let mut at = SEEDS - 1;
+            while at > 0 && score < best[at - 1].0 {
+                best[at] = best[at - 1];
+                at -= 1;
+            }
+            best[at] = (score, place as u32);
         }
     }
-    best.map(|(_, row)| row)
+    best.map(|(_, place)| place)
 }

@@ -13,7 +13,7 @@ pub struct Costs {
 
 /// Cost of scoring a row in a walk (a random access, a look at the visited rows, a place in the pool) over that of
 /// scoring it in a scan; measured with `index_bench`.
-pub(super) const WALK_OVER_SCAN: f32 = 2.5;
+pub(super) const WALK_OVER_SCAN: f32 = 3.0;
 
 /// How.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

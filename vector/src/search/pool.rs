@@ -13,6 +13,9 @@ fn from_sortable(bits: u32) -> f32 {
 /// Rows of a unit; one bit of their number is the mark of an expanded entry.
 pub(crate) const ROWS_MAX: usize = 1 << 31;
 
+/// Entries of a pool up to which a place is found by shifting from the end.
+const SHIFTED: usize = 96;
+
 /// Up to `capacity` rows, ascending by score, then row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pool {
@@ -34,14 +37,26 @@ impl Pool {
     #[inline]
     pub(crate) fn offer(&mut self, score: f32, row: u32) {
         let entry = (u64::from(sortable(score)) << 32) | u64::from(row << 1);
-        if self.entries.len() == self.capacity {
-            if self.entries.last().is_some_and(|&last| entry >= last) {
-                return;
+        if self.entries.len() < self.capacity {
+            self.entries.push(entry);
+        } else {
+            match self.entries.last_mut() {
+                Some(last) if entry < *last => *last = entry,
+                _ => return,
             }
-            self.entries.pop();
         }
-        let at = self.entries.partition_point(|&other| other < entry);
-        self.entries.insert(at, entry);
+        let end = self.entries.len() - 1;
+        let mut at = end;
+        if end > SHIFTED {
+            at = self.entries[..end].partition_point(|&other| other < entry);
+            self.entries.copy_within(at..end, at + 1);
+        }
+        // Short moves from the end beat a search and a call.
+        while at > 0 && entry < self.entries[at - 1] {
+            self.entries[at] = self.entries[at - 1];
+            at -= 1;
+        }
+        self.entries[at] = entry;
         self.next = self.next.min(at);
     }
 

@@ -125,11 +125,10 @@ impl Unit {
     }
 
     fn nearest_pivots(&self, query: &crate::distance::CodeQuery, sums: &mut Vec<i32>) -> [u32; SEEDS] {
-        let (space, panel) = (self.space(), self.pivots());
+        let panel = self.pivots();
         sums.resize(panel.width(), 0);
-        Kernels::get().codes.panel(space.sum, &panel, query.codes.bytes(), 1, sums);
-        // A damaged pivot may be no row.
-        let rows = self.pivot_rows().map(|row| row.min(self.len() as u32 - 1));
-        nearest(rows.zip(sums.iter()).map(|(row, &sum)| (query.score(space.rows.norm(row), sum), row)))
+        Kernels::get().codes.panel(self.grid().code_sum(), &panel, query.codes.bytes(), 1, sums);
+        let scores = self.pivot_norms().zip(sums.iter()).map(|(norm, &sum)| query.score(norm, sum));
+        nearest(scores).map(|pivot| self.pivot_row(pivot))
     }
 }

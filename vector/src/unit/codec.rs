@@ -12,17 +12,18 @@
 //! sections, each at a multiple of 64, zeros between
 //!   1 grid          f32 per component of a point: value of code 0
 //!   2 pivot codes   panel: groups of 16 rows interleaved by 4 bytes
-//!   3 pivot rows    u32 per pivot: its ordinal
-//!   4 pivot starts  u32 per pivot and one more: pivot i stands for ordinals start[i]..start[i + 1]
-//!   5 codes         stride bytes per row, filled up with 128
-//!   6 norms         f32 per row
-//!   7 errors        f32 per row: bound on the distance between point and code
-//!   8 graph         32 u32 per row: ordinals of neighbours, 0xFFFFFFFF after the last
-//!   9 row ids       u64 per row
-//!  10 by id         u32 per row: ordinals in ascending order of row id
-//!  11 calibration   16 bytes per point: u32 k, u32 width, f32 recall, f32 rows scored
-//!  12 statistics    u8 builder (0 partition, 1 hnsw_rs), 3 reserved, u32 improved, u64 seed, f32 target recall
-//!  13 checksums     u32 per 64 KiB block of all bytes before this section: crc32c
+//!   3 pivot norms   f32 per pivot
+//!   4 pivot rows    u32 per pivot: its ordinal
+//!   5 pivot starts  u32 per pivot and one more: pivot i stands for ordinals start[i]..start[i + 1]
+//!   6 codes         stride bytes per row, filled up with 128
+//!   7 norms         f32 per row
+//!   8 errors        f32 per row: bound on the distance between point and code
+//!   9 graph         32 u32 per row: ordinals of neighbours, 0xFFFFFFFF after the last
+//!  10 row ids       u64 per row
+//!  11 by id         u32 per row: ordinals in ascending order of row id
+//!  12 calibration   16 bytes per point: u32 k, u32 width, f32 recall, f32 rows scored
+//!  13 statistics    u8 builder (0 partition, 1 hnsw_rs), 3 reserved, u32 improved, u64 seed, f32 target recall
+//!  14 checksums     u32 per 64 KiB block of all bytes before this section: crc32c
 //! section table, 24 bytes per section: u32 section, u32 reserved (0), u64 offset, u64 length
 //! tail, 40 bytes
 //!   0 u64 offset of the checksums   8 u64 offset of the section table   16 u64 length of the file
@@ -59,6 +60,8 @@ pub enum Section {
     Grid = 1,
     /// Codes of the pivots.
     PivotCodes,
+    /// Norms of the pivots.
+    PivotNorms,
     /// Ordinals of the pivots.
     PivotRows,
     /// First ordinals of their clusters.
@@ -85,9 +88,10 @@ pub enum Section {
 
 impl Section {
     /// All, in the order of the file.
-    pub const ALL: [Section; 13] = [
+    pub const ALL: [Section; 14] = [
         Section::Grid,
         Section::PivotCodes,
+        Section::PivotNorms,
         Section::PivotRows,
         Section::PivotStarts,
         Section::Codes,

@@ -11,8 +11,6 @@ mod open;
 mod parts;
 mod verify;
 
-#[cfg(test)]
-mod tests;
 
 pub use self::calibration::{Calibration, CalibrationPoint};
 pub use self::open::{Unit, UnitError};

@@ -203,6 +203,16 @@ impl Unit {
         self.section(Section::PivotRows).chunks_exact(4).map(|bytes| read!(bytes, 0, u32))
     }
 
+    /// Ordinal of a pivot; [`NO_ROW`] when there is no such pivot.
+    pub(crate) fn pivot_row(&self, pivot: u32) -> u32 {
+        let at = pivot as usize * 4;
+        self.section(Section::PivotRows).get(at..at + 4).map_or(NO_ROW, |bytes| read!(bytes, 0, u32))
+    }
+
+    pub(crate) fn pivot_norms(&self) -> impl ExactSizeIterator<Item = f32> + '_ {
+        self.section(Section::PivotNorms).chunks_exact(4).map(|bytes| read!(bytes, 0, f32))
+    }
+
     pub(crate) fn norm_max(&self) -> f32 {
         self.norm_max
     }
@@ -299,7 +309,7 @@ fn check_lengths(
         let right = match section {
             Section::Grid => range.len() == Grid::point_dim(metric, dim) * 4,
             Section::PivotCodes => range.len() == pivots.next_multiple_of(PANEL_ROWS) * stride,
-            Section::PivotRows => range.len() == pivots * 4,
+            Section::PivotNorms | Section::PivotRows => range.len() == pivots * 4,
             Section::PivotStarts => range.len() == (pivots + 1) * 4,
             Section::Codes => range.len() == rows * stride,
             Section::Norms | Section::Errors | Section::ById => range.len() == rows * 4,

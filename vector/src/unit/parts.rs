@@ -32,6 +32,7 @@ pub struct UnitParts {
     pub(crate) error_high: f32,
     /// Codes of the pivots as a panel.
     pub(crate) pivot_codes: Vec<u8>,
+    pub(crate) pivot_norms: Vec<f32>,
     pub(crate) pivot_rows: Vec<u32>,
     pub(crate) pivot_starts: Vec<u32>,
     pub(crate) graph: Graph,
@@ -72,6 +73,7 @@ impl UnitParts {
         Ok(Self {
             norm_max: codes.norm_max(),
             error_high: high(&codes.errors),
+            pivot_norms: pivots.iter().map(|&row| codes.norms[row as usize]).collect(),
             grid: codes.grid,
             codes: codes.codes,
             norms: codes.norms,

@@ -6,21 +6,39 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{DEFAULT_WRITE_BATCH_SIZE, EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::super::bounds::BOUND_BYTES;
 use super::super::encoding::{ColumnEncoding, DICTIONARY_BYTES_MAX};
+use super::super::vectors::stored_type;
 use super::super::writer::{Addressing, SegmentCompression, SegmentWriterOptions};
 use crate::id::ColumnId;
 use crate::schema::{ColumnType, ROW_ID_FIELD, TableDef, VERSION_FIELD};
+
+/// Bytes of vectors in one row group, which is held in memory while it is written …
+const ROW_GROUP_VECTOR_BYTES: usize = 256 << 20;
+/// … and in one page.
+const PAGE_VECTOR_BYTES: usize = 1 << 20;
+
+/// Bytes the vectors of one row take.
+fn vector_bytes(def: &TableDef) -> usize {
+    let of = |column_type: &ColumnType| match column_type {
+        ColumnType::Vector(dim) => 4 * usize::from(*dim),
+        _ => 0,
+    };
+    def.columns.iter().map(|c| of(&c.column_type)).sum()
+}
 
 /// Arrow schema of the file: the table's columns, then the pseudo-columns, each with its field id.
 pub(super) fn schema(def: &TableDef, addressing: Addressing) -> SchemaRef {
     let with_id = |field: Field, id: ColumnId| {
         field.with_metadata(HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())]))
     };
-    let users = def.columns.iter().map(|column| with_id(column.field(), column.id));
+    let users = def.columns.iter().map(|column| {
+        let stored = Field::new(&column.name, stored_type(&column.column_type), column.nullable);
+        with_id(stored, column.id)
+    });
     let pseudo = super::pseudo_columns(addressing)
         .iter()
         .zip([ROW_ID_FIELD, VERSION_FIELD])
@@ -51,6 +69,7 @@ pub(super) fn properties(
     compression: Compression,
     uncompressed: &[ColumnPath],
 ) -> WriterProperties {
+    let width = vector_bytes(def).max(1);
     let mut properties = WriterProperties::builder()
         .set_created_by(format!("cairn {}", env!("CARGO_PKG_VERSION")))
         .set_compression(compression)
@@ -59,7 +78,8 @@ pub(super) fn properties(
         .set_column_index_truncate_length(Some(BOUND_BYTES))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
         .set_data_page_row_count_limit(options.page_rows)
-        .set_max_row_group_row_count(Some(options.row_group_rows));
+        .set_max_row_group_row_count(Some(options.row_group_rows.min(ROW_GROUP_VECTOR_BYTES / width)))
+        .set_write_batch_size((PAGE_VECTOR_BYTES / width).clamp(1, DEFAULT_WRITE_BATCH_SIZE));
     for (i, (field, encoding)) in schema.fields().iter().zip(encodings).enumerate() {
         let path = ColumnPath::new(vec![field.name().clone()]);
         properties = match encoding {
@@ -75,10 +95,15 @@ pub(super) fn properties(
                 .set_column_encoding(path.clone(), Encoding::PLAIN)
                 .set_column_data_page_size_limit(path, options.text_page_bytes),
         };
-        // Bounds of JSON text help nobody and cost a comparison per value.
-        if def.columns.get(i).is_some_and(|c| c.column_type == ColumnType::Json) {
+        // Bounds of JSON text and of vectors help nobody and cost a comparison per value.
+        let column_type = def.columns.get(i).map(|c| &c.column_type);
+        if matches!(column_type, Some(ColumnType::Json | ColumnType::Vector(_))) {
             let path = ColumnPath::new(vec![field.name().clone()]);
-            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+            properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+            if column_type != Some(&ColumnType::Json) {
+                // Read in place by vector search: value i of a page stands at i times its width.
+                properties = properties.set_column_compression(path, Compression::UNCOMPRESSED);
+            }
         }
     }
     for path in uncompressed {

@@ -39,7 +39,7 @@ impl KeyColumn {
             | ColumnType::TimestampTz { .. } => Some(8),
             ColumnType::Decimal { .. } => Some(16),
             ColumnType::Text | ColumnType::Bytea => None,
-            ColumnType::Json | ColumnType::List(_) | ColumnType::Struct(_) => {
+            ColumnType::Json | ColumnType::Vector(_) | ColumnType::List(_) | ColumnType::Struct(_) => {
                 return Err(Error::new(
                     ErrorKind::InvalidInput,
                     format!("a column of type {column_type} can't be part of a key or of `sort`"),
@@ -119,7 +119,7 @@ impl KeyColumn {
             ColumnType::Float64 => fixed!(Float64Type, float64),
             ColumnType::Text => self.put_views(self.views::<StringViewType>(array)?, out, at),
             ColumnType::Bytea => self.put_views(self.views::<BinaryViewType>(array)?, out, at),
-            ColumnType::Json | ColumnType::List(_) | ColumnType::Struct(_) => {
+            ColumnType::Json | ColumnType::Vector(_) | ColumnType::List(_) | ColumnType::Struct(_) => {
                 return Err(self.mismatch(array));
             }
         }

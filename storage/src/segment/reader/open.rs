@@ -18,6 +18,7 @@ use super::super::SegmentMeta;
 use super::super::cache::{CacheKey, CacheValue, SegmentCache};
 use super::super::encode::{BLOCKS_KEY, FORMAT, FORMAT_KEY, SEGMENT_KEY, TABLE_KEY, TRAILER_BYTES};
 use super::super::sink::{BLOCK_BYTES, parse_blocks};
+use super::super::vectors::stored_type;
 use super::blocks::{BlockSource, data_end, read_error};
 use super::lookup::KeyPage;
 use super::{decode_error, path_of};
@@ -154,7 +155,7 @@ fn match_columns(
             if id == ROW_ID_FIELD || id == VERSION_FIELD {
                 return Some(DataType::UInt64);
             }
-            def.columns.iter().find(|c| c.id == id).map(|c| c.column_type.arrow())
+            def.columns.iter().find(|c| c.id == id).map(|c| stored_type(&c.column_type))
         });
         let nullable = info.repetition() != Repetition::REQUIRED;
         let data_type = surface.unwrap_or_else(|| field.data_type().clone());

@@ -4,13 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use parquet::arrow::push_decoder::{ParquetPushDecoder, ParquetPushDecoderBuilder};
 
 use super::super::cache::SegmentCache;
+use super::super::vectors::to_surface;
 use super::blocks::BlockSource;
 use super::{Opened, SegmentReader, decode_error};
 use crate::error::{Error, Result};
@@ -185,10 +186,13 @@ impl SegmentBatches {
             .iter()
             .zip(places)
             .map(|(field, place)| match place {
-                Some(place) => Arc::clone(batch.column(*place)),
-                None => new_null_array(field.data_type(), batch.num_rows()),
+                Some(place) => match field.data_type() {
+                    DataType::FixedSizeList(..) => to_surface(batch.column(*place)),
+                    _ => Ok(Arc::clone(batch.column(*place))),
+                },
+                None => Ok(new_null_array(field.data_type(), batch.num_rows())),
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
     }

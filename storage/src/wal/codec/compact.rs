@@ -7,16 +7,17 @@
 //!   values of the other rows, in order:
 //!     BOOLEAN              one byte, 0 or 1
 //!     TEXT, BYTEA, JSON    varint length, bytes
+//!     VECTOR(n)            n f32, little-endian
 //!     everything else      the Arrow value, little-endian, 1 to 16 bytes
 //! ```
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewBuilder, BooleanArray, RecordBatch,
-    StringViewBuilder, make_array,
+    Array, ArrayData, ArrayRef, ArrowPrimitiveType, AsArray, BinaryViewBuilder, BooleanArray,
+    FixedSizeListArray, Float32Array, RecordBatch, StringViewBuilder, make_array,
 };
-use arrow::buffer::{BooleanBuffer, MutableBuffer, NullBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
@@ -117,6 +118,10 @@ fn fixed(array: &dyn Array) -> Option<(&[u8], usize)> {
         DataType::Time64(TimeUnit::Microsecond) => raw::<Time64MicrosecondType>(array),
         DataType::Timestamp(TimeUnit::Microsecond, _) => raw::<TimestampMicrosecondType>(array),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => raw::<TimestampNanosecondType>(array),
+        DataType::FixedSizeList(_, dim) => {
+            let (bytes, width) = raw::<Float32Type>(array.as_fixed_size_list().values().as_ref())?;
+            Some((bytes, width * dim.unsigned_abs() as usize))
+        }
         _ => None,
     }
 }
@@ -184,9 +189,8 @@ fn take_column(input: &mut Input<'_>, data_type: &DataType, rows: usize) -> Resu
             Ok(Arc::new(values.finish()))
         }
         other => {
-            let width = other
-                .primitive_width()
-                .ok_or_else(|| damaged(format_args!("{other} in a compact row body")))?;
+            let width =
+                fixed_width(other).ok_or_else(|| damaged(format_args!("{other} in a compact row body")))?;
             let mut values = MutableBuffer::with_capacity(width * rows);
             for row in 0..rows {
                 if is_null(row) {
@@ -194,6 +198,11 @@ fn take_column(input: &mut Input<'_>, data_type: &DataType, rows: usize) -> Resu
                 } else {
                     values.extend_from_slice(input.take(width)?);
                 }
+            }
+            if let DataType::FixedSizeList(item, dim) = other {
+                let components = Float32Array::new(Buffer::from(values).into(), None);
+                let list = FixedSizeListArray::try_new(Arc::clone(item), *dim, Arc::new(components), nulls);
+                return Ok(Arc::new(list.map_err(|e| damaged(&e))?));
             }
             let data = ArrayData::builder(other.clone())
                 .len(rows)
@@ -203,5 +212,13 @@ fn take_column(input: &mut Input<'_>, data_type: &DataType, rows: usize) -> Resu
                 .map_err(|e| damaged(&e))?;
             Ok(make_array(data))
         }
+    }
+}
+
+/// Bytes of one value.
+fn fixed_width(data_type: &DataType) -> Option<usize> {
+    match data_type {
+        DataType::FixedSizeList(_, dim) => Some(4 * dim.unsigned_abs() as usize),
+        other => other.primitive_width(),
     }
 }

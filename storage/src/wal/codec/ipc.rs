@@ -218,6 +218,10 @@ impl Shape {
                     self.buffer()?;
                 }
             }
+            DataType::FixedSizeList(item, dim) => {
+                let components = values.checked_mul(dim.unsigned_abs() as usize);
+                self.field(item.data_type(), Some(components.unwrap_or(usize::MAX)))?;
+            }
             DataType::List(item) => {
                 self.items(4, values + 1)?;
                 self.field(item.data_type(), None)?;

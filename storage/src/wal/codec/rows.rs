@@ -48,6 +48,7 @@ fn tag(data_type: &DataType) -> Option<u8> {
         DataType::Time64(TimeUnit::Microsecond) => 16,
         DataType::Timestamp(TimeUnit::Microsecond, _) => 17,
         DataType::Timestamp(TimeUnit::Nanosecond, _) => 18,
+        DataType::FixedSizeList(_, _) => 19,
         DataType::List(_) => TAG_NESTED,
         DataType::Struct(_) => TAG_NESTED + 1,
         _ => return None,
@@ -147,6 +148,7 @@ fn value_bytes(array: &dyn Array) -> usize {
         + match array.data_type() {
             DataType::Utf8View => 16 * rows + array.as_string_view().total_buffer_bytes_used(),
             DataType::BinaryView => 16 * rows + array.as_binary_view().total_buffer_bytes_used(),
+            DataType::FixedSizeList(_, dim) => 4 * rows * dim.unsigned_abs() as usize,
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
                 let first = list.value_offsets().first().copied().unwrap_or(0) as usize;

@@ -107,6 +107,7 @@ impl UnitParts {
         let numbers = |values: &[u32]| values.iter().map(|v| v.to_le_bytes()).collect::<Vec<_>>().into_iter();
         file.section(Section::Grid, one(Floats::from(&self.grid.low).bytes()))?;
         file.section(Section::PivotCodes, one(&self.pivot_codes))?;
+        file.section(Section::PivotNorms, one(Floats::from(&self.pivot_norms).bytes()))?;
         file.values(Section::PivotRows, numbers(&self.pivot_rows))?;
         file.values(Section::PivotStarts, numbers(&self.pivot_starts))?;
         file.section(Section::Codes, one(self.codes.bytes()))?;
