@@ -43,6 +43,8 @@ impl QueryCode {
             self.code.codes.bytes_mut().fill(0);
             self.encode_stretched(grid, norm_max);
         }
+        // Of the row's code, the query's, and the middle both are counted from.
+        self.error += 3.0 * grid.rounding();
         let terms = (grid.dim / 32 + 16) as f64 * f64::from(f32::EPSILON);
         self.exact_slack = match grid.metric {
             Metric::L2 | Metric::L1 => terms,
@@ -82,7 +84,11 @@ impl QueryCode {
         let unit = grid.step * coarser;
         let inverse = 1.0 / unit;
         let (mut squares, mut sums, mut lengths) = ([0.0_f32; LANES], [0_i32; LANES], [0_i32; LANES]);
-        let lanes = self.point.chunks(LANES).zip(grid.low.chunks(LANES)).zip(self.code.codes.bytes_mut().chunks_mut(LANES));
+        let lanes = self
+            .point
+            .chunks(LANES)
+            .zip(grid.low.chunks(LANES))
+            .zip(self.code.codes.bytes_mut().chunks_mut(LANES));
         for ((point, low), codes) in lanes {
             for i in 0..point.len() {
                 let centred = point[i] - middle(low[i]);

@@ -8,7 +8,8 @@ pub struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    /// Bit `o % 64` of word `o / 64` says whether ordinal `o` matches; missing words match nothing.
+    /// Bit `o % 64` of word `o / 64` says whether ordinal `o` matches; missing words match nothing, bits behind the last
+    /// row of the unit must not be set.
     #[must_use]
     pub fn new(words: &'a [u64]) -> Self {
         Self { words, matches: words.iter().map(|word| word.count_ones() as usize).sum() }
@@ -37,7 +38,9 @@ impl<'a> Filter<'a> {
     /// The matching ordinals below `rows`, ascending.
     pub fn ordinals(&self, rows: usize) -> impl Iterator<Item = u32> + 'a {
         let words = self.words.iter().copied().enumerate();
-        words.flat_map(|(i, word)| Bits { word, first: i as u32 * 64 }).take_while(move |&o| (o as usize) < rows)
+        words
+            .flat_map(|(i, word)| Bits { word, first: i as u32 * 64 })
+            .take_while(move |&o| (o as usize) < rows)
     }
 }
 

@@ -13,8 +13,8 @@ pub struct CalibrationPoint {
     pub scored: f32,
 }
 
-/// Recall by width, measured on rows held out of the build: the nearest 10, and where the unit is large enough the nearest 100; in
-/// ascending order of both. Empty for units that are always scanned.
+/// Recall by width, measured on rows held out of the build, for the nearest row, the nearest 10 and 100; in ascending order of
+/// `k`, then `ef`. Empty for units that are always scanned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Calibration {
     /// The measurements.
@@ -23,6 +23,7 @@ pub struct Calibration {
 
 /// Rows scored per unit of width where nothing was measured.
 const SCORED_PER_WIDTH: f32 = 25.0;
+const MARGIN: f32 = 0.25;
 /// Widths per row asked for where nothing was measured.
 const WIDTH_PER_ROW: usize = 6;
 
@@ -37,17 +38,21 @@ impl Calibration {
         self.of(k).take_while(|point| point.ef <= ef).last().map_or(0.0, |point| point.recall)
     }
 
-    /// The width that reaches `recall` for `k` rows: measured for 10 and 100, in between interpolated, beyond in proportion. The
+    /// The width that reaches `recall` for `k` rows: measured for 1, 10 and 100, in between interpolated, beyond in proportion. The
     /// widest measured, doubled, where none did.
     #[must_use]
     pub fn width(&self, k: usize, recall: f32) -> usize {
+        // A part of the way to 1 above what is asked for covers the sampling error of the measurement.
+        let wanted = recall + (1.0 - recall) * MARGIN;
         let measured = |depth: u32| {
-            let enough = self.of(depth).find(|point| point.recall >= recall);
-            enough.map(|point| point.ef).or(self.of(depth).last().map(|point| point.ef * 2))
+            let enough = self.of(depth).find(|point| point.recall >= wanted);
+            enough.map(|point| point.ef as usize).or(self.of(depth).last().map(|point| point.ef as usize * 2))
         };
-        let width = match (measured(10).map(|ef| ef as usize), measured(100).map(|ef| ef as usize)) {
+        let (one, ten, hundred) = (measured(1), measured(10), measured(100));
+        let width = match (ten, hundred) {
             (None, _) => k * WIDTH_PER_ROW,
-            (Some(ten), _) if k <= 10 => ten,
+            (Some(ten), _) if k <= 1 => one.unwrap_or(ten),
+            (Some(ten), _) if k <= 10 => ten.max(one.unwrap_or(0)),
             (Some(ten), None) => ten * k / 10,
             (Some(ten), Some(hundred)) if k <= 100 => ten + hundred.saturating_sub(ten) * (k - 10) / 90,
             (_, Some(hundred)) => hundred * k / 100,

@@ -5,12 +5,12 @@
 //! Damage: [`Unit::open`] checks what it reads; whatever the other bytes hold, every access stays inside the unit and every search
 //! ends. [`Unit::verify`] reads everything and names what is wrong.
 
+mod access;
 mod calibration;
 pub mod codec;
 mod open;
 mod parts;
 mod verify;
-
 
 pub use self::calibration::{Calibration, CalibrationPoint};
 pub use self::open::{Unit, UnitError};

@@ -1,5 +1,5 @@
 //! Vectors with a seed, units over them, and the exact answers.
-#![allow(dead_code, reason = "each test file takes what it needs")]
+#![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
 
 use bytes::Bytes;
 use cairn_vector::hnsw::{BuildOptions, build};
@@ -81,7 +81,13 @@ impl Data {
     }
 
     /// The exact answer among rows that match.
-    pub fn nearest(&self, metric: Metric, query: &[f32], k: usize, matches: impl Fn(u64) -> bool) -> Vec<u64> {
+    pub fn nearest(
+        &self,
+        metric: Metric,
+        query: &[f32],
+        k: usize,
+        matches: impl Fn(u64) -> bool,
+    ) -> Vec<u64> {
         let distance = QueryDistance::new(metric, query);
         let mut top = TopRows::new(k);
         for id in (0..self.len() as u64).map(|row| row * ID_FACTOR).filter(|&id| matches(id)) {
@@ -98,21 +104,28 @@ impl Data {
         scratch: &mut SearchScratch,
     ) -> (Vec<Hit>, SearchStats) {
         let ids: Vec<u64> = (0..unit.len() as u32).map(|o| unit.row_id(o).unwrap_or(0)).collect();
-        let vector = |ordinal: u32| Floats::from(self.row(ids[ordinal as usize].min((self.len() as u64 - 1) * ID_FACTOR)));
+        let vector = |ordinal: u32| {
+            Floats::from(self.row(ids[ordinal as usize].min((self.len() as u64 - 1) * ID_FACTOR)))
+        };
         let mut exact = MemoryExact::new(QueryDistance::new(unit.metric(), query), vector);
         let request = Request { query, k, effort, filter };
         let found = unit.search(&request, &mut exact, scratch).expect("an answer");
         (found.hits.to_vec(), found.stats)
     }
 
+    /// The nearest 100 rows of every query.
+    pub fn truth(&self, metric: Metric) -> Vec<Vec<u64>> {
+        self.queries().map(|query| self.nearest(metric, query, 100, |_| true)).collect()
+    }
+
     /// Recall of the `k` nearest over all queries, checking that each answer is full, ordered and without repeats.
-    pub fn recall(&self, unit: &Unit, k: usize, effort: Effort) -> f32 {
+    pub fn recall(&self, unit: &Unit, truth: &[Vec<u64>], k: usize, effort: Effort) -> f32 {
         let mut scratch = SearchScratch::default();
         let (mut found, mut wanted) = (0, 0);
-        for query in self.queries() {
+        for (query, nearest) in self.queries().zip(truth) {
             let (hits, _) = self.search(unit, (query, k, effort), None, &mut scratch);
             check_answer(&hits, k.min(self.len()));
-            let nearest = self.nearest(unit.metric(), query, k, |_| true);
+            let nearest = &nearest[..k.min(nearest.len())];
             wanted += nearest.len();
             found += hits.iter().filter(|hit| nearest.contains(&hit.row_id)).count();
         }
