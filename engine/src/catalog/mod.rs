@@ -18,7 +18,9 @@ use datafusion::sql::sqlparser::ast::{self, ObjectName};
 
 use crate::error::{Error, Result, closest};
 use crate::provider::CairnTable;
-use crate::statement::{Shape, inspect, keep_pseudo_columns_out, object_position, schema_and_name};
+use crate::statement::{
+    Shape, inspect, keep_pseudo_columns_out, object_position, schema_and_name, select_values,
+};
 use crate::system::{self, SystemSource};
 
 /// Name of the database in `database.schema.table`.
@@ -200,9 +202,10 @@ impl SnapshotCatalog {
 pub(crate) async fn plan_below(
     state: &SessionState,
     parent: &SnapshotCatalog,
-    query: Box<ast::Query>,
+    mut query: Box<ast::Query>,
     search_path: &str,
 ) -> Result<datafusion::logical_expr::LogicalPlan> {
+    select_values(&mut query)?;
     let mut statement = ast::Statement::Query(query);
     let shape = inspect(&statement);
     if shape.pseudo_columns {

@@ -17,6 +17,8 @@ mod returning;
 mod target;
 #[cfg(test)]
 mod tests;
+mod values;
+mod with;
 mod write;
 
 use std::sync::Arc;
@@ -136,10 +138,11 @@ pub(crate) async fn insert_rows_from_plan(
 
 async fn prepare(ctx: &StatementContext, statement: &Statement) -> Result<Prepared> {
     let statement = params::bind(statement, ctx.params.as_ref())?;
+    let (with, statement) = with::take_apart(statement);
     match statement {
-        Statement::Insert(insert) => insert::prepare(ctx, insert).await,
-        Statement::Update(update) => change::prepare_update(ctx, update).await,
-        Statement::Delete(delete) => change::prepare_delete(ctx, delete).await,
+        Statement::Insert(insert) => insert::prepare(ctx, with, insert).await,
+        Statement::Update(update) => change::prepare_update(ctx, with, update).await,
+        Statement::Delete(delete) => change::prepare_delete(ctx, with, delete).await,
         _ => Err(Error::not_supported_yet("this statement")),
     }
 }

@@ -9,6 +9,7 @@ mod parse;
 mod place;
 mod script;
 mod shape;
+mod values;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(crate) use place::{ident_position, name_of, object_position, schema_and_name
 pub use script::ScriptStatement;
 pub(crate) use script::{split, statement_complete};
 pub(crate) use shape::{Shape, call_session_words, inspect, keep_pseudo_columns_out};
+pub(crate) use values::select_values;
 
 /// Longest statement, in bytes.
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
@@ -34,7 +36,7 @@ pub const NESTING_MAX: usize = 128;
 pub(crate) enum Statement {
     /// SELECT, VALUES, WITH …: rows and no change.
     Query(Box<ast::Query>),
-    /// INSERT, UPDATE, DELETE.
+    /// INSERT, UPDATE, DELETE; with WITH before it, a query whose body is the change.
     Dml(Box<ast::Statement>),
     /// CREATE TABLE, with or without AS.
     CreateTable(Box<ast::CreateTable>),

@@ -182,6 +182,9 @@ fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
 fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
     let parsed = parser.parse_statement().map_err(syntax)?;
     guard::check(&parsed)?;
+    if guard::change_below_with(&parsed).is_some() {
+        return Ok(Statement::Dml(Box::new(parsed)));
+    }
     Ok(match parsed {
         ast::Statement::Query(query) => Statement::Query(query),
         dml @ (ast::Statement::Insert(_) | ast::Statement::Update(_) | ast::Statement::Delete(_)) => {
@@ -753,6 +756,7 @@ mod tests {
             ("INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = excluded.b RETURNING *", "Dml"),
             ("UPDATE t SET a = 1 FROM u WHERE t.b = u.b RETURNING _row_id", "Dml"),
             ("DELETE FROM t USING u WHERE t.a = u.a", "Dml"),
+            ("WITH u AS (SELECT 1) DELETE FROM t USING u", "Dml"),
             (
                 "CREATE TABLE t (a BIGINT PRIMARY KEY, b TINYINT UNSIGNED, c TEXT[], d STRUCT(x INT, y STRUCT(z TEXT))) WITH (sort = 'a')",
                 "CreateTable",
