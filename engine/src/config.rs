@@ -249,6 +249,8 @@ impl Settings {
     pub(crate) fn apply(&self, config: &mut SessionConfig) {
         let options = config.options_mut();
         options.catalog.default_schema.clone_from(&self.search_path);
+        // The catalog serves it (`catalog::information_schema`).
+        options.catalog.information_schema = false;
         options.execution.time_zone = Some(self.timezone.clone());
         if let Some(partitions) = self.partitions {
             options.execution.target_partitions = partitions;

@@ -1,41 +1,33 @@
-//! Parquet, Arrow and NDJSON files as pieces of a COPY.
+//! Parquet and Arrow files as pieces of a COPY.
 //!
-//! Owns: reading them in parts and their errors, with file and line where there are lines. Does not own: casts to the
+//! Owns: reading them in parts and their errors, with the file and the row. Does not own: casts to the
 //! table's types (`columns`).
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::FileReader;
-use datafusion::arrow::json::ReaderBuilder;
 use datafusion::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
 
 use super::columns::TableColumns;
-use super::csv_split::{line_of, split};
 use super::from::{Piece, Sink, length, shown};
 use crate::error::{Error, Result};
 
-const BLOCK: usize = 1 << 20;
 const BATCH_ROWS: usize = 8192;
-const SPLIT_BYTES_MIN: u64 = 4 << 20;
 
 /// A part of a file.
 pub(super) enum TablePiece {
     /// One row group.
-    Parquet { file: Arc<ParquetFile>, row_group: usize, bytes: u64 },
+    Parquet { file: Arc<ParquetFile>, row_group: usize, first_row: u64, bytes: u64 },
     /// A whole Arrow file.
     Arrow { path: PathBuf, filled: Vec<usize>, bytes: u64 },
-    /// Whole lines.
-    Ndjson { path: PathBuf, range: Range<u64> },
 }
 
 /// An opened Parquet file.
@@ -45,7 +37,7 @@ pub(super) struct ParquetFile {
     filled: Vec<usize>,
 }
 
-fn unreadable(path: &Path, what: &str, error: &dyn std::fmt::Display) -> Error {
+pub(super) fn unreadable(path: &Path, what: &str, error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("{} is not a readable {what} file: {error}", shown(path)))
         .map(|e| e.with_sqlstate("22P04"))
 }
@@ -68,10 +60,12 @@ pub(super) fn parquet_pieces(
     let metadata =
         ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).map_err(|e| wrong(&e))?;
     let file = Arc::new(ParquetFile { path: path.to_path_buf(), metadata, filled });
+    let mut first_row = 1;
     for (row_group, group) in file.metadata.metadata().row_groups().iter().enumerate() {
         let bytes = u64::try_from(group.compressed_size()).unwrap_or(0);
-        let piece = TablePiece::Parquet { file: Arc::clone(&file), row_group, bytes };
+        let piece = TablePiece::Parquet { file: Arc::clone(&file), row_group, first_row, bytes };
         pieces.push((bytes, Piece::Table(piece)));
+        first_row += u64::try_from(group.num_rows()).unwrap_or(0);
     }
     Ok(())
 }
@@ -102,41 +96,11 @@ pub(super) fn arrow_pieces(
     Ok(())
 }
 
-/// Adds the pieces of `path`, one JSON object a line.
-pub(super) fn ndjson_pieces(path: &PathBuf, workers: usize, pieces: &mut Vec<(u64, Piece)>) -> Result<()> {
-    let len = length(path)?;
-    let mut start = Vec::new();
-    open(path)?
-        .take(4096)
-        .read_to_end(&mut start)
-        .map_err(|e| cairn_storage::Error::io(format!("reading {}", shown(path)), e))?;
-    if start.trim_ascii_start().first() == Some(&b'[') {
-        return Err(unreadable(path, "ndjson", &"it is one JSON array")
-            .map(|e| e.with_hint("write one object per line")));
-    }
-
-    let count = if len < SPLIT_BYTES_MIN { 1 } else { workers as u64 };
-    // A newline never stands inside a JSON value as itself: no byte acts as a quote here.
-    for range in split(path, 0, len, count, 0)? {
-        let piece = TablePiece::Ndjson { path: path.clone(), range: range.clone() };
-        pieces.push((range.end - range.start, Piece::Table(piece)));
-    }
-    Ok(())
-}
-
-fn json_schema(table: &TableColumns) -> SchemaRef {
-    let field = |i: &usize| {
-        let column = &table.def.columns[*i];
-        Field::new(&column.name, column.column_type.arrow(), true)
-    };
-    Arc::new(Schema::new(table.loaded.iter().map(field).collect::<Vec<_>>()))
-}
-
 impl TablePiece {
     /// Reads the piece into `sink`.
     pub(super) fn load(self, sink: &mut Sink) -> Result<()> {
         match self {
-            Self::Parquet { file, row_group, bytes } => {
+            Self::Parquet { file, row_group, mut first_row, bytes } => {
                 let wrong = |e: &dyn std::fmt::Display| unreadable(&file.path, "Parquet", e);
                 let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
                     open(&file.path)?,
@@ -148,150 +112,45 @@ impl TablePiece {
                 .map_err(|e| wrong(&e))?;
                 for batch in reader {
                     let batch = batch.map_err(|e| wrong(&e))?;
-                    write(sink, &file.filled, &batch, &file.path)?;
+                    write(sink, &file.filled, &batch, &file.path, &mut first_row)?;
                 }
                 sink.read(bytes);
                 Ok(())
             }
             Self::Arrow { path, filled, bytes } => {
                 let wrong = |e: &ArrowError| unreadable(&path, "Arrow", e);
+                let mut first_row = 1;
                 for batch in FileReader::try_new(open(&path)?, None).map_err(|e| wrong(&e))? {
-                    write(sink, &filled, &batch.map_err(|e| wrong(&e))?, &path)?;
+                    write(sink, &filled, &batch.map_err(|e| wrong(&e))?, &path, &mut first_row)?;
                 }
                 sink.read(bytes);
                 Ok(())
-            }
-            Self::Ndjson { path, range } => {
-                Lines { schema: json_schema(&sink.table), path }.load(range, sink)
             }
         }
     }
 }
 
-fn write(sink: &mut Sink, filled: &[usize], batch: &RecordBatch, path: &Path) -> Result<()> {
-    sink.write(filled, batch.columns(), batch.num_rows()).map_err(|e| in_file(e, path))
+/// Hands on rows, the first of which is the file's row `first_row`, counted from 1.
+fn write(
+    sink: &mut Sink,
+    filled: &[usize],
+    batch: &RecordBatch,
+    path: &Path,
+    first_row: &mut u64,
+) -> Result<()> {
+    let first = *first_row;
+    *first_row += batch.num_rows() as u64;
+    let place = |row: usize| Ok(format!("{}, row {}", shown(path), first + row as u64));
+    let (arrays, rows) = sink.without_nulls(filled, batch.columns(), batch.num_rows(), &place)?;
+    sink.write(filled, &arrays, rows).map_err(|e| in_file(e, path))
 }
 
 /// The error with the file's name as its detail, when it is about the data.
-fn in_file(error: Error, path: &Path) -> Error {
+pub(super) fn in_file(error: Error, path: &Path) -> Error {
     match error.kind() {
         ErrorKind::InvalidInput | ErrorKind::ConstraintViolation if error.detail().is_none() => {
             error.map(|e| e.with_detail(format!("in file {}", shown(path))))
         }
         _ => error,
-    }
-}
-
-/// Lines of an NDJSON file.
-struct Lines {
-    schema: SchemaRef,
-    path: PathBuf,
-}
-
-impl Lines {
-    fn load(&self, range: Range<u64>, sink: &mut Sink) -> Result<()> {
-        let io = |e| cairn_storage::Error::io(format!("reading {}", shown(&self.path)), e);
-        let mut source = open(&self.path)?;
-        source.seek(SeekFrom::Start(range.start)).map_err(io)?;
-        let mut source = source.take(range.end - range.start);
-        let (mut buffer, mut base) = (Vec::with_capacity(2 * BLOCK), range.start);
-        loop {
-            let read = (&mut source).take(BLOCK as u64).read_to_end(&mut buffer).map_err(io)?;
-            sink.read(read as u64);
-            let last = source.limit() == 0 || read == 0;
-            let whole = if last {
-                buffer.len()
-            } else {
-                buffer.iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1)
-            };
-            self.block(&buffer[..whole], base, sink)?;
-            if last {
-                return Ok(());
-            }
-            buffer.drain(..whole);
-            base += whole as u64;
-        }
-    }
-
-    /// Loads whole lines that stand at `base`.
-    fn block(&self, bytes: &[u8], base: u64, sink: &mut Sink) -> Result<()> {
-        let filled = sink.table.loaded.clone();
-        if let Ok(batches) = self.decode(bytes) {
-            for batch in batches {
-                write(sink, &filled, &batch, &self.path)?;
-            }
-            return Ok(());
-        }
-        // Something in it does not read: line by line, to find out what and to keep the others.
-        let mut offset = base;
-        for line in bytes.split_inclusive(|b| *b == b'\n') {
-            match self.decode(line) {
-                Ok(batches) => {
-                    for batch in batches {
-                        write(sink, &filled, &batch, &self.path)?;
-                    }
-                }
-                Err(error) => sink.reject(|| self.line_error(offset, &error))?,
-            }
-            offset += line.len() as u64;
-        }
-        Ok(())
-    }
-
-    fn decode(&self, mut bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
-        let mut decoder = ReaderBuilder::new(Arc::clone(&self.schema))
-            .with_batch_size(BATCH_ROWS)
-            .with_strict_mode(true)
-            .build_decoder()?;
-        let mut batches = Vec::new();
-        loop {
-            let used = decoder.decode(bytes)?;
-            bytes = &bytes[used..];
-            if used == 0 || bytes.is_empty() {
-                let end = bytes.is_empty();
-                match decoder.flush()? {
-                    Some(batch) => batches.push(batch),
-                    None if end => return Ok(batches),
-                    None => {}
-                }
-                if end {
-                    return Ok(batches);
-                }
-            }
-        }
-    }
-
-    fn line_error(&self, offset: u64, error: &ArrowError) -> Result<Error> {
-        let line = line_of(&self.path, offset)?;
-        let why = match error {
-            ArrowError::JsonError(why) => why.clone(),
-            other => other.to_string(),
-        };
-        Ok(Error::new(ErrorKind::InvalidInput, format!("{}, line {line}: {why}", shown(&self.path)))
-            .map(|e| e.with_sqlstate("22P02")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn lines_decode_or_say_why() {
-        let schema = Schema::new(vec![
-            Field::new("id", DataType::Int32, true),
-            Field::new("name", DataType::Utf8View, true),
-        ]);
-        let lines = Lines { schema: Arc::new(schema), path: PathBuf::from("x.ndjson") };
-        let rows = |text: &str| {
-            lines.decode(text.as_bytes()).map(|b| b.iter().map(RecordBatch::num_rows).sum::<usize>())
-        };
-        assert_eq!(rows("{\"id\":1,\"name\":\"a\"}\n{\"id\":2}\n\n{\"name\":null}").unwrap(), 3);
-        assert!(rows("{\"id\":1,\"other\":2}\n").unwrap_err().to_string().contains("other"));
-        assert!(rows("{\"id\":\"x\"}").is_err());
-        assert!(rows("{\"id\":1").is_err());
-        let long = "{\"id\":1}\n".repeat(20_000);
-        assert_eq!(rows(&long).unwrap(), 20_000);
     }
 }

@@ -1,9 +1,10 @@
 //! The SQL dialect: PostgreSQL's, and what Cairn adds to it.
 //!
-//! Owns: lexing and grammar switches, the types' names (`types`), STRUCT types (`struct_type`). Does not own: statements
+//! Owns: lexing and grammar switches, the types' names (`types`), types that the parser has no grammar for (`folded_type`), their text (`type_text`). Does not own: statements
 //! (`statement`), functions (`cairn_udfs`).
 
-mod struct_type;
+mod folded_type;
+mod type_text;
 pub(crate) mod types;
 
 use std::any::TypeId;
@@ -12,7 +13,8 @@ use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 
-pub(crate) use struct_type::fold_struct_types;
+pub(crate) use folded_type::fold_types;
+pub(crate) use type_text::type_text;
 
 /// PostgreSQL's dialect with reads at older versions (`t VERSION AS OF n`).
 #[derive(Debug)]

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use crate::statement::{
     ExplainStatement, Shape, Statement, call_session_words, compare_exactly, keep_pseudo_columns_out,
+    select_values,
 };
 
 /// Plans and starts a query; its rows stream.
@@ -78,7 +79,10 @@ fn name_columns_apart(query: &mut Query) {
 /// # Errors
 /// What is wrong with the query; 42P02 for a parameter without a value.
 pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Query) -> Result<LogicalPlan> {
-    let statement = prepare(context, shape, &ast::Statement::Query(Box::new(query.clone())))?;
+    let mut statement = prepare(context, shape, &ast::Statement::Query(Box::new(query.clone())))?;
+    if let ast::Statement::Query(query) = &mut statement {
+        select_values(query)?;
+    }
     let plan = context.state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?;
     match &context.params {
         Some(params) => Ok(plan.with_param_values(params.clone())?),

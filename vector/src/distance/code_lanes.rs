@@ -177,7 +177,9 @@ pub(super) unsafe fn panel<L: PanelLanes, T: CodeTerm>(
         let mut g = 0;
         // As many sums at a time as keep the multipliers busy: 16 where queries share what is loaded, 8 for the last ones.
         while g + 8 <= groups {
-            let at = |q: usize, g: usize| (panel.add(g * 16 * stride), queries.add(q * stride), out.add(q * width + g * 16));
+            let at = |q: usize, g: usize| {
+                (panel.add(g * 16 * stride), queries.add(q * stride), out.add(q * width + g * 16))
+            };
             let mut q = 0;
             while q + 4 <= count {
                 for g in [g, g + 4] {
@@ -192,6 +194,13 @@ pub(super) unsafe fn panel<L: PanelLanes, T: CodeTerm>(
                 q += 1;
             }
             g += 8;
+        }
+        while g + 4 <= groups {
+            for q in 0..count {
+                let rows = panel.add(g * 16 * stride);
+                tile::<L, T, 1, 4>(rows, stride, queries.add(q * stride), out.add(q * width + g * 16), width);
+            }
+            g += 4;
         }
         while g < groups {
             for q in 0..count {
