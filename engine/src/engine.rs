@@ -97,6 +97,7 @@ impl Engine {
             .with_type_planner(Arc::new(CairnTypes))
             .with_analyzer_rule(Arc::new(cairn_udfs::CheckedIntegers::default()))
             .with_query_planner(Arc::new(CairnQueryPlanner::new()));
+        builder = crate::search::register(builder, &db);
         crate::files::register(&mut builder);
         let mut template = builder.build();
         cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"))?;

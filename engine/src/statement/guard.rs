@@ -13,7 +13,7 @@ use super::place::{name_of, object_position};
 use crate::error::{Error, Result};
 
 /// Table functions that later versions bring.
-const LATER_FUNCTIONS: &[&str] = &["vector_search", "text_search", "hybrid_search", "changes", "history"];
+const LATER_FUNCTIONS: &[&str] = &["text_search", "hybrid_search", "changes", "history"];
 
 /// Refuses what would be ignored anywhere in `statement`.
 ///

@@ -80,52 +80,54 @@ impl Unit {
     }
 }
 
-/// The ranges of all sections, from the tail.
+/// The ranges of all sections.
 fn sections(bytes: &[u8]) -> Result<[Range<usize>; Section::ALL.len()], UnitError> {
-    let length = bytes.len();
-    if length < HEADER_BYTES + TAIL_BYTES || bytes[..8] != MAGIC {
+    known_format(bytes)?;
+    let table = section_table(bytes)?;
+    let mut ranges = [const { 0..0 }; Section::ALL.len()];
+    let entries = bytes[table.clone()].chunks_exact(SECTION_BYTES);
+    for ((section, entry), range) in Section::ALL.into_iter().zip(entries).zip(&mut ranges) {
+        let (offset, length) = (read!(entry, 8, u64), read!(entry, 16, u64));
+        let named = read!(entry, 0, u32) == section as u32 && offset.is_multiple_of(ALIGNMENT as u64);
+        match offset.checked_add(length) {
+            Some(end) if named && end <= table.start as u64 => *range = offset as usize..end as usize,
+            _ => return Err(damaged(table.start, format!("section {section:?}"))),
+        }
+    }
+    Ok(ranges)
+}
+
+fn known_format(bytes: &[u8]) -> Result<(), UnitError> {
+    if bytes.len() < HEADER_BYTES + TAIL_BYTES || bytes[..8] != MAGIC {
         return Err(damaged(0, "not an index unit"));
     }
     let (format, features) = (read!(bytes, 8, u16), read!(bytes, 12, u32));
     if format > FORMAT_VERSION || features & !FEATURES != 0 {
         return Err(UnitError::Newer { format, features });
     }
-    let tail_at = length - TAIL_BYTES;
+    Ok(())
+}
+
+/// Where the section table lies, from the tail; the checksum over both is right.
+fn section_table(bytes: &[u8]) -> Result<Range<usize>, UnitError> {
+    let tail_at = bytes.len() - TAIL_BYTES;
     let tail = &bytes[tail_at..];
-    let [checksums_at, table_at, file_length] = [0, 8, 16].map(|at| read!(tail, at, u64) as usize);
-    if tail[32..] != END_MAGIC || file_length != length {
+    let [checksums_at, table_at, length] = [0, 8, 16].map(|at| read!(tail, at, u64));
+    if tail[32..] != END_MAGIC || length != bytes.len() as u64 {
         return Err(damaged(tail_at, "the tail is missing: the file was cut off or grew"));
     }
-    if checksums_at < HEADER_BYTES || checksums_at > tail_at || table_at < checksums_at || table_at > tail_at
-    {
+    if !(HEADER_BYTES as u64..=table_at).contains(&checksums_at) || table_at > tail_at as u64 {
         return Err(damaged(tail_at, "the tail points outside the file"));
     }
-    if crc32c::crc32c(&bytes[checksums_at..tail_at + TAIL_CHECKSUM_AT]) != read!(tail, TAIL_CHECKSUM_AT, u32)
-    {
-        return Err(damaged(checksums_at, "checksum of the section table"));
+    let checked = &bytes[checksums_at as usize..tail_at + TAIL_CHECKSUM_AT];
+    if crc32c::crc32c(checked) != read!(tail, TAIL_CHECKSUM_AT, u32) {
+        return Err(damaged(checksums_at as usize, "checksum of the section table"));
     }
-    let table = &bytes[table_at..tail_at];
-    if table.len() != Section::ALL.len() * SECTION_BYTES
-        || read!(tail, 24, u32) as usize != Section::ALL.len()
-    {
-        return Err(damaged(table_at, "number of sections"));
+    let sections = Section::ALL.len();
+    if tail_at - table_at as usize != sections * SECTION_BYTES || read!(tail, 24, u32) as usize != sections {
+        return Err(damaged(table_at as usize, "number of sections"));
     }
-    let mut ranges = [const { 0..0 }; Section::ALL.len()];
-    for ((section, entry), range) in
-        Section::ALL.into_iter().zip(table.chunks_exact(SECTION_BYTES)).zip(&mut ranges)
-    {
-        let (offset, length) = (read!(entry, 8, u64), read!(entry, 16, u64));
-        let end = offset.checked_add(length).filter(|&end| end <= table_at as u64);
-        match end {
-            Some(end)
-                if read!(entry, 0, u32) == section as u32 && offset.is_multiple_of(ALIGNMENT as u64) =>
-            {
-                *range = offset as usize..end as usize;
-            }
-            _ => return Err(damaged(table_at, format!("section {section:?}"))),
-        }
-    }
-    Ok(ranges)
+    Ok(table_at as usize..tail_at)
 }
 
 /// The grid in a header, still without its lowest values, and the number of rows.
