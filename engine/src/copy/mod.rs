@@ -7,6 +7,7 @@ mod columns;
 mod csv;
 mod csv_file;
 mod csv_split;
+mod csv_write;
 mod from;
 mod json;
 mod json_column;

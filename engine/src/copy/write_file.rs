@@ -3,24 +3,21 @@
 //! Owns: the formats' writers and that a finished file is on disk (fsync). Does not own: names and renames (`to`).
 
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind as IoKind, Write};
+use std::io::{BufWriter, ErrorKind as IoKind};
 use std::path::Path;
 
 use cairn_storage::ErrorKind;
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::writer::FileWriter as IpcWriter;
-use datafusion::arrow::json::EncoderOptions;
-use datafusion::arrow::json::writer::{NullableEncoder, make_encoder};
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::{Compression as ParquetCompression, GzipLevel, ZstdLevel};
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
 
-use super::csv::Grammar;
-use super::json::{NdjsonWriter, ndjson_writer, value_options};
+use super::csv_write::CsvWriter;
+use super::json::{NdjsonWriter, ndjson_writer};
 use super::text_file::TextWriter;
 use super::{Compression, CopyOptions, Format};
 use crate::error::{Error, Result};
@@ -171,136 +168,10 @@ fn unwritable(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, format!("writing '{}': {error}", path.display()))
 }
 
-/// CSV that COPY FROM reads back as it was: NULL unquoted, empty text quoted.
-pub(super) struct CsvWriter {
-    out: TextWriter,
-    grammar: Grammar,
-    line: Vec<u8>,
-}
-
-impl CsvWriter {
-    fn new(out: TextWriter, schema: &SchemaRef, options: &CopyOptions) -> Self {
-        let mut writer = Self { out, grammar: Grammar::new(options, false), line: Vec::new() };
-        if options.has_header() {
-            for (i, field) in schema.fields().iter().enumerate() {
-                if i > 0 {
-                    writer.line.push(writer.grammar.delimiter);
-                }
-                push_text(&mut writer.line, field.name().as_bytes(), &writer.grammar);
-            }
-            writer.line.push(b'\n');
-        }
-        writer
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        let (plain, json) = (FormatOptions::default(), value_options());
-        let schema = batch.schema();
-        let mut cells = schema
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, column)| Cells::new(field, column, &plain, &json))
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut text = Vec::new();
-        for row in 0..batch.num_rows() {
-            for (i, (column, cells)) in batch.columns().iter().zip(&mut cells).enumerate() {
-                if i > 0 {
-                    self.line.push(self.grammar.delimiter);
-                }
-                if column.is_null(row) {
-                    self.line.extend_from_slice(&self.grammar.null);
-                    continue;
-                }
-                text.clear();
-                cells.write(row, &mut text)?;
-                push_text(&mut self.line, &text, &self.grammar);
-            }
-            self.line.push(b'\n');
-            if self.line.len() > 1 << 16 {
-                self.out.write_all(&self.line)?;
-                self.line.clear();
-            }
-        }
-        self.out.write_all(&self.line)?;
-        self.line.clear();
-        Ok(())
-    }
-}
-
-/// How the values of one column are written.
-enum Cells<'a> {
-    Plain(ArrayFormatter<'a>),
-    /// In hexadecimal behind `\\x`.
-    Bytes(ArrayFormatter<'a>),
-    /// Lists and structs, as JSON.
-    Json(NullableEncoder<'a>),
-}
-
-impl<'a> Cells<'a> {
-    fn new(
-        field: &'a FieldRef,
-        column: &'a ArrayRef,
-        plain: &FormatOptions<'a>,
-        json: &'a EncoderOptions,
-    ) -> Result<Self, ArrowError> {
-        Ok(match column.data_type() {
-            nested if nested.is_nested() => Self::Json(make_encoder(field, column.as_ref(), json)?),
-            bytes if is_bytes(bytes) => Self::Bytes(ArrayFormatter::try_new(column.as_ref(), plain)?),
-            _ => Self::Plain(ArrayFormatter::try_new(column.as_ref(), plain)?),
-        })
-    }
-
-    fn write(&mut self, row: usize, text: &mut Vec<u8>) -> Result<(), ArrowError> {
-        match self {
-            Self::Plain(formatter) => write!(text, "{}", formatter.value(row))?,
-            Self::Bytes(formatter) => write!(text, "\\x{}", formatter.value(row))?,
-            Self::Json(encoder) => encoder.encode(row, text),
-        }
-        Ok(())
-    }
-}
-
-fn is_bytes(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
-    )
-}
-
-fn push_text(line: &mut Vec<u8>, text: &[u8], grammar: &Grammar) {
-    let special = |b: &u8| *b == grammar.delimiter || *b == grammar.quote || *b == b'\n' || *b == b'\r';
-    if !text.is_empty() && text != grammar.null.as_slice() && !text.iter().any(special) {
-        line.extend_from_slice(text);
-        return;
-    }
-    line.push(grammar.quote);
-    for &byte in text {
-        if byte == grammar.quote || byte == grammar.escape {
-            line.push(grammar.escape);
-        }
-        line.push(byte);
-    }
-    line.push(grammar.quote);
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn text_is_quoted_where_it_must_be() {
-        let grammar = Grammar::new(&CopyOptions::default(), false);
-        let text = |s: &str| {
-            let mut line = Vec::new();
-            push_text(&mut line, s.as_bytes(), &grammar);
-            String::from_utf8(line).unwrap()
-        };
-        assert_eq!(text("plain"), "plain");
-        assert_eq!(text(""), "\"\"");
-        assert_eq!(text("a,\"b\""), "\"a,\"\"b\"\"\"");
-    }
 
     /// Whatever the format, a full disk is said as one, with the file.
     #[cfg(target_os = "linux")]
@@ -308,7 +179,7 @@ mod tests {
     fn a_full_disk_is_named() {
         use std::sync::Arc;
 
-        use datafusion::arrow::array::Int64Array;
+        use datafusion::arrow::array::{ArrayRef, Int64Array};
         let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
         let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
         let path = Path::new("out.data");

@@ -37,7 +37,7 @@ impl VisitorMut for SelectValues {
         let rows = std::mem::take(&mut values.rows);
         match union(rows.into_iter().map(|row| row.content).collect()) {
             Ok(body) => {
-                query.body = Box::new(body);
+                *query.body = body;
                 ControlFlow::Continue(())
             }
             Err(error) => ControlFlow::Break(Box::new(error)),
