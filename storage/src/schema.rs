@@ -159,7 +159,8 @@ impl ColumnType {
                 }
             }
             DataType::FixedSizeList(item, dim)
-                if *item.data_type() == DataType::Float32 && (1..=i32::from(VECTOR_DIM_MAX)).contains(dim) =>
+                if *item.data_type() == DataType::Float32
+                    && (1..=i32::from(VECTOR_DIM_MAX)).contains(dim) =>
             {
                 Self::Vector(u16::try_from(*dim).ok()?)
             }

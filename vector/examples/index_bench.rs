@@ -36,8 +36,7 @@ struct Bench {
 }
 
 fn main() -> Outcome<()> {
-    let mut bench =
-        Bench { dim: 1, base: vec![], queries: vec![], truth: vec![], unit: None, hnsw: None };
+    let mut bench = Bench { dim: 1, base: vec![], queries: vec![], truth: vec![], unit: None, hnsw: None };
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -74,7 +73,9 @@ impl Bench {
     }
 
     fn load(&mut self, dim: usize, base: &str, queries: &str, truth: &str) -> Outcome<String> {
-        let floats = |file: &str| Ok::<_, std::io::Error>(Floats::from_bytes(&std::fs::read(file)?).components().collect());
+        let floats = |file: &str| {
+            Ok::<_, std::io::Error>(Floats::from_bytes(&std::fs::read(file)?).components().collect())
+        };
         self.dim = dim;
         (self.base, self.queries) = (floats(base)?, floats(queries)?);
         self.truth = std::fs::read(truth)?.as_chunks().0.iter().map(|c| u32::from_le_bytes(*c)).collect();
@@ -125,14 +126,27 @@ impl Bench {
             scored += answer.stats.code_distances;
             exact += answer.stats.exact_distances;
             short += usize::from(answer.hits.len() < K.min(filter.map_or(unit.len(), |f| f.matches())));
-            answers.push(<[u32; K]>::try_from(
-                answer.hits.iter().map(|hit| hit.row_id as u32).chain(std::iter::repeat(u32::MAX)).take(K).collect::<Vec<_>>(),
-            ).unwrap_or([0; K]));
+            answers.push(
+                <[u32; K]>::try_from(
+                    answer
+                        .hits
+                        .iter()
+                        .map(|hit| hit.row_id as u32)
+                        .chain(std::iter::repeat(u32::MAX))
+                        .take(K)
+                        .collect::<Vec<_>>(),
+                )
+                .unwrap_or([0; K]),
+            );
         }
         let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
         for (answer, nearest) in answers.iter().zip(self.truth.chunks_exact(depth)) {
-            let nearest: Vec<u32> =
-                nearest.iter().copied().filter(|&row| part.is_none_or(|p| row as usize % 1000 < p)).take(K).collect();
+            let nearest: Vec<u32> = nearest
+                .iter()
+                .copied()
+                .filter(|&row| part.is_none_or(|p| row as usize % 1000 < p))
+                .take(K)
+                .collect();
             wanted += nearest.len();
             found += nearest.iter().filter(|row| answer.contains(row)).count();
         }
@@ -169,7 +183,9 @@ impl Bench {
         let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
         let depth = self.truth.len() / answers.len();
         let found: usize = (answers.iter().zip(self.truth.chunks_exact(depth)))
-            .map(|(answer, nearest)| answer.iter().filter(|n| nearest[..K].contains(&(n.d_id as u32))).count())
+            .map(|(answer, nearest)| {
+                answer.iter().filter(|n| nearest[..K].contains(&(n.d_id as u32))).count()
+            })
             .sum();
         let count = answers.len() as f64;
         Ok(format!(

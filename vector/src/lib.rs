@@ -8,8 +8,8 @@ pub mod quantize;
 pub mod rows;
 
 pub mod hnsw;
-pub mod unit;
 pub mod search;
+pub mod unit;
 
 mod parallel;
 mod random;

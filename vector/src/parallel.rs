@@ -21,7 +21,11 @@ pub(crate) struct Work<'a> {
 ///
 /// # Errors
 /// The first error of `f` in time, or [`BuildError::Cancelled`].
-pub(crate) fn each<T, F>(work: &Work<'_>, items: impl Iterator<Item = T> + Send, f: F) -> Result<(), BuildError>
+pub(crate) fn each<T, F>(
+    work: &Work<'_>,
+    items: impl Iterator<Item = T> + Send,
+    f: F,
+) -> Result<(), BuildError>
 where
     T: Send,
     F: Fn(T) -> Result<(), BuildError> + Sync,

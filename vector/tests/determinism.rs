@@ -8,7 +8,9 @@ use data::{Data, Shape};
 
 #[test]
 fn threads_do_not_matter() {
-    for (shape, metric) in [(Shape::Gaussian, Metric::L2), (Shape::Mixed, Metric::Cosine), (Shape::Clustered, Metric::L1)] {
+    for (shape, metric) in
+        [(Shape::Gaussian, Metric::L2), (Shape::Mixed, Metric::Cosine), (Shape::Clustered, Metric::L1)]
+    {
         let data = Data::new(shape, 6_000, 24, 1);
         let build = |threads| data.build(&BuildOptions { threads, ..BuildOptions::new(metric) });
         let alone = build(1);
@@ -30,7 +32,8 @@ fn seeds_matter() {
 #[test]
 fn golden() {
     // Integers, so that the vectors do not depend on a random number crate.
-    let base: Vec<f32> = (0..5_000_u32 * 6).map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 16.0).collect();
+    let base: Vec<f32> =
+        (0..5_000_u32 * 6).map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 16.0).collect();
     let data = Data { dim: 6, queries: base[..6].to_vec(), base };
     let sums: Vec<String> = Metric::ALL
         .into_iter()

@@ -84,8 +84,12 @@ fn a_short_bitmap_matches_nothing_behind_its_end() {
     let data = Data::new(Shape::Clustered, 300, 8, 1);
     let unit = data.unit(Metric::L2);
     let words = [u64::MAX];
-    let (hits, _) =
-        data.search(&unit, (&data.queries, 100, EFFORT), Some(Filter::new(&words)), &mut SearchScratch::default());
+    let (hits, _) = data.search(
+        &unit,
+        (&data.queries, 100, EFFORT),
+        Some(Filter::new(&words)),
+        &mut SearchScratch::default(),
+    );
     check_answer(&hits, 64);
     assert!(hits.iter().all(|hit| hit.ordinal < 64));
 }

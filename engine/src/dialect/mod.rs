@@ -1,8 +1,10 @@
 //! The SQL dialect: PostgreSQL's, and what Cairn adds to it.
 //!
-//! Owns: lexing and grammar switches, the types' names (`types`), STRUCT types (`struct_type`). Does not own: statements
+//! Owns: lexing and grammar switches, the types' names (`types`), STRUCT types (`struct_type`), `<+>`
+//! (`operator`). Does not own: statements
 //! (`statement`), functions (`cairn_udfs`).
 
+mod operator;
 mod struct_type;
 pub(crate) mod types;
 
@@ -11,7 +13,9 @@ use std::any::TypeId;
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
 
+pub(crate) use operator::fold_operators;
 pub(crate) use struct_type::fold_struct_types;
 
 /// PostgreSQL's dialect with reads at older versions (`t VERSION AS OF n`).
@@ -63,6 +67,10 @@ impl Dialect for CairnDialect {
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        // `<=>` is an operator of vectors here and binds as the others do, tighter than a comparison.
+        if parser.peek_token_ref().token == Token::Spaceship {
+            return Some(Ok(self.prec_value(Precedence::PgOther)));
+        }
         POSTGRES.get_next_precedence(parser)
     }
 

@@ -22,6 +22,7 @@ use super::conflict::OnConflict;
 use super::node::{DmlNode, Operation};
 use super::returning::{Returning, RowKind};
 use super::target::{Target, column_ident, syntax};
+use super::vectors;
 use super::write::SharedTransaction;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
@@ -141,6 +142,13 @@ fn shape_values(target: &Target, columns: &[usize], values: &mut Values) -> Resu
             *value = stored_value(target.column_def(*column), given)?;
         }
     }
+    if values.rows.len() > 1 {
+        for (position, column) in columns.iter().enumerate() {
+            if matches!(target.column_def(*column).column_type, ColumnType::Vector(_)) {
+                vectors::align(values.rows.iter_mut().map(|row| &mut row.content[position]));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -164,8 +172,8 @@ fn name_items_apart(select: &mut Select) {
     }
 }
 
-/// `value` as it is given to `column`: DEFAULT replaced, and a number for a DECIMAL kept in its exact digits instead of
-/// passing through a float.
+/// `value` as it is given to `column`: DEFAULT replaced, and a number for a DECIMAL, or in a vector, kept in its exact
+/// digits instead of passing through a float.
 pub(super) fn stored_value(column: &ColumnDef, value: SqlExpr) -> Result<SqlExpr> {
     if is_default(&value) {
         return default_sql(column);
@@ -174,6 +182,11 @@ pub(super) fn stored_value(column: &ColumnDef, value: SqlExpr) -> Result<SqlExpr
         && let Some(digits) = number_text(&value)
     {
         return Ok(SqlExpr::value(Value::SingleQuotedString(digits)));
+    }
+    if matches!(column.column_type, ColumnType::Vector(_))
+        && let Some(text) = vectors::written(&value)
+    {
+        return Ok(SqlExpr::value(Value::SingleQuotedString(text)));
     }
     Ok(value)
 }

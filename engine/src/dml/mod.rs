@@ -17,6 +17,7 @@ mod returning;
 mod target;
 #[cfg(test)]
 mod tests;
+mod vectors;
 mod write;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use cairn_storage::id::{RowId, TableId};
 use cairn_storage::{CommitOptions, CommitReceipt, Database, ErrorKind, Transaction};
 use cairn_udfs::CheckedIntegers;
+use cairn_udfs::vector::VectorCasts;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, ParamValues};
@@ -185,6 +187,7 @@ pub(crate) fn physical_expr(
     let simplifier = ExprSimplifier::new(context);
     let coerced = simplifier.coerce(expr, schema)?;
     let checked = CheckedIntegers::default().rewrite(coerced, schema)?.data;
+    let checked = VectorCasts.rewrite(checked, schema)?.data;
     let simple = simplifier.simplify(checked)?;
     Ok(ctx.state.create_physical_expr(simple, schema)?)
 }

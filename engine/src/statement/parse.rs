@@ -14,7 +14,7 @@ use super::{
     DropKind, DropStatement, ExplainStatement, NESTING_MAX, STATEMENT_BYTES_MAX, Show, Statement, guard,
 };
 use crate::copy::{CopyDirection, CopyOptions, CopyStatement, CopySubject};
-use crate::dialect::{CairnDialect, fold_struct_types};
+use crate::dialect::{CairnDialect, fold_operators, fold_struct_types};
 use crate::error::{Error, Position, Result};
 
 /// First words of statements that a later version brings.
@@ -111,7 +111,7 @@ fn parser_of(sql: &str) -> Result<Parser<'static>> {
     }
     let tokens = super::script::tokenize(sql)?;
     Ok(Parser::new(&CairnDialect)
-        .with_tokens_with_locations(fold_struct_types(tokens))
+        .with_tokens_with_locations(fold_struct_types(fold_operators(tokens)))
         .with_recursion_limit(NESTING_MAX))
 }
 

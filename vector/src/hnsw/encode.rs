@@ -109,7 +109,8 @@ pub(crate) fn cluster(codes: &Codes, seed: u64, work: &Work<'_>) -> Result<Clust
     order.sort_by_key(|&row| (nearest[row as usize], row));
     let mut place = vec![0; rows];
     order.iter().enumerate().for_each(|(ordinal, &row)| place[row as usize] = ordinal as u32);
-    let starts = (0..=chosen.len() as u32).map(|p| order.partition_point(|&row| nearest[row as usize] < p) as u32);
+    let starts =
+        (0..=chosen.len() as u32).map(|p| order.partition_point(|&row| nearest[row as usize] < p) as u32);
     Ok(Clustered {
         starts: starts.collect(),
         pivots: chosen.iter().map(|&row| place[row as usize]).collect(),

@@ -22,7 +22,12 @@ const CHUNK_ROWS: usize = 512;
 ///
 /// # Errors
 /// Cancellation.
-pub(crate) fn carve(space: &Space<'_>, all: Vec<u32>, seed: u64, work: &Work<'_>) -> Result<Vec<Vec<u32>>, BuildError> {
+pub(crate) fn carve(
+    space: &Space<'_>,
+    all: Vec<u32>,
+    seed: u64,
+    work: &Work<'_>,
+) -> Result<Vec<Vec<u32>>, BuildError> {
     if all.len() <= LEAF_ROWS {
         return Ok(vec![all]);
     }

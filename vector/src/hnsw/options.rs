@@ -1,11 +1,11 @@
 //! How a unit is built, what that takes, and why it may fail.
 
-use crate::metric::Metric;
-use crate::quantize::Grid;
-use crate::rows::RowsError;
 use super::candidates::Key;
 use super::graph::DEGREE;
 use super::leaves::LEAF_ROWS;
+use crate::metric::Metric;
+use crate::quantize::Grid;
+use crate::rows::RowsError;
 
 /// Who chooses the edges of the graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,7 +115,10 @@ pub enum BuildError {
         limit: u64,
     },
     /// More rows than a unit can number, or not one id per row.
-    #[error("a unit has up to {} rows with one id each, not {rows} with {ids}", crate::search::pool::ROWS_MAX)]
+    #[error(
+        "a unit has up to {} rows with one id each, not {rows} with {ids}",
+        crate::search::pool::ROWS_MAX
+    )]
     RowCount {
         /// Rows to read.
         rows: usize,

@@ -23,7 +23,8 @@ pub(crate) fn repair(graph: &mut Graph, pivots: &[u32]) -> Vec<u32> {
         let own = graph.list(row).iter().copied();
         let before = (0..row).rev().take(LOOK_BACK);
         let after = row + 1..(row as usize + LOOK_BACK).min(graph.0.len()) as u32;
-        let host = own.chain(before).chain(after).find(|&h| reached[h as usize] && graph.list(h).len() < DEGREE);
+        let host =
+            own.chain(before).chain(after).find(|&h| reached[h as usize] && graph.list(h).len() < DEGREE);
         match host {
             Some(host) => push(graph, host, row),
             None => orphans.push(row),

@@ -4,10 +4,10 @@
 //! are compared on a sample, one over all values and one over nearly all, and the one with the smaller median error is taken.
 
 use super::grid::Grid;
+use crate::hnsw::BuildError;
 use crate::metric::Metric;
 use crate::parallel::{Work, fold_chunks};
 use crate::rows::Rows;
-use crate::hnsw::BuildError;
 
 const CHUNK_ROWS: usize = 256;
 /// Rows the choice between the two grids is made on.

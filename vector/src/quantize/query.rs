@@ -82,7 +82,11 @@ impl QueryCode {
         let unit = grid.step * coarser;
         let inverse = 1.0 / unit;
         let (mut squares, mut sums, mut lengths) = ([0.0_f32; LANES], [0_i32; LANES], [0_i32; LANES]);
-        let lanes = self.point.chunks(LANES).zip(grid.low.chunks(LANES)).zip(self.code.codes.bytes_mut().chunks_mut(LANES));
+        let lanes = self
+            .point
+            .chunks(LANES)
+            .zip(grid.low.chunks(LANES))
+            .zip(self.code.codes.bytes_mut().chunks_mut(LANES));
         for ((point, low), codes) in lanes {
             for i in 0..point.len() {
                 let centred = point[i] - middle(low[i]);

@@ -63,7 +63,9 @@ fn bytes_are_met_exactly() {
     // Pictures: integers from 0 to 255, some components always 0.
     let mut rng = StdRng::seed_from_u64(6);
     let dim = 100;
-    let row = |rng: &mut StdRng| (0..dim).map(|i| if i < 30 { 0.0 } else { f32::from(rng.random::<u8>()) }).collect();
+    let row = |rng: &mut StdRng| {
+        (0..dim).map(|i| if i < 30 { 0.0 } else { f32::from(rng.random::<u8>()) }).collect()
+    };
     let rows: Vec<Vec<f32>> = (0..2_000).map(|_| row(&mut rng)).collect();
     let rows = rows.concat();
     let work = Work { threads: 1, cancelled: &|| false };

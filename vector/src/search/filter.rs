@@ -37,7 +37,9 @@ impl<'a> Filter<'a> {
     /// The matching ordinals below `rows`, ascending.
     pub fn ordinals(&self, rows: usize) -> impl Iterator<Item = u32> + 'a {
         let words = self.words.iter().copied().enumerate();
-        words.flat_map(|(i, word)| Bits { word, first: i as u32 * 64 }).take_while(move |&o| (o as usize) < rows)
+        words
+            .flat_map(|(i, word)| Bits { word, first: i as u32 * 64 })
+            .take_while(move |&o| (o as usize) < rows)
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) fn rerank<E: ExactDistances>(
     scratch.hits.clear();
     let (mut at, mut asked) = (0, 0);
     while at < scratch.candidates.len() {
-        let (full, limit) = (scratch.hits.len() == k, scratch.hits.last().map_or(f32::INFINITY, |hit| hit.distance));
+        let (full, limit) =
+            (scratch.hits.len() == k, scratch.hits.last().map_or(f32::INFINITY, |hit| hit.distance));
         let wanted = if full { BATCH } else { k - scratch.hits.len() };
         scratch.batch.clear();
         while at < scratch.candidates.len() && scratch.batch.len() < wanted {
@@ -28,7 +29,8 @@ pub(super) fn rerank<E: ExactDistances>(
             at += 1;
             if !full || scratch.query.lower_bound(score, unit.error(ordinal)) <= limit {
                 scratch.batch.push(ordinal);
-            } else if scratch.query.lower_bound(score, unit.error_high()) > limit && at.is_multiple_of(BATCH) {
+            } else if scratch.query.lower_bound(score, unit.error_high()) > limit && at.is_multiple_of(BATCH)
+            {
                 // What follows scores worse: only rows with a large error of their own can still come in.
                 at = skip(unit, scratch, at, limit);
             }
@@ -62,9 +64,8 @@ fn take<E: ExactDistances>(
     exact.distances(batch, distances)?;
     for (&ordinal, &distance) in batch.iter().zip(distances.iter()) {
         let hit = Hit { ordinal, row_id: unit.row_id(ordinal).unwrap_or(u64::MAX), distance };
-        let before = |other: &Hit| {
-            other.distance.total_cmp(&hit.distance).then(other.row_id.cmp(&hit.row_id)).is_lt()
-        };
+        let before =
+            |other: &Hit| other.distance.total_cmp(&hit.distance).then(other.row_id.cmp(&hit.row_id)).is_lt();
         if hits.len() == k {
             if hits.last().is_some_and(before) {
                 continue;

@@ -85,7 +85,13 @@ impl Unit {
     }
 
     /// Walks, wider each time too few rows match, until a scan is the cheaper way to end.
-    fn walk(&self, request: &Request<'_>, mut width: usize, stats: &mut SearchStats, scratch: &mut SearchScratch) {
+    fn walk(
+        &self,
+        request: &Request<'_>,
+        mut width: usize,
+        stats: &mut SearchStats,
+        scratch: &mut SearchScratch,
+    ) {
         // As many matching rows as an unfiltered walk would have had in its pool make the answer as good as its.
         let selectivity = stats.plan.matches as f32 / self.len() as f32;
         let enough = ((width as f32 * selectivity) as usize / 2).clamp(request.k, stats.plan.matches);

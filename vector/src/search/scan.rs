@@ -19,7 +19,12 @@ pub(super) fn scan(unit: &Unit, k: usize, filter: Option<Filter<'_>>, scratch: &
     }
 }
 
-fn scan_rows(unit: &Unit, k: usize, mut rows: impl Iterator<Item = u32>, scratch: &mut SearchScratch) -> usize {
+fn scan_rows(
+    unit: &Unit,
+    k: usize,
+    mut rows: impl Iterator<Item = u32>,
+    scratch: &mut SearchScratch,
+) -> usize {
     let space = unit.space();
     // A row with an ordinary error and a larger score is not in the answer.
     let mut limit = f32::INFINITY;

@@ -25,7 +25,12 @@ impl WalkScratch {
     }
 
     /// Puts rows in the pool that the walk begins from; returns how many were scored.
-    pub(crate) fn seed(&mut self, space: &Space<'_>, query: &CodeQuery, rows: impl Iterator<Item = u32>) -> usize {
+    pub(crate) fn seed(
+        &mut self,
+        space: &Space<'_>,
+        query: &CodeQuery,
+        rows: impl Iterator<Item = u32>,
+    ) -> usize {
         let Self { pool, visited, ids, scores } = self;
         ids.clear();
         ids.extend(rows.filter(|&row| visited.first(row)));

@@ -11,7 +11,6 @@ mod open;
 mod parts;
 mod verify;
 
-
 pub use self::calibration::{Calibration, CalibrationPoint};
 pub use self::open::{Unit, UnitError};
 pub use self::parts::{BuildStatistics, UnitParts};

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::calibration::{Calibration, CalibrationPoint};
 use super::codec::{
-    ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, POINT_BYTES, SECTION_BYTES,
-    STATISTICS_BYTES, Section, TAIL_BYTES, TAIL_CHECKSUM_AT, metric_of, read,
+    ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, POINT_BYTES,
+    SECTION_BYTES, STATISTICS_BYTES, Section, TAIL_BYTES, TAIL_CHECKSUM_AT, metric_of, read,
 };
 use super::parts::BuildStatistics;
 use crate::distance::{CodeRows, PANEL_ROWS, Panel};
@@ -273,22 +273,30 @@ fn sections(bytes: &[u8]) -> Result<[Range<usize>; Section::ALL.len()], UnitErro
     if tail[32..] != END_MAGIC || file_length != length {
         return Err(damaged(tail_at, "the tail is missing: the file was cut off or grew"));
     }
-    if checksums_at < HEADER_BYTES || checksums_at > tail_at || table_at < checksums_at || table_at > tail_at {
+    if checksums_at < HEADER_BYTES || checksums_at > tail_at || table_at < checksums_at || table_at > tail_at
+    {
         return Err(damaged(tail_at, "the tail points outside the file"));
     }
-    if crc32c::crc32c(&bytes[checksums_at..tail_at + TAIL_CHECKSUM_AT]) != read!(tail, TAIL_CHECKSUM_AT, u32) {
+    if crc32c::crc32c(&bytes[checksums_at..tail_at + TAIL_CHECKSUM_AT]) != read!(tail, TAIL_CHECKSUM_AT, u32)
+    {
         return Err(damaged(checksums_at, "checksum of the section table"));
     }
     let table = &bytes[table_at..tail_at];
-    if table.len() != Section::ALL.len() * SECTION_BYTES || read!(tail, 24, u32) as usize != Section::ALL.len() {
+    if table.len() != Section::ALL.len() * SECTION_BYTES
+        || read!(tail, 24, u32) as usize != Section::ALL.len()
+    {
         return Err(damaged(table_at, "number of sections"));
     }
     let mut ranges = [const { 0..0 }; Section::ALL.len()];
-    for ((section, entry), range) in Section::ALL.into_iter().zip(table.chunks_exact(SECTION_BYTES)).zip(&mut ranges) {
+    for ((section, entry), range) in
+        Section::ALL.into_iter().zip(table.chunks_exact(SECTION_BYTES)).zip(&mut ranges)
+    {
         let (offset, length) = (read!(entry, 8, u64), read!(entry, 16, u64));
         let end = offset.checked_add(length).filter(|&end| end <= table_at as u64);
         match end {
-            Some(end) if read!(entry, 0, u32) == section as u32 && offset.is_multiple_of(ALIGNMENT as u64) => {
+            Some(end)
+                if read!(entry, 0, u32) == section as u32 && offset.is_multiple_of(ALIGNMENT as u64) =>
+            {
                 *range = offset as usize..end as usize;
             }
             _ => return Err(damaged(table_at, format!("section {section:?}"))),

@@ -36,7 +36,11 @@ impl Unit {
     fn wrong_blocks(&self) -> Vec<Finding> {
         let covered = &self.bytes[..self.sections[Section::Checksums as usize - 1].start];
         let sums = self.section(Section::Checksums).chunks_exact(4).map(|sum| read!(sum, 0, u32));
-        let wrong = covered.chunks(BLOCK_BYTES).zip(sums).enumerate().filter(|(_, (b, sum))| crc32c::crc32c(b) != *sum);
+        let wrong = covered
+            .chunks(BLOCK_BYTES)
+            .zip(sums)
+            .enumerate()
+            .filter(|(_, (b, sum))| crc32c::crc32c(b) != *sum);
         wrong
             .take(FINDINGS_MAX)
             .map(|(block, _)| Finding {
@@ -61,7 +65,11 @@ impl Unit {
             for (row, value) in self.section(section).chunks_exact(4).enumerate() {
                 let value = read!(value, 0, f32);
                 if !value.is_finite() || value < 0.0 {
-                    findings.push(self.finding(section, row * 4, format!("{section:?} of row {row}: {value}")));
+                    findings.push(self.finding(
+                        section,
+                        row * 4,
+                        format!("{section:?} of row {row}: {value}"),
+                    ));
                 }
             }
         }

@@ -81,7 +81,13 @@ impl Data {
     }
 
     /// The exact answer among rows that match.
-    pub fn nearest(&self, metric: Metric, query: &[f32], k: usize, matches: impl Fn(u64) -> bool) -> Vec<u64> {
+    pub fn nearest(
+        &self,
+        metric: Metric,
+        query: &[f32],
+        k: usize,
+        matches: impl Fn(u64) -> bool,
+    ) -> Vec<u64> {
         let distance = QueryDistance::new(metric, query);
         let mut top = TopRows::new(k);
         for id in (0..self.len() as u64).map(|row| row * ID_FACTOR).filter(|&id| matches(id)) {
@@ -98,7 +104,9 @@ impl Data {
         scratch: &mut SearchScratch,
     ) -> (Vec<Hit>, SearchStats) {
         let ids: Vec<u64> = (0..unit.len() as u32).map(|o| unit.row_id(o).unwrap_or(0)).collect();
-        let vector = |ordinal: u32| Floats::from(self.row(ids[ordinal as usize].min((self.len() as u64 - 1) * ID_FACTOR)));
+        let vector = |ordinal: u32| {
+            Floats::from(self.row(ids[ordinal as usize].min((self.len() as u64 - 1) * ID_FACTOR)))
+        };
         let mut exact = MemoryExact::new(QueryDistance::new(unit.metric(), query), vector);
         let request = Request { query, k, effort, filter };
         let found = unit.search(&request, &mut exact, scratch).expect("an answer");
