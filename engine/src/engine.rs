@@ -96,6 +96,7 @@ impl Engine {
             .with_runtime_env(runtime)
             .with_type_planner(Arc::new(CairnTypes))
             .with_analyzer_rule(Arc::new(cairn_udfs::CheckedIntegers::default()))
+            .with_analyzer_rule(Arc::new(cairn_udfs::vector::VectorCasts))
             .with_query_planner(Arc::new(CairnQueryPlanner::new()));
         builder = crate::search::register(builder, &db);
         crate::files::register(&mut builder);

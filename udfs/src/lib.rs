@@ -1,10 +1,11 @@
 //! SQL functions of Cairn that need no engine state.
 //!
 //! Owns: `version()`, functions that answer with a constant of their session, integer arithmetic and sums that never wrap
-//! around. Does not own: DataFusion's other functions, which every session has, and functions that read tables (engine).
+//! around, vectors. Does not own: DataFusion's other functions, which every session has, and functions that read tables (engine).
 
 mod arithmetic;
 mod sum;
+pub mod vector;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub use arithmetic::CheckedIntegers;
 pub fn register(registry: &mut dyn FunctionRegistry, version: &str) -> Result<()> {
     registry.register_udf(Arc::new(constant("version", &format!("Cairn {version}"))))?;
     registry.register_udaf(Arc::new(AggregateUDF::from(sum::ExactSum::default())))?;
-    Ok(())
+    vector::register(registry)
 }
 
 /// A function without arguments that answers `value`.

@@ -96,7 +96,7 @@ impl TableColumns {
                 None => Ok(self.defaults[index].evaluate(&empty)?.into_array(rows)?),
             })
             .collect::<Result<Vec<_>>>()?;
-        assign_batch(&self.def, &self.schema, &columns, rows)
+        assign_batch(&self.def, &self.schema, &columns, rows, None)
     }
 }
 

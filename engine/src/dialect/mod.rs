@@ -1,9 +1,10 @@
 //! The SQL dialect: PostgreSQL's, and what Cairn adds to it.
 //!
-//! Owns: lexing and grammar switches, the types' names (`types`), types that the parser has no grammar for (`folded_type`), their text (`type_text`). Does not own: statements
-//! (`statement`), functions (`cairn_udfs`).
+//! Owns: lexing and grammar switches, the types' names (`types`), types that the parser has no grammar for (`folded_type`),
+//! their text (`type_text`), `<+>` (`operator`). Does not own: statements (`statement`), functions (`cairn_udfs`).
 
 mod folded_type;
+mod operator;
 mod type_text;
 pub(crate) mod types;
 
@@ -12,8 +13,10 @@ use std::any::TypeId;
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 pub(crate) use folded_type::fold_types;
+pub(crate) use operator::fold_operators;
 pub(crate) use type_text::type_text;
 
 /// PostgreSQL's dialect with reads at older versions (`t VERSION AS OF n`).
@@ -65,6 +68,10 @@ impl Dialect for CairnDialect {
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        // `<=>` is an operator of vectors here and binds as the others do, tighter than a comparison.
+        if parser.peek_token_ref().token == Token::Spaceship {
+            return Some(Ok(self.prec_value(Precedence::PgOther)));
+        }
         POSTGRES.get_next_precedence(parser)
     }
 

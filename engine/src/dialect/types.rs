@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
-use cairn_storage::schema::ColumnType;
+use cairn_storage::schema::{ColumnType, VECTOR_DIM_MAX};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::logical_expr::planner::TypePlanner;
@@ -154,7 +154,7 @@ fn at_depth(sql_type: &DataType, depth: usize) -> Result<ColumnType> {
             return Err(Error::new(ErrorKind::InvalidInput, format!("type {other} does not exist")).map(|e| {
                 e.with_sqlstate("42704").with_hint(
                     "types: BOOLEAN, TINYINT, SMALLINT, INTEGER, BIGINT (each also UNSIGNED), REAL, DOUBLE, DECIMAL(p,s), TEXT, \
-                     BYTEA, DATE, TIME, TIMESTAMP, TIMESTAMPTZ, JSON, type[], STRUCT(name type, …)",
+                     BYTEA, DATE, TIME, TIMESTAMP, TIMESTAMPTZ, JSON, VECTOR(n), type[], STRUCT(name type, …)",
                 )
             }));
         }
@@ -181,9 +181,8 @@ fn custom(
         }
     }
     match lower.as_str() {
-        "vector" | "halfvec" => {
-            Err(unsupported(&format!("type {}", lower.to_ascii_uppercase()), "use REAL[] for now"))
-        }
+        "vector" => vector(modifiers, depth),
+        "halfvec" => Err(unsupported("type HALFVEC", "use VECTOR(n)")),
         "utinyint" => Ok(ColumnType::UInt8),
         "usmallint" => Ok(ColumnType::UInt16),
         "uinteger" | "uint" => Ok(ColumnType::UInt32),
@@ -198,6 +197,24 @@ fn custom(
             Err(Error::new(ErrorKind::InvalidInput, format!("type {text}{modifiers} does not exist"))
                 .map(|e| e.with_sqlstate("42704")))
         }
+    }
+}
+
+/// VECTOR(n), which stands alone: neither arrays nor structs hold one.
+fn vector(modifiers: &[String], depth: usize) -> Result<ColumnType> {
+    let [dim] = modifiers else {
+        return Err(invalid("type VECTOR needs the number of its dimensions".to_owned(), "42601")
+            .map(|e| e.with_hint("write VECTOR(384), say")));
+    };
+    if depth > 0 {
+        return Err(unsupported(
+            "a VECTOR inside an array or a STRUCT",
+            "use a column of its own, or REAL[]",
+        ));
+    }
+    match dim.parse::<u16>() {
+        Ok(dim @ 1..=VECTOR_DIM_MAX) => Ok(ColumnType::Vector(dim)),
+        _ => Err(invalid(format!("VECTOR({dim}): a vector has 1 to {VECTOR_DIM_MAX} dimensions"), "22023")),
     }
 }
 

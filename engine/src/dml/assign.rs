@@ -17,9 +17,11 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
 
+use super::vectors;
 use crate::error::{Error, Result};
 
-/// `columns`, one per column of the table in its order, as a batch the table can take.
+/// `columns`, one per column of the table in its order, as a batch the table can take. `first_row` is how many rows the
+/// statement gave before, for errors; None when nobody can tell.
 ///
 /// # Errors
 /// A value that does not fit its column, or NULL where none may be.
@@ -28,10 +30,14 @@ pub(crate) fn assign_batch(
     schema: &SchemaRef,
     columns: &[ArrayRef],
     rows: usize,
+    first_row: Option<u64>,
 ) -> Result<RecordBatch> {
     let mut assigned = Vec::with_capacity(columns.len());
     for (column, array) in def.columns.iter().zip(columns) {
-        let array = assign_column(column, array)?;
+        let array = match column.column_type {
+            ColumnType::Vector(dim) => vectors::assign(column, dim, array, first_row)?,
+            _ => assign_column(column, array)?,
+        };
         if !column.nullable && array.logical_null_count() > 0 {
             return Err(null_violation(def, column));
         }
@@ -59,6 +65,9 @@ pub(crate) fn null_violation(def: &TableDef, column: &ColumnDef) -> Error {
 /// # Errors
 /// A type that cannot be stored there (42804), text that does not read as the type (22P02), a number out of its range (22003).
 pub(crate) fn assign_column(column: &ColumnDef, array: &ArrayRef) -> Result<ArrayRef> {
+    if let ColumnType::Vector(dim) = column.column_type {
+        return vectors::assign(column, dim, array, None);
+    }
     let from = array.data_type();
     let to = column.column_type.arrow();
     if *from == to {
@@ -116,7 +125,9 @@ fn assignable(from: &DataType, to: &ColumnType) -> bool {
         ColumnType::Timestamp { .. } | ColumnType::TimestampTz { .. } => {
             text || matches!(from, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..))
         }
-        ColumnType::Vector(_) | ColumnType::List(_) => {
+        // Vectors have a conversion of their own.
+        ColumnType::Vector(_) => false,
+        ColumnType::List(_) => {
             matches!(
                 from,
                 DataType::List(_)
@@ -275,7 +286,7 @@ pub(crate) fn cut(text: &str) -> String {
     }
 }
 
-fn mismatch(column: &ColumnDef, from: &DataType) -> Error {
+pub(super) fn mismatch(column: &ColumnDef, from: &DataType) -> Error {
     let from = ColumnType::from_arrow(from).map_or_else(|| from.to_string(), |t| t.to_string());
     Error::new(
         ErrorKind::InvalidInput,

@@ -239,7 +239,7 @@ impl Resolver {
             columns[*index] = value.evaluate(&both)?.into_array(both.num_rows())?;
         }
         let changed =
-            assign_batch(&self.target.def, &self.target.def.arrow_schema(), &columns, both.num_rows())?;
+            assign_batch(&self.target.def, &self.target.def.arrow_schema(), &columns, both.num_rows(), None)?;
         Ok((changed, ids))
     }
 }

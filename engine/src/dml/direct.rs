@@ -14,9 +14,10 @@ use datafusion::arrow::array::{
     ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray, StringViewArray, StringViewBuilder,
     new_null_array,
 };
+use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{
-    ArrowPrimitiveType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::sqlparser::ast::{
@@ -27,6 +28,7 @@ use super::assign::assign_column;
 use super::insert::{default_sql, is_default, number_text};
 use super::params;
 use super::target::{column_ident, ident_text, split_name};
+use super::vectors;
 
 /// Text of one INSERT is kept in blocks of at most this.
 const TEXT_BLOCK_BYTES_MAX: u32 = 1 << 20;
@@ -38,6 +40,10 @@ enum Literal<'a> {
     Bool(bool),
     Number(Cow<'a, str>),
     Text(Cow<'a, str>),
+    /// ARRAY[…] of numbers, as the text of a vector.
+    Vector(String),
+    /// A bound list, as the one row of an array.
+    List(ArrayRef),
     /// DATE '…'
     Date(&'a str),
     /// TIMESTAMP '…'
@@ -170,6 +176,7 @@ fn literal<'a>(expr: &'a Expr, params: Option<&'a ParamValues>) -> Option<Litera
             Value::Placeholder(name) => parameter(params::lookup(name, params).ok()?),
             _ => None,
         },
+        Expr::Array(_) => vectors::written(expr).map(Literal::Vector),
         Expr::UnaryOp { .. } => number_text(expr).map(|n| Literal::Number(Cow::Owned(n))),
         Expr::TypedString(typed) => {
             let Value::SingleQuotedString(text) = &typed.value.value else { return None };
@@ -201,6 +208,9 @@ fn parameter(value: &ScalarValue) -> Option<Literal<'_>> {
         ScalarValue::Float64(Some(v)) if v.is_finite() => number(v.to_string()),
         ScalarValue::Utf8(Some(s)) | ScalarValue::LargeUtf8(Some(s)) | ScalarValue::Utf8View(Some(s)) => {
             Some(Literal::Text(Cow::Borrowed(s)))
+        }
+        ScalarValue::FixedSizeList(_) | ScalarValue::List(_) | ScalarValue::LargeList(_) => {
+            value.to_array().ok().map(Literal::List)
         }
         _ => None,
     }
@@ -257,7 +267,8 @@ fn array(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> {
             _ => None,
         })?,
         ColumnType::Time | ColumnType::TimestampTz { .. } => through_text(column, literals, text)?,
-        ColumnType::Bytea | ColumnType::Vector(_) | ColumnType::List(_) | ColumnType::Struct(_) => return None,
+        ColumnType::Vector(_) => vectors_of(column, literals)?,
+        ColumnType::Bytea | ColumnType::List(_) | ColumnType::Struct(_) => return None,
     })
 }
 
@@ -302,6 +313,29 @@ fn text<'l>(literal: &'l Literal<'_>) -> Option<&'l str> {
         Literal::Text(t) => Some(t.as_ref()),
         _ => None,
     }
+}
+
+/// Vectors, each in whatever form it has.
+fn vectors_of(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> {
+    if !literals.iter().any(|l| matches!(l, Literal::List(_))) {
+        return through_text(column, literals, |l| match l {
+            Literal::Text(t) => Some(t.as_ref()),
+            Literal::Vector(t) => Some(t),
+            _ => None,
+        });
+    }
+    let one = |literal: &Literal<'_>| -> Option<ArrayRef> {
+        let array: ArrayRef = match literal {
+            Literal::Null => new_null_array(&DataType::Null, 1),
+            Literal::List(list) => Arc::clone(list),
+            Literal::Text(text) => Arc::new(StringArray::from_iter_values([text])),
+            Literal::Vector(text) => Arc::new(StringArray::from_iter_values([text])),
+            _ => return None,
+        };
+        assign_column(column, &array).ok()
+    };
+    let rows = literals.iter().map(one).collect::<Option<Vec<_>>>()?;
+    concat(&rows.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()
 }
 
 /// Values that are read from text, by the very cast the planned path uses.

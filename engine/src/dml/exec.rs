@@ -168,17 +168,17 @@ async fn run(
 ) -> Result<Written> {
     let partitions = input.output_partitioning().partition_count();
     if partitions == 1 {
-        return consume(work, input.execute(0, Arc::clone(context))?).await;
+        return consume(work, input.execute(0, Arc::clone(context))?, true).await;
     }
     if work.one_task() {
         let merged = CoalescePartitionsExec::new(Arc::clone(input));
-        return consume(work, merged.execute(0, Arc::clone(context))?).await;
+        return consume(work, merged.execute(0, Arc::clone(context))?, false).await;
     }
     let mut tasks = JoinSet::new();
     for partition in 0..partitions {
         let stream = input.execute(partition, Arc::clone(context))?;
         let work = Arc::clone(work);
-        tasks.spawn(async move { consume(&work, stream).await });
+        tasks.spawn(async move { consume(&work, stream, false).await });
     }
     let mut total = Written::default();
     while let Some(done) = tasks.join_next().await {
@@ -190,8 +190,8 @@ async fn run(
     Ok(total)
 }
 
-async fn consume(work: &Arc<Work>, mut stream: SendableRecordBatchStream) -> Result<Written> {
-    let mut worker = work.worker()?;
+async fn consume(work: &Arc<Work>, mut stream: SendableRecordBatchStream, numbered: bool) -> Result<Written> {
+    let mut worker = work.worker(numbered)?;
     while let Some(batch) = stream.next().await {
         worker.apply(batch?).await?;
     }

@@ -23,6 +23,7 @@ use super::node::{DmlNode, Operation};
 use super::returning::{Returning, RowKind};
 use super::target::{Target, column_ident, syntax};
 use super::values;
+use super::vectors;
 use super::with::put_before;
 use super::write::SharedTransaction;
 use crate::context::StatementContext;
@@ -161,8 +162,8 @@ fn name_items_apart(select: &mut Select) {
     }
 }
 
-/// `value` as it is given to `column`: DEFAULT replaced, and a number for a DECIMAL kept in its exact digits instead of
-/// passing through a float.
+/// `value` as it is given to `column`: DEFAULT replaced, and a number for a DECIMAL, or in a vector, kept in its exact
+/// digits instead of passing through a float.
 pub(super) fn stored_value(column: &ColumnDef, value: SqlExpr) -> Result<SqlExpr> {
     if is_default(&value) {
         return default_sql(column);
@@ -171,6 +172,11 @@ pub(super) fn stored_value(column: &ColumnDef, value: SqlExpr) -> Result<SqlExpr
         && let Some(digits) = number_text(&value)
     {
         return Ok(SqlExpr::value(Value::SingleQuotedString(digits)));
+    }
+    if matches!(column.column_type, ColumnType::Vector(_))
+        && let Some(text) = vectors::written(&value)
+    {
+        return Ok(SqlExpr::value(Value::SingleQuotedString(text)));
     }
     Ok(value)
 }

@@ -18,6 +18,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod values;
+mod vectors;
 mod with;
 mod write;
 
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use cairn_storage::id::{RowId, TableId};
 use cairn_storage::{CommitOptions, CommitReceipt, Database, ErrorKind, Transaction};
 use cairn_udfs::CheckedIntegers;
+use cairn_udfs::vector::VectorCasts;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, ParamValues};
@@ -188,6 +190,7 @@ pub(crate) fn physical_expr(
     let simplifier = ExprSimplifier::new(context);
     let coerced = simplifier.coerce(expr, schema)?;
     let checked = CheckedIntegers::default().rewrite(coerced, schema)?.data;
+    let checked = VectorCasts.rewrite(checked, schema)?.data;
     let simple = simplifier.simplify(checked)?;
     Ok(ctx.state.create_physical_expr(simple, schema)?)
 }

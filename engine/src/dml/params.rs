@@ -6,12 +6,14 @@
 use std::ops::ControlFlow;
 
 use cairn_storage::ErrorKind;
+use cairn_udfs::vector::{dimensions, text_of};
+use datafusion::arrow::array::{Array, AsArray, FixedSizeListArray};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr, Statement, TimezoneInfo, Value,
-    visit_expressions_mut,
+    self, CastKind, DataType as SqlType, ExactNumberInfo, Expr, Ident, ObjectName, Statement, TimezoneInfo,
+    Value, visit_expressions_mut,
 };
 
 use crate::error::{Error, Result};
@@ -72,6 +74,12 @@ fn literal(value: &ScalarValue) -> Result<Expr> {
         | ScalarValue::BinaryView(Some(b)) => {
             Expr::value(Value::HexStringLiteral(b.iter().map(|b| format!("{b:02X}")).collect()))
         }
+        ScalarValue::FixedSizeList(vector) if dimensions(vector.data_type()).is_some() => {
+            vector_literal(vector)
+        }
+        ScalarValue::List(_) | ScalarValue::LargeList(_) | ScalarValue::FixedSizeList(_) => {
+            list_literal(value)?
+        }
         other => {
             let sql_type = sql_type(&other.data_type()).ok_or_else(|| {
                 Error::not_supported_yet(format!("a parameter of type {}", other.data_type()))
@@ -89,6 +97,43 @@ fn literal(value: &ScalarValue) -> Result<Expr> {
             }
         }
     })
+}
+
+fn vector_literal(vector: &FixedSizeListArray) -> Expr {
+    let text = text_of(vector).next().flatten().unwrap_or_default();
+    let modifiers = vec![vector.value_length().to_string()];
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(Expr::value(Value::SingleQuotedString(text))),
+        data_type: SqlType::Custom(ObjectName::from(vec![Ident::new("vector")]), modifiers),
+        array: false,
+        format: None,
+    }
+}
+
+/// ARRAY[…] of the values of a list; numbers stand as numbers, which keeps their digits.
+fn list_literal(value: &ScalarValue) -> Result<Expr> {
+    let array = value.to_array()?;
+    let items = match array.data_type() {
+        DataType::LargeList(_) => array.as_list::<i64>().value(0),
+        DataType::FixedSizeList(..) => array.as_fixed_size_list().value(0),
+        _ => array.as_list::<i32>().value(0),
+    };
+    let elem = (0..items.len())
+        .map(|i| {
+            let item = ScalarValue::try_from_array(&items, i)?;
+            match item.cast_to(&DataType::Float64) {
+                Ok(ScalarValue::Float64(Some(number)))
+                    if item.data_type().is_numeric() && number.is_finite() =>
+                {
+                    let digits = array_value_to_string(&items, i).map_err(super::assign::arrow)?;
+                    Ok(Expr::value(Value::Number(digits, false)))
+                }
+                _ => literal(&item),
+            }
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Expr::Array(ast::Array { elem, named: true }))
 }
 
 fn sql_type(data_type: &DataType) -> Option<SqlType> {

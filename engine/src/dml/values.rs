@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{CastKind, DataType as SqlType, Expr as Sql
 
 use super::insert::{number_text, stored_value};
 use super::target::Target;
+use super::vectors;
 use crate::error::Result;
 
 /// Gives every value the form its column needs.
@@ -22,6 +23,12 @@ pub(super) fn shape(target: &Target, columns: &[usize], values: &mut Values) -> 
             let value = &mut row.content[position];
             let given = std::mem::replace(value, SqlExpr::value(Value::Null));
             *value = stored_value(column, given)?;
+        }
+        if let ColumnType::Vector(_) = column.column_type {
+            if values.rows.len() > 1 {
+                vectors::align(values.rows.iter_mut().map(|row| &mut row.content[position]));
+            }
+            continue;
         }
         let forms = Forms::of(values.rows.iter().map(|row| &row.content[position]));
         if !forms.are_mixed(&column.column_type) {

@@ -112,7 +112,8 @@ impl Work {
             }
     }
 
-    pub(crate) fn worker(self: &Arc<Self>) -> Result<Worker> {
+    /// A task's worker; `numbered` when it is the only one and its input has the order of the statement.
+    pub(crate) fn worker(self: &Arc<Self>, numbered: bool) -> Result<Worker> {
         let resolver = match &self.operation {
             Operation::Insert { on_conflict: Some(action), .. } => {
                 Some(Resolver::new(Arc::clone(action), self.target.clone())?)
@@ -126,6 +127,7 @@ impl Work {
             resolver,
             seen: HashSet::new(),
             written: Written::default(),
+            given: numbered.then_some(0),
         })
     }
 }
@@ -148,6 +150,8 @@ pub(crate) struct Worker {
     /// Row ids already changed, when a join may repeat them.
     seen: HashSet<u64>,
     written: Written,
+    /// Rows given so far, while this task sees them all in their order.
+    given: Option<u64>,
 }
 
 impl Worker {
@@ -185,8 +189,10 @@ impl Worker {
         Ok(self.written)
     }
 
-    fn assign(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        assign_batch(&self.work.target.def, &self.schema, batch.columns(), batch.num_rows())
+    fn assign(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let first_row = self.given;
+        self.given = first_row.map(|rows| rows + batch.num_rows() as u64);
+        assign_batch(&self.work.target.def, &self.schema, batch.columns(), batch.num_rows(), first_row)
     }
 
     async fn append(&mut self, batch: RecordBatch) -> Result<()> {

@@ -100,6 +100,9 @@ fn known(error: &(dyn StdError + 'static)) -> Option<Error> {
     if let Some(storage) = error.downcast_ref::<cairn_storage::Error>() {
         return Some(storage.clone().into());
     }
+    if let Some(vector) = error.downcast_ref::<cairn_udfs::vector::InvalidVector>() {
+        return Some(make(ErrorKind::InvalidInput, vector.sqlstate, &vector.message));
+    }
     if let Some(inner) = error.downcast_ref::<DataFusionError>() {
         return Some(translate(inner));
     }
@@ -311,6 +314,13 @@ fn plan(text: &str) -> Error {
             Some(near) => made.map(|e| e.with_hint(format!("did you mean {near}?"))),
             None => made,
         };
+    }
+    if let Some(call) = text.split("argument types '").nth(1)
+        && let Some(("avg" | "sum", of)) = call.split_once('(')
+        && of.starts_with("FixedSizeList(")
+    {
+        return Error::not_supported_yet("avg or sum of vectors")
+            .map(|e| e.with_hint("l2_norm, vector_dims and the distances take vectors"));
     }
     if lower.contains("require unique expression names") {
         return make(ErrorKind::InvalidInput, "42701", "two columns of the result have the same name")

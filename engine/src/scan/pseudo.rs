@@ -5,13 +5,18 @@
 //! columns as optional, each file carries base and version as partition values, the reader adds the row number, and the
 //! projection takes the stored column where the file has one, else the computed value. The row number is the reader's
 //! own, so row selections, byte ranges and pruning leave it right. All of it exists only when a scan asks for it.
+//!
+//! A segment holds vectors in a form of their own (`cairn_storage::segment::vectors`): the source reads that, and the
+//! projection takes the very bytes for the vectors the surface shows.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
+use cairn_storage::segment::vectors::to_surface;
 use cairn_storage::segment::{Created, RowIds, SegmentMeta};
+use cairn_udfs::vector::dimensions;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::{is_null, kernels::zip::zip};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -22,6 +27,8 @@ use datafusion::parquet::arrow::RowNumber;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column};
 use datafusion::physical_expr::projection::{ProjectionExpr, ProjectionExprs};
+
+use super::storage_error;
 
 /// Per file: id of its first row.
 const BASE_COLUMN: &str = "__cairn_base_row_id";
@@ -57,12 +64,17 @@ impl Layout {
     /// For `projection` over `user` columns with the pseudo-columns behind them.
     pub(crate) fn new(user: &SchemaRef, projection: &[usize]) -> Self {
         let width = user.fields().len();
+        let stored = stored_schema(user);
         if projection.iter().all(|i| *i < width) {
-            let exprs = ProjectionExprs::from_indices(projection, user);
-            return Self { table: TableSchema::from(user), projection: exprs, pseudo: false };
+            let exprs = projection.iter().map(|i| surface(user, *i));
+            return Self {
+                table: TableSchema::from(&stored),
+                projection: ProjectionExprs::new(exprs),
+                pseudo: false,
+            };
         }
         let optional = fields().map(|f| Arc::new(f.with_nullable(true)));
-        let file = Schema::new(user.fields().iter().cloned().chain(optional).collect::<Vec<FieldRef>>());
+        let file = Schema::new(stored.fields().iter().cloned().chain(optional).collect::<Vec<FieldRef>>());
         let per_file =
             [BASE_COLUMN, CREATED_COLUMN].map(|n| Arc::new(Field::new(n, DataType::UInt64, false)));
         let position = Field::new(POSITION_COLUMN, DataType::Int64, false).with_extension_type(RowNumber);
@@ -71,10 +83,7 @@ impl Layout {
             .with_virtual_columns(vec![Arc::new(position) as FieldRef])
             .build();
         let exprs = projection.iter().map(|i| match i.checked_sub(width) {
-            None => {
-                let name = user.field(*i).name();
-                ProjectionExpr::new(Arc::new(Column::new(name, *i)), name)
-            }
+            None => surface(user, *i),
             Some(0) => {
                 let position = Arc::new(Column::new(POSITION_COLUMN, width + 4));
                 let computed = BinaryExpr::new(
@@ -92,6 +101,31 @@ impl Layout {
         });
         Self { table, projection: ProjectionExprs::new(exprs), pseudo: true }
     }
+}
+
+/// `user` as segments store it.
+fn stored_schema(user: &SchemaRef) -> SchemaRef {
+    if !user.fields().iter().any(|field| dimensions(field.data_type()).is_some()) {
+        return Arc::clone(user);
+    }
+    let stored = user.fields().iter().map(|field| match dimensions(field.data_type()) {
+        Some(dim) => {
+            let bytes = DataType::FixedSizeBinary(i32::try_from(4 * dim).unwrap_or(i32::MAX));
+            Arc::new(field.as_ref().clone().with_data_type(bytes))
+        }
+        None => Arc::clone(field),
+    });
+    Arc::new(Schema::new(stored.collect::<Vec<FieldRef>>()))
+}
+
+/// The column at `index` of `user` out of the stored one.
+fn surface(user: &SchemaRef, index: usize) -> ProjectionExpr {
+    let field = user.field(index);
+    let stored = Arc::new(Column::new(field.name(), index));
+    if dimensions(field.data_type()).is_none() {
+        return ProjectionExpr::new(stored, field.name());
+    }
+    ProjectionExpr::new(Arc::new(Vectors { stored, data_type: field.data_type().clone() }), field.name())
 }
 
 /// Partition values of a segment's file in a layout with pseudo-columns. Zero stands where the file has the column.
@@ -117,10 +151,11 @@ pub(crate) fn file_schema(user: &SchemaRef, meta: &SegmentMeta) -> SchemaRef {
     if meta.created == Created::Column {
         stored.push(Arc::new(version));
     }
+    let columns = stored_schema(user);
     if stored.is_empty() {
-        return Arc::clone(user);
+        return columns;
     }
-    Arc::new(Schema::new(user.fields().iter().cloned().chain(stored).collect::<Vec<FieldRef>>()))
+    Arc::new(Schema::new(columns.fields().iter().cloned().chain(stored).collect::<Vec<FieldRef>>()))
 }
 
 /// A stored UInt64 where there is one, else a computed one; never NULL.
@@ -199,6 +234,67 @@ impl PhysicalExpr for StoredOr {
         f.write_str(", ")?;
         self.computed.fmt_sql(f)?;
         f.write_str(")")
+    }
+}
+
+/// Stored vectors as the surface shows them; no byte is copied.
+#[derive(Debug, Clone, Eq)]
+struct Vectors {
+    stored: Arc<dyn PhysicalExpr>,
+    data_type: DataType,
+}
+
+impl PartialEq for Vectors {
+    fn eq(&self, other: &Self) -> bool {
+        self.stored.eq(&other.stored) && self.data_type == other.data_type
+    }
+}
+
+impl Hash for Vectors {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.stored.hash(state);
+        self.data_type.hash(state);
+    }
+}
+
+impl fmt::Display for Vectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vectors({})", self.stored)
+    }
+}
+
+impl PhysicalExpr for Vectors {
+    fn data_type(&self, _input: &Schema) -> Result<DataType> {
+        Ok(self.data_type.clone())
+    }
+
+    fn nullable(&self, input: &Schema) -> Result<bool> {
+        self.stored.nullable(input)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let stored = self.stored.evaluate(batch)?.into_array(batch.num_rows())?;
+        Ok(ColumnarValue::Array(to_surface(&stored).map_err(storage_error)?))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.stored]
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        match <[_; 1]>::try_from(children) {
+            Ok([stored]) => Ok(Arc::new(Self { stored, data_type: self.data_type.clone() })),
+            Err(children) => {
+                datafusion::common::internal_err!("vectors has one child, not {}", children.len())
+            }
+        }
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stored.fmt_sql(f)
     }
 }
 

@@ -111,7 +111,7 @@ async fn tables_and_views_come_and_go() {
 #[tokio::test]
 async fn bad_tables_are_refused_with_their_reason() {
     check(&[
-        ("CREATE TABLE t (a VECTOR(3))", "0A000 1:17 type VECTOR is not supported yet…"),
+        ("CREATE TABLE t (a HALFVEC(3))", "0A000 1:17 type HALFVEC is not supported yet…"),
         ("CREATE TABLE t (a UUID)", "0A000 1:17 type UUID…"),
         ("CREATE TABLE t (a VARCHAR(10))", "0A000 1:17 VARCHAR(10), a text type with a length limit,…"),
         ("CREATE TABLE t (a DECIMAL(39,2))", "22023 1:17 DECIMAL(39,2)…"),

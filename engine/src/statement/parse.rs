@@ -17,7 +17,7 @@ use super::setting::{reset, set};
 use super::show::show;
 use super::token::{peek_is, syntax, syntax_error, take, unexpected};
 use super::{DropKind, DropStatement, ExplainStatement, NESTING_MAX, STATEMENT_BYTES_MAX, Statement, guard};
-use crate::dialect::{CairnDialect, fold_types};
+use crate::dialect::{CairnDialect, fold_operators, fold_types};
 use crate::error::{Error, Result};
 
 /// Parses exactly one statement; a `;` may end it.
@@ -64,7 +64,7 @@ fn parser_of(sql: &str) -> Result<Parser<'static>> {
     }
     let tokens = super::script::tokenize(sql)?;
     Ok(Parser::new(&CairnDialect)
-        .with_tokens_with_locations(fold_types(tokens))
+        .with_tokens_with_locations(fold_types(fold_operators(tokens)))
         .with_recursion_limit(NESTING_MAX))
 }
 
