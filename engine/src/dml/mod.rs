@@ -45,6 +45,7 @@ pub(crate) use change::plan_query;
 pub(crate) use direct::key_value;
 pub(crate) use insert::default_expr;
 pub(crate) use node::DmlPlanner;
+pub(crate) use params::bind;
 pub(crate) use target::{Target, ident_text, split_name};
 
 use crate::config::Settings;

@@ -12,9 +12,7 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Repla
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
-};
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 
 use super::Search;
 
@@ -28,7 +26,12 @@ pub(super) struct SearchExec {
 }
 
 impl SearchExec {
-    pub(super) fn new(search: &Search, batch: RecordBatch, report: SearchReport, matching: Option<u64>) -> Self {
+    pub(super) fn new(
+        search: &Search,
+        batch: RecordBatch,
+        report: SearchReport,
+        matching: Option<u64>,
+    ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(batch.schema()),
             Partitioning::UnknownPartitioning(1),
@@ -100,7 +103,10 @@ impl ExecutionPlan for SearchExec {
         Ok(self)
     }
 
-    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 
@@ -120,7 +126,11 @@ impl ExecutionPlan for SearchExec {
         Some(self.metrics.clone_inner())
     }
 
-    fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], _args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+    fn statistics_from_inputs(
+        &self,
+        _inputs: &[Arc<Statistics>],
+        _args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
         let rows = datafusion::common::stats::Precision::Exact(self.batch.num_rows());
         Ok(Arc::new(Statistics::new_unknown(&self.batch.schema()).with_num_rows(rows)))
     }

@@ -24,9 +24,12 @@ pub(super) fn vector_of(expr: &Expr) -> Result<Option<Vec<f32>>> {
 
 fn of_scalar(value: &ScalarValue) -> Result<Option<Vec<f32>>> {
     let values = match value {
-        ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)) | ScalarValue::LargeUtf8(Some(text)) => {
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::Utf8View(Some(text))
+        | ScalarValue::LargeUtf8(Some(text)) => {
             let parsed = text::parse(text).map_err(|e| {
-                Error::new(ErrorKind::InvalidInput, format!("invalid vector: {e}")).map(|e| e.with_sqlstate("22P02"))
+                Error::new(ErrorKind::InvalidInput, format!("invalid vector: {e}"))
+                    .map(|e| e.with_sqlstate("22P02"))
             })?;
             return Ok(Some(parsed));
         }

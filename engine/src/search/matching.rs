@@ -35,7 +35,10 @@ pub(super) async fn row_ids(
     let plan = plan.project(vec![col(ROW_ID_COLUMN)])?.limit(0, limit)?.build()?;
     let physical = state.create_physical_plan(&plan).await?;
     let batches = collect(physical, state.task_ctx()).await?;
-    Ok(batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().to_vec()).collect())
+    Ok(batches
+        .iter()
+        .flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().to_vec())
+        .collect())
 }
 
 /// The expression with its columns named as those of [`TABLE`].

@@ -19,12 +19,14 @@ mod relation;
 mod rule;
 mod table;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cairn_storage::index::Effort;
 use cairn_storage::{Database, TableSnapshot};
 use cairn_vector::Metric;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::sql::sqlparser::ast::{self, TableFactor, Visit, Visitor};
 
 use crate::provider::CairnTable;
 
@@ -32,6 +34,24 @@ use crate::provider::CairnTable;
 pub(crate) const DISTANCE_COLUMN: &str = "_distance";
 /// Name of the place in a search's answer, from 1.
 pub(crate) const RANK_COLUMN: &str = "_rank";
+
+/// Whether `vector_search` is called anywhere in a statement.
+pub(crate) fn is_called(statement: &ast::Statement) -> bool {
+    struct Calls;
+    impl Visitor for Calls {
+        type Break = ();
+
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            match factor {
+                TableFactor::Table { name, args: Some(_), .. } if relation::is_search(name) => {
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    statement.visit(&mut Calls).is_break()
+}
 
 /// Gives a session's planner both forms of search.
 pub(crate) fn register(builder: SessionStateBuilder, db: &Arc<Database>) -> SessionStateBuilder {

@@ -62,12 +62,15 @@ impl VectorSearch {
             .map(|e| e.with_sqlstate("42703"))
         })?;
         let ColumnType::Vector(dim) = def.columns[column].column_type else {
-            return Err(invalid("42804", format!(
-                "column \"{}\" of table \"{}\" is of type {}, not VECTOR",
-                args.column,
-                def.qualified_name(),
-                def.columns[column].column_type
-            )));
+            return Err(invalid(
+                "42804",
+                format!(
+                    "column \"{}\" of table \"{}\" is of type {}, not VECTOR",
+                    args.column,
+                    def.qualified_name(),
+                    def.columns[column].column_type
+                ),
+            ));
         };
         let metric = match args.metric {
             Some(metric) => metric,
@@ -75,11 +78,14 @@ impl VectorSearch {
         };
         let query = constant(args.query, context)?;
         if query.len() != usize::from(dim) {
-            return Err(invalid("22000", format!(
-                "the query vector has {} dimensions, column \"{}\" has {dim}",
-                query.len(),
-                args.column
-            )));
+            return Err(invalid(
+                "22000",
+                format!(
+                    "the query vector has {} dimensions, column \"{}\" has {dim}",
+                    query.len(),
+                    args.column
+                ),
+            ));
         }
         metric.check((&query).into()).map_err(|e| invalid("22000", format!("the query vector: {e}")))?;
         let filters = match &args.filter {
@@ -100,7 +106,8 @@ impl RelationPlanner for VectorSearch {
         match relation {
             TableFactor::Table { name, args: Some(args), alias, .. } if is_search(&name) => {
                 let search = self.plan(args.args, context)?;
-                let plan = LogicalPlanBuilder::scan(FUNCTION, provider_as_source(Arc::new(search)), None)?.build()?;
+                let plan = LogicalPlanBuilder::scan(FUNCTION, provider_as_source(Arc::new(search)), None)?
+                    .build()?;
                 Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
             }
             other => Ok(RelationPlanning::Original(Box::new(other))),
@@ -127,7 +134,8 @@ struct Arguments {
 impl Arguments {
     fn read(args: Vec<FunctionArg>) -> Result<Self> {
         let mut positional = Vec::new();
-        let (mut k, mut filter, mut metric, mut mode, mut ef) = (K_DEFAULT, None, None, "auto".to_owned(), None);
+        let (mut k, mut filter, mut metric, mut mode, mut ef) =
+            (K_DEFAULT, None, None, "auto".to_owned(), None);
         for arg in args {
             let (name, value) = named(arg)?;
             match name.as_deref() {
@@ -147,7 +155,10 @@ impl Arguments {
         }
         let count = positional.len();
         let [table, column, query] = <[SqlExpr; 3]>::try_from(positional).map_err(|_| {
-            invalid("42883", format!("vector_search takes a table, a column and a vector, not {count} arguments"))
+            invalid(
+                "42883",
+                format!("vector_search takes a table, a column and a vector, not {count} arguments"),
+            )
         })?;
         let effort = match (mode.as_str(), ef) {
             ("exact", None) => Effort::Exact,
@@ -168,7 +179,9 @@ fn named(arg: FunctionArg) -> Result<(Option<String>, SqlExpr)> {
         FunctionArg::Unnamed(arg) => (None, arg),
         FunctionArg::Named { name, arg, .. } => (Some(name_of(&name)), arg),
         FunctionArg::ExprNamed { name: SqlExpr::Identifier(name), arg, .. } => (Some(name_of(&name)), arg),
-        FunctionArg::ExprNamed { name, .. } => return Err(invalid("42601", format!("{name} is no name of an argument"))),
+        FunctionArg::ExprNamed { name, .. } => {
+            return Err(invalid("42601", format!("{name} is no name of an argument")));
+        }
     };
     match arg {
         FunctionArgExpr::Expr(value) => Ok((name, value)),
@@ -269,7 +282,10 @@ fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<
         }
         _ => {
             let shown: String = shown.chars().take(60).collect();
-            invalid("42804", format!("the query vector of vector_search must be a constant vector, not {shown}"))
+            invalid(
+                "42804",
+                format!("the query vector of vector_search must be a constant vector, not {shown}"),
+            )
         }
     })
 }

@@ -55,7 +55,8 @@ impl NearestRows {
     ) -> Result<Option<LogicalPlan>> {
         let input = match plan {
             LogicalPlan::Projection(projection) => {
-                let through = |expr| through(expr, &projection.schema, |i| projection.expr[i].clone().unalias());
+                let through =
+                    |expr| through(expr, &projection.schema, |i| projection.expr[i].clone().unalias());
                 let filters = filters.into_iter().map(through).collect::<Result<_>>()?;
                 self.below(&projection.input, through(by)?, wanted, filters)?
             }
@@ -76,14 +77,22 @@ impl NearestRows {
         input.map(|input| plan.with_new_exprs(plan.expressions(), vec![input])).transpose()
     }
 
-    fn scan(&self, scan: &TableScan, by: &Expr, wanted: &Wanted, mut filters: Vec<Expr>) -> Result<Option<LogicalPlan>> {
+    fn scan(
+        &self,
+        scan: &TableScan,
+        by: &Expr,
+        wanted: &Wanted,
+        mut filters: Vec<Expr>,
+    ) -> Result<Option<LogicalPlan>> {
         let Ok(provider) = source_as_provider(&scan.source) else { return Ok(None) };
         let Some(table) = provider.downcast_ref::<CairnTable>() else { return Ok(None) };
         let Some((metric, column, query)) = distance(by, wanted.ascending)? else { return Ok(None) };
         let def = table.table().def();
         let Some(column) = def.columns.iter().position(|c| c.name == column) else { return Ok(None) };
-        let indexed = def.indexes.iter().any(|i| i.column == def.columns[column].id && i.metric.metric() == metric);
-        let fits = def.columns[column].column_type == cairn_storage::schema::ColumnType::Vector(query.len() as u16);
+        let indexed =
+            def.indexes.iter().any(|i| i.column == def.columns[column].id && i.metric.metric() == metric);
+        let fits =
+            def.columns[column].column_type == cairn_storage::schema::ColumnType::Vector(query.len() as u16);
         if !indexed || !fits || scan.fetch.is_some() || metric.check((&query).into()).is_err() {
             return Ok(None);
         }
@@ -95,7 +104,11 @@ impl NearestRows {
         }
         // What the scan would have dropped early stands above it too, so one of each is enough.
         let mut distinct: Vec<Expr> = Vec::new();
-        filters.into_iter().for_each(|f| if !distinct.contains(&f) { distinct.push(f) });
+        filters.into_iter().for_each(|f| {
+            if !distinct.contains(&f) {
+                distinct.push(f)
+            }
+        });
         let search =
             Search { table: table.clone(), column, metric, query, k: wanted.k, effort: Effort::Target };
         let search = SearchTable::new(Arc::clone(&self.db), search, Shape::Sorted, distinct);

@@ -54,7 +54,11 @@ impl SearchTable {
         Self { db, search, shape, filters, schema }
     }
 
-    async fn nearest(&self, state: &dyn Session, filters: &[Expr]) -> Result<(Vec<VectorHit>, SearchReport, Option<u64>)> {
+    async fn nearest(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> Result<(Vec<VectorHit>, SearchReport, Option<u64>)> {
         let search = &self.search;
         let table = search.snapshot();
         let rows = match filters {
@@ -81,7 +85,12 @@ impl SearchTable {
     }
 
     /// The rows of `hits` in the columns of `projection`.
-    async fn rows(&self, hits: &[VectorHit], projection: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
+    async fn rows(
+        &self,
+        hits: &[VectorHit],
+        projection: &[usize],
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch> {
         let table = self.search.snapshot();
         let width = table.def().columns.len();
         let all = self.search.table.schema().fields().len();

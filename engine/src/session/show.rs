@@ -243,7 +243,7 @@ fn texts<T: AsRef<str>>(values: &[T]) -> ArrayRef {
 }
 
 /// A result of ready columns.
-pub(super) fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Output> {
+pub(crate) fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Output> {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, array)| {

@@ -48,7 +48,7 @@ pub(super) fn explain(parser: &mut Parser<'_>) -> Result<Statement> {
     let first = parser.peek_token();
     let explained = statement(parser)?;
     match explained {
-        Statement::Query(_) | Statement::Dml(_) | Statement::CreateTable(_) => {
+        Statement::Query(_) | Statement::Dml(_) | Statement::CreateTable(_) | Statement::CreateIndex(_) => {
             Ok(Statement::Explain(ExplainStatement {
                 analyze,
                 verbose,

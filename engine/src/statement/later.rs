@@ -40,7 +40,6 @@ pub(super) const LATER: &[&str] = &[
     "PRAGMA",
     "PREPARE",
     "REFRESH",
-    "REINDEX",
     "RELEASE",
     "REPLACE",
     "RESTORE",
@@ -78,7 +77,7 @@ pub(super) fn object_kind(parser: &mut Parser<'_>, verb: &str) -> Result<()> {
     };
     skipped.push(kind);
     let what = skipped.join(" ");
-    if ["TABLE", "VIEW", "SCHEMA"].contains(&what.as_str()) {
+    if ["TABLE", "VIEW", "SCHEMA", "INDEX"].contains(&what.as_str()) {
         return Ok(());
     }
     const KNOWN: &[&str] = &[

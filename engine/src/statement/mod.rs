@@ -49,6 +49,10 @@ pub(crate) enum Statement {
     CreateTable(Box<ast::CreateTable>),
     /// CREATE VIEW.
     CreateView(Box<ast::CreateView>),
+    /// CREATE INDEX.
+    CreateIndex(Box<ast::CreateIndex>),
+    /// REINDEX TABLE t | INDEX i.
+    Reindex(Reindex),
     /// CREATE SCHEMA.
     CreateSchema {
         /// Its name.
@@ -122,6 +126,17 @@ pub(crate) enum DropKind {
     View,
     /// SCHEMA
     Schema,
+    /// INDEX
+    Index,
+}
+
+/// What REINDEX builds anew.
+#[derive(Clone, Debug)]
+pub(crate) enum Reindex {
+    /// All indexes of a table.
+    Table(ObjectName),
+    /// One index.
+    Index(ObjectName),
 }
 
 /// EXPLAIN with its options.

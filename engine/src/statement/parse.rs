@@ -16,7 +16,9 @@ use super::later::{LATER, later, object_kind};
 use super::setting::{reset, set};
 use super::show::show;
 use super::token::{peek_is, syntax, syntax_error, take, unexpected};
-use super::{DropKind, DropStatement, ExplainStatement, NESTING_MAX, STATEMENT_BYTES_MAX, Statement, guard};
+use super::{
+    DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, STATEMENT_BYTES_MAX, Statement, guard,
+};
 use crate::dialect::{CairnDialect, fold_operators, fold_types};
 use crate::error::{Error, Result};
 
@@ -93,6 +95,7 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
             Ok(Statement::Checkpoint(table))
         }
         "VERIFY" => verify(parser),
+        "REINDEX" => reindex(parser),
         "WAIT" => wait(parser),
         "SHOW" => show(parser),
         "USE" => {
@@ -142,6 +145,7 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
         }
         ast::Statement::CreateTable(table) => Statement::CreateTable(Box::new(table)),
         ast::Statement::CreateView(view) => Statement::CreateView(Box::new(view)),
+        ast::Statement::CreateIndex(index) => Statement::CreateIndex(Box::new(index)),
         ast::Statement::CreateSchema {
             schema_name,
             if_not_exists,
@@ -172,6 +176,7 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
                 ObjectType::Table => DropKind::Table,
                 ObjectType::View => DropKind::View,
                 ObjectType::Schema => DropKind::Schema,
+                ObjectType::Index => DropKind::Index,
                 other => return Err(Error::not_supported_yet(format!("DROP {other}"))),
             };
             if purge || temporary || table.is_some() {
@@ -222,6 +227,16 @@ fn verify(parser: &mut Parser<'_>) -> Result<Statement> {
     Ok(Statement::Verify { table })
 }
 
+fn reindex(parser: &mut Parser<'_>) -> Result<Statement> {
+    parser.next_token();
+    let index = take(parser, "INDEX");
+    if !index && !take(parser, "TABLE") {
+        return Err(unexpected("TABLE or INDEX", &parser.peek_token()));
+    }
+    let name = parser.parse_object_name(false).map_err(syntax)?;
+    Ok(Statement::Reindex(if index { Reindex::Index(name) } else { Reindex::Table(name) }))
+}
+
 fn wait(parser: &mut Parser<'_>) -> Result<Statement> {
     parser.next_token();
     for word in ["FOR", "VERSION"] {
@@ -267,6 +282,9 @@ mod tests {
             ("CREATE OR REPLACE VIEW v AS SELECT 1", "CreateView"),
             ("CREATE SCHEMA IF NOT EXISTS s", "CreateSchema"),
             ("DROP TABLE IF EXISTS a, b CASCADE", "Drop"),
+            ("CREATE INDEX ON t USING hnsw (e vector_l2_ops) WITH (m = 16)", "CreateIndex"),
+            ("DROP INDEX i", "Drop"),
+            ("REINDEX TABLE t", "Reindex"),
             ("TRUNCATE t", "Truncate"),
             ("TRUNCATE TABLE t", "Truncate"),
             ("COPY t (a, b) FROM 'x.csv' WITH (format 'csv', header, delimiter ',')", "Copy"),
@@ -301,12 +319,10 @@ mod tests {
             ("BEGIN", "BEGIN"),
             ("COMMIT", "COMMIT"),
             ("CREATE UNIQUE INDEX i ON t (a)", "CREATE UNIQUE INDEX"),
-            ("CREATE INDEX ON t USING hnsw (e)", "CREATE INDEX"),
             ("CREATE TAG 'x'", "CREATE TAG"),
             ("CREATE TEMP TABLE t (a INT)", "CREATE TEMP TABLE"),
             ("CREATE EXTERNAL TABLE t STORED AS csv LOCATION 'x'", "CREATE EXTERNAL TABLE"),
             ("CREATE FUNCTION f() RETURNS INT LANGUAGE sql AS $$ SELECT 1 $$", "CREATE FUNCTION"),
-            ("DROP INDEX i", "DROP INDEX"),
             ("ALTER TABLE t ADD COLUMN a INT", "ALTER TABLE"),
             ("MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE", "MERGE INTO"),
             ("VACUUM", "VACUUM"),
@@ -318,7 +334,7 @@ mod tests {
             ("SELECT * FROM t FOR SYSTEM_TIME AS OF '2026-01-01'", "FOR SYSTEM_TIME AS OF"),
             ("SELECT * FROM t TABLESAMPLE SYSTEM (10)", "TABLESAMPLE"),
             ("SELECT * FROM t FOR UPDATE", "FOR UPDATE"),
-            ("SELECT * FROM vector_search('t', 'e', $1)", "vector_search"),
+            ("SELECT * FROM text_search('t', 'e', $1)", "text_search"),
             ("EXPLAIN CHECKPOINT", "EXPLAIN CHECKPOINT"),
             ("VERIFY TABLE t REPAIR", "VERIFY … REPAIR"),
         ] {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Database, Role};
 use crate::error::Result;
-use crate::id::{ObjectId, TableId};
+use crate::id::{IndexId, ObjectId, TableId};
 
 /// The state of upkeep of one open database.
 #[derive(Debug, Default)]
@@ -51,6 +51,19 @@ impl Database {
         })
         .await
         .map_err(|e| crate::error::Error::internal(format!("an index build ended early: {e}")))?
+    }
+
+    /// Builds all units of a table's index (of all its indexes when absent) anew; returns how many.
+    ///
+    /// # Errors
+    /// As for [`build_indexes`](Self::build_indexes).
+    pub async fn rebuild_indexes(self: &Arc<Self>, table: TableId, index: Option<IndexId>) -> Result<u64> {
+        let snapshot = self.snapshot();
+        let state = snapshot.table(table).map(|t| Arc::clone(t.state()));
+        let units = state.iter().flat_map(|s| s.units.iter());
+        let old: Vec<_> = units.filter(|u| index.is_none_or(|i| i == u.index)).map(|u| u.id).collect();
+        self.indexes.lost.lock().unwrap_or_else(PoisonError::into_inner).extend(old);
+        self.build_indexes(Some(table)).await
     }
 
     /// Tells that units could not be used; they are built again in the background.

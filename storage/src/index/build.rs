@@ -18,10 +18,11 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::exact::Source;
 use super::policy::{self, BuildPlan};
-use super::{IndexBuilder, UnitMeta, UnitSegment};
+use super::{IndexBuilder, IndexDef, UnitMeta, UnitSegment};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectId, TableId};
+use crate::schema::{ColumnType, TableDef};
 use crate::transaction::CommitOptions;
 use crate::version::TableSnapshot;
 use crate::wal::{CatalogEdit, CommitInfo};
@@ -76,7 +77,7 @@ async fn one(
 ) -> Result<Arc<UnitMeta>> {
     let begun = std::time::Instant::now();
     let (rows, row_ids, segments) = gather(table, plan).await?;
-    let options = options(plan);
+    let options = options(&plan.index);
     let cancel = Arc::clone(cancelled);
     let (parts, bytes) = crate::checkpoint::blocking(move || {
         let parts =
@@ -116,8 +117,20 @@ fn permille(recall: f32) -> u16 {
     (recall.clamp(0.0, 1.0) * 1000.0) as u16
 }
 
-fn options(plan: &BuildPlan) -> BuildOptions {
-    let index = &plan.index;
+/// What building an index takes; memory without the vectors themselves, which are read where they stand.
+pub use cairn_vector::hnsw::Estimate;
+
+/// What one unit over `rows` rows of `def` would take.
+#[must_use]
+pub fn estimate(def: &TableDef, index: &IndexDef, rows: u64) -> Estimate {
+    let dim = def.columns.iter().find(|c| c.id == index.column).map_or(0, |c| match c.column_type {
+        ColumnType::Vector(dim) => usize::from(dim),
+        _ => 0,
+    });
+    Estimate::new(usize::try_from(rows).unwrap_or(usize::MAX), dim, &options(index))
+}
+
+fn options(index: &IndexDef) -> BuildOptions {
     BuildOptions {
         builder: match index.builder {
             IndexBuilder::Partition => Builder::Partition,
@@ -170,7 +183,7 @@ async fn gather(
         }
         rows.sources.push(source);
     }
-    if let crate::schema::ColumnType::Vector(dim) = table.def().columns[column].column_type {
+    if let ColumnType::Vector(dim) = table.def().columns[column].column_type {
         rows.dim = dim.into();
     }
     Ok((rows, row_ids, segments))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, FixedSizeListArray, RecordBatch, UInt64Array};
 use arrow::datatypes::{Float32Type, UInt64Type};
 use cairn_vector::search::{ExactDistances, TopRows};
 use cairn_vector::{Floats, QueryDistance};
@@ -100,6 +100,21 @@ impl Source {
         Ok(compared)
     }
 
+    /// Shows every visible vector with its row id.
+    pub(super) fn each(&self, mut see: impl FnMut(u64, Floats<'_>) -> Result<()>) -> Result<()> {
+        let Some(vectors) = &self.vectors else { return Ok(()) };
+        for page in vectors.pages() {
+            let (rows, bytes) = page?;
+            let with_vector = rows.filter(|row| !vectors.nulls().contains(*row));
+            for (position, vector) in with_vector.zip(bytes.chunks_exact(vectors.width())) {
+                if self.view.deleted.as_ref().is_none_or(|d| !d.contains(position)) {
+                    see(self.ids.at(position)?, Floats::from_bytes(vector))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn compare_few(
         &self,
         vectors: &SegmentVectors,
@@ -139,11 +154,7 @@ pub(super) fn compare_hot(
     let mut compared = 0;
     let mut distances = Vec::new();
     for batch in batches {
-        let (Some(list), Some(ids)) =
-            (batch.column(0).as_fixed_size_list_opt(), batch.column(1).as_primitive_opt::<UInt64Type>())
-        else {
-            return Err(Error::internal("hot rows without vectors or row ids"));
-        };
+        let (list, ids) = hot_columns(batch)?;
         let values = list.values().as_primitive::<Float32Type>();
         distances.resize(list.len(), 0.0);
         query.many(Floats::from(values.values().as_ref()).bytes(), &mut distances);
@@ -156,6 +167,27 @@ pub(super) fn compare_hot(
         }
     }
     Ok(compared)
+}
+
+/// Shows every vector of a batch of hot rows with its row id.
+pub(super) fn each_hot(
+    batch: &RecordBatch,
+    mut see: impl FnMut(u64, Floats<'_>) -> Result<()>,
+) -> Result<()> {
+    let (list, ids) = hot_columns(batch)?;
+    let values = list.values().as_primitive::<Float32Type>().values();
+    let dim = list.value_length().unsigned_abs() as usize;
+    for (row, vector) in values.chunks_exact(dim).enumerate().filter(|(row, _)| list.is_valid(*row)) {
+        see(ids.value(row), vector.into())?;
+    }
+    Ok(())
+}
+
+fn hot_columns(batch: &RecordBatch) -> Result<(&FixedSizeListArray, &UInt64Array)> {
+    match (batch.column(0).as_fixed_size_list_opt(), batch.column(1).as_primitive_opt::<UInt64Type>()) {
+        (Some(list), Some(ids)) => Ok((list, ids)),
+        _ => Err(Error::internal("hot rows without vectors or row ids")),
+    }
 }
 
 /// Exact distances of a unit's rows, from the segments it answers for.

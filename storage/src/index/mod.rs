@@ -25,6 +25,7 @@ mod tests;
 
 pub(crate) use alive::AliveRows;
 pub(crate) use build::run as build_due;
+pub use build::{Estimate, estimate};
 pub use definition::{IndexBuilder, IndexDef, IndexMetric, UnitMeta, UnitSegment};
 pub(crate) use loaded::LoadedUnit;
 pub use search::{Effort, ExactRows, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};

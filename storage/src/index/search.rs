@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 
 use cairn_vector::search::{Filter, Plan, Request, SearchError, SearchScratch, SearchStats, TopRows};
-use cairn_vector::{Metric, QueryDistance};
+use cairn_vector::{Metric, QueryDistance, VectorError};
 
 use super::alive::{self, Alive, Ordinals};
 use super::cover::{Cover, cover};
-use super::exact::{Source, UnitExact, compare_hot};
+use super::exact::{Source, UnitExact, compare_hot, each_hot};
 use super::{IndexDef, LoadedUnit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectId, RowId};
@@ -179,6 +179,25 @@ impl TableSnapshot {
         }
         let hits = top.into_sorted();
         Ok((hits.iter().map(|t| VectorHit { row: RowId(t.row_id), distance: t.distance }).collect(), report))
+    }
+
+    /// Checks that every visible vector of a column has a distance under `metric`.
+    ///
+    /// # Errors
+    /// `InvalidInput` (22000) naming column, row id and what is wrong; storage errors.
+    pub async fn check_vectors(&self, column: usize, metric: Metric) -> Result<()> {
+        let name = &self.def().columns[column].name;
+        let wrong = |row: u64, why: VectorError| {
+            let message = format!("column {name} of {}, row id {row}: {why}", self.def().qualified_name());
+            Error::new(ErrorKind::InvalidInput, message).with_sqlstate("22000")
+        };
+        for source in self.sources(self.segments().await?, column).await? {
+            source.each(|row, vector| metric.check(vector).map_err(|why| wrong(row, why)))?;
+        }
+        for batch in self.hot_batches(&[column], true)? {
+            each_hot(&batch, |row, vector| metric.check(vector).map_err(|why| wrong(row, why)))?;
+        }
+        Ok(())
     }
 
     /// The index that answers the query.

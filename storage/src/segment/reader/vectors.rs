@@ -163,6 +163,11 @@ impl SegmentVectors {
         })
     }
 
+    /// Bytes of one vector.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
     /// Rows without a vector.
     pub(crate) fn nulls(&self) -> &RoaringBitmap {
         &self.nulls
