@@ -19,6 +19,7 @@ use super::csv_split::{line_of, split};
 use super::from::{Piece, Sink, length, shown};
 use super::options::CopyOptions;
 use super::rows::ColumnBuilder;
+use super::vectors;
 use crate::dml::cut;
 use crate::error::{Error, Result};
 
@@ -269,8 +270,12 @@ impl CsvPiece {
             )
             .map(|e| e.with_sqlstate("22021")));
         };
-        let why =
-            format!("column \"{}\": \"{}\" is not a valid {}", column.name, cut(text), column.column_type);
+        let why = match vectors::problem(text, column) {
+            Some(why) => format!("column \"{}\": {why}", column.name),
+            None => {
+                format!("column \"{}\": \"{}\" is not a valid {}", column.name, cut(text), column.column_type)
+            }
+        };
         Ok(malformed(&self.file.path, line, why).map(|e| e.with_sqlstate("22P02")))
     }
 }

@@ -13,6 +13,7 @@ mod options;
 mod rows;
 mod table_file;
 mod to;
+mod vectors;
 mod write_file;
 
 use datafusion::sql::sqlparser::ast;

@@ -17,6 +17,7 @@ use datafusion::arrow::datatypes::{
     Time64MicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
+use super::vectors::VectorBuilder;
 use crate::error::{Error, Result};
 
 /// A column being filled.
@@ -39,6 +40,7 @@ pub(super) enum ColumnBuilder {
     Time(Time64MicrosecondBuilder),
     Micros(TimestampMicrosecondBuilder, Tz),
     Nanos(TimestampNanosecondBuilder, Tz),
+    Vector(VectorBuilder),
 }
 
 impl ColumnBuilder {
@@ -72,7 +74,8 @@ impl ColumnBuilder {
             ColumnType::Time => Self::Time(Time64MicrosecondBuilder::with_capacity(rows)),
             ColumnType::Timestamp { nanos } => timestamps(*nanos, None)?,
             ColumnType::TimestampTz { nanos, zone } => timestamps(*nanos, Some(zone))?,
-            ColumnType::Vector(_) | ColumnType::List(_) | ColumnType::Struct(_) => {
+            ColumnType::Vector(dim) => Self::Vector(VectorBuilder::new(*dim)),
+            ColumnType::List(_) | ColumnType::Struct(_) => {
                 return Err(Error::not_supported_yet(format!(
                     "reading column \"{}\" of type {} from CSV",
                     column.name, column.column_type
@@ -103,6 +106,7 @@ impl ColumnBuilder {
             Self::Time(b) => b.append_null(),
             Self::Micros(b, _) => b.append_null(),
             Self::Nanos(b, _) => b.append_null(),
+            Self::Vector(b) => b.append_null(),
         }
     }
 
@@ -117,6 +121,7 @@ impl ColumnBuilder {
                 b.append_value(text);
                 true
             }
+            Self::Vector(b) => b.append(text),
             Self::Int8(b) => number(b, text),
             Self::Int16(b) => number(b, text),
             Self::Int32(b) => number(b, text),
@@ -186,6 +191,7 @@ impl ColumnBuilder {
             Self::Time(b) => Arc::new(b.finish()),
             Self::Micros(b, _) => Arc::new(b.finish()),
             Self::Nanos(b, _) => Arc::new(b.finish()),
+            Self::Vector(b) => b.finish(),
         }
     }
 }

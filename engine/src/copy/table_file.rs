@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
-use datafusion::arrow::array::RecordBatch;
+use cairn_storage::schema::{ColumnDef, ColumnType};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::FileReader;
@@ -22,6 +23,7 @@ use datafusion::parquet::arrow::arrow_reader::{
 use super::columns::TableColumns;
 use super::csv_split::{line_of, split};
 use super::from::{Piece, Sink, length, shown};
+use super::vectors::{self, JsonForm};
 use crate::error::{Error, Result};
 
 const BLOCK: usize = 1 << 20;
@@ -124,12 +126,9 @@ pub(super) fn ndjson_pieces(path: &PathBuf, workers: usize, pieces: &mut Vec<(u6
     Ok(())
 }
 
-fn json_schema(table: &TableColumns) -> SchemaRef {
-    let field = |i: &usize| {
-        let column = &table.def.columns[*i];
-        Field::new(&column.name, column.column_type.arrow(), true)
-    };
-    Arc::new(Schema::new(table.loaded.iter().map(field).collect::<Vec<_>>()))
+fn json_schema(columns: &[ColumnDef], vectors: JsonForm) -> SchemaRef {
+    let field = |column: &ColumnDef| Field::new(&column.name, vectors.data_type(column), true);
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
 }
 
 impl TablePiece {
@@ -148,7 +147,7 @@ impl TablePiece {
                 .map_err(|e| wrong(&e))?;
                 for batch in reader {
                     let batch = batch.map_err(|e| wrong(&e))?;
-                    write(sink, &file.filled, &batch, &file.path)?;
+                    write(sink, &file.filled, batch.columns(), &file.path)?;
                 }
                 sink.read(bytes);
                 Ok(())
@@ -156,20 +155,22 @@ impl TablePiece {
             Self::Arrow { path, filled, bytes } => {
                 let wrong = |e: &ArrowError| unreadable(&path, "Arrow", e);
                 for batch in FileReader::try_new(open(&path)?, None).map_err(|e| wrong(&e))? {
-                    write(sink, &filled, &batch.map_err(|e| wrong(&e))?, &path)?;
+                    write(sink, &filled, batch.map_err(|e| wrong(&e))?.columns(), &path)?;
                 }
                 sink.read(bytes);
                 Ok(())
             }
             Self::Ndjson { path, range } => {
-                Lines { schema: json_schema(&sink.table), path }.load(range, sink)
+                let columns = sink.table.loaded.iter().map(|i| sink.table.def.columns[*i].clone()).collect();
+                Lines { columns, path }.load(range, sink)
             }
         }
     }
 }
 
-fn write(sink: &mut Sink, filled: &[usize], batch: &RecordBatch, path: &Path) -> Result<()> {
-    sink.write(filled, batch.columns(), batch.num_rows()).map_err(|e| in_file(e, path))
+fn write(sink: &mut Sink, filled: &[usize], columns: &[ArrayRef], path: &Path) -> Result<()> {
+    let rows = columns.first().map_or(0, |c| c.len());
+    sink.write(filled, columns, rows).map_err(|e| in_file(e, path))
 }
 
 /// The error with the file's name as its detail, when it is about the data.
@@ -184,7 +185,7 @@ fn in_file(error: Error, path: &Path) -> Error {
 
 /// Lines of an NDJSON file.
 struct Lines {
-    schema: SchemaRef,
+    columns: Vec<ColumnDef>,
     path: PathBuf,
 }
 
@@ -217,8 +218,8 @@ impl Lines {
     fn block(&self, bytes: &[u8], base: u64, sink: &mut Sink) -> Result<()> {
         let filled = sink.table.loaded.clone();
         if let Ok(batches) = self.decode(bytes) {
-            for batch in batches {
-                write(sink, &filled, &batch, &self.path)?;
+            for columns in batches {
+                write(sink, &filled, &columns, &self.path)?;
             }
             return Ok(());
         }
@@ -227,8 +228,8 @@ impl Lines {
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             match self.decode(line) {
                 Ok(batches) => {
-                    for batch in batches {
-                        write(sink, &filled, &batch, &self.path)?;
+                    for columns in batches {
+                        write(sink, &filled, &columns, &self.path)?;
                     }
                 }
                 Err(error) => sink.reject(|| self.line_error(offset, &error))?,
@@ -238,8 +239,18 @@ impl Lines {
         Ok(())
     }
 
-    fn decode(&self, mut bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
-        let mut decoder = ReaderBuilder::new(Arc::clone(&self.schema))
+    /// The rows of whole lines. A block has all its vectors in one form.
+    fn decode(&self, bytes: &[u8]) -> Result<Vec<Vec<ArrayRef>>, ArrowError> {
+        let has_vectors = self.columns.iter().any(|c| matches!(c.column_type, ColumnType::Vector(_)));
+        let batches = match self.decode_as(JsonForm::Arrays, bytes) {
+            Err(error) if has_vectors => self.decode_as(JsonForm::Texts, bytes).map_err(|_| error)?,
+            decoded => decoded?,
+        };
+        batches.iter().map(|batch| vectors::made(batch, &self.columns)).collect()
+    }
+
+    fn decode_as(&self, vectors: JsonForm, mut bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
+        let mut decoder = ReaderBuilder::new(json_schema(&self.columns, vectors))
             .with_batch_size(BATCH_ROWS)
             .with_strict_mode(true)
             .build_decoder()?;
@@ -275,18 +286,38 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use cairn_storage::id::ColumnId;
+
     use super::*;
 
     #[test]
     fn lines_decode_or_say_why() {
-        let schema = Schema::new(vec![
-            Field::new("id", DataType::Int32, true),
-            Field::new("name", DataType::Utf8View, true),
-        ]);
-        let lines = Lines { schema: Arc::new(schema), path: PathBuf::from("x.ndjson") };
-        let rows = |text: &str| {
-            lines.decode(text.as_bytes()).map(|b| b.iter().map(RecordBatch::num_rows).sum::<usize>())
+        let column = |name: &str, column_type| ColumnDef {
+            id: ColumnId(1),
+            name: name.into(),
+            column_type,
+            nullable: true,
+            default: None,
         };
+        let columns = vec![
+            column("id", ColumnType::Int32),
+            column("name", ColumnType::Text),
+            column("v", ColumnType::Vector(2)),
+        ];
+        let lines = Lines { columns, path: PathBuf::from("x.ndjson") };
+        let rows =
+            |text: &str| lines.decode(text.as_bytes()).map(|b| b.iter().map(|c| c[0].len()).sum::<usize>());
+        assert_eq!(rows("{\"id\":1,\"v\":[1,2.5]}\n{\"id\":2,\"v\":null}").unwrap(), 2);
+        assert_eq!(rows("{\"id\":1,\"v\":\"[1,2.5]\"}\n").unwrap(), 1);
+        for (text, why) in [
+            ("{\"v\":[1]}", "column \"v\": expected 2 dimensions, not 1"),
+            ("{\"v\":[1,null]}", "column \"v\": component 2 of the vector is NULL"),
+            ("{\"v\":[1,1e39]}", "column \"v\": component 2"),
+            ("{\"v\":\"[1\"}", "column \"v\": \"[1\" is no vector"),
+        ] {
+            let error = rows(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
         assert_eq!(rows("{\"id\":1,\"name\":\"a\"}\n{\"id\":2}\n\n{\"name\":null}").unwrap(), 3);
         assert!(rows("{\"id\":1,\"other\":2}\n").unwrap_err().to_string().contains("other"));
         assert!(rows("{\"id\":\"x\"}").is_err());

@@ -5,9 +5,11 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
-use datafusion::arrow::array::{Array, RecordBatch};
+use cairn_udfs::vector;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringViewArray};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::writer::FileWriter as IpcWriter;
@@ -144,14 +146,14 @@ impl CsvWriter {
 
     fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         let options = FormatOptions::default();
-        let formatters = batch
-            .columns()
+        let columns: Vec<ArrayRef> = batch.columns().iter().map(plain).collect();
+        let formatters = columns
             .iter()
             .map(|c| ArrayFormatter::try_new(c.as_ref(), &options))
             .collect::<Result<Vec<_>, _>>()?;
         let mut text = String::new();
         for row in 0..batch.num_rows() {
-            for (i, (column, formatter)) in batch.columns().iter().zip(&formatters).enumerate() {
+            for (i, (column, formatter)) in columns.iter().zip(&formatters).enumerate() {
                 if i > 0 {
                     self.line.push(self.grammar.delimiter);
                 }
@@ -175,6 +177,14 @@ impl CsvWriter {
         self.out.write_all(&self.line)?;
         self.line.clear();
         Ok(())
+    }
+}
+
+/// Vectors as their text, which reads back to the same bits; anything else as it is.
+fn plain(column: &ArrayRef) -> ArrayRef {
+    match vector::dimensions(column.data_type()) {
+        Some(_) => Arc::new(vector::text_of(column.as_fixed_size_list()).collect::<StringViewArray>()),
+        None => Arc::clone(column),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Float32Type;
 
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -118,6 +119,9 @@ fn checked(def: &TableDef, batch: &RecordBatch) -> Result<RecordBatch> {
         if column.column_type == ColumnType::Json {
             check_json(def, &column.name, array)?;
         }
+        if let ColumnType::Vector(dim) = column.column_type {
+            check_vectors(def, &column.name, usize::from(dim), array)?;
+        }
     }
     Ok(RecordBatch::try_new(def.arrow_schema(), batch.columns().to_vec())?)
 }
@@ -135,6 +139,29 @@ fn check_json(def: &TableDef, column: &str, array: &dyn Array) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses vectors with a NULL, a NaN or an infinity among their components, whatever lies under a NULL vector.
+fn check_vectors(def: &TableDef, column: &str, dim: usize, array: &dyn Array) -> Result<()> {
+    let list = array.as_fixed_size_list();
+    let components = list.values().as_primitive::<Float32Type>();
+    if components.null_count() == 0 && components.values().iter().all(|c| c.is_finite()) {
+        return Ok(());
+    }
+    let bad = |at: &usize| components.is_null(*at) || !components.value(*at).is_finite();
+    let found = (0..components.len()).find(|at| list.is_valid(at / dim) && bad(at));
+    match found {
+        None => Ok(()),
+        Some(at) => Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "component {} of a vector in column {column} of table {} is NULL or not finite",
+                at % dim + 1,
+                def.qualified_name()
+            ),
+        )
+        .with_sqlstate("22000")),
+    }
 }
 
 /// Segments written ahead of the WAL entry that will name them.
