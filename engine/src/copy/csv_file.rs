@@ -19,6 +19,7 @@ use super::is_tabbed;
 use super::options::CopyOptions;
 use super::rows::ColumnBuilder;
 use super::text_file::TextFile;
+use super::vectors;
 use crate::dml::cut;
 use crate::error::{Error, Result};
 
@@ -265,8 +266,12 @@ impl CsvPiece {
             )
             .map(|e| e.with_sqlstate("22021")));
         };
-        let why =
-            format!("column \"{}\": \"{}\" is not a valid {}", column.name, cut(text), column.column_type);
+        let why = match vectors::problem(text, column) {
+            Some(why) => format!("column \"{}\": {why}", column.name),
+            None => {
+                format!("column \"{}\": \"{}\" is not a valid {}", column.name, cut(text), column.column_type)
+            }
+        };
         Ok(malformed(&self.file.text.path, line, why).map(|e| e.with_sqlstate("22P02")))
     }
 }

@@ -18,6 +18,7 @@ mod rows;
 mod table_file;
 mod text_file;
 mod to;
+mod vectors;
 mod write_file;
 
 use datafusion::sql::sqlparser::ast;

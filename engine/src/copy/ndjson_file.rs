@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
+use cairn_storage::schema::{ColumnDef, ColumnType};
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
@@ -21,6 +22,7 @@ use super::json::Objects;
 use super::options::CopyOptions;
 use super::table_file::{in_file, unreadable};
 use super::text_file::TextFile;
+use super::vectors::{self, JsonForm};
 use crate::error::{Error, Result};
 
 const BLOCK: usize = 1 << 20;
@@ -49,7 +51,8 @@ pub(super) fn pieces(
         return Err(unreadable(path, "ndjson", &"it is one JSON array")
             .map(|e| e.with_hint("write one object per line")));
     }
-    let lines = Lines { schema: json_schema(table), text };
+    let columns = table.loaded.iter().map(|i| table.def.columns[*i].clone()).collect();
+    let lines = Lines { columns, text };
     let piece = |range| Piece::Ndjson(NdjsonPiece { lines: lines.clone(), range });
     if !lines.text.is_plain() {
         pieces.push((len, piece(0..u64::MAX)));
@@ -63,12 +66,9 @@ pub(super) fn pieces(
     Ok(())
 }
 
-fn json_schema(table: &TableColumns) -> SchemaRef {
-    let field = |i: &usize| {
-        let column = &table.def.columns[*i];
-        Field::new(&column.name, column.column_type.arrow(), true)
-    };
-    Arc::new(Schema::new(table.loaded.iter().map(field).collect::<Vec<_>>()))
+fn json_schema(columns: &[ColumnDef], vectors: JsonForm) -> SchemaRef {
+    let field = |column: &ColumnDef| Field::new(&column.name, vectors.data_type(column), true);
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
 }
 
 impl NdjsonPiece {
@@ -100,7 +100,7 @@ impl NdjsonPiece {
 /// How the lines of a file are read.
 #[derive(Clone)]
 struct Lines {
-    schema: SchemaRef,
+    columns: Vec<ColumnDef>,
     text: TextFile,
 }
 
@@ -153,8 +153,20 @@ impl Lines {
         Ok(())
     }
 
-    fn decode(&self, mut bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
-        let mut decoder = ReaderBuilder::new(Arc::clone(&self.schema))
+    /// The rows of whole lines. A block has all its vectors in one form.
+    fn decode(&self, bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
+        if !self.columns.iter().any(|c| matches!(c.column_type, ColumnType::Vector(_))) {
+            return self.decode_as(JsonForm::Arrays, bytes);
+        }
+        let batches = match self.decode_as(JsonForm::Arrays, bytes) {
+            Err(error) => self.decode_as(JsonForm::Texts, bytes).map_err(|_| error)?,
+            Ok(batches) => batches,
+        };
+        batches.iter().map(|batch| vectors::made(batch, &self.columns)).collect()
+    }
+
+    fn decode_as(&self, vectors: JsonForm, mut bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
+        let mut decoder = ReaderBuilder::new(json_schema(&self.columns, vectors))
             .with_batch_size(BATCH_ROWS)
             .with_strict_mode(true)
             .build_decoder()?;
@@ -192,21 +204,40 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::Path;
 
-    use datafusion::arrow::datatypes::DataType;
+    use cairn_storage::id::ColumnId;
 
     use super::*;
 
     #[test]
     fn lines_decode_or_say_why() {
-        let schema = Schema::new(vec![
-            Field::new("id", DataType::Int32, true),
-            Field::new("name", DataType::Utf8View, true),
-        ]);
+        let column = |name: &str, column_type| ColumnDef {
+            id: ColumnId(1),
+            name: name.into(),
+            column_type,
+            nullable: true,
+            default: None,
+        };
+        let columns = vec![
+            column("id", ColumnType::Int32),
+            column("name", ColumnType::Text),
+            column("v", ColumnType::Vector(2)),
+        ];
         let text = TextFile::new(Path::new("x.ndjson"), &CopyOptions::default()).unwrap();
-        let lines = Lines { schema: Arc::new(schema), text };
+        let lines = Lines { columns, text };
         let rows = |text: &str| {
             lines.decode(text.as_bytes()).map(|b| b.iter().map(RecordBatch::num_rows).sum::<usize>())
         };
+        assert_eq!(rows("{\"id\":1,\"v\":[1,2.5]}\n{\"id\":2,\"v\":null}").unwrap(), 2);
+        assert_eq!(rows("{\"id\":1,\"v\":\"[1,2.5]\"}\n").unwrap(), 1);
+        for (text, why) in [
+            ("{\"v\":[1]}", "column \"v\": expected 2 dimensions, not 1"),
+            ("{\"v\":[1,null]}", "column \"v\": component 2 of the vector is NULL"),
+            ("{\"v\":[1,1e39]}", "column \"v\": component 2"),
+            ("{\"v\":\"[1\"}", "column \"v\": \"[1\" is no vector"),
+        ] {
+            let error = rows(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
         assert_eq!(rows("{\"id\":1,\"name\":\"a\"}\n{\"id\":2}\n\n{\"name\":null}").unwrap(), 3);
         assert!(rows("{\"id\":1,\"other\":2}\n").unwrap_err().to_string().contains("other"));
         assert!(rows("{\"id\":\"x\"}").is_err());

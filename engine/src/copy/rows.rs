@@ -18,6 +18,7 @@ use datafusion::arrow::datatypes::{
 };
 
 use super::json_column::JsonColumn;
+use super::vectors::VectorBuilder;
 use crate::error::Result;
 
 /// A column being filled.
@@ -42,6 +43,7 @@ pub(super) enum ColumnBuilder {
     Nanos(TimestampNanosecondBuilder, Tz),
     /// Lists and structs.
     Json(Box<JsonColumn>),
+    Vector(VectorBuilder),
 }
 
 impl ColumnBuilder {
@@ -75,7 +77,8 @@ impl ColumnBuilder {
             ColumnType::Time => Self::Time(Time64MicrosecondBuilder::with_capacity(rows)),
             ColumnType::Timestamp { nanos } => timestamps(*nanos, None)?,
             ColumnType::TimestampTz { nanos, zone } => timestamps(*nanos, Some(zone))?,
-            ColumnType::Vector(_) | ColumnType::List(_) | ColumnType::Struct(_) => {
+            ColumnType::Vector(dim) => Self::Vector(VectorBuilder::new(*dim)),
+            ColumnType::List(_) | ColumnType::Struct(_) => {
                 Self::Json(Box::new(JsonColumn::new(&column.column_type.arrow())?))
             }
         })
@@ -103,6 +106,7 @@ impl ColumnBuilder {
             Self::Micros(b, _) => b.append_null(),
             Self::Nanos(b, _) => b.append_null(),
             Self::Json(column) => column.append_null(),
+            Self::Vector(b) => b.append_null(),
         }
     }
 
@@ -117,6 +121,7 @@ impl ColumnBuilder {
                 b.append_value(text);
                 true
             }
+            Self::Vector(b) => b.append(text),
             Self::Int8(b) => number(b, text),
             Self::Int16(b) => number(b, text),
             Self::Int32(b) => number(b, text),
@@ -191,6 +196,7 @@ impl ColumnBuilder {
             Self::Micros(b, _) => Arc::new(b.finish()),
             Self::Nanos(b, _) => Arc::new(b.finish()),
             Self::Json(column) => column.finish()?,
+            Self::Vector(b) => b.finish(),
         })
     }
 }

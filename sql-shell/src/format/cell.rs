@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::io;
 
-use datafusion::arrow::array::{Array, RecordBatch};
+use cairn_engine::{dimensions, short_text_at, text_at};
+use datafusion::arrow::array::{Array, AsArray, FixedSizeListArray, RecordBatch};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -28,12 +30,12 @@ const EXACT: FormatOptions<'static> = FormatOptions::new().with_display_error(fa
 
 /// The batch's columns for people.
 pub(crate) fn readable(batch: &RecordBatch) -> io::Result<Vec<Column<'_>>> {
-    columns(batch, &READABLE)
+    columns(batch, &READABLE, short_text_at)
 }
 
 /// The batch's columns for programs.
 pub(crate) fn exact(batch: &RecordBatch) -> io::Result<Vec<Column<'_>>> {
-    columns(batch, &EXACT)
+    columns(batch, &EXACT, text_at)
 }
 
 /// One array for programs.
@@ -41,11 +43,21 @@ pub(crate) fn exact_array(array: &dyn Array) -> io::Result<ArrayFormatter<'_>> {
     ArrayFormatter::try_new(array, &EXACT).map_err(shown)
 }
 
-fn columns<'a>(batch: &'a RecordBatch, options: &FormatOptions<'a>) -> io::Result<Vec<Column<'a>>> {
+fn columns<'a>(
+    batch: &'a RecordBatch,
+    options: &FormatOptions<'a>,
+    vector: VectorText,
+) -> io::Result<Vec<Column<'a>>> {
     let column = |array: &'a dyn Array| {
+        if let Some(vectors) = array.as_fixed_size_list_opt()
+            && dimensions(array.data_type()).is_some()
+            && vectors.values().null_count() == 0
+        {
+            return Ok(Column::Vectors(vectors, vector));
+        }
         // Only nested types are not asked for their NULLs here; an array's own formatter knows them.
         let text = ArrayFormatter::try_new(array, options).map_err(shown)?;
-        Ok(Column { nulls: array.logical_nulls(), text })
+        Ok(Column::Plain { nulls: array.logical_nulls(), text })
     };
     batch.columns().iter().map(|array| column(array.as_ref())).collect()
 }
@@ -55,19 +67,27 @@ pub(crate) fn shown(error: ArrowError) -> io::Error {
     io::Error::other(format!("a value can't be shown: {error}"))
 }
 
+/// The text of the vector in a row.
+type VectorText = fn(&FixedSizeListArray, usize) -> Option<String>;
+
 /// One column of a batch.
-pub(crate) struct Column<'a> {
-    nulls: Option<datafusion::arrow::buffer::NullBuffer>,
-    text: ArrayFormatter<'a>,
+pub(crate) enum Column<'a> {
+    Plain {
+        nulls: Option<NullBuffer>,
+        text: ArrayFormatter<'a>,
+    },
+    /// Whole, or short for people.
+    Vectors(&'a FixedSizeListArray, VectorText),
 }
 
 impl Column<'_> {
     /// The value's text; None for NULL.
     pub(crate) fn value(&self, row: usize) -> io::Result<Option<String>> {
-        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-            return Ok(None);
+        match self {
+            Self::Plain { nulls: Some(nulls), .. } if nulls.is_null(row) => Ok(None),
+            Self::Plain { text, .. } => text.value(row).try_to_string().map(Some).map_err(shown),
+            Self::Vectors(vectors, text) => Ok(text(vectors, row)),
         }
-        self.text.value(row).try_to_string().map(Some).map_err(shown)
     }
 }
 

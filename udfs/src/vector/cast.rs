@@ -20,8 +20,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use super::convert::{text_of, vectors};
-use super::{dimensions, vector_type};
+use super::convert::vectors;
+use super::{dimensions, text_of, vector_type};
 
 /// Replaces casts to and from vectors by functions. Runs after type coercion.
 #[derive(Debug, Default)]

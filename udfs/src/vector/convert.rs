@@ -147,21 +147,29 @@ pub fn vectors(array: &ArrayRef, dim: Option<usize>) -> Result<ArrayRef, BadVect
     }
 }
 
+/// The vector in `text`, of `dim` dimensions when that is given.
+///
+/// # Errors
+/// Why it is none.
+pub fn parse(text: &str, dim: Option<usize>) -> Result<Vec<f32>, Why> {
+    let vector = text::parse(text).map_err(|error| not_parsed(text, error))?;
+    match dim {
+        Some(expected) if expected != vector.len() => Err(Why::Dimension { expected, found: vector.len() }),
+        _ => Ok(vector),
+    }
+}
+
 fn from_text(array: &StringViewArray, dim: Option<usize>) -> Result<ArrayRef, BadVector> {
     let mut dim = dim;
     let mut components: Vec<f32> = Vec::with_capacity(array.len() * dim.unwrap_or(0));
     for (row, text) in array.iter().enumerate() {
         match text {
             Some(text) => {
-                let vector =
-                    text::parse(text).map_err(|error| BadVector { row, why: not_parsed(text, error) })?;
-                let expected = *dim.get_or_insert_with(|| {
+                let vector = parse(text, dim).map_err(|why| BadVector { row, why })?;
+                dim.get_or_insert_with(|| {
                     components.resize(row * vector.len(), 0.0);
                     vector.len()
                 });
-                if vector.len() != expected {
-                    return Err(BadVector { row, why: Why::Dimension { expected, found: vector.len() } });
-                }
                 components.extend(vector);
             }
             None => components.resize((row + 1) * dim.unwrap_or(0), 0.0),
@@ -194,8 +202,12 @@ fn assemble(components: Vec<f32>, dim: Option<usize>, nulls: Option<NullBuffer>,
     list(Arc::new(Float32Array::from(components)), dim, nulls)
 }
 
-/// `components` in vectors of `dim`.
-pub(super) fn list(components: ArrayRef, dim: usize, nulls: Option<NullBuffer>) -> ArrayRef {
+/// `components`, which are REAL, as vectors of `dim` dimensions.
+///
+/// # Panics
+/// When there are not as many components as `nulls` needs, or they are of another type.
+#[must_use]
+pub fn list(components: ArrayRef, dim: usize, nulls: Option<NullBuffer>) -> ArrayRef {
     let size = i32::try_from(dim).unwrap_or(i32::MAX);
     Arc::new(FixedSizeListArray::new(component_field(), size, components, nulls))
 }
@@ -301,15 +313,6 @@ impl<'a> Lists<'a> {
     }
 }
 
-/// Every vector of `array` as text that reads back to the same bits; None where it is NULL.
-pub fn text_of(array: &FixedSizeListArray) -> impl Iterator<Item = Option<String>> + '_ {
-    let components = array.values().as_primitive_opt::<Float32Type>().map_or(&[][..], |c| c.values());
-    let dim = usize::try_from(array.value_length()).unwrap_or(0);
-    (0..array.len()).map(move |row| {
-        array.is_valid(row).then(|| components.get(row * dim..(row + 1) * dim).map(text::format)).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -317,6 +320,8 @@ mod tests {
     use datafusion::arrow::datatypes::{Float64Type, Int64Type};
 
     use super::*;
+
+    use super::super::text_of;
 
     fn shown(array: &ArrayRef) -> Vec<Option<String>> {
         text_of(array.as_fixed_size_list()).collect()

@@ -19,8 +19,8 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::convert::{InvalidVector, is_source, text_of, vectors};
-use super::dimensions;
+use super::convert::{InvalidVector, is_source, vectors};
+use super::{dimensions, text_of};
 
 /// Characters of a constant vector in a column's name.
 const NAME_CHARS_MAX: usize = 32;

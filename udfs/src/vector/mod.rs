@@ -1,7 +1,7 @@
 //! Vectors in SQL: values of VECTOR(n) from whatever can be one, distances, and the functions around them.
 //!
 //! Owns: the vector's Arrow type and its check, conversion (`convert`), casts (`cast`), distances (`distance`) with their
-//! operators (`operator`), functions of one vector (`function`). Does not own: sums over
+//! operators (`operator`), functions of one vector (`function`), their text (`shown`). Does not own: sums over
 //! components, which are `cairn_vector`'s, so that SQL and index give the same bits; columns and rows (engine).
 
 mod cast;
@@ -9,6 +9,7 @@ mod convert;
 mod distance;
 mod function;
 mod operator;
+mod shown;
 
 use std::sync::Arc;
 
@@ -19,8 +20,9 @@ use datafusion::execution::FunctionRegistry;
 pub use cairn_vector::Metric;
 pub use cairn_vector::metric::DIM_MAX;
 pub use cast::VectorCasts;
-pub use convert::{BadVector, InvalidVector, Why, text_of, vectors};
+pub use convert::{BadVector, InvalidVector, Why, list, parse, vectors};
 pub use distance::Distance;
+pub use shown::{short_text_at, text_at, text_of};
 
 /// Registers functions and operators; DataFusion's functions of the same names are replaced.
 pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
