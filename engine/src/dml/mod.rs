@@ -18,6 +18,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod vectors;
+#[cfg(test)]
+mod vectors_tests;
 mod write;
 
 use std::sync::Arc;
