@@ -137,7 +137,7 @@ async fn distances_have_the_bits_of_the_kernels() {
         }
         for (operator, metric) in metrics {
             let sql = format!(
-                "SELECT id, v <same> $1, t.v <same> o.v FROM t CROSS JOIN (SELECT v FROM t WHERE id = 5) AS o ORDER BY id"
+                "SELECT t.id, t.v <same> $1, t.v <same> o.v FROM t CROSS JOIN (SELECT v FROM t WHERE id = 5) AS o ORDER BY t.id"
             )
             .replace("<same>", operator);
             let got = batches(&session, &sql, params(vec![fixed(&query)])).await;

@@ -115,15 +115,17 @@ impl Distance {
     }
 }
 
-/// `value` as vectors. Those of tables were checked when they were written.
+/// `value` as vectors. Those of tables were checked when they were written; a constant costs nothing to check.
 fn operand(value: &ColumnarValue, dim: Option<usize>) -> Result<ArrayRef> {
-    let array = match value {
-        ColumnarValue::Array(array) => Arc::clone(array),
-        ColumnarValue::Scalar(scalar) => scalar.to_array()?,
-    };
-    let trusted =
-        dimensions(array.data_type()).is_some() && array.as_fixed_size_list().values().null_count() == 0;
-    Ok(if trusted { array } else { vectors(&array, dim)? })
+    match value {
+        ColumnarValue::Array(array) if is_trusted(array) => Ok(Arc::clone(array)),
+        ColumnarValue::Array(array) => Ok(vectors(array, dim)?),
+        ColumnarValue::Scalar(scalar) => Ok(vectors(&scalar.to_array()?, dim)?),
+    }
+}
+
+fn is_trusted(array: &ArrayRef) -> bool {
+    dimensions(array.data_type()).is_some() && array.as_fixed_size_list().values().null_count() == 0
 }
 
 /// The components of all rows, one after the other.
@@ -189,17 +191,15 @@ impl ScalarUDFImpl for Distance {
         }
     }
 
-    /// Constants that are not vectors yet become vectors, once.
+    /// Constants are checked, and become vectors where they are not yet, once.
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         let dim = args.iter().find_map(|arg| dimensions(&info.get_data_type(arg).ok()?));
         let mut changed = false;
         let mut vectors_of = Vec::with_capacity(args.len());
         for arg in &args {
             vectors_of.push(match arg {
-                Expr::Literal(value, metadata)
-                    if !value.is_null() && dimensions(&value.data_type()).is_none() =>
-                {
-                    changed = true;
+                Expr::Literal(value, metadata) if !value.is_null() => {
+                    changed |= dimensions(&value.data_type()).is_none();
                     let vector = vectors(&value.to_array()?, dim).map_err(|bad| self.fault(&bad.into()))?;
                     Expr::Literal(ScalarValue::try_from_array(&vector, 0)?, metadata.clone())
                 }
