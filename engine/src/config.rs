@@ -249,6 +249,8 @@ impl Settings {
     pub(crate) fn apply(&self, config: &mut SessionConfig) {
         let options = config.options_mut();
         options.catalog.default_schema.clone_from(&self.search_path);
+        // The catalog serves it (`catalog::information_schema`).
+        options.catalog.information_schema = false;
         options.execution.time_zone = Some(self.timezone.clone());
         if let Some(partitions) = self.partitions {
             options.execution.target_partitions = partitions;
@@ -286,6 +288,33 @@ fn time_zone(value: &str) -> Result<String> {
         .parse::<datafusion::arrow::array::timezone::Tz>()
         .map(|_| value.to_owned())
         .map_err(|_| invalid("timezone", value, "UTC or an offset such as +02:00"))
+}
+
+/// Reads `4096`, `512 MiB`, `2GB`.
+///
+/// # Errors
+/// 22023 when it is not a size.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let bad = || {
+        Error::new(ErrorKind::InvalidInput, format!("'{text}' is not a size"))
+            .map(|e| e.with_sqlstate("22023").with_hint("write a number and a unit: 512 MiB, 2 GB"))
+    };
+    let number: f64 = text[..digits].parse().map_err(|_| bad())?;
+    let unit: f64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        "kib" | "k" => 1024.0,
+        "mib" | "m" => 1_048_576.0,
+        "gib" | "g" => 1_073_741_824.0,
+        _ => return Err(bad()),
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes saturate")]
+    Ok((number * unit) as u64)
 }
 
 /// Reads `5`, `5 s`, `250ms`, `1 hour`, `24h`; a bare number counts `unit`s.

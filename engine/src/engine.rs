@@ -98,6 +98,7 @@ impl Engine {
             .with_analyzer_rule(Arc::new(cairn_udfs::CheckedIntegers::default()))
             .with_analyzer_rule(Arc::new(cairn_udfs::vector::VectorCasts))
             .with_query_planner(Arc::new(CairnQueryPlanner::new()));
+        builder = crate::search::register(builder, &db);
         crate::files::register(&mut builder);
         let mut template = builder.build();
         cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"))?;

@@ -27,7 +27,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::Expr;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use crate::copy::{Format, list_files};
+use crate::copy::{Compression, Format, is_tabbed, list_files};
 use crate::error::{Error, Result};
 
 /// Rows a schema of text is inferred from, per file.
@@ -102,6 +102,13 @@ impl TableFunctionImpl for ReadFiles {
 /// A listing table over the files `text` names.
 fn table(text: &str, format: Option<Format>) -> Result<Arc<dyn TableProvider>> {
     let files = list_files(text)?;
+    if let Some(packed) = files.iter().find(|f| Compression::of(f) != Compression::None) {
+        return Err(Error::not_supported_yet(format!(
+            "querying compressed file '{}' in place",
+            packed.display()
+        ))
+        .map(|e| e.with_hint("load it with COPY … FROM, or decompress it first")));
+    }
     let format = match (format, files.first()) {
         (Some(format), _) => format,
         (None, Some(first)) => Format::of(first).ok_or_else(|| unknown(first))?,
@@ -158,7 +165,7 @@ fn file_format(format: Format, files: &[PathBuf]) -> Arc<dyn FileFormat> {
 }
 
 fn delimiter(path: &Path) -> u8 {
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv")) { b'\t' } else { b',' }
+    if is_tabbed(path) { b'\t' } else { b',' }
 }
 
 /// Schema of one file, text as views, metadata left out so that files of several writers merge.

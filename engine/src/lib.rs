@@ -19,6 +19,7 @@ mod dialect;
 mod files;
 mod provider;
 mod scan;
+mod search;
 mod statement;
 mod system;
 

@@ -41,6 +41,11 @@ impl CairnTable {
         Self::with_schema(table, schema)
     }
 
+    /// The table behind it.
+    pub(crate) fn table(&self) -> &TableSnapshot {
+        &self.table
+    }
+
     fn with_schema(table: TableSnapshot, schema: SchemaRef) -> Self {
         let key = table.def().key_indices();
         // The planner trusts a key (GROUP BY, DISTINCT, joins drop work); ours is enforced by every commit.
@@ -112,7 +117,7 @@ impl TableProvider for CairnTable {
 }
 
 /// Whether a filter means the same each time it is evaluated and needs nothing but the row.
-fn usable(filter: &Expr) -> Result<bool> {
+pub(crate) fn usable(filter: &Expr) -> Result<bool> {
     let mut usable = !filter.is_volatile();
     filter.apply(|expr| {
         let foreign = matches!(

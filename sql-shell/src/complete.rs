@@ -3,8 +3,10 @@
 //! Owns: reading the statement around the cursor and choosing candidates. Pure: names come in as a [`Names`], and file
 //! names are left to the editor ([`Completion::File`]).
 
+use cairn_engine::Session;
+
 use crate::command;
-use crate::keywords::{STARTS, WORDS, is_keyword};
+use crate::keywords::{STARTS, is_keyword};
 use crate::lex::{self, Kind, Token};
 use crate::names::{Names, meant, quoted};
 
@@ -118,7 +120,12 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
     let columns = scope.tables.iter().flat_map(|t| &t.columns).map(|c| Candidate::Name(c));
     let aliases = scope.aliases.iter().map(|(alias, _)| Candidate::Name(alias));
     let functions = names.functions.iter().map(|f| Candidate::Function(f));
-    columns.chain(aliases).chain(keywords(WORDS)).chain(functions).chain(relations(names)).collect()
+    columns
+        .chain(aliases)
+        .chain(keywords(Session::keywords()))
+        .chain(functions)
+        .chain(relations(names))
+        .collect()
 }
 
 fn keywords<'a>(words: &'a [&'a str]) -> impl Iterator<Item = Candidate<'a>> {

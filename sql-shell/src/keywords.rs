@@ -1,4 +1,6 @@
-//! The words the shell paints and completes. The engine knows more; these are the ones people type.
+//! The words the shell paints and completes: the engine's list, and which of them begin a statement.
+
+use cairn_engine::Session;
 
 /// Words a statement can begin with.
 pub(crate) const STARTS: &[&str] = &[
@@ -23,142 +25,10 @@ pub(crate) const STARTS: &[&str] = &[
     "WITH",
 ];
 
-/// Words inside statements, sorted.
-pub(crate) const WORDS: &[&str] = &[
-    "ALL",
-    "ANALYZE",
-    "AND",
-    "ANY",
-    "ARRAY",
-    "AS",
-    "ASC",
-    "BETWEEN",
-    "BIGINT",
-    "BOOLEAN",
-    "BY",
-    "BYTEA",
-    "CASCADE",
-    "CASE",
-    "CAST",
-    "CHECKPOINT",
-    "COLUMN",
-    "COLUMNS",
-    "CONFLICT",
-    "COPY",
-    "CREATE",
-    "CROSS",
-    "CURRENT",
-    "DATABASE",
-    "DATE",
-    "DECIMAL",
-    "DEFAULT",
-    "DELETE",
-    "DESC",
-    "DESCRIBE",
-    "DISTINCT",
-    "DO",
-    "DOUBLE",
-    "DROP",
-    "ELSE",
-    "END",
-    "EXCEPT",
-    "EXCLUDED",
-    "EXISTS",
-    "EXPLAIN",
-    "EXTRACT",
-    "FALSE",
-    "FETCH",
-    "FILTER",
-    "FIRST",
-    "FOLLOWING",
-    "FOR",
-    "FROM",
-    "FULL",
-    "GROUP",
-    "GROUPING",
-    "HAVING",
-    "IF",
-    "ILIKE",
-    "IN",
-    "INNER",
-    "INSERT",
-    "INTEGER",
-    "INTERSECT",
-    "INTERVAL",
-    "INTO",
-    "IS",
-    "JOBS",
-    "JOIN",
-    "JSON",
-    "KEY",
-    "LAST",
-    "LATERAL",
-    "LEFT",
-    "LIKE",
-    "LIMIT",
-    "NATURAL",
-    "NOT",
-    "NOTHING",
-    "NULL",
-    "NULLS",
-    "OFFSET",
-    "ON",
-    "OR",
-    "ORDER",
-    "OUTER",
-    "OVER",
-    "PARTITION",
-    "PRECEDING",
-    "PRIMARY",
-    "RANGE",
-    "REAL",
-    "RECURSIVE",
-    "REPLACE",
-    "RESET",
-    "RETURNING",
-    "RIGHT",
-    "ROW",
-    "ROWS",
-    "SCHEMA",
-    "SCHEMAS",
-    "SELECT",
-    "SET",
-    "SHOW",
-    "SMALLINT",
-    "STRUCT",
-    "TABLE",
-    "TABLES",
-    "TEXT",
-    "THEN",
-    "TIME",
-    "TIMESTAMP",
-    "TIMESTAMPTZ",
-    "TINYINT",
-    "TO",
-    "TRUE",
-    "TRUNCATE",
-    "UNBOUNDED",
-    "UNION",
-    "UNSIGNED",
-    "UPDATE",
-    "USE",
-    "USING",
-    "VALUES",
-    "VERIFY",
-    "VERSION",
-    "VIEW",
-    "WAIT",
-    "WHEN",
-    "WHERE",
-    "WINDOW",
-    "WITH",
-    "WITHIN",
-];
-
-/// Whether `word` is one of them, in any case.
+/// Whether `word` is a keyword, in any case.
 pub(crate) fn is_keyword(word: &str) -> bool {
     let upper = word.to_ascii_uppercase();
-    WORDS.binary_search(&upper.as_str()).is_ok()
+    Session::keywords().binary_search(&upper.as_str()).is_ok()
 }
 
 #[cfg(test)]
@@ -167,7 +37,7 @@ mod tests {
 
     #[test]
     fn lists_are_sorted() {
-        assert!(WORDS.is_sorted());
+        assert!(Session::keywords().is_sorted());
         assert!(STARTS.is_sorted());
         assert!(STARTS.iter().all(|w| is_keyword(w)));
         assert!(is_keyword("select") && !is_keyword("selects"));

@@ -54,6 +54,7 @@ fn table(batch: &RecordBatch, keyed: bool) -> Arc<TableDef> {
         name: "lineitem".into(),
         schema_version: SchemaVersion(1),
         next_column_id: ColumnId(columns.len() as u32 + 1),
+        indexes: Vec::new(),
         columns,
         primary_key: key,
         sort: vec![],

@@ -50,6 +50,10 @@ number! {
     ColumnId(u32)
 }
 number! {
+    /// An index for its whole life; unique in its table. Never reused.
+    IndexId(u32)
+}
+number! {
     /// Counts the definitions a table has had; every WAL entry names the one it was written for.
     SchemaVersion(u32)
 }

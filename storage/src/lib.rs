@@ -26,6 +26,7 @@ pub mod wal;
 
 pub mod checkpoint;
 pub mod database;
+pub mod index;
 pub mod jobs;
 pub mod memtable;
 pub mod transaction;

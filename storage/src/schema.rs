@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ColumnId, SchemaVersion, TableId};
+use crate::index::IndexDef;
 
 /// Name of the pseudo-column that holds [`RowId`](crate::id::RowId) (UInt64).
 pub const ROW_ID_COLUMN: &str = "_row_id";
@@ -266,6 +267,9 @@ pub struct TableDef {
     pub sort: Vec<ColumnId>,
     /// Next unused column id.
     pub next_column_id: ColumnId,
+    /// Its indexes, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<IndexDef>,
 }
 
 impl TableDef {
@@ -279,6 +283,12 @@ impl TableDef {
     #[must_use]
     pub fn arrow_schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.columns.iter().map(ColumnDef::field).collect::<Vec<_>>()))
+    }
+
+    /// An index by name.
+    #[must_use]
+    pub fn index_named(&self, name: &str) -> Option<&IndexDef> {
+        self.indexes.iter().find(|index| index.name == name)
     }
 
     /// Positions in `columns` of the primary key, in key order.

@@ -208,7 +208,8 @@ impl DB for Subject {
             .next()
             .unwrap_or("")
             .to_ascii_uppercase();
-        let writes = word == "WITH" && sql.to_ascii_uppercase().contains("INSERT INTO");
+        let changes = |verb| sql.to_ascii_uppercase().contains(verb);
+        let writes = word == "WITH" && ["INSERT INTO", ") UPDATE", ") DELETE"].into_iter().any(changes);
         let answer = match word.as_str() {
             "WITH" if writes => self.write(&sql),
             "USE" | "SET" | "RESET" => {

@@ -60,9 +60,9 @@ fn a_few_rows_far_outside_do_not_blur_the_others() {
     for row in [17, 4_000, 7_999] {
         data.base[row * 16..][..16].fill(1e6);
     }
-    let unit = data.unit(Metric::L2);
-    assert!(data.recall(&unit, 10, Effort::Width(64)) > 0.97);
-    assert_eq!(data.recall(&unit, 10, Effort::Exact), 1.0);
+    let (unit, truth) = (data.unit(Metric::L2), data.truth(Metric::L2));
+    assert!(data.recall(&unit, &truth, 10, Effort::Width(64)) > 0.97);
+    assert_eq!(data.recall(&unit, &truth, 10, Effort::Exact), 1.0);
 }
 
 #[test]
@@ -70,9 +70,9 @@ fn queries_far_outside_the_rows() {
     let mut data = Data::new(Shape::Clustered, 8_000, 16, 40);
     data.queries.iter_mut().for_each(|c| *c *= 50.0);
     for metric in Metric::ALL {
-        let unit = data.unit(metric);
-        assert_eq!(data.recall(&unit, 10, Effort::Exact), 1.0, "{metric:?}");
-        let recall = data.recall(&unit, 10, Effort::Width(200));
+        let (unit, truth) = (data.unit(metric), data.truth(metric));
+        assert_eq!(data.recall(&unit, &truth, 10, Effort::Exact), 1.0, "{metric:?}");
+        let recall = data.recall(&unit, &truth, 10, Effort::Width(200));
         assert!(recall >= 0.8, "{metric:?}: {recall}");
     }
 }

@@ -1,24 +1,29 @@
 //! Names of one statement, resolved against its snapshot.
 //!
 //! Owns: DataFusion's catalog traits over a pinned [`Snapshot`]: tables, views (planned from their text when looked up),
-//! `system` and its alias `sys`, files named in FROM. Does not own: changing the catalog (`ddl`), the rows (`provider`).
+//! `system` and its alias `sys`, `information_schema`, files named in FROM. Does not own: changing the catalog (`ddl`), the rows (`provider`).
 //! A catalog never sees a newer version than its snapshot, so a plan stays valid while the next statement runs.
 
+mod information_schema;
 mod view;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
+use cairn_storage::schema::ViewDef;
 use cairn_storage::{ErrorKind, Snapshot};
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionState;
 use datafusion::sql::sqlparser::ast::{self, ObjectName};
 
+use self::information_schema::InformationSchema;
 use crate::error::{Error, Result, closest};
 use crate::provider::CairnTable;
-use crate::statement::{Shape, inspect, keep_pseudo_columns_out, object_position, schema_and_name};
+use crate::statement::{
+    Shape, inspect, keep_pseudo_columns_out, object_position, schema_and_name, select_values,
+};
 use crate::system::{self, SystemSource};
 
 /// Name of the database in `database.schema.table`.
@@ -39,6 +44,8 @@ struct Names {
     pseudo_columns: bool,
     /// How many views deep.
     depth: usize,
+    /// A view as it would be, in place of what the snapshot has under its name.
+    instead: Option<Arc<ViewDef>>,
     /// Files named in FROM, opened before planning.
     files: OnceLock<HashMap<String, Arc<dyn TableProvider>>>,
     /// The state that holds this catalog; needed to plan views.
@@ -53,7 +60,14 @@ impl SnapshotCatalog {
         search_path: &str,
         shape: &Shape,
     ) -> Self {
-        Self::at_depth(snapshot, system, search_path, shape, 0)
+        Self::at_depth(snapshot, system, search_path, shape, (0, None))
+    }
+
+    /// The same names with `view` in place of what is under its name.
+    pub(crate) fn with_view(&self, view: Arc<ViewDef>) -> Self {
+        let names = &self.0;
+        let (snapshot, system) = (names.snapshot.clone(), Arc::clone(&names.system));
+        Self::at_depth(snapshot, system, &names.search_path, &Shape::default(), (names.depth, Some(view)))
     }
 
     fn at_depth(
@@ -61,7 +75,7 @@ impl SnapshotCatalog {
         system: Arc<SystemSource>,
         search_path: &str,
         shape: &Shape,
-        depth: usize,
+        (depth, instead): (usize, Option<Arc<ViewDef>>),
     ) -> Self {
         Self(Arc::new(Names {
             snapshot,
@@ -69,6 +83,7 @@ impl SnapshotCatalog {
             search_path: search_path.to_owned(),
             pseudo_columns: shape.pseudo_columns,
             depth,
+            instead,
             files: OnceLock::new(),
             state: OnceLock::new(),
         }))
@@ -163,7 +178,10 @@ impl SnapshotCatalog {
             };
             return Ok(Some(Arc::new(provider)));
         }
-        let Some(view) = names.snapshot.catalog().view(schema, name).cloned() else { return Ok(None) };
+        let instead = names.instead.as_ref().filter(|v| v.schema == schema && v.name == name);
+        let Some(view) = instead.or_else(|| names.snapshot.catalog().view(schema, name)).cloned() else {
+            return Ok(None);
+        };
         let state = names.state.get().and_then(Weak::upgrade).ok_or_else(|| {
             Error::new(
                 ErrorKind::Internal,
@@ -200,9 +218,10 @@ impl SnapshotCatalog {
 pub(crate) async fn plan_below(
     state: &SessionState,
     parent: &SnapshotCatalog,
-    query: Box<ast::Query>,
+    mut query: Box<ast::Query>,
     search_path: &str,
 ) -> Result<datafusion::logical_expr::LogicalPlan> {
+    select_values(&mut query)?;
     let mut statement = ast::Statement::Query(query);
     let shape = inspect(&statement);
     if shape.pseudo_columns {
@@ -214,7 +233,7 @@ pub(crate) async fn plan_below(
         Arc::clone(&names.system),
         search_path,
         &shape,
-        names.depth + 1,
+        (names.depth + 1, names.instead.clone()),
     );
     let mut state = state.clone();
     state.config_mut().options_mut().catalog.default_schema = search_path.to_owned();
@@ -269,6 +288,10 @@ impl CatalogProvider for SnapshotCatalog {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        if name == INFORMATION_SCHEMA {
+            let state = self.0.state.get().and_then(Weak::upgrade);
+            return Some(Arc::new(InformationSchema::new(self.clone(), state.as_deref())));
+        }
         // With files in FROM every schema answers: their bare name is looked up in the session's, which may be gone.
         let known = system::is_system_schema(name)
             || self.0.snapshot.catalog().has_schema(name)

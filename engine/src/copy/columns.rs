@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::TableDef;
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::kernels::zip::zip;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::Ident;
 
 use crate::context::StatementContext;
-use crate::dml::{Target, assign_batch, default_expr, physical_expr};
+use crate::dml::{Target, assign_batch, assign_column, default_expr, null_violation, physical_expr};
 use crate::error::{Error, Result};
 
 /// The table's side of a COPY FROM.
@@ -88,9 +89,7 @@ impl TableColumns {
     /// # Errors
     /// A value that does not fit, or NULL where none may be.
     pub(super) fn batch(&self, filled: &[usize], arrays: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
-            .map_err(cairn_storage::Error::from)?;
+        let empty = no_columns(rows)?;
         let columns = (0..self.def.columns.len())
             .map(|index| match filled.iter().position(|f| *f == index) {
                 Some(position) => Ok(Arc::clone(&arrays[position])),
@@ -99,6 +98,55 @@ impl TableColumns {
             .collect::<Result<Vec<_>>>()?;
         assign_batch(&self.def, &self.schema, &columns, rows, None)
     }
+}
+
+impl TableColumns {
+    /// Those of the loaded columns that have a default: a row that lacks one gets it.
+    pub(super) fn with_default(&self) -> Vec<usize> {
+        self.loaded.iter().copied().filter(|i| self.def.columns[*i].default.is_some()).collect()
+    }
+
+    /// `array` of column `index` with the default where nothing is `present`.
+    ///
+    /// # Errors
+    /// The default fails, or does not fit the column.
+    pub(super) fn fill_missing(
+        &self,
+        index: usize,
+        array: &ArrayRef,
+        present: &BooleanArray,
+    ) -> Result<ArrayRef> {
+        let empty = no_columns(array.len())?;
+        let default = self.defaults[index].evaluate(&empty)?.into_array(array.len())?;
+        let default = assign_column(&self.def.columns[index], &default)?;
+        Ok(zip(present, array, &default).map_err(cairn_storage::Error::from)?)
+    }
+
+    /// Whether a NULL may stand among `arrays` where none may be.
+    pub(super) fn may_have_forbidden_nulls(&self, filled: &[usize], arrays: &[ArrayRef]) -> bool {
+        filled.iter().zip(arrays).any(|(i, a)| !self.def.columns[*i].nullable && a.null_count() > 0)
+    }
+
+    /// The first of `filled` that is NULL in `row` and must not be.
+    pub(super) fn forbidden_null(&self, filled: &[usize], arrays: &[ArrayRef], row: usize) -> Option<usize> {
+        let null =
+            |(index, array): &(&usize, &ArrayRef)| !self.def.columns[**index].nullable && array.is_null(row);
+        filled.iter().zip(arrays).find(null).map(|(index, _)| *index)
+    }
+
+    /// NULL in column `index`, which allows none, at `place` in a file.
+    pub(super) fn null_error(&self, place: &str, index: usize) -> Error {
+        let error = null_violation(&self.def, &self.def.columns[index]);
+        let message = format!("{place}: {}", error.message());
+        Error::new(error.kind(), message).map(|e| e.with_sqlstate(error.sqlstate()))
+    }
+}
+
+/// `rows` rows of nothing, which constants are evaluated over.
+fn no_columns(rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
+        .map_err(cairn_storage::Error::from)?)
 }
 
 fn mismatch(message: String) -> Error {

@@ -3,22 +3,22 @@
 //! Owns: the header's meaning, where a piece begins and ends, the place named in errors. Does not own: the grammar (`csv`),
 //! values (`rows`).
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
-use datafusion::arrow::array::{ArrayRef, BooleanArray};
-use datafusion::arrow::compute::filter;
+use datafusion::arrow::array::ArrayRef;
 
 use super::columns::TableColumns;
 use super::csv::{Field, Grammar, Next, next_record};
-use super::csv_split::{line_of, split};
-use super::from::{Piece, Sink, length, shown};
+use super::csv_split::split;
+use super::from::{Piece, Sink, keep, length, shown};
+use super::is_tabbed;
 use super::options::CopyOptions;
 use super::rows::ColumnBuilder;
+use super::text_file::TextFile;
 use super::vectors;
 use crate::dml::cut;
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ const RECORD_BYTES_MAX: usize = 256 << 20;
 
 /// One file.
 struct CsvFile {
-    path: PathBuf,
+    text: TextFile,
     grammar: Grammar,
     /// The table's column each field fills.
     filled: Vec<usize>,
@@ -53,13 +53,18 @@ pub(super) fn pieces(
     pieces: &mut Vec<(u64, Piece)>,
 ) -> Result<()> {
     let len = length(path)?;
-    let tabs = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv"));
-    let grammar = Grammar::new(options, tabs);
-    let (filled, start) = header(path, &grammar, options.header, table)?;
+    let text = TextFile::new(path, options)?;
+    let grammar = Grammar::new(options, is_tabbed(path));
+    let (filled, start) = header(&text, &grammar, options.header, table)?;
     let own_escape = grammar.escape != grammar.quote;
     let count = if len < SPLIT_BYTES_MIN || own_escape { 1 } else { workers as u64 };
     let quote = grammar.quote;
-    let file = Arc::new(CsvFile { path: path.clone(), grammar, filled });
+    let plain = text.is_plain();
+    let file = Arc::new(CsvFile { text, grammar, filled });
+    if !plain {
+        pieces.push((len, Piece::Csv(CsvPiece { file, range: start..u64::MAX })));
+        return Ok(());
+    }
     for range in split(path, start.min(len), len, count, quote)? {
         let file = Arc::clone(&file);
         pieces.push((range.end - range.start, Piece::Csv(CsvPiece { file, range })));
@@ -69,17 +74,14 @@ pub(super) fn pieces(
 
 /// What the fields fill, and where the first row begins.
 fn header(
-    path: &Path,
+    text: &TextFile,
     grammar: &Grammar,
     wanted: Option<bool>,
     table: &TableColumns,
 ) -> Result<(Vec<usize>, u64)> {
-    let file =
-        File::open(path).map_err(|e| cairn_storage::Error::io(format!("reading {}", shown(path)), e))?;
+    let path = &text.path;
     let mut start = Vec::new();
-    file.take(BLOCK as u64)
-        .read_to_end(&mut start)
-        .map_err(|e| cairn_storage::Error::io(format!("reading {}", shown(path)), e))?;
+    text.open_at(0)?.take(BLOCK as u64).read_to_end(&mut start).map_err(|e| text.error(e))?;
     let mark = if start.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
     let by_position = (table.loaded.clone(), mark as u64);
     if wanted == Some(false) || start.len() == mark {
@@ -119,10 +121,8 @@ fn malformed(path: &Path, line: u64, why: impl std::fmt::Display) -> Error {
 impl CsvPiece {
     /// Reads the range into `sink`.
     pub(super) fn load(self, sink: &mut Sink) -> Result<()> {
-        let io = |e| cairn_storage::Error::io(format!("reading {}", shown(&self.file.path)), e);
-        let mut source = File::open(&self.file.path).map_err(io)?;
-        source.seek(SeekFrom::Start(self.range.start)).map_err(io)?;
-        let mut source = source.take(self.range.end - self.range.start);
+        let io = |e| self.file.text.error(e);
+        let mut source = self.file.text.open_at(self.range.start)?.take(self.range.end - self.range.start);
         let builders = self.file.filled.iter().map(|i| ColumnBuilder::new(&sink.table.def.columns[*i]));
         let mut rows =
             Rows { builders: builders.collect::<Result<_>>()?, kept: Vec::with_capacity(BATCH_ROWS) };
@@ -130,7 +130,7 @@ impl CsvPiece {
             (Vec::with_capacity(2 * BLOCK), self.range.start, Vec::new());
         loop {
             let read = (&mut source).take(BLOCK as u64).read_to_end(&mut buffer).map_err(io)?;
-            sink.read(read as u64);
+            sink.read(source.get_mut().newly_consumed());
             let last = source.limit() == 0 || read == 0;
             let used = self.records(&buffer, base, last, &mut fields, &mut rows, sink)?;
             if last {
@@ -139,9 +139,9 @@ impl CsvPiece {
             buffer.drain(..used);
             base += used as u64;
             if buffer.len() > RECORD_BYTES_MAX {
-                let line = line_of(&self.file.path, base)?;
+                let line = self.file.text.line_of(base)?;
                 return Err(malformed(
-                    &self.file.path,
+                    &self.file.text.path,
                     line,
                     "the record is longer than 256 MiB; a quote may be missing",
                 ));
@@ -195,9 +195,9 @@ impl CsvPiece {
                 return Ok(()); // A blank line.
             }
             return sink.reject(|| {
-                let line = line_of(&self.file.path, base + at as u64)?;
+                let line = self.file.text.line_of(base + at as u64)?;
                 Ok(malformed(
-                    &self.file.path,
+                    &self.file.text.path,
                     line,
                     format_args!("expected {wanted} fields, found {}", fields.len()),
                 ))
@@ -207,14 +207,14 @@ impl CsvPiece {
         for (position, (field, builder)) in fields.iter().zip(&mut rows.builders).enumerate() {
             match field.text(buffer, &self.file.grammar) {
                 None => {
-                    if !sink.table.def.columns[self.file.filled[position]].nullable {
-                        return Err(self.null_error(base + at as u64, position, sink)?);
+                    if bad.is_none() && !sink.table.def.columns[self.file.filled[position]].nullable {
+                        bad = Some(Bad::Null(position));
                     }
                     builder.append_null();
                 }
                 Some(text) => {
                     if !builder.append(&text) && bad.is_none() {
-                        bad = Some(position);
+                        bad = Some(Bad::Value(position));
                     }
                 }
             }
@@ -222,33 +222,29 @@ impl CsvPiece {
         rows.kept.push(bad.is_none());
         match bad {
             None => Ok(()),
-            Some(position) => {
+            Some(bad) => {
                 let table = Arc::clone(&sink.table);
-                sink.reject(|| self.value_error(buffer, base, &fields[position], position, &table))
+                sink.reject(|| match bad {
+                    Bad::Null(position) => self.null_error(base + at as u64, position, &table),
+                    Bad::Value(position) => {
+                        self.value_error(buffer, base, &fields[position], position, &table)
+                    }
+                })
             }
         }
     }
 
     fn grammar_error(&self, buffer: &[u8], base: u64, position: usize, why: &str) -> Result<Error> {
-        let line = line_of(&self.file.path, base + position as u64)?;
+        let line = self.file.text.line_of(base + position as u64)?;
         let begin = buffer[..position].iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
         let column = String::from_utf8_lossy(&buffer[begin..position]).chars().count() + 1;
-        Ok(malformed(&self.file.path, line, format_args!("{why} (character {column})")))
+        Ok(malformed(&self.file.text.path, line, format_args!("{why} (character {column})")))
     }
 
-    fn null_error(&self, offset: u64, position: usize, sink: &Sink) -> Result<Error> {
-        let line = line_of(&self.file.path, offset)?;
-        let column = &sink.table.def.columns[self.file.filled[position]];
-        Ok(Error::new(
-            ErrorKind::ConstraintViolation,
-            format!(
-                "{}, line {line}: null value in column \"{}\" of table \"{}\" violates its NOT NULL constraint",
-                shown(&self.file.path),
-                column.name,
-                sink.table.def.qualified_name()
-            ),
-        )
-        .map(|e| e.with_sqlstate("23502")))
+    fn null_error(&self, offset: u64, position: usize, table: &TableColumns) -> Result<Error> {
+        let line = self.file.text.line_of(offset)?;
+        let place = format!("{}, line {line}", shown(&self.file.text.path));
+        Ok(table.null_error(&place, self.file.filled[position]))
     }
 
     fn value_error(
@@ -259,12 +255,12 @@ impl CsvPiece {
         position: usize,
         table: &TableColumns,
     ) -> Result<Error> {
-        let line = line_of(&self.file.path, base + field.start as u64)?;
+        let line = self.file.text.line_of(base + field.start as u64)?;
         let column = &table.def.columns[self.file.filled[position]];
         let text = field.text(buffer, &self.file.grammar).unwrap_or_default();
         let Ok(text) = std::str::from_utf8(&text) else {
             return Ok(malformed(
-                &self.file.path,
+                &self.file.text.path,
                 line,
                 format_args!("column \"{}\": the text is not valid UTF-8", column.name),
             )
@@ -276,8 +272,14 @@ impl CsvPiece {
                 format!("column \"{}\": \"{}\" is not a valid {}", column.name, cut(text), column.column_type)
             }
         };
-        Ok(malformed(&self.file.path, line, why).map(|e| e.with_sqlstate("22P02")))
+        Ok(malformed(&self.file.text.path, line, why).map(|e| e.with_sqlstate("22P02")))
     }
+}
+
+/// Why a record is left out, and at which of its fields.
+enum Bad {
+    Null(usize),
+    Value(usize),
 }
 
 /// The rows of the batch being filled.
@@ -289,16 +291,13 @@ struct Rows {
 
 impl Rows {
     fn flush(&mut self, filled: &[usize], sink: &mut Sink) -> Result<()> {
-        let mut arrays: Vec<ArrayRef> = self.builders.iter_mut().map(ColumnBuilder::finish).collect();
+        let arrays: Vec<ArrayRef> =
+            self.builders.iter_mut().map(ColumnBuilder::finish).collect::<Result<_>>()?;
         let kept = std::mem::take(&mut self.kept);
-        let mut rows = kept.len();
         if kept.contains(&false) {
-            rows = kept.iter().filter(|k| **k).count();
-            let kept = BooleanArray::from(kept);
-            for array in &mut arrays {
-                *array = filter(array, &kept).map_err(cairn_storage::Error::from)?;
-            }
+            let (arrays, rows) = keep(&arrays, kept)?;
+            return sink.write(filled, &arrays, rows);
         }
-        sink.write(filled, &arrays, rows)
+        sink.write(filled, &arrays, kept.len())
     }
 }

@@ -54,7 +54,8 @@ pub(super) fn split(path: &Path, from: u64, len: u64, pieces: u64, quote: u8) ->
     Ok(starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect())
 }
 
-fn count(bytes: &[u8], byte: u8) -> usize {
+/// How often `byte` occurs.
+pub(super) fn count(bytes: &[u8], byte: u8) -> usize {
     // Short inner sums stay in byte lanes and vectorise.
     bytes.chunks(192).map(|c| usize::from(c.iter().map(|b| u8::from(*b == byte)).sum::<u8>())).sum()
 }
@@ -69,24 +70,6 @@ fn record_end(bytes: &[u8], quote: u8, quoted: &mut bool) -> Option<usize> {
         }
     }
     None
-}
-
-/// The line, counted from 1, in which byte `offset` stands.
-///
-/// # Errors
-/// The file cannot be read.
-pub(super) fn line_of(path: &Path, offset: u64) -> Result<u64> {
-    let io = |e| cairn_storage::Error::io(format!("reading '{}'", path.display()), e);
-    let mut file = File::open(path).map_err(io)?.take(offset);
-    let mut block = vec![0; BLOCK];
-    let mut line = 1;
-    loop {
-        let read = file.read(&mut block).map_err(io)?;
-        if read == 0 {
-            return Ok(line);
-        }
-        line += count(&block[..read], b'\n') as u64;
-    }
 }
 
 #[cfg(test)]

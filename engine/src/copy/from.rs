@@ -1,19 +1,21 @@
 //! COPY t FROM files: pieces of files into parallel writers of one transaction.
 //!
 //! Owns: how files are cut and given to tasks, the sink they write to, skipped rows, cancellation. Does not own: the formats
-//! (`csv`, `table_file`). Each task has a contiguous run of the input and keeps its order. All or nothing: one commit.
+//! (`csv_file`, `ndjson_file`, `table_file`). Each task has a contiguous run of the input and keeps its order. All or nothing: one commit.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_storage::{ErrorKind, TableWriter};
-use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::array::{ArrayRef, BooleanArray};
+use datafusion::arrow::compute::filter;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::columns::TableColumns;
 use super::csv_file::{self, CsvPiece};
+use super::ndjson_file::{self, NdjsonPiece};
 use super::table_file::{self, TablePiece};
 use super::{CopyStatement, CopySubject, Format, OnError, list_files};
 use crate::context::{Progress, StatementContext};
@@ -27,6 +29,7 @@ const NOTES_MAX: usize = 5;
 /// A part of the input that one task reads in order.
 pub(super) enum Piece {
     Csv(CsvPiece),
+    Ndjson(NdjsonPiece),
     Table(TablePiece),
 }
 
@@ -70,6 +73,29 @@ impl Sink {
         self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// The rows that have no NULL where none may be; `place` says where in the file a row stands.
+    pub(super) fn without_nulls(
+        &mut self,
+        filled: &[usize],
+        arrays: &[ArrayRef],
+        rows: usize,
+        place: &dyn Fn(usize) -> Result<String>,
+    ) -> Result<(Vec<ArrayRef>, usize)> {
+        let table = Arc::clone(&self.table);
+        if !table.may_have_forbidden_nulls(filled, arrays) {
+            return Ok((arrays.to_vec(), rows));
+        }
+        let mut kept = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let forbidden = table.forbidden_null(filled, arrays, row);
+            if let Some(column) = forbidden {
+                self.reject(|| Ok(table.null_error(&place(row)?, column)))?;
+            }
+            kept.push(forbidden.is_none());
+        }
+        keep(arrays, kept)
+    }
+
     /// A row that cannot be read: an error, or a skipped row with its reason.
     pub(super) fn reject(&mut self, reason: impl FnOnce() -> Result<Error>) -> Result<()> {
         if self.on_error == OnError::Stop {
@@ -81,6 +107,14 @@ impl Sink {
         }
         Ok(())
     }
+}
+
+/// The rows of `arrays` that are `kept`, and how many they are.
+pub(super) fn keep(arrays: &[ArrayRef], kept: Vec<bool>) -> Result<(Vec<ArrayRef>, usize)> {
+    let rows = kept.iter().filter(|k| **k).count();
+    let kept = BooleanArray::from(kept);
+    let arrays = arrays.iter().map(|a| filter(a, &kept)).collect::<Result<_, _>>();
+    Ok((arrays.map_err(cairn_storage::Error::from)?, rows))
 }
 
 /// Tells blocking tasks to end when the statement's future is dropped.
@@ -157,6 +191,7 @@ fn load(pieces: Vec<Piece>, sink: &mut Sink) -> Result<()> {
     for piece in pieces {
         match piece {
             Piece::Csv(piece) => piece.load(sink)?,
+            Piece::Ndjson(piece) => piece.load(sink)?,
             Piece::Table(piece) => piece.load(sink)?,
         }
     }
@@ -202,7 +237,7 @@ fn plan(
             Format::Csv => csv_file::pieces(&path, options, table, workers, &mut pieces)?,
             Format::Parquet => table_file::parquet_pieces(&path, table, &mut pieces)?,
             Format::Arrow => table_file::arrow_pieces(&path, table, &mut pieces)?,
-            Format::Ndjson => table_file::ndjson_pieces(&path, workers, &mut pieces)?,
+            Format::Ndjson => ndjson_file::pieces(&path, options, table, workers, &mut pieces)?,
         }
     }
     progress.bytes_total.store(pieces.iter().map(|(bytes, _)| bytes).sum(), Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cairn_storage::ErrorKind;
 
+use super::Compression;
 use crate::error::{Error, Result};
 
 /// A file format that COPY and queries in place know.
@@ -49,9 +50,9 @@ impl Format {
         }
     }
 
-    /// The format a file's extension tells; None for others.
+    /// The format a file's extension tells, below that of a compression; None for others.
     pub(crate) fn of(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()?.to_lowercase().as_str() {
+        match data_extension(path)?.as_str() {
             "csv" | "tsv" | "tbl" => Some(Self::Csv),
             "parquet" | "pq" => Some(Self::Parquet),
             "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
@@ -59,6 +60,18 @@ impl Format {
             _ => None,
         }
     }
+}
+
+/// Whether the name says that tabs stand between the fields of a CSV file.
+pub(crate) fn is_tabbed(path: &Path) -> bool {
+    data_extension(path).as_deref() == Some("tsv")
+}
+
+/// The extension in lower case, that of a compression left out.
+fn data_extension(path: &Path) -> Option<String> {
+    let packed = Compression::of(path) != Compression::None;
+    let name = if packed { Path::new(path.file_stem()?) } else { path };
+    Some(name.extension()?.to_str()?.to_lowercase())
 }
 
 /// The local path that `text` names.
@@ -83,14 +96,14 @@ pub(crate) fn local_path(text: &str) -> Result<PathBuf> {
 /// sub-directories, hidden ones and those that begin with `_` left out).
 ///
 /// # Errors
-/// Nothing there; a compressed file; a location that is not local.
+/// Nothing there; a file of a compression that is not known; a location that is not local.
 pub(crate) fn list_files(text: &str) -> Result<Vec<PathBuf>> {
     let path = local_path(text)?;
     let mut files = Vec::new();
     if path.is_dir() {
         walk(&path, &mut files)?;
         // A directory of several formats: those without a known extension (markers, logs) are not data.
-        files.retain(|f| Format::of(f).is_some() || compressed(f).is_some());
+        files.retain(|f| Format::of(f).is_some() || foreign_compression(f).is_some());
         if files.is_empty() {
             return Err(missing(format!("directory '{text}' holds no data files")));
         }
@@ -104,7 +117,7 @@ pub(crate) fn list_files(text: &str) -> Result<Vec<PathBuf>> {
     } else {
         return Err(missing(format!("file '{text}' does not exist")));
     }
-    if let Some((file, kind)) = files.iter().find_map(|f| Some((f, compressed(f)?))) {
+    if let Some((file, kind)) = files.iter().find_map(|f| Some((f, foreign_compression(f)?))) {
         return Err(Error::not_supported_yet(format!("reading {kind} compressed file '{}'", file.display()))
             .map(|e| e.with_hint("decompress it first")));
     }
@@ -116,10 +129,8 @@ fn missing(message: String) -> Error {
     Error::new(ErrorKind::NotFound, message).map(|e| e.with_sqlstate("58P01"))
 }
 
-fn compressed(path: &Path) -> Option<&'static str> {
+fn foreign_compression(path: &Path) -> Option<&'static str> {
     match path.extension()?.to_str()?.to_lowercase().as_str() {
-        "gz" | "gzip" => Some("gzip"),
-        "zst" | "zstd" => Some("zstd"),
         "bz2" => Some("bzip2"),
         "xz" => Some("xz"),
         _ => None,

@@ -7,19 +7,25 @@ mod columns;
 mod csv;
 mod csv_file;
 mod csv_split;
+mod csv_write;
 mod from;
+mod json;
+mod json_column;
 mod location;
+mod ndjson_file;
 mod options;
 mod rows;
 mod table_file;
+mod text_file;
 mod to;
 mod vectors;
 mod write_file;
 
 use datafusion::sql::sqlparser::ast;
 
-pub(crate) use location::{Format, list_files, local_path};
+pub(crate) use location::{Format, is_tabbed, list_files, local_path};
 pub(crate) use options::{CopyOptions, OnError};
+pub(crate) use text_file::Compression;
 
 use crate::context::StatementContext;
 use crate::error::Result;

@@ -2,9 +2,12 @@
 //!
 //! Owns: option names, values and their errors. Does not own: what a format does with them.
 
+use std::path::Path;
+
 use cairn_storage::ErrorKind;
 
 use super::location::Format;
+use super::text_file::Compression;
 use crate::error::{Error, Result};
 
 /// What a malformed row does to the statement.
@@ -34,7 +37,7 @@ pub(crate) struct CopyOptions {
     pub(crate) null: Option<String>,
     /// `on_error`.
     pub(crate) on_error: OnError,
-    /// `compression` of what is written.
+    /// `compression` of what is written, and of text that is read; else the extension of the file decides.
     pub(crate) compression: Option<String>,
     /// `partition_by`: columns that become directories.
     pub(crate) partition_by: Vec<String>,
@@ -71,6 +74,14 @@ impl CopyOptions {
             }
         }
         Ok(options)
+    }
+
+    /// How a file of text is packed.
+    ///
+    /// # Errors
+    /// A name that is no compression of text.
+    pub(super) fn text_compression(&self, path: &Path) -> Result<Compression> {
+        Compression::choose(path, self.compression.as_deref())
     }
 
     /// Whether the first line of a CSV file holds names.

@@ -1,6 +1,6 @@
 //! Columns of the table's types filled from text, one field at a time.
 //!
-//! Owns: how a field reads as each type; the batch a run of rows makes. A field that does not read appends a NULL and says
+//! Owns: how a field reads as each scalar type; the batch a run of rows makes. A field that does not read appends a NULL and says
 //! why, so that every column stays as long as the others; the caller drops such rows or stops. Does not own: the grammar.
 
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use datafusion::arrow::datatypes::{
     Time64MicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
+use super::json_column::JsonColumn;
 use super::vectors::VectorBuilder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A column being filled.
 pub(super) enum ColumnBuilder {
@@ -41,6 +42,8 @@ pub(super) enum ColumnBuilder {
     Micros(TimestampMicrosecondBuilder, Tz),
     Nanos(TimestampNanosecondBuilder, Tz),
     Vector(VectorBuilder),
+    /// Lists and structs.
+    Json(Box<JsonColumn>),
 }
 
 impl ColumnBuilder {
@@ -76,11 +79,7 @@ impl ColumnBuilder {
             ColumnType::TimestampTz { nanos, zone } => timestamps(*nanos, Some(zone))?,
             ColumnType::Vector(dim) => Self::Vector(VectorBuilder::new(*dim)),
             ColumnType::List(_) | ColumnType::Struct(_) => {
-                return Err(Error::not_supported_yet(format!(
-                    "reading column \"{}\" of type {} from CSV",
-                    column.name, column.column_type
-                ))
-                .map(|e| e.with_hint("use ndjson or parquet")));
+                Self::Json(Box::new(JsonColumn::new(&column.column_type.arrow())?))
             }
         })
     }
@@ -107,6 +106,7 @@ impl ColumnBuilder {
             Self::Micros(b, _) => b.append_null(),
             Self::Nanos(b, _) => b.append_null(),
             Self::Vector(b) => b.append_null(),
+            Self::Json(column) => column.append_null(),
         }
     }
 
@@ -132,6 +132,7 @@ impl ColumnBuilder {
             Self::UInt64(b) => number(b, text),
             Self::Float32(b) => number(b, text),
             Self::Float64(b) => number(b, text),
+            Self::Json(column) => column.append(text),
             Self::Boolean(b) => {
                 let value = boolean(text.trim());
                 b.append_option(value);
@@ -171,8 +172,11 @@ impl ColumnBuilder {
     }
 
     /// The values so far; the builder starts anew.
-    pub(super) fn finish(&mut self) -> ArrayRef {
-        match self {
+    ///
+    /// # Errors
+    /// Values of lists or structs that do not go into one column.
+    pub(super) fn finish(&mut self) -> Result<ArrayRef> {
+        Ok(match self {
             Self::Boolean(b) => Arc::new(b.finish()),
             Self::Int8(b) => Arc::new(b.finish()),
             Self::Int16(b) => Arc::new(b.finish()),
@@ -192,7 +196,8 @@ impl ColumnBuilder {
             Self::Micros(b, _) => Arc::new(b.finish()),
             Self::Nanos(b, _) => Arc::new(b.finish()),
             Self::Vector(b) => b.finish(),
-        }
+            Self::Json(column) => column.finish()?,
+        })
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::from::blocking;
 use super::write_file::{OpenFile, check_compression};
-use super::{CopyOptions, CopyStatement, CopySubject, Format, local_path};
+use super::{Compression, CopyOptions, CopyStatement, CopySubject, Format, local_path};
 use crate::context::StatementContext;
 use crate::dml::{Target, plan_query};
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ const FILES_MAX: usize = 500;
 pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Result<Output> {
     let path = local_path(&statement.path)?;
     let format = format_of(&path, &statement.options)?;
-    check_compression(format, &statement.options)?;
+    check_compression(&path, format, &statement.options)?;
     let plan = source(ctx, &statement.subject).await?;
     let physical = ctx.state.create_physical_plan(&plan).await?;
     let schema = physical.schema();
@@ -102,6 +102,8 @@ struct TargetFiles {
     temporary: PathBuf,
     format: Format,
     options: CopyOptions,
+    /// Behind the names of files in directories.
+    suffix: &'static str,
     /// Columns that become directories.
     partition: Vec<usize>,
     /// Columns in the files.
@@ -147,6 +149,7 @@ impl TargetFiles {
             return Err(Error::new(ErrorKind::AlreadyExists, format!("'{}' already exists", path.display()))
                 .map(|e| e.with_sqlstate("58P02").with_hint("remove it first, or write elsewhere")));
         }
+        let (options, suffix) = packed(&path, format, options)?;
         let temporary = parent.join(format!(".{name}.{}.tmp", uuid::Uuid::new_v4().simple()));
         let file_schema =
             Arc::new(Schema::new(kept.iter().map(|i| Arc::clone(&schema.fields()[*i])).collect::<Vec<_>>()));
@@ -154,7 +157,8 @@ impl TargetFiles {
             path,
             temporary,
             format,
-            options: options.clone(),
+            options,
+            suffix,
             partition,
             kept,
             schema: file_schema,
@@ -199,7 +203,7 @@ impl TargetFiles {
                 .map_err(cairn_storage::Error::from)?;
             let directory = self.temporary.join(directory);
             make_directory(&directory)?;
-            let path = directory.join(format!("data_0.{}", self.format));
+            let path = directory.join(format!("data_0.{}{}", self.format, self.suffix));
             self.open(&path)?.write(&rows, &path)?;
         }
         Ok(())
@@ -267,6 +271,22 @@ impl Drop for TargetFiles {
             };
         }
     }
+}
+
+/// The options with the compression that the target's name tells, which its temporary name does not; and the suffix of such
+/// files.
+fn packed(path: &Path, format: Format, options: &CopyOptions) -> Result<(CopyOptions, &'static str)> {
+    let mut options = options.clone();
+    if !matches!(format, Format::Csv | Format::Ndjson) {
+        return Ok((options, ""));
+    }
+    let (name, suffix) = match options.text_compression(path)? {
+        Compression::None => ("none", ""),
+        Compression::Gzip => ("gzip", ".gz"),
+        Compression::Zstd => ("zstd", ".zst"),
+    };
+    options.compression = Some(name.to_owned());
+    Ok((options, suffix))
 }
 
 fn parent(path: &Path) -> PathBuf {

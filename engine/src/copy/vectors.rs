@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use cairn_storage::schema::{ColumnDef, ColumnType};
 use cairn_udfs::vector;
-use datafusion::arrow::array::{ArrayRef, Float32Array, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, Float32Array, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
-use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::arrow::error::ArrowError;
 
 /// Vectors of one dimension being gathered from text.
@@ -79,11 +79,15 @@ impl JsonForm {
 }
 
 /// `batch`, whose columns are those of `columns`, with its vectors made.
-pub(super) fn made(batch: &RecordBatch, columns: &[ColumnDef]) -> Result<Vec<ArrayRef>, ArrowError> {
+pub(super) fn made(batch: &RecordBatch, columns: &[ColumnDef]) -> Result<RecordBatch, ArrowError> {
     let convert = |(array, column): (&ArrayRef, &ColumnDef)| match column.column_type {
         ColumnType::Vector(dim) => vector::vectors(array, Some(dim.into()))
             .map_err(|bad| ArrowError::JsonError(format!("column \"{}\": {}", column.name, bad.why))),
         _ => Ok(Arc::clone(array)),
     };
-    batch.columns().iter().zip(columns).map(convert).collect()
+    let arrays = batch.columns().iter().zip(columns).map(convert).collect::<Result<Vec<_>, _>>()?;
+    let field = |column: &ColumnDef| Field::new(&column.name, column.column_type.arrow(), true);
+    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(schema, arrays, &options)
 }

@@ -38,10 +38,12 @@ impl Doomed {
 pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) -> Result<Output> {
     let mut doomed = Doomed::default();
     let mut notes = Vec::new();
+    let mut indexes = Vec::new();
     for object in &statement.names {
         let found = match statement.kind {
             DropKind::Schema => schema(context, object, statement.cascade, &mut doomed),
             DropKind::Table | DropKind::View => table_or_view(context, object, statement.kind, &mut doomed),
+            DropKind::Index => super::index::without(context, object).map(|edit| indexes.push(edit)),
         };
         match found.map_err(|e| if e.position().is_some() { e } else { at(e, object_position(object)) }) {
             Ok(()) => {}
@@ -55,12 +57,14 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
         DropKind::Table => "DROP TABLE",
         DropKind::View => "DROP VIEW",
         DropKind::Schema => "DROP SCHEMA",
+        DropKind::Index => "DROP INDEX",
     };
     dependents(context, statement.cascade, &mut doomed, &mut notes)?;
     let transaction = context.db.begin(&context.snapshot)?;
     let mut edits: Vec<CatalogEdit> =
         doomed.views.into_iter().map(|(schema, name)| CatalogEdit::DropView { schema, name }).collect();
     edits.extend(doomed.tables.into_iter().map(|(_, _, table)| CatalogEdit::DropTable { table }));
+    edits.extend(indexes);
     edits.extend(doomed.schemas.into_iter().map(|name| CatalogEdit::DropSchema { name }));
     for edit in edits {
         transaction.edit(edit)?;

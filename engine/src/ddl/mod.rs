@@ -5,6 +5,7 @@
 
 mod column;
 mod drop;
+mod index;
 mod limits;
 mod name;
 mod table;
@@ -14,6 +15,7 @@ use cairn_storage::{CommitOptions, ErrorKind, Transaction};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
 pub(crate) use drop::{drop, truncate};
+pub(crate) use index::{create_index, explain_create_index, metric_name, reindex};
 pub(crate) use table::create_table;
 pub(crate) use view::create_view;
 

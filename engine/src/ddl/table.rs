@@ -57,6 +57,7 @@ pub(crate) async fn create_table(
         primary_key,
         sort,
         next_column_id,
+        indexes: Vec::new(),
     };
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
     let rows = match plan {

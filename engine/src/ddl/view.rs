@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{self, CreateTableOptions, CreateView};
 
 use super::limits::VIEW_BYTES_MAX;
 use super::{at, column, commit, exists, invalid, name, new_object, taken};
-use crate::catalog::SnapshotCatalog;
+use crate::catalog::{SnapshotCatalog, plan_below};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::output::Output;
@@ -20,7 +20,8 @@ use crate::statement::{inspect, object_position, parse_query, schema_and_name};
 /// CREATE [OR REPLACE] VIEW.
 ///
 /// # Errors
-/// 42P07 when the name is taken, 42P17 when the view would stand on itself, or what is wrong with its query.
+/// 42P07 when the name is taken, 42P17 when the view would stand on itself, 2BP01 when views that stand on it would break,
+/// or what is wrong with its query.
 pub(crate) async fn create_view(
     context: &StatementContext,
     catalog: &SnapshotCatalog,
@@ -38,7 +39,7 @@ pub(crate) async fn create_view(
     if replaces && stands_on(&context.snapshot, &query, &context.search_path, &schema, &name) {
         return Err(at(invalid("42P17", format!("view {schema}.{name} would stand on itself")), position));
     }
-    let plan = crate::catalog::plan_below(&context.state, catalog, query, &context.search_path).await?;
+    let plan = plan_below(&context.state, catalog, query, &context.search_path).await?;
     if let Some(parameter) = plan.get_parameter_names()?.into_iter().next() {
         return Err(invalid("42P02", format!("a view cannot have the parameter {parameter}")));
     }
@@ -50,15 +51,44 @@ pub(crate) async fn create_view(
                 .map(|e| e.with_hint("give one of them another name with AS")));
         }
     }
+    let view = Arc::new(ViewDef { schema, name, sql, search_path: context.search_path.clone() });
+    if replaces {
+        check_dependents(context, catalog, &view).await.map_err(|e| at(e, position))?;
+    }
     let transaction = context.db.begin(&context.snapshot)?;
-    transaction.edit(CatalogEdit::PutView(Arc::new(ViewDef {
-        schema,
-        name,
-        sql,
-        search_path: context.search_path.clone(),
-    })))?;
+    transaction.edit(CatalogEdit::PutView(view))?;
     commit(context, transaction).await?;
     Ok(Output::Done { verb: "CREATE VIEW", notes: Vec::new() })
+}
+
+/// Refuses a `view` with which others, that stand on it and work now, would not any more.
+async fn check_dependents(
+    context: &StatementContext,
+    catalog: &SnapshotCatalog,
+    view: &Arc<ViewDef>,
+) -> Result<()> {
+    let replaced = catalog.with_view(Arc::clone(view));
+    let mut broken = Vec::new();
+    let stored = context.snapshot.catalog();
+    for other in stored.schemas().flat_map(|schema| stored.views(schema)) {
+        let Ok(query) = parse_query(&other.sql) else { continue };
+        if !stands_on(&context.snapshot, &query, &other.search_path, &view.schema, &view.name) {
+            continue;
+        }
+        let plan = |names| plan_below(&context.state, names, query.clone(), &other.search_path);
+        if let Err(error) = plan(&replaced).await
+            && plan(catalog).await.is_ok()
+        {
+            broken.push((format!("{}.{}", other.schema, other.name), error));
+        }
+    }
+    let Some((_, first)) = broken.first() else { return Ok(()) };
+    let names: Vec<&str> = broken.iter().map(|(name, _)| name.as_str()).collect();
+    let message =
+        format!("views stand on {}.{} and would break: {}", view.schema, view.name, names.join(", "));
+    let detail = format!("{}: {}", names[0], first.message());
+    Err(invalid("2BP01", message)
+        .map(|e| e.with_detail(detail).with_hint("keep the columns they read, or drop them first")))
 }
 
 /// The query's text, with the view's column names around it when some are written.

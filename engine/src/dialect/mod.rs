@@ -1,11 +1,11 @@
 //! The SQL dialect: PostgreSQL's, and what Cairn adds to it.
 //!
-//! Owns: lexing and grammar switches, the types' names (`types`), STRUCT types (`struct_type`), `<+>`
-//! (`operator`). Does not own: statements
-//! (`statement`), functions (`cairn_udfs`).
+//! Owns: lexing and grammar switches, the types' names (`types`), types that the parser has no grammar for (`folded_type`),
+//! their text (`type_text`), `<+>` (`operator`). Does not own: statements (`statement`), functions (`cairn_udfs`).
 
+mod folded_type;
 mod operator;
-mod struct_type;
+mod type_text;
 pub(crate) mod types;
 
 use std::any::TypeId;
@@ -15,8 +15,9 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+pub(crate) use folded_type::fold_types;
 pub(crate) use operator::fold_operators;
-pub(crate) use struct_type::fold_struct_types;
+pub(crate) use type_text::type_text;
 
 /// PostgreSQL's dialect with reads at older versions (`t VERSION AS OF n`).
 #[derive(Debug)]

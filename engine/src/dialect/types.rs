@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::{ColumnType, VECTOR_DIM_MAX};
+use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::datatypes::{Field, FieldRef};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::sql::sqlparser::ast::{
@@ -15,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::{CairnDialect, fold_struct_types};
+use super::{CairnDialect, fold_types};
 use crate::error::{Error, Result};
 use crate::statement::name_of;
 
@@ -170,9 +171,14 @@ fn custom(
     let lower = text.to_ascii_lowercase();
     if let Some(ident) = name.0.first().and_then(|p| p.as_ident())
         && ident.quote_style.is_some()
-        && ident.value.to_ascii_lowercase().starts_with("struct")
     {
-        return folded_struct(&ident.value, depth);
+        let folded = ident.value.to_ascii_lowercase();
+        if folded.starts_with("struct") {
+            return folded_struct(&ident.value, depth);
+        }
+        if folded.starts_with("timestamptz") {
+            return folded_zone(&ident.value);
+        }
     }
     match lower.as_str() {
         "vector" => vector(modifiers, depth),
@@ -212,13 +218,13 @@ fn vector(modifiers: &[String], depth: usize) -> Result<ColumnType> {
     }
 }
 
-/// Unfolds what [`fold_struct_types`] folded.
+/// Unfolds what [`fold_types`] folded.
 fn folded_struct(text: &str, depth: usize) -> Result<ColumnType> {
     let broken = || invalid(format!("{text} is not a STRUCT type"), "42601");
     let open = text.find('(').ok_or_else(broken)?;
     let inner = text[open + 1..].strip_suffix(')').ok_or_else(broken)?;
     let tokens = Tokenizer::new(&CairnDialect, inner).tokenize_with_location().map_err(|_| broken())?;
-    let mut parser = Parser::new(&CairnDialect).with_tokens_with_locations(fold_struct_types(tokens));
+    let mut parser = Parser::new(&CairnDialect).with_tokens_with_locations(fold_types(tokens));
     let mut members = Vec::new();
     loop {
         let name = parser.parse_identifier().map_err(|_| broken())?;
@@ -231,6 +237,22 @@ fn folded_struct(text: &str, depth: usize) -> Result<ColumnType> {
         }
     }
     struct_of(members)
+}
+
+/// The zone of `TIMESTAMPTZ([digits,] 'zone')`.
+fn folded_zone(text: &str) -> Result<ColumnType> {
+    let broken = || invalid(format!("{text} is not a TIMESTAMPTZ type"), "42601");
+    let (head, rest) = text.split_once('\'').ok_or_else(broken)?;
+    let zone = rest.rsplit_once('\'').ok_or_else(broken)?.0.replace("''", "'");
+    let digits: String = head.chars().filter(char::is_ascii_digit).collect();
+    let precision = if digits.is_empty() { None } else { Some(digits.parse().map_err(|_| broken())?) };
+    zone.parse::<Tz>().map_err(|_| {
+        invalid(
+            format!("'{zone}' is not a time zone: UTC or an offset such as '+02:00' is expected"),
+            "22023",
+        )
+    })?;
+    Ok(ColumnType::TimestampTz { nanos: fraction(precision, 9, "TIMESTAMPTZ")?, zone })
 }
 
 fn struct_of(members: Vec<(String, ColumnType)>) -> Result<ColumnType> {

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Pr
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr as SqlExpr, FromTable, Ident, LimitClause, Query, SelectItem,
-    SetExpr, Statement, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
+    SetExpr, Statement, TableFactor, TableWithJoins, Update, UpdateTableFromKind, With,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -24,13 +24,19 @@ use super::insert::stored_value;
 use super::node::{DmlNode, Operation};
 use super::returning::{Returning, RowKind};
 use super::target::{Target, column_ident, ident_text, syntax};
+use super::with::{keep_apart, put_before};
 use super::write::SharedTransaction;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
+use crate::statement::select_values;
 
 /// Plans DELETE.
-pub(super) async fn prepare_delete(ctx: &StatementContext, delete: Delete) -> Result<Prepared> {
+pub(super) async fn prepare_delete(
+    ctx: &StatementContext,
+    with: Option<With>,
+    delete: Delete,
+) -> Result<Prepared> {
     if !delete.tables.is_empty() || delete.output.is_some() || !delete.order_by.is_empty() {
         return Err(Error::not_supported_yet("DELETE of several tables, with OUTPUT or ORDER BY"));
     }
@@ -39,12 +45,13 @@ pub(super) async fn prepare_delete(ctx: &StatementContext, delete: Delete) -> Re
         return Err(Error::not_supported_yet("DELETE from several tables"));
     }
     let (target, alias) = target_of(ctx, &from[0])?;
+    keep_apart(with.as_ref(), &mut from[0].relation, &target.def.schema);
     let joined = delete.using.is_some();
     from.extend(delete.using.into_iter().flatten());
     let returning = Returning::plan(ctx, &target, alias.as_ref(), delete.returning, RowKind::Old)?;
 
     let query = select(vec![one()], from, delete.selection, delete.limit)?;
-    let plan = plan_query(ctx, query).await?;
+    let plan = plan_query(ctx, put_before(with, query)).await?;
     let wanted = returning.is_some();
     let plan = with_row_ids(&plan, &target, "DELETE", &mut |_, table| {
         let mut exprs = Vec::new();
@@ -61,11 +68,16 @@ pub(super) async fn prepare_delete(ctx: &StatementContext, delete: Delete) -> Re
 }
 
 /// Plans UPDATE.
-pub(super) async fn prepare_update(ctx: &StatementContext, update: Update) -> Result<Prepared> {
+pub(super) async fn prepare_update(
+    ctx: &StatementContext,
+    with: Option<With>,
+    mut update: Update,
+) -> Result<Prepared> {
     if update.or.is_some() || update.output.is_some() || !update.order_by.is_empty() {
         return Err(Error::not_supported_yet("UPDATE with OR, OUTPUT or ORDER BY"));
     }
     let (target, alias) = target_of(ctx, &update.table)?;
+    keep_apart(with.as_ref(), &mut update.table.relation, &target.def.schema);
     let mut from = vec![update.table];
     let joined = update.from.is_some();
     if let Some(UpdateTableFromKind::BeforeSet(more) | UpdateTableFromKind::AfterSet(more)) = update.from {
@@ -83,7 +95,7 @@ pub(super) async fn prepare_update(ctx: &StatementContext, update: Update) -> Re
         .collect();
 
     let query = select(items, from, update.selection, update.limit)?;
-    let plan = plan_query(ctx, query).await?;
+    let plan = plan_query(ctx, put_before(with, query)).await?;
     let plan = with_row_ids(&plan, &target, "UPDATE", &mut |values, table| {
         let mut exprs: Vec<Expr> = (0..target.def.columns.len())
             .map(|i| {
@@ -182,7 +194,8 @@ fn one() -> SelectItem {
 }
 
 /// Plans a query of the statement with the session's catalog.
-pub(crate) async fn plan_query(ctx: &StatementContext, query: Query) -> Result<LogicalPlan> {
+pub(crate) async fn plan_query(ctx: &StatementContext, mut query: Query) -> Result<LogicalPlan> {
+    select_values(&mut query)?;
     let statement = DfStatement::Statement(Box::new(Statement::Query(Box::new(query))));
     Ok(ctx.state.statement_to_plan(statement).await?)
 }

@@ -379,6 +379,7 @@ mod tests {
             primary_key: Vec::new(),
             sort: Vec::new(),
             next_column_id: ColumnId(99),
+            indexes: Vec::new(),
         }
     }
 

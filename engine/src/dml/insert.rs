@@ -11,7 +11,7 @@ use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, ExprWithAlias, Ident, Insert, OnInsert, Query, Select, SelectItem, SetExpr, TableObject,
-    UnaryOperator, Value, Values,
+    UnaryOperator, Value, With,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -22,13 +22,15 @@ use super::conflict::OnConflict;
 use super::node::{DmlNode, Operation};
 use super::returning::{Returning, RowKind};
 use super::target::{Target, column_ident, syntax};
+use super::values;
 use super::vectors;
+use super::with::put_before;
 use super::write::SharedTransaction;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 
 /// Plans INSERT.
-pub(super) async fn prepare(ctx: &StatementContext, insert: Insert) -> Result<Prepared> {
+pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: Insert) -> Result<Prepared> {
     refuse_foreign_forms(&insert)?;
     let TableObject::TableName(name) = &insert.table else {
         return Err(syntax("INSERT needs the name of a table"));
@@ -52,7 +54,7 @@ pub(super) async fn prepare(ctx: &StatementContext, insert: Insert) -> Result<Pr
     let returning = Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New)?;
 
     let (input, ordered) = match insert.source {
-        Some(query) => source(ctx, &target, &columns, *query).await?,
+        Some(query) => source(ctx, &target, &columns, with, *query).await?,
         None => (all_defaults(ctx, &target)?, false),
     };
     let transaction = SharedTransaction::new(ctx);
@@ -91,15 +93,21 @@ async fn source(
     ctx: &StatementContext,
     target: &Target,
     columns: &[usize],
+    with: Option<With>,
     mut query: Query,
 ) -> Result<(LogicalPlan, bool)> {
     let ordered = query.order_by.is_some();
     match query.body.as_mut() {
-        SetExpr::Values(values) => shape_values(target, columns, values)?,
+        SetExpr::Values(values) => {
+            for row in &values.rows {
+                check_count(row.content.len(), columns.len())?;
+            }
+            values::shape(target, columns, values)?;
+        }
         SetExpr::Select(select) => name_items_apart(select),
         _ => {}
     }
-    let plan = plan_query(ctx, query).await?;
+    let plan = plan_query(ctx, put_before(with, query)).await?;
     let given = plan.schema().fields().len();
     check_count(given, columns.len())?;
     let mut exprs = Vec::with_capacity(target.def.columns.len());
@@ -130,24 +138,6 @@ fn check_count(given: usize, wanted: usize) -> Result<()> {
     if given < wanted {
         return Err(syntax(format!("INSERT has more columns ({wanted}) than values ({given})"))
             .map(|e| e.with_hint("name the columns that get a value; the others get their default")));
-    }
-    Ok(())
-}
-
-fn shape_values(target: &Target, columns: &[usize], values: &mut Values) -> Result<()> {
-    for row in &mut values.rows {
-        check_count(row.content.len(), columns.len())?;
-        for (value, column) in row.content.iter_mut().zip(columns) {
-            let given = std::mem::replace(value, SqlExpr::value(Value::Null));
-            *value = stored_value(target.column_def(*column), given)?;
-        }
-    }
-    if values.rows.len() > 1 {
-        for (position, column) in columns.iter().enumerate() {
-            if matches!(target.column_def(*column).column_type, ColumnType::Vector(_)) {
-                vectors::align(values.rows.iter_mut().map(|row| &mut row.content[position]));
-            }
-        }
     }
     Ok(())
 }

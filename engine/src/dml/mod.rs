@@ -17,9 +17,11 @@ mod returning;
 mod target;
 #[cfg(test)]
 mod tests;
+mod values;
 mod vectors;
 #[cfg(test)]
 mod vectors_tests;
+mod with;
 mod write;
 
 use std::sync::Arc;
@@ -40,11 +42,12 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::{Insert, Statement};
 use futures::TryStreamExt;
 
-pub(crate) use assign::{assign_batch, cut};
+pub(crate) use assign::{assign_batch, assign_column, cut, null_violation};
 pub(crate) use change::plan_query;
 pub(crate) use direct::key_value;
 pub(crate) use insert::default_expr;
 pub(crate) use node::DmlPlanner;
+pub(crate) use params::bind;
 pub(crate) use target::{Target, ident_text, split_name};
 
 use crate::config::Settings;
@@ -141,10 +144,11 @@ pub(crate) async fn insert_rows_from_plan(
 
 async fn prepare(ctx: &StatementContext, statement: &Statement) -> Result<Prepared> {
     let statement = params::bind(statement, ctx.params.as_ref())?;
+    let (with, statement) = with::take_apart(statement);
     match statement {
-        Statement::Insert(insert) => insert::prepare(ctx, insert).await,
-        Statement::Update(update) => change::prepare_update(ctx, update).await,
-        Statement::Delete(delete) => change::prepare_delete(ctx, delete).await,
+        Statement::Insert(insert) => insert::prepare(ctx, with, insert).await,
+        Statement::Update(update) => change::prepare_update(ctx, with, update).await,
+        Statement::Delete(delete) => change::prepare_delete(ctx, with, delete).await,
         _ => Err(Error::not_supported_yet("this statement")),
     }
 }

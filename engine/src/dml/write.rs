@@ -323,5 +323,6 @@ fn column_defs(schema: &SchemaRef) -> Result<Arc<TableDef>> {
         primary_key: Vec::new(),
         sort: Vec::new(),
         next_column_id: cairn_storage::id::ColumnId(0),
+        indexes: Vec::new(),
     }))
 }

@@ -5,6 +5,7 @@
 
 mod suggest;
 mod translate;
+mod unplanned;
 
 use std::fmt;
 

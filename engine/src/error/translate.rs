@@ -12,6 +12,7 @@ use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 
+use super::unplanned::unplanned;
 use super::{Error, Position, closest};
 
 pub(super) fn translate(error: &DataFusionError) -> Error {
@@ -36,9 +37,11 @@ pub(super) fn translate(error: &DataFusionError) -> Error {
         DataFusionError::ObjectStore(inner) => object_store(inner),
         DataFusionError::IoError(inner) => io(inner),
         DataFusionError::SQL(inner, _) => crate::statement::syntax_of(inner),
-        DataFusionError::NotImplemented(text) => make(ErrorKind::Unsupported, "0A000", text),
+        DataFusionError::NotImplemented(text) => {
+            unplanned(text).unwrap_or_else(|| make(ErrorKind::Unsupported, "0A000", text))
+        }
         DataFusionError::Internal(text) => internal(text),
-        DataFusionError::Plan(text) => plan(text),
+        DataFusionError::Plan(text) => unplanned(text).unwrap_or_else(|| plan(text)),
         DataFusionError::Configuration(text) => make(ErrorKind::InvalidInput, "22023", text),
         DataFusionError::SchemaError(inner, _) => schema(inner),
         DataFusionError::Execution(text) => execution(text),

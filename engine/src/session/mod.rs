@@ -17,7 +17,7 @@ mod upkeep;
 mod words;
 
 pub(crate) use query::plan as plan_query;
-pub(crate) use show::identifier;
+pub(crate) use show::{identifier, rows};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -217,6 +217,8 @@ impl Session {
             Statement::Copy(copy) => Box::pin(copy::run(context, copy.clone())),
             Statement::CreateTable(table) => Box::pin(ddl::create_table(context, shape, table)),
             Statement::CreateView(view) => Box::pin(ddl::create_view(context, catalog, view)),
+            Statement::CreateIndex(index) => Box::pin(ddl::create_index(context, index)),
+            Statement::Reindex(what) => Box::pin(ddl::reindex(context, what)),
             Statement::CreateSchema { name, if_not_exists } => {
                 Box::pin(ddl::create_schema(context, name, *if_not_exists))
             }

@@ -16,11 +16,14 @@ use futures::StreamExt;
 
 use super::timed_out;
 use crate::context::StatementContext;
+use crate::ddl;
 use crate::dml;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
+use crate::search;
 use crate::statement::{
     ExplainStatement, Shape, Statement, call_session_words, compare_exactly, keep_pseudo_columns_out,
+    select_values,
 };
 
 /// Plans and starts a query; its rows stream.
@@ -78,7 +81,14 @@ fn name_columns_apart(query: &mut Query) {
 /// # Errors
 /// What is wrong with the query; 42P02 for a parameter without a value.
 pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Query) -> Result<LogicalPlan> {
-    let statement = prepare(context, shape, &ast::Statement::Query(Box::new(query.clone())))?;
+    let mut statement = prepare(context, shape, &ast::Statement::Query(Box::new(query.clone())))?;
+    if let ast::Statement::Query(query) = &mut statement {
+        select_values(query)?;
+    }
+    if search::is_called(&statement) {
+        // A search is planned with the vector it searches for.
+        statement = dml::bind(&statement, context.params.as_ref())?;
+    }
     let plan = context.state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?;
     match &context.params {
         Some(params) => Ok(plan.with_param_values(params.clone())?),
@@ -111,6 +121,7 @@ pub(super) async fn explain(
     explain: &ExplainStatement,
 ) -> Result<Output> {
     let inner = match explain.statement.as_ref() {
+        Statement::CreateIndex(create) => return ddl::explain_create_index(context, create).await,
         Statement::Query(query) => plan(context, shape, query).await?,
         Statement::Dml(statement) => dml::plan(context, &prepare(context, shape, statement)?).await?,
         Statement::CreateTable(table) => match &table.query {

@@ -14,6 +14,7 @@ use super::query;
 use crate::catalog::{INFORMATION_SCHEMA, SnapshotCatalog, missing_schema};
 use crate::config::{SETTINGS, Settings};
 use crate::context::StatementContext;
+use crate::dialect::type_text;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
@@ -183,7 +184,7 @@ fn create_text(def: &TableDef) -> String {
         .columns
         .iter()
         .map(|c| {
-            let mut line = format!("  {} {}", identifier(&c.name), c.column_type);
+            let mut line = format!("  {} {}", identifier(&c.name), type_text(&c.column_type));
             if !c.nullable && !def.primary_key.contains(&c.id) {
                 line.push_str(" NOT NULL");
             }
@@ -242,7 +243,7 @@ fn texts<T: AsRef<str>>(values: &[T]) -> ArrayRef {
 }
 
 /// A result of ready columns.
-pub(super) fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Output> {
+pub(crate) fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Output> {
     let fields: Vec<Field> = columns
         .iter()
         .map(|(name, array)| {

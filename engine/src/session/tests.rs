@@ -1,6 +1,8 @@
 //! The surface of a session, statement by statement, on a database in memory.
 #![allow(clippy::unwrap_used)]
 
+mod limits;
+
 use cairn_storage::{OpenOptions, Root};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use futures::TryStreamExt;
@@ -8,9 +10,13 @@ use futures::TryStreamExt;
 use crate::{Engine, EngineOptions, Output, Session};
 
 async fn session() -> Session {
+    session_within(64 << 20).await
+}
+
+async fn session_within(memory: usize) -> Session {
     let storage = OpenOptions { create: true, ..OpenOptions::default() };
     let options =
-        EngineOptions { storage, memory_limit: Some(64 << 20), partitions: Some(2), spill_directory: None };
+        EngineOptions { storage, memory_limit: Some(memory), partitions: Some(2), spill_directory: None };
     Engine::open(Root::Memory, options).await.unwrap().session()
 }
 

@@ -24,11 +24,13 @@ const KEYWORDS: &[&str] = &[
     "CASE",
     "CAST",
     "CHECKPOINT",
+    "COLUMN",
     "COLUMNS",
     "CONFLICT",
     "COPY",
     "CREATE",
     "CROSS",
+    "CURRENT",
     "CURRENT_DATE",
     "CURRENT_TIMESTAMP",
     "DATABASE",
@@ -47,19 +49,24 @@ const KEYWORDS: &[&str] = &[
     "END",
     "EXCEPT",
     "EXCLUDE",
+    "EXCLUDED",
     "EXISTS",
     "EXPLAIN",
     "EXTRACT",
     "FALSE",
+    "FETCH",
     "FILTER",
     "FIRST",
+    "FOLLOWING",
     "FOR",
     "FROM",
     "FULL",
     "FUNCTIONS",
     "GROUP",
+    "GROUPING",
     "HAVING",
     "IF",
+    "ILIKE",
     "IN",
     "INNER",
     "INSERT",
@@ -89,7 +96,9 @@ const KEYWORDS: &[&str] = &[
     "OUTER",
     "OVER",
     "PARTITION",
+    "PRECEDING",
     "PRIMARY",
+    "RANGE",
     "REAL",
     "RECURSIVE",
     "REPLACE",
@@ -120,6 +129,7 @@ const KEYWORDS: &[&str] = &[
     "TO",
     "TRUE",
     "TRUNCATE",
+    "UNBOUNDED",
     "UNION",
     "UNNEST",
     "UNSIGNED",
@@ -136,6 +146,7 @@ const KEYWORDS: &[&str] = &[
     "WHERE",
     "WINDOW",
     "WITH",
+    "WITHIN",
 ];
 
 /// Whether a name must be quoted because it is a keyword.
@@ -188,9 +199,9 @@ impl Session {
         names
     }
 
-    /// Keywords in capitals, sorted.
+    /// Keywords in capitals, sorted: one list for completion, highlighting and quoting.
     #[must_use]
-    pub fn keywords(&self) -> &'static [&'static str] {
+    pub fn keywords() -> &'static [&'static str] {
         KEYWORDS
     }
 

@@ -6,23 +6,43 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, ObjectName, Query, Select, TableFactor, TableVersion, Visit, Visitor,
+    self, ObjectName, Query, Select, SetExpr, TableFactor, TableVersion, Visit, Visitor, With,
 };
 
 use super::place::{name_of, object_position};
 use crate::error::{Error, Result};
 
 /// Table functions that later versions bring.
-const LATER_FUNCTIONS: &[&str] = &["vector_search", "text_search", "hybrid_search", "changes", "history"];
+const LATER_FUNCTIONS: &[&str] = &["text_search", "hybrid_search", "changes", "history"];
 
 /// Refuses what would be ignored anywhere in `statement`.
 ///
 /// # Errors
 /// `Unsupported` naming the clause.
 pub(super) fn check(statement: &ast::Statement) -> Result<()> {
-    match statement.visit(&mut Guard) {
+    // WITH before a change is parsed as a query around it. Its parts are looked at one by one: a change in any other
+    // query is refused.
+    let flow = match change_below_with(statement) {
+        Some((with, change)) => match with.visit(&mut Guard) {
+            ControlFlow::Continue(()) => change.visit(&mut Guard),
+            refused => refused,
+        },
+        None => statement.visit(&mut Guard),
+    };
+    match flow {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// The parts of `WITH … INSERT | UPDATE | DELETE`.
+pub(super) fn change_below_with(statement: &ast::Statement) -> Option<(&Option<With>, &ast::Statement)> {
+    let ast::Statement::Query(query) = statement else { return None };
+    match query.body.as_ref() {
+        SetExpr::Insert(change) | SetExpr::Update(change) | SetExpr::Delete(change) => {
+            Some((&query.with, change))
+        }
+        _ => None,
     }
 }
 
@@ -114,12 +134,12 @@ impl Visitor for Guard {
         if query.settings.is_some() || query.format_clause.is_some() {
             return refuse("SETTINGS and FORMAT behind a query", None);
         }
-        if let ast::SetExpr::Insert(_)
-        | ast::SetExpr::Update(_)
-        | ast::SetExpr::Delete(_)
-        | ast::SetExpr::Merge(_) = query.body.as_ref()
-        {
-            return refuse("WITH before INSERT, UPDATE or DELETE, and a change inside a query", None);
+        match query.body.as_ref() {
+            SetExpr::Merge(_) => return refuse("MERGE", None),
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) => {
+                return refuse("INSERT, UPDATE or DELETE inside a query", None);
+            }
+            _ => {}
         }
         ControlFlow::Continue(())
     }

@@ -1,14 +1,21 @@
 //! Statements: what one means, before anything is looked up.
 //!
-//! Owns: the closed list of statements a session runs, their syntax (`parse`), what is refused although it parses (`guard`),
+//! Owns: the closed list of statements a session runs, their syntax (`parse` and what it calls), what is refused although it parses (`guard`),
 //! cutting scripts (`script`). Does not own: names (`catalog`), effects (`ddl`, `dml`, `copy`, `session`).
 
+mod copy;
 mod exact;
+mod explain;
 mod guard;
+mod later;
 mod parse;
 mod place;
 mod script;
+mod setting;
 mod shape;
+mod show;
+mod token;
+mod values;
 
 use std::time::Duration;
 
@@ -18,11 +25,13 @@ use crate::copy::CopyStatement;
 use crate::error::Position;
 
 pub(crate) use exact::compare_exactly;
-pub(crate) use parse::{parse, parse_query, syntax_of};
+pub(crate) use parse::{parse, parse_query};
 pub(crate) use place::{ident_position, name_of, object_position, schema_and_name};
 pub use script::ScriptStatement;
 pub(crate) use script::{split, statement_complete};
 pub(crate) use shape::{Shape, call_session_words, inspect, keep_pseudo_columns_out};
+pub(crate) use token::syntax_of;
+pub(crate) use values::select_values;
 
 /// Longest statement, in bytes.
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
@@ -34,12 +43,16 @@ pub const NESTING_MAX: usize = 128;
 pub(crate) enum Statement {
     /// SELECT, VALUES, WITH …: rows and no change.
     Query(Box<ast::Query>),
-    /// INSERT, UPDATE, DELETE.
+    /// INSERT, UPDATE, DELETE; with WITH before it, a query whose body is the change.
     Dml(Box<ast::Statement>),
     /// CREATE TABLE, with or without AS.
     CreateTable(Box<ast::CreateTable>),
     /// CREATE VIEW.
     CreateView(Box<ast::CreateView>),
+    /// CREATE INDEX.
+    CreateIndex(Box<ast::CreateIndex>),
+    /// REINDEX TABLE t | INDEX i.
+    Reindex(Reindex),
     /// CREATE SCHEMA.
     CreateSchema {
         /// Its name.
@@ -113,6 +126,17 @@ pub(crate) enum DropKind {
     View,
     /// SCHEMA
     Schema,
+    /// INDEX
+    Index,
+}
+
+/// What REINDEX builds anew.
+#[derive(Clone, Debug)]
+pub(crate) enum Reindex {
+    /// All indexes of a table.
+    Table(ObjectName),
+    /// One index.
+    Index(ObjectName),
 }
 
 /// EXPLAIN with its options.

@@ -5,7 +5,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use super::parse::syntax_error;
+use super::token::syntax_error;
 use crate::dialect::CairnDialect;
 use crate::error::Result;
 

@@ -5,6 +5,7 @@
 
 mod columns;
 mod functions;
+mod indexes;
 mod jobs;
 mod segments;
 mod settings;
@@ -66,6 +67,7 @@ trait SystemTable: Debug + Send + Sync {
 const TABLES: &[&dyn SystemTable] = &[
     &columns::Columns,
     &functions::Functions,
+    &indexes::Indexes,
     &jobs::Jobs,
     &segments::Segments,
     &settings::SettingsTable,

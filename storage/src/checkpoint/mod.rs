@@ -207,6 +207,7 @@ async fn publishable(
             flushed: version.number,
             next_row_id: table.next_row_id,
             segments: database.manifests.store_segments(entries, before, &writer.ids).await?,
+            units: table.units.to_vec(),
             dropped_at: table.dropped_at,
         });
     }

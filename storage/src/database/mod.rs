@@ -4,6 +4,7 @@
 //! the commit order (`order`), what a checkpoint writes (`checkpoint`), conflicts (`transaction`).
 
 mod follow;
+mod indexes;
 mod lock;
 mod open;
 mod options;
@@ -68,6 +69,7 @@ pub struct Database {
     notes: Vec<String>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     checkpoint_due: AtomicBool,
+    indexes: indexes::IndexUpkeep,
     closed: AtomicBool,
 }
 
@@ -135,9 +137,13 @@ impl Database {
     pub async fn checkpoint(self: &Arc<Self>, reason: CheckpointReason) -> Result<CheckpointReceipt> {
         let database = Arc::clone(self);
         // In a task of its own: dropped half-way it could leave a manifest this handle does not know.
-        tokio::spawn(async move { crate::checkpoint::run(&database, reason).await })
-            .await
-            .map_err(|e| Error::internal(format!("a checkpoint ended early: {e}")))?
+        tokio::spawn(async move {
+            let done = crate::checkpoint::run(&database, reason).await;
+            database.index_soon();
+            done
+        })
+        .await
+        .map_err(|e| Error::internal(format!("a checkpoint ended early: {e}")))?
     }
 
     /// Checks every checksum and rule; one finding per object checked.
@@ -217,6 +223,7 @@ impl Database {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.indexes.stop();
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             // Timers and waiters; a checkpoint under way has a task of its own.

@@ -70,7 +70,7 @@ impl Database {
         let access = if options.read_only { Access::Read } else { Access::Write };
         let manifests = ManifestStore::new(Arc::clone(&store), access);
         let cache = SegmentCache::new(options.segment_cache_bytes);
-        let shared = Arc::new(Shared { store, cache });
+        let shared = Arc::new(Shared { store, cache, files: fs.clone() });
         let role = match (&fs, options.read_only) {
             (Some(fs), true) => {
                 Role::Follower(Follower::open(Arc::clone(fs), id, &manifests, &shared).await?)
@@ -96,10 +96,12 @@ impl Database {
             notes,
             tasks: std::sync::Mutex::default(),
             checkpoint_due: false.into(),
+            indexes: Default::default(),
             closed: false.into(),
         });
         database.start_timers();
         database.checkpoint_if_due();
+        database.index_soon();
         Ok(database)
     }
 }

@@ -35,7 +35,8 @@ pub(crate) async fn base(
             record.flushed,
             segments,
             record.dropped_at,
-        );
+        )
+        .with_units(record.units.clone());
         tables.insert(record.def.id, Arc::new(state));
     }
     let live = manifest.tables.iter().filter(|t| t.dropped_at.is_none()).map(|t| Arc::clone(&t.def));

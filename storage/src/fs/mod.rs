@@ -15,6 +15,8 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 pub use os::OsFileSystem;
 pub(crate) use poison::Poison;
 pub use sim::{Fault, SimFileSystem};
@@ -72,6 +74,15 @@ pub trait FileSystem: Send + Sync + Debug + 'static {
     fn list(&self, path: &str) -> io::Result<Vec<(String, u64)>>;
     /// Length of a file; `NotFound` when absent.
     fn len(&self, path: &str) -> io::Result<u64>;
+    /// The bytes of a file that never changes; in place where the system can, else a copy. Reading a page that the disk
+    /// can't give, or one past the end of a file that somebody cut short, ends the process.
+    fn map(&self, path: &str) -> io::Result<Bytes> {
+        let file = self.open(path, OpenMode::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes.into())
+    }
 }
 
 /// The directory a path stands in; "" is the root.

@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{File, FileSystem, OpenMode, check_path, parent};
 
 /// Zeros written by one call of `preallocate`.
@@ -143,6 +145,21 @@ impl FileSystem for OsFileSystem {
 
     fn len(&self, path: &str) -> io::Result<u64> {
         Ok(fs::metadata(self.resolve(path)?)?.len())
+    }
+
+    fn map(&self, path: &str) -> io::Result<Bytes> {
+        let file = fs::File::open(self.resolve(path)?)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(Bytes::new());
+        }
+        #[expect(
+            unsafe_code,
+            reason = "objects are written once under another name and never changed; whoever changes one from outside can \
+                      change what these bytes hold, which every reader of them allows for"
+        )]
+        // SAFETY: the mapping is read-only and lives in the returned owner; see the reason above for its contents.
+        let mapped = unsafe { memmap2::Mmap::map(&file)? };
+        Ok(Bytes::from_owner(mapped))
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{
     CommitId, CommitVersion, DatabaseId, Epoch, ManifestNumber, ObjectId, RowId, TableId, WalNumber,
 };
+use crate::index::UnitMeta;
 use crate::schema::{TableDef, ViewDef};
 use crate::segment::{DeletesMeta, SegmentMeta};
 
@@ -57,6 +58,9 @@ pub struct TableRecord {
     pub next_row_id: RowId,
     /// Its segments.
     pub segments: SegmentList,
+    /// Units of its indexes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub units: Vec<Arc<UnitMeta>>,
     /// DROP TABLE at this version; kept while a read before it is possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped_at: Option<CommitVersion>,

@@ -10,19 +10,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::filter::KeyFilter;
-use super::reader::{NumberColumn, Opened};
-use crate::id::{ObjectId, SchemaVersion};
+use super::reader::{NumberColumn, Opened, SegmentVectors};
+use crate::id::{ColumnId, ObjectId, SchemaVersion};
+use crate::index::LoadedUnit;
 
 /// Default budget: enough for the footers and hot blocks of a few hundred segments.
 pub const CACHE_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum CacheKey {
+pub(crate) enum CacheKey {
     Opened(ObjectId, SchemaVersion),
     KeyFilter(ObjectId),
     RowIds(ObjectId),
     Versions(ObjectId),
     Block(ObjectId, u32),
+    Vectors(ObjectId, ColumnId),
+    Unit(ObjectId),
 }
 
 impl CacheKey {
@@ -32,17 +35,21 @@ impl CacheKey {
             | Self::KeyFilter(id)
             | Self::RowIds(id)
             | Self::Versions(id)
-            | Self::Block(id, _) => *id,
+            | Self::Block(id, _)
+            | Self::Vectors(id, _)
+            | Self::Unit(id) => *id,
         }
     }
 }
 
 #[derive(Clone)]
-pub(super) enum CacheValue {
+pub(crate) enum CacheValue {
     Opened(Arc<Opened>),
     KeyFilter(Arc<KeyFilter>),
     Numbers(Arc<NumberColumn>),
     Block(Bytes),
+    Vectors(Arc<SegmentVectors>),
+    Unit(Arc<LoadedUnit>),
 }
 
 struct Entry {
@@ -91,7 +98,7 @@ impl SegmentCache {
         clock.hand.retain(|key| key.object() != id);
     }
 
-    pub(super) fn get(&self, key: CacheKey) -> Option<CacheValue> {
+    pub(crate) fn get(&self, key: CacheKey) -> Option<CacheValue> {
         let mut clock = self.lock();
         let entry = clock.entries.get_mut(&key)?;
         entry.used = true;
@@ -111,7 +118,7 @@ impl SegmentCache {
         numbers.iter().map(find).collect()
     }
 
-    pub(super) fn put(&self, key: CacheKey, value: CacheValue, bytes: usize) {
+    pub(crate) fn put(&self, key: CacheKey, value: CacheValue, bytes: usize) {
         if bytes > self.budget / 2 {
             return;
         }

@@ -10,6 +10,7 @@ mod file;
 mod lookup;
 mod open;
 mod rows;
+mod vectors;
 
 use std::sync::Arc;
 
@@ -29,8 +30,9 @@ use crate::schema::TableDef;
 pub use file::SegmentFile;
 pub use rows::{RowChoice, SegmentBatches};
 
-pub(super) use addresses::NumberColumn;
+pub(crate) use addresses::NumberColumn;
 pub(super) use open::Opened;
+pub(crate) use vectors::SegmentVectors;
 
 use blocks::BlockSource;
 

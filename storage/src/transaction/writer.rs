@@ -9,10 +9,12 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Float32Type;
+use cairn_vector::{Floats, Metric};
 
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
-use crate::schema::{ColumnType, TableDef};
+use crate::index::IndexMetric;
+use crate::schema::{ColumnDef, ColumnType, TableDef};
 use crate::segment::sort::sort_batches;
 use crate::segment::writer::Addressing;
 use crate::segment::{EncodedKey, KeyEncoder, SegmentMeta, SegmentWriter, SegmentWriterOptions};
@@ -116,14 +118,42 @@ fn checked(def: &TableDef, batch: &RecordBatch) -> Result<RecordBatch> {
             )
             .with_sqlstate("23502"));
         }
-        if column.column_type == ColumnType::Json {
-            check_json(def, &column.name, array)?;
-        }
-        if let ColumnType::Vector(dim) = column.column_type {
-            check_vectors(def, &column.name, usize::from(dim), array)?;
+        match column.column_type {
+            ColumnType::Json => check_json(def, &column.name, array)?,
+            ColumnType::Vector(_) => check_vectors(def, column, array)?,
+            _ => {}
         }
     }
     Ok(RecordBatch::try_new(def.arrow_schema(), batch.columns().to_vec())?)
+}
+
+/// Components are finite, and every vector has a distance under the metrics of the column's indexes.
+fn check_vectors(def: &TableDef, column: &ColumnDef, array: &dyn Array) -> Result<()> {
+    let wrong = |row: usize, why: String| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "invalid vector in column {} of table {}, row {}: {why}",
+                column.name,
+                def.qualified_name(),
+                row + 1
+            ),
+        )
+        .with_sqlstate("22000")
+    };
+    let cosine = def.indexes.iter().any(|i| i.column == column.id && i.metric == IndexMetric::Cosine);
+    let list = array.as_fixed_size_list();
+    let dim = list.value_length().unsigned_abs() as usize;
+    let components = list.values().as_primitive::<Float32Type>();
+    for row in (0..list.len()).filter(|row| list.is_valid(*row)) {
+        if components.null_count() > 0 && components.slice(row * dim, dim).null_count() > 0 {
+            return Err(wrong(row, "a component is NULL".to_owned()));
+        }
+        let vector = Floats::from(&components.values()[row * dim..(row + 1) * dim]);
+        let checked = if cosine { Metric::Cosine.check(vector) } else { cairn_vector::metric::check(vector) };
+        checked.map_err(|why| wrong(row, why.to_string()))?;
+    }
+    Ok(())
 }
 
 fn check_json(def: &TableDef, column: &str, array: &dyn Array) -> Result<()> {
@@ -139,29 +169,6 @@ fn check_json(def: &TableDef, column: &str, array: &dyn Array) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Refuses vectors with a NULL, a NaN or an infinity among their components, whatever lies under a NULL vector.
-fn check_vectors(def: &TableDef, column: &str, dim: usize, array: &dyn Array) -> Result<()> {
-    let list = array.as_fixed_size_list();
-    let components = list.values().as_primitive::<Float32Type>();
-    if components.null_count() == 0 && components.values().iter().all(|c| c.is_finite()) {
-        return Ok(());
-    }
-    let bad = |at: &usize| components.is_null(*at) || !components.value(*at).is_finite();
-    let found = (0..components.len()).find(|at| list.is_valid(at / dim) && bad(at));
-    match found {
-        None => Ok(()),
-        Some(at) => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!(
-                "component {} of a vector in column {column} of table {} is NULL or not finite",
-                at % dim + 1,
-                def.qualified_name()
-            ),
-        )
-        .with_sqlstate("22000")),
-    }
 }
 
 /// Segments written ahead of the WAL entry that will name them.

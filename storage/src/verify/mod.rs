@@ -4,6 +4,7 @@
 //! with the next object.
 
 mod segment;
+mod unit;
 
 use std::collections::HashSet;
 
@@ -66,6 +67,12 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Whether something is missing or damaged.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        matches!(self.status, FindingStatus::Missing | FindingStatus::Damaged)
+    }
+
     fn new(object: impl Into<String>, check: &str, result: Result<String>) -> Self {
         let (status, detail) = match result {
             Ok(detail) => (FindingStatus::Ok, detail),
@@ -155,6 +162,9 @@ async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, fin
     for segment in table.segments.iter() {
         segment::check(database, table, segment, snapshot.version(), &mut seen, findings).await;
     }
+    for unit in table.units.iter() {
+        unit::check(database, table, unit, findings).await;
+    }
     let name = table.def.qualified_name();
     if table.dropped_at.is_some() {
         return;
@@ -183,6 +193,7 @@ async fn orphans(database: &Database, snapshot: &Snapshot, findings: &mut Vec<Fi
         named.extend([meta.path(), meta.key_filter_path()]);
         named.extend(delete_objects.iter().map(crate::segment::DeletesMeta::path));
     }
+    named.extend(snapshot.state().tables.values().flat_map(|t| t.units.iter()).map(|unit| unit.path()));
     let store = database.object_store();
     let mut listed = store.list(Some(&Path::from("table")));
     let (mut count, mut bytes) = (0_u64, 0_u64);

@@ -111,6 +111,7 @@ impl Catalog {
             CatalogEdit::DropView { schema, name: view } => {
                 self.views.remove(&name(schema, view));
             }
+            CatalogEdit::PutUnit(_) | CatalogEdit::DropUnits { .. } => {}
         }
     }
 

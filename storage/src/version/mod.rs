@@ -114,6 +114,18 @@ impl Version {
                     self.tables.insert(*table, Arc::new(dropped));
                 }
             }
+            CatalogEdit::PutUnit(unit) => {
+                if let Some(known) = self.tables.get(&unit.table) {
+                    let indexed = known.with_unit(unit);
+                    self.tables.insert(unit.table, Arc::new(indexed));
+                }
+            }
+            CatalogEdit::DropUnits { table, units } => {
+                if let Some(known) = self.tables.get(table) {
+                    let left = known.without_units(|unit| units.contains(&unit.id));
+                    self.tables.insert(*table, Arc::new(left));
+                }
+            }
             CatalogEdit::CreateSchema { .. }
             | CatalogEdit::DropSchema { .. }
             | CatalogEdit::PutView(_)

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, interleave};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use object_store::ObjectStore;
+use bytes::Bytes;
+use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
 
 use super::{Catalog, SegmentState, TableState, Version};
 use crate::error::{Error, ErrorKind, Result, missing};
+use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
 use crate::segment::{EncodedKey, KeyEncoder, RowChoice, SegmentCache, SegmentMeta, SegmentReader};
@@ -24,6 +26,21 @@ pub struct Shared {
     pub store: Arc<dyn ObjectStore>,
     /// Footers, key filters and row-id columns of open segments.
     pub cache: Arc<SegmentCache>,
+    /// Files below the root, where objects are files: read in place then.
+    pub files: Option<Arc<dyn FileSystem>>,
+}
+
+impl Shared {
+    /// An object's bytes: the file itself where there is one, else as the store gives them.
+    ///
+    /// # Errors
+    /// `NotFound`, the store's.
+    pub async fn bytes_in_place(&self, path: &str) -> Result<Bytes> {
+        match &self.files {
+            Some(files) => files.map(path).map_err(|e| Error::io(format!("reading {path}"), e)),
+            None => Ok(self.store.get(&object_store::path::Path::from(path)).await?.bytes().await?),
+        }
+    }
 }
 
 /// A pin of one commit version. Cheap to clone.
@@ -120,6 +137,11 @@ impl TableSnapshot {
     #[must_use]
     pub fn version(&self) -> CommitVersion {
         self.at
+    }
+
+    /// What its readers share.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The state behind it.

@@ -8,7 +8,8 @@ use tokio::sync::OnceCell;
 use super::snapshot::SegmentView;
 use super::{HotKeys, LoadedDeletes};
 use crate::error::{Error, Result};
-use crate::id::{CommitVersion, RowId};
+use crate::id::{CommitVersion, IndexId, RowId};
+use crate::index::{AliveRows, UnitMeta};
 use crate::memtable::{Chunk, Memtable};
 use crate::schema::TableDef;
 use crate::segment::{DeletesMeta, DeletionVector, KeyEncoder, SegmentMeta};
@@ -73,6 +74,8 @@ pub struct TableState {
     pub flushed: CommitVersion,
     /// Segments, dropped ones included.
     pub segments: Arc<Vec<Arc<SegmentState>>>,
+    /// Units of its indexes.
+    pub units: Arc<Vec<Arc<UnitMeta>>>,
     /// Hot rows.
     pub memtable: Memtable,
     /// Hot deletes.
@@ -92,6 +95,8 @@ pub struct TableState {
     key_encoder: Option<Arc<KeyEncoder>>,
     /// The segments with their invisible rows, worked out by the first reader.
     pub(super) views: Arc<OnceCell<Arc<Vec<SegmentView>>>>,
+    /// Which rows of its index units are alive, worked out by the first search.
+    pub(crate) alive: Arc<AliveRows>,
 }
 
 impl TableState {
@@ -123,6 +128,7 @@ impl TableState {
             next_row_id,
             flushed,
             segments: Arc::new(segments),
+            units: Arc::default(),
             memtable: Memtable::default(),
             hot_deletes: HotDeletes::new(),
             hot_keys: HotKeys::default(),
@@ -133,6 +139,7 @@ impl TableState {
             last_bulk_delete: flushed,
             key_encoder,
             views: Arc::default(),
+            alive: Arc::default(),
         }
     }
 
@@ -156,7 +163,33 @@ impl TableState {
 
     pub(super) fn with_def(&self, def: Arc<TableDef>) -> Self {
         let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
-        Self { def, key_encoder, views: Arc::default(), ..self.clone() }
+        let next = Self { def, key_encoder, views: Arc::default(), ..self.clone() };
+        let known: Vec<IndexId> = next.def.indexes.iter().map(|index| index.id).collect();
+        next.without_units(|unit| !known.contains(&unit.index))
+    }
+
+    /// With the units a manifest names.
+    #[must_use]
+    pub fn with_units(mut self, units: Vec<Arc<UnitMeta>>) -> Self {
+        self.units = Arc::new(units);
+        self
+    }
+
+    /// With one more unit; one of an index that was dropped meanwhile is left out.
+    pub(super) fn with_unit(&self, unit: &Arc<UnitMeta>) -> Self {
+        let mut next = self.without_units(|known| known.id == unit.id || unit.replaces.contains(&known.id));
+        if next.def.indexes.iter().any(|index| index.id == unit.index) {
+            Arc::make_mut(&mut next.units).push(Arc::clone(unit));
+        }
+        next
+    }
+
+    pub(super) fn without_units(&self, gone: impl Fn(&UnitMeta) -> bool) -> Self {
+        let mut next = self.clone();
+        if self.units.iter().any(|unit| gone(unit)) {
+            next.units = Arc::new(self.units.iter().filter(|unit| !gone(unit)).cloned().collect());
+        }
+        next
     }
 
     pub(super) fn dropped(&self, version: CommitVersion) -> Self {
@@ -186,6 +219,7 @@ impl TableState {
             next.hot_keys.drop_flushed(cut);
         }
         next.views = Arc::default();
+        next.alive = Arc::default();
         next
     }
 
@@ -256,6 +290,7 @@ impl TableState {
         self.last_delete = version;
         self.last_bulk_delete = version;
         self.views = Arc::default();
+        self.alive = Arc::default();
         Ok(())
     }
 
@@ -297,6 +332,7 @@ impl TableState {
         }
         self.last_delete = version;
         self.views = Arc::default();
+        self.alive = Arc::default();
         Ok(())
     }
 
@@ -323,6 +359,7 @@ impl TableState {
             self.segments = Arc::new(segments);
             self.last_load = version;
             self.views = Arc::default();
+            self.alive = Arc::default();
         }
         if next_id > change.first_row_id {
             self.live_rows += next_id.0 - change.first_row_id.0;

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::id::{CommitId, CommitVersion, Epoch, RowId, SchemaVersion, TableId};
+use crate::id::{CommitId, CommitVersion, Epoch, ObjectId, RowId, SchemaVersion, TableId};
+use crate::index::UnitMeta;
 use crate::schema::{TableDef, ViewDef};
 use crate::segment::{DeletesMeta, SegmentMeta};
 
@@ -70,6 +71,15 @@ pub enum CatalogEdit {
     },
     /// CREATE [OR REPLACE] VIEW
     PutView(Arc<ViewDef>),
+    /// An index unit was built.
+    PutUnit(Arc<UnitMeta>),
+    /// Index units that nothing uses any more.
+    DropUnits {
+        /// Their table.
+        table: TableId,
+        /// Which.
+        units: Vec<ObjectId>,
+    },
     /// DROP VIEW
     DropView {
         /// Schema.

@@ -4,9 +4,10 @@
 use std::arch::x86_64::*;
 
 use super::Kernels;
+use super::code_lanes::{CodeLanes, PanelLanes};
 use super::codes::code_kernels;
 use super::floats::float_kernels;
-use super::lanes::{CodeLanes, F32Lanes, LANES, PanelLanes};
+use super::lanes::{F32Lanes, LANES};
 
 static KERNELS: Kernels = Kernels {
     name: "avx2",

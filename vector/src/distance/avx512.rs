@@ -4,9 +4,10 @@
 use std::arch::x86_64::*;
 
 use super::Kernels;
+use super::code_lanes::{CodeLanes, PanelLanes};
 use super::codes::code_kernels;
 use super::floats::float_kernels;
-use super::lanes::{CodeLanes, F32Lanes, PanelLanes};
+use super::lanes::F32Lanes;
 
 static KERNELS: Kernels = Kernels {
     name: "avx512-vnni",

@@ -217,14 +217,15 @@ impl CodeKernels {
 macro_rules! code_kernels {
     ($rows:ty, $panel:ty $(, #[$feature:meta])?) => {{
         use $crate::distance::codes::{CodeQuery, CodeRows};
-        use $crate::distance::lanes::{AbsoluteDifference, CodeTerm, Product};
+        use $crate::distance::code_lanes::CodeTerm;
+        use $crate::distance::lanes::{AbsoluteDifference, Product};
 
         $(#[$feature])?
         unsafe fn gather<T: CodeTerm>(rows: &CodeRows<'_>, ids: &[u32], query: &CodeQuery, out: &mut [f32]) {
             let (codes, stride, vector) = (rows.codes_ptr(), rows.stride(), query.codes.bytes().as_ptr());
             // SAFETY: as this function: every id is a row, the query is as long as one.
             unsafe {
-                $crate::distance::lanes::gather::<$rows, T>(codes, stride, ids, vector, |at, four, sums| {
+                $crate::distance::code_lanes::gather::<$rows, T>(codes, stride, ids, vector, |at, four, sums| {
                     for ((&id, &sum), out) in four.iter().zip(&sums).zip(&mut out[at..]) {
                         *out = query.score(rows.norm_unchecked(id), sum);
                     }
@@ -240,7 +241,7 @@ macro_rules! code_kernels {
             out: *mut i32,
         ) {
             // SAFETY: as this function.
-            unsafe { $crate::distance::lanes::panel::<$panel, T>(panel, shape, queries, count, out) }
+            unsafe { $crate::distance::code_lanes::panel::<$panel, T>(panel, shape, queries, count, out) }
         }
         $crate::distance::CodeKernels {
             gather: [gather::<Product>, gather::<AbsoluteDifference>],

@@ -113,17 +113,21 @@ macro_rules! float_kernels {
         }
         $(#[$feature])?
         unsafe fn many<T: Term>(a: *const u8, rows: *const u8, dim: usize, out: &mut [f32]) {
+            let ahead = $crate::distance::lanes::rows_ahead(out.len(), dim);
             for (i, out) in out.iter_mut().enumerate() {
                 // SAFETY: as this function.
-                *out = unsafe { $crate::distance::lanes::sum::<$lanes, T>(a, rows.add(i * dim * 4), dim, true) };
+                *out = unsafe {
+                    $crate::distance::lanes::sum::<$lanes, T>(a, rows.add(i * dim * 4), dim, i < ahead)
+                };
             }
         }
         $(#[$feature])?
         unsafe fn many_norm(a: *const u8, rows: *const u8, dim: usize, out: &mut [[f32; 2]]) {
+            let ahead = $crate::distance::lanes::rows_ahead(out.len(), dim);
             for (i, out) in out.iter_mut().enumerate() {
                 // SAFETY: as this function.
                 *out = unsafe {
-                    $crate::distance::lanes::dot_and_norm::<$lanes>(a, rows.add(i * dim * 4), dim, true)
+                    $crate::distance::lanes::dot_and_norm::<$lanes>(a, rows.add(i * dim * 4), dim, i < ahead)
                 };
             }
         }

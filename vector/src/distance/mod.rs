@@ -13,6 +13,7 @@
 //!
 //! Codes are integers: their products have one value in any order.
 
+mod code_lanes;
 mod codes;
 mod floats;
 mod lanes;
@@ -35,6 +36,8 @@ pub use self::floats::{F32Kernels, Floats, Sum};
 
 const _: () = assert!(cfg!(target_endian = "little"), "vectors are read in place as little-endian bytes");
 
+static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
+
 /// The kernels of one instruction set.
 #[derive(Debug)]
 pub struct Kernels {
@@ -47,11 +50,19 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// The fastest kernels this machine can run, chosen at the first call.
+    /// The kernels in use: the fastest this machine can run, unless [`Kernels::choose`] came first.
     #[must_use]
+    #[inline]
     pub fn get() -> &'static Kernels {
-        static CHOSEN: OnceLock<&'static Kernels> = OnceLock::new();
         CHOSEN.get_or_init(|| Kernels::available()[0])
+    }
+
+    /// Uses the kernels of that name for the whole process: to compare instruction sets in tests and benches. None when this
+    /// machine has no such kernels, or others are in use already.
+    pub fn choose(name: &str) -> Option<&'static Kernels> {
+        let wanted = Kernels::available().into_iter().find(|kernels| kernels.name == name)?;
+        let used = *CHOSEN.get_or_init(|| wanted);
+        (used.name == name).then_some(used)
     }
 
     /// Every set of kernels this machine can run, the fastest first, the scalar one last.

@@ -4,9 +4,10 @@
 use std::arch::aarch64::*;
 
 use super::Kernels;
+use super::code_lanes::CodeLanes;
 use super::codes::code_kernels;
 use super::floats::float_kernels;
-use super::lanes::{CodeLanes, F32Lanes, LANES};
+use super::lanes::{F32Lanes, LANES};
 use super::scalar::ScalarCodes;
 
 static KERNELS: Kernels = Kernels {

@@ -2,9 +2,10 @@
 #![allow(unsafe_code, reason = "the traits read through pointers")]
 
 use super::Kernels;
+use super::code_lanes::{CodeLanes, PanelLanes};
 use super::codes::code_kernels;
 use super::floats::float_kernels;
-use super::lanes::{CodeLanes, F32Lanes, LANES, PanelLanes};
+use super::lanes::{F32Lanes, LANES};
 
 pub(super) static KERNELS: Kernels =
     Kernels { name: "scalar", floats: float_kernels!(Lanes), codes: code_kernels!(ScalarCodes, ScalarCodes) };

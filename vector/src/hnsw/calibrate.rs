@@ -1,28 +1,32 @@
 //! Measures recall by the width of the walk, on rows that are not in the graph yet.
 
+use std::ops::Range;
+
 use super::BuildError;
-use super::candidates::{Key, key, row_of};
 use super::encode::Clustered;
 use super::graph::Graph;
 use super::seeds::Seeds;
-use super::space::{CompareScratch, Pack, compare};
-use crate::metric::QueryDistance;
+use super::space::Pack;
+use crate::distance::{Floats, Kernels};
 use crate::parallel::{Work, fold_chunks};
 use crate::quantize::QueryCode;
+use crate::query_distance::QueryDistance;
 use crate::rows::Rows;
 use crate::search::walk::{WalkScratch, walk};
 use crate::unit::{Calibration, CalibrationPoint};
 
 /// Rows held out of a build.
 pub(crate) const HELD_OUT: usize = 256;
-/// Answers measured: the nearest 10, and the nearest 100.
-const DEPTHS: [usize; 2] = [10, 100];
+/// Answers measured: the nearest row, the nearest 10 and 100.
+const DEPTHS: [usize; 3] = [1, 10, 100];
 /// Rows near a held-out one that are compared exactly.
 const TRUTH_ROWS: usize = 160;
 const WIDTHS: [usize; 11] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384];
 /// Recall from which wider walks are not measured any more.
 const RECALL_ENOUGH: f32 = 0.9995;
-const CHUNK_ROWS: usize = 1024;
+const CHUNK_ROWS: usize = 8192;
+/// Rows compared to all held-out ones at once.
+const BLOCK_ROWS: usize = 256;
 
 /// The held-out rows with their exact neighbours.
 pub(crate) struct Truth {
@@ -40,48 +44,91 @@ pub(crate) fn truth(
     held_out: &[u32],
     work: &Work<'_>,
 ) -> Result<Truth, BuildError> {
-    let space = clustered.codes.space();
-    let mut pack = Pack::default();
-    pack.fill(space.rows.stride(), held_out.iter().map(|&id| (space.rows.row(id), space.rows.norm(id))));
-    let parts = fold_chunks(work, space.rows.len(), CHUNK_ROWS, |range| {
-        let ids: Vec<u32> = (range.start as u32..range.end as u32).collect();
-        let mut near: Vec<Vec<Key>> = vec![Vec::new(); held_out.len()];
-        compare(&space, &ids, &pack, &mut CompareScratch::default(), |place, distances| {
-            if held_out.binary_search(&ids[place]).is_err() {
-                near.iter_mut().zip(distances).for_each(|(near, &d)| near.push(key(d as f32, ids[place])));
-            }
-        });
-        near.iter_mut().for_each(|near| keep_smallest(near, TRUTH_ROWS));
-        Ok(near)
-    })?;
     let read = |ordinal: u32| {
         let mut vector = vec![0.0; rows.dim()];
         let row = clustered.order[ordinal as usize] as usize;
         rows.read(row..row + 1, &mut vector).map_err(BuildError::Rows)?;
         Ok::<_, BuildError>(vector)
     };
-    let answers = fold_chunks(work, held_out.len(), 1, |range| {
-        let mut near: Vec<Key> = parts.iter().flat_map(|part| part[range.start].iter().copied()).collect();
-        keep_smallest(&mut near, TRUTH_ROWS);
-        let query = read(held_out[range.start])?;
-        let exact = QueryDistance::new(clustered.codes.grid.metric(), &query);
+    let queries = held_out.iter().map(|&ordinal| read(ordinal)).collect::<Result<Vec<_>, _>>()?;
+    let codes = Codes::of(clustered, &queries);
+    let count = clustered.order.len();
+    let parts = fold_chunks(work, count, CHUNK_ROWS, |range| Ok(codes.near(clustered, range, held_out)))?;
+    let nearest = fold_chunks(work, held_out.len(), 1, |range| {
+        let mut near: Vec<Near> = parts.iter().flat_map(|part| part[range.start].iter().copied()).collect();
+        keep_nearest(&mut near);
+        let exact = QueryDistance::new(clustered.codes.grid.metric(), &queries[range.start]);
         let mut found = Vec::with_capacity(near.len());
-        for key in near {
+        for (_, row) in near {
             let mut distance = [0.0];
-            exact.many(crate::Floats::from(&read(row_of(key))?).bytes(), &mut distance);
-            found.push((distance[0], row_of(key)));
+            exact.many(Floats::from(&read(row)?).bytes(), &mut distance);
+            found.push((distance[0], row));
         }
-        found.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        Ok((query, found.into_iter().map(|(_, row)| row).collect()))
+        found.sort_unstable_by(order);
+        Ok(found.into_iter().map(|(_, row)| row).collect())
     })?;
-    let (queries, nearest) = answers.into_iter().unzip();
     Ok(Truth { queries, nearest })
 }
 
-fn keep_smallest(keys: &mut Vec<Key>, count: usize) {
-    if keys.len() > count {
-        keys.select_nth_unstable(count);
-        keys.truncate(count);
+/// Score or distance, and ordinal.
+type Near = (f32, u32);
+
+fn order(a: &Near, b: &Near) -> std::cmp::Ordering {
+    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+}
+
+/// Leaves the [`TRUTH_ROWS`] nearest, in any order; returns the score of the farthest once there are as many.
+fn keep_nearest(near: &mut Vec<Near>) -> f32 {
+    if near.len() < TRUTH_ROWS {
+        return f32::INFINITY;
+    }
+    let farthest = near.select_nth_unstable_by(TRUTH_ROWS - 1, order).1.0;
+    near.truncate(TRUTH_ROWS);
+    farthest
+}
+
+/// The held-out vectors as queries.
+struct Codes {
+    queries: Vec<QueryCode>,
+    codes: Vec<u8>,
+}
+
+impl Codes {
+    fn of(clustered: &Clustered, vectors: &[Vec<f32>]) -> Self {
+        let mut this = Self { queries: vec![], codes: vec![] };
+        for vector in vectors {
+            let mut query = QueryCode::default();
+            query.encode(&clustered.codes.grid, clustered.codes.norm_max(), vector);
+            this.codes.extend_from_slice(query.code.codes.bytes());
+            this.queries.push(query);
+        }
+        this
+    }
+
+    /// The nearest rows of the range to each query, by score; never a held-out one.
+    fn near(&self, clustered: &Clustered, range: Range<usize>, held_out: &[u32]) -> Vec<Vec<Near>> {
+        let space = clustered.codes.space();
+        let mut near = vec![Vec::new(); self.queries.len()];
+        let mut limits = vec![f32::INFINITY; self.queries.len()];
+        let (mut pack, mut sums) = (Pack::default(), vec![]);
+        for first in range.clone().step_by(BLOCK_ROWS) {
+            let ids: Vec<u32> = (first..range.end.min(first + BLOCK_ROWS)).map(|row| row as u32).collect();
+            pack.fill(space.rows.stride(), ids.iter().map(|&id| (space.rows.row(id), space.rows.norm(id))));
+            let panel = pack.panel();
+            sums.resize(panel.width() * self.queries.len(), 0);
+            Kernels::get().codes.panel(space.sum, &panel, &self.codes, self.queries.len(), &mut sums);
+            let answers = self.queries.iter().zip(sums.chunks_exact(panel.width()));
+            for ((query, sums), (near, limit)) in answers.zip(near.iter_mut().zip(&mut limits)) {
+                for (&id, &sum) in ids.iter().zip(sums) {
+                    let score = query.code.score(space.rows.norm(id), sum);
+                    if score < *limit && held_out.binary_search(&id).is_err() {
+                        near.push((score, id));
+                    }
+                }
+                *limit = keep_nearest(near);
+            }
+        }
+        near
     }
 }
 
@@ -97,48 +144,67 @@ pub(crate) fn measure(
     truth: &Truth,
     work: &Work<'_>,
 ) -> Result<Calibration, BuildError> {
-    let mut points = Vec::new();
-    for depth in DEPTHS {
-        if truth.nearest.iter().any(|nearest| nearest.len() < depth) {
+    let mut points: Vec<CalibrationPoint> = Vec::new();
+    let mut open = DEPTHS.to_vec();
+    open.retain(|&depth| truth.nearest.iter().all(|nearest| nearest.len() >= depth));
+    for width in WIDTHS {
+        if open.is_empty() {
             break;
         }
-        for width in WIDTHS.into_iter().filter(|&width| width >= depth) {
-            let (found, scored) = total(clustered, graph, seeds, truth, (depth, width), work)?;
-            let recall = found as f32 / (depth * truth.queries.len()) as f32;
-            let scored = scored as f32 / truth.queries.len() as f32;
-            points.push(CalibrationPoint { k: depth as u32, ef: width as u32, recall, scored });
+        let (found, scored) = total(clustered, graph, seeds, truth, width, work)?;
+        let queries = truth.queries.len() as f32;
+        for (depth, found) in DEPTHS.into_iter().zip(found) {
+            if !open.contains(&depth) || width < depth {
+                continue;
+            }
+            let recall = found as f32 / (depth as f32 * queries);
+            points.push(CalibrationPoint {
+                k: depth as u32,
+                ef: width as u32,
+                recall,
+                scored: scored as f32 / queries,
+            });
             if recall >= RECALL_ENOUGH {
-                break;
+                open.retain(|&other| other != depth);
             }
         }
     }
+    points.sort_by_key(|point| (point.k, point.ef));
     Ok(Calibration { points })
 }
 
-/// Neighbours found and rows scored by all queries.
+/// Neighbours found, by depth, and rows scored by all queries.
 fn total(
     clustered: &Clustered,
     graph: &Graph,
     seeds: &Seeds,
     truth: &Truth,
-    (depth, width): (usize, usize),
+    width: usize,
     work: &Work<'_>,
-) -> Result<(usize, usize), BuildError> {
+) -> Result<([usize; DEPTHS.len()], usize), BuildError> {
     let (space, grid) = (clustered.codes.space(), &clustered.codes.grid);
     let norm_max = clustered.codes.norm_max();
     let parts = fold_chunks(work, truth.queries.len(), 32, |range| {
         let (mut scratch, mut query, mut sums) = (WalkScratch::default(), QueryCode::default(), vec![]);
-        let (mut found, mut scored) = (0, 0);
+        let (mut found, mut scored) = ([0; DEPTHS.len()], 0);
         for i in range {
             query.encode(grid, norm_max, &truth.queries[i]);
             scratch.clear(space.rows.len(), width);
             let starts = seeds.nearest(&space, &query.code, &mut sums);
             scored += scratch.seed(&space, &query.code, starts.into_iter());
             scored += walk(graph, &space, &query.code, &mut scratch).0;
-            let nearest = &truth.nearest[i][..depth];
-            found += scratch.pool.iter().filter(|(_, row)| nearest.contains(row)).count();
+            let nearest = &truth.nearest[i];
+            for (_, row) in scratch.pool.iter() {
+                if let Some(place) = nearest.iter().position(|&near| near == row) {
+                    (found.iter_mut().zip(DEPTHS))
+                        .for_each(|(found, depth)| *found += usize::from(place < depth));
+                }
+            }
         }
         Ok((found, scored))
     })?;
-    Ok(parts.into_iter().fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1)))
+    Ok(parts.into_iter().fold(([0; DEPTHS.len()], 0), |(mut found, scored), part| {
+        found.iter_mut().zip(part.0).for_each(|(sum, part)| *sum += part);
+        (found, scored + part.1)
+    }))
 }

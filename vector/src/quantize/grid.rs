@@ -63,6 +63,17 @@ impl Grid {
         Self::point_dim(metric, dim).next_multiple_of(64)
     }
 
+    /// Bound on how far the position of a code in f32 is from where it should be.
+    pub(super) fn rounding(&self) -> f64 {
+        let parts = self.low.iter().map(|&low| f64::from((low.abs() + 256.0 * self.step) * f32::EPSILON));
+        match self.metric {
+            Metric::L1 => parts.sum(),
+            Metric::L2 | Metric::Cosine | Metric::InnerProduct => {
+                parts.map(|part| part * part).sum::<f64>().sqrt()
+            }
+        }
+    }
+
     /// How codes are compared.
     #[must_use]
     pub fn code_sum(&self) -> CodeSum {

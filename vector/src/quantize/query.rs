@@ -43,6 +43,8 @@ impl QueryCode {
             self.code.codes.bytes_mut().fill(0);
             self.encode_stretched(grid, norm_max);
         }
+        // Of the row's code, the query's, and the middle both are counted from.
+        self.error += 3.0 * grid.rounding();
         let terms = (grid.dim / 32 + 16) as f64 * f64::from(f32::EPSILON);
         self.exact_slack = match grid.metric {
             Metric::L2 | Metric::L1 => terms,

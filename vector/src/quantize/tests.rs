@@ -5,8 +5,9 @@ use rand::{Rng, SeedableRng};
 
 use super::{QueryCode, fit};
 use crate::distance::{AlignedCodes, CodeRows, Floats, Kernels};
-use crate::metric::{Metric, QueryDistance};
+use crate::metric::Metric;
 use crate::parallel::Work;
+use crate::query_distance::QueryDistance;
 use crate::rows::MemoryRows;
 
 fn check(metric: Metric, dim: usize, rows: &[f32], queries: &[f32]) {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use crate::distance::Floats;
-use crate::metric::QueryDistance;
+use crate::query_distance::QueryDistance;
 
 /// Compares the query to rows of a unit exactly.
 pub trait ExactDistances {

@@ -8,7 +8,8 @@ pub struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    /// Bit `o % 64` of word `o / 64` says whether ordinal `o` matches; missing words match nothing.
+    /// Bit `o % 64` of word `o / 64` says whether ordinal `o` matches; missing words match nothing, bits behind the last
+    /// row of the unit must not be set.
     #[must_use]
     pub fn new(words: &'a [u64]) -> Self {
         Self { words, matches: words.iter().map(|word| word.count_ones() as usize).sum() }

@@ -11,6 +11,9 @@ use crate::hnsw::{SEEDS, nearest};
 use crate::metric::VectorError;
 use crate::unit::Unit;
 
+/// Part of the expected matching rows that a walk has to find.
+const ENOUGH: f32 = 0.8;
+
 /// Why a search has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError<E> {
@@ -92,9 +95,11 @@ impl Unit {
         stats: &mut SearchStats,
         scratch: &mut SearchScratch,
     ) {
-        // As many matching rows as an unfiltered walk would have had in its pool make the answer as good as its.
+        // The answer is as good as that of an unfiltered walk when as many matching rows are in the pool as there are
+        // rows in its. Fewer by chance do not matter; many fewer mean that rows near the query match less than others.
         let selectivity = stats.plan.matches as f32 / self.len() as f32;
-        let enough = ((width as f32 * selectivity) as usize / 2).clamp(request.k, stats.plan.matches);
+        let expected = width as f32 * selectivity * ENOUGH;
+        let enough = (expected as usize).clamp(request.k, stats.plan.matches);
         let budget = stats.plan.scan_cost;
         let mut spent = 0.0;
         loop {

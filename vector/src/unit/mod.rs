@@ -5,6 +5,7 @@
 //! Damage: [`Unit::open`] checks what it reads; whatever the other bytes hold, every access stays inside the unit and every search
 //! ends. [`Unit::verify`] reads everything and names what is wrong.
 
+mod access;
 mod calibration;
 pub mod codec;
 mod open;

@@ -1,5 +1,5 @@
 //! Vectors with a seed, units over them, and the exact answers.
-#![allow(dead_code, reason = "each test file takes what it needs")]
+#![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
 
 use bytes::Bytes;
 use cairn_vector::hnsw::{BuildOptions, build};
@@ -113,14 +113,19 @@ impl Data {
         (found.hits.to_vec(), found.stats)
     }
 
+    /// The nearest 100 rows of every query.
+    pub fn truth(&self, metric: Metric) -> Vec<Vec<u64>> {
+        self.queries().map(|query| self.nearest(metric, query, 100, |_| true)).collect()
+    }
+
     /// Recall of the `k` nearest over all queries, checking that each answer is full, ordered and without repeats.
-    pub fn recall(&self, unit: &Unit, k: usize, effort: Effort) -> f32 {
+    pub fn recall(&self, unit: &Unit, truth: &[Vec<u64>], k: usize, effort: Effort) -> f32 {
         let mut scratch = SearchScratch::default();
         let (mut found, mut wanted) = (0, 0);
-        for query in self.queries() {
+        for (query, nearest) in self.queries().zip(truth) {
             let (hits, _) = self.search(unit, (query, k, effort), None, &mut scratch);
             check_answer(&hits, k.min(self.len()));
-            let nearest = self.nearest(unit.metric(), query, k, |_| true);
+            let nearest = &nearest[..k.min(nearest.len())];
             wanted += nearest.len();
             found += hits.iter().filter(|hit| nearest.contains(&hit.row_id)).count();
         }

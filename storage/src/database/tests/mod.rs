@@ -40,6 +40,7 @@ pub(super) fn definition(id: TableId, name: &str, keyed: bool) -> TableDef {
         primary_key: if keyed { vec![ColumnId(1)] } else { Vec::new() },
         sort: Vec::new(),
         next_column_id: ColumnId(3),
+        indexes: Vec::new(),
     }
 }
 

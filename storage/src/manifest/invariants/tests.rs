@@ -71,6 +71,7 @@ pub(crate) fn sound() -> Manifest {
         primary_key: vec![ColumnId(1)],
         sort: vec![ColumnId(3)],
         next_column_id: ColumnId(4),
+        indexes: Vec::new(),
     };
     let view = ViewDef {
         schema: "main".into(),
@@ -90,6 +91,7 @@ pub(crate) fn sound() -> Manifest {
         next_table_id: TableId(2),
         catalog: CatalogRecord { schemas: vec!["main".into()], views: vec![Arc::new(view)] },
         tables: vec![TableRecord {
+            units: Vec::new(),
             def: Arc::new(def),
             flushed: CommitVersion(25),
             next_row_id: RowId(100),

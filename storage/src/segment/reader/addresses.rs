@@ -36,8 +36,13 @@ impl NumberColumn {
         self.values.len() * 8 + self.order.as_ref().map_or(0, |o| o.len() * 4)
     }
 
+    /// The value at a position.
+    pub(crate) fn value(&self, position: u32) -> Option<u64> {
+        self.values.get(position as usize).copied()
+    }
+
     /// Position of `value`, if there.
-    fn find(&self, value: u64) -> Option<u32> {
+    pub(crate) fn find(&self, value: u64) -> Option<u32> {
         match &self.order {
             None => self.values.binary_search(&value).ok().map(|position| position as u32),
             Some(order) => {
@@ -116,7 +121,7 @@ impl SegmentReader {
         Ok(Some(later.collect()))
     }
 
-    async fn row_id_column(&self) -> Result<Arc<NumberColumn>> {
+    pub(crate) async fn row_id_column(&self) -> Result<Arc<NumberColumn>> {
         self.number_column(CacheKey::RowIds(self.meta.id), self.opened.row_id_root, true).await
     }
 

@@ -200,6 +200,7 @@ fn edits() -> Vec<CatalogEdit> {
             name: "t".into(),
             schema_version: SchemaVersion(1),
             next_column_id: ColumnId(columns.len() as u32 + 1),
+            indexes: Vec::new(),
             columns,
             primary_key: vec![ColumnId(4)],
             sort: vec![],

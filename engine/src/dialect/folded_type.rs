@@ -1,23 +1,27 @@
-//! `STRUCT(a INT, b TEXT)` as a type.
+//! `STRUCT(a INT, b TEXT)` and `TIMESTAMPTZ('+02:00')` as types.
 //!
 //! Owns: folding such a type into one token before the parser, which has no grammar for it in PostgreSQL's dialect, sees
 //! it. `types` unfolds it again. A call of the function `struct(a, b)` is left alone.
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
-/// Folds every STRUCT type among `tokens` into one quoted word that holds its text.
-pub(crate) fn fold_struct_types(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    if !tokens.iter().any(|t| is_word(&t.token, "struct")) {
+/// Folds every STRUCT type, and every TIMESTAMPTZ of a zone, among `tokens` into one quoted word that holds its text.
+pub(crate) fn fold_types(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    if !tokens.iter().any(|t| is_word(&t.token, "struct") || is_word(&t.token, "timestamptz")) {
         return tokens;
     }
     let mut folded: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
     let mut at = 0;
     while at < tokens.len() {
         let token = &tokens[at];
-        if is_word(&token.token, "struct")
-            && in_type_position(&folded)
-            && let Some(end) = struct_end(&tokens, at)
-        {
+        let end = if is_word(&token.token, "struct") && in_type_position(&folded) {
+            struct_end(&tokens, at)
+        } else if is_word(&token.token, "timestamptz") {
+            zoned_end(&tokens, at)
+        } else {
+            None
+        };
+        if let Some(end) = end {
             let text: String = tokens[at..=end].iter().map(|t| t.token.to_string()).collect();
             folded.push(TokenWithSpan {
                 token: Token::Word(Word {
@@ -75,6 +79,23 @@ fn in_type_position(before: &[TokenWithSpan]) -> bool {
             w.quote_style.is_some() || !EXPRESSION_STARTS.contains(&w.value.to_ascii_lowercase().as_str())
         }
         _ => false,
+    }
+}
+
+/// The closing parenthesis of `TIMESTAMPTZ ( [digits ,] 'zone' )`; None when there is no zone.
+fn zoned_end(tokens: &[TokenWithSpan], start: usize) -> Option<usize> {
+    let solid = |(_, t): &(usize, &TokenWithSpan)| !matches!(t.token, Token::Whitespace(_));
+    let mut solid = tokens.iter().enumerate().skip(start + 1).filter(solid).map(|(at, t)| (at, &t.token));
+    let Some((_, Token::LParen)) = solid.next() else { return None };
+    let mut next = solid.next()?;
+    if let Token::Number(..) = next.1 {
+        let Some((_, Token::Comma)) = solid.next() else { return None };
+        next = solid.next()?;
+    }
+    let Token::SingleQuotedString(_) = next.1 else { return None };
+    match solid.next()? {
+        (at, Token::RParen) => Some(at),
+        _ => None,
     }
 }
 

@@ -1,0 +1,137 @@
+//! The leaf of a plan that hands on the rows of a search, and says how they were found.
+
+use std::sync::Arc;
+
+use cairn_storage::index::SearchReport;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+
+use super::Search;
+
+/// See the module. The search ran when the plan was made.
+#[derive(Clone, Debug)]
+pub(super) struct SearchExec {
+    batch: RecordBatch,
+    facts: String,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl SearchExec {
+    pub(super) fn new(
+        search: &Search,
+        batch: RecordBatch,
+        report: SearchReport,
+        matching: Option<u64>,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(batch.schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        let facts = facts(search, &report, matching);
+        Self { batch, facts, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+fn facts(search: &Search, report: &SearchReport, matching: Option<u64>) -> String {
+    let table = search.snapshot();
+    let mut facts = vec![
+        format!("table={}", table.def().qualified_name()),
+        format!("version={}", table.version()),
+        format!("column={}", search.column_name()),
+        format!("metric={}", search.metric.name()),
+        format!("k={}", search.k),
+    ];
+    facts.extend(report.index.iter().map(|index| format!("index={index}")));
+    facts.extend(matching.map(|rows| format!("matching_rows={rows}")));
+    for unit in &report.units {
+        let bailed_out = if unit.bailed_out { ", then scanned" } else { "" };
+        facts.push(format!(
+            "unit {}: [{}{bailed_out}; {} codes, {} exact]",
+            unit.unit, unit.plan, unit.code_distances, unit.exact_distances
+        ));
+    }
+    if report.exact.segments > 0 {
+        facts.push(format!("exact_rows={} ({})", report.exact.segments, report.exact.why));
+    }
+    if report.exact.hot > 0 {
+        facts.push(format!("hot_rows={}", report.exact.hot));
+    }
+    facts.extend(report.lost.iter().map(|(unit, why)| format!("unit {unit} lost: {why}")));
+    facts.join(", ")
+}
+
+impl DisplayAs for SearchExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if t == DisplayFormatType::TreeRender {
+            return self.facts.split(", ").try_for_each(|fact| writeln!(f, "{fact}"));
+        }
+        let schema = self.batch.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        write!(f, "SearchExec: {}, projection=[{}]", self.facts, names.join(", "))
+    }
+}
+
+impl ExecutionPlan for SearchExec {
+    fn name(&self) -> &'static str {
+        "SearchExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        BaselineMetrics::new(&self.metrics, partition).record_output(self.batch.num_rows());
+        Ok(Box::pin(MemoryStream::try_new(vec![self.batch.clone()], self.batch.schema(), None)?))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _inputs: &[Arc<Statistics>],
+        _args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let rows = datafusion::common::stats::Precision::Exact(self.batch.num_rows());
+        Ok(Arc::new(Statistics::new_unknown(&self.batch.schema()).with_num_rows(rows)))
+    }
+}

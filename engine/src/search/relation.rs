@@ -1,0 +1,312 @@
+//! `vector_search('table', 'column', vector, k => 10, filter => '…', metric => '…', mode => '…', ef => …)` in FROM.
+//!
+//! Owns: its arguments and their errors. The vector must be a constant; its parameters are bound before planning.
+
+use std::sync::Arc;
+
+use cairn_storage::index::Effort;
+use cairn_storage::schema::ColumnType;
+use cairn_storage::{Database, ErrorKind};
+use cairn_vector::Metric;
+use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
+use datafusion::common::{DFSchema, Result as PlanResult, TableReference};
+use datafusion::logical_expr::planner::{
+    PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
+};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableFactor, Value,
+};
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::Search;
+use super::literal::vector_of;
+use super::table::{SearchTable, Shape};
+use crate::dialect::CairnDialect;
+use crate::error::{Error, Result};
+use crate::provider::CairnTable;
+use crate::statement::name_of;
+
+/// The function's name.
+pub(super) const FUNCTION: &str = "vector_search";
+/// Rows when k is not said.
+const K_DEFAULT: usize = 10;
+/// Most rows of one search: they are held in memory.
+const K_MAX: usize = 1_000_000;
+/// Widest walk.
+const EF_MAX: usize = 1_000_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct VectorSearch {
+    db: Arc<Database>,
+}
+
+impl VectorSearch {
+    pub(super) fn new(db: Arc<Database>) -> Self {
+        Self { db }
+    }
+
+    fn plan(&self, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<SearchTable> {
+        let args = Arguments::read(args)?;
+        let table = table(&args.table, context)?;
+        let def = Arc::clone(table.table().def());
+        let column = def.columns.iter().position(|c| c.name == args.column).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("column \"{}\" of table \"{}\" does not exist", args.column, def.qualified_name()),
+            )
+            .map(|e| e.with_sqlstate("42703"))
+        })?;
+        let ColumnType::Vector(dim) = def.columns[column].column_type else {
+            return Err(invalid(
+                "42804",
+                format!(
+                    "column \"{}\" of table \"{}\" is of type {}, not VECTOR",
+                    args.column,
+                    def.qualified_name(),
+                    def.columns[column].column_type
+                ),
+            ));
+        };
+        let metric = match args.metric {
+            Some(metric) => metric,
+            None => the_metric(&def, def.columns[column].id)?,
+        };
+        let query = constant(args.query, context)?;
+        if query.len() != usize::from(dim) {
+            return Err(invalid(
+                "22000",
+                format!(
+                    "the query vector has {} dimensions, column \"{}\" has {dim}",
+                    query.len(),
+                    args.column
+                ),
+            ));
+        }
+        metric.check((&query).into()).map_err(|e| invalid("22000", format!("the query vector: {e}")))?;
+        let filters = match &args.filter {
+            Some(filter) => condition(filter, &table, context)?,
+            None => Vec::new(),
+        };
+        let search = Search { table, column, metric, query, k: args.k, effort: args.effort };
+        Ok(SearchTable::new(Arc::clone(&self.db), search, Shape::Ranked, filters))
+    }
+}
+
+impl RelationPlanner for VectorSearch {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> PlanResult<RelationPlanning> {
+        match relation {
+            TableFactor::Table { name, args: Some(args), alias, .. } if is_search(&name) => {
+                let search = self.plan(args.args, context)?;
+                let plan = LogicalPlanBuilder::scan(FUNCTION, provider_as_source(Arc::new(search)), None)?
+                    .build()?;
+                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+            }
+            other => Ok(RelationPlanning::Original(Box::new(other))),
+        }
+    }
+}
+
+/// Whether it is this function's name.
+pub(super) fn is_search(name: &ObjectName) -> bool {
+    matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|i| name_of(i) == FUNCTION))
+}
+
+/// What a call says.
+struct Arguments {
+    table: ObjectName,
+    column: String,
+    query: SqlExpr,
+    k: usize,
+    filter: Option<String>,
+    metric: Option<Metric>,
+    effort: Effort,
+}
+
+impl Arguments {
+    fn read(args: Vec<FunctionArg>) -> Result<Self> {
+        let mut positional = Vec::new();
+        let (mut k, mut filter, mut metric, mut mode, mut ef) =
+            (K_DEFAULT, None, None, "auto".to_owned(), None);
+        for arg in args {
+            let (name, value) = named(arg)?;
+            match name.as_deref() {
+                None => positional.push(value),
+                Some("k") => k = number("k", &value, K_MAX)?,
+                Some("ef") => ef = Some(number("ef", &value, EF_MAX)?),
+                Some("filter") => filter = Some(text("filter", &value)?),
+                Some("mode") => mode = text("mode", &value)?.to_ascii_lowercase(),
+                Some("metric") => metric = Some(metric_of(&text("metric", &value)?)?),
+                Some("as_of") => return Err(Error::not_supported_yet("vector_search(… as_of => …)")),
+                Some(other) => {
+                    return Err(invalid("42883", format!("vector_search has no argument {other}")).map(|e| {
+                        e.with_hint("vector_search(table, column, vector, k => 10, filter => '…', metric => '…', mode => 'auto', ef => …)")
+                    }));
+                }
+            }
+        }
+        let count = positional.len();
+        let [table, column, query] = <[SqlExpr; 3]>::try_from(positional).map_err(|_| {
+            invalid(
+                "42883",
+                format!("vector_search takes a table, a column and a vector, not {count} arguments"),
+            )
+        })?;
+        let effort = match (mode.as_str(), ef) {
+            ("exact", None) => Effort::Exact,
+            ("exact", Some(_)) => return Err(invalid("22023", "an exact search has no ef")),
+            ("auto" | "ann", Some(ef)) => Effort::Width(ef),
+            ("auto" | "ann", None) => Effort::Target,
+            (other, _) => {
+                return Err(invalid("22023", format!("there is no mode {other}"))
+                    .map(|e| e.with_hint("modes: auto, ann, exact")));
+            }
+        };
+        Ok(Self { table: object(&table)?, column: column_name(&column)?, query, k, filter, metric, effort })
+    }
+}
+
+fn named(arg: FunctionArg) -> Result<(Option<String>, SqlExpr)> {
+    let (name, arg) = match arg {
+        FunctionArg::Unnamed(arg) => (None, arg),
+        FunctionArg::Named { name, arg, .. } => (Some(name_of(&name)), arg),
+        FunctionArg::ExprNamed { name: SqlExpr::Identifier(name), arg, .. } => (Some(name_of(&name)), arg),
+        FunctionArg::ExprNamed { name, .. } => {
+            return Err(invalid("42601", format!("{name} is no name of an argument")));
+        }
+    };
+    match arg {
+        FunctionArgExpr::Expr(value) => Ok((name, value)),
+        _ => Err(invalid("42601", "vector_search takes no * as an argument")),
+    }
+}
+
+fn text(name: &str, value: &SqlExpr) -> Result<String> {
+    match value {
+        SqlExpr::Value(v) => match &v.value {
+            Value::SingleQuotedString(text) => Ok(text.clone()),
+            _ => Err(invalid("22023", format!("{name} of vector_search must be a text, not {value}"))),
+        },
+        _ => Err(invalid("22023", format!("{name} of vector_search must be a text, not {value}"))),
+    }
+}
+
+fn number(name: &str, value: &SqlExpr, max: usize) -> Result<usize> {
+    let digits = match value {
+        SqlExpr::Value(v) => match &v.value {
+            Value::Number(digits, _) => digits.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    };
+    digits.filter(|n| (1..=max).contains(n)).ok_or_else(|| {
+        invalid("22023", format!("{name} of vector_search must be a number from 1 to {max}, not {value}"))
+    })
+}
+
+fn metric_of(name: &str) -> Result<Metric> {
+    let lower = name.to_ascii_lowercase();
+    let name = if lower == "ip" { "inner_product" } else { &lower };
+    Metric::from_name(name).ok_or_else(|| {
+        invalid("22023", format!("there is no metric {lower}"))
+            .map(|e| e.with_hint("metrics: l2, cosine, ip (inner_product), l1"))
+    })
+}
+
+/// A table as text ('t', 'schema.t') or as a name.
+fn object(value: &SqlExpr) -> Result<ObjectName> {
+    let name = match value {
+        SqlExpr::Identifier(ident) => return Ok(ObjectName::from(vec![ident.clone()])),
+        SqlExpr::CompoundIdentifier(parts) => return Ok(ObjectName::from(parts.clone())),
+        value => text("table", value)?,
+    };
+    let parsed = Parser::new(&CairnDialect).try_with_sql(&name).and_then(|mut p| p.parse_object_name(false));
+    parsed.map_err(|_| invalid("42602", format!("'{name}' is not the name of a table")))
+}
+
+fn column_name(value: &SqlExpr) -> Result<String> {
+    match value {
+        SqlExpr::Identifier(ident) => Ok(name_of(ident)),
+        value => {
+            let name = text("column", value)?;
+            // As an identifier would be, so that 'Embedding' finds what CREATE TABLE made of Embedding.
+            Ok(name_of(&match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
+                Some(quoted) => Ident::with_quote('"', quoted),
+                None => Ident::new(name),
+            }))
+        }
+    }
+}
+
+fn table(name: &ObjectName, context: &dyn RelationPlannerContext) -> Result<CairnTable> {
+    let reference = context.object_name_to_table_reference(name.clone())?;
+    let source = context.context_provider().get_table_source(reference)?;
+    let provider = source_as_provider(&source)?;
+    provider.downcast_ref::<CairnTable>().cloned().ok_or_else(|| {
+        invalid("42809", format!("{name} is not a table that vector_search can search"))
+            .map(|e| e.with_hint("views and files have no vector indexes; search the table behind the view"))
+    })
+}
+
+/// The metric of the column's index; L2 without one.
+fn the_metric(def: &cairn_storage::schema::TableDef, column: cairn_storage::id::ColumnId) -> Result<Metric> {
+    let mut metrics: Vec<Metric> =
+        def.indexes.iter().filter(|i| i.column == column).map(|i| i.metric.metric()).collect();
+    metrics.dedup();
+    match metrics.as_slice() {
+        [] => Ok(Metric::L2),
+        [metric] => Ok(*metric),
+        _ => Err(invalid("42P08", "the column has indexes of several metrics")
+            .map(|e| e.with_hint("say metric => 'l2', 'cosine' or 'ip'"))),
+    }
+}
+
+fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<Vec<f32>> {
+    let shown = query.to_string();
+    let empty = DFSchema::empty();
+    let expr = context.sql_to_expr(query, &empty)?;
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(empty)).build());
+    let expr = simplifier.simplify(expr)?;
+    vector_of(&expr)?.ok_or_else(|| match expr {
+        Expr::Placeholder(p) => {
+            Error::new(ErrorKind::InvalidInput, format!("there is no value for parameter {}", p.id))
+                .map(|e| e.with_sqlstate("42P02"))
+        }
+        _ => {
+            let shown: String = shown.chars().take(60).collect();
+            invalid(
+                "42804",
+                format!("the query vector of vector_search must be a constant vector, not {shown}"),
+            )
+        }
+    })
+}
+
+/// The condition of `filter => '…'` over the table's columns.
+fn condition(text: &str, table: &CairnTable, context: &mut dyn RelationPlannerContext) -> Result<Vec<Expr>> {
+    use datafusion::catalog::TableProvider;
+    let wrong = |e: &dyn std::fmt::Display| invalid("42601", format!("filter of vector_search: {e}"));
+    let mut parser = Parser::new(&CairnDialect).try_with_sql(text).map_err(|e| wrong(&e))?;
+    let parsed = parser.parse_expr().map_err(|e| wrong(&e))?;
+    if parser.peek_token_ref().token != datafusion::sql::sqlparser::tokenizer::Token::EOF {
+        return Err(wrong(&format!("unexpected {}", parser.peek_token())));
+    }
+    let schema = DFSchema::try_from_qualified_schema(TableReference::bare(FUNCTION), &table.schema())?;
+    let expr = context.sql_to_expr(parsed, &schema)?;
+    if !crate::provider::usable(&expr)? {
+        return Err(Error::not_supported_yet("a subquery or volatile function in filter => '…'"));
+    }
+    Ok(split_conjunction_owned(expr))
+}
+
+fn invalid(sqlstate: &'static str, message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate(sqlstate))
+}

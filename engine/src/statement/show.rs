@@ -1,0 +1,81 @@
+//! The grammar of SHOW.
+
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use super::place::position_of;
+use super::setting::setting_name;
+use super::token::{peek_is, syntax, take, unexpected};
+use super::{Show, Statement};
+use crate::error::{Error, Result};
+
+/// SHOW, which comes next.
+pub(super) fn show(parser: &mut Parser<'_>) -> Result<Statement> {
+    parser.next_token();
+    let token = parser.peek_token();
+    let Token::Word(word) = &token.token else { return Err(unexpected("what to show", &token)) };
+    let place = position_of(token.span.start);
+    let shown = match word.value.to_ascii_uppercase().as_str() {
+        "TABLES" => {
+            parser.next_token();
+            let schema = if take(parser, "FROM") || take(parser, "IN") {
+                Some(parser.parse_identifier().map_err(syntax)?)
+            } else {
+                None
+            };
+            Show::Tables { schema }
+        }
+        "SCHEMAS" => {
+            parser.next_token();
+            Show::Schemas
+        }
+        "COLUMNS" => {
+            parser.next_token();
+            if !take(parser, "FROM") && !take(parser, "IN") {
+                return Err(unexpected("FROM", &parser.peek_token()));
+            }
+            Show::Columns(parser.parse_object_name(false).map_err(syntax)?)
+        }
+        "CREATE" => {
+            parser.next_token();
+            if !take(parser, "TABLE") && !take(parser, "VIEW") {
+                return Err(unexpected("TABLE or VIEW", &parser.peek_token()));
+            }
+            Show::Create(parser.parse_object_name(false).map_err(syntax)?)
+        }
+        "VERSIONS" => {
+            parser.next_token();
+            Show::Versions
+        }
+        "FUNCTIONS" => {
+            parser.next_token();
+            Show::Functions
+        }
+        "JOBS" => {
+            parser.next_token();
+            let mut table = None;
+            if take(parser, "FOR") {
+                if !take(parser, "TABLE") {
+                    return Err(unexpected("TABLE", &parser.peek_token()));
+                }
+                table = Some(parser.parse_object_name(false).map_err(syntax)?);
+            }
+            if peek_is(parser, 0, "WHERE") {
+                return Err(Error::not_supported_yet("SHOW JOBS … WHERE")
+                    .map(|e| e.with_hint("SELECT … FROM system.jobs WHERE …")));
+            }
+            Show::Jobs { table }
+        }
+        "STATS" => {
+            return Err(
+                Error::not_supported_yet("SHOW STATS").map(|e| e.with_hint("SELECT * FROM system.tables"))
+            );
+        }
+        "ALL" => {
+            parser.next_token();
+            Show::All
+        }
+        _ => Show::Setting(setting_name(parser)?, place),
+    };
+    Ok(Statement::Show(shown))
+}

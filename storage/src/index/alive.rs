@@ -1,0 +1,103 @@
+//! Which rows of a unit a search may give: visible ones, and among them those that match its condition.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::LoadedUnit;
+use super::exact::RowIdsOf;
+use crate::error::Result;
+use crate::id::ObjectId;
+use crate::version::SegmentView;
+
+/// A bitmap over the ordinals of a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ordinals {
+    pub(super) words: Vec<u64>,
+    pub(super) set: usize,
+}
+
+impl Ordinals {
+    /// None of `rows` ordinals.
+    pub(super) fn none(rows: usize) -> Self {
+        Self { words: vec![0; rows.div_ceil(64)], set: 0 }
+    }
+
+    /// All of `rows` ordinals.
+    fn all(rows: usize) -> Self {
+        let mut words = vec![u64::MAX; rows / 64];
+        if !rows.is_multiple_of(64) {
+            words.push((1 << (rows % 64)) - 1);
+        }
+        Self { words, set: rows }
+    }
+
+    pub(super) fn insert(&mut self, ordinal: u32) {
+        if let Some(word) = self.words.get_mut(ordinal as usize / 64) {
+            let bit = 1 << (ordinal % 64);
+            self.set += usize::from(*word & bit == 0);
+            *word |= bit;
+        }
+    }
+
+    fn remove(&mut self, ordinal: u32) {
+        if let Some(word) = self.words.get_mut(ordinal as usize / 64) {
+            let bit = 1 << (ordinal % 64);
+            self.set -= usize::from(*word & bit != 0);
+            *word &= !bit;
+        }
+    }
+
+    pub(super) fn contains(&self, ordinal: u32) -> bool {
+        self.words.get(ordinal as usize / 64).is_some_and(|word| word >> (ordinal % 64) & 1 == 1)
+    }
+}
+
+/// What was worked out for the units of one table at one version. Replaced with the table's state.
+#[derive(Debug, Default)]
+pub(crate) struct AliveRows {
+    units: Mutex<HashMap<ObjectId, Alive>>,
+}
+
+/// None: every row.
+pub(super) type Alive = Option<Arc<Ordinals>>;
+
+impl AliveRows {
+    pub(super) fn get(&self, unit: ObjectId) -> Option<Alive> {
+        self.units.lock().unwrap_or_else(PoisonError::into_inner).get(&unit).cloned()
+    }
+
+    pub(super) fn put(&self, unit: ObjectId, alive: Alive) {
+        self.units.lock().unwrap_or_else(PoisonError::into_inner).insert(unit, alive);
+    }
+}
+
+/// The rows of `unit` that are visible in `views`, the segments it answers for.
+pub(super) fn alive(unit: &LoadedUnit, views: &[(SegmentView, RowIdsOf)]) -> Result<Alive> {
+    let rows = unit.unit.len();
+    if views.len() == unit.meta.segments.len() {
+        if views.iter().all(|(view, _)| view.deleted.is_none()) {
+            return Ok(None);
+        }
+        let mut alive = Ordinals::all(rows);
+        for (view, ids) in views {
+            for position in view.deleted.iter().flat_map(|deleted| deleted.iter()) {
+                if let Some(ordinal) = unit.ordinal(ids.at(position)?) {
+                    alive.remove(ordinal);
+                }
+            }
+        }
+        return Ok(Some(Arc::new(alive)));
+    }
+    // Segments that are gone, or that another unit answers for, leave their rows behind in the unit.
+    let mut alive = Ordinals::none(rows);
+    for (view, ids) in views {
+        for position in 0..u32::try_from(view.meta.rows).unwrap_or(u32::MAX) {
+            if view.deleted.as_ref().is_none_or(|deleted| !deleted.contains(position))
+                && let Some(ordinal) = unit.ordinal(ids.at(position)?)
+            {
+                alive.insert(ordinal);
+            }
+        }
+    }
+    Ok(Some(Arc::new(alive)))
+}

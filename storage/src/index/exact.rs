@@ -1,0 +1,229 @@
+//! Exact distances over rows that stand in segments and in memory.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, FixedSizeListArray, RecordBatch, UInt64Array};
+use arrow::datatypes::{Float32Type, UInt64Type};
+use cairn_vector::search::{ExactDistances, TopRows};
+use cairn_vector::{Floats, QueryDistance};
+
+use super::RowSet;
+use crate::error::{Error, Result};
+use crate::segment::RowIds;
+use crate::segment::reader::{NumberColumn, SegmentReader, SegmentVectors};
+use crate::version::{SegmentView, TableSnapshot};
+
+/// Row ids of a segment, by position.
+#[derive(Clone, Debug)]
+pub(super) enum RowIdsOf {
+    /// The first one's; the others follow.
+    Base(u64),
+    Column(Arc<NumberColumn>),
+}
+
+impl RowIdsOf {
+    pub(super) async fn open(reader: &SegmentReader) -> Result<Self> {
+        Ok(match reader.meta().row_ids {
+            RowIds::Base(base) => Self::Base(base.0),
+            RowIds::Column => Self::Column(reader.row_id_column().await?),
+        })
+    }
+
+    pub(super) fn at(&self, position: u32) -> Result<u64> {
+        match self {
+            Self::Base(base) => Ok(base + u64::from(position)),
+            Self::Column(column) => column
+                .value(position)
+                .ok_or_else(|| Error::internal("a position past the end of its segment")),
+        }
+    }
+
+    fn position(&self, row_id: u64, rows: u64) -> Option<u32> {
+        match self {
+            Self::Base(base) => {
+                row_id.checked_sub(*base).filter(|p| *p < rows).and_then(|p| u32::try_from(p).ok())
+            }
+            Self::Column(column) => column.find(row_id),
+        }
+    }
+}
+
+/// One segment's vectors, ready for exact distances.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) view: SegmentView,
+    pub(super) ids: RowIdsOf,
+    /// None: the segment is older than the column; every vector is NULL.
+    pub(super) vectors: Option<Arc<SegmentVectors>>,
+}
+
+impl Source {
+    pub(super) async fn open(table: &TableSnapshot, view: SegmentView, column: usize) -> Result<Self> {
+        let reader = table.open_segment(&view.meta).await?;
+        let ids = RowIdsOf::open(&reader).await?;
+        let vectors = reader.vectors(table.shared(), column).await?;
+        Ok(Self { view, ids, vectors })
+    }
+
+    /// Compares every visible row that `wanted` names, all when absent; returns how many.
+    pub(super) fn compare(
+        &self,
+        query: &QueryDistance,
+        wanted: Option<&RowSet>,
+        top: &mut TopRows,
+    ) -> Result<u64> {
+        let Some(vectors) = &self.vectors else { return Ok(0) };
+        if let Some(wanted) = wanted
+            && wanted.len() < self.view.meta.rows / 8
+        {
+            return self.compare_few(vectors, query, wanted, top);
+        }
+        let mut compared = 0;
+        let mut distances = Vec::new();
+        for page in vectors.pages() {
+            let (rows, bytes) = page?;
+            distances.resize(bytes.len() / (4 * query.dim()), 0.0);
+            query.many(bytes, &mut distances);
+            let with_vector = rows.filter(|row| !vectors.nulls().contains(*row));
+            for (position, distance) in with_vector.zip(&distances) {
+                if self.view.deleted.as_ref().is_some_and(|d| d.contains(position)) || *distance > top.limit()
+                {
+                    continue;
+                }
+                let row_id = self.ids.at(position)?;
+                if wanted.is_none_or(|w| w.contains(row_id)) {
+                    top.offer(*distance, row_id);
+                }
+            }
+            compared += distances.len() as u64;
+        }
+        Ok(compared)
+    }
+
+    /// Shows every visible vector with its row id.
+    pub(super) fn each(&self, mut see: impl FnMut(u64, Floats<'_>) -> Result<()>) -> Result<()> {
+        let Some(vectors) = &self.vectors else { return Ok(()) };
+        for page in vectors.pages() {
+            let (rows, bytes) = page?;
+            let with_vector = rows.filter(|row| !vectors.nulls().contains(*row));
+            for (position, vector) in with_vector.zip(bytes.chunks_exact(vectors.width())) {
+                if self.view.deleted.as_ref().is_none_or(|d| !d.contains(position)) {
+                    see(self.ids.at(position)?, Floats::from_bytes(vector))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_few(
+        &self,
+        vectors: &SegmentVectors,
+        query: &QueryDistance,
+        wanted: &RowSet,
+        top: &mut TopRows,
+    ) -> Result<u64> {
+        let mut compared = 0;
+        let meta = &self.view.meta;
+        for row_id in wanted.within(meta.min_row_id.0, meta.max_row_id.0) {
+            let Some(position) = self.ids.position(row_id, meta.rows) else { continue };
+            if self.view.deleted.as_ref().is_some_and(|d| d.contains(position)) {
+                continue;
+            }
+            if let Some(vector) = vectors.row(position)? {
+                top.offer(distance(query, vector), row_id);
+                compared += 1;
+            }
+        }
+        Ok(compared)
+    }
+}
+
+fn distance(query: &QueryDistance, vector: &[u8]) -> f32 {
+    let mut distance = [0.0];
+    query.many(vector, &mut distance);
+    distance[0]
+}
+
+/// Compares hot rows: batches of the vector column and `_row_id`.
+pub(super) fn compare_hot(
+    batches: &[RecordBatch],
+    query: &QueryDistance,
+    wanted: Option<&RowSet>,
+    top: &mut TopRows,
+) -> Result<u64> {
+    let mut compared = 0;
+    let mut distances = Vec::new();
+    for batch in batches {
+        let (list, ids) = hot_columns(batch)?;
+        let values = list.values().as_primitive::<Float32Type>();
+        distances.resize(list.len(), 0.0);
+        query.many(Floats::from(values.values().as_ref()).bytes(), &mut distances);
+        for (row, distance) in distances.iter().enumerate() {
+            let row_id = ids.value(row);
+            if list.is_valid(row) && wanted.is_none_or(|w| w.contains(row_id)) {
+                top.offer(*distance, row_id);
+                compared += 1;
+            }
+        }
+    }
+    Ok(compared)
+}
+
+/// Shows every vector of a batch of hot rows with its row id.
+pub(super) fn each_hot(
+    batch: &RecordBatch,
+    mut see: impl FnMut(u64, Floats<'_>) -> Result<()>,
+) -> Result<()> {
+    let (list, ids) = hot_columns(batch)?;
+    let values = list.values().as_primitive::<Float32Type>().values();
+    let dim = list.value_length().unsigned_abs() as usize;
+    for (row, vector) in values.chunks_exact(dim).enumerate().filter(|(row, _)| list.is_valid(*row)) {
+        see(ids.value(row), vector.into())?;
+    }
+    Ok(())
+}
+
+fn hot_columns(batch: &RecordBatch) -> Result<(&FixedSizeListArray, &UInt64Array)> {
+    match (batch.column(0).as_fixed_size_list_opt(), batch.column(1).as_primitive_opt::<UInt64Type>()) {
+        (Some(list), Some(ids)) => Ok((list, ids)),
+        _ => Err(Error::internal("hot rows without vectors or row ids")),
+    }
+}
+
+/// Exact distances of a unit's rows, from the segments it answers for.
+pub(super) struct UnitExact<'a> {
+    pub(super) unit: &'a super::LoadedUnit,
+    /// Ascending by the largest row id.
+    pub(super) sources: &'a [Source],
+    pub(super) query: &'a QueryDistance,
+}
+
+impl UnitExact<'_> {
+    fn vector(&self, ordinal: u32) -> Result<&[u8]> {
+        let lost =
+            || Error::corrupt(self.unit.meta.path(), format!("row {ordinal} is in none of its segments"));
+        let row_id = self.unit.unit.row_id(ordinal).ok_or_else(lost)?;
+        let first = self.sources.partition_point(|source| source.view.meta.max_row_id.0 < row_id);
+        for source in &self.sources[first..] {
+            if source.view.meta.min_row_id.0 <= row_id
+                && let Some(position) = source.ids.position(row_id, source.view.meta.rows)
+                && let Some(vectors) = &source.vectors
+                && let Some(vector) = vectors.row(position)?
+            {
+                return Ok(vector);
+            }
+        }
+        Err(lost())
+    }
+}
+
+impl ExactDistances for UnitExact<'_> {
+    type Error = Error;
+
+    fn distances(&mut self, ordinals: &[u32], out: &mut [f32]) -> Result<()> {
+        for (&ordinal, out) in ordinals.iter().zip(out) {
+            self.query.many(self.vector(ordinal)?, std::slice::from_mut(out));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,331 @@
+#![allow(clippy::unwrap_used)]
+//! Searches against a model: no row missing, no ghost, no old version, whatever happens in between.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
+use cairn_vector::Metric;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::checkpoint::CheckpointReason;
+use crate::database::{Database, OpenOptions, Root};
+use crate::error::ErrorKind;
+use crate::id::{ColumnId, IndexId, RowId, SchemaVersion, TableId};
+use crate::schema::{ColumnDef, ColumnType, TableDef};
+use crate::segment::{EncodedKey, RowChoice};
+use crate::transaction::CommitOptions;
+use crate::verify::{FindingStatus, VerifyScope};
+use crate::version::TableSnapshot;
+use crate::wal::CatalogEdit;
+
+const DIM: usize = 6;
+
+/// Key -> vector; None: NULL.
+type Model = BTreeMap<i64, Option<[f32; DIM]>>;
+
+fn definition(metric: IndexMetric) -> TableDef {
+    let column = |id, name: &str, column_type, nullable| ColumnDef {
+        id: ColumnId(id),
+        name: name.to_owned(),
+        column_type,
+        nullable,
+        default: None,
+    };
+    TableDef {
+        id: TableId(1),
+        schema: "public".to_owned(),
+        name: "t".to_owned(),
+        schema_version: SchemaVersion(1),
+        columns: vec![
+            column(1, "k", ColumnType::Int64, false),
+            column(2, "v", ColumnType::Vector(DIM as u16), true),
+        ],
+        primary_key: vec![ColumnId(1)],
+        sort: Vec::new(),
+        next_column_id: ColumnId(3),
+        indexes: vec![IndexDef {
+            id: IndexId(1),
+            name: "t_v".to_owned(),
+            column: ColumnId(2),
+            metric,
+            target_recall_permille: 950,
+            m: 16,
+            ef_construction: 200,
+            builder: IndexBuilder::Partition,
+            memory_limit_bytes: None,
+        }],
+    }
+}
+
+fn batch(rows: &Model) -> RecordBatch {
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.keys().copied()));
+    let DataType::FixedSizeList(item, size) = ColumnType::Vector(DIM as u16).arrow() else { unreachable!() };
+    let components: Vec<f32> = rows.values().flat_map(|v| v.unwrap_or([0.0; DIM])).collect();
+    let valid: Vec<bool> = rows.values().map(Option::is_some).collect();
+    let list = FixedSizeListArray::new(
+        item,
+        size,
+        Arc::new(Float32Array::from(components)),
+        Some(NullBuffer::from(valid)).filter(|n| n.null_count() > 0),
+    );
+    RecordBatch::try_new(definition(IndexMetric::L2).arrow_schema(), vec![keys, Arc::new(list)]).unwrap()
+}
+
+async fn create(db: &Arc<Database>, metric: IndexMetric) {
+    let tx = db.begin(&db.snapshot()).unwrap();
+    tx.edit(CatalogEdit::PutTable(Arc::new(definition(metric)))).unwrap();
+    tx.commit(CommitOptions::default()).await.unwrap();
+}
+
+fn table(db: &Database) -> TableSnapshot {
+    db.snapshot().table(TableId(1)).unwrap()
+}
+
+async fn row_ids(table: &TableSnapshot, keys: &[i64]) -> Vec<Option<RowId>> {
+    let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
+    let encoded = table.key_encoder().unwrap().unwrap().encode(&[column]).unwrap();
+    let keys: Vec<EncodedKey> = (0..encoded.len()).map(|i| encoded.to_owned(i)).collect();
+    table.lookup(&keys).await.unwrap()
+}
+
+/// Deletes `gone` and writes `rows` in one commit.
+async fn change(db: &Arc<Database>, gone: &[i64], rows: &Model) {
+    let tx = db.begin(&db.snapshot()).unwrap();
+    let ids: Vec<RowId> = row_ids(&table(db), gone).await.into_iter().flatten().collect();
+    tx.delete(TableId(1), &ids).unwrap();
+    if !rows.is_empty() {
+        let mut writer = tx.writer(TableId(1)).unwrap();
+        writer.write(batch(rows)).await.unwrap();
+        writer.finish().await.unwrap();
+    }
+    tx.commit(CommitOptions::default()).await.unwrap();
+}
+
+fn vector(random: &mut StdRng) -> [f32; DIM] {
+    std::array::from_fn(|_| random.random_range(-1.0_f32..1.0))
+}
+
+fn fresh(random: &mut StdRng, keys: impl Iterator<Item = i64>) -> Model {
+    keys.map(|k| (k, (!random.random_bool(0.1)).then(|| vector(random)))).collect()
+}
+
+/// Searches in every way and compares with the model.
+async fn check(table: &TableSnapshot, model: &Model, metric: Metric, random: &mut StdRng, what: &str) {
+    let query = vector(random);
+    let k = random.random_range(1..30);
+    let chosen: Option<Vec<i64>> = match random.random_range(0..4) {
+        0 => Some(model.keys().copied().filter(|_| random.random_bool(0.02)).collect()),
+        1 => Some(model.keys().copied().filter(|_| random.random_bool(0.5)).collect()),
+        _ => None,
+    };
+    let rows = match &chosen {
+        None => None,
+        Some(keys) => {
+            Some(RowSet::new(row_ids(table, keys).await.into_iter().flatten().map(|id| id.0).collect()))
+        }
+    };
+    let counts = |key: &i64| chosen.as_ref().is_none_or(|keys| keys.binary_search(key).is_ok());
+    let mut expected: Vec<f32> = model
+        .iter()
+        .filter(|(key, _)| counts(key))
+        .filter_map(|(_, v)| Some(metric.distance((&v.as_ref()?[..]).into(), (&query[..]).into()).unwrap()))
+        .collect();
+    expected.sort_by(f32::total_cmp);
+    expected.truncate(k);
+    for effort in [Effort::Target, Effort::Width(400), Effort::Exact] {
+        let query = VectorQuery { column: 1, metric, query: &query, k, effort, rows: rows.as_ref() };
+        let (hits, report) = table.nearest(&query).await.unwrap();
+        let got: Vec<f32> = hits.iter().map(|hit| hit.distance).collect();
+        assert_eq!(got, expected, "{what}, {effort:?}, k {k}, {report:?}");
+        // The rows are the newest versions of their keys.
+        let ids: Vec<RowId> = hits.iter().map(|hit| hit.row).collect();
+        assert_eq!(table.rows(&ids, &[0], false).await.unwrap().num_rows(), ids.len(), "{what}");
+    }
+}
+
+async fn history(seed: u64, metric: IndexMetric, root: Root, reopen: bool) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
+    create(&db, metric).await;
+    let mut model = Model::new();
+    let mut pinned: Vec<(TableSnapshot, Model)> = Vec::new();
+    for step in 0..40 {
+        let what = format!("seed {seed} step {step}");
+        match random.random_range(0..8) {
+            0..3 => {
+                let first = random.random_range(0..3_000);
+                let keys: Vec<i64> = (first..first + random.random_range(1..400)).collect();
+                let rows = fresh(&mut random, keys.iter().copied());
+                change(&db, &keys, &rows).await;
+                model.extend(rows);
+            }
+            3 => {
+                let gone: Vec<i64> = model.keys().copied().filter(|_| random.random_bool(0.2)).collect();
+                change(&db, &gone, &Model::new()).await;
+                model.retain(|k, _| gone.binary_search(k).is_err());
+            }
+            4 | 5 => drop(db.checkpoint(CheckpointReason::Statement).await.unwrap()),
+            6 => drop(db.build_indexes(None).await.unwrap()),
+            _ if reopen => {
+                pinned.clear();
+                if random.random_bool(0.5) {
+                    db.close().await.unwrap();
+                }
+                drop(db);
+                // The lock goes with the last task that holds the handle.
+                db = loop {
+                    match Database::open(root.clone(), OpenOptions::default()).await {
+                        Ok(db) => break db,
+                        Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                    }
+                };
+            }
+            _ => pinned.push((table(&db), model.clone())),
+        }
+        check(&table(&db), &model, metric.metric(), &mut random, &what).await;
+        for (snapshot, model) in &pinned {
+            check(snapshot, model, metric.metric(), &mut random, &format!("{what}, pinned")).await;
+        }
+    }
+    db.build_indexes(None).await.unwrap();
+    check(&table(&db), &model, metric.metric(), &mut random, "at the end").await;
+    for finding in db.verify(VerifyScope::Database).await.unwrap() {
+        assert!(matches!(finding.status, FindingStatus::Ok | FindingStatus::Warning), "{finding:?}");
+    }
+    db.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_agree_with_the_model_through_every_history() {
+    for seed in 0..6 {
+        for metric in [IndexMetric::L2, IndexMetric::Cosine, IndexMetric::InnerProduct] {
+            let dir = tempfile::tempdir().unwrap();
+            history(seed, metric, Root::Path(dir.path().join("db")), true).await;
+        }
+        history(seed, IndexMetric::L2, Root::Memory, false).await;
+    }
+}
+
+/// A database with one unit over 3,000 rows, and the unit's file.
+async fn one_unit(dir: &std::path::Path) -> (Arc<Database>, Model, std::path::PathBuf) {
+    let mut random = StdRng::seed_from_u64(9);
+    let root = dir.join("db");
+    let db = Database::open(Root::Path(root.clone()), OpenOptions::default()).await.unwrap();
+    create(&db, IndexMetric::L2).await;
+    let model = fresh(&mut random, 0..3_000);
+    change(&db, &[], &model).await;
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    db.build_indexes(None).await.unwrap();
+    let unit = Arc::clone(&table(&db).state().units[0]);
+    (db, model, root.join(unit.path()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_unit_costs_speed_and_is_built_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = StdRng::seed_from_u64(10);
+    for damage in ["removed", "cut short", "header flipped", "all flipped"] {
+        let dir = dir.path().join(damage.replace(' ', "-"));
+        let (db, model, file) = one_unit(&dir).await;
+        let root = db.root().clone();
+        db.close().await.unwrap();
+        drop(db);
+        let mut bytes = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        match damage {
+            "removed" => {}
+            "cut short" => std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap(),
+            "header flipped" => {
+                bytes[20] ^= 0x40;
+                std::fs::write(&file, &bytes).unwrap();
+            }
+            _ => {
+                bytes.iter_mut().for_each(|b| *b ^= 0xff);
+                std::fs::write(&file, &bytes).unwrap();
+            }
+        }
+        let db = Database::open(root, OpenOptions::default()).await.unwrap();
+        check(&table(&db), &model, Metric::L2, &mut random, damage).await;
+        let query = vector(&mut random);
+        let query = VectorQuery {
+            column: 1,
+            metric: Metric::L2,
+            query: &query,
+            k: 5,
+            effort: Effort::Target,
+            rows: None,
+        };
+        let (_, report) = table(&db).nearest(&query).await.unwrap();
+        assert_eq!(report.lost.len(), 1, "{damage}");
+        let findings = db.verify(VerifyScope::Database).await.unwrap();
+        assert!(
+            findings.iter().any(|f| f.is_bad() && f.object.ends_with(".hnsw")),
+            "{damage}: VERIFY names it"
+        );
+        db.index_units_lost(report.lost.iter().map(|(unit, _)| *unit));
+        for _ in 0..1_000 {
+            if table(&db).nearest(&query).await.unwrap().1.lost.is_empty() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let (_, report) = table(&db).nearest(&query).await.unwrap();
+        assert!(report.lost.is_empty() && report.units.len() == 1, "{damage}: {report:?}");
+        check(&table(&db), &model, Metric::L2, &mut random, damage).await;
+        assert!(!db.verify(VerifyScope::Database).await.unwrap().iter().any(crate::verify::Finding::is_bad));
+        db.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_vectors_are_an_error_and_never_a_wrong_distance() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, _, _) = one_unit(dir.path()).await;
+    let root = db.root().clone();
+    let segment = dir.path().join("db").join(table(&db).state().segments[0].meta.path());
+    db.close().await.unwrap();
+    drop(db);
+    let clean = std::fs::read(&segment).unwrap();
+    let mut random = StdRng::seed_from_u64(11);
+    let (mut refused, query) = (0, vector(&mut random));
+    let query = VectorQuery {
+        column: 1,
+        metric: Metric::L2,
+        query: &query,
+        k: 20,
+        effort: Effort::Exact,
+        rows: None,
+    };
+    let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
+    let (right, _) = table(&db).nearest(&query).await.unwrap();
+    db.close().await.unwrap();
+    drop(db);
+    for _ in 0..40 {
+        let mut bytes = clean.clone();
+        let at = random.random_range(0..bytes.len());
+        bytes[at] ^= 1 << random.random_range(0..8);
+        std::fs::remove_file(&segment).unwrap();
+        std::fs::write(&segment, &bytes).unwrap();
+        let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
+        match table(&db).nearest(&query).await {
+            Ok((hits, _)) => assert_eq!(hits, right, "byte {at}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}: {error}");
+                refused += 1;
+            }
+        }
+        drop(
+            table(&db)
+                .open_segment(&table(&db).state().segments[0].meta)
+                .await
+                .map(|r| r.batches(&[1], RowChoice::All, 10)),
+        );
+        db.close().await.unwrap();
+    }
+    assert!(refused > 20, "{refused} of 40 flips noticed");
+}
