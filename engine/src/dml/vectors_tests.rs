@@ -136,10 +136,9 @@ async fn distances_have_the_bits_of_the_kernels() {
             answer(&session, "CHECKPOINT", None).await;
         }
         for (operator, metric) in metrics {
-            let sql = format!(
-                "SELECT t.id, t.v <same> $1, t.v <same> o.v FROM t CROSS JOIN (SELECT v FROM t WHERE id = 5) AS o ORDER BY t.id"
-            )
-            .replace("<same>", operator);
+            let sql = "SELECT t.id, t.v <same> $1, t.v <same> o.v \
+                       FROM t CROSS JOIN (SELECT v FROM t WHERE id = 5) AS o ORDER BY t.id"
+                .replace("<same>", operator);
             let got = batches(&session, &sql, params(vec![fixed(&query)])).await;
             let column = |i: usize| {
                 let parts: Vec<&dyn Array> = got.iter().map(|b| b.column(i).as_ref()).collect();

@@ -91,7 +91,7 @@ impl Distance {
     }
 
     /// Distances of every row of `rows` from one vector.
-    fn from_one(&self, one: &ArrayRef, rows: &ArrayRef) -> ArrayRef {
+    fn one_to_many(&self, one: &ArrayRef, rows: &ArrayRef) -> ArrayRef {
         let prepared = QueryDistance::new(self.metric, components(one));
         let mut out = vec![0.0; rows.len()];
         prepared.many(Floats::from(components(rows)).bytes(), &mut out);
@@ -108,8 +108,13 @@ impl Distance {
     }
 
     fn array(&self, mut values: Vec<f32>, nulls: Option<NullBuffer>) -> ArrayRef {
-        if self.negated {
-            values.iter_mut().for_each(|v| *v = -*v);
+        for value in &mut values {
+            // The processor's own NaN is negative, which would sort before every number.
+            *value = match *value {
+                v if v.is_nan() => f32::NAN,
+                v if self.negated => -v,
+                v => v,
+            };
         }
         Arc::new(Float32Array::new(values.into(), nulls))
     }
@@ -232,11 +237,11 @@ impl ScalarUDFImpl for Distance {
         let constant = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
         Ok(match (constant(left), constant(right)) {
             (true, true) => {
-                let distance = self.from_one(&a, &b);
+                let distance = self.one_to_many(&a, &b);
                 ColumnarValue::Scalar(ScalarValue::try_from_array(&distance, 0)?)
             }
-            (true, false) => ColumnarValue::Array(self.from_one(&a, &b)),
-            (false, true) => ColumnarValue::Array(self.from_one(&b, &a)),
+            (true, false) => ColumnarValue::Array(self.one_to_many(&a, &b)),
+            (false, true) => ColumnarValue::Array(self.one_to_many(&b, &a)),
             (false, false) => ColumnarValue::Array(self.pairs(&a, &b)?),
         })
     }
