@@ -41,9 +41,9 @@ pub(super) enum ColumnBuilder {
     Time(Time64MicrosecondBuilder),
     Micros(TimestampMicrosecondBuilder, Tz),
     Nanos(TimestampNanosecondBuilder, Tz),
-    Vector(VectorBuilder),
     /// Lists and structs.
     Json(Box<JsonColumn>),
+    Vector(VectorBuilder),
 }
 
 impl ColumnBuilder {
@@ -105,8 +105,8 @@ impl ColumnBuilder {
             Self::Time(b) => b.append_null(),
             Self::Micros(b, _) => b.append_null(),
             Self::Nanos(b, _) => b.append_null(),
-            Self::Vector(b) => b.append_null(),
             Self::Json(column) => column.append_null(),
+            Self::Vector(b) => b.append_null(),
         }
     }
 
@@ -195,8 +195,8 @@ impl ColumnBuilder {
             Self::Time(b) => Arc::new(b.finish()),
             Self::Micros(b, _) => Arc::new(b.finish()),
             Self::Nanos(b, _) => Arc::new(b.finish()),
-            Self::Vector(b) => b.finish(),
             Self::Json(column) => column.finish()?,
+            Self::Vector(b) => b.finish(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! VECTOR columns of files that hold text or JSON.
 //!
 //! Owns: a column filled from text, and what JSON is read as on its way to vectors. Does not own: the conversion
-//! (`cairn_udfs::vector`), lines and their numbers (`csv_file`, `table_file`).
+//! (`cairn_udfs::vector`), lines and their numbers (`csv_file`, `ndjson_file`).
 
 use std::sync::Arc;
 
@@ -86,8 +86,7 @@ pub(super) fn made(batch: &RecordBatch, columns: &[ColumnDef]) -> Result<RecordB
         _ => Ok(Arc::clone(array)),
     };
     let arrays = batch.columns().iter().zip(columns).map(convert).collect::<Result<Vec<_>, _>>()?;
-    let field = |column: &ColumnDef| Field::new(&column.name, column.column_type.arrow(), true);
-    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    let fields = columns.iter().map(|c| Field::new(&c.name, c.column_type.arrow(), true)).collect::<Vec<_>>();
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(schema, arrays, &options)
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
 }
