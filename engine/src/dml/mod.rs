@@ -19,6 +19,8 @@ mod target;
 mod tests;
 mod values;
 mod vectors;
+#[cfg(test)]
+mod vectors_tests;
 mod with;
 mod write;
 

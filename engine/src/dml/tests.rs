@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 
 use crate::{Engine, EngineOptions, Output, Root, Session};
 
-async fn session() -> Session {
+pub(super) async fn session() -> Session {
     let options = EngineOptions {
         storage: OpenOptions::default(),
         memory_limit: None,
@@ -34,7 +34,7 @@ fn rows(batches: &[RecordBatch]) -> String {
     lines.join("|")
 }
 
-async fn answer(session: &Session, sql: &str, params: Option<ParamValues>) -> String {
+pub(super) async fn answer(session: &Session, sql: &str, params: Option<ParamValues>) -> String {
     match session.execute(sql, params).await {
         Ok(Output::Rows(stream)) => match stream.stream.try_collect::<Vec<_>>().await {
             Ok(batches) => rows(&batches),

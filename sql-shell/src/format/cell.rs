@@ -137,6 +137,11 @@ pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::ArrayRef;
+    use datafusion::arrow::datatypes::Float32Type;
+
     use super::*;
 
     #[test]
@@ -147,6 +152,19 @@ mod tests {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut("日本語", 4), "日…");
         assert_eq!(cut("abc", 0), "…");
+    }
+
+    #[test]
+    fn vectors_are_short_for_people_and_whole_for_programs() {
+        let components = (0..9).map(|i| Some(i as f32 / 8.0)).collect::<Vec<_>>();
+        let vectors =
+            FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>([Some(components), None], 9);
+        let batch = RecordBatch::try_from_iter([("v", Arc::new(vectors) as ArrayRef)]).expect("one column");
+        let texts = |columns: Vec<Column<'_>>| [0, 1].map(|row| columns[0].value(row).expect("text"));
+        let short = texts(readable(&batch).expect("columns"));
+        assert_eq!(short, [Some("[0,0.125,0.25,0.375, … 9 dimensions]".to_owned()), None]);
+        let whole = texts(exact(&batch).expect("columns"));
+        assert_eq!(whole, [Some("[0,0.125,0.25,0.375,0.5,0.625,0.75,0.875,1]".to_owned()), None]);
     }
 
     #[test]

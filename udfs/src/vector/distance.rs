@@ -91,7 +91,7 @@ impl Distance {
     }
 
     /// Distances of every row of `rows` from one vector.
-    fn from_one(&self, one: &ArrayRef, rows: &ArrayRef) -> ArrayRef {
+    fn one_to_many(&self, one: &ArrayRef, rows: &ArrayRef) -> ArrayRef {
         let prepared = QueryDistance::new(self.metric, components(one));
         let mut out = vec![0.0; rows.len()];
         prepared.many(Floats::from(components(rows)).bytes(), &mut out);
@@ -108,22 +108,29 @@ impl Distance {
     }
 
     fn array(&self, mut values: Vec<f32>, nulls: Option<NullBuffer>) -> ArrayRef {
-        if self.negated {
-            values.iter_mut().for_each(|v| *v = -*v);
+        for value in &mut values {
+            // The processor's own NaN is negative, which would sort before every number.
+            *value = match *value {
+                v if v.is_nan() => f32::NAN,
+                v if self.negated => -v,
+                v => v,
+            };
         }
         Arc::new(Float32Array::new(values.into(), nulls))
     }
 }
 
-/// `value` as vectors. Those of tables were checked when they were written.
+/// `value` as vectors. Those of tables were checked when they were written; a constant costs nothing to check.
 fn operand(value: &ColumnarValue, dim: Option<usize>) -> Result<ArrayRef> {
-    let array = match value {
-        ColumnarValue::Array(array) => Arc::clone(array),
-        ColumnarValue::Scalar(scalar) => scalar.to_array()?,
-    };
-    let trusted =
-        dimensions(array.data_type()).is_some() && array.as_fixed_size_list().values().null_count() == 0;
-    Ok(if trusted { array } else { vectors(&array, dim)? })
+    match value {
+        ColumnarValue::Array(array) if is_trusted(array) => Ok(Arc::clone(array)),
+        ColumnarValue::Array(array) => Ok(vectors(array, dim)?),
+        ColumnarValue::Scalar(scalar) => Ok(vectors(&scalar.to_array()?, dim)?),
+    }
+}
+
+fn is_trusted(array: &ArrayRef) -> bool {
+    dimensions(array.data_type()).is_some() && array.as_fixed_size_list().values().null_count() == 0
 }
 
 /// The components of all rows, one after the other.
@@ -189,17 +196,15 @@ impl ScalarUDFImpl for Distance {
         }
     }
 
-    /// Constants that are not vectors yet become vectors, once.
+    /// Constants are checked, and become vectors where they are not yet, once.
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         let dim = args.iter().find_map(|arg| dimensions(&info.get_data_type(arg).ok()?));
         let mut changed = false;
         let mut vectors_of = Vec::with_capacity(args.len());
         for arg in &args {
             vectors_of.push(match arg {
-                Expr::Literal(value, metadata)
-                    if !value.is_null() && dimensions(&value.data_type()).is_none() =>
-                {
-                    changed = true;
+                Expr::Literal(value, metadata) if !value.is_null() => {
+                    changed |= dimensions(&value.data_type()).is_none();
                     let vector = vectors(&value.to_array()?, dim).map_err(|bad| self.fault(&bad.into()))?;
                     Expr::Literal(ScalarValue::try_from_array(&vector, 0)?, metadata.clone())
                 }
@@ -232,11 +237,11 @@ impl ScalarUDFImpl for Distance {
         let constant = |value: &ColumnarValue| matches!(value, ColumnarValue::Scalar(_));
         Ok(match (constant(left), constant(right)) {
             (true, true) => {
-                let distance = self.from_one(&a, &b);
+                let distance = self.one_to_many(&a, &b);
                 ColumnarValue::Scalar(ScalarValue::try_from_array(&distance, 0)?)
             }
-            (true, false) => ColumnarValue::Array(self.from_one(&a, &b)),
-            (false, true) => ColumnarValue::Array(self.from_one(&b, &a)),
+            (true, false) => ColumnarValue::Array(self.one_to_many(&a, &b)),
+            (false, true) => ColumnarValue::Array(self.one_to_many(&b, &a)),
             (false, false) => ColumnarValue::Array(self.pairs(&a, &b)?),
         })
     }

@@ -70,13 +70,14 @@ fn typed(side: Expr, across: Option<usize>) -> Expr {
     }
 }
 
-/// Text that is compared with a vector is one.
+/// Text, or a parameter, that is compared with a vector is one.
 fn compared(expr: RawBinaryExpr, dim: impl Fn(&Expr) -> Option<usize>) -> RawBinaryExpr {
     let RawBinaryExpr { op, left, right } = expr;
     let of_text = |side: Expr, across: Option<usize>| match (&side, across) {
         (Expr::Literal(value, _), Some(dim)) if value.try_as_str().flatten().is_some() => {
             Expr::Cast(Cast::new(Box::new(side), vector_type(dim)))
         }
+        (Expr::Placeholder(_), Some(dim)) => Expr::Cast(Cast::new(Box::new(side), vector_type(dim))),
         _ => side,
     };
     let (of_left, of_right) = (dim(&left), dim(&right));
