@@ -10,6 +10,7 @@ mod guard;
 mod later;
 mod parse;
 mod place;
+mod precedence;
 mod script;
 mod setting;
 mod shape;

@@ -18,6 +18,7 @@ use super::show::show;
 use super::token::{peek_is, syntax, syntax_error, take, unexpected};
 use super::{
     DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, STATEMENT_BYTES_MAX, Statement, guard,
+    precedence,
 };
 use crate::dialect::{CairnDialect, fold_operators, fold_types};
 use crate::error::{Error, Result};
@@ -133,7 +134,8 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
 
 /// Runs the parser's own grammar and sorts the result.
 fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
-    let parsed = parser.parse_statement().map_err(syntax)?;
+    let mut parsed = parser.parse_statement().map_err(syntax)?;
+    precedence::settle(&mut parsed);
     guard::check(&parsed)?;
     if guard::change_below_with(&parsed).is_some() {
         return Ok(Statement::Dml(Box::new(parsed)));
