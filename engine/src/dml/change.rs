@@ -11,7 +11,6 @@ use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::Column;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias};
-use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr as SqlExpr, FromTable, Ident, LimitClause, Query, SelectItem,
     SetExpr, Statement, TableFactor, TableWithJoins, Update, UpdateTableFromKind, With,
@@ -29,6 +28,7 @@ use super::write::SharedTransaction;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
+use crate::search;
 use crate::statement::select_values;
 
 /// Plans DELETE.
@@ -196,8 +196,7 @@ fn one() -> SelectItem {
 /// Plans a query of the statement with the session's catalog.
 pub(crate) async fn plan_query(ctx: &StatementContext, mut query: Query) -> Result<LogicalPlan> {
     select_values(&mut query)?;
-    let statement = DfStatement::Statement(Box::new(Statement::Query(Box::new(query))));
-    Ok(ctx.state.statement_to_plan(statement).await?)
+    search::plan(ctx, Statement::Query(Box::new(query))).await
 }
 
 fn column(table: &TableReference, name: &str) -> Expr {

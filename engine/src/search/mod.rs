@@ -25,9 +25,14 @@ use std::sync::Arc;
 use cairn_storage::index::Effort;
 use cairn_storage::{Database, TableSnapshot};
 use cairn_vector::Metric;
+use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{self, TableFactor, Visit, Visitor};
 
+use crate::context::StatementContext;
+use crate::error::Result;
 use crate::provider::CairnTable;
 
 /// Name of the distance in a search's answer.
@@ -53,11 +58,24 @@ pub(crate) fn is_called(statement: &ast::Statement) -> bool {
     statement.visit(&mut Calls).is_break()
 }
 
-/// Gives a session's planner both forms of search.
+/// Gives a session's optimizer the other form.
 pub(crate) fn register(builder: SessionStateBuilder, db: &Arc<Database>) -> SessionStateBuilder {
-    let planner = Arc::new(relation::VectorSearch::new(Arc::clone(db)));
-    let rule = Arc::new(rule::NearestRows::new(Arc::clone(db)));
-    builder.with_relation_planners(vec![planner]).with_optimizer_rule(rule)
+    builder.with_optimizer_rule(Arc::new(rule::NearestRows::new(Arc::clone(db))))
+}
+
+/// Plans a query whose parameters are bound, calls of `vector_search` at the statement's snapshot included.
+///
+/// # Errors
+/// What is wrong with the query.
+pub(crate) async fn plan(context: &StatementContext, statement: ast::Statement) -> Result<LogicalPlan> {
+    let called = is_called(&statement);
+    let statement = PlannerStatement::Statement(Box::new(statement));
+    if !called {
+        return Ok(context.state.statement_to_plan(statement).await?);
+    }
+    let mut state = SessionState::clone(&context.state);
+    state.register_relation_planner(Arc::new(relation::VectorSearch::new(context)))?;
+    Ok(state.statement_to_plan(statement).await?)
 }
 
 /// What is searched for.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use cairn_storage::index::Effort;
 use cairn_storage::schema::ColumnType;
-use cairn_storage::{Database, ErrorKind};
+use cairn_storage::{Database, ErrorKind, Snapshot};
 use cairn_vector::Metric;
-use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
+use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::{DFSchema, Result as PlanResult, TableReference};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -25,10 +25,12 @@ use datafusion::sql::sqlparser::parser::Parser;
 use super::Search;
 use super::literal::vector_of;
 use super::table::{SearchTable, Shape};
+use crate::catalog::{missing, missing_schema};
+use crate::context::StatementContext;
 use crate::dialect::CairnDialect;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
-use crate::statement::name_of;
+use crate::statement::{name_of, schema_and_name};
 
 /// The function's name.
 pub(super) const FUNCTION: &str = "vector_search";
@@ -43,16 +45,39 @@ const EF_MAX: usize = 1_000_000;
 #[derive(Debug)]
 pub(super) struct VectorSearch {
     db: Arc<Database>,
+    snapshot: Snapshot,
+    search_path: String,
 }
 
 impl VectorSearch {
-    pub(super) fn new(db: Arc<Database>) -> Self {
-        Self { db }
+    /// For the calls of one statement.
+    pub(super) fn new(context: &StatementContext) -> Self {
+        Self {
+            db: Arc::clone(&context.db),
+            snapshot: context.snapshot.clone(),
+            search_path: context.search_path.clone(),
+        }
+    }
+
+    fn table(&self, name: &ObjectName) -> Result<CairnTable> {
+        let (schema, table) = schema_and_name(name, &self.search_path)?;
+        if let Some(table) = self.snapshot.table_named(&schema, &table) {
+            return Ok(CairnTable::new(table));
+        }
+        let catalog = self.snapshot.catalog();
+        if catalog.view(&schema, &table).is_some() {
+            return Err(invalid("42809", format!("{name} is a view; vector_search searches tables"))
+                .map(|e| e.with_hint("search the table behind the view")));
+        }
+        if !catalog.has_schema(&schema) {
+            return Err(missing_schema(&self.snapshot, &schema));
+        }
+        Err(missing(&schema, &table, catalog.tables(&schema).map(|t| t.name.as_str())))
     }
 
     fn plan(&self, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<SearchTable> {
         let args = Arguments::read(args)?;
-        let table = table(&args.table, context)?;
+        let table = self.table(&args.table)?;
         let def = Arc::clone(table.table().def());
         let column = def.columns.iter().position(|c| c.name == args.column).ok_or_else(|| {
             Error::new(
@@ -244,16 +269,6 @@ fn column_name(value: &SqlExpr) -> Result<String> {
             }))
         }
     }
-}
-
-fn table(name: &ObjectName, context: &dyn RelationPlannerContext) -> Result<CairnTable> {
-    let reference = context.object_name_to_table_reference(name.clone())?;
-    let source = context.context_provider().get_table_source(reference)?;
-    let provider = source_as_provider(&source)?;
-    provider.downcast_ref::<CairnTable>().cloned().ok_or_else(|| {
-        invalid("42809", format!("{name} is not a table that vector_search can search"))
-            .map(|e| e.with_hint("views and files have no vector indexes; search the table behind the view"))
-    })
 }
 
 /// The metric of the column's index; L2 without one.

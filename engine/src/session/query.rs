@@ -10,7 +10,6 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{self, Query};
 use futures::StreamExt;
 
@@ -89,7 +88,7 @@ pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Quer
         // A search is planned with the vector it searches for.
         statement = dml::bind(&statement, context.params.as_ref())?;
     }
-    let plan = context.state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?;
+    let plan = search::plan(context, statement).await?;
     match &context.params {
         Some(params) => Ok(plan.with_param_values(params.clone())?),
         None => {
