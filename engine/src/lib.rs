@@ -33,7 +33,7 @@ pub mod output;
 
 pub use cairn_storage::wal::SyncMode;
 pub use cairn_storage::{OpenOptions, Root};
-pub use cairn_udfs::vector::{dimensions, short_text_at, text_at};
+pub use cairn_udfs::vector::{dimensions, is_whole, short_text_at, text_at};
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Position, Result};
 pub use output::{Output, RowStream};

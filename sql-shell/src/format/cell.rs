@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use cairn_engine::{dimensions, short_text_at, text_at};
+use cairn_engine::{dimensions, is_whole, short_text_at, text_at};
 use datafusion::arrow::array::{Array, AsArray, FixedSizeListArray, RecordBatch};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::DataType;
@@ -51,7 +51,7 @@ fn columns<'a>(
     let column = |array: &'a dyn Array| {
         if let Some(vectors) = array.as_fixed_size_list_opt()
             && dimensions(array.data_type()).is_some()
-            && vectors.values().null_count() == 0
+            && is_whole(vectors)
         {
             return Ok(Column::Vectors(vectors, vector));
         }

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 };
 
 use super::convert::{InvalidVector, is_source, vectors};
-use super::{dimensions, text_of};
+use super::{dimensions, is_whole, text_of};
 
 /// Characters of a constant vector in a column's name.
 const NAME_CHARS_MAX: usize = 32;
@@ -130,7 +130,7 @@ fn operand(value: &ColumnarValue, dim: Option<usize>) -> Result<ArrayRef> {
 }
 
 fn is_trusted(array: &ArrayRef) -> bool {
-    dimensions(array.data_type()).is_some() && array.as_fixed_size_list().values().null_count() == 0
+    dimensions(array.data_type()).is_some() && is_whole(array.as_fixed_size_list())
 }
 
 /// The components of all rows, one after the other.

@@ -22,7 +22,7 @@ pub use cairn_vector::metric::DIM_MAX;
 pub use cast::VectorCasts;
 pub use convert::{BadVector, InvalidVector, Why, list, parse, vectors};
 pub use distance::Distance;
-pub use shown::{short_text_at, text_at, text_of};
+pub use shown::{is_whole, short_text_at, text_at, text_of};
 
 /// Registers functions and operators; DataFusion's functions of the same names are replaced.
 pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {

@@ -33,6 +33,14 @@ pub fn short_text_at(array: &FixedSizeListArray, row: usize) -> Option<String> {
     Some(format!("{}, … {} dimensions]", shown.trim_end_matches(']'), vector.len()))
 }
 
+/// Whether every list that is not NULL has all its components, as vectors have; under a NULL there may be anything.
+#[must_use]
+pub fn is_whole(array: &FixedSizeListArray) -> bool {
+    let (values, dim) = (array.values(), usize::try_from(array.value_length()).unwrap_or(0));
+    values.null_count() == 0
+        || (0..array.len()).all(|row| array.is_null(row) || values.slice(row * dim, dim).null_count() == 0)
+}
+
 fn components(array: &FixedSizeListArray, row: usize) -> Option<&[f32]> {
     let dim = usize::try_from(array.value_length()).unwrap_or(0);
     let all = array.values().as_primitive_opt::<Float32Type>()?.values();
@@ -52,5 +60,6 @@ mod tests {
         assert_eq!(short_text_at(&vectors(3), 0).as_deref(), Some("[0,0.5,1]"));
         assert_eq!(short_text_at(&vectors(384), 0).as_deref(), Some("[0,0.5,1,1.5, … 384 dimensions]"));
         assert_eq!(short_text_at(&vectors(384), 1), None);
+        assert!(vectors(3).values().null_count() > 0 && is_whole(&vectors(3)));
     }
 }
