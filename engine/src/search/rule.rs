@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cairn_storage::Database;
 use cairn_storage::index::Effort;
+use cairn_udfs::vector::Distance;
 use cairn_vector::Metric;
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
@@ -148,11 +149,9 @@ fn distance(by: &Expr, ascending: bool) -> Result<Option<(Metric, String, Vec<f3
         other => other,
     };
     let Expr::ScalarFunction(ScalarFunction { func, args }) = by else { return Ok(None) };
-    let metric = match (func.name(), ascending) {
-        ("l2_distance", true) => Metric::L2,
-        ("cosine_distance", true) => Metric::Cosine,
-        ("negative_inner_product", true) | ("inner_product", false) => Metric::InnerProduct,
-        _ => return Ok(None),
+    let function = func.inner().downcast_ref::<Distance>();
+    let Some(metric) = function.and_then(|function| function.sorted_metric(ascending)) else {
+        return Ok(None);
     };
     let (column, query) = match args.as_slice() {
         [Expr::Column(column), query] | [query, Expr::Column(column)] => (column, query),

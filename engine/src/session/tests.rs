@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod limits;
+mod search;
 
 use cairn_storage::{OpenOptions, Root};
 use datafusion::arrow::util::pretty::pretty_format_batches;

@@ -53,10 +53,10 @@ impl Distance {
         ScalarUDF::from(Self::new(metric, false, true))
     }
 
-    /// The metric whose value it is; None for `inner_product`, which grows as vectors come nearer.
+    /// The metric by which a sort of it has the nearest first; None: it has them last.
     #[must_use]
-    pub fn metric(&self) -> Option<Metric> {
-        (!self.negated).then_some(self.metric)
+    pub fn sorted_metric(&self, ascending: bool) -> Option<Metric> {
+        (ascending != self.negated).then_some(self.metric)
     }
 
     fn fault(&self, error: &DataFusionError) -> DataFusionError {
