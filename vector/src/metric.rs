@@ -57,8 +57,8 @@ pub enum VectorError {
     /// Cosine of a vector without direction.
     #[error("a zero vector has no cosine distance")]
     Zero,
-    /// The squared length does not fit f32, so its direction cannot be told.
-    #[error("the length {length:e} is too small or too large for a cosine distance")]
+    /// The squared length does not fit f32, so nothing can be told of its distances.
+    #[error("the length {length:e} is too small or too large for this distance")]
     Length {
         /// Euclidean length.
         length: f64,
@@ -110,14 +110,17 @@ impl Metric {
     /// All of [`VectorError`] but `Dimension`.
     pub fn check(self, vector: Floats<'_>) -> Result<(), VectorError> {
         check(vector)?;
-        if self != Metric::Cosine {
-            return Ok(());
-        }
         let norm = Kernels::get().floats.pair(Sum::Product, vector, vector);
-        if norm.is_normal() {
+        let comparable = match self {
+            // Sums of squares and products of such vectors may not fit f32, and no bound on them holds.
+            Metric::L2 | Metric::InnerProduct => norm.is_finite(),
+            Metric::Cosine => norm.is_normal(),
+            Metric::L1 => true,
+        };
+        if comparable {
             return Ok(());
         }
-        if vector.components().all(|c| c == 0.0) {
+        if self == Metric::Cosine && vector.components().all(|c| c == 0.0) {
             return Err(VectorError::Zero);
         }
         Err(VectorError::Length {

@@ -43,7 +43,7 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
         let found = match statement.kind {
             DropKind::Schema => schema(context, object, statement.cascade, &mut doomed),
             DropKind::Table | DropKind::View => table_or_view(context, object, statement.kind, &mut doomed),
-            DropKind::Index => super::index::without(context, object).map(|edit| indexes.push(edit)),
+            DropKind::Index => super::index::without(context, object).map(|dropped| indexes.push(dropped)),
         };
         match found.map_err(|e| if e.position().is_some() { e } else { at(e, object_position(object)) }) {
             Ok(()) => {}
@@ -64,12 +64,15 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
     let mut edits: Vec<CatalogEdit> =
         doomed.views.into_iter().map(|(schema, name)| CatalogEdit::DropView { schema, name }).collect();
     edits.extend(doomed.tables.into_iter().map(|(_, _, table)| CatalogEdit::DropTable { table }));
-    edits.extend(indexes);
+    edits.extend(indexes.iter().map(|index| index.edit.clone()));
     edits.extend(doomed.schemas.into_iter().map(|name| CatalogEdit::DropSchema { name }));
     for edit in edits {
         transaction.edit(edit)?;
     }
     commit(context, transaction).await?;
+    for index in &indexes {
+        context.db.remove_index_units(index.table, &index.units).await;
+    }
     Ok(Output::Done { verb, notes })
 }
 

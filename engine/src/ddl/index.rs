@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cairn_storage::id::{IndexId, TableId};
+use cairn_storage::id::{IndexId, ObjectId, TableId};
 use cairn_storage::index::{IndexBuilder, IndexDef, IndexMetric, estimate};
 use cairn_storage::schema::{ColumnType, TableDef};
 use cairn_storage::wal::CatalogEdit;
@@ -98,15 +98,27 @@ pub(crate) fn metric_name(metric: IndexMetric) -> &'static str {
     }
 }
 
-/// DROP INDEX of one name, as an edit of its table.
+/// An index to drop.
+pub(super) struct DroppedIndex {
+    pub(super) table: TableId,
+    /// Its table without it.
+    pub(super) edit: CatalogEdit,
+    /// Its units, whose objects nothing names then.
+    pub(super) units: Vec<ObjectId>,
+}
+
+/// DROP INDEX of one name.
 ///
 /// # Errors
 /// 42704 when there is no such index.
-pub(super) fn without(context: &StatementContext, object: &ObjectName) -> Result<CatalogEdit> {
+pub(super) fn without(context: &StatementContext, object: &ObjectName) -> Result<DroppedIndex> {
     let (def, index) = find(context, object)?;
-    let mut def = TableDef::clone(&def);
-    def.indexes.retain(|known| known.id != index.id);
-    Ok(CatalogEdit::PutTable(Arc::new(def)))
+    let state = context.snapshot.table(def.id).map(|table| Arc::clone(table.state()));
+    let units =
+        state.iter().flat_map(|s| s.units.iter()).filter(|u| u.index == index.id).map(|u| u.id).collect();
+    let mut without = TableDef::clone(&def);
+    without.indexes.retain(|known| known.id != index.id);
+    Ok(DroppedIndex { table: def.id, edit: CatalogEdit::PutTable(Arc::new(without)), units })
 }
 
 /// REINDEX: every unit of the index, or of the table's indexes, is built anew. Searches use the old ones until then.

@@ -4,7 +4,7 @@
 //! (`cairn_vector`), units and which rows they cover (`cairn_storage::index`).
 //!
 //! # Life of a search
-//! 1. [`relation`] plans a call of `vector_search`, [`rule`] finds the other form in an optimised plan; both put a
+//! 1. [`relation`] plans a call of `vector_search`, [`conditions`] gives it the WHERE directly over it, [`rule`] finds the other form in an optimised plan; both put a
 //!    [`SearchTable`](table::SearchTable) where the table was.
 //! 2. When that is scanned, [`matching`] turns the condition into row ids, storage finds the nearest of them, and only
 //!    their rows are read, in the columns that are asked for.
@@ -12,6 +12,7 @@
 //!
 //! The condition is applied first, so it never shortens an answer: there are `min(k, matching rows)` rows.
 
+mod conditions;
 mod exec;
 mod literal;
 mod matching;
@@ -60,6 +61,7 @@ pub(crate) fn is_called(statement: &ast::Statement) -> bool {
 
 /// Gives a session's optimizer the other form.
 pub(crate) fn register(builder: SessionStateBuilder, db: &Arc<Database>) -> SessionStateBuilder {
+    let builder = builder.with_analyzer_rule(Arc::new(conditions::ConditionsFirst));
     builder.with_optimizer_rule(Arc::new(rule::NearestRows::new(Arc::clone(db))))
 }
 

@@ -23,6 +23,9 @@ use super::literal::vector_of;
 use super::table::{SearchTable, Shape};
 use crate::provider::{CairnTable, usable};
 
+/// Longer answers are sorted: they are no longer a small part of a table.
+const K_MAX: usize = 10_000;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct NearestRows {
@@ -35,7 +38,9 @@ impl NearestRows {
     }
 
     fn searched(&self, sort: &Sort) -> Result<Option<LogicalPlan>> {
-        let (Some(k), [by]) = (sort.fetch.filter(|k| *k > 0), sort.expr.as_slice()) else { return Ok(None) };
+        let (Some(k), [by]) = (sort.fetch.filter(|k| (1..=K_MAX).contains(k)), sort.expr.as_slice()) else {
+            return Ok(None);
+        };
         // NULL distances come last, as rows without a vector do in the answer.
         let wanted = Wanted { k, ascending: by.asc, nulls_last: !by.nulls_first };
         if !wanted.nulls_last {

@@ -27,7 +27,7 @@ pub(super) enum Shape {
     Sorted,
 }
 
-/// See the module. The conditions known when it is planned are in `filters`; more come with the scan.
+/// See the module. The conditions that come first are in `filters`.
 #[derive(Clone, Debug)]
 pub(super) struct SearchTable {
     db: Arc<Database>,
@@ -52,6 +52,18 @@ impl SearchTable {
             }
         };
         Self { db, search, shape, filters, schema }
+    }
+
+    /// The same search among the rows for which `condition` is true too; None when it cannot come first: it is about the
+    /// answer itself, or needs more than the row.
+    pub(super) fn among(&self, condition: &Expr) -> Result<Option<Self>> {
+        let own = condition.column_refs().iter().any(|c| c.name == DISTANCE_COLUMN || c.name == RANK_COLUMN);
+        if self.shape != Shape::Ranked || own || !usable(condition)? {
+            return Ok(None);
+        }
+        let mut among = self.clone();
+        among.filters.push(condition.clone());
+        Ok(Some(among))
     }
 
     async fn nearest(
@@ -130,32 +142,19 @@ impl TableProvider for SearchTable {
         TableType::Temporary
     }
 
-    /// A condition on the table's own columns decides which rows are searched, before the k nearest are chosen.
+    /// None: a condition that the optimizer moves here, or infers from a join, would change which rows are the nearest.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let own = |filter: &Expr| {
-            filter.column_refs().iter().any(|c| c.name == DISTANCE_COLUMN || c.name == RANK_COLUMN)
-        };
-        filters
-            .iter()
-            .map(|filter| {
-                Ok(if self.shape == Shape::Ranked && usable(filter)? && !own(filter) {
-                    TableProviderFilterPushDown::Exact
-                } else {
-                    TableProviderFilterPushDown::Unsupported
-                })
-            })
-            .collect()
+        Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()])
     }
 
     async fn scan(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+        _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let filters: Vec<Expr> = self.filters.iter().chain(filters).cloned().collect();
-        let (mut hits, report, matching) = self.nearest(state, &filters).await?;
+        let (mut hits, report, matching) = self.nearest(state, &self.filters).await?;
         hits.truncate(limit.unwrap_or(usize::MAX));
         let every: Vec<usize>;
         let projection = match projection {

@@ -16,7 +16,7 @@ pub(crate) struct IndexUpkeep {
     /// Whether a background pass waits or runs.
     due: AtomicBool,
     cancelled: Arc<AtomicBool>,
-    /// Units that a search or VERIFY found missing or damaged.
+    /// Units that a search found missing or damaged, or that REINDEX replaces.
     lost: Mutex<HashSet<ObjectId>>,
 }
 
@@ -64,6 +64,11 @@ impl Database {
         let old: Vec<_> = units.filter(|u| index.is_none_or(|i| i == u.index)).map(|u| u.id).collect();
         self.indexes.lost.lock().unwrap_or_else(PoisonError::into_inner).extend(old);
         self.build_indexes(Some(table)).await
+    }
+
+    /// Removes the objects of units that no commit names any more, best effort.
+    pub async fn remove_index_units(&self, table: TableId, units: &[ObjectId]) {
+        crate::index::remove_units(self, table, units).await;
     }
 
     /// Tells that units could not be used; they are built again in the background.

@@ -44,6 +44,7 @@ pub(crate) async fn run(
 ) -> Result<u64> {
     let mut built = 0;
     let mut lost = lost.clone();
+    retire(database, table).await?;
     while let Some((snapshot, plan)) = next(database, table, &lost) {
         let parameters = format!("table={} index={}", snapshot.def().qualified_name(), plan.index.name);
         let job = database.jobs.begin("build_index", parameters);
@@ -67,6 +68,28 @@ fn next(
     let snapshot = database.snapshot();
     let wanted = snapshot.state().live_tables().filter(|t| table.is_none_or(|id| id == t.def.id));
     wanted.into_iter().find_map(|state| Some((snapshot.table(state.def.id)?, policy::next(state, lost)?)))
+}
+
+/// Drops units none of whose segments is there any more: after TRUNCATE nothing takes their place.
+async fn retire(database: &Arc<Database>, table: Option<TableId>) -> Result<()> {
+    let snapshot = database.snapshot();
+    for state in snapshot.state().live_tables().filter(|t| table.is_none_or(|id| id == t.def.id)) {
+        let present = |id: ObjectId| state.segments.iter().any(|s| s.meta.id == id && s.dropped_at.is_none());
+        let gone = state.units.iter().filter(|unit| !unit.segments.iter().any(|s| present(s.id)));
+        let units: Vec<ObjectId> = gone.map(|unit| unit.id).collect();
+        if units.is_empty() {
+            continue;
+        }
+        let transaction = database.begin(&snapshot)?;
+        transaction.edit(CatalogEdit::DropUnits { table: state.def.id, units: units.clone() })?;
+        match transaction.commit(CommitOptions::default()).await {
+            Ok(_) => remove(database, state.def.id, &units).await,
+            // The next pass finds them again.
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 async fn one(
@@ -244,7 +267,7 @@ async fn commit(database: &Arc<Database>, meta: &Arc<UnitMeta>) -> Result<()> {
 }
 
 /// Best effort: a search that still wants one compares its rows exactly.
-async fn remove(database: &Database, table: TableId, units: &[ObjectId]) {
+pub(crate) async fn remove(database: &Database, table: TableId, units: &[ObjectId]) {
     for unit in units {
         let _ = database.object_store().delete(&Path::from(format!("table/{table}/index/{unit}.hnsw"))).await;
     }

@@ -51,6 +51,9 @@ impl LoadedUnit {
         if unit.len() as u64 != meta.rows {
             return Err(Error::corrupt(meta.path(), format!("{} rows instead of {}", unit.len(), meta.rows)));
         }
+        // Once, before its first use: a walk over damaged bytes ends, but not at the nearest rows.
+        unit.check_blocks()
+            .map_err(|f| Error::corrupt(meta.path(), format!("{} at byte {}", f.problem, f.offset)))?;
         let loaded = Arc::new(Self { meta: Arc::clone(meta), unit, ordinals: OnceLock::new() });
         // Mapped bytes are the system's to keep; the table of ordinals is what may be held.
         shared.cache.put(key, CacheValue::Unit(Arc::clone(&loaded)), 4 * loaded.unit.len() + 256);

@@ -7,8 +7,8 @@
 //! costs speed, never rows: what no usable unit covers is compared exactly.
 //!
 //! # Life of a search
-//! 1. [`cover`]: the segments of the snapshot are shared out: each to one usable unit, the others to the exact comparison.
-//! 2. [`alive`]: per unit a bitmap of the rows that are visible, and match the condition if there is one.
+//! 1. `cover`: the segments of the snapshot are shared out: each to one usable unit, the others to the exact comparison.
+//! 2. `alive`: per unit a bitmap of the rows that are visible, and match the condition if there is one.
 //! 3. Each unit gives its nearest rows with exact distances; uncovered segments and hot rows are compared one by one.
 //! 4. The k nearest of all, by distance, then row id.
 
@@ -24,8 +24,8 @@ mod search;
 mod tests;
 
 pub(crate) use alive::AliveRows;
-pub(crate) use build::run as build_due;
 pub use build::{Estimate, estimate};
+pub(crate) use build::{remove as remove_units, run as build_due};
 pub use definition::{IndexBuilder, IndexDef, IndexMetric, UnitMeta, UnitSegment};
 pub(crate) use loaded::LoadedUnit;
 pub use search::{Effort, ExactRows, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};

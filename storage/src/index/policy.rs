@@ -39,9 +39,12 @@ fn for_index(table: &TableState, index: &IndexDef, lost: &HashSet<ObjectId>) -> 
             .map_or(0, |s| s.meta.rows - s.deletes.as_ref().map_or(0, |d| d.len()))
     };
     let units: Vec<&Arc<UnitMeta>> = table.units.iter().filter(|u| u.index == index.id).collect();
+    let stored = |id: ObjectId| table.segments.iter().find(|s| s.meta.id == id).map_or(0, |s| s.meta.rows);
     let is_worn = |unit: &UnitMeta| {
+        // Rows without a vector count on both sides.
+        let built: u64 = unit.segments.iter().map(|s| stored(s.id).saturating_sub(s.left_out)).sum();
         let alive: u64 = unit.segments.iter().map(|s| live(s.id)).sum();
-        lost.contains(&unit.id) || alive < unit.rows - unit.rows / DEAD_ONE_IN
+        lost.contains(&unit.id) || alive < built - built / DEAD_ONE_IN
     };
     let uncovered = without_unit(&table.units, index, present().map(|s| &s.meta));
     let uncovered_rows: u64 = uncovered.iter().map(|s| live(s.id)).sum();

@@ -165,10 +165,25 @@ impl TableSnapshot {
         let hot = self.hot_batches(&[query.column], true)?;
 
         let distance = QueryDistance::new(query.metric, query.query);
+        // No answer has more rows than the table; what is asked for may be any number.
+        let rows: u64 = self.state().segments.iter().map(|s| s.meta.rows).sum::<u64>()
+            + self.state().memtable.rows() as u64;
+        let query =
+            &VectorQuery { k: query.k.min(usize::try_from(rows).unwrap_or(usize::MAX)), ..query.clone() };
         let mut top = TopRows::new(query.k);
         for (unit, sources) in &sources {
             let target = index.map_or(1.0, |i| f32::from(i.target_recall_permille) / 1000.0);
-            report.units.push(self.search_unit(unit, sources, query, target, &distance, &mut top)?);
+            match self.search_unit(unit, sources, query, target, &distance, &mut top) {
+                Ok(searched) => report.units.push(searched),
+                // Its own bytes, or those of a segment: comparing the rows one by one tells which.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    for source in sources {
+                        report.exact.segments += source.compare(&distance, query.rows, &mut top)?;
+                    }
+                    report.lost.push((unit.meta.id, error.message().to_owned()));
+                }
+                Err(error) => return Err(error),
+            }
         }
         for source in &uncovered {
             report.exact.segments += source.compare(&distance, query.rows, &mut top)?;

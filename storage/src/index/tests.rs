@@ -229,7 +229,7 @@ async fn one_unit(dir: &std::path::Path) -> (Arc<Database>, Model, std::path::Pa
 async fn a_lost_unit_costs_speed_and_is_built_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = StdRng::seed_from_u64(10);
-    for damage in ["removed", "cut short", "header flipped", "all flipped"] {
+    for damage in ["removed", "cut short", "header flipped", "zeros inside", "one bit", "all flipped"] {
         let dir = dir.path().join(damage.replace(' ', "-"));
         let (db, model, file) = one_unit(&dir).await;
         let root = db.root().clone();
@@ -242,6 +242,15 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
             "cut short" => std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap(),
             "header flipped" => {
                 bytes[20] ^= 0x40;
+                std::fs::write(&file, &bytes).unwrap();
+            }
+            "zeros inside" => {
+                bytes[1_024..60_000].fill(0);
+                std::fs::write(&file, &bytes).unwrap();
+            }
+            "one bit" => {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
                 std::fs::write(&file, &bytes).unwrap();
             }
             _ => {

@@ -13,7 +13,6 @@ use cairn_vector::{Floats, Metric};
 
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::IndexMetric;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use crate::segment::sort::sort_batches;
 use crate::segment::writer::Addressing;
@@ -141,7 +140,8 @@ fn check_vectors(def: &TableDef, column: &ColumnDef, array: &dyn Array) -> Resul
         )
         .with_sqlstate("22000")
     };
-    let cosine = def.indexes.iter().any(|i| i.column == column.id && i.metric == IndexMetric::Cosine);
+    let metrics: Vec<Metric> =
+        def.indexes.iter().filter(|i| i.column == column.id).map(|i| i.metric.metric()).collect();
     let list = array.as_fixed_size_list();
     let dim = list.value_length().unsigned_abs() as usize;
     let components = list.values().as_primitive::<Float32Type>();
@@ -150,7 +150,9 @@ fn check_vectors(def: &TableDef, column: &ColumnDef, array: &dyn Array) -> Resul
             return Err(wrong(row, "a component is NULL".to_owned()));
         }
         let vector = Floats::from(&components.values()[row * dim..(row + 1) * dim]);
-        let checked = if cosine { Metric::Cosine.check(vector) } else { cairn_vector::metric::check(vector) };
+        let checked = cairn_vector::metric::check(vector);
+        let checked =
+            metrics.iter().fold(checked, |checked, metric| checked.and_then(|()| metric.check(vector)));
         checked.map_err(|why| wrong(row, why.to_string()))?;
     }
     Ok(())

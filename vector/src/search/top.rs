@@ -49,6 +49,8 @@ impl TopRows {
     /// Takes a row in when it is among the first `k`.
     #[inline]
     pub fn offer(&mut self, distance: f32, row_id: u64) {
+        // A NaN has a sign in its bits, and no place before any number.
+        let distance = if distance.is_nan() { f32::NAN } else { distance };
         let row = TopRow { distance, row_id };
         if self.heap.len() < self.k {
             self.heap.push(row);
