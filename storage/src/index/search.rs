@@ -166,8 +166,8 @@ impl TableSnapshot {
 
         let distance = QueryDistance::new(query.metric, query.query);
         // No answer has more rows than the table; what is asked for may be any number.
-        let rows: u64 = self.state().segments.iter().map(|s| s.meta.rows).sum::<u64>()
-            + self.state().memtable.rows() as u64;
+        let rows: u64 =
+            self.state().segments.iter().map(|s| s.meta.rows).sum::<u64>() + self.state().memtable.rows();
         let query =
             &VectorQuery { k: query.k.min(usize::try_from(rows).unwrap_or(usize::MAX)), ..query.clone() };
         let mut top = TopRows::new(query.k);
