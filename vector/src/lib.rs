@@ -4,7 +4,7 @@
 //! 1. [`text`] reads it, [`metric`] checks it; SQL compares vectors with [`Metric`] and [`QueryDistance`], on the kernels of
 //!    [`distance`], whose f32 results have the same bits on every machine.
 //! 2. [`hnsw::build`] reads the vectors of some rows ([`Rows`]), brings them to 8-bit codes ([`quantize`]), and those into a graph.
-//! 3. [`unit`] is the file of both: written once, opened in constant time, used in place.
+//! 3. [`mod@unit`] is the file of both: written once, opened in constant time, used in place.
 //! 4. [`unit::Unit::search`](search) finds near rows by their codes and asks for exact distances of those that may be in the
 //!    answer.
 //!
