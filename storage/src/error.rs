@@ -184,6 +184,9 @@ impl Error {
             _ => (ErrorKind::Unavailable, None),
         };
         let mut made = Self::new(kind, format!("{what}: {error}")).with_source(error);
+        if kind == ErrorKind::ResourceExhausted {
+            made = made.with_sqlstate("53100");
+        }
         if let Some(hint) = hint {
             made = made.with_hint(hint);
         }

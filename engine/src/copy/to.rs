@@ -117,6 +117,8 @@ impl TargetFiles {
     fn new(path: PathBuf, schema: SchemaRef, format: Format, options: &CopyOptions) -> Result<Self> {
         let invalid =
             |message: String| Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("22023"));
+        // A link's file is replaced, not the link; a device or a pipe would be gone for good.
+        let path = fs::canonicalize(&path).unwrap_or(path);
         let name = path
             .file_name()
             .and_then(|n| n.to_str())
@@ -143,6 +145,10 @@ impl TargetFiles {
         let kept: Vec<usize> = (0..schema.fields().len()).filter(|i| !partition.contains(i)).collect();
         if kept.is_empty() {
             return Err(invalid("no column is left to write beside those of partition_by".to_owned()));
+        }
+        if fs::metadata(&path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            return Err(invalid(format!("'{}' is not a regular file", path.display()))
+                .map(|e| e.with_hint("COPY writes a new file and puts it in place whole; write to a file")));
         }
         let exists = if partition.is_empty() { path.is_dir() } else { path.exists() };
         if exists {

@@ -3,7 +3,7 @@
 //! Owns: the formats' writers and that a finished file is on disk (fsync). Does not own: names and renames (`to`).
 
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind as IoKind};
+use std::io::BufWriter;
 use std::path::Path;
 
 use cairn_storage::ErrorKind;
@@ -159,9 +159,7 @@ fn failed_outside(path: &Path, error: Box<dyn std::error::Error + Send + Sync>) 
 
 /// The disk, by what can be done about it.
 fn failed_io(path: &Path, error: std::io::Error) -> Error {
-    let full = matches!(error.kind(), IoKind::StorageFull | IoKind::QuotaExceeded);
-    let error = cairn_storage::Error::io(format!("writing '{}'", path.display()), error);
-    if full { error.with_sqlstate("53100").into() } else { error.into() }
+    cairn_storage::Error::io(format!("writing '{}'", path.display()), error).into()
 }
 
 fn unwritable(path: &Path, error: &dyn std::fmt::Display) -> Error {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use datafusion::arrow::array::{
-    Array, ArrayRef, BinaryViewBuilder, Float64Array, RecordBatch, RecordBatchOptions, StringViewArray,
+    Array, ArrayRef, AsArray, BinaryViewBuilder, Float64Array, RecordBatch, RecordBatchOptions,
+    StringViewArray,
 };
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::error::DataFusionError;
@@ -71,6 +72,20 @@ pub(crate) fn assign_column(column: &ColumnDef, array: &ArrayRef) -> Result<Arra
     let from = array.data_type();
     let to = column.column_type.arrow();
     if *from == to {
+        // Sums and products of decimals keep the widest type, whatever their digits.
+        if let (ColumnType::Decimal { precision, .. }, Some(values)) =
+            (&column.column_type, array.as_primitive_opt::<Decimal128Type>())
+            && values.validate_decimal_precision(*precision).is_err()
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "a value is out of range for column \"{}\" of type {}",
+                    column.name, column.column_type
+                ),
+            )
+            .map(|e| e.with_sqlstate("22003")));
+        }
         return Ok(Arc::clone(array));
     }
     if !assignable(from, &column.column_type) {

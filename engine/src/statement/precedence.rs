@@ -11,12 +11,32 @@ use datafusion::sql::sqlparser::ast::{
 
 /// Puts every AND and OR above the comparison that swallowed it.
 pub(super) fn settle(statement: &mut ast::Statement) {
+    if holds_only_values(statement) {
+        return;
+    }
     // Inner expressions come first, so each step finds at most one swallowed chain.
     let _ = visit_expressions_mut(statement, |expr| {
         let whole = std::mem::replace(expr, Expr::value(Value::Null));
         *expr = lifted(whole);
         ControlFlow::<()>::Continue(())
     });
+}
+
+/// `INSERT … VALUES` of literals, the statement that is run most: nothing to look for.
+fn holds_only_values(statement: &ast::Statement) -> bool {
+    let ast::Statement::Insert(insert) = statement else { return false };
+    let plain = insert.on.is_none() && insert.returning.is_none();
+    match insert
+        .source
+        .as_deref()
+        .filter(|source| plain && source.with.is_none())
+        .map(|source| source.body.as_ref())
+    {
+        Some(ast::SetExpr::Values(values)) => {
+            values.rows.iter().all(|row| row.content.iter().all(|value| matches!(value, Expr::Value(_))))
+        }
+        _ => false,
+    }
 }
 
 fn lifted(expr: Expr) -> Expr {

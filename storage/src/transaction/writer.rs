@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Float32Type;
+use arrow::datatypes::{FieldRef, Float32Type};
 use cairn_vector::{Floats, Metric};
 
 use super::Shared;
@@ -122,6 +122,13 @@ fn checked(def: &TableDef, batch: &RecordBatch) -> Result<RecordBatch> {
             ColumnType::Vector(_) => check_vectors(def, column, array)?,
             _ => {}
         }
+    }
+    let schema = batch.schema_ref();
+    let named = |(field, column): (&FieldRef, &ColumnDef)| {
+        *field.name() == column.name && field.is_nullable() == column.nullable && field.metadata().is_empty()
+    };
+    if schema.metadata().is_empty() && schema.fields().iter().zip(&def.columns).all(named) {
+        return Ok(batch.clone());
     }
     Ok(RecordBatch::try_new(def.arrow_schema(), batch.columns().to_vec())?)
 }
