@@ -115,7 +115,7 @@ impl Lines {
         for line in bytes.split_inclusive(|b| *b == b'\n') {
             match self.decode(line) {
                 Ok(batches) => self.write(&batches, line, offset, sink)?,
-                Err(error) => sink.reject(|| self.line_error(offset, &error))?,
+                Err(error) => sink.reject(|| self.line_error(offset, line, &error))?,
             }
             offset += line.len() as u64;
         }
@@ -188,14 +188,20 @@ impl Lines {
         }
     }
 
-    fn line_error(&self, offset: u64, error: &ArrowError) -> Result<Error> {
-        let line = self.text.line_of(offset)?;
-        let why = match error {
+    /// What is wrong with the line `bytes` at `offset`: its JSON, with the column, or a value in it.
+    fn line_error(&self, offset: u64, bytes: &[u8], error: &ArrowError) -> Result<Error> {
+        let mut place = format!("{}, line {}", shown(&self.text.path), self.text.line_of(offset)?);
+        let mut why = match error {
             ArrowError::JsonError(why) => why.clone(),
             other => other.to_string(),
         };
-        Ok(Error::new(ErrorKind::InvalidInput, format!("{}, line {line}: {why}", shown(&self.text.path)))
-            .map(|e| e.with_sqlstate("22P02")))
+        if let Err(syntax) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes.trim_ascii_end()) {
+            place = format!("{place}, column {}", syntax.column());
+            // Its own words end with a place within the line.
+            why = syntax.to_string();
+            why.truncate(why.find(" at line ").unwrap_or(why.len()));
+        }
+        Ok(Error::new(ErrorKind::InvalidInput, format!("{place}: {why}")).map(|e| e.with_sqlstate("22P02")))
     }
 }
 
