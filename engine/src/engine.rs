@@ -158,7 +158,6 @@ fn base_config(partitions: usize) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
         .with_create_default_catalog_and_schema(false)
-        .with_information_schema(true)
         .with_target_partitions(partitions)
         .with_collect_statistics(true);
     let options = config.options_mut();

@@ -4,6 +4,7 @@
 //! around, vectors. Does not own: DataFusion's other functions, which every session has, and functions that read tables (engine).
 
 mod arithmetic;
+mod rewrite;
 mod sum;
 pub mod vector;
 

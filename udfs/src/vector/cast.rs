@@ -9,16 +9,16 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray, new_nu
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, TryCast, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use crate::rewrite;
 
 use super::convert::vectors;
 use super::{dimensions, text_of, vector_type};
@@ -29,15 +29,7 @@ pub struct VectorCasts;
 
 impl AnalyzerRule for VectorCasts {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|plan| {
-            let schema = merge_schema(&plan.inputs());
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                Ok(self.rewrite(expr, &schema)?.update_data(|expr| name.restore(expr)))
-            })
-        })
-        .data()
+        rewrite::expressions(plan, |expr, schema| self.rewrite(expr, schema))
     }
 
     fn name(&self) -> &'static str {
