@@ -4,6 +4,7 @@
 //! how the database was opened (`cairn_storage::OpenOptions`; shown here, read-only).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_storage::ErrorKind;
@@ -12,6 +13,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::search::{SAMPLE_RATE_DEFAULT, SampleRate};
 
 /// Longest `commit_message`, in bytes.
 pub const COMMIT_MESSAGE_BYTES_MAX: usize = 4096;
@@ -21,7 +23,7 @@ pub const COMMIT_MESSAGE_BYTES_MAX: usize = 4096;
 pub struct Setting {
     /// Name.
     pub name: &'static str,
-    /// Type of the value: text, duration, bytes, integer, boolean.
+    /// Type of the value: text, duration, bytes, integer, fraction, boolean.
     pub value_type: &'static str,
     /// Whether SET may change it in a session.
     pub changeable: bool,
@@ -51,6 +53,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "statement_timeout", "duration", true, "Longest time a statement may run; 0 is no limit.";
     "sync", "text", false, "When an acknowledged commit is durable: full, interval or off.";
     "timezone", "text", true, "Time zone of now() and of timestamps written without one.";
+    "vector.recall_sample_rate", "fraction", true, "Part of the searches through an index that are compared with the exact answer, in the background; 1: every one, before it is answered.";
     "version_retention", "duration", false, "How far back old versions are kept.";
     "wal_entry_bytes_max", "bytes", false, "Largest change kept in the log; larger ones are written as segments at once.";
 };
@@ -94,6 +97,7 @@ pub(crate) struct Settings {
     pub(crate) statement_timeout: Option<Duration>,
     pub(crate) info: CommitInfo,
     pub(crate) partitions: Option<usize>,
+    pub(crate) recall_sample_rate: f64,
     /// `datafusion.*` options changed in this session.
     pub(crate) options: BTreeMap<String, String>,
 }
@@ -106,6 +110,7 @@ impl Default for Settings {
             statement_timeout: None,
             info: CommitInfo::default(),
             partitions: None,
+            recall_sample_rate: SAMPLE_RATE_DEFAULT,
             options: BTreeMap::new(),
         }
     }
@@ -155,6 +160,16 @@ impl Settings {
                 self.info.message = message.to_owned();
             }
             "application_name" => self.info.session = value.unwrap_or_default().chars().take(256).collect(),
+            "vector.recall_sample_rate" => {
+                self.recall_sample_rate = match value {
+                    None => SAMPLE_RATE_DEFAULT,
+                    Some(v) => v
+                        .parse()
+                        .ok()
+                        .filter(|rate| (0.0..=1.0).contains(rate))
+                        .ok_or_else(|| invalid(name, v, "a number from 0 to 1"))?,
+                };
+            }
             "partitions" => {
                 self.partitions = value
                     .map(|v| {
@@ -239,6 +254,7 @@ impl Settings {
                     self.timezone.clone()
                 }
             }
+            "vector.recall_sample_rate" => self.recall_sample_rate.to_string(),
             "version_retention" => show_duration(options.version_retention),
             "wal_entry_bytes_max" => options.wal_entry_bytes_max.to_string(),
             other => return Err(unknown(other)),
@@ -247,6 +263,7 @@ impl Settings {
 
     /// Puts the session's values into DataFusion's configuration.
     pub(crate) fn apply(&self, config: &mut SessionConfig) {
+        config.set_extension(Arc::new(SampleRate(self.recall_sample_rate)));
         let options = config.options_mut();
         options.catalog.default_schema.clone_from(&self.search_path);
         // The catalog serves it (`catalog::information_schema`).

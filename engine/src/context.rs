@@ -8,6 +8,8 @@ use cairn_storage::{Database, Snapshot};
 use datafusion::common::ParamValues;
 use datafusion::execution::context::SessionState;
 
+use crate::search::Searches;
+
 /// Progress of a long statement, read by the shell.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -28,6 +30,8 @@ pub struct StatementContext {
     pub snapshot: Snapshot,
     /// DataFusion's state; its catalog resolves names against `snapshot`.
     pub state: Arc<SessionState>,
+    /// What searches share.
+    pub(crate) searches: Arc<Searches>,
     /// Schema that unqualified names resolve in.
     pub search_path: String,
     /// `$n` parameters.

@@ -25,6 +25,7 @@ use crate::config::DEFAULT_SCHEMA;
 use crate::dialect::types::CairnTypes;
 use crate::dml::DmlPlanner;
 use crate::error::{Error, Result};
+use crate::search::{EachPlanner, Searches};
 use crate::session::Session;
 use crate::statement::NESTING_MAX;
 
@@ -54,6 +55,7 @@ pub struct EngineOptions {
 /// One open database and its query runtime.
 pub struct Engine {
     db: Arc<Database>,
+    searches: Arc<Searches>,
     template: SessionState,
     functions: Vec<(String, &'static str)>,
     memory_limit: usize,
@@ -98,12 +100,13 @@ impl Engine {
             .with_analyzer_rule(Arc::new(cairn_udfs::CheckedIntegers::default()))
             .with_analyzer_rule(Arc::new(cairn_udfs::vector::VectorCasts))
             .with_query_planner(Arc::new(CairnQueryPlanner::new()));
-        builder = crate::search::register(builder, &db);
+        let searches = Arc::new(Searches::new(Arc::clone(&db)));
+        builder = crate::search::register(builder, &searches);
         crate::files::register(&mut builder);
         let mut template = builder.build();
         cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"))?;
         let functions = functions(&template);
-        Ok(Arc::new(Self { db, template, functions, memory_limit, partitions }))
+        Ok(Arc::new(Self { db, searches, template, functions, memory_limit, partitions }))
     }
 
     /// A new session with default settings.
@@ -141,6 +144,11 @@ impl Engine {
     /// SQL functions as (name, kind), sorted.
     pub(crate) fn functions(&self) -> &[(String, &'static str)] {
         &self.functions
+    }
+
+    /// What searches share.
+    pub(crate) fn searches(&self) -> &Arc<Searches> {
+        &self.searches
     }
 
     /// State a session starts from.
@@ -230,7 +238,8 @@ impl QueryPlanner for CairnQueryPlanner {
         plan: &LogicalPlan,
         session: &dyn PlannerSession,
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-        let nodes: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> = vec![Arc::new(DmlPlanner)];
+        let nodes: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
+            vec![Arc::new(DmlPlanner), Arc::new(EachPlanner)];
         DefaultPhysicalPlanner::with_extension_planners(nodes).create_physical_plan(plan, session).await
     }
 }

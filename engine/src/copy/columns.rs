@@ -43,7 +43,7 @@ impl TableColumns {
             .def
             .columns
             .iter()
-            .map(|c| physical_expr(ctx, default_expr(ctx, c)?, &empty))
+            .map(|c| physical_expr(&ctx.state, default_expr(ctx, c)?, &empty))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self { schema: target.def.arrow_schema(), def: Arc::clone(&target.def), loaded, defaults })
     }

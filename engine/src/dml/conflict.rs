@@ -79,12 +79,12 @@ impl OnConflict {
                 let set = assignments(target, update.assignments)?
                     .into_iter()
                     .map(|(index, value)| {
-                        Ok((index, physical_expr(ctx, plan_expr(ctx, value, &schema)?, &schema)?))
+                        Ok((index, physical_expr(&ctx.state, plan_expr(ctx, value, &schema)?, &schema)?))
                     })
                     .collect::<Result<Vec<_>>>()?;
                 let condition = update
                     .selection
-                    .map(|e| physical_expr(ctx, plan_expr(ctx, e, &schema)?, &schema))
+                    .map(|e| physical_expr(&ctx.state, plan_expr(ctx, e, &schema)?, &schema))
                     .transpose()?;
                 let schema = Arc::new(schema.as_arrow().clone());
                 Ok(Some(Arc::new(Self::Update { set, condition, schema })))

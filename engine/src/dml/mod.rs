@@ -33,6 +33,7 @@ use cairn_udfs::vector::VectorCasts;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, ParamValues};
+use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
@@ -47,7 +48,7 @@ pub(crate) use change::plan_query;
 pub(crate) use direct::key_value;
 pub(crate) use insert::default_expr;
 pub(crate) use node::DmlPlanner;
-pub(crate) use params::bind;
+pub(crate) use params::{bind, literal, lookup as parameter};
 pub(crate) use target::{Target, ident_text, split_name};
 
 use crate::config::Settings;
@@ -181,21 +182,21 @@ pub(crate) async fn insert_directly(
 /// # Errors
 /// What the planner says of the expression.
 pub(crate) fn physical_expr(
-    ctx: &StatementContext,
+    state: &SessionState,
     expr: Expr,
     schema: &DFSchema,
 ) -> Result<Arc<dyn PhysicalExpr>> {
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
-        .with_config_options(Arc::clone(ctx.state.config_options()))
-        .with_query_execution_start_time(ctx.state.execution_props().query_execution_start_time)
+        .with_config_options(Arc::clone(state.config_options()))
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(context);
     let coerced = simplifier.coerce(expr, schema)?;
     let checked = CheckedIntegers::default().rewrite(coerced, schema)?.data;
     let checked = VectorCasts.rewrite(checked, schema)?.data;
     let simple = simplifier.simplify(checked)?;
-    Ok(ctx.state.create_physical_expr(simple, schema)?)
+    Ok(state.create_physical_expr(simple, schema)?)
 }
 
 /// Commits in the statement's name.

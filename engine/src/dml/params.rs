@@ -60,7 +60,11 @@ pub(crate) fn lookup<'a>(name: &str, params: Option<&'a ParamValues>) -> Result<
     })
 }
 
-fn literal(value: &ScalarValue) -> Result<Expr> {
+/// A value as SQL writes it.
+///
+/// # Errors
+/// A value with no literal form.
+pub(crate) fn literal(value: &ScalarValue) -> Result<Expr> {
     if value.is_null() {
         return Ok(Expr::value(Value::Null));
     }

@@ -70,7 +70,7 @@ impl Returning {
                 Expr::Alias(alias) => alias.name.clone(),
                 other => other.schema_name().to_string(),
             });
-            let physical = physical_expr(ctx, expr, &schema)?;
+            let physical = physical_expr(&ctx.state, expr, &schema)?;
             fields.push(Field::new(name, physical.data_type(&input)?, physical.nullable(&input)?));
             exprs.push(physical);
         }

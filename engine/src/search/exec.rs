@@ -44,14 +44,7 @@ impl SearchExec {
 }
 
 fn facts(search: &Search, report: &SearchReport, matching: Option<u64>) -> String {
-    let table = search.snapshot();
-    let mut facts = vec![
-        format!("table={}", table.def().qualified_name()),
-        format!("version={}", table.version()),
-        format!("column={}", search.column_name()),
-        format!("metric={}", search.metric.name()),
-        format!("k={}", search.k),
-    ];
+    let mut facts = vec![search.to_string()];
     facts.extend(report.index.iter().map(|index| format!("index={index}")));
     facts.extend(matching.map(|rows| format!("matching_rows={rows}")));
     for unit in &report.units {

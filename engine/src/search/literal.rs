@@ -22,7 +22,11 @@ pub(super) fn vector_of(expr: &Expr) -> Result<Option<Vec<f32>>> {
     }
 }
 
-fn of_scalar(value: &ScalarValue) -> Result<Option<Vec<f32>>> {
+/// The components of a scalar that is a vector: as [`vector_of`].
+///
+/// # Errors
+/// 22P02 for text that is no vector.
+pub(crate) fn of_scalar(value: &ScalarValue) -> Result<Option<Vec<f32>>> {
     let values = match value {
         ScalarValue::Utf8(Some(text))
         | ScalarValue::Utf8View(Some(text))

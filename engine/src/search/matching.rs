@@ -1,54 +1,187 @@
-//! The rows a condition leaves, as row ids.
+//! The rows a condition leaves, as row ids, and searches among no others.
+//!
+//! Owns: evaluating conditions, keeping what they left for the next search with the same. A condition is evaluated over
+//! one state of a table; whatever commits to the table ends what was kept for it.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cairn_storage::TableSnapshot;
-use cairn_storage::schema::ROW_ID_COLUMN;
+use cairn_storage::index::{RowSet, VectorSearcher};
+use cairn_storage::version::TableState;
+use cairn_vector::Metric;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::UInt64Type;
-use datafusion::catalog::Session;
-use datafusion::catalog::default_table_source::provider_as_source;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, Result, TableReference};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, Result, internal_datafusion_err};
+use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col};
+use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
 use datafusion::physical_plan::collect;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 
+use super::Search;
+use crate::dml::physical_expr;
 use crate::provider::CairnTable;
+use crate::scan::{ScanRequest, plan as plan_scan};
 
-/// Name the table has in the plan that finds them.
-const TABLE: &str = "searched";
+/// Most memory of what is kept.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+/// Most conditions kept.
+const KEPT_MAX: usize = 256;
 
-/// Ids of at most `limit` visible rows for which every one of `filters` is true.
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    /// The least recently used first.
+    kept: Mutex<VecDeque<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    state: Weak<TableState>,
+    column: usize,
+    metric: Metric,
+    exact: bool,
+    filters: Vec<Expr>,
+    searcher: VectorSearcher,
+}
+
+impl Kept {
+    fn is_of(&self, search: &Search, filters: &[Expr]) -> bool {
+        let table = search.snapshot();
+        std::ptr::eq(self.state.as_ptr(), Arc::as_ptr(table.state()))
+            && (self.column, self.metric, self.exact) == (search.column, search.metric, search.exact)
+            && self.filters == filters
+    }
+}
+
+impl Conditions {
+    /// The searcher among the rows for which all of `filters` are true, kept from now on.
+    ///
+    /// # Errors
+    /// What evaluating them meets; the store's.
+    pub(super) async fn evaluate(
+        &self,
+        state: &dyn Session,
+        search: &Search,
+        filters: &[Expr],
+    ) -> crate::error::Result<VectorSearcher> {
+        let table = search.snapshot();
+        let searcher = table.searcher(search.column, search.metric, search.exact).await?;
+        let searcher = searcher.among(RowSet::new(row_ids(state, table, filters).await?));
+        if table.is_newest() && lasting(filters)? {
+            self.keep(search, filters, &searcher);
+        }
+        Ok(searcher)
+    }
+
+    /// What [`evaluate`](Self::evaluate) gave for the same state.
+    pub(super) fn kept(&self, search: &Search, filters: &[Expr]) -> Option<VectorSearcher> {
+        // A reader of the past sees less of the same state.
+        if !search.snapshot().is_newest() {
+            return None;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|kept| kept.is_of(search, filters))?;
+        let found = kept.remove(at)?;
+        let searcher = found.searcher.clone();
+        kept.push_back(found);
+        Some(searcher)
+    }
+
+    fn keep(&self, search: &Search, filters: &[Expr], searcher: &VectorSearcher) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // A state nobody else holds is in the past.
+        kept.retain(|kept| kept.state.strong_count() > 0);
+        kept.push_back(Kept {
+            state: Arc::downgrade(search.snapshot().state()),
+            column: search.column,
+            metric: search.metric,
+            exact: search.exact,
+            filters: filters.to_vec(),
+            searcher: searcher.clone(),
+        });
+        let mut bytes: usize = kept.iter().map(|kept| kept.searcher.condition_bytes()).sum();
+        while bytes > KEPT_BYTES_MAX || kept.len() > KEPT_MAX {
+            let Some(oldest) = kept.pop_front() else { break };
+            bytes -= oldest.searcher.condition_bytes();
+        }
+    }
+}
+
+/// Whether the same conditions over the same rows leave the same rows at any time and in any session.
+///
+/// # Errors
+/// None today; visiting can fail.
+pub(crate) fn lasting(filters: &[Expr]) -> Result<bool> {
+    let mut lasting = true;
+    for filter in filters {
+        filter.apply(|expr| {
+            if let Expr::ScalarFunction(call) = expr
+                && call.func.signature().volatility != Volatility::Immutable
+            {
+                lasting = false;
+                return Ok(TreeNodeRecursion::Stop);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(lasting)
+}
+
+/// Ids of the visible rows for which every one of `filters` is true.
+///
+/// # Errors
+/// What evaluating them meets; the store's.
 pub(super) async fn row_ids(
     state: &dyn Session,
     table: &TableSnapshot,
     filters: &[Expr],
-    limit: Option<usize>,
 ) -> Result<Vec<u64>> {
-    let provider = Arc::new(CairnTable::with_pseudo_columns(table.clone()));
-    let mut plan = LogicalPlanBuilder::scan(TABLE, provider_as_source(provider), None)?;
-    let filters = filters.iter().map(|filter| of_table(filter.clone())).collect::<Result<Vec<_>>>()?;
-    if let Some(condition) = conjunction(filters) {
-        plan = plan.filter(condition)?;
+    let state = state.as_any().downcast_ref::<SessionState>();
+    let state = state.ok_or_else(|| internal_datafusion_err!("a session without its state"))?;
+    let provider = CairnTable::with_pseudo_columns(table.clone());
+    let schema = provider.schema();
+    let row_id = table.def().columns.len();
+    let filters = filters.iter().map(|filter| unqualified(filter.clone())).collect::<Result<Vec<_>>>()?;
+    let mut projection = vec![row_id];
+    for column in filters.iter().flat_map(Expr::column_refs) {
+        projection.push(schema.index_of(&column.name)?);
     }
-    let plan = plan.project(vec![col(ROW_ID_COLUMN)])?.limit(0, limit)?.build()?;
-    let physical = state.create_physical_plan(&plan).await?;
-    let batches = collect(physical, state.task_ctx()).await?;
-    Ok(batches
-        .iter()
-        .flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().to_vec())
-        .collect())
+    projection.sort_unstable();
+    projection.dedup();
+    let request =
+        ScanRequest { table, schema: &schema, projection: &projection, filters: &filters, limit: None };
+    let mut plan = plan_scan(request, state).await?;
+    let row_id = projection.iter().position(|column| *column == row_id).unwrap_or(0);
+    if let Some(condition) = conjunction(filters) {
+        let schema = DFSchema::try_from(plan.schema())?;
+        let predicate = physical_expr(state, condition, &schema)?;
+        let filtered =
+            FilterExecBuilder::new(predicate, plan).apply_projection(Some(vec![row_id]))?.build()?;
+        // Row groups and pages are left out by the predicate only once the source has it.
+        plan = FilterPushdown::new().optimize(Arc::new(filtered), state.config_options())?;
+    }
+    let row_id = plan.schema().index_of(cairn_storage::schema::ROW_ID_COLUMN)?;
+    let batches = collect(plan, state.task_ctx()).await?;
+    let mut ids = Vec::with_capacity(batches.iter().map(|batch| batch.num_rows()).sum());
+    for batch in &batches {
+        ids.extend_from_slice(batch.column(row_id).as_primitive::<UInt64Type>().values());
+    }
+    Ok(ids)
 }
 
-/// The expression with its columns named as those of [`TABLE`].
-fn of_table(filter: Expr) -> Result<Expr> {
+/// The expression with its columns named without a table.
+fn unqualified(filter: Expr) -> Result<Expr> {
     filter
         .transform(|expr| {
             Ok(match expr {
-                Expr::Column(column) => {
-                    let table = TableReference::bare(TABLE);
-                    Transformed::yes(Expr::Column(Column::new(Some(table), column.name)))
+                Expr::Column(column) if column.relation.is_some() => {
+                    Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))
                 }
                 other => Transformed::no(other),
             })

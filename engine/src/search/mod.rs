@@ -10,31 +10,52 @@
 //!    their rows are read, in the columns that are asked for.
 //! 3. [`exec`] hands them on; EXPLAIN shows what was searched and why.
 //!
+//! A plain `SELECT columns FROM t WHERE … ORDER BY distance LIMIT k` needs no plan: `session::direct` goes to (2) at once.
+//!
+//! A call whose vector is made of columns is one search per row of what stands before it in FROM: [`each`].
+//!
 //! The condition is applied first, so it never shortens an answer: there are `min(k, matching rows)` rows.
 
+mod answer;
 mod conditions;
+mod each;
 mod exec;
 mod literal;
 mod matching;
+mod recall;
 mod relation;
 mod rule;
+mod subquery;
 mod table;
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cairn_storage::index::Effort;
+use cairn_storage::index::{SearchReport, VectorHit, VectorQuery, VectorSearcher};
+use cairn_storage::schema::ColumnType;
 use cairn_storage::{Database, TableSnapshot};
 use cairn_vector::Metric;
+use datafusion::catalog::Session as PlannerSession;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::parser::Statement as PlannerStatement;
 use datafusion::sql::sqlparser::ast::{self, TableFactor, Visit, Visitor};
 
 use crate::context::StatementContext;
 use crate::error::Result;
 use crate::provider::CairnTable;
+use matching::Conditions;
+
+pub(crate) use answer::{Pick, rows};
+pub(crate) use each::EachPlanner;
+pub(crate) use literal::of_scalar;
+pub(crate) use matching::lasting;
+use recall::RecallSampler;
+pub(crate) use recall::{SAMPLE_RATE_DEFAULT, SampleRate, Sampled};
+pub(crate) use rule::K_MAX;
+pub(crate) use subquery::bind as bind_subqueries;
 
 /// Name of the distance in a search's answer.
 pub(crate) const DISTANCE_COLUMN: &str = "_distance";
@@ -49,9 +70,7 @@ pub(crate) fn is_called(statement: &ast::Statement) -> bool {
 
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
             match factor {
-                TableFactor::Table { name, args: Some(_), .. } if relation::is_search(name) => {
-                    ControlFlow::Break(())
-                }
+                factor if relation::call_of(factor).is_some() => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             }
         }
@@ -60,17 +79,20 @@ pub(crate) fn is_called(statement: &ast::Statement) -> bool {
 }
 
 /// Gives a session's optimizer the other form.
-pub(crate) fn register(builder: SessionStateBuilder, db: &Arc<Database>) -> SessionStateBuilder {
+pub(crate) fn register(builder: SessionStateBuilder, searches: &Arc<Searches>) -> SessionStateBuilder {
     let builder = builder.with_analyzer_rule(Arc::new(conditions::ConditionsFirst));
-    builder.with_optimizer_rule(Arc::new(rule::NearestRows::new(Arc::clone(db))))
+    builder.with_optimizer_rule(Arc::new(rule::NearestRows::new(Arc::clone(searches))))
 }
 
 /// Plans a query whose parameters are bound, calls of `vector_search` at the statement's snapshot included.
 ///
 /// # Errors
 /// What is wrong with the query.
-pub(crate) async fn plan(context: &StatementContext, statement: ast::Statement) -> Result<LogicalPlan> {
+pub(crate) async fn plan(context: &StatementContext, mut statement: ast::Statement) -> Result<LogicalPlan> {
     let called = is_called(&statement);
+    if called {
+        each::fold(&mut statement);
+    }
     let statement = PlannerStatement::Statement(Box::new(statement));
     if !called {
         return Ok(context.state.statement_to_plan(statement).await?);
@@ -80,26 +102,128 @@ pub(crate) async fn plan(context: &StatementContext, statement: ast::Statement) 
     Ok(state.statement_to_plan(statement).await?)
 }
 
+/// What the searches of one engine share.
+#[derive(Debug)]
+pub(crate) struct Searches {
+    db: Arc<Database>,
+    conditions: Conditions,
+    recall: Arc<RecallSampler>,
+}
+
+impl Searches {
+    pub(crate) fn new(db: Arc<Database>) -> Self {
+        Self { db, conditions: Conditions::default(), recall: Arc::default() }
+    }
+
+    /// The searcher of `search` among the rows for which all of `filters` are true, if it is known already: a condition's
+    /// rows are, when it was evaluated for the same state of the table.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn known(&self, search: &Search, filters: &[Expr]) -> Result<Option<VectorSearcher>> {
+        if !filters.is_empty() {
+            return Ok(self.conditions.kept(search, filters));
+        }
+        let table = search.snapshot();
+        Ok(Some(table.searcher(search.column, search.metric, search.exact).await?))
+    }
+
+    /// The searcher of `search` among the rows for which all of `filters` are true.
+    ///
+    /// # Errors
+    /// What evaluating them meets; storage errors.
+    pub(crate) async fn searcher(
+        &self,
+        state: &dyn PlannerSession,
+        search: &Search,
+        filters: &[Expr],
+    ) -> Result<VectorSearcher> {
+        match self.known(search, filters).await? {
+            Some(searcher) => Ok(searcher),
+            None => self.conditions.evaluate(state, search, filters).await,
+        }
+    }
+
+    /// What is known of the recall of searches.
+    pub(crate) fn recall(&self) -> &RecallSampler {
+        &self.recall
+    }
+
+    /// One search for `query`, checked under the metric; units it could not use are built again. `rate` is the part of such
+    /// searches whose recall is looked at.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) fn nearest(
+        &self,
+        searcher: &VectorSearcher,
+        search: &Search,
+        query: &[f32],
+        rate: SampleRate,
+    ) -> Result<(Vec<VectorHit>, SearchReport)> {
+        let query = VectorQuery { query, k: search.k, width: search.width };
+        let (hits, report) = searcher.nearest(&query)?;
+        // A width of one's own choosing says nothing of the index.
+        if let (Some(index), None) = (searcher.index(), search.width) {
+            let table = search.snapshot().def().id;
+            self.recall.searched(rate.0, (table, index.id), searcher, &query, &hits);
+        }
+        if !report.lost.is_empty() {
+            self.db.index_units_lost(report.lost.iter().map(|(unit, _)| *unit));
+        }
+        Ok((hits, report))
+    }
+}
+
+/// The rate a session has set.
+fn sample_rate(session: &dyn PlannerSession) -> SampleRate {
+    session.config().get_extension::<SampleRate>().map_or(SampleRate(SAMPLE_RATE_DEFAULT), |rate| *rate)
+}
+
 /// What is searched for.
 #[derive(Clone, Debug)]
-struct Search {
-    table: CairnTable,
+pub(crate) struct Search {
+    pub(crate) table: CairnTable,
     /// Position of the VECTOR column in the definition.
-    column: usize,
-    metric: Metric,
-    /// Checked under the metric.
-    query: Vec<f32>,
-    k: usize,
-    effort: Effort,
+    pub(crate) column: usize,
+    pub(crate) metric: Metric,
+    pub(crate) k: usize,
+    /// Every row is compared.
+    pub(crate) exact: bool,
+    /// Width of walks; None: as the index's target recall asks.
+    pub(crate) width: Option<usize>,
 }
 
 impl Search {
-    fn snapshot(&self) -> &TableSnapshot {
+    pub(crate) fn snapshot(&self) -> &TableSnapshot {
         self.table.table()
+    }
+
+    /// Components of its vectors.
+    fn dim(&self) -> usize {
+        match self.snapshot().def().columns[self.column].column_type {
+            ColumnType::Vector(dim) => dim.into(),
+            _ => 0,
+        }
     }
 
     /// The column's name.
     fn column_name(&self) -> &str {
         &self.snapshot().def().columns[self.column].name
+    }
+}
+
+impl fmt::Display for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = self.snapshot();
+        write!(
+            f,
+            "table={}, version={}, column={}, metric={}, k={}",
+            table.def().qualified_name(),
+            table.version(),
+            self.column_name(),
+            self.metric.name(),
+            self.k
+        )
     }
 }

@@ -4,27 +4,29 @@
 
 use std::sync::Arc;
 
-use cairn_storage::index::Effort;
 use cairn_storage::schema::ColumnType;
-use cairn_storage::{Database, ErrorKind, Snapshot};
+use cairn_storage::{ErrorKind, Snapshot};
+use cairn_udfs::vector::{dimensions, vector_type};
 use cairn_vector::Metric;
+use datafusion::catalog::TableProvider;
 use datafusion::catalog::default_table_source::provider_as_source;
-use datafusion::common::{DFSchema, Result as PlanResult, TableReference};
+use datafusion::common::{DFSchema, Result as PlanResult, TableReference, internal_err};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableFactor, Value,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, Join, ObjectName, TableAlias, TableFactor, Value,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::Search;
+use super::each::{self, EachNode};
 use super::literal::vector_of;
 use super::table::{SearchTable, Shape};
+use super::{Search, Searches};
 use crate::catalog::{missing, missing_schema};
 use crate::context::StatementContext;
 use crate::dialect::CairnDialect;
@@ -44,7 +46,7 @@ const EF_MAX: usize = 1_000_000;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct VectorSearch {
-    db: Arc<Database>,
+    searches: Arc<Searches>,
     snapshot: Snapshot,
     search_path: String,
 }
@@ -53,7 +55,7 @@ impl VectorSearch {
     /// For the calls of one statement.
     pub(super) fn new(context: &StatementContext) -> Self {
         Self {
-            db: Arc::clone(&context.db),
+            searches: Arc::clone(&context.searches),
             snapshot: context.snapshot.clone(),
             search_path: context.search_path.clone(),
         }
@@ -75,7 +77,12 @@ impl VectorSearch {
         Err(missing(&schema, &table, catalog.tables(&schema).map(|t| t.name.as_str())))
     }
 
-    fn plan(&self, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<SearchTable> {
+    /// What a call searches, and the vector it names.
+    fn search(
+        &self,
+        args: Vec<FunctionArg>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<(Search, SqlExpr, Vec<Expr>)> {
         let args = Arguments::read(args)?;
         let table = self.table(&args.table)?;
         let def = Arc::clone(table.table().def());
@@ -86,39 +93,97 @@ impl VectorSearch {
             )
             .map(|e| e.with_sqlstate("42703"))
         })?;
-        let ColumnType::Vector(dim) = def.columns[column].column_type else {
+        let found = &def.columns[column];
+        let ColumnType::Vector(_) = found.column_type else {
             return Err(invalid(
                 "42804",
                 format!(
                     "column \"{}\" of table \"{}\" is of type {}, not VECTOR",
                     args.column,
                     def.qualified_name(),
-                    def.columns[column].column_type
+                    found.column_type
                 ),
             ));
         };
         let metric = match args.metric {
             Some(metric) => metric,
-            None => the_metric(&def, def.columns[column].id)?,
+            None => the_metric(&def, found.id)?,
         };
-        let query = constant(args.query, context)?;
-        if query.len() != usize::from(dim) {
+        let filters = match &args.filter {
+            Some(filter) => condition(filter, &table, context)?,
+            None => Vec::new(),
+        };
+        let search = Search { table, column, metric, k: args.k, exact: args.exact, width: args.width };
+        Ok((search, args.query, filters))
+    }
+
+    /// A call for one vector.
+    fn one(&self, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<SearchTable> {
+        let (search, query, filters) = self.search(args, context)?;
+        let query = constant(query, context)?;
+        let dim = search.dim();
+        if query.len() != dim {
             return Err(invalid(
                 "22000",
                 format!(
                     "the query vector has {} dimensions, column \"{}\" has {dim}",
                     query.len(),
-                    args.column
+                    search.column_name()
                 ),
             ));
         }
-        metric.check((&query).into()).map_err(|e| invalid("22000", format!("the query vector: {e}")))?;
-        let filters = match &args.filter {
-            Some(filter) => condition(filter, &table, context)?,
-            None => Vec::new(),
+        search
+            .metric
+            .check((&query).into())
+            .map_err(|e| invalid("22000", format!("the query vector: {e}")))?;
+        Ok(SearchTable::new(Arc::clone(&self.searches), search, query, Shape::Ranked, filters))
+    }
+
+    /// One search for each row of `before`.
+    fn each(
+        &self,
+        before: TableFactor,
+        join: &Join,
+        context: &mut dyn RelationPlannerContext,
+    ) -> PlanResult<LogicalPlan> {
+        let Some((_, args, alias)) = call_of(&join.relation) else {
+            return internal_err!("a lateral join without a call");
         };
-        let search = Search { table, column, metric, query, k: args.k, effort: args.effort };
-        Ok(SearchTable::new(Arc::clone(&self.db), search, Shape::Ranked, filters))
+        let Some((outer, on)) = each::kind(&join.join_operator) else {
+            return Err(Error::not_supported_yet("this kind of join with vector_search").into());
+        };
+        if outer && on.is_some() {
+            return Err(Error::not_supported_yet("LEFT JOIN vector_search … ON a condition but true").into());
+        }
+        let alias = match alias {
+            None => FUNCTION.to_owned(),
+            Some(alias) if alias.columns.is_empty() => name_of(&alias.name),
+            Some(_) => return Err(Error::not_supported_yet("names for the columns of vector_search").into()),
+        };
+        let before = context.plan(before)?;
+        let (search, query, filters) = self.search(args.to_vec(), context)?;
+        let vector = context.sql_to_expr(query, before.schema())?;
+        let wanted = vector_type(search.dim());
+        let found = vector.get_type(before.schema())?;
+        if let Some(dim) = dimensions(&found).filter(|dim| *dim != search.dim()) {
+            let (column, wanted) = (search.column_name(), search.dim());
+            return Err(invalid(
+                "22000",
+                format!("the query vectors have {dim} dimensions, column \"{column}\" has {wanted}"),
+            )
+            .into());
+        }
+        let vector = if found == wanted { vector } else { Expr::Cast(Cast::new(Box::new(vector), wanted)) };
+        let table = SearchTable::new(Arc::clone(&self.searches), search, Vec::new(), Shape::Ranked, filters);
+        let answers = DFSchema::try_from_qualified_schema(TableReference::bare(alias), &table.schema())?;
+        let plan = EachNode::plan(before, vector, table, answers, outer)?;
+        match on {
+            None => Ok(plan),
+            Some(on) => {
+                let on = context.sql_to_expr(on.clone(), plan.schema())?;
+                LogicalPlanBuilder::from(plan).filter(on)?.build()
+            }
+        }
     }
 }
 
@@ -128,21 +193,33 @@ impl RelationPlanner for VectorSearch {
         relation: TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> PlanResult<RelationPlanning> {
-        match relation {
-            TableFactor::Table { name, args: Some(args), alias, .. } if is_search(&name) => {
-                let search = self.plan(args.args, context)?;
-                let plan = LogicalPlanBuilder::scan(FUNCTION, provider_as_source(Arc::new(search)), None)?
-                    .build()?;
-                Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
-            }
-            other => Ok(RelationPlanning::Original(Box::new(other))),
+        let planned =
+            |plan, alias| Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))));
+        match each::unfold(relation) {
+            Ok((before, join)) => planned(self.each(before, &join, context)?, None),
+            Err(relation) => match call_of(&relation) {
+                Some((_, args, alias)) => {
+                    let search = self.one(args.to_vec(), context)?;
+                    let plan =
+                        LogicalPlanBuilder::scan(FUNCTION, provider_as_source(Arc::new(search)), None)?;
+                    planned(plan.build()?, alias.cloned())
+                }
+                None => Ok(RelationPlanning::Original(Box::new(relation))),
+            },
         }
     }
 }
 
-/// Whether it is this function's name.
-pub(super) fn is_search(name: &ObjectName) -> bool {
-    matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|i| name_of(i) == FUNCTION))
+/// Name, arguments and alias of a call of this function.
+pub(super) fn call_of(relation: &TableFactor) -> Option<(&ObjectName, &[FunctionArg], Option<&TableAlias>)> {
+    let (name, args, alias) = match relation {
+        TableFactor::Table { name, args: Some(args), alias, .. } => (name, args.args.as_slice(), alias),
+        TableFactor::Function { name, args, alias, .. } => (name, args.as_slice(), alias),
+        _ => return None,
+    };
+    let is_search =
+        matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|i| name_of(i) == FUNCTION));
+    is_search.then_some((name, args, alias.as_ref()))
 }
 
 /// What a call says.
@@ -153,7 +230,8 @@ struct Arguments {
     k: usize,
     filter: Option<String>,
     metric: Option<Metric>,
-    effort: Effort,
+    exact: bool,
+    width: Option<usize>,
 }
 
 impl Arguments {
@@ -185,17 +263,25 @@ impl Arguments {
                 format!("vector_search takes a table, a column and a vector, not {count} arguments"),
             )
         })?;
-        let effort = match (mode.as_str(), ef) {
-            ("exact", None) => Effort::Exact,
-            ("exact", Some(_)) => return Err(invalid("22023", "an exact search has no ef")),
-            ("auto" | "ann", Some(ef)) => Effort::Width(ef),
-            ("auto" | "ann", None) => Effort::Target,
-            (other, _) => {
+        let exact = match mode.as_str() {
+            "exact" if ef.is_some() => return Err(invalid("22023", "an exact search has no ef")),
+            "exact" => true,
+            "auto" | "ann" => false,
+            other => {
                 return Err(invalid("22023", format!("there is no mode {other}"))
                     .map(|e| e.with_hint("modes: auto, ann, exact")));
             }
         };
-        Ok(Self { table: object(&table)?, column: column_name(&column)?, query, k, filter, metric, effort })
+        Ok(Self {
+            table: object(&table)?,
+            column: column_name(&column)?,
+            query,
+            k,
+            filter,
+            metric,
+            exact,
+            width: ef,
+        })
     }
 }
 
@@ -288,6 +374,9 @@ fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<
     let shown = query.to_string();
     let empty = DFSchema::empty();
     let expr = context.sql_to_expr(query, &empty)?;
+    if let Some(vector) = vector_of(&expr)? {
+        return Ok(vector);
+    }
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(empty)).build());
     let expr = simplifier.simplify(expr)?;
     vector_of(&expr)?.ok_or_else(|| match expr {
@@ -307,7 +396,6 @@ fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<
 
 /// The condition of `filter => '…'` over the table's columns.
 fn condition(text: &str, table: &CairnTable, context: &mut dyn RelationPlannerContext) -> Result<Vec<Expr>> {
-    use datafusion::catalog::TableProvider;
     let wrong = |e: &dyn std::fmt::Display| invalid("42601", format!("filter of vector_search: {e}"));
     let mut parser = Parser::new(&CairnDialect).try_with_sql(text).map_err(|e| wrong(&e))?;
     let parsed = parser.parse_expr().map_err(|e| wrong(&e))?;

@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use cairn_storage::Database;
-use cairn_storage::index::Effort;
 use cairn_udfs::vector::Distance;
 use cairn_vector::Metric;
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
@@ -18,23 +16,23 @@ use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, LogicalPlan, Sort, TableScan};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-use super::Search;
 use super::literal::vector_of;
 use super::table::{SearchTable, Shape};
+use super::{Search, Searches};
 use crate::provider::{CairnTable, usable};
 
 /// Longer answers are sorted: they are no longer a small part of a table.
-const K_MAX: usize = 10_000;
+pub(crate) const K_MAX: usize = 10_000;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct NearestRows {
-    db: Arc<Database>,
+    searches: Arc<Searches>,
 }
 
 impl NearestRows {
-    pub(super) fn new(db: Arc<Database>) -> Self {
-        Self { db }
+    pub(super) fn new(searches: Arc<Searches>) -> Self {
+        Self { searches }
     }
 
     fn searched(&self, sort: &Sort) -> Result<Option<LogicalPlan>> {
@@ -115,9 +113,8 @@ impl NearestRows {
                 distinct.push(f)
             }
         });
-        let search =
-            Search { table: table.clone(), column, metric, query, k: wanted.k, effort: Effort::Target };
-        let search = SearchTable::new(Arc::clone(&self.db), search, Shape::Sorted, distinct);
+        let search = Search { table: table.clone(), column, metric, k: wanted.k, exact: false, width: None };
+        let search = SearchTable::new(Arc::clone(&self.searches), search, query, Shape::Sorted, distinct);
         let source = provider_as_source(Arc::new(search));
         let mut scan = scan.clone();
         scan.source = source;

@@ -3,20 +3,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cairn_storage::Database;
 use cairn_storage::id::RowId;
-use cairn_storage::index::{RowSet, SearchReport, VectorHit, VectorQuery};
-use datafusion::arrow::array::{ArrayRef, Float32Array, RecordBatch, RecordBatchOptions, UInt64Array};
+use cairn_storage::index::{SearchReport, VectorHit, VectorSearcher};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result, internal_err};
+use datafusion::common::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, col};
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::answer::{self, Pick};
 use super::exec::SearchExec;
-use super::{DISTANCE_COLUMN, RANK_COLUMN, Search, matching};
+use super::{DISTANCE_COLUMN, RANK_COLUMN, Search, Searches, matching, sample_rate};
 use crate::provider::usable;
-use crate::scan::storage_error;
 
 /// What an answer holds besides the table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +28,23 @@ pub(super) enum Shape {
 /// See the module. The conditions that come first are in `filters`.
 #[derive(Clone, Debug)]
 pub(super) struct SearchTable {
-    db: Arc<Database>,
+    searches: Arc<Searches>,
     search: Search,
+    /// Checked under the metric; empty when there is one for each row of another relation.
+    query: Vec<f32>,
     shape: Shape,
     filters: Vec<Expr>,
     schema: SchemaRef,
 }
 
 impl SearchTable {
-    pub(super) fn new(db: Arc<Database>, search: Search, shape: Shape, filters: Vec<Expr>) -> Self {
+    pub(super) fn new(
+        searches: Arc<Searches>,
+        search: Search,
+        query: Vec<f32>,
+        shape: Shape,
+        filters: Vec<Expr>,
+    ) -> Self {
         let of_table = search.table.schema();
         let schema = match shape {
             Shape::Sorted => of_table,
@@ -51,7 +57,7 @@ impl SearchTable {
                 Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()))
             }
         };
-        Self { db, search, shape, filters, schema }
+        Self { searches, search, query, shape, filters, schema }
     }
 
     /// The same search among the rows for which `condition` is true too; None when it cannot come first: it is about the
@@ -66,69 +72,52 @@ impl SearchTable {
         Ok(Some(among))
     }
 
-    async fn nearest(
-        &self,
-        state: &dyn Session,
-        filters: &[Expr],
-    ) -> Result<(Vec<VectorHit>, SearchReport, Option<u64>)> {
-        let search = &self.search;
+    async fn nearest(&self, state: &dyn Session) -> Result<(Vec<VectorHit>, SearchReport, Option<u64>)> {
+        let (search, searches) = (&self.search, &self.searches);
         let table = search.snapshot();
-        let rows = match filters {
-            [] => None,
-            filters => Some(RowSet::new(matching::row_ids(state, table, filters, None).await?)),
-        };
-        let query = VectorQuery {
-            column: search.column,
-            metric: search.metric,
-            query: &search.query,
-            k: search.k,
-            effort: search.effort,
-            rows: rows.as_ref(),
-        };
-        let (mut hits, report) = table.nearest(&query).await.map_err(storage_error)?;
-        self.db.index_units_lost(report.lost.iter().map(|(unit, _)| *unit));
-        if self.shape == Shape::Sorted && hits.len() < search.k {
-            let mut without = filters.to_vec();
+        let searcher = self.searcher(state).await?;
+        let (mut hits, report) = searches.nearest(&searcher, search, &self.query, sample_rate(state))?;
+        if self.shape == Shape::Sorted && hits.len() < search.k && searcher.has_nulls() {
+            let mut without = self.filters.clone();
             without.push(col(format!("\"{}\"", search.column_name().replace('"', "\"\""))).is_null());
-            let more = matching::row_ids(state, table, &without, Some(search.k - hits.len())).await?;
-            hits.extend(more.into_iter().map(|row| VectorHit { row: RowId(row), distance: f32::NAN }));
+            let more = matching::row_ids(state, table, &without).await?;
+            let more = more.into_iter().take(search.k - hits.len());
+            hits.extend(more.map(|row| VectorHit { row: RowId(row), distance: f32::NAN }));
         }
-        Ok((hits, report, rows.map(|rows| rows.len())))
+        Ok((hits, report, searcher.matching_rows()))
     }
 
-    /// The rows of `hits` in the columns of `projection`.
-    async fn rows(
-        &self,
-        hits: &[VectorHit],
-        projection: &[usize],
-        schema: &SchemaRef,
-    ) -> Result<RecordBatch> {
-        let table = self.search.snapshot();
-        let width = table.def().columns.len();
-        let all = self.search.table.schema().fields().len();
-        let columns: Vec<usize> = projection.iter().copied().filter(|i| *i < width).collect();
-        let pseudo = projection.iter().any(|i| (width..all).contains(i));
-        let ids: Vec<RowId> = hits.iter().map(|hit| hit.row).collect();
-        let rows = table.rows(&ids, &columns, pseudo).await.map_err(storage_error)?;
-        if rows.num_rows() != hits.len() {
-            return internal_err!("{} of {} rows found by a search are there", rows.num_rows(), hits.len());
+    /// What is searched for.
+    pub(super) fn search(&self) -> &Search {
+        &self.search
+    }
+
+    /// What it shares with others.
+    pub(super) fn searches(&self) -> &Searches {
+        &self.searches
+    }
+
+    /// The searcher among the rows that its conditions leave.
+    pub(super) async fn searcher(&self, state: &dyn Session) -> Result<VectorSearcher> {
+        Ok(self.searches.searcher(state, &self.search, &self.filters).await?)
+    }
+
+    /// What stands at position `index` of the schema.
+    pub(super) fn pick(&self, index: usize) -> Pick {
+        let (of_table, width) =
+            (self.search.table.schema().fields().len(), self.search.snapshot().def().columns.len());
+        match index {
+            _ if index < width => Pick::Column(index),
+            _ if index < of_table => {
+                if index == width {
+                    Pick::RowId
+                } else {
+                    Pick::Version
+                }
+            }
+            _ if index == of_table => Pick::Distance,
+            _ => Pick::Rank,
         }
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(projection.len());
-        let mut next = 0;
-        for &index in projection {
-            arrays.push(if index < width {
-                next += 1;
-                Arc::clone(rows.column(next - 1))
-            } else if index < all {
-                Arc::clone(rows.column(columns.len() + index - width))
-            } else if index == all {
-                Arc::new(Float32Array::from_iter_values(hits.iter().map(|hit| hit.distance)))
-            } else {
-                Arc::new(UInt64Array::from_iter_values(1..=hits.len() as u64))
-            });
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(hits.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
     }
 }
 
@@ -154,7 +143,7 @@ impl TableProvider for SearchTable {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (mut hits, report, matching) = self.nearest(state, &self.filters).await?;
+        let (mut hits, report, matching) = self.nearest(state).await?;
         hits.truncate(limit.unwrap_or(usize::MAX));
         let every: Vec<usize>;
         let projection = match projection {
@@ -165,7 +154,9 @@ impl TableProvider for SearchTable {
             }
         };
         let schema = Arc::new(self.schema.project(projection)?);
-        let batch = self.rows(&hits, projection, &schema).await?;
+        let picks: Vec<Pick> = projection.iter().map(|index| self.pick(*index)).collect();
+        let ranks: Vec<u64> = (1..=hits.len() as u64).collect();
+        let batch = answer::rows(self.search.snapshot(), &hits, &ranks, &picks, &schema).await?;
         Ok(Arc::new(SearchExec::new(&self.search, batch, report, matching)))
     }
 }

@@ -9,6 +9,7 @@
 
 mod direct;
 mod pin;
+mod prepared;
 mod query;
 mod show;
 #[cfg(test)]
@@ -40,6 +41,8 @@ use crate::statement::{self, ScriptStatement, Shape, Statement};
 
 use crate::system::SystemSource;
 use crate::{copy, ddl, dml};
+use direct::DirectRead;
+use prepared::{Prepared, PreparedStatements};
 
 /// Attempts at a statement that conflicts with other commits.
 const ATTEMPTS: u32 = 8;
@@ -57,6 +60,7 @@ struct Inner {
     /// statement's catalog copies nothing; while rows of an earlier statement hold it, it is copied.
     state: Arc<SessionState>,
     progress: Arc<Progress>,
+    prepared: PreparedStatements,
 }
 
 impl Inner {
@@ -77,7 +81,12 @@ impl std::fmt::Debug for Inner {
 impl Session {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let state = Arc::new(engine.template().clone());
-        let inner = Inner { settings: Settings::default(), state, progress: Arc::default() };
+        let inner = Inner {
+            settings: Settings::default(),
+            state,
+            progress: Arc::default(),
+            prepared: PreparedStatements::default(),
+        };
         let session = Self { engine, inner: Arc::new(Mutex::new(inner)) };
         session.reconfigure(&mut session.lock());
         session
@@ -89,17 +98,17 @@ impl Session {
     /// What is wrong with the statement, with its place where known; nothing has changed then. `OutcomeUnknown` alone leaves
     /// open whether a commit became durable.
     pub async fn execute(&self, sql: &str, params: Option<ParamValues>) -> Result<Output> {
-        let statement = statement::parse(sql)?;
+        let prepared = self.prepare(sql)?;
         let settings = {
             let mut inner = self.lock();
             inner.progress = Arc::default();
             inner.settings.clone()
         };
         let Some(limit) = settings.statement_timeout else {
-            return self.run(statement, &settings, params).await;
+            return self.run(&prepared, &settings, params).await;
         };
         let started = tokio::time::Instant::now();
-        match tokio::time::timeout(limit, self.run(statement, &settings, params)).await {
+        match tokio::time::timeout(limit, self.run(&prepared, &settings, params)).await {
             Ok(Ok(Output::Rows(rows))) => Ok(Output::Rows(query::limit_time(rows, started + limit, limit))),
             Ok(output) => output,
             Err(_) => Err(timed_out(limit)),
@@ -139,23 +148,33 @@ impl Session {
         self.reconfigure(&mut inner);
     }
 
+    /// The statement that `sql` is; the text of a recent one is not parsed again.
+    fn prepare(&self, sql: &str) -> Result<Arc<Prepared>> {
+        if let Some(prepared) = self.lock().prepared.get(sql) {
+            return Ok(prepared);
+        }
+        let prepared = Arc::new(Prepared::new(statement::parse(sql)?));
+        self.lock().prepared.put(sql, &prepared);
+        Ok(prepared)
+    }
+
     async fn run(
         &self,
-        statement: Statement,
+        prepared: &Prepared,
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
-        match statement {
-            Statement::Set { name, value } => self.set(&name, value.as_deref()),
+        match &prepared.statement {
+            Statement::Set { name, value } => self.set(name, value.as_deref()),
             Statement::Reset(name) => self.reset(name.as_deref()),
             Statement::Use(name) => {
-                self.set("search_path", Some(&statement::name_of(&name)))?;
+                self.set("search_path", Some(&statement::name_of(name)))?;
                 Ok(done("USE"))
             }
             Statement::WaitForVersion { version, timeout } => {
-                upkeep::wait_for_version(self.engine.database(), version, timeout).await
+                upkeep::wait_for_version(self.engine.database(), *version, *timeout).await
             }
-            statement => self.retry(&statement, settings, params).await,
+            statement => self.retry(statement, prepared.read.as_ref(), settings, params).await,
         }
     }
 
@@ -163,10 +182,11 @@ impl Session {
     async fn retry(
         &self,
         statement: &Statement,
+        read: Option<&DirectRead>,
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
-        match direct::run(self.engine.database(), settings, params.as_ref(), statement).await {
+        match direct::run(self, settings, params.as_ref(), statement, read).await {
             Ok(Some(output)) => return Ok(output),
             // Planned, and tried again as often as any other.
             Ok(None) => {}
@@ -267,6 +287,7 @@ impl Session {
             db: Arc::clone(db),
             snapshot,
             state,
+            searches: Arc::clone(self.engine.searches()),
             search_path: settings.search_path.clone(),
             params,
             info: settings.info.clone(),
@@ -307,6 +328,8 @@ impl Session {
     fn reconfigure(&self, inner: &mut Inner) {
         let mut config = self.engine.session_config();
         inner.settings.apply(&mut config);
+        // What a condition means may depend on them.
+        inner.prepared = PreparedStatements::default();
         let state = Arc::make_mut(&mut inner.state);
         *state.config_mut() = config;
         let user = if inner.settings.info.user.is_empty() { "cairn" } else { &inner.settings.info.user };

@@ -84,6 +84,7 @@ pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Quer
     if let ast::Statement::Query(query) = &mut statement {
         select_values(query)?;
     }
+    search::bind_subqueries(context, &mut statement).await?;
     if search::is_called(&statement) {
         // A search is planned with the vector it searches for.
         statement = dml::bind(&statement, context.params.as_ref())?;

@@ -10,6 +10,7 @@ mod jobs;
 mod segments;
 mod settings;
 mod tables;
+mod vector_recall;
 mod versions;
 mod wal;
 
@@ -72,6 +73,7 @@ const TABLES: &[&dyn SystemTable] = &[
     &segments::Segments,
     &settings::SettingsTable,
     &tables::Tables,
+    &vector_recall::VectorRecall,
     &versions::Versions,
     &wal::Wal,
 ];

@@ -1,12 +1,10 @@
 //! Which rows of a unit a search may give: visible ones, and among them those that match its condition.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::LoadedUnit;
 use super::exact::RowIdsOf;
 use crate::error::Result;
-use crate::id::ObjectId;
 use crate::version::SegmentView;
 
 /// A bitmap over the ordinals of a unit.
@@ -52,24 +50,8 @@ impl Ordinals {
     }
 }
 
-/// What was worked out for the units of one table at one version. Replaced with the table's state.
-#[derive(Debug, Default)]
-pub(crate) struct AliveRows {
-    units: Mutex<HashMap<ObjectId, Alive>>,
-}
-
 /// None: every row.
 pub(super) type Alive = Option<Arc<Ordinals>>;
-
-impl AliveRows {
-    pub(super) fn get(&self, unit: ObjectId) -> Option<Alive> {
-        self.units.lock().unwrap_or_else(PoisonError::into_inner).get(&unit).cloned()
-    }
-
-    pub(super) fn put(&self, unit: ObjectId, alive: Alive) {
-        self.units.lock().unwrap_or_else(PoisonError::into_inner).insert(unit, alive);
-    }
-}
 
 /// The rows of `unit` that are visible in `views`, the segments it answers for.
 pub(super) fn alive(unit: &LoadedUnit, views: &[(SegmentView, RowIdsOf)]) -> Result<Alive> {

@@ -8,8 +8,9 @@
 //!
 //! # Life of a search
 //! 1. `cover`: the segments of the snapshot are shared out: each to one usable unit, the others to the exact comparison.
-//! 2. `alive`: per unit a bitmap of the rows that are visible, and match the condition if there is one.
-//! 3. Each unit gives its nearest rows with exact distances; uncovered segments and hot rows are compared one by one.
+//! 2. `alive`: per unit a bitmap of the rows that are visible. Both are kept with the table's state, so that the next
+//!    search of the same state begins with (3).
+//! 3. `searcher`: a condition narrows the bitmaps. Each unit gives its nearest rows with exact distances; uncovered segments and hot rows are compared one by one.
 //! 4. The k nearest of all, by distance, then row id.
 
 mod alive;
@@ -19,13 +20,15 @@ mod definition;
 mod exact;
 mod loaded;
 mod policy;
-mod search;
+mod query;
+mod searcher;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use alive::AliveRows;
 pub use build::{Estimate, estimate};
 pub(crate) use build::{remove as remove_units, run as build_due};
 pub use definition::{IndexBuilder, IndexDef, IndexMetric, UnitMeta, UnitSegment};
 pub(crate) use loaded::LoadedUnit;
-pub use search::{Effort, ExactRows, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};
+pub use query::{ExactRows, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};
+pub(crate) use searcher::Searchers;
+pub use searcher::VectorSearcher;

@@ -114,6 +114,14 @@ fn fresh(random: &mut StdRng, keys: impl Iterator<Item = i64>) -> Model {
     keys.map(|k| (k, (!random.random_bool(0.1)).then(|| vector(random)))).collect()
 }
 
+async fn nearest(
+    db: &Arc<Database>,
+    exact: bool,
+    query: &VectorQuery<'_>,
+) -> crate::error::Result<(Vec<VectorHit>, SearchReport)> {
+    table(db).searcher(1, Metric::L2, exact).await?.nearest(query)
+}
+
 /// Searches in every way and compares with the model.
 async fn check(table: &TableSnapshot, model: &Model, metric: Metric, random: &mut StdRng, what: &str) {
     let query = vector(random);
@@ -137,11 +145,14 @@ async fn check(table: &TableSnapshot, model: &Model, metric: Metric, random: &mu
         .collect();
     expected.sort_by(f32::total_cmp);
     expected.truncate(k);
-    for effort in [Effort::Target, Effort::Width(400), Effort::Exact] {
-        let query = VectorQuery { column: 1, metric, query: &query, k, effort, rows: rows.as_ref() };
-        let (hits, report) = table.nearest(&query).await.unwrap();
+    for (exact, width) in [(false, None), (false, Some(400)), (true, None)] {
+        let mut searcher = table.searcher(1, metric, exact).await.unwrap();
+        if let Some(rows) = &rows {
+            searcher = searcher.among(rows.clone());
+        }
+        let (hits, report) = searcher.nearest(&VectorQuery { query: &query, k, width }).unwrap();
         let got: Vec<f32> = hits.iter().map(|hit| hit.distance).collect();
-        assert_eq!(got, expected, "{what}, {effort:?}, k {k}, {report:?}");
+        assert_eq!(got, expected, "{what}, exact {exact}, width {width:?}, k {k}, {report:?}");
         // The rows are the newest versions of their keys.
         let ids: Vec<RowId> = hits.iter().map(|hit| hit.row).collect();
         assert_eq!(table.rows(&ids, &[0], false).await.unwrap().num_rows(), ids.len(), "{what}");
@@ -261,15 +272,8 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
         let db = Database::open(root, OpenOptions::default()).await.unwrap();
         check(&table(&db), &model, Metric::L2, &mut random, damage).await;
         let query = vector(&mut random);
-        let query = VectorQuery {
-            column: 1,
-            metric: Metric::L2,
-            query: &query,
-            k: 5,
-            effort: Effort::Target,
-            rows: None,
-        };
-        let (_, report) = table(&db).nearest(&query).await.unwrap();
+        let query = VectorQuery { query: &query, k: 5, width: None };
+        let (_, report) = nearest(&db, false, &query).await.unwrap();
         assert_eq!(report.lost.len(), 1, "{damage}");
         let findings = db.verify(VerifyScope::Database).await.unwrap();
         assert!(
@@ -278,12 +282,12 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
         );
         db.index_units_lost(report.lost.iter().map(|(unit, _)| *unit));
         for _ in 0..1_000 {
-            if table(&db).nearest(&query).await.unwrap().1.lost.is_empty() {
+            if nearest(&db, false, &query).await.unwrap().1.lost.is_empty() {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        let (_, report) = table(&db).nearest(&query).await.unwrap();
+        let (_, report) = nearest(&db, false, &query).await.unwrap();
         assert!(report.lost.is_empty() && report.units.len() == 1, "{damage}: {report:?}");
         check(&table(&db), &model, Metric::L2, &mut random, damage).await;
         assert!(!db.verify(VerifyScope::Database).await.unwrap().iter().any(crate::verify::Finding::is_bad));
@@ -302,16 +306,9 @@ async fn damaged_vectors_are_an_error_and_never_a_wrong_distance() {
     let clean = std::fs::read(&segment).unwrap();
     let mut random = StdRng::seed_from_u64(11);
     let (mut refused, query) = (0, vector(&mut random));
-    let query = VectorQuery {
-        column: 1,
-        metric: Metric::L2,
-        query: &query,
-        k: 20,
-        effort: Effort::Exact,
-        rows: None,
-    };
+    let query = VectorQuery { query: &query, k: 20, width: None };
     let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
-    let (right, _) = table(&db).nearest(&query).await.unwrap();
+    let (right, _) = nearest(&db, true, &query).await.unwrap();
     db.close().await.unwrap();
     drop(db);
     for _ in 0..40 {
@@ -321,7 +318,7 @@ async fn damaged_vectors_are_an_error_and_never_a_wrong_distance() {
         std::fs::remove_file(&segment).unwrap();
         std::fs::write(&segment, &bytes).unwrap();
         let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
-        match table(&db).nearest(&query).await {
+        match nearest(&db, true, &query).await {
             Ok((hits, _)) => assert_eq!(hits, right, "byte {at}"),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}: {error}");

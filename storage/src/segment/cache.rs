@@ -1,4 +1,4 @@
-//! What is kept in memory of segments: footers, key filters, pseudo-columns, verified blocks.
+//! What is kept in memory of segments: footers, key filters, pseudo-columns, verified blocks, decoded pages.
 //!
 //! Owns: the byte budget and what leaves first (CLOCK: second chance for what was used since the hand last passed).
 //! Does not own: reading and verifying (`reader`). One per open database; objects never change, so nothing gets stale.
@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrow::array::ArrayRef;
 use bytes::Bytes;
 
 use super::filter::KeyFilter;
@@ -24,6 +25,8 @@ pub(crate) enum CacheKey {
     RowIds(ObjectId),
     Versions(ObjectId),
     Block(ObjectId, u32),
+    /// One page of a column as a definition shows it, by its first row.
+    Page(ObjectId, ColumnId, SchemaVersion, u32),
     Vectors(ObjectId, ColumnId),
     Unit(ObjectId),
 }
@@ -36,6 +39,7 @@ impl CacheKey {
             | Self::RowIds(id)
             | Self::Versions(id)
             | Self::Block(id, _)
+            | Self::Page(id, ..)
             | Self::Vectors(id, _)
             | Self::Unit(id) => *id,
         }
@@ -48,6 +52,7 @@ pub(crate) enum CacheValue {
     KeyFilter(Arc<KeyFilter>),
     Numbers(Arc<NumberColumn>),
     Block(Bytes),
+    Page(ArrayRef),
     Vectors(Arc<SegmentVectors>),
     Unit(Arc<LoadedUnit>),
 }
@@ -103,6 +108,32 @@ impl SegmentCache {
         let entry = clock.entries.get_mut(&key)?;
         entry.used = true;
         Some(entry.value.clone())
+    }
+
+    /// Whether a decoded page of `bytes` may come in: only while there is room, or something not used lately gives it, so
+    /// that reads all over a large table don't push out each other's pages for nothing.
+    pub(super) fn admits_page(&self, bytes: usize) -> bool {
+        let mut clock = self.lock();
+        if bytes > self.budget / 16 {
+            return false;
+        }
+        if clock.bytes + bytes <= self.budget {
+            return true;
+        }
+        let Some(oldest) = clock.hand.pop_front() else { return false };
+        match clock.entries.get_mut(&oldest) {
+            Some(entry) if entry.used => {
+                entry.used = false;
+                clock.hand.push_back(oldest);
+                false
+            }
+            Some(entry) => {
+                clock.bytes -= entry.bytes;
+                clock.entries.remove(&oldest);
+                true
+            }
+            None => true,
+        }
     }
 
     /// The blocks of `id` among `numbers` that are there, under one lock.

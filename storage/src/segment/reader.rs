@@ -9,6 +9,7 @@ mod blocks;
 mod file;
 mod lookup;
 mod open;
+mod points;
 mod rows;
 mod vectors;
 

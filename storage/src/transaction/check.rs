@@ -15,7 +15,7 @@ use crate::id::RowId;
 use crate::schema::TableDef;
 use crate::segment::key::{EncodedKeys, describe};
 use crate::segment::{EncodedKey, SegmentMeta};
-use crate::version::{TableSnapshot, positions_of};
+use crate::version::TableSnapshot;
 
 /// Rows whose keys are looked up together.
 const LOOKUP_ROWS: usize = 64 * 1024;
@@ -114,7 +114,7 @@ async fn segment_keys(
     for start in (0..segment.rows).step_by(LOOKUP_ROWS) {
         let end = (start + LOOKUP_ROWS as u64).min(segment.rows);
         let positions: Vec<u32> = (start as u32..end as u32).collect();
-        let batch = positions_of(&reader, &indices, &positions).await?;
+        let batch = reader.rows_at(&indices, &positions).await?;
         let chunk = encoder.encode(batch.columns())?;
         let mut keys: Vec<EncodedKey> = (0..chunk.len()).map(|row| chunk.to_owned(row)).collect();
         if !sorted_by_key {

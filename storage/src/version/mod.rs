@@ -18,7 +18,6 @@ use imbl::OrdMap;
 
 pub use catalog::{Catalog, DEFAULT_SCHEMA};
 pub use keys::HotKeys;
-pub(crate) use snapshot::positions_of;
 pub use snapshot::{SegmentView, Shared, Snapshot, TableSnapshot};
 pub use table::{HotDeletes, SegmentState, TableState};
 

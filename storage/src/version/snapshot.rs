@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result, missing};
 use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
-use crate::segment::{EncodedKey, KeyEncoder, RowChoice, SegmentCache, SegmentMeta, SegmentReader};
+use crate::segment::{EncodedKey, KeyEncoder, SegmentCache, SegmentMeta, SegmentReader};
 
 /// What every reader of one database shares.
 #[derive(Debug)]
@@ -148,6 +148,15 @@ impl TableSnapshot {
     #[must_use]
     pub fn state(&self) -> &Arc<TableState> {
         &self.state
+    }
+
+    /// Whether the state behind it changed nothing after the version read: what is worked out of both is the same for every
+    /// later version of the state.
+    #[must_use]
+    pub fn is_newest(&self) -> bool {
+        let state = &self.state;
+        let changed = [state.last_append, state.last_load, state.last_delete, state.last_bulk_delete];
+        changed.iter().all(|version| *version <= self.at)
     }
 
     /// Exact number of visible rows.
@@ -391,7 +400,7 @@ impl TableSnapshot {
         hits.sort_unstable();
         let mut positions: Vec<u32> = hits.iter().map(|(p, _)| *p).collect();
         positions.dedup();
-        let rows = positions_of(&reader, columns, &positions).await?;
+        let rows = reader.rows_at(columns, &positions).await?;
         let rows = if pseudo {
             let ids = reader.row_ids_at(&positions).await?;
             let versions = reader.versions_at(&positions).await?;
@@ -454,18 +463,4 @@ impl TableSnapshot {
         };
         Ok((rows, gather(|c| c.row_ids()), gather(|c| c.versions())))
     }
-}
-
-/// Some columns of the rows at ascending positions, as one batch.
-pub(crate) async fn positions_of(
-    reader: &SegmentReader,
-    columns: &[usize],
-    positions: &[u32],
-) -> Result<RecordBatch> {
-    let mut batches = reader.read(columns, RowChoice::Positions(positions)).await?;
-    if batches.len() == 1 {
-        return Ok(batches.swap_remove(0));
-    }
-    let schema = batches.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::new(Schema::empty()));
-    Ok(concat_batches(&schema, &batches)?)
 }

@@ -9,7 +9,7 @@ use super::snapshot::SegmentView;
 use super::{HotKeys, LoadedDeletes};
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, IndexId, RowId};
-use crate::index::{AliveRows, UnitMeta};
+use crate::index::{Searchers, UnitMeta};
 use crate::memtable::{Chunk, Memtable};
 use crate::schema::TableDef;
 use crate::segment::{DeletesMeta, DeletionVector, KeyEncoder, SegmentMeta};
@@ -95,8 +95,8 @@ pub struct TableState {
     key_encoder: Option<Arc<KeyEncoder>>,
     /// The segments with their invisible rows, worked out by the first reader.
     pub(super) views: Arc<OnceCell<Arc<Vec<SegmentView>>>>,
-    /// Which rows of its index units are alive, worked out by the first search.
-    pub(crate) alive: Arc<AliveRows>,
+    /// What searches of its vectors share, worked out by the first.
+    pub(crate) searchers: Arc<Searchers>,
 }
 
 impl TableState {
@@ -139,7 +139,7 @@ impl TableState {
             last_bulk_delete: flushed,
             key_encoder,
             views: Arc::default(),
-            alive: Arc::default(),
+            searchers: Arc::default(),
         }
     }
 
@@ -163,7 +163,8 @@ impl TableState {
 
     pub(super) fn with_def(&self, def: Arc<TableDef>) -> Self {
         let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
-        let next = Self { def, key_encoder, views: Arc::default(), ..self.clone() };
+        let (views, searchers) = (Arc::default(), Arc::default());
+        let next = Self { def, key_encoder, views, searchers, ..self.clone() };
         let known: Vec<IndexId> = next.def.indexes.iter().map(|index| index.id).collect();
         next.without_units(|unit| !known.contains(&unit.index))
     }
@@ -180,6 +181,7 @@ impl TableState {
         let mut next = self.without_units(|known| known.id == unit.id || unit.replaces.contains(&known.id));
         if next.def.indexes.iter().any(|index| index.id == unit.index) {
             Arc::make_mut(&mut next.units).push(Arc::clone(unit));
+            next.searchers = Arc::default();
         }
         next
     }
@@ -188,6 +190,7 @@ impl TableState {
         let mut next = self.clone();
         if self.units.iter().any(|unit| gone(unit)) {
             next.units = Arc::new(self.units.iter().filter(|unit| !gone(unit)).cloned().collect());
+            next.searchers = Arc::default();
         }
         next
     }
@@ -219,7 +222,7 @@ impl TableState {
             next.hot_keys.drop_flushed(cut);
         }
         next.views = Arc::default();
-        next.alive = Arc::default();
+        next.searchers = Arc::default();
         next
     }
 
@@ -290,7 +293,7 @@ impl TableState {
         self.last_delete = version;
         self.last_bulk_delete = version;
         self.views = Arc::default();
-        self.alive = Arc::default();
+        self.searchers = Arc::default();
         Ok(())
     }
 
@@ -332,7 +335,7 @@ impl TableState {
         }
         self.last_delete = version;
         self.views = Arc::default();
-        self.alive = Arc::default();
+        self.searchers = Arc::default();
         Ok(())
     }
 
@@ -359,7 +362,7 @@ impl TableState {
             self.segments = Arc::new(segments);
             self.last_load = version;
             self.views = Arc::default();
-            self.alive = Arc::default();
+            self.searchers = Arc::default();
         }
         if next_id > change.first_row_id {
             self.live_rows += next_id.0 - change.first_row_id.0;

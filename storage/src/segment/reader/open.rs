@@ -33,6 +33,8 @@ pub(crate) struct Opened {
     pub(super) blocks: Arc<[u32]>,
     /// For each column of the definition its root column in the file.
     pub(super) roots: Vec<Option<usize>>,
+    /// For each root column its leaf, where it has only one.
+    pub(super) leaves: Vec<Option<usize>>,
     /// Root columns of `_row_id` and `_version`.
     pub(super) row_id_root: Option<usize>,
     pub(super) version_root: Option<usize>,
@@ -167,11 +169,13 @@ fn match_columns(
             Some(*next)
         }))
         .collect();
+    let leaves = super::points::leaves(metadata.file_metadata().schema_descr());
     let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
     Ok(Opened {
         arrow: ArrowReaderMetadata::try_new(Arc::new(metadata), options)?,
         blocks,
         roots: def.columns.iter().map(|c| by_id.get(&c.id).copied()).collect(),
+        leaves,
         row_id_root: by_id.get(&ROW_ID_FIELD).copied(),
         version_root: by_id.get(&VERSION_FIELD).copied(),
         group_starts,

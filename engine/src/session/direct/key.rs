@@ -1,62 +1,25 @@
-//! Statements that need no planner: INSERT of literals, and SELECT by full primary key.
-//!
-//! Owns: recognising a key read. Anything unusual gives None and is planned, so both ways give the same rows and errors;
-//! both end in the same storage calls as the planned ones (`dml`, `scan::point`).
-
-use std::sync::Arc;
+//! SELECT by full primary key: the same storage calls as `scan::point` makes.
 
 use cairn_storage::segment::EncodedKey;
-use cairn_storage::{Database, Snapshot, TableSnapshot};
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
-use datafusion::arrow::datatypes::SchemaRef;
+use cairn_storage::{Snapshot, TableSnapshot};
+use datafusion::arrow::array::ArrayRef;
 use datafusion::common::ParamValues;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, Expr, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor,
+    BinaryOperator, Expr, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor,
 };
 
-use crate::config::Settings;
-use crate::dml::{self, ident_text, key_value, split_name};
+use super::one_batch;
+use crate::dml::{ident_text, key_value, split_name};
 use crate::error::Result;
-use crate::output::{Output, RowStream};
-use crate::statement::Statement;
-
-/// The answer of a statement that needs no planner; None: plan it.
-///
-/// # Errors
-/// What storage says of the rows; `Conflict` when a fresh snapshot may succeed.
-pub(super) async fn run(
-    db: &Arc<Database>,
-    settings: &Settings,
-    params: Option<&ParamValues>,
-    statement: &Statement,
-) -> Result<Option<Output>> {
-    match statement {
-        Statement::Dml(statement) => match statement.as_ref() {
-            ast::Statement::Insert(insert) => dml::insert_directly(db, settings, params, insert).await,
-            _ => Ok(None),
-        },
-        Statement::Query(query) => {
-            let Some(read) = KeyRead::recognise(query) else { return Ok(None) };
-            if db.is_read_only() {
-                db.refresh().await?;
-            }
-            let snapshot = db.snapshot();
-            match read.resolve(&snapshot, &settings.search_path, params) {
-                Some(read) => Ok(Some(read.rows().await?)),
-                None => Ok(None),
-            }
-        }
-        _ => Ok(None),
-    }
-}
+use crate::output::Output;
 
 /// `SELECT * | columns FROM t WHERE column = value AND …`
-struct KeyRead<'a> {
-    table: &'a ObjectName,
+#[derive(Debug)]
+pub(in crate::session) struct KeyRead {
+    table: ObjectName,
     /// None: `*`.
     columns: Option<Vec<String>>,
-    equal: Vec<(String, &'a Expr)>,
+    equal: Vec<(String, Expr)>,
 }
 
 struct Resolved {
@@ -65,8 +28,8 @@ struct Resolved {
     key: EncodedKey,
 }
 
-impl<'a> KeyRead<'a> {
-    fn recognise(query: &'a Query) -> Option<Self> {
+impl KeyRead {
+    pub(super) fn recognise(query: &Query) -> Option<Self> {
         let SetExpr::Select(select) = query.body.as_ref() else { return None };
         let Select { projection, from, selection: Some(selection), .. } = select.as_ref() else {
             return None;
@@ -83,7 +46,23 @@ impl<'a> KeyRead<'a> {
         let items: Vec<String> = projection.iter().map(ToString::to_string).collect();
         let plain = format!("SELECT {} FROM {name} WHERE {selection}", items.join(", "));
         let is_star = columns.is_some() || items == ["*"];
-        (is_star && plain == query.to_string()).then_some(Self { table: name, columns, equal })
+        (is_star && plain == query.to_string()).then(|| Self { table: name.clone(), columns, equal })
+    }
+
+    /// The rows; None: plan it.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(super) async fn run(
+        &self,
+        snapshot: &Snapshot,
+        search_path: &str,
+        params: Option<&ParamValues>,
+    ) -> Result<Option<Output>> {
+        match self.resolve(snapshot, search_path, params) {
+            Some(read) => Ok(Some(read.rows().await?)),
+            None => Ok(None),
+        }
     }
 
     fn resolve(
@@ -92,7 +71,7 @@ impl<'a> KeyRead<'a> {
         search_path: &str,
         params: Option<&ParamValues>,
     ) -> Option<Resolved> {
-        let (schema, name) = split_name(self.table, search_path).ok()?;
+        let (schema, name) = split_name(&self.table, search_path).ok()?;
         let table = snapshot.table_named(&schema, &name)?;
         let def = table.def();
         let key_columns = def.key_indices();
@@ -130,25 +109,18 @@ impl Resolved {
         let found = self.table.lookup(std::slice::from_ref(&self.key)).await?;
         let ids: Vec<_> = found.into_iter().flatten().collect();
         let batch = self.table.rows(&ids, &self.columns, false).await?;
-        Ok(one_batch(batch.schema(), batch))
+        Ok(one_batch(batch))
     }
 }
 
-fn one_batch(schema: SchemaRef, batch: RecordBatch) -> Output {
-    let rows = (batch.num_rows() > 0).then_some(Ok(batch));
-    let stream = futures::stream::iter(rows);
-    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
-    Output::Rows(RowStream { schema, stream })
-}
-
-fn item_name(item: &SelectItem) -> Option<String> {
+pub(super) fn item_name(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(ident_text(name)),
         _ => None,
     }
 }
 
-fn equalities<'a>(expr: &'a Expr, found: &mut Vec<(String, &'a Expr)>) -> Option<()> {
+fn equalities(expr: &Expr, found: &mut Vec<(String, Expr)>) -> Option<()> {
     let Expr::BinaryOp { left, op, right } = expr else { return None };
     match (op, left.as_ref()) {
         (BinaryOperator::And, _) => {
@@ -156,7 +128,7 @@ fn equalities<'a>(expr: &'a Expr, found: &mut Vec<(String, &'a Expr)>) -> Option
             equalities(right, found)
         }
         (BinaryOperator::Eq, Expr::Identifier(name)) => {
-            found.push((ident_text(name), right.as_ref()));
+            found.push((ident_text(name), right.as_ref().clone()));
             Some(())
         }
         _ => None,

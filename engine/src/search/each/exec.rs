@@ -1,0 +1,339 @@
+//! Searches for a stream of vectors, some at a time on every core.
+//!
+//! Memory: the answers of the few slices of a batch that are searched at the same time.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cairn_storage::ErrorKind;
+use cairn_storage::index::{VectorHit, VectorSearcher};
+use cairn_udfs::vector::dimensions;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use datafusion::arrow::compute::take;
+use datafusion::arrow::datatypes::{Float32Type, Schema, SchemaRef};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, internal_datafusion_err, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+};
+use futures::TryStreamExt;
+
+use crate::error::Error;
+use crate::search::SampleRate;
+use crate::search::answer::{self, Pick};
+use crate::search::table::SearchTable;
+
+/// Most searches of one task: enough to share the reading of their rows, few enough to be cancelled soon.
+const SLICE_ROWS: usize = 64;
+
+/// What the searches share.
+#[derive(Clone, Debug)]
+pub(super) struct Each {
+    pub(super) table: Arc<SearchTable>,
+    pub(super) searcher: VectorSearcher,
+    pub(super) vector: Arc<dyn PhysicalExpr>,
+    pub(super) outer: bool,
+    pub(super) rate: SampleRate,
+    /// Slices searched at the same time.
+    pub(super) tasks: usize,
+}
+
+/// One column of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Out {
+    Input(usize),
+    Answer(Pick),
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct EachExec {
+    each: Arc<Each>,
+    input: Arc<dyn ExecutionPlan>,
+    columns: Arc<[Out]>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+#[derive(Clone, Debug)]
+struct Counts {
+    queries: Count,
+    codes: Count,
+    exact: Count,
+}
+
+impl EachExec {
+    pub(super) fn new(each: Each, input: Arc<dyn ExecutionPlan>, schema: SchemaRef) -> Self {
+        let of_input = input.schema().fields().len();
+        let columns = (0..schema.fields().len()).map(|i| match i.checked_sub(of_input) {
+            None => Out::Input(i),
+            Some(of_answer) => Out::Answer(each.table.pick(of_answer)),
+        });
+        let columns = columns.collect();
+        Self::with_columns(Arc::new(each), input, columns, schema)
+    }
+
+    fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
+        let (each, columns) = (Arc::clone(&self.each), Arc::clone(&self.columns));
+        Self::with_columns(each, input, columns, Arc::clone(&self.schema))
+    }
+
+    fn with_columns(
+        each: Arc<Each>,
+        input: Arc<dyn ExecutionPlan>,
+        columns: Arc<[Out]>,
+        schema: SchemaRef,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { each, input, columns, schema, properties: Arc::new(properties), metrics }
+    }
+}
+
+impl DisplayAs for EachExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (each, searcher) = (&self.each, &self.each.searcher);
+        write!(f, "SearchEachExec: {}, vector={}", each.table.search(), each.vector)?;
+        if let Some(index) = searcher.index() {
+            write!(f, ", index={}", index.name)?;
+        }
+        if let Some(rows) = searcher.matching_rows() {
+            write!(f, ", matching_rows={rows}")?;
+        }
+        let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        write!(f, ", projection=[{}]", names.join(", "))
+    }
+}
+
+impl ExecutionPlan for EachExec {
+    fn name(&self) -> &'static str {
+        "SearchEachExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(input), true) => Ok(Arc::new(self.over(input))),
+            _ => internal_err!("searches have one input"),
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(input), true) => Ok(Arc::new(self.over(input))),
+            _ => internal_err!("searches have one input"),
+        }
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        f(&self.each.vector)
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    /// Slices of one batch already run on every core.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    /// Only what is asked for is read.
+    fn try_swapping_with_projection(
+        &self,
+        projection: &ProjectionExec,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let mut columns = Vec::with_capacity(projection.expr().len());
+        for projected in projection.expr() {
+            let Some(column) = projected.expr.downcast_ref::<Column>() else { return Ok(None) };
+            let out = self.columns.get(column.index()).copied();
+            columns.push(out.ok_or_else(|| internal_datafusion_err!("no column {}", column.index()))?);
+        }
+        let narrowed = Self::with_columns(
+            Arc::clone(&self.each),
+            Arc::clone(&self.input),
+            columns.into(),
+            projection.schema(),
+        );
+        Ok(Some(Arc::new(narrowed)))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context)?;
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let count = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
+        let slices = Slices {
+            each: Arc::clone(&self.each),
+            columns: Arc::clone(&self.columns),
+            schema: Arc::clone(&self.schema),
+            counts: Counts {
+                queries: count("queries"),
+                codes: count("code_distances"),
+                exact: count("exact_distances"),
+            },
+        };
+        let tasks = self.each.tasks.max(1);
+        let stream = input
+            .map_ok(move |batch| {
+                let slices = slices.clone();
+                let rows = batch.num_rows().div_ceil(4 * tasks).clamp(1, SLICE_ROWS);
+                let starts = (0..batch.num_rows()).step_by(rows);
+                let parts: Vec<_> =
+                    starts.map(|at| batch.slice(at, rows.min(batch.num_rows() - at))).collect();
+                futures::stream::iter(parts.into_iter().map(move |part| Ok((slices.clone(), part))))
+            })
+            .try_flatten()
+            .map_ok(|(slices, part)| {
+                // Dropping the stream ends its tasks.
+                let task = SpawnedTask::spawn(async move { slices.search(part).await });
+                async move { task.await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))? }
+            })
+            .try_buffered(tasks)
+            .inspect_ok(move |batch| baseline.record_output(batch.num_rows()));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+/// Searches for the rows of a part of a batch.
+#[derive(Clone)]
+struct Slices {
+    each: Arc<Each>,
+    columns: Arc<[Out]>,
+    schema: SchemaRef,
+    counts: Counts,
+}
+
+impl Slices {
+    async fn search(&self, part: RecordBatch) -> Result<RecordBatch> {
+        let vectors = self.each.vector.evaluate(&part)?.into_array(part.num_rows())?;
+        let mut queries = Vec::with_capacity(part.num_rows());
+        let (mut hits, mut ranks) = (Vec::new(), Vec::new());
+        // For each row of the output its row of the input, and of the answers.
+        let (mut of_input, mut of_answers) = (Vec::new(), Vec::new());
+        Queries::new(&vectors, self.each.table.search().dim())?.each(|row, query| {
+            queries.push(row);
+            let found = match query {
+                Some(query) => self.nearest(query)?,
+                None => Vec::new(),
+            };
+            if found.is_empty() && self.each.outer {
+                of_input.push(row as u32);
+                of_answers.push(None);
+            }
+            for (rank, hit) in (1..).zip(found) {
+                of_input.push(row as u32);
+                of_answers.push(Some(hits.len() as u32));
+                hits.push(hit);
+                ranks.push(rank);
+            }
+            Ok(())
+        })?;
+        self.counts.queries.add(queries.len());
+        let picks: Vec<Pick> = self
+            .columns
+            .iter()
+            .filter_map(|out| if let Out::Answer(pick) = out { Some(*pick) } else { None })
+            .collect();
+        let fields: Vec<_> = self
+            .columns
+            .iter()
+            .zip(self.schema.fields())
+            .filter(|(out, _)| matches!(out, Out::Answer(_)))
+            .map(|(_, field)| Arc::clone(field))
+            .collect();
+        let table = self.each.table.search().snapshot();
+        let answers = answer::rows(table, &hits, &ranks, &picks, &Arc::new(Schema::new(fields))).await?;
+        let (of_input, of_answers) = (UInt32Array::from(of_input), UInt32Array::from(of_answers));
+        let mut answers = answers.columns().iter();
+        let arrays = self.columns.iter().map(|out| -> Result<ArrayRef> {
+            match out {
+                Out::Input(i) => Ok(take(part.column(*i), &of_input, None)?),
+                Out::Answer(_) => match answers.next() {
+                    Some(array) => Ok(take(array, &of_answers, None)?),
+                    None => internal_err!("an answer without a column"),
+                },
+            }
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(of_input.len()));
+        let arrays = arrays.collect::<Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
+    }
+
+    fn nearest(&self, query: &[f32]) -> Result<Vec<VectorHit>> {
+        let search = self.each.table.search();
+        search.metric.check(query.into()).map_err(|e| {
+            Error::new(ErrorKind::InvalidInput, format!("a query vector: {e}"))
+                .map(|e| e.with_sqlstate("22000"))
+        })?;
+        let (hits, report) =
+            self.each.table.searches().nearest(&self.each.searcher, search, query, self.each.rate)?;
+        for unit in &report.units {
+            self.counts.codes.add(unit.code_distances as usize);
+            self.counts.exact.add(unit.exact_distances as usize);
+        }
+        Ok(hits)
+    }
+}
+
+/// The vectors of an array, one after the other.
+struct Queries<'a> {
+    vectors: &'a ArrayRef,
+    dim: usize,
+}
+
+impl<'a> Queries<'a> {
+    fn new(vectors: &'a ArrayRef, dim: usize) -> Result<Self> {
+        match dimensions(vectors.data_type()) {
+            Some(found) if found == dim => Ok(Self { vectors, dim }),
+            _ => internal_err!("queries of type {}, not of {dim} dimensions", vectors.data_type()),
+        }
+    }
+
+    /// Shows each row's vector; None: NULL.
+    fn each(&self, mut see: impl FnMut(usize, Option<&[f32]>) -> Result<()>) -> Result<()> {
+        let list = self.vectors.as_fixed_size_list();
+        let values = list.values().as_primitive::<Float32Type>().values();
+        for row in 0..list.len() {
+            let at = list.value_offset(row) as usize;
+            see(row, list.is_valid(row).then(|| &values[at..at + self.dim]))?;
+        }
+        Ok(())
+    }
+}

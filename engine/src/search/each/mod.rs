@@ -1,0 +1,147 @@
+//! `FROM queries q, LATERAL vector_search('t', 'c', q.vector, …) n`: one search for each row of another relation.
+//!
+//! Owns: recognising a call whose vector is made of columns, and giving it the relations before it as its input. SQL's
+//! lateral joins have no place in the planner for this: the call and everything before it in FROM become one relation
+//! here ([`fold`]), planned as one node ([`node`]), whose searches use every core ([`exec`]). Does not own: the
+//! arguments of a call (`relation`).
+
+mod exec;
+mod node;
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, FunctionArg, FunctionArgExpr, Join, JoinConstraint, JoinOperator, Select, TableFactor,
+    TableWithJoins, Value, Visit, VisitMut, Visitor, VisitorMut,
+};
+
+pub(super) use node::EachNode;
+pub(crate) use node::EachPlanner;
+
+use super::relation::call_of;
+
+/// Makes of every call whose vector is made of columns, and of what stands before it in FROM, one relation: a parenthesised
+/// join that ends with the call.
+pub(super) fn fold(statement: &mut ast::Statement) {
+    struct Fold;
+    impl VisitorMut for Fold {
+        type Break = ();
+
+        fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
+            let mut folded: Vec<TableWithJoins> = Vec::with_capacity(select.from.len());
+            for from in std::mem::take(&mut select.from) {
+                let alone = TableWithJoins { relation: from.relation, joins: Vec::new() };
+                let mut current = match folded.is_empty() {
+                    false if is_each(&alone.relation) => {
+                        let mut before = std::mem::take(&mut folded).into_iter();
+                        let call =
+                            Join { relation: alone.relation.clone(), global: false, join_operator: cross() };
+                        before.next().map_or(alone, |first| nested(joined(first, before), call))
+                    }
+                    _ => alone,
+                };
+                for join in from.joins {
+                    if !is_each(&join.relation) {
+                        current.joins.push(join);
+                        continue;
+                    }
+                    // Relations of a comma list before it are its input too.
+                    let mut before = std::mem::take(&mut folded).into_iter().chain([current]);
+                    let Some(first) = before.next() else { return ControlFlow::Continue(()) };
+                    current = nested(joined(first, before), join);
+                }
+                folded.push(current);
+            }
+            select.from = folded;
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = statement.visit(&mut Fold);
+}
+
+/// Whether a relation is a call whose vector is made of columns.
+pub(super) fn is_each(relation: &TableFactor) -> bool {
+    let Some((_, args, _)) = call_of(relation) else { return false };
+    let vector = args
+        .iter()
+        .filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        })
+        .nth(2);
+    vector.is_some_and(has_columns)
+}
+
+fn has_columns(expr: &Expr) -> bool {
+    struct Columns;
+    impl Visitor for Columns {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Identifier(_) | Expr::CompoundIdentifier(_) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    // A subquery's columns are its own.
+    !matches!(expr, Expr::Subquery(_)) && expr.visit(&mut Columns).is_break()
+}
+
+/// The parts of a relation that [`fold`] made: what stands before the call, and the call's join.
+pub(super) fn unfold(relation: TableFactor) -> Result<(TableFactor, Join), TableFactor> {
+    match relation {
+        TableFactor::NestedJoin { mut table_with_joins, alias: None }
+            if table_with_joins.joins.last().is_some_and(|join| is_each(&join.relation)) =>
+        {
+            match table_with_joins.joins.pop() {
+                Some(join) if table_with_joins.joins.is_empty() => Ok((table_with_joins.relation, join)),
+                Some(join) => Ok((TableFactor::NestedJoin { table_with_joins, alias: None }, join)),
+                None => Err(TableFactor::NestedJoin { table_with_joins, alias: None }),
+            }
+        }
+        other => Err(other),
+    }
+}
+
+/// Whether the rows without an answer stay, and the condition of the join; None: no such join.
+pub(super) fn kind(operator: &JoinOperator) -> Option<(bool, Option<&Expr>)> {
+    let condition = |constraint| match constraint {
+        &JoinConstraint::None => Some(None),
+        JoinConstraint::On(Expr::Value(value)) if value.value == Value::Boolean(true) => Some(None),
+        JoinConstraint::On(condition) => Some(Some(condition)),
+        _ => None,
+    };
+    match operator {
+        JoinOperator::CrossJoin(constraint)
+        | JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint) => condition(constraint).map(|c| (false, c)),
+        JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
+            condition(constraint).map(|c| (true, c))
+        }
+        _ => None,
+    }
+}
+
+fn cross() -> JoinOperator {
+    JoinOperator::CrossJoin(JoinConstraint::None)
+}
+
+/// Relations of a comma list as one, `first` before the others.
+fn joined(mut first: TableWithJoins, others: impl Iterator<Item = TableWithJoins>) -> TableWithJoins {
+    first.joins.extend(others.map(|next| {
+        let relation = if next.joins.is_empty() {
+            next.relation
+        } else {
+            TableFactor::NestedJoin { table_with_joins: Box::new(next), alias: None }
+        };
+        Join { relation, global: false, join_operator: cross() }
+    }));
+    first
+}
+
+fn nested(mut before: TableWithJoins, join: Join) -> TableWithJoins {
+    before.joins.push(join);
+    let relation = TableFactor::NestedJoin { table_with_joins: Box::new(before), alias: None };
+    TableWithJoins { relation, joins: Vec::new() }
+}

@@ -1,0 +1,75 @@
+//! Statements that need no planner: INSERT of literals, SELECT by full primary key, the nearest rows to a vector.
+//!
+//! Owns: recognising them. Anything unusual gives None and is planned, so both ways give the same rows and errors; both end
+//! in the same calls as the planned ones (`dml`, `scan::point`, `search`).
+
+mod key;
+mod nearest;
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::ParamValues;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::sqlparser::ast;
+
+use super::{Session, upkeep};
+use crate::config::Settings;
+use crate::dml;
+use crate::error::Result;
+use crate::output::{Output, RowStream};
+use crate::statement::Statement;
+use key::KeyRead;
+use nearest::NearestRead;
+
+/// A query that needs no planner, as it was written.
+#[derive(Debug)]
+pub(super) enum DirectRead {
+    Key(KeyRead),
+    Nearest(Box<NearestRead>),
+}
+
+impl DirectRead {
+    /// None: plan it.
+    pub(super) fn recognise(statement: &Statement) -> Option<Self> {
+        let Statement::Query(query) = statement else { return None };
+        KeyRead::recognise(query)
+            .map(Self::Key)
+            .or_else(|| NearestRead::recognise(query).map(Box::new).map(Self::Nearest))
+    }
+}
+
+/// The answer of a statement that needs no planner; None: plan it.
+///
+/// # Errors
+/// What storage says of the rows; `Conflict` when a fresh snapshot may succeed.
+pub(super) async fn run(
+    session: &Session,
+    settings: &Settings,
+    params: Option<&ParamValues>,
+    statement: &Statement,
+    read: Option<&DirectRead>,
+) -> Result<Option<Output>> {
+    let db = session.engine.database();
+    if let Statement::Dml(statement) = statement
+        && let ast::Statement::Insert(insert) = statement.as_ref()
+    {
+        return dml::insert_directly(db, settings, params, insert).await;
+    }
+    let Some(read) = read else { return Ok(None) };
+    if db.is_read_only() {
+        upkeep::refresh(db).await?;
+    }
+    match read {
+        DirectRead::Key(read) => read.run(&db.snapshot(), &settings.search_path, params).await,
+        DirectRead::Nearest(read) => read.run(session, settings, params).await,
+    }
+}
+
+fn one_batch(batch: RecordBatch) -> Output {
+    let schema = batch.schema();
+    let rows = (batch.num_rows() > 0).then_some(Ok(batch));
+    let stream = futures::stream::iter(rows);
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
+    Output::Rows(RowStream { schema, stream })
+}

@@ -1,0 +1,56 @@
+//! Statements that were parsed lately, by their text.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::direct::DirectRead;
+use crate::statement::Statement;
+
+/// Statements kept.
+const KEPT_MAX: usize = 32;
+/// Longer ones hold their values themselves, and seldom come again.
+const TEXT_BYTES_MAX: usize = 4096;
+
+/// A parsed statement and what is known of it before names are looked up.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) statement: Statement,
+    /// How it is answered without a planner, if it may be.
+    pub(super) read: Option<DirectRead>,
+}
+
+impl Prepared {
+    pub(super) fn new(statement: Statement) -> Self {
+        Self { read: DirectRead::recognise(&statement), statement }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct PreparedStatements {
+    /// The least recently used first.
+    kept: VecDeque<(String, Arc<Prepared>)>,
+}
+
+impl PreparedStatements {
+    pub(super) fn get(&mut self, sql: &str) -> Option<Arc<Prepared>> {
+        let at = self.kept.iter().rposition(|(text, _)| text == sql)?;
+        if at + 1 < self.kept.len() {
+            let found = self.kept.remove(at)?;
+            self.kept.push_back(found);
+        }
+        self.kept.back().map(|(_, prepared)| Arc::clone(prepared))
+    }
+
+    pub(super) fn put(&mut self, sql: &str, prepared: &Arc<Prepared>) {
+        if sql.len() > TEXT_BYTES_MAX
+            || !matches!(prepared.statement, Statement::Query(_) | Statement::Dml(_))
+        {
+            return;
+        }
+        if self.kept.len() >= KEPT_MAX {
+            self.kept.pop_front();
+        }
+        self.kept.push_back((sql.to_owned(), Arc::clone(prepared)));
+    }
+}
