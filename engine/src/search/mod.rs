@@ -36,6 +36,8 @@ use crate::context::StatementContext;
 use crate::error::Result;
 use crate::provider::CairnTable;
 
+pub(crate) use relation::{ARGUMENTS, FUNCTION};
+
 /// Name of the distance in a search's answer.
 pub(crate) const DISTANCE_COLUMN: &str = "_distance";
 /// Name of the place in a search's answer, from 1.
