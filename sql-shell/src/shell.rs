@@ -31,7 +31,8 @@ const LIST_TABLES: &str =
 const LIST_COLUMNS: &str = "SELECT table_schema AS \"schema\", table_name AS \"table\", name AS \"column\", \"type\", \
      nullable FROM system.columns ORDER BY table_schema, table_name, position";
 const LIST_INDEXES: &str = "SELECT table_schema AS \"schema\", table_name AS \"table\", index_name AS \"index\", \
-     column_name AS \"column\", method, metric, state, rows, rows_covered, bytes FROM system.indexes ORDER BY 1, 2, 3";
+     column_name AS \"column\", metric, state, concat(rows_covered, ' of ', rows) AS covered FROM system.indexes \
+     ORDER BY 1, 2, 3";
 
 /// How a statement, command or script ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

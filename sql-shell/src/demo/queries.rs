@@ -53,7 +53,8 @@ ORDER BY y",
         "5. What it could be mistaken for: the digits nearest to it that are no seven:",
         "SELECT id, label, image <-> '[
    0,0,8,16,16,16,8,0, 0,0,6,8,8,15,9,0, 0,0,0,0,4,16,2,0, 0,0,4,8,14,15,4,0,
-   0,0,8,16,16,12,4,0, 0,0,0,10,12,0,0,0, 0,0,0,14,6,0,0,0, 0,0,2,16,2,0,0,0]' AS distance
+   0,0,8,16,16,12,4,0, 0,0,0,10,12,0,0,0, 0,0,0,14,6,0,0,0, 0,0,2,16,2,0,0,0]'
+  AS distance
 FROM digits
 WHERE label <> 7
 ORDER BY distance
