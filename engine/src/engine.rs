@@ -214,6 +214,7 @@ fn functions(state: &SessionState) -> Vec<(String, &'static str)> {
         .chain(state.aggregate_functions().keys().map(|n| (n.clone(), "aggregate")))
         .chain(state.window_functions().keys().map(|n| (n.clone(), "window")))
         .chain(state.table_functions().keys().map(|n| (n.clone(), "table")))
+        .chain([(crate::search::FUNCTION.to_owned(), "table")])
         .chain(["current_schema", "current_user", "session_user", "user"].map(|n| (n.to_owned(), "scalar")))
         .collect();
     names.sort_unstable();

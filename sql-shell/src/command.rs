@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Output(Option<String>),
     /// List functions.
     Functions,
+    /// List vector indexes.
+    Indexes,
     /// List background work.
     Jobs,
     /// Leave with this exit code.
@@ -52,6 +54,7 @@ const COMMANDS: &[Row] = &[
     (&[".help", "\\?"], "", Argument::Other, "show this"),
     (&[".tables", "\\dt"], "", Argument::Other, "list tables and views"),
     (&[".schema", "\\d"], "[TABLE]", Argument::Table, "describe a table; without one, list every column"),
+    (&[".indexes", "\\di"], "", Argument::Other, "list vector indexes"),
     (&[".functions", "\\df"], "", Argument::Other, "list functions"),
     (&[".jobs"], "", Argument::Other, "list background work"),
     (&[".mode"], "[FORMAT]", Argument::Format, "box, csv, tsv, json, ndjson, vertical or markdown"),
@@ -109,6 +112,7 @@ impl Command {
             ".help" | "\\?" => Self::Help,
             ".tables" | "\\dt" => Self::Tables,
             ".schema" | "\\d" => Self::Schema(owned),
+            ".indexes" | "\\di" => Self::Indexes,
             ".functions" | "\\df" => Self::Functions,
             ".jobs" => Self::Jobs,
             ".mode" => Self::Mode(argument.map(format).transpose()?),
@@ -162,6 +166,7 @@ mod tests {
         for (line, expected) in [
             (".help", Command::Help),
             ("\\dt", Command::Tables),
+            ("\\di", Command::Indexes),
             (".schema", Command::Schema(None)),
             ("\\d app.notes;", Command::Schema(Some("app.notes".into()))),
             (".mode ndjson", Command::Mode(Some(Format::Ndjson))),

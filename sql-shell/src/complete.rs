@@ -8,7 +8,8 @@ use cairn_engine::Session;
 use crate::command;
 use crate::keywords::{STARTS, is_keyword};
 use crate::lex::{self, Kind, Token};
-use crate::names::{Names, meant, quoted};
+use crate::names::{Names, TableName, meant, quoted};
+use crate::vectors::{self, Place};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,12 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
     if let Some(open) = tokens.last().filter(|t| !t.closed) {
         match open.kind {
             Kind::Text => {
-                return Completion::File(open.range.start + open_quote_length(&before[open.range.clone()]));
+                let start = open.range.start + open_quote_length(&before[open.range.clone()]);
+                let words = significant(before, &tokens[..tokens.len() - 1]);
+                return match vectors::place(&words, true) {
+                    Some(place) => in_text(&place, before, start, names),
+                    None => Completion::File(start),
+                };
             }
             Kind::Comment => return Completion::Words { start: before.len(), candidates: Vec::new() },
             Kind::QuotedName
@@ -45,6 +51,11 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
             | Kind::Punctuation => {}
         }
     }
+    if let Some(last) = tokens.last().filter(|t| t.kind == Kind::Punctuation)
+        && let Some((typed, candidates)) = vectors::operators(before)
+    {
+        return Completion::Words { start: last.range.end - typed, candidates };
+    }
     let (start, done) = match tokens.last() {
         Some(last) if matches!(last.kind, Kind::Word | Kind::QuotedName) => {
             (last.range.start, &tokens[..tokens.len() - 1])
@@ -53,9 +64,97 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
     };
     let prefix = &before[start..];
     let words = significant(before, done);
+    if let Some(place) = vectors::place(&words, false) {
+        return Completion::Words { start, candidates: at_place(&place, prefix, names) };
+    }
     // The word being typed names nothing yet.
     let scope = Scope::of(&before[..start], after, names);
     Completion::Words { start, candidates: pick(prefix, candidates(&words, &scope, names)) }
+}
+
+/// What can stand inside CREATE INDEX and `vector_search(…)`.
+fn at_place(place: &Place<'_>, prefix: &str, names: &Names) -> Vec<String> {
+    // A name that is typed needs no quotes; where nothing is, it is offered as the text that the book writes.
+    let texts = |found: &[&str]| match prefix {
+        "" => found.iter().map(|name| format!("'{}'", quoted(name).replace('\'', "''"))).collect(),
+        _ => pick(prefix, found.iter().map(|name| Candidate::Name(name)).collect()),
+    };
+    match place {
+        Place::Keywords(words) => pick(prefix, keywords(words).collect()),
+        Place::Words(words) => beginning(prefix, words.clone()),
+        Place::Table => pick(prefix, relations(names).collect()),
+        Place::VectorColumn(table) => {
+            let columns = written_table(table, names).into_iter().flat_map(|t| &t.vectors);
+            pick(prefix, columns.map(|c| Candidate::Name(c)).collect())
+        }
+        Place::TableText => texts(&with_vectors(&names.current_schema, names)),
+        Place::ColumnText(table) => texts(&vectors_of(table, names)),
+        Place::Condition(_) | Place::Nothing => Vec::new(),
+    }
+}
+
+/// The same inside a string that begins at byte `start`.
+fn in_text(place: &Place<'_>, before: &str, start: usize, names: &Names) -> Completion {
+    let typed = &before[start..];
+    let named = |found: Vec<&str>| found.into_iter().map(quoted).collect::<Vec<_>>();
+    match place {
+        Place::Words(words) => Completion::Words { start, candidates: beginning(typed, words.clone()) },
+        Place::TableText => {
+            let (from, schema) = match typed.rfind('.') {
+                Some(dot) => (dot + 1, meant(&typed[..dot])),
+                None => (0, names.current_schema.clone()),
+            };
+            let candidates = beginning(&typed[from..], named(with_vectors(&schema, names)));
+            Completion::Words { start: start + from, candidates }
+        }
+        Place::ColumnText(table) => {
+            Completion::Words { start, candidates: beginning(typed, named(vectors_of(table, names))) }
+        }
+        Place::Condition(table) => {
+            let from = typed
+                .rfind(|c: char| !c.is_alphanumeric() && c != '_')
+                .map_or(0, |at| at + typed[at..].chars().next().map_or(1, char::len_utf8));
+            let columns = written_table(table, names).into_iter().flat_map(|t| &t.columns);
+            let candidates = beginning(&typed[from..], columns.map(|c| quoted(c)).collect());
+            Completion::Words { start: start + from, candidates }
+        }
+        Place::Keywords(_) | Place::Table | Place::VectorColumn(_) | Place::Nothing => {
+            Completion::Words { start, candidates: Vec::new() }
+        }
+    }
+}
+
+/// Those that begin with `prefix`, in any case.
+fn beginning(prefix: &str, mut words: Vec<String>) -> Vec<String> {
+    let wanted = prefix.to_lowercase();
+    words.retain(|word| word.to_lowercase().starts_with(&wanted));
+    words
+}
+
+/// Tables of a schema that have VECTOR columns.
+fn with_vectors<'a>(schema: &str, names: &'a Names) -> Vec<&'a str> {
+    let tables = names.tables.iter().filter(|t| t.schema == schema && !t.vectors.is_empty());
+    tables.map(|t| t.name.as_str()).collect()
+}
+
+fn vectors_of<'a>(table: &[&str], names: &'a Names) -> Vec<&'a str> {
+    written_table(table, names).into_iter().flat_map(|t| &t.vectors).map(String::as_str).collect()
+}
+
+/// The table written as `name`, `schema.name` or a text of one of them.
+fn written_table<'a>(words: &[&str], names: &'a Names) -> Option<&'a TableName> {
+    match words {
+        [text] if text.starts_with('\'') => {
+            let written = text.trim_matches('\'');
+            match written.split_once('.') {
+                Some((schema, table)) => names.table(Some(&meant(schema)), &meant(table)),
+                None => names.table(None, &meant(written)),
+            }
+        }
+        [table] => names.table(None, &meant(table)),
+        [schema, ".", table] => names.table(Some(&meant(schema)), &meant(table)),
+        _ => None,
+    }
 }
 
 /// Length of the opening quote of a string: `'`, `E'` or `$tag$`.
@@ -101,15 +200,24 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
                 "EXISTS" => &["SELECT"],
                 _ => &["IF"],
             };
-            return relations(names).chain(keywords(more)).collect();
+            let in_from = matches!(upper.as_str(), "FROM" | "JOIN");
+            let functions = names.table_functions.iter().filter(|_| in_from).map(|f| Candidate::Function(f));
+            return relations(names).chain(keywords(more)).chain(functions).collect();
+        }
+        "REINDEX" => return keywords(&["INDEX", "TABLE"]).collect(),
+        "INDEX" => {
+            let own = names.indexes.iter().filter(|(schema, _)| *schema == names.current_schema);
+            let dropped = words.first().is_some_and(|w| w.eq_ignore_ascii_case("drop"));
+            let more: &[&str] = if dropped { &["IF"] } else { &[] };
+            return own.map(|(_, name)| Candidate::Name(name)).chain(keywords(more)).collect();
         }
         "SHOW" => return show_words(names),
         "SET" if words.len() == 1 => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
         "RESET" => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
         "USE" | "SCHEMA" => return names.schemas.iter().map(|s| Candidate::Name(s)).collect(),
         "EXPLAIN" => return keywords(&["ANALYZE"]).chain(keywords(STARTS)).collect(),
-        "CREATE" => return keywords(&["OR", "SCHEMA", "TABLE", "VIEW"]).collect(),
-        "DROP" => return keywords(&["SCHEMA", "TABLE", "VIEW"]).collect(),
+        "CREATE" => return keywords(&["INDEX", "OR", "SCHEMA", "TABLE", "VIEW"]).collect(),
+        "DROP" => return keywords(&["INDEX", "SCHEMA", "TABLE", "VIEW"]).collect(),
         "ORDER" | "GROUP" | "PARTITION" => return keywords(&["BY"]).collect(),
         "," if in_from_list(words) => return relations(names).collect(),
         _ => {}
@@ -120,7 +228,9 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
     let columns = scope.tables.iter().flat_map(|t| &t.columns).map(|c| Candidate::Name(c));
     let aliases = scope.aliases.iter().map(|(alias, _)| Candidate::Name(alias));
     let functions = names.functions.iter().map(|f| Candidate::Function(f));
+    let found = vectors::SEARCH_COLUMNS.iter().filter(|_| !scope.searches.is_empty());
     columns
+        .chain(found.map(|c| Candidate::Name(c)))
         .chain(aliases)
         .chain(keywords(Session::keywords()))
         .chain(functions)
@@ -139,7 +249,7 @@ fn relations(names: &Names) -> impl Iterator<Item = Candidate<'_>> {
 }
 
 fn show_words(names: &Names) -> Vec<Candidate<'_>> {
-    keywords(&["ALL", "COLUMNS", "JOBS", "SCHEMAS", "TABLES"])
+    keywords(&["ALL", "COLUMNS", "CREATE", "FUNCTIONS", "JOBS", "SCHEMAS", "TABLES", "VERSIONS"])
         .chain(names.settings.iter().map(|s| Candidate::Name(s)))
         .collect()
 }
@@ -154,8 +264,10 @@ fn members<'a>(path: &[&str], scope: &Scope<'a>, names: &'a Names) -> Vec<Candid
     }
     let columns = scope.named(&name).or_else(|| names.table(None, &name));
     let columns = columns.into_iter().flat_map(|t| &t.columns).map(|c| Candidate::Name(c));
+    let found = vectors::SEARCH_COLUMNS.iter().filter(|_| scope.searches.contains(&name));
+    let found = found.map(|c| Candidate::Name(c));
     let tables = names.tables.iter().filter(|t| t.schema == name).map(|t| Candidate::Name(&t.name));
-    columns.chain(tables).collect()
+    columns.chain(found).chain(tables).collect()
 }
 
 /// Whether a comma at the end separates tables: the nearest clause word before it is FROM.
@@ -170,7 +282,7 @@ fn in_from_list(words: &[&str]) -> bool {
 }
 
 /// The table of `INSERT INTO t (…`, with the cursor in its column list.
-fn insert_columns_of<'a>(words: &[&str], names: &'a Names) -> Option<&'a crate::names::TableName> {
+fn insert_columns_of<'a>(words: &[&str], names: &'a Names) -> Option<&'a TableName> {
     let open = words.iter().position(|w| *w == "(")?;
     let list = &words[open + 1..];
     if !words.first()?.eq_ignore_ascii_case("insert") || list.contains(&")") {
@@ -185,8 +297,10 @@ fn insert_columns_of<'a>(words: &[&str], names: &'a Names) -> Option<&'a crate::
 
 /// Tables the statement names, and the names it gives them.
 struct Scope<'a> {
-    tables: Vec<&'a crate::names::TableName>,
-    aliases: Vec<(String, &'a crate::names::TableName)>,
+    tables: Vec<&'a TableName>,
+    aliases: Vec<(String, &'a TableName)>,
+    /// What searches are called.
+    searches: Vec<String>,
 }
 
 impl<'a> Scope<'a> {
@@ -198,7 +312,7 @@ impl<'a> Scope<'a> {
         let end = tokens.iter().position(|t| t.kind == Kind::Semicolon && t.range.start >= before.len());
         let tokens = &tokens[begin.map_or(0, |i| i + 1)..end.unwrap_or(tokens.len())];
         let words = significant(&whole, tokens);
-        let mut scope = Self { tables: Vec::new(), aliases: Vec::new() };
+        let mut scope = Self { tables: Vec::new(), aliases: Vec::new(), searches: Vec::new() };
         let mut at = 0;
         while let Some(word) = words.get(at) {
             at += 1;
@@ -212,10 +326,17 @@ impl<'a> Scope<'a> {
         scope
     }
 
-    /// Reads `[schema.]table [[AS] alias]` at `at`; returns where it ends.
+    /// Reads `[schema.]table [[AS] alias]`, or a call of `vector_search` in its place, at `at`; returns where it ends.
     fn read_relation(&mut self, words: &[&str], mut at: usize, names: &'a Names) -> usize {
         let Some(first) = words.get(at) else { return at };
-        let table = if words.get(at + 1) == Some(&".") {
+        let search = first.eq_ignore_ascii_case(vectors::SEARCH) && words.get(at + 1) == Some(&"(");
+        let table = if search {
+            let argument = &words[at + 2..];
+            let table =
+                written_table(&argument[..argument.iter().position(|w| *w == ",").unwrap_or(0)], names);
+            at = end_of_call(words, at + 1);
+            table
+        } else if words.get(at + 1) == Some(&".") {
             at += 3;
             words.get(at - 1).and_then(|table| names.table(Some(&meant(first)), &meant(table)))
         } else {
@@ -227,21 +348,38 @@ impl<'a> Scope<'a> {
         if words.get(at).is_some_and(|w| w.eq_ignore_ascii_case("as")) {
             at += 1;
         }
-        if let Some(alias) = words.get(at)
-            && !is_keyword(alias)
-            && alias.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '"')
-        {
+        let alias = words.get(at).filter(|alias| {
+            !is_keyword(alias) && alias.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '"')
+        });
+        if let Some(alias) = alias {
             self.aliases.push((meant(alias), table));
             at += 1;
+        }
+        if search {
+            self.searches.push(alias.map_or_else(|| vectors::SEARCH.to_owned(), |alias| meant(alias)));
         }
         at
     }
 
     /// The table called `name` in this statement.
-    fn named(&self, name: &str) -> Option<&'a crate::names::TableName> {
+    fn named(&self, name: &str) -> Option<&'a TableName> {
         let alias = self.aliases.iter().find(|(alias, _)| alias == name).map(|(_, table)| *table);
         alias.or_else(|| self.tables.iter().find(|t| t.name == name).copied())
     }
+}
+
+/// Behind the bracket that closes the one at `open`.
+fn end_of_call(words: &[&str], open: usize) -> usize {
+    let mut depth = 0_usize;
+    for (at, word) in words.iter().enumerate().skip(open) {
+        match *word {
+            "(" => depth += 1,
+            ")" if depth == 1 => return at + 1,
+            ")" => depth -= 1,
+            _ => {}
+        }
+    }
+    words.len()
 }
 
 /// Those that begin with `prefix`, written as they go into the text, each once.
@@ -313,13 +451,13 @@ fn command_words(before: &str, names: &Names) -> Completion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::TableName;
 
     fn names() -> Names {
         let table = |schema: &str, name: &str, columns: &[&str]| TableName {
             schema: schema.into(),
             name: name.into(),
             columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            vectors: columns.iter().filter(|c| c.ends_with("vec")).map(|c| (*c).to_owned()).collect(),
         };
         Names {
             current_schema: "public".into(),
@@ -327,9 +465,14 @@ mod tests {
             tables: vec![
                 table("public", "notes", &["id", "title", "Body Text"]),
                 table("public", "tags", &["note_id", "tag"]),
+                table("public", "pages", &["id", "lang", "text_vec"]),
                 table("app", "users", &["user_id", "email"]),
+                table("app", "Faces", &["id", "face_vec"]),
+                table("system", "indexes", &["index_name"]),
             ],
-            functions: vec!["lower".into(), "length".into()],
+            indexes: vec![("public".into(), "pages_text_vec_idx".into()), ("app".into(), "faces_idx".into())],
+            functions: vec!["lower".into(), "length".into(), "l2_distance".into(), "vector_search".into()],
+            table_functions: vec!["read_csv".into(), "vector_search".into()],
             settings: vec!["search_path".into()],
         }
     }
@@ -341,6 +484,7 @@ mod tests {
             Completion::Words { candidates, .. } => {
                 let shown: Vec<&str> = candidates.iter().map(String::as_str).take(expected.len()).collect();
                 assert_eq!(shown, expected, "{text}");
+                assert!(!expected.is_empty() || candidates.is_empty(), "{text}: {candidates:?}");
             }
             Completion::File(start) => assert_eq!(expected, [format!("file at {start}")], "{text}"),
         }
@@ -356,7 +500,9 @@ mod tests {
 
     #[test]
     fn tables_where_tables_stand() {
-        check("select * from |", &["notes", "tags", "public", "app"]);
+        check("select * from |", &["notes", "tags", "pages", "public", "app"]);
+        check("select * from vec|", &["vector_search("]);
+        check("select * from system.|", &["indexes"]);
         check("select * from notes, t|", &["tags"]);
         check("insert into n|", &["notes"]);
         check("COPY |", &["notes", "tags"]);
@@ -382,8 +528,106 @@ mod tests {
         check("select low|", &["lower("]);
         check("select * from notes wh|", &["when", "where"]);
         check("select * from notes order |", &["BY"]);
-        check("show |", &["ALL", "COLUMNS", "JOBS", "SCHEMAS", "TABLES", "search_path"]);
+        check(
+            "show |",
+            &[
+                "ALL",
+                "COLUMNS",
+                "CREATE",
+                "FUNCTIONS",
+                "JOBS",
+                "SCHEMAS",
+                "TABLES",
+                "VERSIONS",
+                "search_path",
+            ],
+        );
         check("SET s|", &["search_path"]);
+    }
+
+    #[test]
+    fn indexes_are_made_and_made_anew() {
+        check("create i|", &["index"]);
+        check("create index |", &["IF", "ON"]);
+        check("create index if |", &["NOT"]);
+        check("create index i |", &["ON"]);
+        check("create index on p|", &["pages", "public"]);
+        check("create index on app.|", &["users", "\"Faces\""]);
+        check("create index on pages |", &["USING"]);
+        check("create index on pages using |", &["hnsw"]);
+        check("create index on pages using hnsw |", &["("]);
+        check("create index on pages using hnsw (|", &["text_vec"]);
+        check("create index on app.\"Faces\" using hnsw (|", &["face_vec"]);
+        check("create index on pages using hnsw (text_vec v|", &["vector_l2_ops", "vector_cosine_ops"]);
+        check("create index on pages using hnsw (text_vec) w|", &["with"]);
+        check("create index on pages using hnsw (text_vec) with |", &["("]);
+        check(
+            "create index on pages using hnsw (text_vec) with (|",
+            &["metric = ", "target_recall = ", "m = ", "ef_construction = ", "builder = ", "memory_limit = "],
+        );
+        check(
+            "create index on pages using hnsw (text_vec) with (m = 8, m|",
+            &["metric = ", "memory_limit = "],
+        );
+        check("create index on pages using hnsw (text_vec) with (metric |", &["= "]);
+        check("create index on pages using hnsw (text_vec) with (metric = |", &["'l2'", "'cosine'", "'ip'"]);
+        check("create index on pages using hnsw (text_vec) with (builder = 'h|')", &["hnsw_rs"]);
+        check("create index on pages using hnsw (text_vec) with (m = 8)|", &[]);
+        check("explain create index on pages u|", &["using"]);
+        check("reindex |", &["INDEX", "TABLE"]);
+        check("reindex table p|", &["pages", "public"]);
+        check("reindex index p|", &["pages_text_vec_idx"]);
+        check("reindex index i|", &[]);
+        check("drop index |", &["pages_text_vec_idx", "IF"]);
+        check("re|", &["reindex", "reset"]);
+    }
+
+    #[test]
+    fn searches() {
+        check("select * from vector_search(|", &["'pages'"]);
+        check("select * from vector_search(p|", &["pages"]);
+        check("select * from vector_search('|", &["pages"]);
+        check("select * from vector_search('app.|", &["\"Faces\""]);
+        check("select * from vector_search('pages', |", &["'text_vec'"]);
+        check("select * from vector_search('pages', 't|', ", &["text_vec"]);
+        check("select * from vector_search('app.\"Faces\"', '|", &["face_vec"]);
+        check("select * from vector_search('pages', 'text_vec', '|", &[]);
+        check(
+            "select * from vector_search('pages', 'text_vec', '[1,2]', |",
+            &["k => ", "filter => ", "metric => ", "mode => ", "ef => "],
+        );
+        check(
+            "select * from vector_search('pages', 'text_vec', array[1, 2], k => 3, m|",
+            &["metric => ", "mode => "],
+        );
+        check(
+            "select * from vector_search('pages', 'text_vec', $1, mode => |",
+            &["'auto'", "'ann'", "'exact'"],
+        );
+        check("select * from vector_search('pages', 'text_vec', $1, metric => 'c|')", &["cosine"]);
+        check("select * from vector_search('pages', 'text_vec', $1, filter => 'id > 3 and l|')", &["lang"]);
+        check("select _d| from vector_search('pages', 'text_vec', $1)", &["_distance"]);
+        check("select la| from vector_search('pages', 'text_vec', $1)", &["lang"]);
+        check(
+            "select n.| from vector_search('pages', 'text_vec', $1, k => 3) as n",
+            &["id", "lang", "text_vec", "_distance", "_rank"],
+        );
+        check("select * from vector_search('pages', 'text_vec', $1) n join tags t on t.n|", &["note_id"]);
+        check(
+            "select * from pages where id in (select id from vector_search('pages', 'text_vec', $1)) and la|",
+            &["lang"],
+        );
+        check("select _d| from pages", &[]);
+    }
+
+    #[test]
+    fn distances() {
+        check("select text_vec <| from pages", &["<->", "<=>", "<#>", "<+>"]);
+        check("select text_vec <-| from pages", &["<->"]);
+        check("select text_vec <->| from pages", &["id"]);
+        check("select '<|", &["file at 8"]);
+        check("select l2_d|", &["l2_distance("]);
+        check("create table t (e vec|", &["vector"]);
     }
 
     #[test]
@@ -413,7 +657,12 @@ mod tests {
         let mut names = names();
         for i in 0..1000 {
             let columns = (0..20).map(|c| format!("column_{c}")).collect();
-            names.tables.push(TableName { schema: "public".into(), name: format!("table_{i}"), columns });
+            names.tables.push(TableName {
+                schema: "public".into(),
+                name: format!("table_{i}"),
+                columns,
+                vectors: Vec::new(),
+            });
         }
         let begun = std::time::Instant::now();
         at_cursor("select * from table_999 a, table_", "", &names);

@@ -91,13 +91,16 @@ impl Connection {
     pub(crate) fn names(&self) -> Names {
         let table = |(schema, name): (String, String)| {
             let columns = self.session.columns(&schema, &name).unwrap_or_default();
-            TableName { schema, name, columns }
+            let vectors = self.session.vector_columns(&schema, &name);
+            TableName { schema, name, columns, vectors }
         };
         Names {
             current_schema: self.session.search_path(),
             schemas: self.session.schemas(),
             tables: self.session.tables().into_iter().map(table).collect(),
+            indexes: self.session.indexes(),
             functions: self.session.functions(),
+            table_functions: self.session.table_functions(),
             settings: self.session.settings().into_iter().map(str::to_owned).collect(),
         }
     }

@@ -12,6 +12,7 @@ pub(crate) const STARTS: &[&str] = &[
     "DROP",
     "EXPLAIN",
     "INSERT",
+    "REINDEX",
     "RESET",
     "SELECT",
     "SET",

@@ -33,6 +33,7 @@ mod shell;
 mod sink;
 mod style;
 mod terminal;
+mod vectors;
 
 use std::future::Future;
 use std::io;

@@ -6,6 +6,8 @@ pub(crate) struct TableName {
     pub(crate) schema: String,
     pub(crate) name: String,
     pub(crate) columns: Vec<String>,
+    /// Those of type VECTOR.
+    pub(crate) vectors: Vec<String>,
 }
 
 /// Everything that has a name.
@@ -15,7 +17,11 @@ pub(crate) struct Names {
     pub(crate) current_schema: String,
     pub(crate) schemas: Vec<String>,
     pub(crate) tables: Vec<TableName>,
+    /// Schema and name.
+    pub(crate) indexes: Vec<(String, String)>,
     pub(crate) functions: Vec<String>,
+    /// Functions that stand in FROM.
+    pub(crate) table_functions: Vec<String>,
     pub(crate) settings: Vec<String>,
 }
 

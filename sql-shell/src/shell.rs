@@ -30,6 +30,9 @@ const LIST_TABLES: &str =
     "SELECT \"schema\", name, kind, rows, bytes + hot_bytes AS bytes FROM system.tables ORDER BY 1, 2";
 const LIST_COLUMNS: &str = "SELECT table_schema AS \"schema\", table_name AS \"table\", name AS \"column\", \"type\", \
      nullable FROM system.columns ORDER BY table_schema, table_name, position";
+const LIST_INDEXES: &str = "SELECT table_schema AS \"schema\", table_name AS \"table\", index_name AS \"index\", \
+     column_name AS \"column\", metric, state, concat(rows_covered, ' of ', rows) AS covered FROM system.indexes \
+     ORDER BY 1, 2, 3";
 
 /// How a statement, command or script ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +160,7 @@ impl Shell {
             Command::Tables => return self.run_sql(LIST_TABLES).await,
             Command::Schema(None) => return self.run_sql(LIST_COLUMNS).await,
             Command::Schema(Some(table)) => return self.run_sql(&format!("DESCRIBE {table}")).await,
+            Command::Indexes => return self.run_sql(LIST_INDEXES).await,
             Command::Functions => return self.run_sql("SELECT * FROM system.functions").await,
             Command::Jobs => return self.run_sql("SHOW JOBS").await,
             Command::Read(path) => return self.run_file(&path).await,

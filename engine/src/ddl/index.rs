@@ -26,6 +26,17 @@ use crate::statement::{Reindex, name_of, object_position, schema_and_name};
 const TARGET_RECALL_PERMILLE: u16 = 950;
 const M_DEFAULT: u16 = 16;
 const EF_CONSTRUCTION_DEFAULT: u16 = 200;
+/// Options, with the values of those that have a list of them.
+pub(crate) const INDEX_OPTIONS: &[(&str, &[&str])] = &[
+    ("metric", &["l2", "cosine", "ip"]),
+    ("target_recall", &[]),
+    ("m", &[]),
+    ("ef_construction", &[]),
+    ("builder", &["partition", "hnsw_rs"]),
+    ("memory_limit", &[]),
+];
+/// The names other systems have for metrics.
+pub(crate) const OPERATOR_CLASSES: &[&str] = &["vector_l2_ops", "vector_cosine_ops", "vector_ip_ops"];
 
 /// CREATE INDEX: the definition first, then, before it answers, a checkpoint and the units. Cancelled half-way, the index is
 /// there and its units are built in the background.
@@ -213,14 +224,14 @@ fn define(target: &Target, create: &CreateIndex) -> Result<IndexDef> {
     Ok(index)
 }
 
-/// The names other systems have for metrics.
+/// The metric of one of [`OPERATOR_CLASSES`].
 fn operator_class(class: &ObjectName) -> Result<IndexMetric> {
     match class.to_string().to_ascii_lowercase().as_str() {
         "vector_l2_ops" => Ok(IndexMetric::L2),
         "vector_cosine_ops" => Ok(IndexMetric::Cosine),
         "vector_ip_ops" => Ok(IndexMetric::InnerProduct),
         other => Err(invalid("42704", format!("there is no operator class {other}"))
-            .map(|e| e.with_hint("vector_l2_ops, vector_cosine_ops, vector_ip_ops; or WITH (metric = '…')"))),
+            .map(|e| e.with_hint(format!("{}; or WITH (metric = '…')", OPERATOR_CLASSES.join(", "))))),
     }
 }
 
@@ -277,9 +288,9 @@ fn set(index: &mut IndexDef, option: &Expr) -> Result<()> {
             index.memory_limit_bytes = Some(bytes.ok_or_else(|| wrong("a size from '1 MiB' on"))?);
         }
         other => {
-            return Err(invalid("22023", format!("an index has no option {other}")).map(|e| {
-                e.with_hint("options: metric, target_recall, m, ef_construction, builder, memory_limit")
-            }));
+            let options: Vec<&str> = INDEX_OPTIONS.iter().map(|(option, _)| *option).collect();
+            return Err(invalid("22023", format!("an index has no option {other}"))
+                .map(|e| e.with_hint(format!("options: {}", options.join(", ")))));
         }
     }
     Ok(())

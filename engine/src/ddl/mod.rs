@@ -15,7 +15,9 @@ use cairn_storage::{CommitOptions, ErrorKind, Transaction};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
 pub(crate) use drop::{drop, truncate};
-pub(crate) use index::{create_index, explain_create_index, metric_name, reindex};
+pub(crate) use index::{
+    INDEX_OPTIONS, OPERATOR_CLASSES, create_index, explain_create_index, metric_name, reindex,
+};
 pub(crate) use table::create_table;
 pub(crate) use view::create_view;
 

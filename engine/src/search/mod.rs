@@ -57,6 +57,8 @@ pub(crate) use recall::{SAMPLE_RATE_DEFAULT, SampleRate, Sampled};
 pub(crate) use rule::K_MAX;
 pub(crate) use subquery::bind as bind_subqueries;
 
+pub(crate) use relation::{ARGUMENTS, FUNCTION};
+
 /// Name of the distance in a search's answer.
 pub(crate) const DISTANCE_COLUMN: &str = "_distance";
 /// Name of the place in a search's answer, from 1.

@@ -35,7 +35,15 @@ use crate::provider::CairnTable;
 use crate::statement::{name_of, schema_and_name};
 
 /// The function's name.
-pub(super) const FUNCTION: &str = "vector_search";
+pub(crate) const FUNCTION: &str = "vector_search";
+/// Its named arguments, with the values of those that have a list of them.
+pub(crate) const ARGUMENTS: &[(&str, &[&str])] = &[
+    ("k", &[]),
+    ("filter", &[]),
+    ("metric", &["l2", "cosine", "ip", "l1"]),
+    ("mode", &["auto", "ann", "exact"]),
+    ("ef", &[]),
+];
 /// Rows when k is not said.
 const K_DEFAULT: usize = 10;
 /// Most rows of one search: they are held in memory.

@@ -1,5 +1,7 @@
 //! Words a client can complete: names at the newest version, functions, keywords, settings.
 
+use cairn_storage::schema::ColumnType;
+
 use super::Session;
 use crate::catalog::INFORMATION_SCHEMA;
 use crate::config::SETTINGS;
@@ -68,6 +70,7 @@ const KEYWORDS: &[&str] = &[
     "IF",
     "ILIKE",
     "IN",
+    "INDEX",
     "INNER",
     "INSERT",
     "INTEGER",
@@ -101,6 +104,7 @@ const KEYWORDS: &[&str] = &[
     "RANGE",
     "REAL",
     "RECURSIVE",
+    "REINDEX",
     "REPLACE",
     "RESET",
     "RESTRICT",
@@ -137,6 +141,7 @@ const KEYWORDS: &[&str] = &[
     "USE",
     "USING",
     "VALUES",
+    "VECTOR",
     "VERIFY",
     "VERSION",
     "VERSIONS",
@@ -189,6 +194,55 @@ impl Session {
         let snapshot = self.engine.database().snapshot();
         let def = snapshot.catalog().table(schema, table)?;
         Some(def.columns.iter().map(|c| c.name.clone()).collect())
+    }
+
+    /// VECTOR columns of a table, in order.
+    #[must_use]
+    pub fn vector_columns(&self, schema: &str, table: &str) -> Vec<String> {
+        let snapshot = self.engine.database().snapshot();
+        let columns = snapshot.catalog().table(schema, table).map(|def| def.columns.iter());
+        let vectors =
+            columns.into_iter().flatten().filter(|c| matches!(c.column_type, ColumnType::Vector(_)));
+        vectors.map(|c| c.name.clone()).collect()
+    }
+
+    /// Indexes as (schema, name), sorted.
+    #[must_use]
+    pub fn indexes(&self) -> Vec<(String, String)> {
+        let snapshot = self.engine.database().snapshot();
+        let catalog = snapshot.catalog();
+        let mut names: Vec<(String, String)> = Vec::new();
+        for schema in catalog.schemas() {
+            let own = catalog.tables(schema).flat_map(|t| &t.indexes);
+            names.extend(own.map(|index| (schema.to_owned(), index.name.clone())));
+        }
+        names.sort_unstable();
+        names
+    }
+
+    /// Options of CREATE INDEX and the values of those that have a list of them.
+    #[must_use]
+    pub fn index_options() -> &'static [(&'static str, &'static [&'static str])] {
+        crate::ddl::INDEX_OPTIONS
+    }
+
+    /// Operator classes of CREATE INDEX.
+    #[must_use]
+    pub fn operator_classes() -> &'static [&'static str] {
+        crate::ddl::OPERATOR_CLASSES
+    }
+
+    /// Named arguments of `vector_search` and the values of those that have a list of them.
+    #[must_use]
+    pub fn search_arguments() -> &'static [(&'static str, &'static [&'static str])] {
+        crate::search::ARGUMENTS
+    }
+
+    /// SQL functions that stand in FROM, sorted.
+    #[must_use]
+    pub fn table_functions(&self) -> Vec<String> {
+        let tables = self.engine.functions().iter().filter(|(_, kind)| *kind == "table");
+        tables.map(|(name, _)| name.clone()).collect()
     }
 
     /// SQL functions, sorted.

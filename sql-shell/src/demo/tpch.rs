@@ -86,11 +86,7 @@ pub(crate) async fn write(generator: Generator) -> Result<NamedTempFile, String>
 
 fn write_now(generator: Generator) -> Result<NamedTempFile, String> {
     let failed = |error: &dyn std::fmt::Display| format!("a temporary file can't be written: {error}");
-    let file = tempfile::Builder::new()
-        .prefix("cairn-demo-")
-        .suffix(".parquet")
-        .tempfile()
-        .map_err(|e| failed(&e))?;
+    let file = super::temporary().map_err(|e| failed(&e))?;
     let reader = generator();
     let copy: File = file.reopen().map_err(|e| failed(&e))?;
     let mut writer = ArrowWriter::try_new(copy, reader.schema(), None).map_err(|e| failed(&e))?;
