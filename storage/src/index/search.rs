@@ -240,7 +240,7 @@ impl TableSnapshot {
         top: &mut TopRows,
     ) -> Result<UnitReport> {
         let alive = self.alive_in(unit, sources)?;
-        let wanted = query.rows.map(|rows| matching(unit, rows, &alive));
+        let wanted = query.rows.map(|rows| matching(unit, rows, &alive)).transpose()?;
         let allowed = wanted.as_ref().or(alive.as_deref());
         let request = Request {
             query: query.query,
@@ -253,7 +253,7 @@ impl TableSnapshot {
         };
         let mut exact = UnitExact { unit, sources, query: distance };
         let stats = SCRATCH.with_borrow_mut(|scratch| {
-            let found = unit.unit.search(&request, &mut exact, scratch).map_err(search_error)?;
+            let found = unit.unit.search(&request, &mut exact, scratch).map_err(|e| search_error(unit, e))?;
             found.hits.iter().for_each(|hit| top.offer(hit.distance, hit.row_id));
             Ok::<_, Error>(found.stats)
         })?;
@@ -277,14 +277,17 @@ impl TableSnapshot {
 }
 
 /// The rows of `rows` that the unit holds and that are alive.
-fn matching(unit: &LoadedUnit, rows: &RowSet, alive: &Alive) -> Ordinals {
+fn matching(unit: &LoadedUnit, rows: &RowSet, alive: &Alive) -> Result<Ordinals> {
     let mut matching = Ordinals::none(unit.unit.len());
-    for ordinal in rows.iter().filter_map(|row| unit.ordinal(row)) {
-        if alive.as_ref().is_none_or(|alive| alive.contains(ordinal)) {
+    let lookup = unit.lookup(rows.len())?;
+    for row in rows.iter() {
+        if let Some(ordinal) = lookup.ordinal(row)?
+            && alive.as_ref().is_none_or(|alive| alive.contains(ordinal))
+        {
             matching.insert(ordinal);
         }
     }
-    matching
+    Ok(matching)
 }
 
 fn unit_report(unit: &LoadedUnit, stats: &SearchStats) -> UnitReport {
@@ -298,8 +301,9 @@ fn unit_report(unit: &LoadedUnit, stats: &SearchStats) -> UnitReport {
     }
 }
 
-fn search_error(error: SearchError<Error>) -> Error {
+fn search_error(unit: &LoadedUnit, error: SearchError<Error>) -> Error {
     match error {
+        SearchError::Unit(error) => unit.damaged(error),
         SearchError::Exact(error) => error,
         SearchError::Query(error) => {
             Error::new(ErrorKind::InvalidInput, error.to_string()).with_sqlstate("22000")

@@ -12,6 +12,7 @@ use super::space::Space;
 use crate::distance::CodeQuery;
 use crate::parallel::{Work, each};
 use crate::search::walk::{WalkScratch, walk};
+use crate::unit::Trusted;
 
 /// Rows to work on, and how.
 pub(crate) struct Improve<'a> {
@@ -89,9 +90,10 @@ fn found(space: &Space<'_>, graph: &Graph, improve: &Improve<'_>, row: u32, scra
     scratch.clear(space.rows.len(), improve.ef);
     // The row itself may lead nowhere: it is not to fill a place of the pool.
     scratch.visited.first(row);
-    scratch.seed(space, query, graph.list(row).iter().copied());
-    scratch.seed(space, query, improve.seeds.nearest(space, query, sums).into_iter());
-    walk(graph, space, query, scratch);
+    let Ok(_) = scratch.seed(space, query, graph.list(row).iter().copied(), &Trusted);
+    let seeds = improve.seeds.nearest(space, query, sums).into_iter();
+    let Ok(_) = scratch.seed(space, query, seeds, &Trusted);
+    let Ok(_) = walk(graph, space, query, scratch, &Trusted);
     let constant = space.constant(row);
     keys.clear();
     keys.extend(scratch.pool.iter().map(|(score, id)| key(score + constant, id)));
