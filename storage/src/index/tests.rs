@@ -291,6 +291,10 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
     }
 }
 
+fn ask(query: &[f32]) -> VectorQuery<'_> {
+    VectorQuery { column: 1, metric: Metric::L2, query, k: 10, effort: Effort::Width(40), rows: None }
+}
+
 /// A unit too large to be read when it is opened: searches check what they use, a task the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_anywhere_in_a_large_unit_is_found_behind_the_first_search() {
@@ -299,14 +303,6 @@ async fn damage_anywhere_in_a_large_unit_is_found_behind_the_first_search() {
     let (db, _, file) = one_unit(dir.path(), 12_000).await;
     let root = db.root().clone();
     let vectors: Vec<_> = (0..5).map(|_| vector(&mut random)).collect();
-    let ask = |query| VectorQuery {
-        column: 1,
-        metric: Metric::L2,
-        query,
-        k: 10,
-        effort: Effort::Width(40),
-        rows: None,
-    };
     db.close().await.unwrap();
     drop(db);
     let clean = std::fs::read(&file).unwrap();
