@@ -1,13 +1,16 @@
-//! A damaged unit is reported, and searched without panic or endless loop.
+//! A damaged unit is reported, and searched without panic, endless loop or wrong row.
 
 mod data;
+
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use cairn_vector::Metric;
 use cairn_vector::hnsw::BuildOptions;
-use cairn_vector::search::{Effort, SearchScratch};
+use cairn_vector::search::{Effort, Filter, Hit, SearchError, SearchScratch};
+use cairn_vector::unit::codec::BLOCK_BYTES;
 use cairn_vector::unit::{Unit, UnitError};
-use data::{Data, Shape};
+use data::{Data, ID_FACTOR, Shape, bitmap, open};
 
 fn small() -> (Data, Vec<u8>) {
     let data = Data::new(Shape::Clustered, 70, 6, 1);
@@ -15,14 +18,44 @@ fn small() -> (Data, Vec<u8>) {
     (data, bytes)
 }
 
+/// A unit of some seventy blocks, above the size that is always scanned.
+fn large() -> (Data, Vec<u8>) {
+    let data = Data::new(Shape::Clustered, 20_000, 32, 12);
+    let bytes = data.build(&BuildOptions { threads: 2, ..BuildOptions::new(Metric::L2) });
+    (data, bytes)
+}
+
+/// Where the bytes under block checksums end.
+fn covered(bytes: &[u8]) -> usize {
+    let tail = bytes.len() - 40;
+    u64::from_le_bytes(bytes[tail..tail + 8].try_into().expect("eight bytes")) as usize
+}
+
+/// Gives changed bytes the checksums they should have, as who writes a wrong unit on purpose would.
+fn reseal(bytes: &mut [u8]) {
+    let (checksums, tail) = (covered(bytes), bytes.len() - 40);
+    for block in 0..checksums.div_ceil(BLOCK_BYTES) {
+        let end = checksums.min((block + 1) * BLOCK_BYTES);
+        let sum = crc32c::crc32c(&bytes[block * BLOCK_BYTES..end]);
+        bytes[checksums + block * 4..][..4].copy_from_slice(&sum.to_le_bytes());
+    }
+    let sum = crc32c::crc32c(&bytes[checksums..tail + 28]);
+    bytes[tail + 28..tail + 32].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// Searches a unit in every way, whatever comes out.
+fn search(data: &Data, unit: &Unit, scratch: &mut SearchScratch) {
+    for effort in [Effort::Recall(0.9), Effort::Width(8), Effort::Exact] {
+        let _ = data.try_search(unit, (&data.queries[..data.dim], 5, effort), None, scratch);
+    }
+    unit.row_ids().for_each(drop);
+    (0..80).for_each(|id| drop(unit.ordinal_of(id)));
+}
+
 /// Whether something notices; a unit that opens is searched in every way.
 fn noticed(data: &Data, bytes: Vec<u8>, scratch: &mut SearchScratch) -> bool {
     let Ok(unit) = Unit::open(Bytes::from(bytes)) else { return true };
-    for effort in [Effort::Recall(0.9), Effort::Width(8), Effort::Exact] {
-        data.search(&unit, (&data.queries, 5, effort), None, scratch);
-    }
-    unit.row_ids().for_each(drop);
-    assert!((0..80).filter(|&id| unit.contains(id)).count() <= 80);
+    search(data, &unit, scratch);
     !unit.verify().is_empty()
 }
 
@@ -35,7 +68,11 @@ fn every_flipped_byte_is_noticed() {
         for flip in [0x01, 0x80, 0xFF] {
             let mut damaged = bytes.clone();
             damaged[at] ^= flip;
-            assert!(noticed(&data, damaged, &mut scratch), "byte {at} of {}", bytes.len());
+            assert!(noticed(&data, damaged.clone(), &mut scratch), "byte {at} of {}", bytes.len());
+            if at < covered(&bytes) {
+                reseal(&mut damaged);
+                noticed(&data, damaged, &mut scratch);
+            }
         }
     }
 }
@@ -50,6 +87,13 @@ fn every_truncation_is_refused() {
     let mut longer = bytes;
     longer.push(0);
     assert!(matches!(Unit::open(Bytes::from(longer)), Err(UnitError::Damaged { .. })));
+    let (_, bytes) = large();
+    for length in (0..bytes.len()).step_by(BLOCK_BYTES / 2) {
+        assert!(matches!(
+            Unit::open(Bytes::copy_from_slice(&bytes[..length])),
+            Err(UnitError::Damaged { .. })
+        ));
+    }
 }
 
 #[test]
@@ -57,7 +101,7 @@ fn random_graphs_are_walked_to_an_end() {
     let data = Data::new(Shape::Gaussian, 6_000, 8, 20);
     let bytes = data.build(&BuildOptions { threads: 2, ..BuildOptions::new(Metric::L2) });
     let mut scratch = SearchScratch::default();
-    for step in [3, 17, 64, 1_001] {
+    for (step, sealed) in [(3, true), (17, true), (64, false), (64, true), (1_001, false), (1_001, true)] {
         let mut damaged = bytes.clone();
         // Header, section table and tail stay, or it would not open.
         let end = damaged.len() - 2_000;
@@ -66,13 +110,172 @@ fn random_graphs_are_walked_to_an_end() {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             damaged[at] ^= (state >> 24) as u8;
         }
+        if sealed {
+            reseal(&mut damaged);
+        }
         let Ok(unit) = Unit::open(Bytes::from(damaged)) else { continue };
         for query in data.queries() {
             for effort in [Effort::Width(10), Effort::Width(500), Effort::Recall(0.99)] {
-                data.search(&unit, (query, 10, effort), None, &mut scratch);
+                let found = data.try_search(&unit, (query, 10, effort), None, &mut scratch);
+                assert!(sealed == found.is_ok(), "step {step}: {:?}", found.err());
             }
         }
         assert!(!unit.verify().is_empty());
+    }
+}
+
+type Answer = Result<Vec<Hit>, SearchError<Infallible>>;
+
+/// A way to search: how hard, and a bitmap of the rows that match.
+type Way = (Effort, Option<Vec<u64>>);
+
+/// Walks, a scan of all rows, and filters that lead to a walk and to a scan.
+fn ways(unit: &Unit) -> [Way; 5] {
+    let filter = |matches: fn(u64) -> bool| Some(bitmap(unit, matches));
+    [
+        (Effort::Recall(0.95), None),
+        (Effort::Width(200), None),
+        (Effort::Exact, None),
+        (Effort::Width(40), filter(|id| id % 5 > 0)),
+        (Effort::Width(40), filter(|id| id % 97 == 0)),
+    ]
+}
+
+fn answer(data: &Data, unit: &Unit, (effort, filter): &Way) -> Answer {
+    let request = (&data.queries[..data.dim], 10, *effort);
+    let filter = filter.as_deref().map(Filter::new);
+    Ok(data.try_search(unit, request, filter, &mut SearchScratch::default())?.0)
+}
+
+/// Whether it is the error of the block at `offset`.
+fn names<E>(error: &SearchError<E>, offset: usize) -> bool {
+    matches!(error, SearchError::Unit(UnitError::Damaged { offset: at, .. }) if *at == offset as u64)
+}
+
+/// Flips every bit of one block, of what is under a checksum.
+fn flip_block(bytes: &[u8], block: usize) -> Bytes {
+    let mut damaged = bytes.to_vec();
+    let end = covered(bytes).min((block + 1) * BLOCK_BYTES);
+    damaged[block * BLOCK_BYTES..end].iter_mut().for_each(|byte| *byte ^= 0xFF);
+    damaged.into()
+}
+
+#[test]
+fn the_first_search_that_uses_a_damaged_block_says_so_and_no_other_is_wrong() {
+    let (data, bytes) = large();
+    let clean = open(bytes.clone());
+    let ways = ways(&clean);
+    let right: Vec<Vec<Hit>> =
+        ways.iter().map(|way| answer(&data, &clean, way).expect("an answer")).collect();
+    let blocks = covered(&bytes).div_ceil(BLOCK_BYTES);
+    let mut refused = [0; 5];
+    for block in 1..blocks {
+        for (i, way) in ways.iter().enumerate() {
+            let unit = match Unit::open(flip_block(&bytes, block)) {
+                Ok(unit) => unit,
+                Err(error) => {
+                    let offset = (block * BLOCK_BYTES) as u64;
+                    assert!(
+                        matches!(error, UnitError::Damaged { offset: at, .. } if at == offset),
+                        "{error}"
+                    );
+                    continue;
+                }
+            };
+            match answer(&data, &unit, way) {
+                Ok(hits) => assert_eq!(hits, right[i], "block {block}, {way:?}"),
+                Err(error) => {
+                    assert!(names(&error, block * BLOCK_BYTES), "block {block}: {error}");
+                    refused[i] += 1;
+                    // Known from then on, also where another search would not meet it.
+                    assert!(ways.iter().all(|way| answer(&data, &unit, way).is_err()), "block {block}");
+                    assert!(unit.check_blocks(1).is_err());
+                }
+            }
+            assert!(unit.check_blocks(usize::MAX).is_err(), "block {block}");
+            assert!(answer(&data, &unit, way).is_err_and(|e| names(&e, block * BLOCK_BYTES)));
+        }
+    }
+    // A scan reads codes, norms and errors of all rows, and neither graph nor most of the row map.
+    let scanned = 20_000 * (64 + 4 + 4) / BLOCK_BYTES;
+    assert!((scanned..scanned + 6).contains(&refused[2]), "{refused:?} of {blocks} blocks");
+    assert!(refused.iter().all(|&refused| refused > 5 && refused < blocks - 5), "{refused:?} of {blocks}");
+}
+
+#[test]
+fn the_row_map_is_checked_before_it_is_used() {
+    let (data, bytes) = large();
+    let (mut refused, mut found) = (0, 0);
+    for block in 1..covered(&bytes).div_ceil(BLOCK_BYTES) {
+        let Ok(unit) = Unit::open(flip_block(&bytes, block)) else { continue };
+        for row in (0..data.len() as u64).step_by(37) {
+            match unit.ordinal_of(row * ID_FACTOR) {
+                Ok(ordinal) => {
+                    let id = ordinal.and_then(|ordinal| unit.row_id(ordinal));
+                    assert_eq!(id, Some(row * ID_FACTOR), "block {block}");
+                    found += 1;
+                }
+                Err(error) => {
+                    assert!(names(&SearchError::<Infallible>::from(error), block * BLOCK_BYTES));
+                    refused += 1;
+                }
+            }
+        }
+        assert!(unit.check_row_map().is_ok() || refused > 0, "block {block}");
+    }
+    assert!(refused > 100 && found > 1_000, "{refused} refused, {found} found");
+}
+
+#[test]
+fn blocks_are_checked_piece_by_piece() {
+    let (data, bytes) = large();
+    let blocks = covered(&bytes).div_ceil(BLOCK_BYTES);
+    let clean = open(bytes.clone());
+    let ways = ways(&clean);
+    let unit = open(bytes);
+    let mut pieces = 0;
+    while !unit.check_blocks(3).expect("an undamaged unit") {
+        pieces += 1;
+        let way = &ways[pieces % ways.len()];
+        assert_eq!(answer(&data, &unit, way).ok(), answer(&data, &clean, way).ok());
+    }
+    assert!(pieces > 0 && pieces <= blocks.div_ceil(3), "{pieces} for {blocks} blocks");
+    for way in &ways {
+        assert_eq!(answer(&data, &unit, way).ok(), answer(&data, &clean, way).ok());
+    }
+}
+
+#[test]
+fn concurrent_first_searches_agree() {
+    let (data, bytes) = large();
+    let clean = open(bytes.clone());
+    let ways = ways(&clean);
+    let right: Vec<Vec<Hit>> =
+        ways.iter().map(|way| answer(&data, &clean, way).expect("an answer")).collect();
+    let middle = covered(&bytes) / BLOCK_BYTES / 2;
+    for block in [None, Some(2), Some(middle), Some(middle + 9)] {
+        for _ in 0..10 {
+            let file = block.map_or_else(|| Bytes::from(bytes.clone()), |block| flip_block(&bytes, block));
+            let unit = Unit::open(file).expect("nothing that is read on opening is damaged");
+            std::thread::scope(|scope| {
+                for thread in 0..6 {
+                    let (unit, data, ways, right) = (unit.clone(), &data, &ways, &right);
+                    scope.spawn(move || {
+                        for i in (0..ways.len()).map(|i| (i + thread) % ways.len()) {
+                            match answer(data, &unit, &ways[i]) {
+                                Ok(hits) => assert_eq!(hits, right[i], "{block:?}"),
+                                Err(error) => {
+                                    assert!(block.is_some_and(|block| names(&error, block * BLOCK_BYTES)));
+                                }
+                            }
+                        }
+                        assert_eq!(unit.check_blocks(usize::MAX).is_ok(), block.is_none());
+                    });
+                }
+            });
+            // What one clone knows, all do.
+            assert_eq!(answer(&data, &unit, &ways[0]).is_ok(), block.is_none(), "{block:?}");
+        }
     }
 }
 

@@ -61,9 +61,10 @@ pub(super) fn alive(unit: &LoadedUnit, views: &[(SegmentView, RowIdsOf)]) -> Res
             return Ok(None);
         }
         let mut alive = Ordinals::all(rows);
+        let lookup = unit.lookup(views.iter().flat_map(|(view, _)| &view.deleted).map(|d| d.len()).sum())?;
         for (view, ids) in views {
             for position in view.deleted.iter().flat_map(|deleted| deleted.iter()) {
-                if let Some(ordinal) = unit.ordinal(ids.at(position)?) {
+                if let Some(ordinal) = lookup.ordinal(ids.at(position)?)? {
                     alive.remove(ordinal);
                 }
             }
@@ -72,10 +73,11 @@ pub(super) fn alive(unit: &LoadedUnit, views: &[(SegmentView, RowIdsOf)]) -> Res
     }
     // Segments that are gone, or that another unit answers for, leave their rows behind in the unit.
     let mut alive = Ordinals::none(rows);
+    let lookup = unit.lookup(views.iter().map(|(view, _)| view.meta.rows).sum())?;
     for (view, ids) in views {
         for position in 0..u32::try_from(view.meta.rows).unwrap_or(u32::MAX) {
             if view.deleted.as_ref().is_none_or(|deleted| !deleted.contains(position))
-                && let Some(ordinal) = unit.ordinal(ids.at(position)?)
+                && let Some(ordinal) = lookup.ordinal(ids.at(position)?)?
             {
                 alive.insert(ordinal);
             }

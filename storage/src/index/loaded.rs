@@ -1,8 +1,11 @@
 //! A unit that is open, and the way from row ids to its rows.
+//!
+//! Owns: opening without reading, the check of the rest behind the first search, the table of ordinals. Does not own: the checks themselves
+//! (`cairn_vector`), what becomes of a damaged unit (`searcher`).
 
 use std::sync::{Arc, OnceLock};
 
-use cairn_vector::unit::Unit;
+use cairn_vector::unit::{Unit, UnitError};
 
 use super::UnitMeta;
 use crate::error::{Error, Result};
@@ -13,6 +16,12 @@ use crate::version::Shared;
 const NONE: u32 = u32::MAX;
 /// A table of ordinals by row id is made when it has at most this many places per row.
 const PLACES_PER_ROW: u64 = 4;
+/// Looking a row up costs about as much as this many entries of a table: a table for fewer is not worth while.
+const ENTRIES_PER_LOOKUP: u64 = 64;
+/// A unit up to this size is checked whole when it is opened, which takes less time than starting a task.
+const CHECKED_AT_ONCE_BYTES: u64 = 1 << 20;
+/// Blocks checked behind a search before looking whether the unit is still wanted.
+const BLOCKS_AT_A_TIME: usize = 64;
 
 /// A unit over its bytes.
 #[derive(Debug)]
@@ -31,7 +40,8 @@ enum Ordinals {
 }
 
 impl LoadedUnit {
-    /// The unit, opened once and then cached.
+    /// The unit, opened once and then cached. Opening reads almost nothing of it: each block is checked before its first use, and
+    /// all others by a task behind the first search.
     ///
     /// # Errors
     /// `NotFound`, `Corrupt`, `Unsupported` (written by a newer Cairn), the store's.
@@ -51,32 +61,79 @@ impl LoadedUnit {
         if unit.len() as u64 != meta.rows {
             return Err(Error::corrupt(meta.path(), format!("{} rows instead of {}", unit.len(), meta.rows)));
         }
-        // Once, before its first use: a walk over damaged bytes ends, but not at the nearest rows.
-        unit.check_blocks()
-            .map_err(|f| Error::corrupt(meta.path(), format!("{} at byte {}", f.problem, f.offset)))?;
         let loaded = Arc::new(Self { meta: Arc::clone(meta), unit, ordinals: OnceLock::new() });
+        if meta.bytes <= CHECKED_AT_ONCE_BYTES {
+            loaded.unit.check_blocks(usize::MAX).map_err(|e| loaded.damaged(e))?;
+        } else {
+            check_behind(&loaded);
+        }
         // Mapped bytes are the system's to keep; the table of ordinals is what may be held.
         shared.cache.put(key, CacheValue::Unit(Arc::clone(&loaded)), 4 * loaded.unit.len() + 256);
         Ok(loaded)
     }
 
+    /// What damage of its bytes is to the caller of a search.
+    pub(super) fn damaged(&self, error: UnitError) -> Error {
+        Error::corrupt(self.meta.path(), &error).with_source(error)
+    }
+
+    /// A way to the ordinals of about `count` rows: through a table, which is made once, when that many are worth one.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(super) fn lookup(&self, count: u64) -> Result<Lookup<'_>> {
+        let worth = count.saturating_mul(ENTRIES_PER_LOOKUP) >= self.unit.len() as u64;
+        if worth && self.ordinals.get().is_none() {
+            self.unit.check_row_map().map_err(|e| self.damaged(e))?;
+            self.ordinals.get_or_init(|| Ordinals::of(&self.unit));
+        }
+        Ok(Lookup { unit: self, ordinals: self.ordinals.get().unwrap_or(&Ordinals::Search) })
+    }
+}
+
+/// Finds ordinals of row ids.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lookup<'a> {
+    unit: &'a LoadedUnit,
+    ordinals: &'a Ordinals,
+}
+
+impl Lookup<'_> {
     /// Ordinal of a row; None: not in the unit.
-    pub(crate) fn ordinal(&self, row_id: u64) -> Option<u32> {
-        match self.ordinals.get_or_init(|| Ordinals::of(&self.unit)) {
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(super) fn ordinal(&self, row_id: u64) -> Result<Option<u32>> {
+        match self.ordinals {
             Ordinals::Table { first, places } => {
-                let place = usize::try_from(row_id.checked_sub(*first)?).ok()?;
-                places.get(place).copied().filter(|ordinal| *ordinal != NONE)
+                let place = row_id.checked_sub(*first).and_then(|place| usize::try_from(place).ok());
+                Ok(place.and_then(|place| places.get(place)).copied().filter(|ordinal| *ordinal != NONE))
             }
-            Ordinals::Search => self.unit.ordinal_of(row_id),
+            Ordinals::Search => self.unit.unit.ordinal_of(row_id).map_err(|e| self.unit.damaged(e)),
         }
     }
 }
 
+/// Checks the blocks no search has used yet, so that searches need not ask any more. Damage is what the next search says.
+fn check_behind(loaded: &Arc<LoadedUnit>) {
+    // Without a runtime every search goes on checking what it uses.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let unit = Arc::downgrade(loaded);
+    runtime.spawn_blocking(move || {
+        while let Some(loaded) = unit.upgrade() {
+            if !matches!(loaded.unit.check_blocks(BLOCKS_AT_A_TIME), Ok(false)) {
+                return;
+            }
+        }
+    });
+}
+
 impl Ordinals {
+    /// Of a unit whose row map was checked.
     fn of(unit: &Unit) -> Self {
         let mut ids = unit.row_ids();
         let Some(first) = ids.next() else { return Self::Search };
-        let last = ids.last().unwrap_or(first);
+        let last = ids.next_back().unwrap_or(first);
         let span = last.saturating_sub(first);
         if last < first || span >= PLACES_PER_ROW * unit.len() as u64 {
             return Self::Search;

@@ -70,8 +70,8 @@ pub struct VectorSearcher {
 #[derive(Debug)]
 struct Among {
     rows: RowSet,
-    /// The same for each unit, by ordinal.
-    units: Vec<Ordinals>,
+    /// The same for each unit, by ordinal; an error for a damaged one.
+    units: Vec<Result<Ordinals>>,
 }
 
 impl TableSnapshot {
@@ -109,14 +109,23 @@ impl TableSnapshot {
             Some(index) => (cover(self, index, views).await, "no unit covers them yet"),
             None => (none(views), "there is no such index"),
         };
+        let mut lost: Vec<(ObjectId, String)> =
+            cover.lost.iter().map(|(unit, error)| (unit.id, error.message().to_owned())).collect();
         let mut units = Vec::with_capacity(cover.units.len());
+        let mut uncovered = cover.uncovered;
         for (unit, views) in cover.units {
-            let sources = self.sources(views, column).await?;
-            let views: Vec<_> = sources.iter().map(|s| (s.view.clone(), s.ids.clone())).collect();
-            let alive = alive::alive(&unit, &views)?;
-            units.push(CoveredUnit { unit, sources, alive });
+            let sources = self.sources(views.clone(), column).await?;
+            let seen: Vec<_> = sources.iter().map(|s| (s.view.clone(), s.ids.clone())).collect();
+            match alive::alive(&unit, &seen) {
+                Ok(alive) => units.push(CoveredUnit { unit, sources, alive }),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    lost.push((unit.meta.id, error.message().to_owned()));
+                    uncovered.extend(views);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let uncovered = self.sources(cover.uncovered, column).await?;
+        let uncovered = self.sources(uncovered, column).await?;
         let mut sources = units.iter().flat_map(|covered| &covered.sources).chain(&uncovered);
         let nulls = sources.any(|s| s.vectors.as_ref().is_none_or(|v| !v.nulls().is_empty()));
         Ok(Cold {
@@ -124,7 +133,7 @@ impl TableSnapshot {
             units,
             uncovered,
             why,
-            lost: cover.lost.iter().map(|(unit, error)| (unit.id, error.message().to_owned())).collect(),
+            lost,
             rows: self.state().segments.iter().map(|s| s.meta.rows).sum(),
             nulls,
         })
@@ -205,7 +214,8 @@ impl VectorSearcher {
     #[must_use]
     pub fn condition_bytes(&self) -> usize {
         let bytes = |among: &Arc<Among>| {
-            8 * among.rows.len() as usize + among.units.iter().map(|u| 8 * u.words.len()).sum::<usize>()
+            let words: usize = among.units.iter().flatten().map(|unit| unit.words.len()).sum();
+            8 * (among.rows.len() as usize + words)
         };
         self.among.as_ref().map_or(0, bytes)
     }
@@ -227,8 +237,12 @@ impl VectorSearcher {
         report.index = self.index().map(|index| index.name.clone());
         let target = cold.index.as_ref().map_or(1.0, |i| f32::from(i.target_recall_permille) / 1000.0);
         for (i, covered) in cold.units.iter().enumerate() {
-            let among = self.among.as_ref().and_then(|among| among.units.get(i));
-            match covered.nearest(query, target, among, &distance, &mut top) {
+            let among = self.among.as_ref().and_then(|among| among.units.get(i)).map(Result::as_ref).transpose();
+            let searched = match among {
+                Ok(among) => covered.nearest(query, target, among, &distance, &mut top),
+                Err(error) => Err(error.clone()),
+            };
+            match searched {
                 Ok(searched) => report.units.push(searched),
                 // Its own bytes, or those of a segment: comparing the rows one by one tells which.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -291,7 +305,8 @@ impl CoveredUnit {
         };
         let mut exact = UnitExact { unit: &self.unit, sources: &self.sources, query: distance };
         let stats = SCRATCH.with_borrow_mut(|scratch| {
-            let found = self.unit.unit.search(&request, &mut exact, scratch).map_err(search_error)?;
+            let found = self.unit.unit.search(&request, &mut exact, scratch);
+            let found = found.map_err(|e| search_error(&self.unit, e))?;
             found.hits.iter().for_each(|hit| top.offer(hit.distance, hit.row_id));
             Ok::<_, Error>(found.stats)
         })?;
@@ -299,14 +314,17 @@ impl CoveredUnit {
     }
 
     /// The rows of `rows` that the unit holds and that are alive in it.
-    fn matching(&self, rows: &RowSet) -> Ordinals {
+    fn matching(&self, rows: &RowSet) -> Result<Ordinals> {
         let mut matching = Ordinals::none(self.unit.unit.len());
-        for ordinal in rows.iter().filter_map(|row| self.unit.ordinal(row)) {
-            if self.alive.as_ref().is_none_or(|alive| alive.contains(ordinal)) {
+        let lookup = self.unit.lookup(rows.len())?;
+        for row in rows.iter() {
+            if let Some(ordinal) = lookup.ordinal(row)?
+                && self.alive.as_ref().is_none_or(|alive| alive.contains(ordinal))
+            {
                 matching.insert(ordinal);
             }
         }
-        matching
+        Ok(matching)
     }
 }
 
@@ -320,8 +338,9 @@ fn unit_report(unit: &LoadedUnit, stats: &SearchStats) -> UnitReport {
     }
 }
 
-fn search_error(error: SearchError<Error>) -> Error {
+fn search_error(unit: &LoadedUnit, error: SearchError<Error>) -> Error {
     match error {
+        SearchError::Unit(error) => unit.damaged(error),
         SearchError::Exact(error) => error,
         SearchError::Query(error) => {
             Error::new(ErrorKind::InvalidInput, error.to_string()).with_sqlstate("22000")

@@ -222,13 +222,13 @@ async fn searches_agree_with_the_model_through_every_history() {
     }
 }
 
-/// A database with one unit over 3,000 rows, and the unit's file.
-async fn one_unit(dir: &std::path::Path) -> (Arc<Database>, Model, std::path::PathBuf) {
+/// A database with one unit over `rows` rows, and the unit's file.
+async fn one_unit(dir: &std::path::Path, rows: i64) -> (Arc<Database>, Model, std::path::PathBuf) {
     let mut random = StdRng::seed_from_u64(9);
     let root = dir.join("db");
     let db = Database::open(Root::Path(root.clone()), OpenOptions::default()).await.unwrap();
     create(&db, IndexMetric::L2).await;
-    let model = fresh(&mut random, 0..3_000);
+    let model = fresh(&mut random, 0..rows);
     change(&db, &[], &model).await;
     db.checkpoint(CheckpointReason::Statement).await.unwrap();
     db.build_indexes(None).await.unwrap();
@@ -242,7 +242,7 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
     let mut random = StdRng::seed_from_u64(10);
     for damage in ["removed", "cut short", "header flipped", "zeros inside", "one bit", "all flipped"] {
         let dir = dir.path().join(damage.replace(' ', "-"));
-        let (db, model, file) = one_unit(&dir).await;
+        let (db, model, file) = one_unit(&dir, 3_000).await;
         let root = db.root().clone();
         db.close().await.unwrap();
         drop(db);
@@ -295,10 +295,52 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
     }
 }
 
+fn ask(query: &[f32]) -> VectorQuery<'_> {
+    VectorQuery { query, k: 10, width: Some(40) }
+}
+
+/// A unit too large to be read when it is opened: searches check what they use, a task the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_anywhere_in_a_large_unit_is_found_behind_the_first_search() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = StdRng::seed_from_u64(12);
+    let (db, _, file) = one_unit(dir.path(), 12_000).await;
+    let root = db.root().clone();
+    let vectors: Vec<_> = (0..5).map(|_| vector(&mut random)).collect();
+    db.close().await.unwrap();
+    drop(db);
+    let clean = std::fs::read(&file).unwrap();
+    assert!(clean.len() > 2 << 20, "{} bytes", clean.len());
+    for part in 0..8 {
+        let mut bytes = clean.clone();
+        bytes[part * clean.len() / 8 + 1_000] ^= 0x10;
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, &bytes).unwrap();
+        let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
+        for query in &vectors {
+            let (right, _) = nearest(&db, true, &ask(query)).await.unwrap();
+            let (hits, report) = nearest(&db, false, &ask(query)).await.unwrap();
+            let recalled = hits.iter().filter(|hit| right.contains(hit)).count();
+            assert!(recalled >= 8 && hits.len() == 10, "part {part}: {report:?}");
+        }
+        let mut report = nearest(&db, false, &ask(&vectors[0])).await.unwrap().1;
+        for _ in 0..1_000 {
+            if !report.lost.is_empty() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            report = nearest(&db, false, &ask(&vectors[0])).await.unwrap().1;
+        }
+        assert_eq!(report.lost.len(), 1, "part {part}: {report:?}");
+        assert!(report.lost[0].1.contains("checksum"), "part {part}: {report:?}");
+        db.close().await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_vectors_are_an_error_and_never_a_wrong_distance() {
     let dir = tempfile::tempdir().unwrap();
-    let (db, _, _) = one_unit(dir.path()).await;
+    let (db, _, _) = one_unit(dir.path(), 3_000).await;
     let root = db.root().clone();
     let segment = dir.path().join("db").join(table(&db).state().segments[0].meta.path());
     db.close().await.unwrap();

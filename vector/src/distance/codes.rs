@@ -7,6 +7,8 @@
 //! products for Euclidean geometry, the absolute differences for L1. It orders rows by their distance to the query.
 #![allow(unsafe_code, reason = "kernels called after their lengths and ids are checked")]
 
+use super::round::Rounded;
+
 /// Rows of a group of a [`Panel`].
 pub const PANEL_ROWS: usize = 16;
 
@@ -175,9 +177,16 @@ pub(super) type GatherKernel = unsafe fn(&CodeRows<'_>, &[u32], &CodeQuery, &mut
 /// Panel, (stride, groups), queries, their count, sums.
 pub(super) type PanelKernel = unsafe fn(*const u8, (usize, usize), *const u8, usize, *mut i32);
 
-/// Code sums of one instruction set, by [`CodeSum`].
+/// Point, lowest values, offset; see `round`.
+pub(super) type FarthestKernel = unsafe fn(&[f32], &[f32], f32) -> f32;
+/// The same, and step and codes.
+pub(super) type RoundKernel = unsafe fn(&[f32], &[f32], f32, f32, &mut [u8]) -> Rounded;
+
+/// Code sums of one instruction set, by [`CodeSum`], and the rounding of queries.
 #[derive(Debug)]
 pub struct CodeKernels {
+    pub(super) farthest: FarthestKernel,
+    pub(super) round: RoundKernel,
     pub(super) gather: [GatherKernel; 2],
     pub(super) panel: [PanelKernel; 2],
 }
@@ -194,6 +203,29 @@ impl CodeKernels {
         assert!(query.codes.bytes().len() >= rows.stride && out.len() >= ids.len(), "short query or output");
         // SAFETY: every id is a row, query and output are long enough.
         unsafe { self.gather[sum as usize](rows, ids, query, out) }
+    }
+
+    /// The largest `|point - (low + offset)|`.
+    #[must_use]
+    pub(crate) fn farthest(&self, point: &[f32], low: &[f32], offset: f32) -> f32 {
+        // SAFETY: these kernels are given out where their instruction set exists; they check lengths themselves.
+        unsafe { (self.farthest)(point, low, offset) }
+    }
+
+    /// Writes the signed codes of `point - (low + offset)` in steps of `unit` to the beginning of `codes`.
+    ///
+    /// # Panics
+    /// When `low` or `codes` is shorter than `point`.
+    pub(crate) fn round(
+        &self,
+        point: &[f32],
+        low: &[f32],
+        offset: f32,
+        unit: f32,
+        codes: &mut [u8],
+    ) -> Rounded {
+        // SAFETY: as in `farthest`.
+        unsafe { (self.round)(point, low, offset, unit, codes) }
     }
 
     /// Raw sums of `count` queries of `stride` bytes each and all rows of the panel: `width` sums per query.
@@ -243,7 +275,18 @@ macro_rules! code_kernels {
             // SAFETY: as this function.
             unsafe { $crate::distance::code_lanes::panel::<$panel, T>(panel, shape, queries, count, out) }
         }
+        // The loops are safe; that the instruction set exists is what the caller answers for.
+        $(#[$feature])?
+        unsafe fn farthest(point: &[f32], low: &[f32], offset: f32) -> f32 {
+            $crate::distance::round::farthest(point, low, offset)
+        }
+        $(#[$feature])?
+        unsafe fn round(point: &[f32], low: &[f32], offset: f32, unit: f32, codes: &mut [u8]) -> $crate::distance::Rounded {
+            $crate::distance::round::signed(point, low, offset, unit, codes)
+        }
         $crate::distance::CodeKernels {
+            farthest,
+            round,
             gather: [gather::<Product>, gather::<AbsoluteDifference>],
             panel: [panel::<Product>, panel::<AbsoluteDifference>],
         }

@@ -17,6 +17,7 @@ mod code_lanes;
 mod codes;
 mod floats;
 mod lanes;
+mod round;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
@@ -33,6 +34,7 @@ use std::sync::OnceLock;
 
 pub use self::codes::{AlignedCodes, CodeKernels, CodeQuery, CodeRows, CodeSum, PANEL_ROWS, Panel};
 pub use self::floats::{F32Kernels, Floats, Sum};
+pub(crate) use self::round::{LANES as ROUND_LANES, ROUND, Rounded};
 
 const _: () = assert!(cfg!(target_endian = "little"), "vectors are read in place as little-endian bytes");
 

@@ -100,6 +100,35 @@ fn code_sum(sum: CodeSum, row: &[u8], query: &[u8]) -> i32 {
 }
 
 #[test]
+fn queries_are_rounded_to_the_same_codes_everywhere() {
+    let mut rng = StdRng::seed_from_u64(4);
+    for dim in (1..=40).chain([127, 128, 784, 1536]) {
+        let mut draw =
+            |scale: f32| -> Vec<f32> { (0..dim).map(|_| rng.random_range(-1.0_f32..1.0) * scale).collect() };
+        let (point, low) = (draw(300.0), draw(10.0));
+        for unit in [0.01, 1.0, 2.5] {
+            let sets = Kernels::available().into_iter().map(|kernels| {
+                let mut codes = vec![7; dim + 3];
+                let rounded = kernels.codes.round(&point, &low, 3.5, unit, &mut codes);
+                (codes, rounded, kernels.codes.farthest(&point, &low, 3.5).to_bits())
+            });
+            let sets: Vec<_> = sets.collect();
+            assert!(sets.windows(2).all(|pair| pair[0] == pair[1]), "{dim} by {unit}");
+            let (codes, rounded, farthest) = &sets[0];
+            let centred = |i: usize| point[i] - (low[i] + 3.5);
+            for (i, &code) in codes.iter().enumerate() {
+                let expected = (i < dim).then(|| (centred(i) / unit).clamp(-128.0, 127.0));
+                let off = expected.map_or(0.0, |e| (e - f32::from(code.cast_signed())).abs());
+                assert!(if i < dim { off <= 0.501 } else { code == 7 }, "{dim} by {unit}, component {i}");
+            }
+            assert_eq!(rounded.sum, codes[..dim].iter().map(|&c| i32::from(c.cast_signed())).sum::<i32>());
+            let largest = (0..dim).map(|i| centred(i).abs()).fold(0.0_f32, f32::max);
+            assert_eq!(*farthest, largest.to_bits());
+        }
+    }
+}
+
+#[test]
 fn code_sums_are_exact_integers_everywhere() {
     let mut rng = StdRng::seed_from_u64(3);
     for stride in [64, 128, 192, 832, 16_000] {

@@ -13,7 +13,7 @@ use crate::quantize::QueryCode;
 use crate::query_distance::QueryDistance;
 use crate::rows::Rows;
 use crate::search::walk::{WalkScratch, walk};
-use crate::unit::{Calibration, CalibrationPoint};
+use crate::unit::{Calibration, CalibrationPoint, Trusted};
 
 /// Rows held out of a build.
 pub(crate) const HELD_OUT: usize = 256;
@@ -191,8 +191,9 @@ fn total(
             query.encode(grid, norm_max, &truth.queries[i]);
             scratch.clear(space.rows.len(), width);
             let starts = seeds.nearest(&space, &query.code, &mut sums);
-            scored += scratch.seed(&space, &query.code, starts.into_iter());
-            scored += walk(graph, &space, &query.code, &mut scratch).0;
+            let Ok(seeded) = scratch.seed(&space, &query.code, starts.into_iter(), &Trusted);
+            let Ok((walked, _)) = walk(graph, &space, &query.code, &mut scratch, &Trusted);
+            scored += seeded + walked;
             let nearest = &truth.nearest[i];
             for (_, row) in scratch.pool.iter() {
                 if let Some(place) = nearest.iter().position(|&near| near == row) {

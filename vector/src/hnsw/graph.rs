@@ -56,7 +56,7 @@ impl Graph {
 }
 
 /// Rows pruned by one thread before it takes the next.
-pub(super) const CHUNK_ROWS: usize = 256;
+const CHUNK_ROWS: usize = 256;
 
 /// Buffers of [`diverse`].
 #[derive(Debug, Default)]
@@ -122,16 +122,44 @@ pub(crate) fn prune(
     pruning: Pruning,
     work: &Work<'_>,
 ) -> Result<Graph, BuildError> {
+    let limits = (pruning.forward, pruning.slack);
+    connect(space, pruning, work, |row, scratch| {
+        (diverse(space, candidates.list(row), limits, scratch), Named::Both)
+    })
+}
+
+/// Who is told of the edges of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// The row itself: its neighbours know already.
+    Own,
+    /// The row and its neighbours.
+    Both,
+}
+
+/// The graph of the neighbours (ascending) that `choose` finds for each row, with what a thread reuses between rows. Lists that grow
+/// longer than [`DEGREE`] by being named are pruned.
+///
+/// # Errors
+/// Cancellation.
+pub(super) fn connect<S: Default>(
+    space: &Space<'_>,
+    pruning: Pruning,
+    work: &Work<'_>,
+    choose: impl Fn(u32, &mut S) -> (&[Key], Named) + Sync,
+) -> Result<Graph, BuildError> {
     let rows = space.rows.len();
     let mut both = Candidates::new(rows, DEGREE * 2);
     let shared = both.share();
-    each(work, (0..rows as u32).step_by(CHUNK_ROWS), |first| {
-        let mut scratch = PruneScratch::default();
-        for row in first..rows.min(first as usize + CHUNK_ROWS) as u32 {
-            let keys = diverse(space, candidates.list(row), (pruning.forward, pruning.slack), &mut scratch);
+    each(work, (0..rows).step_by(CHUNK_ROWS), |first| {
+        let mut scratch = S::default();
+        for row in first as u32..rows.min(first + CHUNK_ROWS) as u32 {
+            let (keys, named) = choose(row, &mut scratch);
             shared.add(row, keys);
-            for &neighbour in keys {
-                shared.add(row_of(neighbour), &[key(distance_of(neighbour), row)]);
+            if named == Named::Both {
+                for &neighbour in keys {
+                    shared.add(row_of(neighbour), &[key(distance_of(neighbour), row)]);
+                }
             }
         }
         Ok(())
@@ -140,11 +168,11 @@ pub(crate) fn prune(
     settle(space, &both, pruning, work)
 }
 
-/// The graph of lists that already name both ends of every edge: those longer than [`DEGREE`] are pruned.
+/// The graph of lists that already name both ends of every edge.
 ///
 /// # Errors
 /// Cancellation.
-pub(super) fn settle(
+fn settle(
     space: &Space<'_>,
     both: &Candidates,
     pruning: Pruning,

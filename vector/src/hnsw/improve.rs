@@ -5,13 +5,14 @@
 //! of a graph that is below its target.
 
 use super::BuildError;
-use super::candidates::{Candidates, Key, distance_of, key, row_of};
-use super::graph::{CHUNK_ROWS, DEGREE, Graph, PruneScratch, Pruning, diverse, settle};
+use super::candidates::{Key, key};
+use super::graph::{DEGREE, Graph, Named, PruneScratch, Pruning, connect, diverse};
 use super::seeds::Seeds;
 use super::space::Space;
 use crate::distance::CodeQuery;
-use crate::parallel::{Work, each};
+use crate::parallel::Work;
 use crate::search::walk::{WalkScratch, walk};
+use crate::unit::Trusted;
 
 /// Rows to work on, and how.
 pub(crate) struct Improve<'a> {
@@ -42,31 +43,15 @@ pub(crate) fn improve(
     improve: &Improve<'_>,
     work: &Work<'_>,
 ) -> Result<Graph, BuildError> {
-    let rows = space.rows.len();
-    let mut both = Candidates::new(rows, DEGREE * 2);
-    let shared = both.share();
-    each(work, (0..rows).step_by(CHUNK_ROWS), |first| {
-        let mut scratch = Scratch::default();
-        for row in first..rows.min(first + CHUNK_ROWS) {
-            let wanted = improve.wanted[row];
-            let row = row as u32;
-            if !wanted {
-                present(space, graph, row, &mut scratch);
-                shared.add(row, &scratch.keys);
-                continue;
-            }
-            found(space, graph, improve, row, &mut scratch);
-            let limits = (improve.pruning.forward, improve.pruning.slack);
-            let keys = diverse(space, &scratch.keys, limits, &mut scratch.prune);
-            shared.add(row, keys);
-            for &neighbour in keys {
-                shared.add(row_of(neighbour), &[key(distance_of(neighbour), row)]);
-            }
+    let limits = (improve.pruning.forward, improve.pruning.slack);
+    connect(space, improve.pruning, work, |row, scratch: &mut Scratch| {
+        if !improve.wanted[row as usize] {
+            present(space, graph, row, scratch);
+            return (&scratch.keys, Named::Own);
         }
-        Ok(())
-    })?;
-    drop(shared);
-    settle(space, &both, improve.pruning, work)
+        found(space, graph, improve, row, scratch);
+        (diverse(space, &scratch.keys, limits, &mut scratch.prune), Named::Both)
+    })
 }
 
 /// Keys of the neighbours `row` has.
@@ -89,9 +74,10 @@ fn found(space: &Space<'_>, graph: &Graph, improve: &Improve<'_>, row: u32, scra
     scratch.clear(space.rows.len(), improve.ef);
     // The row itself may lead nowhere: it is not to fill a place of the pool.
     scratch.visited.first(row);
-    scratch.seed(space, query, graph.list(row).iter().copied());
-    scratch.seed(space, query, improve.seeds.nearest(space, query, sums).into_iter());
-    walk(graph, space, query, scratch);
+    let Ok(_) = scratch.seed(space, query, graph.list(row).iter().copied(), &Trusted);
+    let seeds = improve.seeds.nearest(space, query, sums).into_iter();
+    let Ok(_) = scratch.seed(space, query, seeds, &Trusted);
+    let Ok(_) = walk(graph, space, query, scratch, &Trusted);
     let constant = space.constant(row);
     keys.clear();
     keys.extend(scratch.pool.iter().map(|(score, id)| key(score + constant, id)));

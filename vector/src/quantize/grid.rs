@@ -1,12 +1,8 @@
 //! The grid: points of rows, and their codes.
 
-use crate::distance::{CodeSum, Floats, Kernels, Sum};
+use crate::distance::{CodeSum, Floats, Kernels, ROUND, ROUND_LANES as LANES, Sum};
 use crate::metric::Metric;
 
-/// Adding it to an f32 below 2²² rounds to the nearest integer, which is then in the low bits.
-pub(super) const ROUND: f32 = 12_582_912.0;
-/// Partial sums kept side by side, so that the compiler works on several components at once.
-pub(super) const LANES: usize = 16;
 /// The middle of the codes: fills up rows, adding nothing to products with a centred query.
 pub(crate) const FILLER: u8 = 128;
 

@@ -4,8 +4,8 @@
 //! grid, a coarser one when it does not, so that no direction is lost by clamping. (Under L1 it is clamped: that adds the same
 //! to every distance.)
 
-use super::grid::{FILLER, Grid, LANES, ROUND, squared_length, upward};
-use crate::distance::CodeQuery;
+use super::grid::{FILLER, Grid, squared_length, upward};
+use crate::distance::{CodeQuery, Kernels, Rounded};
 use crate::metric::Metric;
 
 /// A query as codes of one unit's grid; kept by the searching thread and written anew for each query.
@@ -71,38 +71,13 @@ impl QueryCode {
     }
 
     fn encode_stretched(&mut self, grid: &Grid, norm_max: f32) {
-        let middle = |low: f32| low + 128.0 * grid.step;
-        let mut farthest = [0.0_f32; LANES];
-        for (point, low) in self.point.chunks(LANES).zip(grid.low.chunks(LANES)) {
-            for ((&c, &low), far) in point.iter().zip(low).zip(&mut farthest) {
-                *far = far.max((c - middle(low)).abs());
-            }
-        }
-        let farthest = farthest.iter().fold(0.0_f32, |far, &f| far.max(f)) / grid.step;
+        let (codes, offset) = (&Kernels::get().codes, 128.0 * grid.step);
+        let farthest = codes.farthest(&self.point, &grid.low, offset) / grid.step;
         // Row codes reach from -128 to 127 around the middle; so may the query's on the same grid.
         let coarser = if farthest <= 127.5 { 1.0 } else { farthest / 127.0 };
         let unit = grid.step * coarser;
-        let inverse = 1.0 / unit;
-        let (mut squares, mut sums, mut lengths) = ([0.0_f32; LANES], [0_i32; LANES], [0_i32; LANES]);
-        let lanes = self
-            .point
-            .chunks(LANES)
-            .zip(grid.low.chunks(LANES))
-            .zip(self.code.codes.bytes_mut().chunks_mut(LANES));
-        for ((point, low), codes) in lanes {
-            for i in 0..point.len() {
-                let centred = point[i] - middle(low[i]);
-                let rounded = (centred * inverse).clamp(-128.0, 127.0) + ROUND;
-                let error = centred - unit * (rounded - ROUND);
-                squares[i] += error * error;
-                codes[i] = rounded.to_bits() as u8;
-                let signed = i32::from(codes[i].cast_signed());
-                sums[i] += signed;
-                lengths[i] += signed * signed;
-            }
-        }
-        let (squares, sum): (f32, i32) = (squares.iter().sum(), sums.iter().sum());
-        let squared_codes: i32 = lengths.iter().sum();
+        let Rounded { squares, sum, squared_codes } =
+            codes.round(&self.point, &grid.low, offset, unit, self.code.codes.bytes_mut());
         self.code.bias = 128 * sum;
         self.code.ratio = -2.0 * coarser;
         self.constant = f64::from(coarser).powi(2) * f64::from(squared_codes);

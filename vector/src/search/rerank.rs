@@ -2,7 +2,9 @@
 
 use super::exact::ExactDistances;
 use super::request::{Hit, SearchScratch};
-use crate::unit::Unit;
+use super::run::SearchError;
+use crate::unit::codec::Section;
+use crate::unit::{Guard, Unit, UnitError};
 
 /// Rows per request for exact distances after the first `k`.
 const BATCH: usize = 16;
@@ -10,13 +12,18 @@ const BATCH: usize = 16;
 /// Leaves the `k` nearest of the candidates (best score first) in `hits`; returns how many exact distances that took.
 ///
 /// # Errors
-/// Those of `exact`.
+/// Those of `exact` and of the guard.
 pub(super) fn rerank<E: ExactDistances>(
     unit: &Unit,
     k: usize,
     exact: &mut E,
+    guard: &impl Guard,
     scratch: &mut SearchScratch,
-) -> Result<usize, E::Error> {
+) -> Result<usize, SearchError<E::Error>> {
+    // Asked for every candidate, used or not: most of them are.
+    for &(_, ordinal) in &scratch.candidates {
+        guard.row(Section::Errors, ordinal).map_err(Into::<UnitError>::into)?;
+    }
     scratch.hits.clear();
     let (mut at, mut asked) = (0, 0);
     while at < scratch.candidates.len() {
@@ -36,7 +43,7 @@ pub(super) fn rerank<E: ExactDistances>(
             }
         }
         asked += scratch.batch.len();
-        take(unit, k, exact, scratch)?;
+        take(unit, k, exact, guard, scratch)?;
     }
     Ok(asked)
 }
@@ -56,12 +63,16 @@ fn take<E: ExactDistances>(
     unit: &Unit,
     k: usize,
     exact: &mut E,
+    guard: &impl Guard,
     scratch: &mut SearchScratch,
-) -> Result<(), E::Error> {
+) -> Result<(), SearchError<E::Error>> {
     let SearchScratch { batch, distances, hits, .. } = scratch;
     distances.clear();
     distances.resize(batch.len(), 0.0);
-    exact.distances(batch, distances)?;
+    for &ordinal in batch.iter() {
+        guard.row(Section::RowIds, ordinal).map_err(Into::<UnitError>::into)?;
+    }
+    exact.distances(batch, distances).map_err(SearchError::Exact)?;
     for (&ordinal, &distance) in batch.iter().zip(distances.iter()) {
         let hit = Hit { ordinal, row_id: unit.row_id(ordinal).unwrap_or(u64::MAX), distance };
         let before =

@@ -9,7 +9,8 @@ use super::walk::walk;
 use crate::distance::Kernels;
 use crate::hnsw::{SEEDS, nearest};
 use crate::metric::VectorError;
-use crate::unit::Unit;
+use crate::unit::codec::Section;
+use crate::unit::{FirstUse, Guard, Trusted, Unit, UnitError};
 
 /// Part of the expected matching rows that a walk has to find.
 const ENOUGH: f32 = 0.8;
@@ -20,6 +21,9 @@ pub enum SearchError<E> {
     /// The query has another dimension than the unit, or no distance under its metric.
     #[error(transparent)]
     Query(#[from] VectorError),
+    /// The unit is not as it was written.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
     /// Exact vectors could not be read.
     #[error("reading exact vectors: {0}")]
     Exact(E),
@@ -41,11 +45,25 @@ impl Unit {
             return Err(VectorError::Dimension { expected, found }.into());
         }
         self.metric().check(request.query.into())?;
+        if self.is_checked() {
+            return self.search_with(request, exact, &Trusted, scratch);
+        }
+        self.undamaged()?;
+        self.search_with(request, exact, &FirstUse(self), scratch)
+    }
+
+    fn search_with<'s, E: ExactDistances>(
+        &self,
+        request: &Request<'_>,
+        exact: &mut E,
+        guard: &impl Guard,
+        scratch: &'s mut SearchScratch,
+    ) -> Result<Found<'s>, SearchError<E::Error>> {
         let plan = self.plan(request.k, request.effort, request.filter.map(|filter| filter.matches()));
         let mut stats =
             SearchStats { visited: 0, code_distances: 0, exact_distances: 0, plan, strategy: plan.strategy };
-        self.collect(request, &mut stats, scratch);
-        stats.exact_distances = rerank(self, request.k, exact, scratch).map_err(SearchError::Exact)?;
+        self.collect(request, &mut stats, guard, scratch).map_err(Into::<UnitError>::into)?;
+        stats.exact_distances = rerank(self, request.k, exact, guard, scratch)?;
         Ok(Found { hits: &scratch.hits, stats })
     }
 
@@ -68,7 +86,13 @@ impl Unit {
     }
 
     /// Fills the candidates to rerank, best score first.
-    fn collect(&self, request: &Request<'_>, stats: &mut SearchStats, scratch: &mut SearchScratch) {
+    fn collect<G: Guard>(
+        &self,
+        request: &Request<'_>,
+        stats: &mut SearchStats,
+        guard: &G,
+        scratch: &mut SearchScratch,
+    ) -> Result<(), G::Damage> {
         scratch.candidates.clear();
         match stats.plan.strategy {
             Strategy::Nothing => {}
@@ -78,23 +102,25 @@ impl Unit {
             },
             Strategy::Scan => {
                 scratch.query.encode(self.grid(), self.norm_max(), request.query);
-                stats.code_distances += scan(self, request.k, request.filter, scratch);
+                stats.code_distances += scan(self, request.k, request.filter, guard, scratch)?;
             }
             Strategy::Walk { width } => {
                 scratch.query.encode(self.grid(), self.norm_max(), request.query);
-                self.walk(request, width, stats, scratch);
+                self.walk(request, width, stats, guard, scratch)?;
             }
         }
+        Ok(())
     }
 
     /// Walks, wider each time too few rows match, until a scan is the cheaper way to end.
-    fn walk(
+    fn walk<G: Guard>(
         &self,
         request: &Request<'_>,
         mut width: usize,
         stats: &mut SearchStats,
+        guard: &G,
         scratch: &mut SearchScratch,
-    ) {
+    ) -> Result<(), G::Damage> {
         // The answer is as good as that of an unfiltered walk when as many matching rows are in the pool as there are
         // rows in its. Fewer by chance do not matter; many fewer mean that rows near the query match less than others.
         let selectivity = stats.plan.matches as f32 / self.len() as f32;
@@ -103,7 +129,7 @@ impl Unit {
         let budget = stats.plan.scan_cost;
         let mut spent = 0.0;
         loop {
-            let scored = self.walk_once(width, stats, scratch);
+            let scored = self.walk_once(width, stats, guard, scratch)?;
             spent += scored as f32 * super::plan::WALK_OVER_SCAN;
             let pool = scratch.walk.pool.iter();
             scratch.candidates.clear();
@@ -112,27 +138,36 @@ impl Unit {
                 None => scratch.candidates.extend(pool),
             }
             if scratch.candidates.len() >= enough {
-                return;
+                return Ok(());
             }
             if spent * 3.0 > budget || width >= self.len() {
                 stats.strategy = Strategy::Scan;
-                stats.code_distances += scan(self, request.k, request.filter, scratch);
-                return;
+                stats.code_distances += scan(self, request.k, request.filter, guard, scratch)?;
+                return Ok(());
             }
             width = (width * 2).min(self.len());
         }
     }
 
-    fn walk_once(&self, width: usize, stats: &mut SearchStats, scratch: &mut SearchScratch) -> usize {
+    fn walk_once<G: Guard>(
+        &self,
+        width: usize,
+        stats: &mut SearchStats,
+        guard: &G,
+        scratch: &mut SearchScratch,
+    ) -> Result<usize, G::Damage> {
+        for section in [Section::PivotCodes, Section::PivotNorms, Section::PivotRows] {
+            guard.section(section)?;
+        }
         let (space, query) = (self.space(), &scratch.query.code);
         scratch.walk.clear(self.len(), width);
         let seeds = self.nearest_pivots(&scratch.query.code, &mut scratch.sums);
         stats.code_distances += scratch.sums.len();
-        let seeded = scratch.walk.seed(&space, query, seeds.into_iter());
-        let (scored, expanded) = walk(&self.graph(), &space, query, &mut scratch.walk);
+        let seeded = scratch.walk.seed(&space, query, seeds.into_iter(), guard)?;
+        let (scored, expanded) = walk(&self.graph(), &space, query, &mut scratch.walk, guard)?;
         stats.code_distances += seeded + scored;
         stats.visited += expanded;
-        scored
+        Ok(scored)
     }
 
     fn nearest_pivots(&self, query: &crate::distance::CodeQuery, sums: &mut Vec<i32>) -> [u32; SEEDS] {

@@ -2,7 +2,8 @@
 
 use super::filter::Filter;
 use super::request::SearchScratch;
-use crate::unit::Unit;
+use crate::unit::codec::Section;
+use crate::unit::{Guard, Unit};
 
 /// Rows scored at a time.
 const BLOCK: usize = 64;
@@ -11,20 +12,30 @@ const COLLECTED: usize = 1024;
 
 /// Leaves in `candidates`, best score first, every matching row that the bounds of the codes do not exclude from the nearest
 /// `k`. Returns how many rows were scored.
-pub(super) fn scan(unit: &Unit, k: usize, filter: Option<Filter<'_>>, scratch: &mut SearchScratch) -> usize {
+///
+/// # Errors
+/// The guard's.
+pub(super) fn scan<G: Guard>(
+    unit: &Unit,
+    k: usize,
+    filter: Option<Filter<'_>>,
+    guard: &G,
+    scratch: &mut SearchScratch,
+) -> Result<usize, G::Damage> {
     scratch.candidates.clear();
     match filter {
-        Some(filter) => scan_rows(unit, k, filter.ordinals(unit.len()), scratch),
-        None => scan_rows(unit, k, 0..unit.len() as u32, scratch),
+        Some(filter) => scan_rows(unit, k, filter.ordinals(unit.len()), guard, scratch),
+        None => scan_rows(unit, k, 0..unit.len() as u32, guard, scratch),
     }
 }
 
-fn scan_rows(
+fn scan_rows<G: Guard>(
     unit: &Unit,
     k: usize,
     mut rows: impl Iterator<Item = u32>,
+    guard: &G,
     scratch: &mut SearchScratch,
-) -> usize {
+) -> Result<usize, G::Damage> {
     let space = unit.space();
     // A row with an ordinary error and a larger score is not in the answer.
     let mut limit = f32::INFINITY;
@@ -37,6 +48,9 @@ fn scan_rows(
             break;
         }
         scored += scratch.batch.len();
+        guard.codes(&scratch.batch)?;
+        // The errors of rows near each other stand in one block.
+        scratch.batch.iter().try_for_each(|&row| guard.row(Section::Errors, row))?;
         space.scores(&scratch.batch, &scratch.query.code, &mut scores);
         for (&score, &row) in scores.iter().zip(&scratch.batch) {
             if score <= limit || unit.error(row) > unit.error_high() {
@@ -49,7 +63,7 @@ fn scan_rows(
     }
     thin_out(unit, k, scratch);
     scratch.candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    scored
+    Ok(scored)
 }
 
 /// Drops candidates that cannot be in the answer; returns the score above which an ordinary row is not.

@@ -1,12 +1,14 @@
 //! What the bytes of an open unit say, row by row.
 //!
-//! Owns: reading single values in place; each access is checked against its section, whatever the other bytes hold.
+//! Owns: reading single values in place; each access stays inside its section, whatever the bytes hold. Does not own: whether they are
+//! as they were written, which a [`Guard`](super::blocks) is asked before.
 
 use bytes::Bytes;
 
+use super::blocks::{FirstUse, Guard};
 use super::calibration::Calibration;
 use super::codec::{Section, read};
-use super::open::Unit;
+use super::open::{Unit, UnitError};
 use super::parts::BuildStatistics;
 use crate::distance::{CodeRows, Panel};
 use crate::hnsw::{Adjacency, DEGREE, NO_ROW, Neighbours, Space};
@@ -17,6 +19,17 @@ impl Unit {
     /// Bytes of one section.
     pub(crate) fn section(&self, section: Section) -> &[u8] {
         &self.bytes[self.sections[section as usize - 1].clone()]
+    }
+
+    /// Bytes of a row of a section that has one entry per row of the unit.
+    #[inline]
+    pub(super) fn row_bytes(&self, section: Section) -> usize {
+        match section {
+            Section::Codes => self.grid.stride(),
+            Section::Graph => LIST_BYTES,
+            Section::RowIds => 8,
+            _ => 4,
+        }
     }
 
     /// How many rows it covers.
@@ -67,7 +80,7 @@ impl Unit {
         &self.statistics
     }
 
-    /// Row id of an ordinal.
+    /// Row id of an ordinal, which a search gave or asks the exact distance of: it has checked the block.
     #[must_use]
     pub fn row_id(&self, ordinal: u32) -> Option<u64> {
         let at = ordinal as usize * 8;
@@ -75,30 +88,29 @@ impl Unit {
     }
 
     /// Ordinal of a row id, by binary search.
-    #[must_use]
-    pub fn ordinal_of(&self, row_id: u64) -> Option<u32> {
+    ///
+    /// # Errors
+    /// [`UnitError::Damaged`].
+    pub fn ordinal_of(&self, row_id: u64) -> Result<Option<u32>, UnitError> {
         let by_id = self.section(Section::ById);
-        let ordinal = |place: usize| read!(by_id, place * 4, u32);
         let (mut from, mut to) = (0, self.rows);
         while from < to {
             let middle = from + (to - from) / 2;
-            match self.row_id(ordinal(middle))?.cmp(&row_id) {
-                std::cmp::Ordering::Less => from = middle + 1,
-                std::cmp::Ordering::Greater => to = middle,
-                std::cmp::Ordering::Equal => return Some(ordinal(middle)),
+            FirstUse(self).row(Section::ById, middle as u32)?;
+            let ordinal = read!(by_id, middle * 4, u32);
+            FirstUse(self).row(Section::RowIds, ordinal)?;
+            match self.row_id(ordinal).map(|id| id.cmp(&row_id)) {
+                Some(std::cmp::Ordering::Less) => from = middle + 1,
+                Some(std::cmp::Ordering::Greater) => to = middle,
+                Some(std::cmp::Ordering::Equal) => return Ok(Some(ordinal)),
+                None => break,
             }
         }
-        None
+        Ok(None)
     }
 
-    /// Whether it covers a row.
-    #[must_use]
-    pub fn contains(&self, row_id: u64) -> bool {
-        self.ordinal_of(row_id).is_some()
-    }
-
-    /// All row ids, in ascending order.
-    pub fn row_ids(&self) -> impl Iterator<Item = u64> + '_ {
+    /// All row ids, in ascending order; [`Unit::check_row_map`] comes first.
+    pub fn row_ids(&self) -> impl DoubleEndedIterator<Item = u64> + '_ {
         let by_id = self.section(Section::ById).chunks_exact(4);
         by_id.filter_map(|bytes| self.row_id(read!(bytes, 0, u32)))
     }

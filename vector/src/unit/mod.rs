@@ -2,16 +2,19 @@
 //!
 //! Owns: the bytes ([`codec`]), opening, checking. Does not own: where the bytes lie (the caller maps a file or reads it), nor exact
 //! vectors, which stay in the table.
-//! Damage: [`Unit::open`] checks what it reads; whatever the other bytes hold, every access stays inside the unit and every search
-//! ends. [`Unit::verify`] reads everything and names what is wrong.
+//! Damage: [`Unit::open`] checks what it reads, a search checks each block before its first use and ends with
+//! [`UnitError::Damaged`]. Whatever bytes with right checksums hold, every access stays inside the unit and every search ends.
+//! [`Unit::verify`] reads everything and names what is wrong.
 
 mod access;
+mod blocks;
 mod calibration;
 pub mod codec;
 mod open;
 mod parts;
 mod verify;
 
+pub(crate) use self::blocks::{FirstUse, Guard, Trusted};
 pub use self::calibration::{Calibration, CalibrationPoint};
 pub use self::open::{Unit, UnitError};
 pub use self::parts::{BuildStatistics, UnitParts};

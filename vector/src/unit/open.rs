@@ -1,9 +1,11 @@
 //! A unit in use.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blocks::Blocks;
 use super::calibration::{Calibration, CalibrationPoint};
 use super::codec::{
     ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, POINT_BYTES,
@@ -37,7 +39,7 @@ pub enum UnitError {
     },
 }
 
-fn damaged(offset: usize, problem: impl Into<String>) -> UnitError {
+pub(super) fn damaged(offset: usize, problem: impl Into<String>) -> UnitError {
     UnitError::Damaged { offset: offset as u64, problem: problem.into() }
 }
 
@@ -52,31 +54,40 @@ pub struct Unit {
     pub(super) calibration: Calibration,
     pub(super) statistics: BuildStatistics,
     pub(super) sections: [Range<usize>; Section::ALL.len()],
+    pub(super) blocks: Arc<Blocks>,
 }
 
 impl Unit {
-    /// Opens a unit in constant time: reads header, tail, section table, grid and calibration.
+    /// Opens a unit in constant time: reads header, tail, section table, grid and calibration, and checks the blocks these
+    /// stand in. The others are checked by the first search that uses them, or by [`Unit::check_blocks`].
     ///
     /// # Errors
-    /// [`UnitError`]; what is wrong in other sections is found by [`Unit::verify`].
+    /// [`UnitError`]; what is wrong in other sections is found by searches and by [`Unit::verify`].
     pub fn open(bytes: Bytes) -> Result<Self, UnitError> {
         let sections = sections(&bytes)?;
         let header = &bytes[..HEADER_BYTES];
         let (grid, rows) = header_grid(header)?;
         let pivots = read!(header, 32, u32) as usize;
         check_lengths(&sections, &grid, rows, pivots)?;
-        let low = bytes[sections[Section::Grid as usize - 1].clone()].chunks_exact(4);
-        let grid = Grid { low: low.map(|c| read!(c, 0, f32)).collect(), ..grid };
-        Ok(Self {
+        let blocks = sections[Section::Checksums as usize - 1].len() / 4;
+        let mut unit = Self {
             grid,
             rows,
             norm_max: read!(header, 48, f32),
             error_high: read!(header, 52, f32),
-            calibration: calibration(&bytes[sections[Section::Calibration as usize - 1].clone()]),
-            statistics: statistics(&bytes[sections[Section::Statistics as usize - 1].clone()])?,
+            calibration: Calibration::default(),
+            statistics: BuildStatistics::default(),
             bytes,
             sections,
-        })
+            blocks: Arc::new(Blocks::unknown(blocks)),
+        };
+        for section in [Section::Grid, Section::Calibration, Section::Statistics] {
+            unit.check(unit.sections[section as usize - 1].clone())?;
+        }
+        unit.grid.low = unit.section(Section::Grid).chunks_exact(4).map(|c| read!(c, 0, f32)).collect();
+        unit.calibration = calibration(unit.section(Section::Calibration));
+        unit.statistics = statistics(unit.section(Section::Statistics))?;
+        Ok(unit)
     }
 }
 
@@ -86,11 +97,17 @@ fn sections(bytes: &[u8]) -> Result<[Range<usize>; Section::ALL.len()], UnitErro
     let table = section_table(bytes)?;
     let mut ranges = [const { 0..0 }; Section::ALL.len()];
     let entries = bytes[table.clone()].chunks_exact(SECTION_BYTES);
+    let mut before = HEADER_BYTES as u64;
     for ((section, entry), range) in Section::ALL.into_iter().zip(entries).zip(&mut ranges) {
         let (offset, length) = (read!(entry, 8, u64), read!(entry, 16, u64));
         let named = read!(entry, 0, u32) == section as u32 && offset.is_multiple_of(ALIGNMENT as u64);
+        // In order: so every section lies before the checksums, which are of all bytes before them.
+        let ordered = offset >= before;
         match offset.checked_add(length) {
-            Some(end) if named && end <= table.start as u64 => *range = offset as usize..end as usize,
+            Some(end) if named && ordered && end <= table.start as u64 => {
+                *range = offset as usize..end as usize;
+                before = end;
+            }
             _ => return Err(damaged(table.start, format!("section {section:?}"))),
         }
     }

@@ -6,7 +6,7 @@ use crate::hnsw::{BuildError, Builder, Clustered, Graph};
 use crate::quantize::{FILLER, Grid};
 
 /// How a unit came to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BuildStatistics {
     /// Wall time; not in the file, whose bytes are the same for every run.
     pub seconds: f64,

@@ -1,9 +1,13 @@
 //! Vectors with a seed, units over them, and the exact answers.
 #![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use cairn_vector::hnsw::{BuildOptions, build};
-use cairn_vector::search::{Effort, Filter, Hit, MemoryExact, Request, SearchScratch, SearchStats, TopRows};
+use cairn_vector::search::{
+    Effort, Filter, Hit, MemoryExact, Request, SearchError, SearchScratch, SearchStats, TopRows,
+};
 use cairn_vector::unit::Unit;
 use cairn_vector::{Floats, MemoryRows, Metric, QueryDistance};
 use rand::rngs::StdRng;
@@ -103,14 +107,24 @@ impl Data {
         filter: Option<Filter<'_>>,
         scratch: &mut SearchScratch,
     ) -> (Vec<Hit>, SearchStats) {
+        self.try_search(unit, (query, k, effort), filter, scratch).expect("an answer")
+    }
+
+    pub fn try_search(
+        &self,
+        unit: &Unit,
+        (query, k, effort): (&[f32], usize, Effort),
+        filter: Option<Filter<'_>>,
+        scratch: &mut SearchScratch,
+    ) -> Result<(Vec<Hit>, SearchStats), SearchError<Infallible>> {
         let ids: Vec<u64> = (0..unit.len() as u32).map(|o| unit.row_id(o).unwrap_or(0)).collect();
         let vector = |ordinal: u32| {
             Floats::from(self.row(ids[ordinal as usize].min((self.len() as u64 - 1) * ID_FACTOR)))
         };
         let mut exact = MemoryExact::new(QueryDistance::new(unit.metric(), query), vector);
         let request = Request { query, k, effort, filter };
-        let found = unit.search(&request, &mut exact, scratch).expect("an answer");
-        (found.hits.to_vec(), found.stats)
+        let found = unit.search(&request, &mut exact, scratch)?;
+        Ok((found.hits.to_vec(), found.stats))
     }
 
     /// The nearest 100 rows of every query.
