@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::LoadedUnit;
+use super::cover::Part;
 use super::exact::RowIdsOf;
 use crate::error::Result;
 use crate::id::ObjectId;
-use crate::version::SegmentView;
 
 /// A bitmap over the ordinals of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,16 +71,16 @@ impl AliveRows {
     }
 }
 
-/// The rows of `unit` that are visible in `views`, the segments it answers for.
-pub(super) fn alive(unit: &LoadedUnit, views: &[(SegmentView, RowIdsOf)]) -> Result<Alive> {
+/// The rows of `unit` that are visible in `parts`, what it answers for.
+pub(super) fn alive(unit: &LoadedUnit, parts: &[(Part, RowIdsOf)]) -> Result<Alive> {
     let rows = unit.unit.len();
-    if views.len() == unit.meta.segments.len() {
-        if views.iter().all(|(view, _)| view.deleted.is_none()) {
+    if parts.len() == unit.meta.segments.len() {
+        if parts.iter().all(|(part, _)| part.view.deleted.is_none()) {
             return Ok(None);
         }
         let mut alive = Ordinals::all(rows);
-        for (view, ids) in views {
-            for position in view.deleted.iter().flat_map(|deleted| deleted.iter()) {
+        for (part, ids) in parts {
+            for position in part.view.deleted.iter().flat_map(|deleted| deleted.range(part.rows.clone())) {
                 if let Some(ordinal) = unit.ordinal(ids.at(position)?) {
                     alive.remove(ordinal);
                 }
@@ -90,9 +90,9 @@ pub(super) fn alive(unit: &LoadedUnit, views: &[(SegmentView, RowIdsOf)]) -> Res
     }
     // Segments that are gone, or that another unit answers for, leave their rows behind in the unit.
     let mut alive = Ordinals::none(rows);
-    for (view, ids) in views {
-        for position in 0..u32::try_from(view.meta.rows).unwrap_or(u32::MAX) {
-            if view.deleted.as_ref().is_none_or(|deleted| !deleted.contains(position))
+    for (part, ids) in parts {
+        for position in part.rows.clone() {
+            if part.view.deleted.as_ref().is_none_or(|deleted| !deleted.contains(position))
                 && let Some(ordinal) = unit.ordinal(ids.at(position)?)
             {
                 alive.insert(ordinal);

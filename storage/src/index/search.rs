@@ -6,7 +6,7 @@ use cairn_vector::search::{Filter, Plan, Request, SearchError, SearchScratch, Se
 use cairn_vector::{Metric, QueryDistance, VectorError};
 
 use super::alive::{self, Alive, Ordinals};
-use super::cover::{Cover, cover};
+use super::cover::{Cover, Part, cover};
 use super::exact::{Source, UnitExact, compare_hot, each_hot};
 use super::{IndexDef, LoadedUnit};
 use crate::error::{Error, ErrorKind, Result};
@@ -151,15 +151,13 @@ impl TableSnapshot {
                 report.index = Some(index.name.clone());
                 (cover(self, index, views).await, "no unit covers them yet")
             }
-            Some(_) => (Cover { units: Vec::new(), uncovered: views, lost: Vec::new() }, "mode is exact"),
-            None => {
-                (Cover { units: Vec::new(), uncovered: views, lost: Vec::new() }, "there is no such index")
-            }
+            Some(_) => (Cover::exact(views), "mode is exact"),
+            None => (Cover::exact(views), "there is no such index"),
         };
         report.lost = cover.lost.iter().map(|(unit, error)| (unit.id, error.message().to_owned())).collect();
         let mut sources = Vec::with_capacity(cover.units.len());
-        for (unit, views) in cover.units {
-            sources.push((unit, self.sources(views, query.column).await?));
+        for (unit, parts) in cover.units {
+            sources.push((unit, self.sources(parts, query.column).await?));
         }
         let uncovered = self.sources(cover.uncovered, query.column).await?;
         let hot = self.hot_batches(&[query.column], true)?;
@@ -206,7 +204,7 @@ impl TableSnapshot {
             let message = format!("column {name} of {}, row id {row}: {why}", self.def().qualified_name());
             Error::new(ErrorKind::InvalidInput, message).with_sqlstate("22000")
         };
-        for source in self.sources(self.segments().await?, column).await? {
+        for source in self.sources(Cover::exact(self.segments().await?).uncovered, column).await? {
             source.each(|row, vector| metric.check(vector).map_err(|why| wrong(row, why)))?;
         }
         for batch in self.hot_batches(&[column], true)? {
@@ -221,10 +219,10 @@ impl TableSnapshot {
         self.def().indexes.iter().find(|i| i.column == column && i.metric.metric() == query.metric)
     }
 
-    async fn sources(&self, views: Vec<crate::version::SegmentView>, column: usize) -> Result<Vec<Source>> {
-        let mut sources = Vec::with_capacity(views.len());
-        for view in views {
-            sources.push(Source::open(self, view, column).await?);
+    async fn sources(&self, parts: Vec<Part>, column: usize) -> Result<Vec<Source>> {
+        let mut sources = Vec::with_capacity(parts.len());
+        for part in parts {
+            sources.push(Source::open(self, part, column).await?);
         }
         sources.sort_by_key(|source| source.view.meta.max_row_id);
         Ok(sources)
@@ -267,8 +265,8 @@ impl TableSnapshot {
         if newest && let Some(known) = self.state().alive.get(unit.meta.id) {
             return Ok(known);
         }
-        let views: Vec<_> = sources.iter().map(|s| (s.view.clone(), s.ids.clone())).collect();
-        let alive = alive::alive(unit, &views)?;
+        let parts: Vec<_> = sources.iter().map(|s| (s.part(), s.ids.clone())).collect();
+        let alive = alive::alive(unit, &parts)?;
         if newest {
             self.state().alive.put(unit.meta.id, alive.clone());
         }
