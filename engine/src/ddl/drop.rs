@@ -1,9 +1,10 @@
 //! DROP and TRUNCATE, and what stands on what is dropped.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
-use cairn_storage::id::TableId;
+use cairn_storage::id::{ObjectId, TableId};
 use cairn_storage::wal::CatalogEdit;
 use datafusion::sql::sqlparser::ast::ObjectName;
 
@@ -61,6 +62,9 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
     };
     dependents(context, statement.cascade, &mut doomed, &mut notes)?;
     let transaction = context.db.begin(&context.snapshot)?;
+    let mut units: Vec<(TableId, Vec<ObjectId>)> =
+        doomed.tables.iter().map(|(_, _, table)| (*table, units_of(context, *table))).collect();
+    units.extend(indexes.iter().map(|index| (index.table, index.units.clone())));
     let mut edits: Vec<CatalogEdit> =
         doomed.views.into_iter().map(|(schema, name)| CatalogEdit::DropView { schema, name }).collect();
     edits.extend(doomed.tables.into_iter().map(|(_, _, table)| CatalogEdit::DropTable { table }));
@@ -70,10 +74,16 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
         transaction.edit(edit)?;
     }
     commit(context, transaction).await?;
-    for index in &indexes {
-        context.db.remove_index_units(index.table, &index.units).await;
+    for (table, units) in &units {
+        context.db.remove_index_units(*table, units).await;
     }
     Ok(Output::Done { verb, notes })
+}
+
+/// Units of a table's indexes.
+fn units_of(context: &StatementContext, table: TableId) -> Vec<ObjectId> {
+    let state = context.snapshot.table(table).map(|table| Arc::clone(table.state()));
+    state.iter().flat_map(|state| state.units.iter()).map(|unit| unit.id).collect()
 }
 
 fn table_or_view(
@@ -205,12 +215,21 @@ pub(crate) async fn truncate(
     }
     let transaction = context.db.begin(&context.snapshot)?;
     let mut rows = 0;
+    let mut emptied = Vec::new();
     for id in ids {
         if let Some(table) = context.snapshot.table(id) {
             rows += table.row_count().await?;
         }
+        let units = units_of(context, id);
+        if !units.is_empty() {
+            transaction.edit(CatalogEdit::DropUnits { table: id, units: units.clone() })?;
+        }
         transaction.truncate(id)?;
+        emptied.push((id, units));
     }
     commit(context, transaction).await?;
+    for (table, units) in &emptied {
+        context.db.remove_index_units(*table, units).await;
+    }
     Ok(Output::Affected { verb: "TRUNCATE", rows, notes })
 }

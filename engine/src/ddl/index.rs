@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use cairn_storage::id::{IndexId, ObjectId, TableId};
-use cairn_storage::index::{IndexBuilder, IndexDef, IndexMetric, estimate};
+use cairn_storage::index::{IndexBuilder, IndexDef, IndexMetric, estimate, least_memory_limit};
 use cairn_storage::schema::{ColumnType, TableDef};
 use cairn_storage::wal::CatalogEdit;
 use cairn_storage::{CheckpointReason, ErrorKind};
@@ -39,7 +39,7 @@ pub(crate) const INDEX_OPTIONS: &[(&str, &[&str])] = &[
 pub(crate) const OPERATOR_CLASSES: &[&str] = &["vector_l2_ops", "vector_cosine_ops", "vector_ip_ops"];
 
 /// CREATE INDEX: the definition first, then, before it answers, a checkpoint and the units. Cancelled half-way, the index is
-/// there and its units are built in the background.
+/// there and its units are built in the background; DROP INDEX ends that.
 ///
 /// # Errors
 /// 42P07 for a name that is taken, 42704 for another method, 42804 for a column that is no VECTOR, 22023 for options, 22000
@@ -94,6 +94,7 @@ pub(crate) async fn explain_create_index(context: &StatementContext, create: &Cr
         ("table_name", text(&target.def.qualified_name())),
         ("metric", text(metric_name(index.metric))),
         ("rows", number(rows)),
+        ("units", number(estimate.units)),
         ("memory_bytes", number(estimate.memory_bytes)),
         ("disk_bytes", number(estimate.disk_bytes)),
         ("seconds", Arc::new(Float64Array::from(vec![estimate.seconds]))),
@@ -221,7 +222,20 @@ fn define(target: &Target, create: &CreateIndex) -> Result<IndexDef> {
         index.metric = operator_class(class)?;
     }
     create.with.iter().try_for_each(|option| set(&mut index, option))?;
-    Ok(index)
+    let least = least_memory_limit(&target.def, &index);
+    match index.memory_limit_bytes {
+        Some(limit) if limit < least => Err(invalid(
+            "22023",
+            format!(
+                "memory_limit of an index on {} is at least '{} MiB', not '{:.1} MiB'",
+                column.column_type,
+                least >> 20,
+                limit as f64 / f64::from(1 << 20)
+            ),
+        )
+        .map(|e| e.with_hint("below, it would be built in units too small to be worth having"))),
+        _ => Ok(index),
+    }
 }
 
 /// The metric of one of [`OPERATOR_CLASSES`].
@@ -284,8 +298,8 @@ fn set(index: &mut IndexDef, option: &Expr) -> Result<()> {
             };
         }
         "memory_limit" => {
-            let bytes = crate::config::parse_bytes(&value).ok().filter(|b| *b >= 1 << 20);
-            index.memory_limit_bytes = Some(bytes.ok_or_else(|| wrong("a size from '1 MiB' on"))?);
+            let bytes = crate::config::parse_bytes(&value).ok();
+            index.memory_limit_bytes = Some(bytes.ok_or_else(|| wrong("a size such as '512 MiB'"))?);
         }
         other => {
             let options: Vec<&str> = INDEX_OPTIONS.iter().map(|(option, _)| *option).collect();

@@ -1,7 +1,5 @@
 //! `system.indexes`: every index, how much of its table its units cover, and what they take.
 
-use std::collections::HashSet;
-
 use async_trait::async_trait;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -90,8 +88,7 @@ async fn indexes_of(table: &cairn_storage::TableSnapshot, rows: &mut Vec<Row>) -
     let views = table.segments().await?;
     for index in &def.indexes {
         let units: Vec<_> = table.state().units.iter().filter(|u| u.index == index.id).collect();
-        let covered: HashSet<_> = units.iter().flat_map(|u| u.segments.iter().map(|s| s.id)).collect();
-        let rows_covered = views.iter().filter(|v| covered.contains(&v.meta.id)).map(|v| v.live_rows).sum();
+        let rows_covered = table.rows_covered(index, &views);
         let measured: Vec<_> = units.iter().filter(|u| u.recall_permille > 0).collect();
         let measured_rows: u64 = measured.iter().map(|u| u.rows).sum();
         let weighted: f64 = measured.iter().map(|u| f64::from(u.recall_permille) * u.rows as f64).sum();

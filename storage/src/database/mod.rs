@@ -231,6 +231,8 @@ impl Database {
         }
         let Role::Writer(writer) = &self.role else { return Ok(()) };
         drop(writer.manifest.lock().await);
+        // It was told to stop; the units it has committed stay.
+        self.indexes.ended().await;
         if writer.order.poisoned().is_some() {
             drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
             return Ok(());

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::LoadedUnit;
+use super::cover::Part;
 use super::exact::RowIdsOf;
 use crate::error::Result;
-use crate::version::SegmentView;
 
 /// A bitmap over the ordinals of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,17 +53,21 @@ impl Ordinals {
 /// None: every row.
 pub(super) type Alive = Option<Arc<Ordinals>>;
 
-/// The rows of `unit` that are visible in `views`, the segments it answers for.
-pub(super) fn alive(unit: &LoadedUnit, views: &[(SegmentView, RowIdsOf)]) -> Result<Alive> {
+/// The rows of `unit` that are visible in `parts`, what it answers for.
+pub(super) fn alive(unit: &LoadedUnit, parts: &[(Part, RowIdsOf)]) -> Result<Alive> {
     let rows = unit.unit.len();
-    if views.len() == unit.meta.segments.len() {
-        if views.iter().all(|(view, _)| view.deleted.is_none()) {
+    if parts.len() == unit.meta.segments.len() {
+        if parts.iter().all(|(part, _)| part.view.deleted.is_none()) {
             return Ok(None);
         }
         let mut alive = Ordinals::all(rows);
-        let lookup = unit.lookup(views.iter().flat_map(|(view, _)| &view.deleted).map(|d| d.len()).sum())?;
-        for (view, ids) in views {
-            for position in view.deleted.iter().flat_map(|deleted| deleted.iter()) {
+        let deleted = parts.iter().filter_map(|(part, _)| {
+            let deleted = part.view.deleted.as_ref()?;
+            Some(deleted.range_cardinality(part.rows.clone()))
+        });
+        let lookup = unit.lookup(deleted.sum())?;
+        for (part, ids) in parts {
+            for position in part.view.deleted.iter().flat_map(|deleted| deleted.range(part.rows.clone())) {
                 if let Some(ordinal) = lookup.ordinal(ids.at(position)?)? {
                     alive.remove(ordinal);
                 }
@@ -73,10 +77,10 @@ pub(super) fn alive(unit: &LoadedUnit, views: &[(SegmentView, RowIdsOf)]) -> Res
     }
     // Segments that are gone, or that another unit answers for, leave their rows behind in the unit.
     let mut alive = Ordinals::none(rows);
-    let lookup = unit.lookup(views.iter().map(|(view, _)| view.meta.rows).sum())?;
-    for (view, ids) in views {
-        for position in 0..u32::try_from(view.meta.rows).unwrap_or(u32::MAX) {
-            if view.deleted.as_ref().is_none_or(|deleted| !deleted.contains(position))
+    let lookup = unit.lookup(parts.iter().map(|(part, _)| part.rows.len() as u64).sum())?;
+    for (part, ids) in parts {
+        for position in part.rows.clone() {
+            if part.view.deleted.as_ref().is_none_or(|deleted| !deleted.contains(position))
                 && let Some(ordinal) = lookup.ordinal(ids.at(position)?)?
             {
                 alive.insert(ordinal);

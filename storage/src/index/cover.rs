@@ -1,64 +1,145 @@
-//! Which unit answers for which segment of a snapshot.
+//! Which unit answers for which rows of a snapshot's segments.
+//!
+//! Every position of every segment has exactly one answerer: one unit, or the exact comparison. Units of one index do not
+//! share positions; where they should, the first one has them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::{IndexDef, LoadedUnit, UnitMeta};
+use super::{IndexDef, LoadedUnit, UnitMeta, UnitSegment};
 use crate::error::Error;
 use crate::id::ObjectId;
-use crate::segment::SegmentMeta;
 use crate::version::{SegmentView, TableSnapshot};
+
+/// A range of a segment's positions.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) view: SegmentView,
+    pub(super) rows: Range<u32>,
+}
+
+impl Part {
+    /// All of a segment.
+    pub(super) fn whole(view: SegmentView) -> Self {
+        Self { rows: 0..u32::try_from(view.meta.rows).unwrap_or(u32::MAX), view }
+    }
+}
 
 /// The segments of a snapshot, shared out.
 pub(super) struct Cover {
-    /// Units in use, each with the segments it answers for.
-    pub(super) units: Vec<(Arc<LoadedUnit>, Vec<SegmentView>)>,
-    /// Segments to compare exactly.
-    pub(super) uncovered: Vec<SegmentView>,
+    /// Units in use, each with the rows it answers for.
+    pub(super) units: Vec<(Arc<LoadedUnit>, Vec<Part>)>,
+    /// Rows to compare exactly.
+    pub(super) uncovered: Vec<Part>,
     /// Units that cannot be used, and why.
     pub(super) lost: Vec<(Arc<UnitMeta>, Error)>,
+}
+
+impl Cover {
+    /// No unit is used.
+    pub(super) fn exact(views: Vec<SegmentView>) -> Self {
+        let uncovered = views.into_iter().map(Part::whole).collect();
+        Self { units: Vec::new(), uncovered, lost: Vec::new() }
+    }
 }
 
 /// Shares out `views`, the segments of `table`, among the units of `index`. A unit holds for a segment when it left out no
 /// row that is visible: at a version older than the build, rows deleted in between are in the segment alone.
 pub(super) async fn cover(table: &TableSnapshot, index: &IndexDef, views: Vec<SegmentView>) -> Cover {
-    let mut left = views;
     let mut cover = Cover { units: Vec::new(), uncovered: Vec::new(), lost: Vec::new() };
+    let mut left = Left::new(views.iter().map(|view| (view.meta.id, view.meta.rows)));
     let mut units: Vec<&Arc<UnitMeta>> = table.state().units.iter().filter(|u| u.index == index.id).collect();
-    units.sort_by_key(|unit| std::cmp::Reverse(unit.rows));
+    units.sort_by_key(|unit| (std::cmp::Reverse(unit.rows), unit.id));
     for meta in units {
-        let (mine, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|view| holds(meta, view));
-        left = others;
-        if mine.is_empty() {
+        let usable = |left: &Left, segment: &UnitSegment| {
+            left.find(segment).filter(|(view, _)| holds(segment, &views[*view]))
+        };
+        if !meta.segments.iter().any(|segment| usable(&left, segment).is_some()) {
             continue;
         }
-        match LoadedUnit::open(table.shared(), meta).await {
-            Ok(unit) => cover.units.push((unit, mine)),
+        let unit = match LoadedUnit::open(table.shared(), meta).await {
+            Ok(unit) => unit,
             Err(error) => {
                 cover.lost.push((Arc::clone(meta), error));
-                left.extend(mine);
+                continue;
+            }
+        };
+        let mut mine = Vec::with_capacity(meta.segments.len());
+        for segment in &meta.segments {
+            if let Some((view, rows)) = usable(&left, segment) {
+                left.take(view, &rows);
+                mine.push(Part { view: views[view].clone(), rows });
             }
         }
+        cover.units.push((unit, mine));
     }
-    cover.uncovered = left;
+    for (view, ranges) in views.into_iter().zip(left.ranges) {
+        cover.uncovered.extend(ranges.into_iter().map(|rows| Part { view: view.clone(), rows }));
+    }
     cover
 }
 
-fn holds(unit: &UnitMeta, view: &SegmentView) -> bool {
-    let deleted = view.deleted.as_ref().map_or(0, |d| d.len());
-    unit.segments.iter().any(|segment| segment.id == view.meta.id && segment.left_out <= deleted)
+fn holds(segment: &UnitSegment, view: &SegmentView) -> bool {
+    let deleted = match &view.deleted {
+        None => 0,
+        Some(deleted) => deleted.range_cardinality(segment.range(view.meta.rows)),
+    };
+    segment.left_out <= deleted
 }
 
-/// Segments of `segments` that no unit of `index` covers.
-pub(super) fn without_unit<'a>(
-    units: &[Arc<UnitMeta>],
-    index: &IndexDef,
-    segments: impl Iterator<Item = &'a Arc<SegmentMeta>>,
-) -> Vec<Arc<SegmentMeta>> {
-    let covered: HashSet<ObjectId> = units
-        .iter()
-        .filter(|unit| unit.index == index.id)
-        .flat_map(|unit| unit.segments.iter().map(|segment| segment.id))
-        .collect();
-    segments.filter(|meta| !covered.contains(&meta.id)).cloned().collect()
+/// Positions of segments that nobody has taken yet.
+#[derive(Debug)]
+pub(super) struct Left {
+    places: HashMap<ObjectId, (usize, u64)>,
+    /// Per segment, ascending.
+    pub(super) ranges: Vec<Vec<Range<u32>>>,
+}
+
+impl Left {
+    /// All of segments given by id and rows.
+    pub(super) fn new(segments: impl Iterator<Item = (ObjectId, u64)>) -> Self {
+        let mut left = Self { places: HashMap::new(), ranges: Vec::new() };
+        for (place, (id, rows)) in segments.enumerate() {
+            left.places.insert(id, (place, rows));
+            left.ranges.push(vec![0..u32::try_from(rows).unwrap_or(u32::MAX)]);
+        }
+        left
+    }
+
+    /// Place of its segment, and its positions, when none of them is taken.
+    pub(super) fn find(&self, segment: &UnitSegment) -> Option<(usize, Range<u32>)> {
+        let (place, rows) = *self.places.get(&segment.id)?;
+        let wanted = segment.range(rows);
+        let free = |range: &Range<u32>| range.start <= wanted.start && wanted.end <= range.end;
+        (!wanted.is_empty() && self.ranges[place].iter().any(free)).then_some((place, wanted))
+    }
+
+    /// Takes positions that were found.
+    pub(super) fn take(&mut self, place: usize, wanted: &Range<u32>) {
+        let pieces = |range: Range<u32>| {
+            let before = range.start..range.end.min(wanted.start);
+            let behind = range.start.max(wanted.end)..range.end;
+            [before, behind].into_iter().filter(|piece| !piece.is_empty())
+        };
+        let ranges = std::mem::take(&mut self.ranges[place]);
+        self.ranges[place] = ranges.into_iter().flat_map(pieces).collect();
+    }
+}
+
+impl TableSnapshot {
+    /// Visible rows of segments that units of `index` cover, whether they can be opened or not.
+    #[must_use]
+    pub fn rows_covered(&self, index: &IndexDef, views: &[SegmentView]) -> u64 {
+        let mut left = Left::new(views.iter().map(|view| (view.meta.id, view.meta.rows)));
+        let mut rows = 0;
+        for segment in self.state().units.iter().filter(|u| u.index == index.id).flat_map(|u| &u.segments) {
+            if let Some((view, range)) = left.find(segment) {
+                left.take(view, &range);
+                let deleted = views[view].deleted.as_ref().map_or(0, |d| d.range_cardinality(range.clone()));
+                rows += u64::from(range.end - range.start) - deleted;
+            }
+        }
+        rows
+    }
 }

@@ -1,5 +1,7 @@
 //! What the catalog and manifests say of an index and its units. A change of a serde form is a format change.
 
+use std::ops::Range;
+
 use cairn_vector::Metric;
 use serde::{Deserialize, Serialize};
 
@@ -64,13 +66,37 @@ pub struct IndexDef {
     pub memory_limit_bytes: Option<u64>,
 }
 
-/// A segment as a unit covers it.
+/// A segment, or a range of its positions, as a unit covers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitSegment {
     /// Which.
     pub id: ObjectId,
-    /// Rows that were deleted when the unit was built and are not in it.
+    /// Rows among them that were deleted when the unit was built and are not in it.
     pub left_out: u64,
+    /// The positions; None: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positions: Option<Positions>,
+}
+
+impl UnitSegment {
+    /// The positions it covers of a segment of `rows` rows.
+    #[must_use]
+    pub fn range(&self, rows: u64) -> Range<u32> {
+        let all = 0..u32::try_from(rows).unwrap_or(u32::MAX);
+        match self.positions {
+            None => all,
+            Some(Positions { from, to }) => from.min(all.end)..to.min(all.end),
+        }
+    }
+}
+
+/// Positions of a segment: from the first, to before the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Positions {
+    /// The first.
+    pub from: u32,
+    /// The one behind the last.
+    pub to: u32,
 }
 
 /// Everything the manifest and WAL say of one unit.
@@ -82,7 +108,7 @@ pub struct UnitMeta {
     pub table: TableId,
     /// Index it belongs to.
     pub index: IndexId,
-    /// Segments whose rows it holds: all that were not deleted and had a vector.
+    /// Segments, or ranges of them, whose rows it holds: all that were not deleted and had a vector.
     pub segments: Vec<UnitSegment>,
     /// Rows in it.
     pub rows: u64,
@@ -100,6 +126,12 @@ pub struct UnitMeta {
 }
 
 impl UnitMeta {
+    /// Whether it covers a segment in part, which Cairn could not always read.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.segments.iter().any(|segment| segment.positions.is_some())
+    }
+
     /// Path of the object below the root.
     #[must_use]
     pub fn path(&self) -> String {

@@ -1,5 +1,6 @@
 //! Exact distances over rows that stand in segments and in memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, FixedSizeListArray, RecordBatch, UInt64Array};
@@ -8,6 +9,7 @@ use cairn_vector::search::{ExactDistances, TopRows};
 use cairn_vector::{Floats, QueryDistance};
 
 use super::RowSet;
+use super::cover::Part;
 use crate::error::{Error, Result};
 use crate::segment::RowIds;
 use crate::segment::reader::{NumberColumn, SegmentReader, SegmentVectors};
@@ -48,21 +50,34 @@ impl RowIdsOf {
     }
 }
 
-/// One segment's vectors, ready for exact distances.
+/// Vectors of one segment, or of a range of its positions, ready for exact distances.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) view: SegmentView,
+    /// The only positions that count.
+    pub(super) rows: Range<u32>,
     pub(super) ids: RowIdsOf,
     /// None: the segment is older than the column; every vector is NULL.
     pub(super) vectors: Option<Arc<SegmentVectors>>,
 }
 
 impl Source {
-    pub(super) async fn open(table: &TableSnapshot, view: SegmentView, column: usize) -> Result<Self> {
+    pub(super) async fn open(table: &TableSnapshot, part: Part, column: usize) -> Result<Self> {
+        let Part { view, rows } = part;
         let reader = table.open_segment(&view.meta).await?;
         let ids = RowIdsOf::open(&reader).await?;
         let vectors = reader.vectors(table.shared(), column).await?;
-        Ok(Self { view, ids, vectors })
+        Ok(Self { view, rows, ids, vectors })
+    }
+
+    /// What it is of.
+    pub(super) fn part(&self) -> Part {
+        Part { view: self.view.clone(), rows: self.rows.clone() }
+    }
+
+    /// Whether a row at this position counts and is not deleted.
+    fn has(&self, position: u32) -> bool {
+        self.rows.contains(&position) && self.view.deleted.as_ref().is_none_or(|d| !d.contains(position))
     }
 
     /// Compares every visible row that `wanted` names, all when absent; returns how many.
@@ -80,14 +95,13 @@ impl Source {
         }
         let mut compared = 0;
         let mut distances = Vec::new();
-        for page in vectors.pages() {
+        for page in vectors.pages(self.rows.clone()) {
             let (rows, bytes) = page?;
             distances.resize(bytes.len() / (4 * query.dim()), 0.0);
             query.many(bytes, &mut distances);
             let with_vector = rows.filter(|row| !vectors.nulls().contains(*row));
             for (position, distance) in with_vector.zip(&distances) {
-                if self.view.deleted.as_ref().is_some_and(|d| d.contains(position)) || *distance > top.limit()
-                {
+                if *distance > top.limit() || !self.has(position) {
                     continue;
                 }
                 let row_id = self.ids.at(position)?;
@@ -103,11 +117,11 @@ impl Source {
     /// Shows every visible vector with its row id.
     pub(super) fn each(&self, mut see: impl FnMut(u64, Floats<'_>) -> Result<()>) -> Result<()> {
         let Some(vectors) = &self.vectors else { return Ok(()) };
-        for page in vectors.pages() {
+        for page in vectors.pages(self.rows.clone()) {
             let (rows, bytes) = page?;
             let with_vector = rows.filter(|row| !vectors.nulls().contains(*row));
             for (position, vector) in with_vector.zip(bytes.chunks_exact(vectors.width())) {
-                if self.view.deleted.as_ref().is_none_or(|d| !d.contains(position)) {
+                if self.has(position) {
                     see(self.ids.at(position)?, Floats::from_bytes(vector))?;
                 }
             }
@@ -126,7 +140,7 @@ impl Source {
         let meta = &self.view.meta;
         for row_id in wanted.within(meta.min_row_id.0, meta.max_row_id.0) {
             let Some(position) = self.ids.position(row_id, meta.rows) else { continue };
-            if self.view.deleted.as_ref().is_some_and(|d| d.contains(position)) {
+            if !self.has(position) {
                 continue;
             }
             if let Some(vector) = vectors.row(position)? {

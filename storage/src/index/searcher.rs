@@ -13,12 +13,12 @@ use cairn_vector::search::{Effort, Filter, Request, SearchError, SearchScratch, 
 use cairn_vector::{Metric, QueryDistance, VectorError};
 
 use super::alive::{self, Alive, Ordinals};
-use super::cover::{Cover, cover};
+use super::cover::{Cover, Part, cover};
 use super::exact::{Source, UnitExact, compare_hot, each_hot};
 use super::{IndexDef, LoadedUnit, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectId, RowId};
-use crate::version::{SegmentView, TableSnapshot};
+use crate::version::TableSnapshot;
 
 thread_local! {
     /// Grown once, used by every search of the thread.
@@ -103,24 +103,23 @@ impl TableSnapshot {
     async fn cold(&self, column: usize, metric: Metric, exact: bool) -> Result<Cold> {
         let views = self.segments().await?;
         let index = self.index_of(column, metric);
-        let none = |uncovered| Cover { units: Vec::new(), uncovered, lost: Vec::new() };
         let (cover, why) = match index {
-            _ if exact => (none(views), "mode is exact"),
+            _ if exact => (Cover::exact(views), "mode is exact"),
             Some(index) => (cover(self, index, views).await, "no unit covers them yet"),
-            None => (none(views), "there is no such index"),
+            None => (Cover::exact(views), "there is no such index"),
         };
         let mut lost: Vec<(ObjectId, String)> =
             cover.lost.iter().map(|(unit, error)| (unit.id, error.message().to_owned())).collect();
         let mut units = Vec::with_capacity(cover.units.len());
         let mut uncovered = cover.uncovered;
-        for (unit, views) in cover.units {
-            let sources = self.sources(views.clone(), column).await?;
-            let seen: Vec<_> = sources.iter().map(|s| (s.view.clone(), s.ids.clone())).collect();
-            match alive::alive(&unit, &seen) {
+        for (unit, parts) in cover.units {
+            let sources = self.sources(parts.clone(), column).await?;
+            let opened: Vec<_> = sources.iter().map(|s| (s.part(), s.ids.clone())).collect();
+            match alive::alive(&unit, &opened) {
                 Ok(alive) => units.push(CoveredUnit { unit, sources, alive }),
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     lost.push((unit.meta.id, error.message().to_owned()));
-                    uncovered.extend(views);
+                    uncovered.extend(parts);
                 }
                 Err(error) => return Err(error),
             }
@@ -149,7 +148,7 @@ impl TableSnapshot {
             let message = format!("column {name} of {}, row id {row}: {why}", self.def().qualified_name());
             Error::new(ErrorKind::InvalidInput, message).with_sqlstate("22000")
         };
-        for source in self.sources(self.segments().await?, column).await? {
+        for source in self.sources(Cover::exact(self.segments().await?).uncovered, column).await? {
             source.each(|row, vector| metric.check(vector).map_err(|why| wrong(row, why)))?;
         }
         for batch in self.hot_batches(&[column], true)? {
@@ -164,10 +163,10 @@ impl TableSnapshot {
         self.def().indexes.iter().find(|i| i.column == column && i.metric.metric() == metric)
     }
 
-    async fn sources(&self, views: Vec<SegmentView>, column: usize) -> Result<Vec<Source>> {
-        let mut sources = Vec::with_capacity(views.len());
-        for view in views {
-            sources.push(Source::open(self, view, column).await?);
+    async fn sources(&self, parts: Vec<Part>, column: usize) -> Result<Vec<Source>> {
+        let mut sources = Vec::with_capacity(parts.len());
+        for part in parts {
+            sources.push(Source::open(self, part, column).await?);
         }
         sources.sort_by_key(|source| source.view.meta.max_row_id);
         Ok(sources)

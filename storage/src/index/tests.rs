@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used)]
 //! Searches against a model: no row missing, no ghost, no old version, whatever happens in between.
 
+mod split;
+mod upkeep;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,7 +31,7 @@ const DIM: usize = 6;
 /// Key -> vector; None: NULL.
 type Model = BTreeMap<i64, Option<[f32; DIM]>>;
 
-fn definition(metric: IndexMetric) -> TableDef {
+fn definition(metric: IndexMetric, memory_limit_bytes: Option<u64>) -> TableDef {
     let column = |id, name: &str, column_type, nullable| ColumnDef {
         id: ColumnId(id),
         name: name.to_owned(),
@@ -57,7 +60,7 @@ fn definition(metric: IndexMetric) -> TableDef {
             m: 16,
             ef_construction: 200,
             builder: IndexBuilder::Partition,
-            memory_limit_bytes: None,
+            memory_limit_bytes,
         }],
     }
 }
@@ -73,12 +76,13 @@ fn batch(rows: &Model) -> RecordBatch {
         Arc::new(Float32Array::from(components)),
         Some(NullBuffer::from(valid)).filter(|n| n.null_count() > 0),
     );
-    RecordBatch::try_new(definition(IndexMetric::L2).arrow_schema(), vec![keys, Arc::new(list)]).unwrap()
+    RecordBatch::try_new(definition(IndexMetric::L2, None).arrow_schema(), vec![keys, Arc::new(list)])
+        .unwrap()
 }
 
-async fn create(db: &Arc<Database>, metric: IndexMetric) {
+async fn create(db: &Arc<Database>, metric: IndexMetric, memory_limit: Option<u64>) {
     let tx = db.begin(&db.snapshot()).unwrap();
-    tx.edit(CatalogEdit::PutTable(Arc::new(definition(metric)))).unwrap();
+    tx.edit(CatalogEdit::PutTable(Arc::new(definition(metric, memory_limit)))).unwrap();
     tx.commit(CommitOptions::default()).await.unwrap();
 }
 
@@ -111,7 +115,7 @@ fn vector(random: &mut StdRng) -> [f32; DIM] {
 }
 
 fn fresh(random: &mut StdRng, keys: impl Iterator<Item = i64>) -> Model {
-    keys.map(|k| (k, (!random.random_bool(0.1)).then(|| vector(random)))).collect()
+    keys.map(|k| (k, (!random.random_bool(0.2)).then(|| vector(random)))).collect()
 }
 
 async fn nearest(
@@ -159,18 +163,30 @@ async fn check(table: &TableSnapshot, model: &Model, metric: Metric, random: &mu
     }
 }
 
-async fn history(seed: u64, metric: IndexMetric, root: Root, reopen: bool) {
+/// How large a history's tables get.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Of its index; units of so few rows that every one is compared.
+    memory_limit: Option<u64>,
+    keys: i64,
+    batch: i64,
+    steps: u32,
+}
+
+const SMALL: Size = Size { memory_limit: None, keys: 3_000, batch: 400, steps: 40 };
+
+async fn history(seed: u64, metric: IndexMetric, root: Root, reopen: bool, size: Size) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
-    create(&db, metric).await;
+    create(&db, metric, size.memory_limit).await;
     let mut model = Model::new();
     let mut pinned: Vec<(TableSnapshot, Model)> = Vec::new();
-    for step in 0..40 {
+    for step in 0..size.steps {
         let what = format!("seed {seed} step {step}");
         match random.random_range(0..8) {
             0..3 => {
-                let first = random.random_range(0..3_000);
-                let keys: Vec<i64> = (first..first + random.random_range(1..400)).collect();
+                let first = random.random_range(0..size.keys);
+                let keys: Vec<i64> = (first..first + random.random_range(1..size.batch)).collect();
                 let rows = fresh(&mut random, keys.iter().copied());
                 change(&db, &keys, &rows).await;
                 model.extend(rows);
@@ -205,6 +221,7 @@ async fn history(seed: u64, metric: IndexMetric, root: Root, reopen: bool) {
     }
     db.build_indexes(None).await.unwrap();
     check(&table(&db), &model, metric.metric(), &mut random, "at the end").await;
+    assert_eq!(db.build_indexes(None).await.unwrap(), 0, "upkeep comes to an end");
     for finding in db.verify(VerifyScope::Database).await.unwrap() {
         assert!(matches!(finding.status, FindingStatus::Ok | FindingStatus::Warning), "{finding:?}");
     }
@@ -216,9 +233,9 @@ async fn searches_agree_with_the_model_through_every_history() {
     for seed in 0..6 {
         for metric in [IndexMetric::L2, IndexMetric::Cosine, IndexMetric::InnerProduct] {
             let dir = tempfile::tempdir().unwrap();
-            history(seed, metric, Root::Path(dir.path().join("db")), true).await;
+            history(seed, metric, Root::Path(dir.path().join("db")), true, SMALL).await;
         }
-        history(seed, IndexMetric::L2, Root::Memory, false).await;
+        history(seed, IndexMetric::L2, Root::Memory, false, SMALL).await;
     }
 }
 
@@ -227,7 +244,7 @@ async fn one_unit(dir: &std::path::Path, rows: i64) -> (Arc<Database>, Model, st
     let mut random = StdRng::seed_from_u64(9);
     let root = dir.join("db");
     let db = Database::open(Root::Path(root.clone()), OpenOptions::default()).await.unwrap();
-    create(&db, IndexMetric::L2).await;
+    create(&db, IndexMetric::L2, None).await;
     let model = fresh(&mut random, 0..rows);
     change(&db, &[], &model).await;
     db.checkpoint(CheckpointReason::Statement).await.unwrap();

@@ -31,8 +31,10 @@ const HEADER_BYTES: usize = 44;
 const BLOCK_BYTES: usize = 64 << 10;
 const HASH_BYTES: usize = 16;
 
-/// Features a reader must know: bit, name. None yet.
-const READER_FEATURES: &[(u32, &str)] = &[];
+/// A root names an index unit that covers a segment in part.
+const PARTIAL_UNITS: u32 = 0;
+/// Features a reader must know: bit, name. A bit is set only where it is needed.
+const READER_FEATURES: &[(u32, &str)] = &[(PARTIAL_UNITS, "units of parts of segments")];
 /// Features a writer must know: bit, name. None yet.
 const WRITER_FEATURES: &[(u32, &str)] = &[];
 
@@ -57,7 +59,8 @@ pub struct DecodedManifest {
 /// # Errors
 /// `Internal` when the manifest can't be read back.
 pub fn encode_manifest(manifest: &Manifest) -> Result<Bytes> {
-    encode(Kind::Root, manifest)
+    let partial = manifest.tables.iter().flat_map(|table| &table.units).any(|unit| unit.is_partial());
+    encode(Kind::Root, if partial { 1 << PARTIAL_UNITS } else { 0 }, manifest)
 }
 
 /// Bytes of `manifest/leaf/<id>`.
@@ -65,7 +68,7 @@ pub fn encode_manifest(manifest: &Manifest) -> Result<Bytes> {
 /// # Errors
 /// `Internal` when the segments can't be read back.
 pub fn encode_leaf(segments: &[SegmentEntry]) -> Result<Bytes> {
-    encode(Kind::Leaf, &segments.to_vec())
+    encode(Kind::Leaf, 0, &segments.to_vec())
 }
 
 /// The manifest in `bytes`; `what` is its path, for messages.
@@ -88,7 +91,11 @@ pub fn decode_leaf(what: &str, bytes: &[u8]) -> Result<Vec<SegmentEntry>> {
     Frame::open(what, Kind::Leaf, bytes)?.json(what)
 }
 
-fn encode<T: Serialize + DeserializeOwned + PartialEq>(kind: Kind, value: &T) -> Result<Bytes> {
+fn encode<T: Serialize + DeserializeOwned + PartialEq>(
+    kind: Kind,
+    reader_features: u64,
+    value: &T,
+) -> Result<Bytes> {
     let unreadable = |why: String| Error::internal(format!("a manifest can't be written: {why}"));
     let body = serde_json::to_vec(value).map_err(|e| unreadable(e.to_string()))?;
     // What can't be read back must not become durable.
@@ -96,7 +103,7 @@ fn encode<T: Serialize + DeserializeOwned + PartialEq>(kind: Kind, value: &T) ->
     if &back != value {
         return Err(unreadable("it reads back as something else".to_owned()));
     }
-    Ok(frame(kind, 0, 0, &body))
+    Ok(frame(kind, reader_features, 0, &body))
 }
 
 fn frame(kind: Kind, reader_features: u64, writer_features: u64, body: &[u8]) -> Bytes {

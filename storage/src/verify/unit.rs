@@ -1,6 +1,6 @@
 //! Checks of one index unit: its bytes, its graph, and whether its rows are those of its segments.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use cairn_vector::unit::Unit;
 use xxhash_rust::xxh3::xxh3_128;
@@ -40,9 +40,14 @@ async fn checked(database: &Database, table: &TableState, meta: &UnitMeta) -> Re
     if let Some(problem) = unit.verify().first() {
         return Err(Error::corrupt(&path, format!("{} at byte {}", problem.problem, problem.offset)));
     }
-    let covered: HashSet<_> = meta.segments.iter().map(|s| s.id).collect();
-    let rows: u64 = table.segments.iter().filter(|s| covered.contains(&s.meta.id)).map(|s| s.meta.rows).sum();
-    let gone = covered.len() > table.segments.iter().filter(|s| covered.contains(&s.meta.id)).count();
+    let stored: HashMap<_, _> = table.segments.iter().map(|s| (s.meta.id, s.meta.rows)).collect();
+    let (mut rows, mut gone) = (0, false);
+    for segment in &meta.segments {
+        match stored.get(&segment.id) {
+            Some(stored) => rows += segment.range(*stored).len() as u64,
+            None => gone = true,
+        }
+    }
     if !gone && unit.len() as u64 > rows {
         return Err(Error::corrupt(&path, format!("{} rows of segments that hold {rows}", unit.len())));
     }

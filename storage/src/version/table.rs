@@ -176,10 +176,10 @@ impl TableState {
         self
     }
 
-    /// With one more unit; one of an index that was dropped meanwhile is left out.
+    /// With one more unit; one of an index or a table that was dropped meanwhile is left out.
     pub(super) fn with_unit(&self, unit: &Arc<UnitMeta>) -> Self {
         let mut next = self.without_units(|known| known.id == unit.id || unit.replaces.contains(&known.id));
-        if next.def.indexes.iter().any(|index| index.id == unit.index) {
+        if next.dropped_at.is_none() && next.def.indexes.iter().any(|index| index.id == unit.index) {
             Arc::make_mut(&mut next.units).push(Arc::clone(unit));
             next.searchers = Arc::default();
         }
@@ -195,8 +195,9 @@ impl TableState {
         next
     }
 
+    /// Its units go with it: a search at an older version compares its rows exactly.
     pub(super) fn dropped(&self, version: CommitVersion) -> Self {
-        Self { dropped_at: self.dropped_at.or(Some(version)), ..self.clone() }
+        Self { dropped_at: self.dropped_at.or(Some(version)), units: Arc::default(), searchers: Arc::default(), ..self.clone() }
     }
 
     pub(super) fn sealed(&self, until: CommitVersion) -> Self {

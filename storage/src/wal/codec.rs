@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! header, 56 bytes, little-endian
-//!  0 u16 payload version (1)      2 u8 kind (0 commit)     3 u8 reserved (0)      4 u32 tables
+//!  0 u16 payload version (1, 2)   2 u8 kind (0 commit)     3 u8 reserved (0)      4 u32 tables
 //!  8 u64 commit version          16 u64 epoch             24 [16] commit id      40 i64 time, µs since 1970 UTC
 //! 48 u32 info length             52 u32 catalog length
 //! then per table a record of 56 bytes, in order of the entry
@@ -42,7 +42,12 @@ use super::entry::{CommitInfo, RowBody, TableChange, WalEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, RowId, SchemaVersion, TableId};
 
-const PAYLOAD_VERSION: u16 = 1;
+/// The newest payload version known.
+const PAYLOAD_VERSION_MAX: u16 = PAYLOAD_PARTIAL_UNITS;
+/// Every entry but those below.
+const PAYLOAD_FIRST: u16 = 1;
+/// An index unit covers a segment in part: who does not know of that would give its rows for the whole segment's.
+const PAYLOAD_PARTIAL_UNITS: u16 = 2;
 const KIND_COMMIT: u8 = 0;
 const HEADER_BYTES: usize = 56;
 const TABLE_BYTES: usize = 56;
@@ -89,7 +94,7 @@ fn take_header(input: &mut Input<'_>) -> Result<(EntryHeader, usize)> {
     if payload_version == 0 {
         return Err(damaged("payload version 0"));
     }
-    if payload_version > PAYLOAD_VERSION || kind != KIND_COMMIT || reserved != 0 {
+    if payload_version > PAYLOAD_VERSION_MAX || kind != KIND_COMMIT || reserved != 0 {
         return Err(Error::new(
             ErrorKind::Unsupported,
             format!("a WAL entry has format version {payload_version}, kind {kind}, reserved {reserved}"),

@@ -44,9 +44,16 @@ pub fn build(
     let start = Instant::now();
     check(rows, row_ids, options)?;
     let work = Work { threads: options.threads.max(1), cancelled };
+    let progress = &options.progress;
     let grid = quantize::fit(rows, options.metric, &work)?;
-    let clustered = cluster(&encode(rows, grid, &work)?, options.seed, &work)?;
+    progress.reached(2);
+    let codes = encode(rows, grid, &work)?;
+    progress.reached(5);
+    let clustered = cluster(&codes, options.seed, &work)?;
+    drop(codes);
+    progress.reached(15);
     let (mut graph, calibration, improved) = connect(rows, &clustered, options, &work)?;
+    progress.reached(95);
     let orphans = repair::repair(&mut graph, &clustered.pivots);
     let statistics = BuildStatistics {
         seconds: start.elapsed().as_secs_f64(),
@@ -89,8 +96,10 @@ fn connect(
         Builder::Partition => {
             let ids = (0..count as u32).filter(|&row| !wanted[row as usize]).collect();
             let leaves = leaves::carve(&space, ids, options.seed, work)?;
+            options.progress.reached(35);
             let mut candidates = Candidates::new(count, CANDIDATES);
             pairs::join(&space, &leaves, &mut candidates, work)?;
+            options.progress.reached(60);
             prune(&space, &candidates, PRUNING, work)?
         }
         Builder::HnswRs => hnsw_rs::connect(rows, clustered, &wanted, options, work)?,
@@ -98,6 +107,7 @@ fn connect(
     if held_out.is_empty() {
         return Ok((graph, Calibration::default(), 0));
     }
+    options.progress.reached(75);
     let seeds = Seeds::new(&space, clustered.pivots.clone());
     let truth = calibrate::truth(rows, clustered, &held_out, work)?;
     let mut calibration = calibrate::measure(clustered, &graph, &seeds, &truth, work)?;

@@ -33,6 +33,6 @@ mod space;
 pub use self::build::build;
 pub(crate) use self::encode::Clustered;
 pub use self::graph::{Adjacency, DEGREE, Graph, NO_ROW, Neighbours};
-pub use self::options::{BuildError, BuildOptions, Builder, Estimate, HnswRsOptions};
+pub use self::options::{BuildError, BuildOptions, Builder, Estimate, HnswRsOptions, Progress};
 pub(crate) use self::seeds::{SEEDS, nearest};
 pub(crate) use self::space::Space;

@@ -1,4 +1,7 @@
-//! How a unit is built, what that takes, and why it may fail.
+//! How a unit is built, what that takes, how far it is, and why it may fail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::candidates::Key;
 use super::graph::DEGREE;
@@ -35,6 +38,24 @@ pub struct BuildOptions {
     pub memory_limit_bytes: u64,
     /// `M` and `ef_construction` of `hnsw_rs`.
     pub hnsw_rs: HnswRsOptions,
+    /// Told after each step.
+    pub progress: Progress,
+}
+
+/// How far a build is. A clone looks at the same build.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicU32>);
+
+impl Progress {
+    /// From 0.0 to 1.0, by what the steps usually take.
+    #[must_use]
+    pub fn done(&self) -> f32 {
+        self.0.load(Ordering::Relaxed) as f32 / 100.0
+    }
+
+    pub(super) fn reached(&self, percent: u32) {
+        self.0.store(percent, Ordering::Relaxed);
+    }
 }
 
 /// What `hnsw_rs` is told.
@@ -58,6 +79,7 @@ impl BuildOptions {
             threads: 1,
             memory_limit_bytes: u64::MAX,
             hnsw_rs: HnswRsOptions { m: 16, ef_construction: 200 },
+            progress: Progress::default(),
         }
     }
 }

@@ -1,9 +1,14 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use super::*;
+use crate::id::{Epoch, IndexId, ObjectId, TableId};
+use crate::index::{Positions, UnitMeta, UnitSegment};
 use crate::manifest::invariants::tests::{segment_entry, sound};
 
 const GOLDEN: &[u8] = include_bytes!("../golden/manifest-1.bin");
+const GOLDEN_UNITS: &[u8] = include_bytes!("../golden/manifest-1-units.bin");
 
 #[track_caller]
 fn named<T: std::fmt::Debug>(result: Result<T>) {
@@ -107,4 +112,37 @@ fn valid_checksums_around_wrong_json_are_damage() {
 fn golden_manifest_is_read_and_written_the_same() {
     assert_eq!(decode_manifest("manifest/5", GOLDEN).unwrap().manifest, sound());
     assert_eq!(encode_manifest(&sound()).unwrap(), GOLDEN, "the byte form changed");
+}
+
+/// A manifest with a unit over a whole segment and a part of another, or over whole ones.
+fn with_unit(positions: Option<Positions>) -> Manifest {
+    let mut manifest = sound();
+    let id = |sequence| ObjectId { epoch: Epoch(2), sequence };
+    manifest.tables[0].units.push(Arc::new(UnitMeta {
+        id: id(9),
+        table: TableId(1),
+        index: IndexId(1),
+        segments: vec![
+            UnitSegment { id: id(1), left_out: 0, positions: None },
+            UnitSegment { id: id(2), left_out: 1, positions },
+        ],
+        rows: 15,
+        bytes: 40_000,
+        xxh3: format!("{:032x}", 255),
+        replaces: vec![],
+        build_ms: 12,
+        recall_permille: 0,
+    }));
+    manifest
+}
+
+#[test]
+fn units_of_parts_of_segments_are_a_feature_of_readers() {
+    let parts = with_unit(Some(Positions { from: 2, to: 9 }));
+    assert_eq!(decode_manifest("manifest/5", GOLDEN_UNITS).unwrap().manifest, parts);
+    assert_eq!(encode_manifest(&parts).unwrap(), GOLDEN_UNITS, "the byte form changed");
+    assert_eq!(GOLDEN_UNITS[16..24], [1, 0, 0, 0, 0, 0, 0, 0], "who does not know of parts refuses it");
+    let whole = encode_manifest(&with_unit(None)).unwrap();
+    assert_eq!(whole[16..24], [0; 8], "and reads every other manifest");
+    assert_eq!(decode_manifest("manifest/5", &whole).unwrap().manifest, with_unit(None));
 }

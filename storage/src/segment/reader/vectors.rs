@@ -151,15 +151,19 @@ impl SegmentVectors {
         self.checked(at..at + self.width).map(Some)
     }
 
-    /// Every page as (its rows, the vectors of those that have one, one after the other).
+    /// The rows `among`, page by page: (rows, the vectors of those that have one, one after the other).
     ///
     /// # Errors
     /// Each page's: `Corrupt` for a checksum mismatch.
-    pub(crate) fn pages(&self) -> impl Iterator<Item = Result<(Range<u32>, &[u8])>> {
-        self.pages.iter().map(|page| {
-            let values = (page.rows.end - page.rows.start) - self.nulls_within(page.rows.clone());
-            let bytes = self.checked(page.values_at..page.values_at + values as usize * self.width)?;
-            Ok((page.rows.clone(), bytes))
+    pub(crate) fn pages(&self, among: Range<u32>) -> impl Iterator<Item = Result<(Range<u32>, &[u8])>> {
+        let first = self.pages.partition_point(|page| page.rows.end <= among.start);
+        let end = among.end;
+        self.pages[first..].iter().take_while(move |page| page.rows.start < end).map(move |page| {
+            let rows = page.rows.start.max(among.start)..page.rows.end.min(among.end);
+            let values = |rows: Range<u32>| ((rows.end - rows.start) - self.nulls_within(rows)) as usize;
+            let at = page.values_at + values(page.rows.start..rows.start) * self.width;
+            let bytes = self.checked(at..at + values(rows.clone()) * self.width)?;
+            Ok((rows, bytes))
         })
     }
 

@@ -5,7 +5,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::input::{put_counted, put_varint};
-use super::{FLAG_TRUNCATE, HEADER_BYTES, KIND_COMMIT, PAYLOAD_VERSION, TABLE_BYTES, rows};
+use super::{
+    FLAG_TRUNCATE, HEADER_BYTES, KIND_COMMIT, PAYLOAD_FIRST, PAYLOAD_PARTIAL_UNITS, TABLE_BYTES, rows,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, RowId};
 use crate::wal::entry::{CatalogEdit, CommitInfo, RowBody, TableChange};
@@ -42,7 +44,9 @@ impl EncodedBody {
         let mut bytes = Vec::with_capacity(head + 256);
         bytes.resize(head, 0);
         let count = u32::try_from(tables.len()).map_err(|_| too_long("tables"))?;
-        bytes[0..2].copy_from_slice(&PAYLOAD_VERSION.to_le_bytes());
+        let partial = |edit: &CatalogEdit| matches!(edit, CatalogEdit::PutUnit(unit) if unit.is_partial());
+        let version = if catalog.iter().any(partial) { PAYLOAD_PARTIAL_UNITS } else { PAYLOAD_FIRST };
+        bytes[0..2].copy_from_slice(&version.to_le_bytes());
         bytes[2] = KIND_COMMIT;
         bytes[4..8].copy_from_slice(&count.to_le_bytes());
         bytes[16..24].copy_from_slice(&epoch.0.to_le_bytes());
