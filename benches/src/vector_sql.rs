@@ -70,10 +70,9 @@ impl Vectors {
     /// Those of the column `vector`, at most `rows`.
     fn read(file: &Path, rows: usize) -> Result<Self> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file)?)?;
-        let mask = ProjectionMask::roots(
-            builder.parquet_schema(),
-            builder.schema().fields().iter().position(|f| f.name() == "vector"),
-        );
+        let place = builder.schema().fields().iter().position(|f| f.name() == "vector");
+        let place = place.ok_or_else(|| format!("{} has no column vector", file.display()))?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), [place]);
         let mut vectors = Self { dim: 0, values: Vec::new() };
         for batch in builder.with_projection(mask).with_limit(rows).build()? {
             let batch = batch?;
