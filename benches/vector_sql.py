@@ -246,6 +246,8 @@ class Bench:
             recall, _ = self.truth.judge(queries, None, self.cairn.search({"how": "prepared"}, queries)["ids"])
             print(f"cairn: target_recall {self.target}: {recall:.4f}, table and index built in {self.cairn.hello['build_s']:.0f} s")
             if recall >= RECALL or self.target == TARGETS[-1]:
+                if not self.cairn.hello["call_takes_vectors"]:
+                    print("cairn: vector_search takes no vector parameter in this build; it gets text")
                 break
             self.cairn.close()
         for name in filter(None, self.arguments.rivals.split(",")):

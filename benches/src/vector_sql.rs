@@ -18,7 +18,7 @@ use cairn_storage::index::{Effort, VectorQuery};
 use cairn_vector::Metric;
 use cairn_vector::unit::Unit;
 use clap::Args;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array};
+use datafusion::arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float32Array};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Int64Type, UInt64Type};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::parquet::arrow::ProjectionMask;
@@ -95,6 +95,8 @@ struct Bench {
     engine: Arc<Engine>,
     session: Session,
     queries: Vectors,
+    /// Whether `vector_search` takes a vector as a parameter; else it gets text.
+    call_takes_vectors: bool,
     /// `id` of each row id.
     ids: HashMap<u64, i64>,
     base: PathBuf,
@@ -118,6 +120,7 @@ pub(crate) fn run(home: &Path, options: &Options) -> Result<()> {
         engine,
         session,
         queries,
+        call_takes_vectors: true,
         ids: HashMap::new(),
         base: options.base.clone(),
         rows: usize::try_from(options.rows)?,
@@ -129,6 +132,8 @@ pub(crate) fn run(home: &Path, options: &Options) -> Result<()> {
         runtime.block_on(bench.ids_of(search))?;
         first_ms.push(millis(started));
     }
+    let call = bench.statement(&json!({ "how": "auto" }), &Value::Null, 10, 0)?;
+    bench.call_takes_vectors = runtime.block_on(bench.ids_of(call)).is_ok();
     let settings: Vec<Value> = WIDTHS.iter().map(|ef| json!({ "how": "ef", "ef": ef })).collect();
     println!(
         "{}",
@@ -137,6 +142,7 @@ pub(crate) fn run(home: &Path, options: &Options) -> Result<()> {
             "build_s": std::fs::read_to_string(root.join("bench_seconds"))?.trim().parse::<f64>()?,
             "open_ms": open_ms, "unit_open_ms": unit_ms,
             "first_ms": open_ms + first_ms[0], "searches_ms": first_ms,
+            "call_takes_vectors": bench.call_takes_vectors,
             "settings": { "plain": settings, "filtered": [] },
         })
     );
@@ -254,7 +260,8 @@ impl Bench {
         if how == "bare" {
             return Ok(Search::Bare(vector.to_vec(), k));
         }
-        let mut values = vec![if how == "text" { text(vector) } else { parameter(vector)? }];
+        let as_text = how == "text" || how != "prepared" && !self.call_takes_vectors;
+        let mut values = vec![if as_text { text(vector) } else { parameter(vector)? }];
         let condition = condition_sql(condition, &mut values)?;
         let call = |more: &str| {
             format!("SELECT id FROM vector_search('items', 'embedding', $1, k => {k}, {more}){condition}")
