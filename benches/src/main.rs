@@ -1,7 +1,7 @@
 //! `cairn-bench`: our side of every figure, one JSON object a line.
 //!
-//! `run.py` and `vector_sql.py` run it beside the rivals and print ours, theirs and the ratio; `docs/src/benchmarks.md` says what each
-//! figure means. Data and databases are made once under `--data` and used again.
+//! `run.py` and `vector_sql.py` run it beside the rivals and print ours, theirs and the ratio;
+//! `docs/src/benchmarks.md` says what each figure means. Data and databases are made once under `--data` and used again.
 
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
