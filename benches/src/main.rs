@@ -1,7 +1,7 @@
 //! `cairn-bench`: our side of every figure, one JSON object a line.
 //!
-//! `run.py` runs it beside the rivals and prints ours, theirs and the ratio; `docs/src/benchmarks.md` says what each
-//! figure means. Data and databases are made once under `--data` and used again.
+//! `run.py` and `vector_sql.py` run it beside the rivals and print ours, theirs and the ratio;
+//! `docs/src/benchmarks.md` says what each figure means. Data and databases are made once under `--data` and used again.
 
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
@@ -12,6 +12,7 @@ mod load;
 mod lookup;
 mod open;
 mod tpch;
+mod vector_sql;
 
 use std::path::PathBuf;
 
@@ -78,6 +79,8 @@ enum Command {
     },
     /// Opens a database with lineitem's rows and a WAL of 64 MiB.
     Open,
+    /// Searches vectors through SQL as `vector_sql.py` asks.
+    VectorSql(vector_sql::Options),
 }
 
 /// A file format of COPY.
@@ -89,9 +92,16 @@ pub(crate) enum Format {
     Csv,
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    match &arguments.command {
+        // How many threads it has is part of the figure.
+        Command::VectorSql(options) => vector_sql::run(&arguments.data, options),
+        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(arguments)),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
     let home = data::Home::new(&arguments.data, arguments.scale)?;
     match arguments.command {
         Command::Data => {
@@ -114,5 +124,6 @@ async fn main() -> Result<()> {
         Command::Insert { count } => insert::run(&home, count).await,
         Command::Lookup { count } => lookup::run(&home, count).await,
         Command::Open => open::run(&home).await,
+        Command::VectorSql(options) => vector_sql::run(&arguments.data, &options),
     }
 }
