@@ -21,6 +21,7 @@ use datafusion::sql::sqlparser::ast::{self, ObjectName};
 use self::information_schema::InformationSchema;
 use crate::error::{Error, Result, closest};
 use crate::provider::CairnTable;
+use crate::search;
 use crate::statement::{
     Shape, inspect, keep_pseudo_columns_out, object_position, schema_and_name, select_values,
 };
@@ -240,8 +241,12 @@ pub(crate) async fn plan_below(
     state.register_catalog_list(Arc::new(catalog.clone()));
     let state = Arc::new(state);
     catalog.bind(&state, &shape).await?;
-    let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
-    Ok(state.statement_to_plan(statement).await?)
+    let scope = search::Scope {
+        searches: Arc::clone(names.system.engine.searches()),
+        snapshot: names.snapshot.clone(),
+        search_path: search_path.to_owned(),
+    };
+    search::plan(&state, scope, statement).await
 }
 
 /// The error for a schema that isn't there.

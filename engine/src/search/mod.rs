@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use cairn_storage::index::{SearchReport, VectorHit, VectorQuery, VectorSearcher};
 use cairn_storage::schema::ColumnType;
-use cairn_storage::{Database, TableSnapshot};
+use cairn_storage::{Database, Snapshot, TableSnapshot};
 use cairn_vector::Metric;
 use datafusion::catalog::Session as PlannerSession;
 use datafusion::execution::context::SessionState;
@@ -86,22 +86,44 @@ pub(crate) fn register(builder: SessionStateBuilder, searches: &Arc<Searches>) -
     builder.with_optimizer_rule(Arc::new(rule::NearestRows::new(Arc::clone(searches))))
 }
 
-/// Plans a query whose parameters are bound, calls of `vector_search` at the statement's snapshot included.
+/// Where calls find what they name.
+#[derive(Clone, Debug)]
+pub(crate) struct Scope {
+    /// What searches share.
+    pub(crate) searches: Arc<Searches>,
+    /// The version that is searched.
+    pub(crate) snapshot: Snapshot,
+    /// Schema that unqualified names resolve in.
+    pub(crate) search_path: String,
+}
+
+impl Scope {
+    /// That of a statement.
+    pub(crate) fn of(context: &StatementContext) -> Self {
+        Self {
+            searches: Arc::clone(&context.searches),
+            snapshot: context.snapshot.clone(),
+            search_path: context.search_path.clone(),
+        }
+    }
+}
+
+/// Plans a query whose parameters are bound, calls of `vector_search` included.
 ///
 /// # Errors
 /// What is wrong with the query.
-pub(crate) async fn plan(context: &StatementContext, mut statement: ast::Statement) -> Result<LogicalPlan> {
-    let called = is_called(&statement);
-    if called {
-        each::fold(&mut statement);
+pub(crate) async fn plan(
+    state: &SessionState,
+    scope: Scope,
+    mut statement: ast::Statement,
+) -> Result<LogicalPlan> {
+    if !is_called(&statement) {
+        return Ok(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?);
     }
-    let statement = PlannerStatement::Statement(Box::new(statement));
-    if !called {
-        return Ok(context.state.statement_to_plan(statement).await?);
-    }
-    let mut state = SessionState::clone(&context.state);
-    state.register_relation_planner(Arc::new(relation::VectorSearch::new(context)))?;
-    Ok(state.statement_to_plan(statement).await?)
+    each::fold(&mut statement);
+    let mut state = state.clone();
+    state.register_relation_planner(Arc::new(relation::VectorSearch::new(scope)))?;
+    Ok(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?)
 }
 
 /// What the searches of one engine share.

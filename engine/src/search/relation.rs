@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
+use cairn_storage::ErrorKind;
 use cairn_storage::schema::ColumnType;
-use cairn_storage::{ErrorKind, Snapshot};
 use cairn_udfs::vector::{dimensions, vector_type};
 use cairn_vector::Metric;
 use datafusion::catalog::TableProvider;
@@ -26,9 +26,8 @@ use datafusion::sql::sqlparser::parser::Parser;
 use super::each::{self, EachNode};
 use super::literal::vector_of;
 use super::table::{SearchTable, Shape};
-use super::{Search, Searches};
+use super::{Scope, Search};
 use crate::catalog::{missing, missing_schema};
-use crate::context::StatementContext;
 use crate::dialect::CairnDialect;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
@@ -54,33 +53,27 @@ const EF_MAX: usize = 1_000_000;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct VectorSearch {
-    searches: Arc<Searches>,
-    snapshot: Snapshot,
-    search_path: String,
+    scope: Scope,
 }
 
 impl VectorSearch {
-    /// For the calls of one statement.
-    pub(super) fn new(context: &StatementContext) -> Self {
-        Self {
-            searches: Arc::clone(&context.searches),
-            snapshot: context.snapshot.clone(),
-            search_path: context.search_path.clone(),
-        }
+    /// For the calls of one query.
+    pub(super) fn new(scope: Scope) -> Self {
+        Self { scope }
     }
 
     fn table(&self, name: &ObjectName) -> Result<CairnTable> {
-        let (schema, table) = schema_and_name(name, &self.search_path)?;
-        if let Some(table) = self.snapshot.table_named(&schema, &table) {
+        let (schema, table) = schema_and_name(name, &self.scope.search_path)?;
+        if let Some(table) = self.scope.snapshot.table_named(&schema, &table) {
             return Ok(CairnTable::new(table));
         }
-        let catalog = self.snapshot.catalog();
+        let catalog = self.scope.snapshot.catalog();
         if catalog.view(&schema, &table).is_some() {
             return Err(invalid("42809", format!("{name} is a view; vector_search searches tables"))
                 .map(|e| e.with_hint("search the table behind the view")));
         }
         if !catalog.has_schema(&schema) {
-            return Err(missing_schema(&self.snapshot, &schema));
+            return Err(missing_schema(&self.scope.snapshot, &schema));
         }
         Err(missing(&schema, &table, catalog.tables(&schema).map(|t| t.name.as_str())))
     }
@@ -144,7 +137,7 @@ impl VectorSearch {
             .metric
             .check((&query).into())
             .map_err(|e| invalid("22000", format!("the query vector: {e}")))?;
-        Ok(SearchTable::new(Arc::clone(&self.searches), search, query, Shape::Ranked, filters))
+        Ok(SearchTable::new(Arc::clone(&self.scope.searches), search, query, Shape::Ranked, filters))
     }
 
     /// One search for each row of `before`.
@@ -182,7 +175,8 @@ impl VectorSearch {
             .into());
         }
         let vector = if found == wanted { vector } else { Expr::Cast(Cast::new(Box::new(vector), wanted)) };
-        let table = SearchTable::new(Arc::clone(&self.searches), search, Vec::new(), Shape::Ranked, filters);
+        let table =
+            SearchTable::new(Arc::clone(&self.scope.searches), search, Vec::new(), Shape::Ranked, filters);
         let answers = DFSchema::try_from_qualified_schema(TableReference::bare(alias), &table.schema())?;
         let plan = EachNode::plan(before, vector, table, answers, outer)?;
         match on {

@@ -89,7 +89,7 @@ pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Quer
         // A search is planned with the vector it searches for.
         statement = dml::bind(&statement, context.params.as_ref())?;
     }
-    let plan = search::plan(context, statement).await?;
+    let plan = search::plan(&context.state, search::Scope::of(context), statement).await?;
     match &context.params {
         Some(params) => Ok(plan.with_param_values(params.clone())?),
         None => {

@@ -236,7 +236,8 @@ impl VectorSearcher {
         report.index = self.index().map(|index| index.name.clone());
         let target = cold.index.as_ref().map_or(1.0, |i| f32::from(i.target_recall_permille) / 1000.0);
         for (i, covered) in cold.units.iter().enumerate() {
-            let among = self.among.as_ref().and_then(|among| among.units.get(i)).map(Result::as_ref).transpose();
+            let among =
+                self.among.as_ref().and_then(|among| among.units.get(i)).map(Result::as_ref).transpose();
             let searched = match among {
                 Ok(among) => covered.nearest(query, target, among, &distance, &mut top),
                 Err(error) => Err(error.clone()),

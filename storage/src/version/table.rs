@@ -197,7 +197,12 @@ impl TableState {
 
     /// Its units go with it: a search at an older version compares its rows exactly.
     pub(super) fn dropped(&self, version: CommitVersion) -> Self {
-        Self { dropped_at: self.dropped_at.or(Some(version)), units: Arc::default(), searchers: Arc::default(), ..self.clone() }
+        Self {
+            dropped_at: self.dropped_at.or(Some(version)),
+            units: Arc::default(),
+            searchers: Arc::default(),
+            ..self.clone()
+        }
     }
 
     pub(super) fn sealed(&self, until: CommitVersion) -> Self {

@@ -138,9 +138,7 @@ fn limits_fit_what_they_allow() {
 
 #[test]
 fn rows_are_cut_into_as_few_units_as_fit_and_the_same_again() {
-    for segments in
-        [vec![100_000], vec![10_000], vec![1_000; 100], vec![30_000, 10, 50_000, 4_000, 16_000]]
-    {
+    for segments in [vec![100_000], vec![10_000], vec![1_000; 100], vec![30_000, 10, 50_000, 4_000, 16_000]] {
         let mut cuts = Vec::new();
         for _ in 0..2 {
             let mut table = small();
