@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::IndexDef;
 use super::capacity;
 use super::cover::Left;
-use super::IndexDef;
 use crate::id::ObjectId;
 use crate::version::{SegmentState, TableState};
 
