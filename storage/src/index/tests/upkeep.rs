@@ -1,7 +1,6 @@
 //! What is built next, as a function of metadata: limits are kept, positions are shared out, and there is an end.
 
 use super::*;
-use crate::error::Result;
 use crate::id::{CommitVersion, ObjectId};
 use crate::index::cover::Left;
 use crate::index::policy::{self, BuildPlan};
@@ -161,7 +160,7 @@ fn rows_are_cut_into_as_few_units_as_fit_and_the_same_again() {
 }
 
 #[test]
-fn upkeep_ends_whatever_is_written_and_deleted() -> Result<()> {
+fn upkeep_ends_whatever_is_written_and_deleted() {
     for seed in 0..40 {
         let mut random = StdRng::seed_from_u64(seed);
         let mut table = if seed % 4 == 0 { Table::new(None) } else { small() };
@@ -196,7 +195,6 @@ fn upkeep_ends_whatever_is_written_and_deleted() -> Result<()> {
             assert!(small <= 8, "seed {seed}: {small} small units");
         }
     }
-    Ok(())
 }
 
 #[test]
@@ -210,5 +208,5 @@ fn inserts_that_trickle_in_leave_few_units() {
     let capacity = capacity::rows_max(&table.def, &table.def.indexes[0]);
     let fewest = 100_000_u64.div_ceil(capacity) as usize;
     assert!(table.units.len() <= 2 * fewest + 4, "{} units, {fewest} would do", table.units.len());
-    assert!(built <= 60, "{built} builds for {} units", table.units.len());
+    assert!(built <= 4 * table.units.len(), "{built} builds for {} units", table.units.len());
 }
