@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use cairn_engine::{Engine, EngineOptions, Output, Root, Session};
 use cairn_storage::fs::{FileSystem, OsFileSystem};
-use cairn_storage::index::{Effort, VectorQuery};
+use cairn_storage::index::VectorQuery;
 use cairn_vector::Metric;
 use cairn_vector::unit::Unit;
 use clap::Args;
@@ -296,15 +296,9 @@ impl Bench {
                     .table_named("public", "items")
                     .ok_or("no table items")?;
                 let column = table.def().columns.iter().position(|c| c.name == "embedding");
-                let query = VectorQuery {
-                    column: column.ok_or("no column embedding")?,
-                    metric: Metric::L2,
-                    query: &query,
-                    k,
-                    effort: Effort::Target,
-                    rows: None,
-                };
-                let (hits, _) = table.nearest(&query).await?;
+                let column = column.ok_or("no column embedding")?;
+                let searcher = table.searcher(column, Metric::L2, false).await?;
+                let (hits, _) = searcher.nearest(&VectorQuery { query: &query, k, width: None })?;
                 ids.extend(hits.iter().filter_map(|hit| self.ids.get(&hit.row.0).copied()));
             }
         }

@@ -275,7 +275,7 @@ async fn damage_of_one_unit_costs_that_unit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_writer_left_of_units_is_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let (db, _, file) = one_unit(dir.path()).await;
+    let (db, _, file) = one_unit(dir.path(), 3_000).await;
     let root = db.root().clone();
     db.close().await.unwrap();
     drop(db);
