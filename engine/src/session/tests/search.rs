@@ -1,7 +1,15 @@
 //! Which statements become a search, and that they give what comparing every row gives.
 
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ListArray, RecordBatch};
+use datafusion::arrow::datatypes::Float32Type;
+use datafusion::arrow::util::display::array_value_to_string;
+use datafusion::common::ScalarValue;
+use futures::TryStreamExt;
+
 use super::{answer, session};
-use crate::Session;
+use crate::{Output, Session};
 
 const QUERY: &str = "'[0.3,-0.2,0.9,0.1]'";
 
@@ -113,4 +121,118 @@ async fn searches_give_the_rows_of_a_full_comparison() {
 fn numbers(answer: &str) -> (String, Option<i64>) {
     let (count, sum) = answer.split_once(',').unwrap_or((answer, ""));
     (count.to_owned(), sum.parse::<f64>().ok().map(|sum| (sum * 100.0).round() as i64))
+}
+
+async fn rows_of(session: &Session, sql: &str, params: Vec<ScalarValue>) -> Result<Vec<Vec<String>>, String> {
+    let output = session.execute(sql, Some(params.into())).await.map_err(|e| e.to_string())?;
+    let Output::Rows(rows) = output else { return Err("no rows".to_owned()) };
+    let batches: Vec<RecordBatch> = rows.stream.try_collect().await.map_err(|e| e.to_string())?;
+    let mut shown =
+        vec![rows.schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect()];
+    for batch in &batches {
+        for row in 0..batch.num_rows() {
+            let cell = |column| array_value_to_string(column, row).unwrap();
+            shown.push(batch.columns().iter().map(cell).collect());
+        }
+    }
+    Ok(shown)
+}
+
+/// A plain search needs no planner; the same one in parentheses is planned. Both give the same rows under the same names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_search_answers_as_a_planned_one() {
+    let session = indexed().await;
+    let vector = |x: f32| {
+        let values = vec![Some(vec![Some(x), Some(-0.2), Some(0.9), Some(0.1)])];
+        ScalarValue::List(Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(values)))
+    };
+    for items in ["id", "*", "tenant, id, e <-> $1 AS d", "id, e", "id AS n", "id, id + 1 AS more"] {
+        for condition in [
+            "",
+            "WHERE tenant = $2",
+            "WHERE tenant < $2 AND id % 2 = 0",
+            "WHERE id IN (SELECT id FROM v WHERE tenant = $2)",
+            "WHERE tenant = $2 AND id = 303",
+            "WHERE id > 7000 OR tenant = $2 + 1",
+            "WHERE e IS NULL",
+            "WHERE current_schema = 'public' AND tenant < $2",
+        ] {
+            for limit in ["3", "$3", "500"] {
+                for round in 0..3 {
+                    let params = vec![
+                        vector(0.3 + round as f32 / 10.0),
+                        ScalarValue::Int64(Some(3 + round % 2)),
+                        ScalarValue::Int64(Some(7)),
+                    ];
+                    let plain = format!("SELECT {items} FROM v {condition} ORDER BY e <-> $1 LIMIT {limit}");
+                    let planned = format!("SELECT * FROM ({plain}) AS planned");
+                    let (plain_rows, planned_rows) = (
+                        rows_of(&session, &plain, params.clone()).await,
+                        rows_of(&session, &planned, params).await,
+                    );
+                    // Rows at equal distances, and without a vector, come in any order.
+                    let sorted = |rows: Result<Vec<Vec<String>>, String>| {
+                        rows.map(|mut rows| {
+                            rows[1..].sort();
+                            rows
+                        })
+                    };
+                    assert_eq!(sorted(plain_rows), sorted(planned_rows), "{plain}");
+                }
+            }
+        }
+    }
+}
+
+/// What was kept of a condition never outlives the rows it was evaluated over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_condition_follows_every_change() {
+    let session = indexed().await;
+    let sql = format!("SELECT id FROM v WHERE tenant = 77 ORDER BY e <-> {QUERY} LIMIT 1000");
+    let ids = |text: String| {
+        let mut ids: Vec<i64> = text.split(';').filter_map(|id| id.parse().ok()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    for change in [
+        "SELECT 1",
+        "INSERT INTO v VALUES (8001, 77, '[1,0,0,0]')",
+        "UPDATE v SET tenant = 77 WHERE id IN (1, 2, 6300)",
+        "DELETE FROM v WHERE id = 8001",
+        "CHECKPOINT",
+        "UPDATE v SET tenant = 5 WHERE id = 2",
+        "CREATE TABLE other (n INT)",
+        "REINDEX TABLE v",
+        "TRUNCATE v",
+        "INSERT INTO v VALUES (9001, 77, '[1,0,0,0]'), (9002, 76, '[1,0,0,0]')",
+    ] {
+        let done = answer(&session, change).await;
+        assert!(!done.contains("error") && !done.starts_with("42"), "{change}: {done}");
+        let expected = ids(answer(&session, "SELECT id FROM v WHERE tenant = 77 AND e IS NOT NULL").await);
+        for _ in 0..2 {
+            assert_eq!(ids(answer(&session, &sql).await), expected, "after {change}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recall_is_sampled() {
+    let session = indexed().await;
+    let recall = "SELECT samples, recall >= 0.95, lowest_recall <= recall, exact_ms > 0, sampled_at IS NOT NULL FROM system.vector_recall WHERE index_name = 'v_l2'";
+    assert_eq!(answer(&session, "SET vector.recall_sample_rate = 0").await, "SET");
+    answer(&session, &format!("SELECT id FROM v ORDER BY e <-> {QUERY} LIMIT 5")).await;
+    assert_eq!(answer(&session, recall).await, "0,,,,false");
+    assert_eq!(answer(&session, "SET vector.recall_sample_rate = 1").await, "SET");
+    for sql in [
+        format!("SELECT id FROM v ORDER BY e <-> {QUERY} LIMIT 5"),
+        format!("SELECT id FROM v WHERE tenant = 3 ORDER BY e <-> {QUERY} LIMIT 5 OFFSET 1"),
+        format!("SELECT id FROM vector_search('v', 'e', {QUERY}, metric => 'l2')"),
+        format!("SELECT id FROM vector_search('v', 'e', {QUERY}, metric => 'l2', mode => 'exact')"),
+        format!("SELECT id FROM vector_search('v', 'e', {QUERY}, metric => 'l2', ef => 300)"),
+        "SELECT n.id FROM v, vector_search('v', 'e', v.e, metric => 'l2') n WHERE v.id < 14".to_owned(),
+    ] {
+        assert!(!answer(&session, &sql).await.is_empty(), "{sql}");
+    }
+    // Three, and one for each of the twelve of thirteen ids that 7 does not divide.
+    assert_eq!(answer(&session, recall).await, "15,true,true,true,true");
 }
