@@ -35,6 +35,8 @@ use crate::search::table::SearchTable;
 
 /// Most searches of one task: enough to share the reading of their rows, few enough to be cancelled soon.
 const SLICE_ROWS: usize = 64;
+/// Rows that the answers of one task together have at most, as long as one answer has fewer.
+const SLICE_ANSWERS: usize = 64 * 1024;
 
 /// What the searches share.
 #[derive(Clone, Debug)]
@@ -206,10 +208,11 @@ impl ExecutionPlan for EachExec {
             },
         };
         let tasks = self.each.tasks.max(1);
+        let most = (SLICE_ANSWERS / self.each.table.search().k).clamp(1, SLICE_ROWS);
         let stream = input
             .map_ok(move |batch| {
                 let slices = slices.clone();
-                let rows = batch.num_rows().div_ceil(4 * tasks).clamp(1, SLICE_ROWS);
+                let rows = batch.num_rows().div_ceil(4 * tasks).clamp(1, most);
                 let starts = (0..batch.num_rows()).step_by(rows);
                 let parts: Vec<_> =
                     starts.map(|at| batch.slice(at, rows.min(batch.num_rows() - at))).collect();
