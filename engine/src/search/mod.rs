@@ -83,7 +83,8 @@ pub(crate) fn is_called(statement: &ast::Statement) -> bool {
 /// Gives a session's optimizer the other form.
 pub(crate) fn register(builder: SessionStateBuilder, searches: &Arc<Searches>) -> SessionStateBuilder {
     let builder = builder.with_analyzer_rule(Arc::new(conditions::ConditionsFirst));
-    builder.with_optimizer_rule(Arc::new(rule::NearestRows::new(Arc::clone(searches))))
+    let builder = builder.with_optimizer_rule(Arc::new(rule::NearestRows::new(Arc::clone(searches))));
+    builder.with_optimizer_rule(Arc::new(each::InputsFirst))
 }
 
 /// Where calls find what they name.

@@ -197,17 +197,17 @@ impl RelationPlanner for VectorSearch {
     ) -> PlanResult<RelationPlanning> {
         let planned =
             |plan, alias| Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))));
-        match each::unfold(relation) {
-            Ok((before, join)) => planned(self.each(before, &join, context)?, None),
-            Err(relation) => match call_of(&relation) {
-                Some((_, args, alias)) => {
-                    let search = self.one(args.to_vec(), context)?;
-                    let plan =
-                        LogicalPlanBuilder::scan(FUNCTION, provider_as_source(Arc::new(search)), None)?;
-                    planned(plan.build()?, alias.cloned())
-                }
-                None => Ok(RelationPlanning::Original(Box::new(relation))),
-            },
+        let (relation, join) = each::unfold(relation);
+        if let Some(join) = join {
+            return planned(self.each(relation, &join, context)?, None);
+        }
+        match call_of(&relation) {
+            Some((_, args, alias)) => {
+                let search = self.one(args.to_vec(), context)?;
+                let plan = LogicalPlanBuilder::scan(FUNCTION, provider_as_source(Arc::new(search)), None)?;
+                planned(plan.build()?, alias.cloned())
+            }
+            None => Ok(RelationPlanning::Original(Box::new(relation))),
         }
     }
 }

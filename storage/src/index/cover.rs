@@ -102,7 +102,7 @@ impl Left {
         let mut left = Self { places: HashMap::new(), ranges: Vec::new() };
         for (place, (id, rows)) in segments.enumerate() {
             left.places.insert(id, (place, rows));
-            left.ranges.push(vec![0..u32::try_from(rows).unwrap_or(u32::MAX)]);
+            left.ranges.push(std::iter::once(0..u32::try_from(rows).unwrap_or(u32::MAX)).collect());
         }
         left
     }

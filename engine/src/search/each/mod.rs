@@ -2,11 +2,12 @@
 //!
 //! Owns: recognising a call whose vector is made of columns, and giving it the relations before it as its input. SQL's
 //! lateral joins have no place in the planner for this: the call and everything before it in FROM become one relation
-//! here ([`fold`]), planned as one node ([`node`]), whose searches use every core ([`exec`]). Does not own: the
+//! here ([`fold`]), planned as one node ([`node`]) over the conditions on its input ([`rule`]), whose searches use every core ([`exec`]). Does not own: the
 //! arguments of a call (`relation`).
 
 mod exec;
 mod node;
+mod rule;
 
 use std::ops::ControlFlow;
 
@@ -17,6 +18,7 @@ use datafusion::sql::sqlparser::ast::{
 
 pub(super) use node::EachNode;
 pub(crate) use node::EachPlanner;
+pub(super) use rule::InputsFirst;
 
 use super::relation::call_of;
 
@@ -88,19 +90,20 @@ fn has_columns(expr: &Expr) -> bool {
     !matches!(expr, Expr::Subquery(_)) && expr.visit(&mut Columns).is_break()
 }
 
-/// The parts of a relation that [`fold`] made: what stands before the call, and the call's join.
-pub(super) fn unfold(relation: TableFactor) -> Result<(TableFactor, Join), TableFactor> {
+/// What stands before the call in a relation that [`fold`] made, and the call's join; any other relation as it is.
+pub(super) fn unfold(relation: TableFactor) -> (TableFactor, Option<Join>) {
     match relation {
         TableFactor::NestedJoin { mut table_with_joins, alias: None }
             if table_with_joins.joins.last().is_some_and(|join| is_each(&join.relation)) =>
         {
-            match table_with_joins.joins.pop() {
-                Some(join) if table_with_joins.joins.is_empty() => Ok((table_with_joins.relation, join)),
-                Some(join) => Ok((TableFactor::NestedJoin { table_with_joins, alias: None }, join)),
-                None => Err(TableFactor::NestedJoin { table_with_joins, alias: None }),
+            let join = table_with_joins.joins.pop();
+            if table_with_joins.joins.is_empty() {
+                (table_with_joins.relation, join)
+            } else {
+                (TableFactor::NestedJoin { table_with_joins, alias: None }, join)
             }
         }
-        other => Err(other),
+        other => (other, None),
     }
 }
 

@@ -10,7 +10,8 @@ use datafusion::catalog::Session;
 use datafusion::common::{DFSchema, DFSchemaRef, JoinType, Result, plan_err};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{
-    Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore, build_join_schema,
+    Expr, Extension, Filter, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
+    build_join_schema,
 };
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
@@ -45,6 +46,22 @@ impl EachNode {
         let schema = joined(&input, &answers, outer)?;
         let node = Self { input, vector, table: Arc::new(table), answers: Arc::new(answers), outer, schema };
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+}
+
+impl EachNode {
+    /// Whether a condition is about rows of the input, and means the same before the searches.
+    pub(super) fn is_of_input(&self, condition: &Expr) -> bool {
+        let columns = condition.column_refs();
+        !condition.is_volatile()
+            && !columns.is_empty()
+            && columns.into_iter().all(|column| self.input.schema().has_column(column))
+    }
+
+    /// The same searches for the rows of the input for which `condition` is true.
+    pub(super) fn filtered(&self, condition: Expr) -> Result<LogicalPlan> {
+        let input = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(self.input.clone()))?);
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(Self { input, ..self.clone() }) }))
     }
 }
 

@@ -36,7 +36,7 @@ impl SegmentReader {
         let mut arrays: Vec<Option<ArrayRef>> = vec![None; columns.len()];
         if positions.len() <= ROWS_MAX {
             for (array, &column) in arrays.iter_mut().zip(columns) {
-                *array = self.from_pages(column, positions).await?;
+                *array = self.paged(column, positions).await?;
             }
         }
         let rest: Vec<usize> =
@@ -63,7 +63,7 @@ impl SegmentReader {
     }
 
     /// One column at `positions`; None: not to be read this way.
-    async fn from_pages(&self, column: usize, positions: &[u32]) -> Result<Option<ArrayRef>> {
+    async fn paged(&self, column: usize, positions: &[u32]) -> Result<Option<ArrayRef>> {
         let Some(field) = self.def.columns.get(column) else { return Ok(None) };
         let Some(root) = self.opened.roots.get(column).copied().flatten() else {
             return Ok(Some(new_null_array(&field.column_type.arrow(), positions.len())));
