@@ -321,7 +321,7 @@ fn ask(query: &[f32]) -> VectorQuery<'_> {
 async fn damage_anywhere_in_a_large_unit_is_found_behind_the_first_search() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = StdRng::seed_from_u64(12);
-    let (db, _, file) = one_unit(dir.path(), 12_000).await;
+    let (db, _, file) = one_unit(dir.path(), 14_000).await;
     let root = db.root().clone();
     let vectors: Vec<_> = (0..5).map(|_| vector(&mut random)).collect();
     db.close().await.unwrap();
