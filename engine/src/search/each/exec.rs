@@ -164,10 +164,6 @@ impl ExecutionPlan for EachExec {
         f(&self.each.vector)
     }
 
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
     /// Slices of one batch already run on every core.
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false]
