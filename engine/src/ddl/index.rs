@@ -72,6 +72,7 @@ pub(crate) async fn create_index(context: &StatementContext, create: &CreateInde
     let transaction = context.db.begin(&context.snapshot)?;
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
     commit(context, transaction).await?;
+    context.searches.recall().forget(target.def.id, index.id);
     context.db.checkpoint(CheckpointReason::Statement).await?;
     context.db.build_indexes(Some(target.def.id)).await?;
     Ok(Output::Done { verb: "CREATE INDEX", notes: Vec::new() })

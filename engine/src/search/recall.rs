@@ -68,6 +68,11 @@ impl RecallSampler {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).indexes.get(&(table, index)).copied()
     }
 
+    /// Lets go of what is known of an index: another one takes its id.
+    pub(crate) fn forget(&self, table: TableId, index: IndexId) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).indexes.remove(&(table, index));
+    }
+
     /// Takes note of a search that was answered with `hits`.
     pub(super) fn searched(
         self: &Arc<Self>,

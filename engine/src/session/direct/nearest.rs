@@ -119,7 +119,10 @@ impl NearestRead {
         let rest = format!("{condition} ORDER BY {} LIMIT {limit}", by.expr);
         let text = query.to_string();
         let plain = |by: &str| text == format!("SELECT {} FROM {name}{by}", shown.join(", "));
-        if !plain(&rest)
+        // A subquery needs the planner each time.
+        let needs_more = selection.as_ref().is_some_and(has_subquery);
+        if needs_more
+            || !plain(&rest)
             || projection.iter().any(|i| matches!(i, SelectItem::Wildcard(_)) && i.to_string() != "*")
         {
             return None;
@@ -305,6 +308,14 @@ impl Condition {
         }
         Ok(())
     }
+}
+
+fn has_subquery(selection: &Expr) -> bool {
+    let found = visit_expressions(selection, |expr| match expr {
+        Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
 }
 
 /// The conjuncts of the WHERE of a plain query; None: they need more than the row.

@@ -236,4 +236,8 @@ async fn recall_is_sampled() {
     }
     // Three, and one for each of the twelve of thirteen ids that 7 does not divide.
     assert_eq!(answer(&session, recall).await, "15,true,true,true,true");
+    for sql in ["DROP INDEX v_l2", "DROP INDEX v_ip", "CREATE INDEX v_l2 ON v USING hnsw (e)"] {
+        assert!(answer(&session, sql).await.contains("INDEX"), "{sql}");
+    }
+    assert_eq!(answer(&session, recall).await, "0,,,,false", "another index begins anew");
 }
