@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use cairn_storage::transaction::TransactionBlock;
 use cairn_storage::wal::CommitInfo;
-use cairn_storage::{Database, Snapshot};
+use cairn_storage::{CommitOptions, CommitReceipt, Database, Snapshot, Transaction};
 use datafusion::common::ParamValues;
 use datafusion::execution::context::SessionState;
 
+use crate::error::Result;
 use crate::search::Searches;
 
 /// Progress of a long statement, read by the shell.
@@ -28,6 +30,8 @@ pub struct StatementContext {
     pub db: Arc<Database>,
     /// The version every table of the statement is read at.
     pub snapshot: Snapshot,
+    /// The transaction that the statement is one of; None: it is one of its own.
+    pub(crate) block: Option<Arc<TransactionBlock>>,
     /// DataFusion's state; its catalog resolves names against `snapshot`.
     pub state: Arc<SessionState>,
     /// What searches share.
@@ -40,4 +44,29 @@ pub struct StatementContext {
     pub info: CommitInfo,
     /// Progress counters of this statement.
     pub progress: Arc<Progress>,
+}
+
+impl StatementContext {
+    /// Commits in the statement's name, or hands its changes to the transaction it is one of.
+    ///
+    /// # Errors
+    /// `Conflict` when a fresh snapshot may succeed; what storage says of the rows. Nothing has changed then.
+    pub(crate) async fn commit(&self, transaction: Transaction) -> Result<CommitReceipt> {
+        commit(self.block.as_deref(), &self.info, transaction).await
+    }
+}
+
+/// As [`StatementContext::commit`].
+///
+/// # Errors
+/// As there.
+pub(crate) async fn commit(
+    block: Option<&TransactionBlock>,
+    info: &CommitInfo,
+    transaction: Transaction,
+) -> Result<CommitReceipt> {
+    Ok(match block {
+        Some(block) => block.add(transaction).await?,
+        None => transaction.commit(CommitOptions { info: info.clone(), ..CommitOptions::default() }).await?,
+    })
 }

@@ -74,6 +74,16 @@ impl Connection {
         self.session.execute(sql, None).boxed()
     }
 
+    /// Whether a transaction is open.
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.session.in_transaction()
+    }
+
+    /// Rolls an open transaction back; whether there was one.
+    pub(crate) fn roll_back(&self) -> bool {
+        self.in_transaction() && self.work.block_on(self.execute("ROLLBACK")).is_ok()
+    }
+
     /// Counters of the running statement.
     pub(crate) fn progress(&self) -> Arc<Progress> {
         self.session.progress()

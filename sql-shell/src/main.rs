@@ -147,6 +147,9 @@ fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
     } else {
         runtimes.block_on(run_sources(&mut shell, &sources, args.on_error))
     };
+    if connection.roll_back() {
+        say("the open transaction was rolled back: it had no COMMIT");
+    }
     runtimes.close(&connection, code)
 }
 

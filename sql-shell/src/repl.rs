@@ -17,6 +17,8 @@ use crate::style::Style;
 use crate::terminal::{say, say_text};
 
 const PROMPT: &str = "cairn> ";
+/// While a transaction is open.
+const PROMPT_OPEN: &str = "cairn*> ";
 const PROMPT_MORE: &str = "   ...> ";
 
 /// Reads and runs statements until the user leaves; returns the exit code. Must not be called inside a runtime.
@@ -51,7 +53,7 @@ impl Repl {
 
     fn run(&mut self, shell: &mut Shell, runtimes: &Runtimes) -> u8 {
         loop {
-            match self.read() {
+            match self.read(shell.connection().in_transaction()) {
                 Ok(pieces) => {
                     if let Some(code) = self.run_pieces(&pieces, shell, runtimes) {
                         return code;
@@ -77,8 +79,8 @@ impl Repl {
         }
     }
 
-    /// One edited line, which may hold several when it was pasted.
-    fn read(&mut self) -> rustyline::Result<Vec<Piece>> {
+    /// One edited line, which may hold several when it was pasted. `open`: whether a transaction is.
+    fn read(&mut self, open: bool) -> rustyline::Result<Vec<Piece>> {
         if !self.splitter.is_open() {
             // Places in errors count from the statement, not from the start of the session.
             self.splitter.clear();
@@ -86,7 +88,11 @@ impl Repl {
         if let Some(helper) = self.editor.helper() {
             helper.set_pending(self.splitter.pending());
         }
-        let prompt = if self.splitter.is_open() { PROMPT_MORE } else { PROMPT };
+        let prompt = match (self.splitter.is_open(), open) {
+            (true, _) => PROMPT_MORE,
+            (false, true) => PROMPT_OPEN,
+            (false, false) => PROMPT,
+        };
         let input = self.editor.readline(prompt)?;
         Ok(input.split('\n').flat_map(|line| self.splitter.push_line(line)).collect())
     }

@@ -122,6 +122,12 @@ impl Connection {
         }
     }
 
+    /// Whether a transaction is open.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::in_transaction)
+    }
+
     /// Version of the newest commit.
     #[must_use]
     pub fn version(&self) -> u64 {

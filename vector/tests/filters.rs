@@ -80,6 +80,21 @@ fn a_walk_that_meets_no_match_ends_as_a_scan() {
 }
 
 #[test]
+fn a_walk_that_cannot_leave_its_group_ends_as_a_scan() {
+    // Ten far groups: a walk from pivots of the query's own meets none of the others, and runs out of rows long before
+    // it has cost what a scan does.
+    let mut data = Data::new(Shape::Gaussian, 20_000, 16, 20);
+    data.base
+        .chunks_exact_mut(16)
+        .enumerate()
+        .for_each(|(row, vector)| vector[0] += (row / 2_000) as f32 * 1_000.0);
+    for near in [0, 9] {
+        let (recall, _) = run(&data, Metric::L2, |_, id| id / ID_FACTOR / 2_000 != near);
+        assert_eq!(recall, 1.0, "{near}");
+    }
+}
+
+#[test]
 fn a_short_bitmap_matches_nothing_behind_its_end() {
     let data = Data::new(Shape::Clustered, 300, 8, 1);
     let unit = data.unit(Metric::L2);

@@ -19,7 +19,7 @@ use super::ndjson_file::{self, NdjsonPiece};
 use super::table_file::{self, TablePiece};
 use super::{CopyStatement, CopySubject, Format, OnError, list_files};
 use crate::context::{Progress, StatementContext};
-use crate::dml::{Target, commit};
+use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::output::Output;
 
@@ -183,7 +183,7 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
         transaction.rollback().await?;
         return Err(error);
     }
-    commit(ctx, transaction).await?;
+    ctx.commit(transaction).await?;
     Ok(receipt(loaded))
 }
 

@@ -9,7 +9,7 @@ use cairn_storage::wal::CatalogEdit;
 use datafusion::sql::sqlparser::ast::ObjectName;
 
 use super::view::relations;
-use super::{at, commit, invalid, name};
+use super::{at, invalid, name};
 use crate::catalog::{missing, missing_schema};
 use crate::config::DEFAULT_SCHEMA;
 use crate::context::StatementContext;
@@ -73,11 +73,18 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
     for edit in edits {
         transaction.edit(edit)?;
     }
-    commit(context, transaction).await?;
-    for (table, units) in &units {
-        context.db.remove_index_units(*table, units).await;
-    }
+    context.commit(transaction).await?;
+    remove_units(context, &units).await;
     Ok(Output::Done { verb, notes })
+}
+
+/// Removes units that a commit has taken out; within a transaction that is for COMMIT to do.
+async fn remove_units(context: &StatementContext, units: &[(TableId, Vec<ObjectId>)]) {
+    if context.block.is_none() {
+        for (table, units) in units {
+            context.db.remove_index_units(*table, units).await;
+        }
+    }
 }
 
 /// Units of a table's indexes.
@@ -227,9 +234,7 @@ pub(crate) async fn truncate(
         transaction.truncate(id)?;
         emptied.push((id, units));
     }
-    commit(context, transaction).await?;
-    for (table, units) in &emptied {
-        context.db.remove_index_units(*table, units).await;
-    }
+    context.commit(transaction).await?;
+    remove_units(context, &emptied).await;
     Ok(Output::Affected { verb: "TRUNCATE", rows, notes })
 }

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CreateIndex, Expr, IndexType, ObjectName, OrderByExpr, Value,
 };
 
-use super::{at, commit, exists, invalid, name, taken};
+use super::{at, exists, invalid, name, taken};
 use crate::context::StatementContext;
 use crate::dml::Target;
 use crate::error::{Error, Result};
@@ -71,8 +71,12 @@ pub(crate) async fn create_index(context: &StatementContext, create: &CreateInde
     def.indexes.push(index.clone());
     let transaction = context.db.begin(&context.snapshot)?;
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
-    commit(context, transaction).await?;
+    context.commit(transaction).await?;
     context.searches.recall().forget(target.def.id, index.id);
+    if context.block.is_some() {
+        let notes = vec!["the index is built after COMMIT, in the background".to_owned()];
+        return Ok(Output::Done { verb: "CREATE INDEX", notes });
+    }
     context.db.checkpoint(CheckpointReason::Statement).await?;
     context.db.build_indexes(Some(target.def.id)).await?;
     Ok(Output::Done { verb: "CREATE INDEX", notes: Vec::new() })
@@ -139,6 +143,9 @@ pub(super) fn without(context: &StatementContext, object: &ObjectName) -> Result
 /// # Errors
 /// 42704, 42P01 for what is not there; what the build meets.
 pub(crate) async fn reindex(context: &StatementContext, what: &Reindex) -> Result<Output> {
+    if context.block.is_some() {
+        return Err(invalid("25001", "REINDEX cannot be one of a transaction's statements"));
+    }
     let (table, index): (TableId, Option<IndexId>) = match what {
         Reindex::Table(name) => {
             (Target::resolve(context, name).map_err(|e| at(e, object_position(name)))?.def.id, None)

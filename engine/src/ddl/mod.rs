@@ -11,7 +11,7 @@ mod name;
 mod table;
 mod view;
 
-use cairn_storage::{CommitOptions, ErrorKind, Transaction};
+use cairn_storage::ErrorKind;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
 pub(crate) use drop::{drop, truncate};
@@ -45,14 +45,8 @@ pub(crate) async fn create_schema(
     }
     let transaction = context.db.begin(&context.snapshot)?;
     transaction.edit(CatalogEdit::CreateSchema { name: schema })?;
-    commit(context, transaction).await?;
+    context.commit(transaction).await?;
     Ok(Output::Done { verb: "CREATE SCHEMA", notes: Vec::new() })
-}
-
-/// Commits in the statement's name.
-async fn commit(context: &StatementContext, transaction: Transaction) -> Result<()> {
-    transaction.commit(CommitOptions { info: context.info.clone(), ..CommitOptions::default() }).await?;
-    Ok(())
 }
 
 /// Schema and name for something new: the schema must exist and take objects, the name must follow the rules.

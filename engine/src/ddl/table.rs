@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::column::{self, Columns};
-use super::{at, at_ident, commit, exists, invalid, name, new_object, taken};
+use super::{at, at_ident, exists, invalid, name, new_object, taken};
 use crate::context::StatementContext;
 use crate::dml;
 use crate::error::{Error, Result};
@@ -70,7 +70,7 @@ pub(crate) async fn create_table(
         },
         None => None,
     };
-    commit(context, transaction).await?;
+    context.commit(transaction).await?;
     Ok(match rows {
         Some(rows) => Output::Affected { verb: "CREATE TABLE", rows, notes: Vec::new() },
         None => Output::Done { verb: "CREATE TABLE", notes: Vec::new() },

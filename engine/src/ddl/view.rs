@@ -9,7 +9,7 @@ use cairn_storage::wal::CatalogEdit;
 use datafusion::sql::sqlparser::ast::{self, CreateTableOptions, CreateView};
 
 use super::limits::VIEW_BYTES_MAX;
-use super::{at, column, commit, exists, invalid, name, new_object, taken};
+use super::{at, column, exists, invalid, name, new_object, taken};
 use crate::catalog::{SnapshotCatalog, plan_below};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
@@ -57,7 +57,7 @@ pub(crate) async fn create_view(
     }
     let transaction = context.db.begin(&context.snapshot)?;
     transaction.edit(CatalogEdit::PutView(view))?;
-    commit(context, transaction).await?;
+    context.commit(transaction).await?;
     Ok(Output::Done { verb: "CREATE VIEW", notes: Vec::new() })
 }
 

@@ -27,7 +27,8 @@ mod write;
 use std::sync::Arc;
 
 use cairn_storage::id::{RowId, TableId};
-use cairn_storage::{CommitOptions, CommitReceipt, Database, ErrorKind, Transaction};
+use cairn_storage::transaction::TransactionBlock;
+use cairn_storage::{CommitReceipt, Database, ErrorKind, Transaction};
 use cairn_udfs::CheckedIntegers;
 use cairn_udfs::vector::VectorCasts;
 use datafusion::arrow::array::RecordBatch;
@@ -52,7 +53,7 @@ pub(crate) use params::{bind, literal, lookup as parameter};
 pub(crate) use target::{Target, ident_text, split_name};
 
 use crate::config::Settings;
-use crate::context::StatementContext;
+use crate::context::{StatementContext, commit};
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use returning::Returning;
@@ -100,7 +101,7 @@ pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) 
         transaction.rollback().await?;
         return Err(Error::not_supported_yet("_row_id or _version in RETURNING of a change this large"));
     }
-    let receipt = commit(ctx, transaction).await.map_err(|e| {
+    let receipt = ctx.commit(transaction).await.map_err(|e| {
         if retry_duplicates && e.sqlstate() == "23505" {
             Error::new(ErrorKind::Conflict, "the key was inserted by another commit meanwhile")
         } else {
@@ -160,11 +161,12 @@ async fn prepare(ctx: &StatementContext, statement: &Statement) -> Result<Prepar
 /// What storage says of the rows; `Conflict` when a fresh snapshot may succeed. Nothing has changed then.
 pub(crate) async fn insert_directly(
     db: &Arc<Database>,
+    block: Option<&TransactionBlock>,
     settings: &Settings,
     params: Option<&ParamValues>,
     insert: &Insert,
 ) -> Result<Option<Output>> {
-    let snapshot = db.snapshot();
+    let snapshot = block.map_or_else(|| db.snapshot(), TransactionBlock::snapshot);
     let Some((table, batch)) = direct::try_plan(&snapshot, &settings.search_path, params, insert) else {
         return Ok(None);
     };
@@ -173,7 +175,7 @@ pub(crate) async fn insert_directly(
     let mut writer = transaction.writer(table)?;
     writer.write(batch).await?;
     writer.finish().await?;
-    transaction.commit(CommitOptions { info: settings.info.clone(), ..CommitOptions::default() }).await?;
+    commit(block, &settings.info, transaction).await?;
     Ok(Some(Output::Affected { verb: "INSERT", rows, notes: Vec::new() }))
 }
 
@@ -197,12 +199,6 @@ pub(crate) fn physical_expr(
     let checked = VectorCasts.rewrite(checked, schema)?.data;
     let simple = simplifier.simplify(checked)?;
     Ok(state.create_physical_expr(simple, schema)?)
-}
-
-/// Commits in the statement's name.
-pub(crate) async fn commit(ctx: &StatementContext, transaction: Transaction) -> Result<CommitReceipt> {
-    let options = CommitOptions { info: ctx.info.clone(), ..CommitOptions::default() };
-    Ok(transaction.commit(options).await?)
 }
 
 fn first_row(receipt: &CommitReceipt, table: TableId) -> RowId {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cairn_storage::index::SearchReport;
+use cairn_vector::search::Strategy;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics};
@@ -48,9 +49,13 @@ fn facts(search: &Search, report: &SearchReport, matching: Option<u64>) -> Strin
     facts.extend(report.index.iter().map(|index| format!("index={index}")));
     facts.extend(matching.map(|rows| format!("matching_rows={rows}")));
     for unit in &report.units {
-        let bailed_out = if unit.bailed_out { ", then scanned" } else { "" };
+        let ended = match (unit.plan.strategy, unit.strategy) {
+            (Strategy::Walk { .. } | Strategy::Probe { .. }, Strategy::Scan) => ", then scanned",
+            (Strategy::Probe { .. }, Strategy::Walk { .. }) => ", then walked",
+            _ => "",
+        };
         facts.push(format!(
-            "unit {}: [{}{bailed_out}; {} codes, {} exact]",
+            "unit {}: [{}{ended}; {} codes, {} exact]",
             unit.unit, unit.plan, unit.code_distances, unit.exact_distances
         ));
     }

@@ -4,6 +4,7 @@
 //! one state of a table; whatever commits to the table ends what was kept for it.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cairn_storage::TableSnapshot;
@@ -23,7 +24,7 @@ use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
 use datafusion::physical_plan::collect;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 
-use super::Search;
+use super::{Search, resident};
 use crate::dml::physical_expr;
 use crate::provider::CairnTable;
 use crate::scan::{ScanRequest, plan as plan_scan};
@@ -47,53 +48,55 @@ struct Kept {
     metric: Metric,
     exact: bool,
     filters: Vec<Expr>,
+    filters_hash: u64,
     searcher: VectorSearcher,
 }
 
 impl Kept {
-    fn is_of(&self, search: &Search, filters: &[Expr]) -> bool {
+    fn is_of(&self, search: &Search, filters: &[Expr], filters_hash: u64) -> bool {
         let table = search.snapshot();
         std::ptr::eq(self.state.as_ptr(), Arc::as_ptr(table.state()))
             && (self.column, self.metric, self.exact) == (search.column, search.metric, search.exact)
+            && self.filters_hash == filters_hash
             && self.filters == filters
     }
 }
 
 impl Conditions {
-    /// The searcher among the rows for which all of `filters` are true, kept from now on.
+    /// The searcher among the rows for which all of `filters` are true: the one that is kept, or one that is kept from now on.
     ///
     /// # Errors
     /// What evaluating them meets; the store's.
-    pub(super) async fn evaluate(
+    pub(super) async fn searcher(
         &self,
         state: &dyn Session,
         search: &Search,
         filters: &[Expr],
     ) -> crate::error::Result<VectorSearcher> {
         let table = search.snapshot();
+        // A reader of the past sees less of the same state.
+        let hash = if table.is_newest() && lasting(filters)? { Some(hash_of(filters)) } else { None };
+        if let Some(kept) = hash.and_then(|hash| self.kept(search, filters, hash)) {
+            return Ok(kept);
+        }
         let searcher = table.searcher(search.column, search.metric, search.exact).await?;
-        let searcher = searcher.among(RowSet::new(row_ids(state, table, filters).await?));
-        if table.is_newest() && lasting(filters)? {
-            self.keep(search, filters, &searcher);
+        let searcher = searcher.among(rows(state, table, filters).await?);
+        if let Some(hash) = hash {
+            self.keep(search, filters, hash, &searcher);
         }
         Ok(searcher)
     }
 
-    /// What [`evaluate`](Self::evaluate) gave for the same state.
-    pub(super) fn kept(&self, search: &Search, filters: &[Expr]) -> Option<VectorSearcher> {
-        // A reader of the past sees less of the same state.
-        if !search.snapshot().is_newest() {
-            return None;
-        }
+    fn kept(&self, search: &Search, filters: &[Expr], hash: u64) -> Option<VectorSearcher> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|kept| kept.is_of(search, filters))?;
+        let at = kept.iter().position(|kept| kept.is_of(search, filters, hash))?;
         let found = kept.remove(at)?;
         let searcher = found.searcher.clone();
         kept.push_back(found);
         Some(searcher)
     }
 
-    fn keep(&self, search: &Search, filters: &[Expr], searcher: &VectorSearcher) {
+    fn keep(&self, search: &Search, filters: &[Expr], filters_hash: u64, searcher: &VectorSearcher) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         // A state nobody else holds is in the past.
         kept.retain(|kept| kept.state.strong_count() > 0);
@@ -103,6 +106,7 @@ impl Conditions {
             metric: search.metric,
             exact: search.exact,
             filters: filters.to_vec(),
+            filters_hash,
             searcher: searcher.clone(),
         });
         let mut bytes: usize = kept.iter().map(|kept| kept.searcher.condition_bytes()).sum();
@@ -111,6 +115,12 @@ impl Conditions {
             bytes -= oldest.searcher.condition_bytes();
         }
     }
+}
+
+fn hash_of(filters: &[Expr]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    filters.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Whether the same conditions over the same rows leave the same rows at any time and in any session.
@@ -133,7 +143,24 @@ pub(crate) fn lasting(filters: &[Expr]) -> Result<bool> {
     Ok(lasting)
 }
 
-/// Ids of the visible rows for which every one of `filters` is true.
+/// The visible rows for which every one of `filters` is true.
+///
+/// # Errors
+/// What evaluating them meets; the store's.
+async fn rows(state: &dyn Session, table: &TableSnapshot, filters: &[Expr]) -> crate::error::Result<RowSet> {
+    let plain = filters.iter().map(|filter| unqualified(filter.clone())).collect::<Result<Vec<_>>>()?;
+    if let Some(set) = resident::rows(session_state(state)?, table, &plain).await? {
+        return Ok(set);
+    }
+    Ok(table.row_set(row_ids(state, table, filters).await?).await?)
+}
+
+fn session_state(state: &dyn Session) -> Result<&SessionState> {
+    let state = state.as_any().downcast_ref::<SessionState>();
+    state.ok_or_else(|| internal_datafusion_err!("a session without its state"))
+}
+
+/// Ids of the visible rows for which every one of `filters` is true, by a scan.
 ///
 /// # Errors
 /// What evaluating them meets; the store's.
@@ -141,13 +168,12 @@ pub(super) async fn row_ids(
     state: &dyn Session,
     table: &TableSnapshot,
     filters: &[Expr],
-) -> Result<Vec<u64>> {
-    let state = state.as_any().downcast_ref::<SessionState>();
-    let state = state.ok_or_else(|| internal_datafusion_err!("a session without its state"))?;
+) -> crate::error::Result<Vec<u64>> {
+    let state = session_state(state)?;
+    let filters = filters.iter().map(|filter| unqualified(filter.clone())).collect::<Result<Vec<_>>>()?;
     let provider = CairnTable::with_pseudo_columns(table.clone());
     let schema = provider.schema();
     let row_id = table.def().columns.len();
-    let filters = filters.iter().map(|filter| unqualified(filter.clone())).collect::<Result<Vec<_>>>()?;
     let mut projection = vec![row_id];
     for column in filters.iter().flat_map(Expr::column_refs) {
         projection.push(schema.index_of(&column.name)?);

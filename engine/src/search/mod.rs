@@ -24,6 +24,7 @@ mod literal;
 mod matching;
 mod recall;
 mod relation;
+mod resident;
 mod rule;
 mod subquery;
 mod table;
@@ -140,19 +141,6 @@ impl Searches {
         Self { db, conditions: Conditions::default(), recall: Arc::default() }
     }
 
-    /// The searcher of `search` among the rows for which all of `filters` are true, if it is known already: a condition's
-    /// rows are, when it was evaluated for the same state of the table.
-    ///
-    /// # Errors
-    /// Storage errors.
-    pub(crate) async fn known(&self, search: &Search, filters: &[Expr]) -> Result<Option<VectorSearcher>> {
-        if !filters.is_empty() {
-            return Ok(self.conditions.kept(search, filters));
-        }
-        let table = search.snapshot();
-        Ok(Some(table.searcher(search.column, search.metric, search.exact).await?))
-    }
-
     /// The searcher of `search` among the rows for which all of `filters` are true.
     ///
     /// # Errors
@@ -163,10 +151,10 @@ impl Searches {
         search: &Search,
         filters: &[Expr],
     ) -> Result<VectorSearcher> {
-        match self.known(search, filters).await? {
-            Some(searcher) => Ok(searcher),
-            None => self.conditions.evaluate(state, search, filters).await,
+        if filters.is_empty() {
+            return Ok(search.snapshot().searcher(search.column, search.metric, search.exact).await?);
         }
+        self.conditions.searcher(state, search, filters).await
     }
 
     /// What is known of the recall of searches.

@@ -1,6 +1,7 @@
 //! A session: the one way in. Text of one statement goes in, an [`Output`] comes out.
 //!
-//! Owns: a session's settings, one pinned snapshot per attempt of a statement, retries after conflicts, the time limit.
+//! Owns: a session's settings and its transaction, one pinned snapshot per attempt of a statement, retries after conflicts,
+//! the time limit.
 //! Does not own: what statements do (`ddl`, `dml`, `copy`, `show`, `upkeep`). A session runs one statement at a time; the rows of
 //! an earlier one may still be read, they keep the snapshot they were planned at.
 //!
@@ -14,6 +15,7 @@ mod query;
 mod show;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod upkeep;
 mod words;
 
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cairn_storage::ErrorKind;
+use cairn_storage::transaction::TransactionBlock;
 use datafusion::catalog::EmptyCatalogProviderList;
 use datafusion::common::ParamValues;
 use datafusion::execution::FunctionRegistry;
@@ -61,6 +64,8 @@ struct Inner {
     state: Arc<SessionState>,
     progress: Arc<Progress>,
     prepared: PreparedStatements,
+    /// Between BEGIN and COMMIT or ROLLBACK.
+    block: Option<Arc<TransactionBlock>>,
 }
 
 impl Inner {
@@ -86,6 +91,7 @@ impl Session {
             state,
             progress: Arc::default(),
             prepared: PreparedStatements::default(),
+            block: None,
         };
         let session = Self { engine, inner: Arc::new(Mutex::new(inner)) };
         session.reconfigure(&mut session.lock());
@@ -171,6 +177,7 @@ impl Session {
                 self.set("search_path", Some(&statement::name_of(name)))?;
                 Ok(done("USE"))
             }
+            Statement::Transaction(statement) => self.transaction(statement, &settings.info).await,
             Statement::WaitForVersion { version, timeout } => {
                 upkeep::wait_for_version(self.engine.database(), *version, *timeout).await
             }
@@ -207,7 +214,11 @@ impl Session {
             drop(state);
             self.lock().unpin();
             match result {
-                Err(error) if error.kind() == ErrorKind::Conflict && attempt < ATTEMPTS => {
+                Err(error)
+                    if error.kind() == ErrorKind::Conflict
+                        && attempt < ATTEMPTS
+                        && !self.in_transaction() =>
+                {
                     // A little longer each time, and not in step with the others that lost.
                     let jitter = u64::from(std::process::id() ^ attempt.wrapping_mul(2_654_435_761)) % 1_000;
                     tokio::time::sleep(Duration::from_micros((500 << attempt) + jitter)).await;
@@ -251,6 +262,7 @@ impl Session {
             Statement::Set { .. }
             | Statement::Reset(_)
             | Statement::Use(_)
+            | Statement::Transaction(_)
             | Statement::WaitForVersion { .. } => {
                 Box::pin(async { Err(Error::new(ErrorKind::Internal, "the statement needs no snapshot")) })
             }
@@ -265,10 +277,11 @@ impl Session {
         params: Option<ParamValues>,
     ) -> Result<(StatementContext, SnapshotCatalog)> {
         let db = self.engine.database();
-        if db.is_read_only() {
+        let block = self.block();
+        if db.is_read_only() && block.is_none() {
             upkeep::refresh(db).await?;
         }
-        let snapshot = db.snapshot();
+        let snapshot = block.as_ref().map_or_else(|| db.snapshot(), |block| block.snapshot());
         let system = SystemSource {
             engine: Arc::clone(&self.engine),
             snapshot: snapshot.clone(),
@@ -286,6 +299,7 @@ impl Session {
         let context = StatementContext {
             db: Arc::clone(db),
             snapshot,
+            block,
             state,
             searches: Arc::clone(self.engine.searches()),
             search_path: settings.search_path.clone(),
@@ -299,7 +313,7 @@ impl Session {
     fn set(&self, name: &str, value: Option<&str>) -> Result<Output> {
         let mut changed = self.lock().settings.clone();
         changed.set(name, value)?;
-        let snapshot = self.engine.database().snapshot();
+        let snapshot = self.snapshot();
         let schema = &changed.search_path;
         let known = snapshot.catalog().has_schema(schema)
             || crate::system::is_system_schema(schema)
@@ -343,6 +357,11 @@ impl Session {
             // The registry of a state takes any scalar function.
             let _ = state.register_udf(Arc::new(cairn_udfs::constant(name, value)));
         }
+    }
+
+    /// The planner's state as the last statement left it: its functions and settings, no names.
+    fn state(&self) -> Arc<SessionState> {
+        Arc::clone(&self.lock().state)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -80,16 +80,7 @@ fn name_columns_apart(query: &mut Query) {
 /// # Errors
 /// What is wrong with the query; 42P02 for a parameter without a value.
 pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Query) -> Result<LogicalPlan> {
-    let mut statement = prepare(context, shape, &ast::Statement::Query(Box::new(query.clone())))?;
-    if let ast::Statement::Query(query) = &mut statement {
-        select_values(query)?;
-    }
-    search::bind_subqueries(context, &mut statement).await?;
-    if search::is_called(&statement) {
-        // A search is planned with the vector it searches for.
-        statement = dml::bind(&statement, context.params.as_ref())?;
-    }
-    let plan = search::plan(&context.state, search::Scope::of(context), statement).await?;
+    let plan = unbound(context, shape, query).await?;
     match &context.params {
         Some(params) => Ok(plan.with_param_values(params.clone())?),
         None => {
@@ -105,6 +96,23 @@ pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Quer
             }
         }
     }
+}
+
+/// The same with the placeholders of its parameters; those that a search is planned with have their values.
+///
+/// # Errors
+/// What is wrong with the query.
+pub(super) async fn unbound(context: &StatementContext, shape: &Shape, query: &Query) -> Result<LogicalPlan> {
+    let mut statement = prepare(context, shape, &ast::Statement::Query(Box::new(query.clone())))?;
+    if let ast::Statement::Query(query) = &mut statement {
+        select_values(query)?;
+    }
+    search::bind_subqueries(context, &mut statement).await?;
+    if search::is_called(&statement) {
+        // A search is planned with the vector it searches for.
+        statement = dml::bind(&statement, context.params.as_ref())?;
+    }
+    search::plan(&context.state, search::Scope::of(context), statement).await
 }
 
 /// Plans physically and starts the stream.

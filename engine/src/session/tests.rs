@@ -3,6 +3,7 @@
 
 mod limits;
 mod search;
+mod transactions;
 
 use cairn_storage::{OpenOptions, Root};
 use datafusion::arrow::util::pretty::pretty_format_batches;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_storage::id::CommitVersion;
-use cairn_storage::{CheckpointReason, Database, FindingStatus, VerifyScope};
+use cairn_storage::{CheckpointReason, Database, ErrorKind, FindingStatus, VerifyScope};
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, StringViewArray, UInt64Array};
 use datafusion::sql::sqlparser::ast::ObjectName;
 
@@ -44,6 +44,14 @@ pub(super) async fn checkpoint(context: &StatementContext, table: Option<&Object
 /// VERIFY [DATABASE | TABLE t]: one row per finding.
 pub(super) async fn verify(context: &StatementContext, table: Option<&ObjectName>) -> Result<Output> {
     let scope = match table {
+        // What it would look at is what is committed, which may have another table under that name.
+        Some(_) if context.block.is_some() => {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "VERIFY TABLE cannot be one of a transaction's statements",
+            )
+            .map(|e| e.with_sqlstate("25001")));
+        }
         Some(name) => VerifyScope::Table(table_id(context, name)?),
         None => VerifyScope::Database,
     };

@@ -17,6 +17,7 @@ const KEYWORDS: &[&str] = &[
     "ARRAY",
     "AS",
     "ASC",
+    "BEGIN",
     "BETWEEN",
     "BIGINT",
     "BOOLEAN",
@@ -28,6 +29,7 @@ const KEYWORDS: &[&str] = &[
     "CHECKPOINT",
     "COLUMN",
     "COLUMNS",
+    "COMMIT",
     "CONFLICT",
     "COPY",
     "CREATE",
@@ -105,13 +107,16 @@ const KEYWORDS: &[&str] = &[
     "REAL",
     "RECURSIVE",
     "REINDEX",
+    "RELEASE",
     "REPLACE",
     "RESET",
     "RESTRICT",
     "RETURNING",
     "RIGHT",
+    "ROLLBACK",
     "ROW",
     "ROWS",
+    "SAVEPOINT",
     "SCHEMA",
     "SCHEMAS",
     "SELECT",
@@ -120,6 +125,7 @@ const KEYWORDS: &[&str] = &[
     "SHOW",
     "SIMILAR",
     "SMALLINT",
+    "START",
     "STRUCT",
     "TABLE",
     "TABLES",
@@ -131,6 +137,7 @@ const KEYWORDS: &[&str] = &[
     "TIMESTAMPTZ",
     "TINYINT",
     "TO",
+    "TRANSACTION",
     "TRUE",
     "TRUNCATE",
     "UNBOUNDED",
@@ -163,7 +170,7 @@ impl Session {
     /// Schemas, sorted.
     #[must_use]
     pub fn schemas(&self) -> Vec<String> {
-        let snapshot = self.engine.database().snapshot();
+        let snapshot = self.snapshot();
         let mut names: Vec<String> = snapshot.catalog().schemas().map(str::to_owned).collect();
         names.extend([system::SCHEMA.to_owned(), INFORMATION_SCHEMA.to_owned()]);
         names.sort_unstable();
@@ -173,7 +180,7 @@ impl Session {
     /// Tables and views as (schema, name), sorted.
     #[must_use]
     pub fn tables(&self) -> Vec<(String, String)> {
-        let snapshot = self.engine.database().snapshot();
+        let snapshot = self.snapshot();
         let catalog = snapshot.catalog();
         let mut names: Vec<(String, String)> = Vec::new();
         for schema in catalog.schemas() {
@@ -191,7 +198,7 @@ impl Session {
         if system::is_system_schema(schema) {
             return system::schema_of(table).map(|s| s.fields().iter().map(|f| f.name().clone()).collect());
         }
-        let snapshot = self.engine.database().snapshot();
+        let snapshot = self.snapshot();
         let def = snapshot.catalog().table(schema, table)?;
         Some(def.columns.iter().map(|c| c.name.clone()).collect())
     }
@@ -199,7 +206,7 @@ impl Session {
     /// VECTOR columns of a table, in order.
     #[must_use]
     pub fn vector_columns(&self, schema: &str, table: &str) -> Vec<String> {
-        let snapshot = self.engine.database().snapshot();
+        let snapshot = self.snapshot();
         let columns = snapshot.catalog().table(schema, table).map(|def| def.columns.iter());
         let vectors =
             columns.into_iter().flatten().filter(|c| matches!(c.column_type, ColumnType::Vector(_)));
@@ -209,7 +216,7 @@ impl Session {
     /// Indexes as (schema, name), sorted.
     #[must_use]
     pub fn indexes(&self) -> Vec<(String, String)> {
-        let snapshot = self.engine.database().snapshot();
+        let snapshot = self.snapshot();
         let catalog = snapshot.catalog();
         let mut names: Vec<(String, String)> = Vec::new();
         for schema in catalog.schemas() {

@@ -13,17 +13,14 @@ pub(super) const LATER: &[&str] = &[
     "ANALYZE",
     "ATTACH",
     "BACKUP",
-    "BEGIN",
     "CALL",
     "CANCEL",
     "COMMENT",
-    "COMMIT",
     "COMPACT",
     "DEALLOCATE",
     "DECLARE",
     "DETACH",
     "DO",
-    "END",
     "ESTIMATE",
     "EXECUTE",
     "GRANT",
@@ -40,16 +37,12 @@ pub(super) const LATER: &[&str] = &[
     "PRAGMA",
     "PREPARE",
     "REFRESH",
-    "RELEASE",
     "REPLACE",
     "RESTORE",
     "RESUME",
     "RETRY",
     "REVOKE",
-    "ROLLBACK",
     "RUN",
-    "SAVEPOINT",
-    "START",
     "SUBSCRIBE",
     "UNDELETE",
     "UNLISTEN",
@@ -120,17 +113,7 @@ pub(super) fn later(first: &TokenWithSpan, parser: &Parser<'_>, word: &str) -> E
             let upper = w.value.to_ascii_uppercase();
             // Only words that belong to the statement's name.
             const SECOND: &[&str] = &[
-                "TABLE",
-                "DATABASE",
-                "INDEX",
-                "JOB",
-                "JOBS",
-                "QUERY",
-                "TRANSACTION",
-                "USER",
-                "INTO",
-                "FROM",
-                "VIEW",
+                "TABLE", "DATABASE", "INDEX", "JOB", "JOBS", "QUERY", "USER", "INTO", "FROM", "VIEW",
                 "SCHEMA",
             ];
             if SECOND.contains(&upper.as_str()) { format!(" {upper}") } else { String::new() }
@@ -138,11 +121,6 @@ pub(super) fn later(first: &TokenWithSpan, parser: &Parser<'_>, word: &str) -> E
         _ => String::new(),
     };
     let error = Error::not_supported_yet(format!("{word}{second}"));
-    let error = if ["BEGIN", "START", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"].contains(&word) {
-        error.map(|e| e.with_hint("every statement is its own transaction for now"))
-    } else {
-        error
-    };
     match position_of(first.span.start) {
         Some(position) => error.at(position),
         None => error,

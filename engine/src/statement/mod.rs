@@ -10,12 +10,14 @@ mod guard;
 mod later;
 mod parse;
 mod place;
+mod placeholder;
 mod precedence;
 mod script;
 mod setting;
 mod shape;
 mod show;
 mod token;
+mod transaction;
 mod values;
 
 use std::time::Duration;
@@ -96,6 +98,8 @@ pub(crate) enum Statement {
         /// One table, or all.
         table: Option<ObjectName>,
     },
+    /// BEGIN, COMMIT, ROLLBACK and savepoints.
+    Transaction(TransactionStatement),
     /// WAIT FOR VERSION n [TIMEOUT 's'].
     WaitForVersion {
         /// Commit version.
@@ -103,6 +107,26 @@ pub(crate) enum Statement {
         /// How long at most.
         timeout: Duration,
     },
+}
+
+/// What begins and ends transactions of several statements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TransactionStatement {
+    /// BEGIN, START TRANSACTION
+    Begin {
+        /// READ ONLY
+        read_only: bool,
+    },
+    /// COMMIT, END
+    Commit,
+    /// ROLLBACK
+    Rollback,
+    /// SAVEPOINT name
+    Savepoint(Ident),
+    /// ROLLBACK TO SAVEPOINT name
+    RollbackTo(Ident),
+    /// RELEASE SAVEPOINT name
+    Release(Ident),
 }
 
 /// DROP of one kind of object.

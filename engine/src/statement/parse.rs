@@ -16,9 +16,10 @@ use super::later::{LATER, later, object_kind};
 use super::setting::{reset, set};
 use super::show::show;
 use super::token::{peek_is, syntax, syntax_error, take, unexpected};
+use super::transaction::transaction;
 use super::{
     DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, STATEMENT_BYTES_MAX, Statement, guard,
-    precedence,
+    placeholder, precedence,
 };
 use crate::dialect::{CairnDialect, fold_operators, fold_types};
 use crate::error::{Error, Result};
@@ -65,7 +66,7 @@ fn parser_of(sql: &str) -> Result<Parser<'static>> {
                 .with_hint("load many rows with COPY … FROM, or several INSERT statements")
         }));
     }
-    let tokens = super::script::tokenize(sql)?;
+    let tokens = placeholder::number(super::script::tokenize(sql)?)?;
     Ok(Parser::new(&CairnDialect)
         .with_tokens_with_locations(fold_types(fold_operators(tokens)))
         .with_recursion_limit(NESTING_MAX))
@@ -125,9 +126,8 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
             object_kind(parser, &word)?;
             classify(parser)
         }
-        "SELECT" | "WITH" | "VALUES" | "TABLE" | "FROM" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE" => {
-            classify(parser)
-        }
+        "SELECT" | "WITH" | "VALUES" | "TABLE" | "FROM" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE"
+        | "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" => classify(parser),
         _ => Err(unexpected("a statement", &first)),
     }
 }
@@ -137,6 +137,9 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
     let mut parsed = parser.parse_statement().map_err(syntax)?;
     precedence::settle(&mut parsed);
     guard::check(&parsed)?;
+    if let Some(statement) = transaction(&parsed) {
+        return statement;
+    }
     if guard::change_below_with(&parsed).is_some() {
         return Ok(Statement::Dml(Box::new(parsed)));
     }
@@ -318,8 +321,8 @@ mod tests {
     #[test]
     fn words_of_later_versions_are_named() {
         for (sql, word) in [
-            ("BEGIN", "BEGIN"),
-            ("COMMIT", "COMMIT"),
+            ("BEGIN ISOLATION LEVEL SERIALIZABLE", "SERIALIZABLE"),
+            ("COMMIT AND CHAIN", "AND CHAIN"),
             ("CREATE UNIQUE INDEX i ON t (a)", "CREATE UNIQUE INDEX"),
             ("CREATE TAG 'x'", "CREATE TAG"),
             ("CREATE TEMP TABLE t (a INT)", "CREATE TEMP TABLE"),

@@ -88,8 +88,9 @@ impl Source {
         top: &mut TopRows,
     ) -> Result<u64> {
         let Some(vectors) = &self.vectors else { return Ok(0) };
+        let wanted = wanted.map(|wanted| wanted.within(self.view.meta.id, &self.rows));
         if let Some(wanted) = wanted
-            && wanted.len() < self.view.meta.rows / 8
+            && wanted.len() < self.rows.len() / 8
         {
             return self.compare_few(vectors, query, wanted, top);
         }
@@ -104,9 +105,8 @@ impl Source {
                 if *distance > top.limit() || !self.has(position) {
                     continue;
                 }
-                let row_id = self.ids.at(position)?;
-                if wanted.is_none_or(|w| w.contains(row_id)) {
-                    top.offer(*distance, row_id);
+                if wanted.is_none_or(|wanted| wanted.binary_search(&position).is_ok()) {
+                    top.offer(*distance, self.ids.at(position)?);
                 }
             }
             compared += distances.len() as u64;
@@ -133,18 +133,13 @@ impl Source {
         &self,
         vectors: &SegmentVectors,
         query: &QueryDistance,
-        wanted: &RowSet,
+        wanted: &[u32],
         top: &mut TopRows,
     ) -> Result<u64> {
         let mut compared = 0;
-        let meta = &self.view.meta;
-        for row_id in wanted.within(meta.min_row_id.0, meta.max_row_id.0) {
-            let Some(position) = self.ids.position(row_id, meta.rows) else { continue };
-            if !self.has(position) {
-                continue;
-            }
+        for &position in wanted.iter().filter(|position| self.has(**position)) {
             if let Some(vector) = vectors.row(position)? {
-                top.offer(distance(query, vector), row_id);
+                top.offer(distance(query, vector), self.ids.at(position)?);
                 compared += 1;
             }
         }
@@ -174,7 +169,7 @@ pub(super) fn compare_hot(
         query.many(Floats::from(values.values().as_ref()).bytes(), &mut distances);
         for (row, distance) in distances.iter().enumerate() {
             let row_id = ids.value(row);
-            if list.is_valid(row) && wanted.is_none_or(|w| w.contains(row_id)) {
+            if list.is_valid(row) && wanted.is_none_or(|w| w.contains_hot(row_id)) {
                 top.offer(*distance, row_id);
                 compared += 1;
             }

@@ -3,11 +3,13 @@
 //! Owns: opening without reading, the check of the rest behind the first search, the table of ordinals. Does not own: the checks themselves
 //! (`cairn_vector`), what becomes of a damaged unit (`searcher`).
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cairn_vector::unit::{Unit, UnitError};
 
 use super::UnitMeta;
+use super::exact::RowIdsOf;
 use crate::error::{Error, Result};
 use crate::segment::cache::{CacheKey, CacheValue};
 use crate::version::Shared;
@@ -29,6 +31,8 @@ pub(crate) struct LoadedUnit {
     pub(crate) meta: Arc<UnitMeta>,
     pub(crate) unit: Unit,
     ordinals: OnceLock<Ordinals>,
+    /// Rows that were looked up so far.
+    looked_up: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -61,7 +65,12 @@ impl LoadedUnit {
         if unit.len() as u64 != meta.rows {
             return Err(Error::corrupt(meta.path(), format!("{} rows instead of {}", unit.len(), meta.rows)));
         }
-        let loaded = Arc::new(Self { meta: Arc::clone(meta), unit, ordinals: OnceLock::new() });
+        let loaded = Arc::new(Self {
+            meta: Arc::clone(meta),
+            unit,
+            ordinals: OnceLock::new(),
+            looked_up: AtomicU64::new(0),
+        });
         if meta.bytes <= CHECKED_AT_ONCE_BYTES {
             loaded.unit.check_blocks(usize::MAX).map_err(|e| loaded.damaged(e))?;
         } else {
@@ -77,11 +86,13 @@ impl LoadedUnit {
         Error::corrupt(self.meta.path(), &error).with_source(error)
     }
 
-    /// A way to the ordinals of about `count` rows: through a table, which is made once, when that many are worth one.
+    /// A way to the ordinals of about `count` rows: through a table, which is made once, when all that was looked up so far is
+    /// worth one.
     ///
     /// # Errors
     /// `Corrupt`.
     pub(super) fn lookup(&self, count: u64) -> Result<Lookup<'_>> {
+        let count = count.saturating_add(self.looked_up.fetch_add(count, Ordering::Relaxed));
         let worth = count.saturating_mul(ENTRIES_PER_LOOKUP) >= self.unit.len() as u64;
         if worth && self.ordinals.get().is_none() {
             self.unit.check_row_map().map_err(|e| self.damaged(e))?;
@@ -111,6 +122,30 @@ impl Lookup<'_> {
             }
             Ordinals::Search => self.unit.unit.ordinal_of(row_id).map_err(|e| self.unit.damaged(e)),
         }
+    }
+
+    /// Shows the ordinals of the rows at `positions` of a segment; rows that are not in the unit are left out.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(super) fn each(&self, ids: &RowIdsOf, positions: &[u32], mut see: impl FnMut(u32)) -> Result<()> {
+        // The usual case in a loop of its own: a condition may leave half of a large table.
+        if let (Ordinals::Table { first, places }, RowIdsOf::Base(base)) = (self.ordinals, ids) {
+            for &position in positions {
+                let place = (base + u64::from(position)).wrapping_sub(*first);
+                match usize::try_from(place).ok().and_then(|place| places.get(place)) {
+                    Some(&ordinal) if ordinal != NONE => see(ordinal),
+                    _ => {}
+                }
+            }
+            return Ok(());
+        }
+        for &position in positions {
+            if let Some(ordinal) = self.ordinal(ids.at(position)?)? {
+                see(ordinal);
+            }
+        }
+        Ok(())
     }
 }
 

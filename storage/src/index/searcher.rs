@@ -214,7 +214,7 @@ impl VectorSearcher {
     pub fn condition_bytes(&self) -> usize {
         let bytes = |among: &Arc<Among>| {
             let words: usize = among.units.iter().flatten().map(|unit| unit.words.len()).sum();
-            8 * (among.rows.len() as usize + words)
+            among.rows.bytes() + 8 * words
         };
         self.among.as_ref().map_or(0, bytes)
     }
@@ -316,13 +316,14 @@ impl CoveredUnit {
     /// The rows of `rows` that the unit holds and that are alive in it.
     fn matching(&self, rows: &RowSet) -> Result<Ordinals> {
         let mut matching = Ordinals::none(self.unit.unit.len());
-        let lookup = self.unit.lookup(rows.len())?;
-        for row in rows.iter() {
-            if let Some(ordinal) = lookup.ordinal(row)?
-                && self.alive.as_ref().is_none_or(|alive| alive.contains(ordinal))
-            {
-                matching.insert(ordinal);
-            }
+        let parts = self.sources.iter().map(|source| rows.within(source.view.meta.id, &source.rows));
+        let lookup = self.unit.lookup(parts.clone().map(|positions| positions.len() as u64).sum())?;
+        for (source, positions) in self.sources.iter().zip(parts) {
+            lookup.each(&source.ids, positions, |ordinal| {
+                if self.alive.as_ref().is_none_or(|alive| alive.contains(ordinal)) {
+                    matching.insert(ordinal);
+                }
+            })?;
         }
         Ok(matching)
     }
@@ -332,7 +333,7 @@ fn unit_report(unit: &LoadedUnit, stats: &SearchStats) -> UnitReport {
     UnitReport {
         unit: unit.meta.id,
         plan: stats.plan,
-        bailed_out: stats.bailed_out(),
+        strategy: stats.strategy,
         code_distances: stats.code_distances as u64,
         exact_distances: stats.exact_distances as u64,
     }

@@ -138,7 +138,8 @@ async fn check(table: &TableSnapshot, model: &Model, metric: Metric, random: &mu
     let rows = match &chosen {
         None => None,
         Some(keys) => {
-            Some(RowSet::new(row_ids(table, keys).await.into_iter().flatten().map(|id| id.0).collect()))
+            let ids = row_ids(table, keys).await.into_iter().flatten().map(|id| id.0).collect();
+            Some(table.row_set(ids).await.unwrap())
         }
     };
     let counts = |key: &i64| chosen.as_ref().is_none_or(|keys| keys.binary_search(key).is_ok());

@@ -1,4 +1,4 @@
-//! What is kept in memory of segments: footers, key filters, pseudo-columns, verified blocks, decoded pages.
+//! What is kept in memory of segments: footers, key filters, pseudo-columns, verified blocks, decoded pages and columns.
 //!
 //! Owns: the byte budget and what leaves first (CLOCK: second chance for what was used since the hand last passed).
 //! Does not own: reading and verifying (`reader`). One per open database; objects never change, so nothing gets stale.
@@ -27,6 +27,8 @@ pub(crate) enum CacheKey {
     Block(ObjectId, u32),
     /// One page of a column as a definition shows it, by its first row.
     Page(ObjectId, ColumnId, SchemaVersion, u32),
+    /// All of a column as a definition shows it.
+    Column(ObjectId, ColumnId, SchemaVersion),
     Vectors(ObjectId, ColumnId),
     Unit(ObjectId),
 }
@@ -40,6 +42,7 @@ impl CacheKey {
             | Self::Versions(id)
             | Self::Block(id, _)
             | Self::Page(id, ..)
+            | Self::Column(id, ..)
             | Self::Vectors(id, _)
             | Self::Unit(id) => *id,
         }
@@ -52,7 +55,7 @@ pub(crate) enum CacheValue {
     KeyFilter(Arc<KeyFilter>),
     Numbers(Arc<NumberColumn>),
     Block(Bytes),
-    Page(ArrayRef),
+    Decoded(ArrayRef),
     Vectors(Arc<SegmentVectors>),
     Unit(Arc<LoadedUnit>),
 }
@@ -110,9 +113,9 @@ impl SegmentCache {
         Some(entry.value.clone())
     }
 
-    /// Whether a decoded page of `bytes` may come in: only while there is room, or something not used lately gives it, so
+    /// Whether a decoded page or column of `bytes` may come in: only while there is room, or something not used lately gives it, so
     /// that reads all over a large table don't push out each other's pages for nothing.
-    pub(super) fn admits_page(&self, bytes: usize) -> bool {
+    pub(super) fn admits_decoded(&self, bytes: usize) -> bool {
         let mut clock = self.lock();
         if bytes > self.budget / 16 {
             return false;

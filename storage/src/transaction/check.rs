@@ -93,7 +93,8 @@ async fn segment_keys(
     let mut order: Vec<usize> = (0..kept.len()).collect();
     order.sort_by(|a, b| kept[*a].cmp(&kept[*b]));
     kept.sort();
-    if let Some(i) = reader.lookup_keys(&encoder, &kept, None).await?.iter().position(Option::is_some) {
+    let gone = set.gone.get(&segment.id);
+    if let Some(i) = reader.lookup_keys(&encoder, &kept, gone).await?.iter().position(Option::is_some) {
         return Err(duplicate(def, rows, order[i]));
     }
     let sorted_by_key = segment.sorted && def.sort_indices() == indices;
@@ -113,7 +114,8 @@ async fn segment_keys(
     let mut seen: HashSet<EncodedKey> = HashSet::new();
     for start in (0..segment.rows).step_by(LOOKUP_ROWS) {
         let end = (start + LOOKUP_ROWS as u64).min(segment.rows);
-        let positions: Vec<u32> = (start as u32..end as u32).collect();
+        let mut positions: Vec<u32> = (start as u32..end as u32).collect();
+        positions.retain(|position| !gone.is_some_and(|gone| gone.contains(*position)));
         let batch = reader.rows_at(&indices, &positions).await?;
         let chunk = encoder.encode(batch.columns())?;
         let mut keys: Vec<EncodedKey> = (0..chunk.len()).map(|row| chunk.to_owned(row)).collect();
@@ -135,7 +137,8 @@ async fn segment_keys(
         order.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
         keys.sort();
         for other in &overlapping {
-            let found = table.open_segment(other).await?.lookup_keys(&encoder, &keys, None).await?;
+            let (reader, gone) = (table.open_segment(other).await?, set.gone.get(&other.id));
+            let found = reader.lookup_keys(&encoder, &keys, gone).await?;
             if let Some(i) = found.iter().position(Option::is_some) {
                 return Err(duplicate(def, &batch, order[i]));
             }

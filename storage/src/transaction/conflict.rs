@@ -7,7 +7,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::segment::key::EncodedKeys;
 use crate::version::{Snapshot, TableState, Version};
-use crate::wal::{TableChange, WalEntry};
+use crate::wal::{CatalogEdit, TableChange, WalEntry};
 
 fn conflict(what: String) -> Error {
     Error::new(ErrorKind::Conflict, what).with_hint("run the statement again")
@@ -22,9 +22,13 @@ pub(crate) fn check(
     head: &Version,
     entry: &WalEntry,
     keys: &[Option<EncodedKeys>],
+    whole: WholeTables,
 ) -> Result<()> {
     if !entry.catalog.is_empty() && head.catalog_changed > snapshot.version() {
         return Err(conflict("another session changed the catalog meanwhile".to_owned()));
+    }
+    for edit in &entry.catalog {
+        definition(snapshot, head, edit, whole)?;
     }
     for (change, keys) in entry.tables.iter().zip(keys) {
         // A table that is not there yet is created by this very entry.
@@ -33,10 +37,57 @@ pub(crate) fn check(
         if now.dropped_at.is_some() || now.def.schema_version != change.schema_version {
             return Err(conflict(format!("another session changed the definition of {name} meanwhile")));
         }
+        let base = snapshot.state().tables.get(&change.table);
+        // Vectors were checked under the metrics of the indexes there were.
+        let indexes_changed = base.is_some_and(|base| base.def.indexes != now.def.indexes);
+        if indexes_changed && (change.rows.rows() > 0 || !change.segments.is_empty()) {
+            return Err(conflict(format!("another session changed the indexes of {name} meanwhile")));
+        }
+        if change.truncate && whole == WholeTables::AsRead {
+            unchanged(snapshot, now, &name)?;
+        }
         deletes(snapshot, now, change, &name)?;
         appends(snapshot, now, change, keys.as_ref(), &name)?;
     }
     Ok(())
+}
+
+/// What TRUNCATE and DROP TABLE are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WholeTables {
+    /// Whatever rows the commit finds: the statement asks for none in particular.
+    AsFound,
+    /// The rows that the transaction's statements have read.
+    AsRead,
+}
+
+/// Whether the rows of a table are those of the snapshot.
+fn unchanged(snapshot: &Snapshot, now: &TableState, name: &str) -> Result<()> {
+    if now.last_append > snapshot.version() || now.last_delete > snapshot.version() {
+        return Err(conflict(format!("another session changed rows of {name} meanwhile")));
+    }
+    Ok(())
+}
+
+fn definition(snapshot: &Snapshot, head: &Version, edit: &CatalogEdit, whole: WholeTables) -> Result<()> {
+    let table = match edit {
+        CatalogEdit::PutTable(def) => def.id,
+        CatalogEdit::DropTable { table } if whole == WholeTables::AsRead => *table,
+        _ => return Ok(()),
+    };
+    let Some(now) = head.tables.get(&table) else { return Ok(()) };
+    let name = now.def.qualified_name();
+    match edit {
+        CatalogEdit::PutTable(def) => {
+            let known = |index| now.def.indexes.contains(index);
+            // Its vectors were checked under the metric of the new index, those that came since were not.
+            if !def.indexes.iter().all(known) && now.last_append > snapshot.version() {
+                return Err(conflict(format!("another session added rows to {name} meanwhile")));
+            }
+            Ok(())
+        }
+        _ => unchanged(snapshot, now, &name),
+    }
 }
 
 fn deletes(snapshot: &Snapshot, now: &TableState, change: &TableChange, name: &str) -> Result<()> {
@@ -45,9 +96,10 @@ fn deletes(snapshot: &Snapshot, now: &TableState, change: &TableChange, name: &s
         return Ok(());
     }
     let other = || conflict(format!("another session changed the same rows of {name} meanwhile"));
+    let in_bulk = change.deletes.iter().any(|deletes| !change.appends(deletes.segment));
     // Deletes since the snapshot that the hot deletes do not show one by one.
     let hidden = now.last_bulk_delete > since || (now.flushed > since && now.last_delete > since);
-    if hidden || (!change.deletes.is_empty() && now.last_delete > since) {
+    if hidden || (in_bulk && now.last_delete > since) {
         return Err(other());
     }
     if now.last_delete > since && change.deleted.iter().any(|id| now.hot_deletes.contains_key(id)) {

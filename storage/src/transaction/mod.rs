@@ -1,9 +1,12 @@
 //! The write set of one transaction, from its first row to its commit.
 //!
+//! A statement is a transaction of its own, or one of those of a [`TransactionBlock`].
+//!
 //! Owns: collecting rows, deletes and catalog edits against one snapshot; spilling large sets; checks outside the
 //! commit order (`check`); conflict rules inside it (`conflict`). Does not own: the order itself (`database::order`), bytes (`wal`).
 //! Nothing of it is visible or durable before [`Transaction::commit`] returns; dropping it changes nothing.
 
+mod block;
 mod check;
 mod conflict;
 mod writer;
@@ -13,12 +16,16 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
+use roaring::RoaringBitmap;
 
+use conflict::WholeTables;
+
+pub use block::TransactionBlock;
 pub use writer::TableWriter;
 
 use crate::database::{Accept, Database, now_us, replay_row};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{CommitId, CommitVersion, RowId, TableId};
+use crate::id::{CommitId, CommitVersion, ObjectId, RowId, TableId};
 use crate::schema::TableDef;
 use crate::segment::{DeletesMeta, DeletionVector, SegmentMeta};
 use crate::version::{LoadedDeletes, Snapshot, TableSnapshot, TableState};
@@ -53,6 +60,21 @@ pub(crate) struct TableSet {
     pub(crate) segments: Vec<SegmentMeta>,
     pub(crate) deleted: Vec<RowId>,
     pub(crate) truncate: bool,
+    /// Positions of `segments` whose rows were deleted again before the commit.
+    pub(crate) gone: BTreeMap<ObjectId, RoaringBitmap>,
+}
+
+impl TableSet {
+    fn is_changed(&self) -> bool {
+        !self.batches.is_empty() || !self.segments.is_empty() || !self.deleted.is_empty() || self.truncate
+    }
+
+    /// Each deleted row once, ascending, and no empty batch.
+    fn tidy(&mut self) {
+        self.deleted.sort_unstable();
+        self.deleted.dedup();
+        self.batches.retain(|b| b.num_rows() > 0);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +84,8 @@ pub(crate) struct WriteSet {
     created: BTreeMap<TableId, Arc<TableDef>>,
     next_table_id: Option<TableId>,
     tables: BTreeMap<TableId, TableSet>,
+    /// Whether it is what is left of a block.
+    of_block: bool,
 }
 
 /// What a transaction and its writers share.
@@ -215,6 +239,7 @@ impl Transaction {
     async fn commit_set(&self, set: WriteSet, options: CommitOptions) -> Result<CommitReceipt> {
         let database = &self.shared.database;
         let writer = database.writer()?;
+        let whole = if set.of_block { WholeTables::AsRead } else { WholeTables::AsFound };
         let mut prepared = Vec::new();
         let mut loaded = LoadedDeletes::new();
         for (id, table) in set.tables {
@@ -240,7 +265,7 @@ impl Transaction {
         };
         let mut receipt = CommitReceipt { version: CommitVersion(0), first_row_ids: Vec::new() };
         let accepted = writer.order.accept(|head| {
-            conflict::check(&self.shared.snapshot, head, &entry, &keys)?;
+            conflict::check(&self.shared.snapshot, head, &entry, &keys, whole)?;
             entry.version = head.number.next();
             entry.time_us = now_us().max(head.time_us);
             for change in &mut entry.tables {
@@ -277,26 +302,20 @@ impl Transaction {
         created: &BTreeMap<TableId, Arc<TableDef>>,
         loaded: &mut LoadedDeletes,
     ) -> Result<Option<Prepared>> {
-        set.deleted.sort_unstable();
-        set.deleted.dedup();
-        set.batches.retain(|b| b.num_rows() > 0);
-        if set.batches.is_empty() && set.segments.is_empty() && set.deleted.is_empty() && !set.truncate {
+        set.tidy();
+        if !set.is_changed() {
             return Ok(None);
         }
-        let table = match created.get(&id) {
-            Some(def) => {
-                let state = TableState::created(Arc::clone(def), self.shared.snapshot.version());
-                let shared = Arc::clone(&self.shared.database.shared);
-                TableSnapshot::new(Arc::new(state), self.shared.snapshot.version(), shared)
-            }
-            None => self.shared.table(id)?,
-        };
+        let table = self.table(id, created)?;
         let keys = check::keys(&table, &set).await?;
-        let deletes = if set.deleted.len() > DELETED_ROWS_IN_ENTRY {
+        let mut deletes = if set.deleted.len() > DELETED_ROWS_IN_ENTRY {
             self.spill_deletes(&table, &mut set.deleted, loaded).await?
         } else {
             Vec::new()
         };
+        for (segment, positions) in set.gone {
+            deletes.push(self.put_deletes(id, segment, positions, loaded).await?);
+        }
         let change = TableChange {
             table: id,
             schema_version: table.def().schema_version,
@@ -310,6 +329,18 @@ impl Transaction {
         Ok(Some(Prepared { change, keys }))
     }
 
+    /// A table as the write set sees it, those it creates itself included.
+    fn table(&self, id: TableId, created: &BTreeMap<TableId, Arc<TableDef>>) -> Result<TableSnapshot> {
+        match created.get(&id) {
+            Some(def) => {
+                let state = TableState::created(Arc::clone(def), self.shared.snapshot.version());
+                let shared = Arc::clone(&self.shared.database.shared);
+                Ok(TableSnapshot::new(Arc::new(state), self.shared.snapshot.version(), shared))
+            }
+            None => self.shared.table(id),
+        }
+    }
+
     /// Writes the deleted rows of segments as `.deletes` objects; those of the memtable stay in `deleted`.
     async fn spill_deletes(
         &self,
@@ -317,7 +348,6 @@ impl Transaction {
         deleted: &mut Vec<RowId>,
         loaded: &mut LoadedDeletes,
     ) -> Result<Vec<DeletesMeta>> {
-        let writer = self.shared.database.writer()?;
         let mut metas = Vec::new();
         let mut left = std::mem::take(deleted);
         for view in table.segments().await? {
@@ -329,20 +359,30 @@ impl Transaction {
             let within: Vec<RowId> = left[first..last].to_vec();
             let reader = table.open_segment(&view.meta).await?;
             let positions = reader.positions_of_row_ids(&within).await?;
-            let found: roaring::RoaringBitmap = positions.iter().flatten().copied().collect();
+            let found: RoaringBitmap = positions.iter().flatten().copied().collect();
             if found.is_empty() {
                 continue;
             }
             let elsewhere = within.iter().zip(&positions).filter(|(_, p)| p.is_none()).map(|(id, _)| *id);
             left.splice(first..last, elsewhere.collect::<Vec<_>>());
-            let vector = DeletionVector::constant(found, CommitVersion(0));
-            let store = &self.shared.database.shared.store;
-            let meta = vector.put(&**store, writer.ids.next(), table.def().id, view.meta.id, false).await?;
-            loaded.insert(meta.id, Ok(Arc::new(vector)));
-            metas.push(meta);
+            metas.push(self.put_deletes(table.def().id, view.meta.id, found, loaded).await?);
         }
         *deleted = left;
         Ok(metas)
+    }
+
+    async fn put_deletes(
+        &self,
+        table: TableId,
+        segment: ObjectId,
+        positions: RoaringBitmap,
+        loaded: &mut LoadedDeletes,
+    ) -> Result<DeletesMeta> {
+        let vector = DeletionVector::constant(positions, CommitVersion(0));
+        let id = self.shared.database.writer()?.ids.next();
+        let meta = vector.put(&*self.shared.database.shared.store, id, table, segment, false).await?;
+        loaded.insert(meta.id, Ok(Arc::new(vector)));
+        Ok(meta)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::schema::{ColumnDef, ColumnType, TableDef};
 use crate::segment::sort::sort_batches;
 use crate::segment::writer::Addressing;
 use crate::segment::{EncodedKey, KeyEncoder, SegmentMeta, SegmentWriter, SegmentWriterOptions};
+use crate::wal::codec::compacted;
 
 /// A spilled segment ends at about this size.
 const SEGMENT_BYTES: u64 = 256 << 20;
@@ -53,6 +54,8 @@ impl TableWriter {
         if let Some(spill) = &mut self.spill {
             return spill.write(&self.shared, batch).await;
         }
+        // Rows taken out of a page may hold all of its text.
+        let batch = compacted(&batch)?;
         let bytes = batch.get_array_memory_size();
         let limit = self.shared.database.options().wal_entry_bytes_max * 3 / 4;
         self.kept.push(batch);

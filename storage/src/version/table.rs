@@ -277,8 +277,9 @@ impl TableState {
         if change.truncate {
             next.truncate(version)?;
         }
-        next.delete(change, version, loaded)?;
+        // Rows of a transaction's own segments may have been deleted by a later statement of it.
         next.append(change, version)?;
+        next.delete(change, version, loaded)?;
         Ok(next)
     }
 
@@ -337,7 +338,9 @@ impl TableState {
                 *segment = Arc::new(changed);
             }
             self.segments = Arc::new(segments);
-            self.last_bulk_delete = version;
+            if change.deletes.iter().any(|deletes| !change.appends(deletes.segment)) {
+                self.last_bulk_delete = version;
+            }
         }
         self.last_delete = version;
         self.views = Arc::default();

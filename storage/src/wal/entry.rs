@@ -125,6 +125,14 @@ pub enum RowBody {
     },
 }
 
+impl TableChange {
+    /// Whether a segment is one of those it appends.
+    #[must_use]
+    pub fn appends(&self, segment: ObjectId) -> bool {
+        self.segments.iter().any(|meta| meta.id == segment)
+    }
+}
+
 impl RowBody {
     /// How many rows.
     #[must_use]

@@ -15,6 +15,9 @@ pub struct Costs {
 /// scoring it in a scan; measured with `index_bench`.
 pub(super) const WALK_OVER_SCAN: f32 = 3.0;
 
+/// Times that a scan must cost what a walk among matching rows does for the rows near the query to be looked at first.
+const PROBE_FROM: f32 = 1.5;
+
 /// How.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
@@ -24,9 +27,14 @@ pub enum Strategy {
     All,
     /// Score every matching row.
     Scan,
-    /// Walk the graph with a pool of `width`, keep the matching rows.
+    /// Walk the graph until the `width` nearest matching rows are found.
     Walk {
-        /// Width of the pool.
+        /// How many rows the walk is to find.
+        width: usize,
+    },
+    /// Begin such a walk and go on with it where the rows near the query match more often than others; else scan.
+    Probe {
+        /// How many rows the walk is to find.
         width: usize,
     },
 }
@@ -44,33 +52,38 @@ pub struct Plan {
     pub k: usize,
     /// Cost of a scan, in scanned rows.
     pub scan_cost: f32,
-    /// Cost of a walk, in scanned rows.
+    /// Cost of a walk, in scanned rows, when rows near the query match as often as others.
     pub walk_cost: f32,
+    /// Cost of a walk, in scanned rows, when all rows near the query match.
+    pub plain_walk_cost: f32,
 }
 
 /// The plan for the `k` nearest of `matches` among `rows` rows.
 #[must_use]
 pub fn plan(rows: usize, matches: usize, k: usize, costs: Costs) -> Plan {
     let selectivity = matches as f32 / rows.max(1) as f32;
-    // A pool of the nearest rows holds a part of matching ones: it is made wider by the inverse of that part.
-    let width = (costs.width as f32 / selectivity.max(f32::MIN_POSITIVE)).min(rows as f32).ceil() as usize;
-    let walk_cost = costs.scored_per_width * width as f32 * WALK_OVER_SCAN;
+    // A walk passes rows that do not match: as many more as there are of them.
+    let plain_walk_cost = costs.scored_per_width * costs.width as f32 * WALK_OVER_SCAN;
+    let walk_cost = plain_walk_cost / selectivity.max(f32::MIN_POSITIVE);
     let scan_cost = matches as f32;
+    let width = costs.width;
     let strategy = if matches == 0 || k == 0 {
         Strategy::Nothing
     } else if matches <= k {
         Strategy::All
-    } else if scan_cost <= walk_cost {
-        Strategy::Scan
-    } else {
+    } else if scan_cost > walk_cost {
         Strategy::Walk { width }
+    } else if matches < rows && scan_cost > PROBE_FROM * plain_walk_cost {
+        Strategy::Probe { width }
+    } else {
+        Strategy::Scan
     };
-    Plan { strategy, rows, matches, k, scan_cost, walk_cost }
+    Plan { strategy, rows, matches, k, scan_cost, walk_cost, plain_walk_cost }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { strategy, rows, matches, k, scan_cost, walk_cost } = self;
+        let Plan { strategy, rows, matches, k, scan_cost, walk_cost, plain_walk_cost } = self;
         match strategy {
             Strategy::Nothing => write!(f, "nothing: {matches} of {rows} rows match, {k} wanted"),
             Strategy::All => write!(f, "all {matches} matching rows: not more than the {k} wanted"),
@@ -80,6 +93,10 @@ impl fmt::Display for Plan {
             Strategy::Walk { width } => write!(
                 f,
                 "walk of width {width}, {matches} of {rows} rows match: cost {walk_cost:.0}, a scan {scan_cost:.0}"
+            ),
+            Strategy::Probe { width } => write!(
+                f,
+                "probe of width {width}, {matches} of {rows} rows match: cost of a walk {plain_walk_cost:.0} to {walk_cost:.0}, a scan {scan_cost:.0}"
             ),
         }
     }
@@ -96,8 +113,9 @@ mod tests {
         assert_eq!(strategy(100_000, 0, 10), Strategy::Nothing);
         assert_eq!(strategy(100_000, 7, 10), Strategy::All);
         assert_eq!(strategy(100_000, 11, 10), Strategy::Scan);
-        assert_eq!(strategy(100_000, 10_000, 10), Strategy::Scan);
-        assert_eq!(strategy(100_000, 50_000, 10), Strategy::Walk { width: 80 });
+        assert_eq!(strategy(100_000, 4_000, 10), Strategy::Scan);
+        assert_eq!(strategy(100_000, 10_000, 10), Strategy::Probe { width: 40 });
+        assert_eq!(strategy(100_000, 50_000, 10), Strategy::Walk { width: 40 });
         assert_eq!(strategy(100_000, 100_000, 10), Strategy::Walk { width: 40 });
         assert_eq!(strategy(1_000, 1_000, 10), Strategy::Scan);
         assert_eq!(strategy(0, 0, 10), Strategy::Nothing);

@@ -1,5 +1,8 @@
 //! The nearest rows a walk has seen, and which of them it has still to expand.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 /// Scores as integers that sort the same.
 fn sortable(score: f32) -> u32 {
     let bits = score.to_bits();
@@ -31,6 +34,11 @@ impl Pool {
     pub(crate) fn clear(&mut self, capacity: usize) {
         self.entries.clear();
         (self.capacity, self.next) = (capacity.max(1), 0);
+    }
+
+    /// Gives it room for `capacity` rows, when that is more; rows that found no room are not back.
+    pub(crate) fn widen(&mut self, capacity: usize) {
+        self.capacity = self.capacity.max(capacity);
     }
 
     /// Takes a row in when it is among the best. The row must not have been offered before.
@@ -79,9 +87,45 @@ impl Pool {
         self.entries.get(self.next).map(|&entry| (entry as u32) >> 1)
     }
 
+    /// The score that a row must not exceed to come in.
+    #[inline]
+    pub(crate) fn limit(&self) -> f32 {
+        match self.entries.last() {
+            Some(&last) if self.entries.len() == self.capacity => from_sortable((last >> 32) as u32),
+            _ => f32::INFINITY,
+        }
+    }
+
     /// Scores and rows, the best first.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (f32, u32)> + '_ {
         self.entries.iter().map(|&entry| (from_sortable((entry >> 32) as u32), (entry as u32) >> 1))
+    }
+}
+
+/// Rows that wait to be expanded, in no other order than that the best comes first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Frontier(BinaryHeap<Reverse<u64>>);
+
+impl Frontier {
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, score: f32, row: u32) {
+        self.0.push(Reverse((u64::from(sortable(score)) << 32) | u64::from(row)));
+    }
+
+    /// The best one with its score.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<(f32, u32)> {
+        self.0.pop().map(|Reverse(entry)| (from_sortable((entry >> 32) as u32), entry as u32))
+    }
+
+    /// The row that would be popped next.
+    #[inline]
+    pub(crate) fn peek(&self) -> Option<u32> {
+        self.0.peek().map(|Reverse(entry)| *entry as u32)
     }
 }
 

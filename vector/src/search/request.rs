@@ -51,16 +51,8 @@ pub struct SearchStats {
     pub exact_distances: usize,
     /// How it began.
     pub plan: Plan,
-    /// How it ended: another strategy than planned when walks found too few matching rows.
+    /// How it ended: a walk that passes too many rows that do not match gives way to a scan, a probe ends in either.
     pub strategy: Strategy,
-}
-
-impl SearchStats {
-    /// Whether a walk was given up for a scan.
-    #[must_use]
-    pub fn bailed_out(&self) -> bool {
-        matches!(self.plan.strategy, Strategy::Walk { .. }) && self.strategy == Strategy::Scan
-    }
 }
 
 /// An answer, the nearest row first.

@@ -1,19 +1,24 @@
 //! One search of one unit.
 
 use super::exact::ExactDistances;
-use super::plan::{Costs, Plan, Strategy, plan};
+use super::filter::Filter;
+use super::plan::{Costs, Plan, Strategy, WALK_OVER_SCAN, plan};
 use super::request::{Effort, Found, Request, SearchScratch, SearchStats};
 use super::rerank::rerank;
 use super::scan::scan;
-use super::walk::walk;
+use super::walk::{walk, walk_matching};
 use crate::distance::Kernels;
 use crate::hnsw::{SEEDS, nearest};
 use crate::metric::VectorError;
 use crate::unit::codec::Section;
 use crate::unit::{FirstUse, Guard, Trusted, Unit, UnitError};
 
-/// Part of the expected matching rows that a walk has to find.
-const ENOUGH: f32 = 0.8;
+/// Rows scored before the surroundings of a query are judged.
+const PROBED: usize = 96;
+/// Times that a walk is made wider at most where the rows near the query match less often than others.
+const WIDER_MAX: f32 = 4.0;
+/// Part of a scan's cost that a walk may be expected to cost when it takes the scan's place.
+const WORTH: f32 = 0.8;
 
 /// Why a search has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +84,8 @@ impl Unit {
         let scored_per_width = calibration.scored(width) / width.max(1) as f32;
         let matches = matches.unwrap_or(self.len()).min(self.len());
         let mut plan = plan(self.len(), matches, k, Costs { scored_per_width, width });
-        if effort == Effort::Exact && matches!(plan.strategy, Strategy::Walk { .. }) {
+        if effort == Effort::Exact && matches!(plan.strategy, Strategy::Walk { .. } | Strategy::Probe { .. })
+        {
             plan.strategy = Strategy::Scan;
         }
         plan
@@ -104,70 +110,104 @@ impl Unit {
                 scratch.query.encode(self.grid(), self.norm_max(), request.query);
                 stats.code_distances += scan(self, request.k, request.filter, guard, scratch)?;
             }
-            Strategy::Walk { width } => {
+            Strategy::Walk { width } | Strategy::Probe { width } => {
                 scratch.query.encode(self.grid(), self.norm_max(), request.query);
-                self.walk(request, width, stats, guard, scratch)?;
+                let probe = matches!(stats.plan.strategy, Strategy::Probe { .. });
+                match request.filter {
+                    Some(filter) => {
+                        self.walk_matching(request, filter, (width, probe), stats, guard, scratch)?;
+                    }
+                    None => self.walk(request, width, stats, guard, scratch)?,
+                }
             }
         }
         Ok(())
     }
 
-    /// Walks, wider each time too few rows match, until a scan is the cheaper way to end.
+    /// Walks among all rows.
     fn walk<G: Guard>(
         &self,
         request: &Request<'_>,
-        mut width: usize,
+        width: usize,
         stats: &mut SearchStats,
         guard: &G,
         scratch: &mut SearchScratch,
     ) -> Result<(), G::Damage> {
-        // The answer is as good as that of an unfiltered walk when as many matching rows are in the pool as there are
-        // rows in its. Fewer by chance do not matter; many fewer mean that rows near the query match less than others.
-        let selectivity = stats.plan.matches as f32 / self.len() as f32;
-        let expected = width as f32 * selectivity * ENOUGH;
-        let enough = (expected as usize).clamp(request.k, stats.plan.matches);
-        let budget = stats.plan.scan_cost;
-        let mut spent = 0.0;
-        loop {
-            let scored = self.walk_once(width, stats, guard, scratch)?;
-            spent += scored as f32 * super::plan::WALK_OVER_SCAN;
-            let pool = scratch.walk.pool.iter();
-            scratch.candidates.clear();
-            match request.filter {
-                Some(filter) => scratch.candidates.extend(pool.filter(|&(_, row)| filter.contains(row))),
-                None => scratch.candidates.extend(pool),
-            }
-            if scratch.candidates.len() >= enough {
-                return Ok(());
-            }
-            if spent * 3.0 > budget || width >= self.len() {
-                stats.strategy = Strategy::Scan;
-                stats.code_distances += scan(self, request.k, request.filter, guard, scratch)?;
-                return Ok(());
-            }
-            width = (width * 2).min(self.len());
+        let seeds = self.seeds(width, stats, guard, scratch)?;
+        let (space, query) = (self.space(), &scratch.query.code);
+        let seeded = scratch.walk.seed(&space, query, seeds.into_iter(), guard)?;
+        let (scored, expanded) = walk(&self.graph(), &space, query, &mut scratch.walk, guard)?;
+        stats.code_distances += seeded + scored;
+        stats.visited += expanded;
+        scratch.candidates.extend(scratch.walk.pool.iter());
+        // Rows are reachable from all pivots together, not from those a walk begins from.
+        if scratch.candidates.len() < request.k.min(self.len()) {
+            stats.strategy = Strategy::Scan;
+            stats.code_distances += scan(self, request.k, request.filter, guard, scratch)?;
         }
+        Ok(())
     }
 
-    fn walk_once<G: Guard>(
+    /// Walks for matching rows, until a scan is the cheaper way to end. `probe`: a scan is that already, unless the rows near
+    /// the query match more often than others.
+    fn walk_matching<G: Guard>(
+        &self,
+        request: &Request<'_>,
+        filter: Filter<'_>,
+        (width, probe): (usize, bool),
+        stats: &mut SearchStats,
+        guard: &G,
+        scratch: &mut SearchScratch,
+    ) -> Result<(), G::Damage> {
+        let seeds = self.seeds(width, stats, guard, scratch)?;
+        let (graph, space, plan) = (self.graph(), self.space(), stats.plan);
+        let query = &scratch.query.code;
+        stats.code_distances +=
+            scratch.walk.seed_matching(&space, query, seeds.into_iter(), filter, guard)?;
+        let budget = (plan.scan_cost / WALK_OVER_SCAN) as usize;
+        let step = |scratch: &mut SearchScratch, stats: &mut SearchStats, most: usize, first: bool| {
+            let of = (&space, &scratch.query.code);
+            let walked = walk_matching(&graph, of, &mut scratch.walk, filter, (most, first), guard)?;
+            stats.code_distances += walked.scored;
+            stats.visited += walked.expanded;
+            Ok::<_, G::Damage>(walked.ended)
+        };
+        let mut ended = step(scratch, stats, PROBED.min(budget), true)?;
+        if !ended {
+            let rate = scratch.walk.near_matching(filter);
+            // Far from its matches a walk meets the edge of their region first: it takes more of them to find the nearest.
+            let wider = (plan.matches as f32 / self.len() as f32 / rate).clamp(1.0, WIDER_MAX);
+            scratch.walk.pool.widen((width as f32 * wider) as usize);
+            if !probe || plan.plain_walk_cost / rate < WORTH * plan.scan_cost {
+                ended = step(scratch, stats, budget, false)?;
+            }
+        }
+        // A walk can end without having met enough: what it could not reach matches more often.
+        if ended && scratch.walk.pool.iter().len() >= request.k.min(plan.matches) {
+            stats.strategy = Strategy::Walk { width };
+            scratch.candidates.extend(scratch.walk.pool.iter());
+        } else {
+            stats.strategy = Strategy::Scan;
+            stats.code_distances += scan(self, request.k, request.filter, guard, scratch)?;
+        }
+        Ok(())
+    }
+
+    /// Where a walk of `width` begins.
+    fn seeds<G: Guard>(
         &self,
         width: usize,
         stats: &mut SearchStats,
         guard: &G,
         scratch: &mut SearchScratch,
-    ) -> Result<usize, G::Damage> {
+    ) -> Result<[u32; SEEDS], G::Damage> {
         for section in [Section::PivotCodes, Section::PivotNorms, Section::PivotRows] {
             guard.section(section)?;
         }
-        let (space, query) = (self.space(), &scratch.query.code);
         scratch.walk.clear(self.len(), width);
         let seeds = self.nearest_pivots(&scratch.query.code, &mut scratch.sums);
         stats.code_distances += scratch.sums.len();
-        let seeded = scratch.walk.seed(&space, query, seeds.into_iter(), guard)?;
-        let (scored, expanded) = walk(&self.graph(), &space, query, &mut scratch.walk, guard)?;
-        stats.code_distances += seeded + scored;
-        stats.visited += expanded;
-        Ok(scored)
+        Ok(seeds)
     }
 
     fn nearest_pivots(&self, query: &crate::distance::CodeQuery, sums: &mut Vec<i32>) -> [u32; SEEDS] {

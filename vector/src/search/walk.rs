@@ -3,12 +3,19 @@
 //! Owns: the loop every search and every build step runs. Does not own: where it begins, what is made of the rows it found, and
 //! whether bytes may be read, which it asks a [`Guard`] before it reads them.
 //! A walk ends: each row is scored at most once, whatever the graph says.
+//!
+//! A walk for matching rows expands every row, matching or not, and ends when no row that waits is nearer than the worst of the
+//! `width` nearest matching ones: among rows that match it costs what a plain walk does, and it leaves a region where none does.
 
-use super::pool::{Pool, Visited};
+use super::filter::Filter;
+use super::pool::{Frontier, Pool, Visited};
 use crate::distance::CodeQuery;
 use crate::hnsw::{Adjacency, DEGREE, Space};
 use crate::unit::Guard;
 use crate::unit::codec::Section;
+
+/// Nearest rows by which the surroundings of a query are judged.
+const NEAR: usize = 32;
 
 /// What a walk reuses.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +24,10 @@ pub(crate) struct WalkScratch {
     pub(crate) visited: Visited,
     pub(crate) ids: Vec<u32>,
     pub(crate) scores: Vec<f32>,
+    /// Of a walk for matching rows, whose pool holds those alone.
+    frontier: Frontier,
+    /// The nearest rows it has seen first, matching or not.
+    near: Pool,
 }
 
 impl WalkScratch {
@@ -24,6 +35,8 @@ impl WalkScratch {
     pub(crate) fn clear(&mut self, rows: usize, width: usize) {
         self.pool.clear(width);
         self.visited.clear(rows);
+        self.frontier.clear();
+        self.near.clear(NEAR);
         self.scores.resize(self.scores.len().max(DEGREE), 0.0);
     }
 
@@ -38,7 +51,7 @@ impl WalkScratch {
         rows: impl Iterator<Item = u32>,
         guard: &G,
     ) -> Result<usize, G::Damage> {
-        let Self { pool, visited, ids, scores } = self;
+        let Self { pool, visited, ids, scores, .. } = self;
         ids.clear();
         ids.extend(rows.filter(|&row| visited.first(row)));
         scores.resize(scores.len().max(ids.len()), 0.0);
@@ -47,6 +60,100 @@ impl WalkScratch {
         ids.iter().zip(scores.iter()).for_each(|(&id, &score)| pool.offer(score, id));
         Ok(ids.len())
     }
+}
+
+impl WalkScratch {
+    /// As [`seed`](Self::seed), for a walk for matching rows.
+    ///
+    /// # Errors
+    /// The guard's.
+    pub(crate) fn seed_matching<G: Guard>(
+        &mut self,
+        space: &Space<'_>,
+        query: &CodeQuery,
+        rows: impl Iterator<Item = u32>,
+        filter: Filter<'_>,
+        guard: &G,
+    ) -> Result<usize, G::Damage> {
+        self.ids.clear();
+        self.ids.extend(rows.filter(|&row| self.visited.first(row)));
+        self.scores.resize(self.scores.len().max(self.ids.len()), 0.0);
+        guard.codes(&self.ids)?;
+        space.scores(&self.ids, query, &mut self.scores);
+        self.offer(filter, true);
+        Ok(self.ids.len())
+    }
+
+    /// Sorts the scored rows in; `first`: they are among the first that are seen.
+    #[inline]
+    fn offer(&mut self, filter: Filter<'_>, first: bool) {
+        let Self { pool, ids, scores, frontier, near, .. } = self;
+        for (&id, &score) in ids.iter().zip(scores.iter()) {
+            if first {
+                near.offer(score, id);
+            }
+            if score > pool.limit() {
+                continue;
+            }
+            frontier.push(score, id);
+            if filter.contains(id) {
+                pool.offer(score, id);
+            }
+        }
+    }
+
+    /// The part of the nearest rows seen first that matches.
+    pub(crate) fn near_matching(&self, filter: Filter<'_>) -> f32 {
+        let matching = self.near.iter().filter(|&(_, row)| filter.contains(row)).count();
+        matching as f32 / self.near.iter().len().max(1) as f32
+    }
+}
+
+/// What a part of a walk for matching rows did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walked {
+    pub(crate) scored: usize,
+    pub(crate) expanded: usize,
+    /// Whether the walk is at its end.
+    pub(crate) ended: bool,
+}
+
+/// Walks on for matching rows until the end, or until about `scored_max` rows more are scored. `first`: the rows it sees are the first.
+///
+/// # Errors
+/// The guard's.
+pub(crate) fn walk_matching<G: Guard>(
+    graph: &impl Adjacency,
+    (space, query): (&Space<'_>, &CodeQuery),
+    scratch: &mut WalkScratch,
+    filter: Filter<'_>,
+    (scored_max, first): (usize, bool),
+    guard: &G,
+) -> Result<Walked, G::Damage> {
+    let mut walked = Walked { scored: 0, expanded: 0, ended: true };
+    while let Some((score, row)) = scratch.frontier.pop() {
+        if score > scratch.pool.limit() {
+            return Ok(walked);
+        }
+        if walked.scored >= scored_max {
+            scratch.frontier.push(score, row);
+            walked.ended = false;
+            return Ok(walked);
+        }
+        walked.expanded += 1;
+        if let Some(next) = scratch.frontier.peek() {
+            graph.prefetch(next);
+        }
+        guard.row(Section::Graph, row)?;
+        let WalkScratch { visited, ids, scores, .. } = scratch;
+        ids.clear();
+        ids.extend(graph.neighbours(row).into_iter().filter(|&neighbour| visited.first(neighbour)));
+        guard.codes(ids)?;
+        space.scores(ids, query, scores);
+        walked.scored += ids.len();
+        scratch.offer(filter, first);
+    }
+    Ok(walked)
 }
 
 /// Expands the pool of `scratch` until all of its rows are. Returns how many rows were scored and how many expanded.
@@ -60,7 +167,7 @@ pub(crate) fn walk<G: Guard>(
     scratch: &mut WalkScratch,
     guard: &G,
 ) -> Result<(usize, usize), G::Damage> {
-    let WalkScratch { pool, visited, ids, scores } = scratch;
+    let WalkScratch { pool, visited, ids, scores, .. } = scratch;
     let (mut scored, mut expanded) = (0, 0);
     while let Some(row) = pool.expand() {
         expanded += 1;

@@ -54,14 +54,14 @@ pub(super) async fn run(
     if let Statement::Dml(statement) = statement
         && let ast::Statement::Insert(insert) = statement.as_ref()
     {
-        return dml::insert_directly(db, settings, params, insert).await;
+        return dml::insert_directly(db, session.block().as_deref(), settings, params, insert).await;
     }
     let Some(read) = read else { return Ok(None) };
-    if db.is_read_only() {
+    if db.is_read_only() && !session.in_transaction() {
         upkeep::refresh(db).await?;
     }
     match read {
-        DirectRead::Key(read) => read.run(&db.snapshot(), &settings.search_path, params).await,
+        DirectRead::Key(read) => read.run(&session.snapshot(), &settings.search_path, params).await,
         DirectRead::Nearest(read) => read.run(session, settings, params).await,
     }
 }

@@ -1,9 +1,8 @@
 //! `SELECT columns FROM t WHERE condition ORDER BY column <-> vector LIMIT k`: the rows nearest to a vector.
 //!
 //! Owns: recognising it where the column has an index of the metric. A condition is planned the first time, as the WHERE it
-//! is, and kept for the values its parameters have.
+//! is, and kept with places for its parameters.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +11,8 @@ use cairn_storage::index::VectorSearcher;
 use cairn_storage::schema::{ColumnType, TableDef};
 use cairn_vector::Metric;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use datafusion::common::metadata::ScalarAndMetadata;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr as PlannedExpr, LogicalPlan};
@@ -30,9 +31,6 @@ use crate::provider::{CairnTable, usable};
 use crate::search::{self, K_MAX, Pick, SampleRate, Search};
 use crate::session::{Session, query, shape_of};
 use crate::statement::Statement;
-
-/// Values of parameters for which a condition is kept planned.
-const PLANNED_MAX: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -55,20 +53,19 @@ enum Item {
     Distance(String),
 }
 
-/// A WHERE and what it means for some values of its parameters.
+/// A WHERE and what it means.
 #[derive(Debug)]
 struct Condition {
     /// `SELECT * FROM t WHERE …`
     query: Box<Query>,
-    parameters: Vec<String>,
-    planned: Mutex<VecDeque<Planned>>,
+    planned: Mutex<Option<Planned>>,
 }
 
+/// The conjuncts of a condition over one definition of the table, with the placeholders of its parameters.
 #[derive(Clone, Debug)]
 struct Planned {
     def: Arc<TableDef>,
-    values: Vec<ScalarValue>,
-    filters: Vec<PlannedExpr>,
+    filters: Arc<[PlannedExpr]>,
 }
 
 /// A read of a table that is there.
@@ -134,7 +131,7 @@ impl NearestRead {
             column: ident_text(column),
             vector: vector.clone(),
             limit: limit.clone(),
-            condition: selection.as_ref().map(|selection| Condition::new(query, selection)),
+            condition: selection.as_ref().map(|_| Condition::new(query)),
         })
     }
 
@@ -150,17 +147,15 @@ impl NearestRead {
     ) -> Result<Option<Output>> {
         let searches = session.engine.searches();
         let rate = SampleRate(settings.recall_sample_rate);
-        let snapshot = session.engine.database().snapshot();
+        let snapshot = session.snapshot();
         let Some(resolved) = self.resolve(&snapshot, settings, params) else { return Ok(None) };
         let filters = match &self.condition {
             None => Some(Vec::new()),
-            Some(condition) => condition.known(&resolved.search, params),
+            Some(condition) => condition.known(&resolved.search, params)?,
         };
-        let known = match &filters {
-            Some(filters) => searches.known(&resolved.search, filters).await?,
-            None => None,
-        };
-        if let Some(searcher) = known {
+        if let Some(filters) = filters {
+            let state = session.state();
+            let searcher = searches.searcher(state.as_ref(), &resolved.search, &filters).await?;
             return resolved.rows(searches, &searcher, rate).await;
         }
         let Some(condition) = &self.condition else { return Ok(None) };
@@ -169,9 +164,10 @@ impl NearestRead {
         let output = async {
             // The context has pinned a version of its own.
             let Some(resolved) = self.resolve(&context.snapshot, settings, params) else { return Ok(None) };
-            let plan = query::plan(&context, &shape, &condition.query).await?;
-            let Some(filters) = filters_of(&plan)? else { return Ok(None) };
-            condition.keep(&resolved.search, params, &filters)?;
+            let plan = query::unbound(&context, &shape, &condition.query).await?;
+            let Some(filters) = filters_of(&plan) else { return Ok(None) };
+            condition.keep(&resolved.search, &filters)?;
+            let Some(filters) = bound(&filters, params)? else { return Ok(None) };
             let searcher = searches.searcher(context.state.as_ref(), &resolved.search, &filters).await?;
             resolved.rows(searches, &searcher, rate).await
         }
@@ -260,51 +256,32 @@ impl Resolved {
 }
 
 impl Condition {
-    fn new(query: &Query, selection: &Expr) -> Self {
+    fn new(query: &Query) -> Self {
         let mut alone = query.clone();
         alone.order_by = None;
         alone.limit_clause = None;
         if let SetExpr::Select(select) = alone.body.as_mut() {
             select.projection = vec![SelectItem::Wildcard(Default::default())];
         }
-        let mut parameters = Vec::new();
-        let _ = visit_expressions(selection, |expr| {
-            if let Expr::Value(value) = expr
-                && let Value::Placeholder(name) = &value.value
-            {
-                parameters.push(name.clone());
+        Self { query: Box::new(alone), planned: Mutex::default() }
+    }
+
+    /// Its conjuncts for the values of `params`, if it was planned for the table as it is.
+    fn known(&self, search: &Search, params: Option<&ParamValues>) -> Result<Option<Vec<PlannedExpr>>> {
+        let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match planned {
+            Some(planned) if Arc::ptr_eq(&planned.def, search.table.table().def()) => {
+                bound(&planned.filters, params)
             }
-            ControlFlow::<()>::Continue(())
-        });
-        Self { query: Box::new(alone), parameters, planned: Mutex::default() }
+            _ => Ok(None),
+        }
     }
 
-    fn values(&self, params: Option<&ParamValues>) -> Option<Vec<ScalarValue>> {
-        self.parameters.iter().map(|name| parameter(name, params).ok().cloned()).collect()
-    }
-
-    /// Its conjuncts for the values of `params`, if it was planned for them.
-    fn known(&self, search: &Search, params: Option<&ParamValues>) -> Option<Vec<PlannedExpr>> {
-        let values = self.values(params)?;
-        let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = planned
-            .iter()
-            .position(|p| Arc::ptr_eq(&p.def, search.table.table().def()) && p.values == values)?;
-        let found = planned.remove(at)?;
-        planned.push_back(found.clone());
-        Some(found.filters)
-    }
-
-    fn keep(&self, search: &Search, params: Option<&ParamValues>, filters: &[PlannedExpr]) -> Result<()> {
-        if let Some(values) = self.values(params)
-            && search::lasting(filters)?
-        {
+    fn keep(&self, search: &Search, filters: &[PlannedExpr]) -> Result<()> {
+        if search::lasting(filters)? {
             let def = Arc::clone(search.table.table().def());
-            let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
-            planned.push_back(Planned { def, values, filters: filters.to_vec() });
-            while planned.len() > PLANNED_MAX {
-                planned.pop_front();
-            }
+            let planned = Planned { def, filters: filters.into() };
+            *self.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(planned);
         }
         Ok(())
     }
@@ -318,18 +295,32 @@ fn has_subquery(selection: &Expr) -> bool {
     found.is_break()
 }
 
-/// The conjuncts of the WHERE of a plain query; None: they need more than the row.
-fn filters_of(plan: &LogicalPlan) -> Result<Option<Vec<PlannedExpr>>> {
-    let LogicalPlan::Projection(projection) = plan else { return Ok(None) };
-    let LogicalPlan::Filter(filter) = projection.input.as_ref() else { return Ok(None) };
-    let LogicalPlan::TableScan(_) = filter.input.as_ref() else { return Ok(None) };
-    let filters: Vec<PlannedExpr> = split_conjunction(&filter.predicate).into_iter().cloned().collect();
-    for filter in &filters {
-        if !usable(filter)? {
+/// The conjuncts of the WHERE of a plain query; None: there is more to it.
+fn filters_of(plan: &LogicalPlan) -> Option<Vec<PlannedExpr>> {
+    let LogicalPlan::Projection(projection) = plan else { return None };
+    let LogicalPlan::Filter(filter) = projection.input.as_ref() else { return None };
+    let LogicalPlan::TableScan(_) = filter.input.as_ref() else { return None };
+    Some(split_conjunction(&filter.predicate).into_iter().cloned().collect())
+}
+
+/// The conjuncts with the values of their parameters; None: one has no value, or they need more than the row.
+fn bound(filters: &[PlannedExpr], params: Option<&ParamValues>) -> Result<Option<Vec<PlannedExpr>>> {
+    let mut bound = Vec::with_capacity(filters.len());
+    for filter in filters {
+        let filter = filter.clone().transform_up(|expr| {
+            let PlannedExpr::Placeholder(placeholder) = &expr else { return Ok(Transformed::no(expr)) };
+            let value = params.and_then(|params| params.get_placeholders_with_values(&placeholder.id).ok());
+            Ok(match value.map(ScalarAndMetadata::into_inner) {
+                Some((value, metadata)) => Transformed::yes(PlannedExpr::Literal(value, metadata)),
+                None => Transformed::no(expr),
+            })
+        })?;
+        if !usable(&filter.data)? {
             return Ok(None);
         }
+        bound.push(filter.data);
     }
-    Ok(Some(filters))
+    Ok(Some(bound))
 }
 
 /// The value of a parameter or a plain literal.

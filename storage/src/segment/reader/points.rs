@@ -1,7 +1,7 @@
-//! A few rows by position, through pages that are kept decoded.
+//! A few rows by position and whole columns, through pages and columns that are kept decoded.
 //!
 //! Owns: which columns are read that way. A page that is read for one row is soon read for another; decoded it answers in a
-//! copy. Columns of vectors and nested ones, and whatever the cache has no room for, are decoded row by row instead.
+//! copy. Columns of vectors and nested ones, and whatever the cache has no room for, are decoded for each read instead.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,12 +18,13 @@ use crate::error::{Error, Result};
 /// More rows than this are a scan.
 const ROWS_MAX: usize = 4096;
 /// Pages of text longer than this are not decoded for the sake of one row.
-const PAGE_BYTES_MAX: i32 = 256 * 1024;
+const PAGE_BYTES_MAX: i64 = 256 * 1024;
 
 /// One page of a column.
 struct Page {
     rows: Range<u32>,
-    bytes: i32,
+    /// As stored.
+    bytes: i64,
 }
 
 impl SegmentReader {
@@ -115,24 +116,50 @@ impl SegmentReader {
         let start = from + pages.get(at)?.first_row_index.unsigned_abs();
         let end = pages.get(at + 1).map_or(to, |next| from + next.first_row_index.unsigned_abs());
         let rows = u32::try_from(start).ok()?..u32::try_from(end).ok()?;
-        Some(Page { rows, bytes: pages.get(at)?.compressed_page_size })
+        Some(Page { rows, bytes: pages.get(at)?.compressed_page_size.into() })
     }
 
     /// A page decoded, from the cache or into it; None when there is no room.
     async fn page(&self, column: usize, page: &Page) -> Result<Option<ArrayRef>> {
         let definition = &self.def.columns[column];
+        if definition.column_type.arrow().primitive_width().is_none() && page.bytes > PAGE_BYTES_MAX {
+            return Ok(None);
+        }
         let key = CacheKey::Page(self.meta.id, definition.id, self.def.schema_version, page.rows.start);
-        if let Some(CacheValue::Page(array)) = self.cache.get(key) {
+        self.kept(key, column, page).await
+    }
+
+    /// All of a column (a position in the definition), decoded, from the cache or into it. None: it is nested, or there is no
+    /// room to keep it.
+    ///
+    /// # Errors
+    /// `Corrupt` for damage, the store's.
+    pub async fn kept_column(&self, column: usize) -> Result<Option<ArrayRef>> {
+        let Some(definition) = self.def.columns.get(column) else { return Ok(None) };
+        let surface = definition.column_type.arrow();
+        let rows =
+            0..u32::try_from(self.meta.rows).map_err(|_| Error::internal("a segment of too many rows"))?;
+        let Some(root) = self.opened.roots.get(column).copied().flatten() else {
+            return Ok(Some(new_null_array(&surface, rows.len())));
+        };
+        let Some(leaf) = self.flat_leaf(root, &surface) else { return Ok(None) };
+        let key = CacheKey::Column(self.meta.id, definition.id, self.def.schema_version);
+        let chunks = self.metadata().row_groups().iter().map(|group| group.column(leaf).uncompressed_size());
+        self.kept(key, column, &Page { rows, bytes: chunks.sum() }).await
+    }
+
+    /// Rows of a flat column, from the cache or into it; None when there is no room.
+    async fn kept(&self, key: CacheKey, column: usize, page: &Page) -> Result<Option<ArrayRef>> {
+        if let Some(CacheValue::Decoded(array)) = self.cache.get(key) {
             return Ok(Some(array));
         }
-        let surface = definition.column_type.arrow();
+        let surface = self.def.columns[column].column_type.arrow();
         let rows = page.rows.len();
         let bytes = match surface.primitive_width() {
             Some(width) => rows * width,
-            None if page.bytes > PAGE_BYTES_MAX => return Ok(None),
-            None => 2 * page.bytes.unsigned_abs() as usize + 16 * rows,
+            None => 2 * usize::try_from(page.bytes).unwrap_or(usize::MAX / 4) + 16 * rows,
         };
-        if !self.cache.admits_page(bytes) {
+        if !self.cache.admits_decoded(bytes) {
             return Ok(None);
         }
         let mut batches =
@@ -143,11 +170,12 @@ impl SegmentReader {
         }
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
         let array = match parts.as_slice() {
-            [] => return Err(Error::internal("a page without rows")),
+            [] if rows > 0 => return Err(Error::internal("a page without rows")),
+            [] => arrow::array::new_empty_array(&surface),
             parts => arrow::compute::concat(parts)?,
         };
         let held = array.get_array_memory_size();
-        self.cache.put(key, CacheValue::Page(Arc::clone(&array)), held);
+        self.cache.put(key, CacheValue::Decoded(Arc::clone(&array)), held);
         Ok(Some(array))
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn encode_ipc(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<(
 }
 
 /// The batch without bytes that none of its views name: the IPC writer writes whole view buffers.
-fn compacted(batch: &RecordBatch) -> Result<RecordBatch> {
+pub(crate) fn compacted(batch: &RecordBatch) -> Result<RecordBatch> {
     let columns = batch.columns().iter().map(compact_array).collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(batch.schema(), columns, &options)

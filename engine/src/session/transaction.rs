@@ -1,0 +1,90 @@
+//! BEGIN, COMMIT, ROLLBACK and savepoints of a session.
+//!
+//! Snapshot isolation: every statement of a transaction reads the database as it was at BEGIN, with the transaction's own
+//! changes. A statement that fails changes nothing and leaves the transaction open. COMMIT fails with 40001 when another
+//! commit changed the same rows or keys since BEGIN. A session that ends rolls its transaction back.
+
+use std::sync::Arc;
+
+use cairn_storage::transaction::TransactionBlock;
+use cairn_storage::wal::CommitInfo;
+use cairn_storage::{CommitOptions, ErrorKind, Snapshot};
+
+use super::{Session, done, upkeep};
+use crate::dml::ident_text;
+use crate::error::{Error, Result};
+use crate::output::Output;
+use crate::statement::TransactionStatement;
+
+impl Session {
+    /// Whether a transaction is open: BEGIN was run, and no COMMIT or ROLLBACK since.
+    #[must_use]
+    pub fn in_transaction(&self) -> bool {
+        self.lock().block.is_some()
+    }
+
+    pub(super) fn block(&self) -> Option<Arc<TransactionBlock>> {
+        self.lock().block.clone()
+    }
+
+    /// What the next statement reads.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        match self.block() {
+            Some(block) => block.snapshot(),
+            None => self.engine.database().snapshot(),
+        }
+    }
+
+    pub(super) async fn transaction(
+        &self,
+        statement: &TransactionStatement,
+        info: &CommitInfo,
+    ) -> Result<Output> {
+        let verb = match statement {
+            TransactionStatement::Begin { read_only } => {
+                if self.in_transaction() {
+                    return Err(wrong("25001", "a transaction is open already")
+                        .map(|e| e.with_hint("SAVEPOINT name marks a point to come back to")));
+                }
+                let db = self.engine.database();
+                if db.is_read_only() {
+                    upkeep::refresh(db).await?;
+                }
+                self.lock().block = Some(Arc::new(TransactionBlock::begin(Arc::clone(db), *read_only)));
+                "BEGIN"
+            }
+            // Taken first: whatever happens, the transaction has ended.
+            TransactionStatement::Commit => {
+                let block = self.lock().block.take().ok_or_else(none_open)?;
+                block.commit(CommitOptions { info: info.clone(), ..CommitOptions::default() }).await?;
+                "COMMIT"
+            }
+            TransactionStatement::Rollback => {
+                let block = self.lock().block.take().ok_or_else(none_open)?;
+                block.rollback().await;
+                "ROLLBACK"
+            }
+            TransactionStatement::Savepoint(name) => {
+                self.block().ok_or_else(none_open)?.savepoint(&ident_text(name));
+                "SAVEPOINT"
+            }
+            TransactionStatement::RollbackTo(name) => {
+                self.block().ok_or_else(none_open)?.rollback_to(&ident_text(name))?;
+                "ROLLBACK"
+            }
+            TransactionStatement::Release(name) => {
+                self.block().ok_or_else(none_open)?.release(&ident_text(name))?;
+                "RELEASE"
+            }
+        };
+        Ok(done(verb))
+    }
+}
+
+fn none_open() -> Error {
+    wrong("25P01", "no transaction is open").map(|e| e.with_hint("BEGIN opens one"))
+}
+
+fn wrong(sqlstate: &'static str, message: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate(sqlstate))
+}
