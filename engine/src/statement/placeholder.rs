@@ -6,26 +6,22 @@ use super::place::position_of;
 use super::token::syntax_error;
 use crate::error::Result;
 
-/// `tokens` with a number for every `?`; `?3` is `$3`.
+/// `tokens` with a number for every `?`, which the tokenizer takes for an operator of PostgreSQL's.
 ///
 /// # Errors
 /// 42601 for a statement that has `?` beside `$n`: nobody could say which number it has.
 pub(super) fn number(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
-    let (mut bare, mut named) = (0_usize, false);
+    let (mut marks, mut named) = (0_usize, false);
     for token in &mut tokens {
-        let Token::Placeholder(name) = &mut token.token else { continue };
-        match name.strip_prefix('?') {
-            Some("") => {
-                bare += 1;
-                *name = format!("${bare}");
+        match token.token {
+            Token::Question => {
+                marks += 1;
+                token.token = Token::Placeholder(format!("${marks}"));
             }
-            Some(number) => {
-                named = true;
-                *name = format!("${number}");
-            }
-            None => named = true,
+            Token::Placeholder(_) => named = true,
+            _ => continue,
         }
-        if named && bare > 0 {
+        if named && marks > 0 {
             let error = syntax_error("a statement has placeholders ? or $n, not both");
             return Err(match position_of(token.span.start) {
                 Some(position) => error.at(position),
@@ -54,8 +50,7 @@ mod tests {
             parsed("SELECT ?, a FROM t WHERE a = ? AND b <> '?' LIMIT ?"),
             "SELECT $1, a FROM t WHERE a = $2 AND b <> '?' LIMIT $3"
         );
-        assert_eq!(parsed("SELECT ?2, ?1"), "SELECT $2, $1");
-        for sql in ["SELECT ?, $1", "SELECT $1, ?", "SELECT ?, ?1"] {
+        for sql in ["SELECT ?, $1", "SELECT $1, ?"] {
             assert_eq!(parsed(sql), "42601 a statement has placeholders ? or $n, not both");
         }
     }
