@@ -51,7 +51,7 @@ mod tests {
             "SELECT $1, a FROM t WHERE a = $2 AND b <> '?' LIMIT $3"
         );
         for sql in ["SELECT ?, $1", "SELECT $1, ?"] {
-            assert_eq!(parsed(sql), "42601 a statement has placeholders ? or $n, not both");
+            assert_eq!(parsed(sql), "42601 syntax error: a statement has placeholders ? or $n, not both");
         }
     }
 }
