@@ -13,9 +13,16 @@ use cairn_tests::{Answer, Connection, Follower, Kind, SqlError};
 use sqllogictest::{DB, DBOutput, Runner, strict_column_validator};
 use tempfile::TempDir;
 
-/// Scripts that begin and end transactions themselves, or show the row ids, versions, segments and index units of every commit.
-const NOT_WITHIN_TRANSACTIONS: [&str; 5] =
-    ["many_small_commits", "pseudo_columns", "system_tables", "transactions", "vectors_search"];
+/// Scripts that begin and end transactions themselves, use what a transaction refuses, or show the row ids, versions, segments
+/// and index units of every commit.
+const NOT_WITHIN_TRANSACTIONS: [&str; 6] = [
+    "many_small_commits",
+    "pseudo_columns",
+    "system_tables",
+    "transactions",
+    "vectors_search",
+    "verify_checkpoint",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
