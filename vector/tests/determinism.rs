@@ -8,10 +8,12 @@ use data::{Data, Shape};
 
 #[test]
 fn threads_do_not_matter() {
-    for (shape, metric) in
-        [(Shape::Gaussian, Metric::L2), (Shape::Mixed, Metric::Cosine), (Shape::Clustered, Metric::L1)]
-    {
-        let data = Data::new(shape, 6_000, 24, 1);
+    for (shape, metric, dim) in [
+        (Shape::Gaussian, Metric::L2, 24),
+        (Shape::Mixed, Metric::Cosine, 24),
+        (Shape::Flat, Metric::L2, 200),
+    ] {
+        let data = Data::new(shape, 6_000, dim, 1);
         let build = |threads| data.build(&BuildOptions { threads, ..BuildOptions::new(metric) });
         let alone = build(1);
         for threads in [2, 5] {
@@ -45,7 +47,17 @@ fn golden() {
         .into_iter()
         .map(|metric| format!("{:08x}", crc32c::crc32c(&data.build(&BuildOptions::new(metric)))))
         .collect();
-    assert_eq!(sums, ["124290a1", "1eeaa03f", "daea9cd5", "b5acfab4"]);
+    assert_eq!(sums, ["679009d4", "31edaddc", "283f4c1d", "f693c230"]);
+    // Wide rows have sketches.
+    let number = |i: u32| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 16.0;
+    let wide = |i: u32| number(i / 200 * 7 + i % 7) + number(i % 200) + (i % 3) as f32;
+    let base: Vec<f32> = (0..5_000 * 200).map(wide).collect();
+    let data = Data { dim: 200, queries: base[..200].to_vec(), base };
+    let sums: Vec<String> = [Metric::L2, Metric::Cosine, Metric::InnerProduct]
+        .into_iter()
+        .map(|metric| format!("{:08x}", crc32c::crc32c(&data.build(&BuildOptions::new(metric)))))
+        .collect();
+    assert_eq!(sums, ["9fa089a8", "9ca40c9d", "cc2631d1"]);
 }
 
 #[test]

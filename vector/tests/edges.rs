@@ -125,11 +125,13 @@ fn a_build_can_be_cancelled_at_any_time() {
 
 #[test]
 fn the_estimate_of_the_file_is_close() {
-    let data = Data::new(Shape::Clustered, 6_000, 100, 1);
-    for metric in Metric::ALL {
-        let options = BuildOptions::new(metric);
-        let length = open(data.build(&options)).bytes().len() as f64;
-        let estimate = Estimate::new(6_000, 100, &options).disk_bytes as f64;
-        assert!((0.8..1.25).contains(&(estimate / length)), "{metric:?}: {estimate} for {length}");
+    for (shape, dim) in [(Shape::Clustered, 100), (Shape::Flat, 300)] {
+        let data = Data::new(shape, 6_000, dim, 1);
+        for metric in Metric::ALL {
+            let options = BuildOptions::new(metric);
+            let length = open(data.build(&options)).bytes().len() as f64;
+            let estimate = Estimate::new(6_000, dim, &options).disk_bytes as f64;
+            assert!((0.8..1.25).contains(&(estimate / length)), "{metric:?} {dim}: {estimate} for {length}");
+        }
     }
 }

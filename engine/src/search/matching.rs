@@ -50,6 +50,7 @@ struct Kept {
     filters: Vec<Expr>,
     filters_hash: u64,
     searcher: VectorSearcher,
+    bytes: usize,
 }
 
 impl Kept {
@@ -108,11 +109,12 @@ impl Conditions {
             filters: filters.to_vec(),
             filters_hash,
             searcher: searcher.clone(),
+            bytes: searcher.condition_bytes(),
         });
-        let mut bytes: usize = kept.iter().map(|kept| kept.searcher.condition_bytes()).sum();
+        let mut bytes: usize = kept.iter().map(|kept| kept.bytes).sum();
         while bytes > KEPT_BYTES_MAX || kept.len() > KEPT_MAX {
             let Some(oldest) = kept.pop_front() else { break };
-            bytes -= oldest.searcher.condition_bytes();
+            bytes -= oldest.bytes;
         }
     }
 }

@@ -1,27 +1,35 @@
 //! Conditions over columns that are kept decoded, so that searches under ever other conditions scan nothing.
 //!
-//! Owns: evaluating a condition over whole columns in memory. Where the columns are too large to keep, or the condition
-//! fails on some row, the scan of [`matching`](super::matching) decides: that row may be one that is deleted.
+//! Owns: evaluating a condition over columns in memory, through the order of their values where that leaves few rows. Where the
+//! columns are too large to keep, or the condition fails on some row, the scan of [`matching`](super::matching) decides: that
+//! row may be one that is deleted.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use cairn_storage::TableSnapshot;
 use cairn_storage::index::RowSet;
 use cairn_storage::schema::TableDef;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::compute::prep_null_mask_filter;
-use datafusion::arrow::datatypes::{SchemaRef, UInt64Type};
+use cairn_storage::segment::KeptColumn;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use datafusion::arrow::buffer::BooleanBuffer;
+use datafusion::arrow::compute::{prep_null_mask_filter, take};
+use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
+use datafusion::arrow::util::bit_util;
 use datafusion::common::{DFSchema, internal_datafusion_err};
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::logical_expr::{Expr, Operator};
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
+use datafusion::physical_expr::{PhysicalExpr, split_conjunction};
 
 use crate::dml::physical_expr;
 use crate::error::Result;
 
 /// Rows evaluated together: what is computed of them stays in the processor's cache.
 const ROWS_AT_A_TIME: usize = 32 * 1024;
+/// A condition is evaluated over the rows a part of it leaves when these are at most one in so many.
+const FEW: usize = 8;
 
 /// The visible rows for which every one of `filters` is true; None: scan for them.
 ///
@@ -39,24 +47,25 @@ pub(super) async fn rows(
         return Ok(None);
     }
     let schema = table.projected_schema(&columns, false)?;
-    let predicate = physical_expr(state, condition, &DFSchema::try_from(Arc::clone(&schema))?)?;
+    let condition = physical_expr(state, condition, &DFSchema::try_from(Arc::clone(&schema))?)?;
+    let condition = Condition::new(condition, &schema);
     let mut set = RowSet::default();
     for view in table.segments().await? {
         let reader = table.open_segment(&view.meta).await?;
-        let mut arrays = Vec::with_capacity(columns.len());
+        let mut kept = Vec::with_capacity(columns.len());
         for &column in &columns {
-            let Some(array) = reader.kept_column(column).await? else { return Ok(None) };
-            arrays.push(array);
+            let Some(column) = reader.kept_column(column).await? else { return Ok(None) };
+            kept.push(column);
         }
-        let rows = whole(&schema, arrays, view.meta.rows)?;
-        let Some(mut positions) = matching(predicate.as_ref(), &rows) else { return Ok(None) };
+        let rows = whole(&schema, &kept, view.meta.rows)?;
+        let Some(mut positions) = condition.matching_kept(&rows, &kept) else { return Ok(None) };
         if let Some(deleted) = &view.deleted {
             positions.retain(|position| !deleted.contains(*position));
         }
         set.add_segment(view.meta.id, positions);
     }
     for batch in table.hot_batches(&columns, true)? {
-        let Some(rows) = matching(predicate.as_ref(), &batch) else { return Ok(None) };
+        let Some(rows) = condition.matching(&batch) else { return Ok(None) };
         let row_ids = batch.column(columns.len()).as_primitive::<UInt64Type>().values();
         set.add_hot(rows.into_iter().map(|row| row_ids[row as usize]));
     }
@@ -73,28 +82,142 @@ fn columns_of(def: &TableDef, condition: &Expr) -> Option<Vec<usize>> {
     Some(columns)
 }
 
-fn whole(schema: &SchemaRef, arrays: Vec<ArrayRef>, rows: u64) -> Result<RecordBatch> {
+fn whole(schema: &SchemaRef, kept: &[Arc<KeptColumn>], rows: u64) -> Result<RecordBatch> {
     let rows = usize::try_from(rows).map_err(|_| internal_datafusion_err!("a segment of too many rows"))?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let arrays = kept.iter().map(|column| Arc::clone(column.values())).collect();
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
 }
 
-/// The rows of a batch for which the predicate is true; None: it fails on one.
-fn matching(predicate: &dyn PhysicalExpr, batch: &RecordBatch) -> Option<Vec<u32>> {
-    let mut matching = Vec::new();
-    for start in (0..batch.num_rows()).step_by(ROWS_AT_A_TIME) {
-        let part = batch.slice(start, ROWS_AT_A_TIME.min(batch.num_rows() - start));
-        let mask = predicate.evaluate(&part).and_then(|mask| mask.into_array(part.num_rows())).ok()?;
-        let mask = mask.as_boolean_opt()?;
-        let start = u32::try_from(start).ok()?;
-        let cleared;
-        let mask = if mask.null_count() > 0 {
-            cleared = prep_null_mask_filter(mask);
-            &cleared
-        } else {
-            mask
-        };
-        matching.extend(mask.values().set_indices_u32().map(|row| start + row));
+/// A condition and what of it an order of values answers.
+struct Condition {
+    predicate: Arc<dyn PhysicalExpr>,
+    limits: Vec<Limit>,
+    /// Whether the limits are all there is to it.
+    only_limits: bool,
+}
+
+/// `column operator value`
+struct Limit {
+    column: usize,
+    operator: Operator,
+    /// One value of the column's type, not NULL.
+    value: ArrayRef,
+}
+
+impl Condition {
+    fn new(predicate: Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> Self {
+        let conjuncts = split_conjunction(&predicate);
+        let limits: Vec<Limit> = conjuncts.iter().filter_map(|c| Limit::of(c.as_ref(), schema)).collect();
+        let only_limits = limits.len() == conjuncts.len();
+        Self { predicate, limits, only_limits }
     }
-    Some(matching)
+
+    /// The rows of a segment, whose columns are `kept`, for which it is true, ascending; None: it fails on one.
+    fn matching_kept(&self, batch: &RecordBatch, kept: &[Arc<KeptColumn>]) -> Option<Vec<u32>> {
+        let Some((candidates, is_all)) = self.candidates(kept) else { return self.matching(batch) };
+        if is_all && self.only_limits {
+            return Some(ascending(candidates, batch.num_rows()));
+        }
+        if candidates.len() > batch.num_rows() / FEW {
+            return self.matching(batch);
+        }
+        let positions = UInt32Array::from(ascending(candidates, batch.num_rows()));
+        let columns = batch.columns().iter().map(|column| take(column, &positions, None));
+        let columns = columns.collect::<std::result::Result<Vec<_>, _>>().ok()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(positions.len()));
+        let few = RecordBatch::try_new_with_options(batch.schema(), columns, &options).ok()?;
+        Some(self.matching(&few)?.into_iter().map(|row| positions.value(row as usize)).collect())
+    }
+
+    /// The rows that the limits of one column leave, of the column that leaves the fewest, and whether no other column has
+    /// limits; None: no column with limits is in order.
+    fn candidates<'a>(&self, kept: &'a [Arc<KeptColumn>]) -> Option<(&'a [u32], bool)> {
+        let mut fewest: Option<&[u32]> = None;
+        let mut limited = 0;
+        for (column, kept) in kept.iter().enumerate() {
+            let limits = self.limits.iter().filter(|limit| limit.column == column);
+            let places = limits.map(|limit| limit.places(kept)).reduce(|a, b| {
+                let (a, b) = (a?, b?);
+                let first = a.start.max(b.start);
+                Some(first..a.end.min(b.end).max(first))
+            });
+            let Some(places) = places else { continue };
+            limited += 1;
+            let Some(rows) = places.and_then(|places| kept.order()?.get(places)) else { continue };
+            if fewest.is_none_or(|fewest| rows.len() < fewest.len()) {
+                fewest = Some(rows);
+            }
+        }
+        fewest.map(|rows| (rows, limited == 1))
+    }
+
+    /// The rows of a batch for which it is true, ascending; None: it fails on one.
+    fn matching(&self, batch: &RecordBatch) -> Option<Vec<u32>> {
+        let mut matching = Vec::new();
+        for start in (0..batch.num_rows()).step_by(ROWS_AT_A_TIME) {
+            let part = batch.slice(start, ROWS_AT_A_TIME.min(batch.num_rows() - start));
+            let mask =
+                self.predicate.evaluate(&part).and_then(|mask| mask.into_array(part.num_rows())).ok()?;
+            let mask = mask.as_boolean_opt()?;
+            let start = u32::try_from(start).ok()?;
+            let cleared;
+            let mask = if mask.null_count() > 0 {
+                cleared = prep_null_mask_filter(mask);
+                &cleared
+            } else {
+                mask
+            };
+            matching.extend(mask.values().set_indices_u32().map(|row| start + row));
+        }
+        Some(matching)
+    }
+}
+
+impl Limit {
+    /// None: the conjunct is something else.
+    fn of(conjunct: &dyn PhysicalExpr, schema: &SchemaRef) -> Option<Self> {
+        let binary = conjunct.downcast_ref::<BinaryExpr>()?;
+        let column = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().map(Column::index);
+        let value = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Literal>().map(|l| l.value().clone());
+        let (column, operator, value) = match (column(binary.left()), value(binary.right())) {
+            (Some(column), Some(value)) => (column, *binary.op(), value),
+            _ => (column(binary.right())?, binary.op().swap()?, value(binary.left())?),
+        };
+        let compares =
+            matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+        let data_type: &DataType = schema.field(column).data_type();
+        if !compares || value.is_null() || value.data_type() != *data_type {
+            return None;
+        }
+        Some(Self { column, operator, value: value.to_array().ok()? })
+    }
+
+    /// See [`KeptColumn::between`].
+    fn places(&self, kept: &KeptColumn) -> Option<std::ops::Range<usize>> {
+        let value = self.value.as_ref();
+        match self.operator {
+            Operator::Eq => kept.between(Bound::Included(value), Bound::Included(value)),
+            Operator::Lt => kept.between(Bound::Unbounded, Bound::Excluded(value)),
+            Operator::LtEq => kept.between(Bound::Unbounded, Bound::Included(value)),
+            Operator::Gt => kept.between(Bound::Excluded(value), Bound::Unbounded),
+            Operator::GtEq => kept.between(Bound::Included(value), Bound::Unbounded),
+            _ => None,
+        }
+    }
+}
+
+/// Different positions below `rows` in ascending order.
+fn ascending(positions: &[u32], rows: usize) -> Vec<u32> {
+    // As many comparisons as words to look through.
+    if positions.len() < rows / 1024 {
+        let mut positions = positions.to_vec();
+        positions.sort_unstable();
+        return positions;
+    }
+    let mut bits = vec![0_u8; rows.div_ceil(8)];
+    positions.iter().for_each(|&position| bit_util::set_bit(&mut bits, position as usize));
+    let mut ascending = Vec::with_capacity(positions.len());
+    ascending.extend(BooleanBuffer::new(bits.into(), 0, rows).set_indices_u32());
+    ascending
 }

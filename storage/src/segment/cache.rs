@@ -11,6 +11,7 @@ use arrow::array::ArrayRef;
 use bytes::Bytes;
 
 use super::filter::KeyFilter;
+use super::kept::KeptColumn;
 use super::reader::{NumberColumn, Opened, SegmentVectors};
 use crate::id::{ColumnId, ObjectId, SchemaVersion};
 use crate::index::LoadedUnit;
@@ -56,6 +57,7 @@ pub(crate) enum CacheValue {
     Numbers(Arc<NumberColumn>),
     Block(Bytes),
     Decoded(ArrayRef),
+    Column(Arc<KeptColumn>),
     Vectors(Arc<SegmentVectors>),
     Unit(Arc<LoadedUnit>),
 }

@@ -69,6 +69,9 @@ impl CodeTerm for AbsoluteDifference {
     }
 }
 
+/// Bytes fetched ahead, of rows that are not long.
+const BYTES_AHEAD: usize = 2048;
+
 /// Adds, for each of `ids`, the sum of `T` over its row and the query; `finish` takes four ids and their sums.
 ///
 /// # Safety
@@ -84,13 +87,15 @@ pub(super) unsafe fn gather<L: CodeLanes, T: CodeTerm>(
 ) {
     // SAFETY: the rows of `ids` are readable by contract, the offsets stay below `stride`.
     unsafe {
-        for &id in ids.iter().take(8) {
+        // As long before its use as memory takes: short rows are compared faster than they come.
+        let ahead = (BYTES_AHEAD / stride).clamp(8, 32);
+        for &id in ids.iter().take(ahead) {
             prefetch_row::<L>(codes.add(id as usize * stride), stride);
         }
         let mut at = 0;
         while at < ids.len() {
             let four = &ids[at..ids.len().min(at + 4)];
-            for &id in ids.iter().skip(at + 8).take(4) {
+            for &id in ids.iter().skip(at + ahead).take(4) {
                 prefetch_row::<L>(codes.add(id as usize * stride), stride);
             }
             let row = |i: usize| codes.add(four[i.min(four.len() - 1)] as usize * stride);

@@ -9,7 +9,7 @@ use super::graph::{Graph, Pruning, prune};
 use super::improve::{Improve, improve};
 use super::options::{BuildError, BuildOptions, Builder, CANDIDATES, Estimate};
 use super::seeds::Seeds;
-use super::{hnsw_rs, leaves, pairs, repair};
+use super::{hnsw_rs, leaves, pairs, repair, sketch};
 use crate::parallel::Work;
 use crate::quantize;
 use crate::random::Random;
@@ -17,8 +17,8 @@ use crate::rows::Rows;
 use crate::search::pool::ROWS_MAX;
 use crate::unit::{BuildStatistics, Calibration, UnitParts};
 
-/// Units below this are scanned, not walked: nothing is held out for calibration.
-const CALIBRATED_ROWS: usize = 4096;
+/// Units below this are scanned, not walked: nothing is held out for calibration, and whole codes are scanned.
+pub(super) const CALIBRATED_ROWS: usize = 4096;
 /// How edges are chosen.
 const PRUNING: Pruning = Pruning { forward: 24, slack: 1.12 };
 /// How edges are chosen where a walk found the candidates: no slack is better where distances are much alike.
@@ -54,6 +54,9 @@ pub fn build(
     progress.reached(15);
     let (mut graph, calibration, improved) = connect(rows, &clustered, options, &work)?;
     progress.reached(95);
+    let codes = &clustered.codes;
+    let sketched = rows.len() >= CALIBRATED_ROWS && sketch::is_wanted(options.metric, codes.grid.stride());
+    let sketch = if sketched { sketch::sketch(codes, options.seed, &work)? } else { None };
     let orphans = repair::repair(&mut graph, &clustered.pivots);
     let statistics = BuildStatistics {
         seconds: start.elapsed().as_secs_f64(),
@@ -63,7 +66,7 @@ pub fn build(
         target_recall: options.target_recall,
     };
     let row_ids = clustered.order.iter().map(|&row| row_ids[row as usize]).collect();
-    UnitParts::new(clustered, graph, orphans, row_ids, calibration, statistics)
+    UnitParts::new(clustered, (graph, orphans), sketch, row_ids, calibration, statistics)
 }
 
 fn check(rows: &dyn Rows, row_ids: &[u64], options: &BuildOptions) -> Result<(), BuildError> {

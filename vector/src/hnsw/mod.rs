@@ -11,7 +11,8 @@
 //! 5. `graph` prunes them to diverse neighbours, names them back, prunes again.
 //! 6. `calibrate` measures recall on rows held out so far; below the target, `improve` walks the graph to find better
 //!    neighbours. `improve` inserts the held-out rows, too.
-//! 7. `repair` links what cannot be reached.
+//! 7. `sketch` makes short codes of long ones, for scans.
+//! 8. `repair` links what cannot be reached.
 //!
 //! After PiPNN (arXiv 2602.21247) and, for pivots instead of layers, "Down with the Hierarchy" (arXiv 2412.01940).
 
@@ -28,6 +29,7 @@ mod pairs;
 mod pivots;
 mod repair;
 mod seeds;
+pub(crate) mod sketch;
 mod space;
 
 pub use self::build::build;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::build::CALIBRATED_ROWS;
 use super::candidates::Key;
 use super::graph::DEGREE;
 use super::leaves::LEAF_ROWS;
+use super::sketch;
 use crate::metric::Metric;
-use crate::quantize::Grid;
+use crate::quantize::{self, Grid};
 use crate::rows::RowsError;
 
 /// Who chooses the edges of the graph.
@@ -115,7 +117,13 @@ impl Estimate {
             memory += rows * (4 * dim as u64 + 1024);
             seconds += rows as f64 * (dim as f64 * 4e-6 + 4e-4) / threads as f64;
         }
-        Self { memory_bytes: memory, disk_bytes: rows * unit_row + rows / 64 * stride + 4096, seconds }
+        let mut disk_bytes = rows * unit_row + rows / 64 * stride + 4096;
+        if rows >= CALIBRATED_ROWS as u64 && sketch::is_wanted(options.metric, stride as usize) {
+            let short = quantize::WIDTH as u64;
+            disk_bytes += rows * (short + 8) + 4 * short * stride;
+            seconds += rows as f64 * stride as f64 * 6e-9 / threads as f64;
+        }
+        Self { memory_bytes: memory, disk_bytes, seconds }
     }
 }
 

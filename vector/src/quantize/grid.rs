@@ -60,7 +60,7 @@ impl Grid {
     }
 
     /// Bound on how far the position of a code in f32 is from where it should be.
-    pub(super) fn rounding(&self) -> f64 {
+    pub(crate) fn rounding(&self) -> f64 {
         let parts = self.low.iter().map(|&low| f64::from((low.abs() + 256.0 * self.step) * f32::EPSILON));
         match self.metric {
             Metric::L1 => parts.sum(),

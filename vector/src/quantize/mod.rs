@@ -22,6 +22,7 @@
 
 mod fit;
 mod grid;
+mod projection;
 mod query;
 
 #[cfg(test)]
@@ -30,4 +31,5 @@ mod tests;
 pub(crate) use self::fit::fit;
 pub(crate) use self::grid::FILLER;
 pub use self::grid::{Grid, RowCode};
+pub(crate) use self::projection::{AXES, Projection, WIDTH};
 pub use self::query::QueryCode;

@@ -102,6 +102,16 @@ impl QueryCode {
         self.score_slack = 0.0;
     }
 
+    /// The query's point.
+    pub(crate) fn point(&self) -> &[f32] {
+        &self.point
+    }
+
+    /// Makes the bounds of a query that is this much farther from where it should be than [`encode`](Self::encode) knows.
+    pub(crate) fn widen(&mut self, error: f64) {
+        self.error += error;
+    }
+
     /// Distance of the codes in the geometry of the points, from a score raised by `slack`.
     fn geometric(&self, score: f64) -> f64 {
         if self.metric == Some(Metric::L1) {
@@ -133,17 +143,22 @@ impl QueryCode {
         self.rounded(self.to_metric(code + self.error + f64::from(row_error)), 1.0)
     }
 
-    /// A row with at most this error and a larger score is farther away than `distance`.
-    #[must_use]
-    pub fn score_beyond(&self, distance: f32, row_error: f32) -> f32 {
+    /// A row at most this far away has a point at most the result away.
+    pub(crate) fn points_within(&self, distance: f32) -> f64 {
         let distance = self.rounded(f64::from(distance), 2.0);
-        let geometric = match self.metric {
+        match self.metric {
             Some(Metric::Cosine) => (2.0 * f64::from(distance)).max(0.0).sqrt(),
             Some(Metric::InnerProduct) => {
                 (2.0 * self.stretch * f64::from(distance) + self.lengths).max(0.0).sqrt()
             }
             Some(Metric::L2 | Metric::L1) | None => f64::from(distance),
-        };
+        }
+    }
+
+    /// A row with at most this error and a larger score is farther away than `distance`.
+    #[must_use]
+    pub fn score_beyond(&self, distance: f32, row_error: f32) -> f32 {
+        let geometric = self.points_within(distance);
         let code = (geometric + self.error + f64::from(row_error)) / self.scale * (1.0 + 1e-6);
         if self.metric == Some(Metric::L1) {
             return (code - self.constant / self.scale) as f32;

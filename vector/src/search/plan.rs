@@ -9,11 +9,23 @@ pub struct Costs {
     pub scored_per_width: f32,
     /// Width that reaches the recall asked for when every row matches.
     pub width: usize,
+    /// What a scan spends on a row, over scoring its whole codes.
+    pub scan_per_row: f32,
 }
 
 /// Cost of scoring a row in a walk (a random access, a look at the visited rows, a place in the pool) over that of
 /// scoring it in a scan; measured with `index_bench`.
 pub(super) const WALK_OVER_SCAN: f32 = 3.0;
+
+/// Bytes of codes whose scoring takes as long as a look at a sketch, and those that stand for what each row takes whatever its
+/// length; measured with `index_bench`.
+const SKETCH_BYTES: f32 = 350.0;
+const ROW_BYTES: f32 = 300.0;
+
+/// See [`Costs::scan_per_row`]: sketches come before the `stride` bytes of codes, which `left` of the rows need.
+pub(super) fn scan_per_row(stride: usize, left: f32) -> f32 {
+    (SKETCH_BYTES / (ROW_BYTES + stride as f32) + left).min(1.0)
+}
 
 /// Times that a scan must cost what a walk among matching rows does for the rows near the query to be looked at first.
 const PROBE_FROM: f32 = 1.5;
@@ -65,7 +77,7 @@ pub fn plan(rows: usize, matches: usize, k: usize, costs: Costs) -> Plan {
     // A walk passes rows that do not match: as many more as there are of them.
     let plain_walk_cost = costs.scored_per_width * costs.width as f32 * WALK_OVER_SCAN;
     let walk_cost = plain_walk_cost / selectivity.max(f32::MIN_POSITIVE);
-    let scan_cost = matches as f32;
+    let scan_cost = matches as f32 * costs.scan_per_row;
     let width = costs.width;
     let strategy = if matches == 0 || k == 0 {
         Strategy::Nothing
@@ -108,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_cheaper_way_is_taken() {
-        let costs = Costs { scored_per_width: 25.0, width: 40 };
+        let costs = Costs { scored_per_width: 25.0, width: 40, scan_per_row: 1.0 };
         let strategy = |rows, matches, k| plan(rows, matches, k, costs).strategy;
         assert_eq!(strategy(100_000, 0, 10), Strategy::Nothing);
         assert_eq!(strategy(100_000, 7, 10), Strategy::All);
@@ -119,5 +131,7 @@ mod tests {
         assert_eq!(strategy(100_000, 100_000, 10), Strategy::Walk { width: 40 });
         assert_eq!(strategy(1_000, 1_000, 10), Strategy::Scan);
         assert_eq!(strategy(0, 0, 10), Strategy::Nothing);
+        let sketched = Costs { scan_per_row: scan_per_row(832, 0.05), ..costs };
+        assert_eq!(plan(100_000, 6_000, 10, sketched).strategy, Strategy::Scan);
     }
 }

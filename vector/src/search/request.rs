@@ -69,6 +69,11 @@ pub struct Found<'s> {
 pub struct SearchScratch {
     pub(super) walk: WalkScratch,
     pub(super) query: QueryCode,
+    /// The query's projection.
+    pub(super) sketch: QueryCode,
+    pub(super) point: Vec<f32>,
+    /// Score of the sketch and ordinal of rows that may be in the answer.
+    pub(super) sketched: Vec<(f32, u32)>,
     pub(super) sums: Vec<i32>,
     /// Score and ordinal of rows to rerank, best first.
     pub(super) candidates: Vec<(f32, u32)>,

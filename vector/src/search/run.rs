@@ -2,7 +2,7 @@
 
 use super::exact::ExactDistances;
 use super::filter::Filter;
-use super::plan::{Costs, Plan, Strategy, WALK_OVER_SCAN, plan};
+use super::plan::{Costs, Plan, Strategy, WALK_OVER_SCAN, plan, scan_per_row};
 use super::request::{Effort, Found, Request, SearchScratch, SearchStats};
 use super::rerank::rerank;
 use super::scan::scan;
@@ -11,7 +11,7 @@ use crate::distance::Kernels;
 use crate::hnsw::{SEEDS, nearest};
 use crate::metric::VectorError;
 use crate::unit::codec::Section;
-use crate::unit::{FirstUse, Guard, Trusted, Unit, UnitError};
+use crate::unit::{FirstUse, Guard, SketchGrid, Trusted, Unit, UnitError};
 
 /// Rows scored before the surroundings of a query are judged.
 const PROBED: usize = 96;
@@ -83,7 +83,9 @@ impl Unit {
         };
         let scored_per_width = calibration.scored(width) / width.max(1) as f32;
         let matches = matches.unwrap_or(self.len()).min(self.len());
-        let mut plan = plan(self.len(), matches, k, Costs { scored_per_width, width });
+        let short = |sketch: &SketchGrid| scan_per_row(self.grid().stride(), sketch.left);
+        let scan_per_row = self.sketch().map_or(1.0, short);
+        let mut plan = plan(self.len(), matches, k, Costs { scored_per_width, width, scan_per_row });
         if effort == Effort::Exact && matches!(plan.strategy, Strategy::Walk { .. } | Strategy::Probe { .. })
         {
             plan.strategy = Strategy::Scan;

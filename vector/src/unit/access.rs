@@ -8,12 +8,12 @@ use bytes::Bytes;
 use super::blocks::{FirstUse, Guard};
 use super::calibration::Calibration;
 use super::codec::{Section, read};
-use super::open::{Unit, UnitError};
+use super::open::{SketchGrid, Unit, UnitError};
 use super::parts::BuildStatistics;
-use crate::distance::{CodeRows, Panel};
+use crate::distance::{CodeRows, CodeSum, Floats, Panel};
 use crate::hnsw::{Adjacency, DEGREE, NO_ROW, Neighbours, Space};
 use crate::metric::Metric;
-use crate::quantize::Grid;
+use crate::quantize::{self, Grid, Projection};
 
 impl Unit {
     /// Bytes of one section.
@@ -26,6 +26,7 @@ impl Unit {
     pub(super) fn row_bytes(&self, section: Section) -> usize {
         match section {
             Section::Codes => self.grid.stride(),
+            Section::SketchCodes => quantize::WIDTH,
             Section::Graph => LIST_BYTES,
             Section::RowIds => 8,
             _ => 4,
@@ -151,6 +152,21 @@ impl Unit {
     pub(crate) fn error(&self, ordinal: u32) -> f32 {
         let at = ordinal as usize * 4;
         self.section(Section::Errors).get(at..at + 4).map_or(0.0, |bytes| read!(bytes, 0, f32))
+    }
+
+    /// How its sketches are codes; None: it has none.
+    pub(crate) fn sketch(&self) -> Option<&SketchGrid> {
+        self.sketch.as_ref()
+    }
+
+    pub(crate) fn sketch_space(&self) -> Space<'_> {
+        let (codes, norms) = (self.section(Section::SketchCodes), self.section(Section::SketchNorms));
+        Space { rows: CodeRows::new(codes, norms, quantize::WIDTH), sum: CodeSum::Product }
+    }
+
+    /// What points are projected on.
+    pub(crate) fn projection(&self) -> Option<Projection<'_>> {
+        Projection::new(Floats::from_bytes(self.section(Section::SketchAxes)), self.grid.low.len())
     }
 
     pub(crate) fn graph(&self) -> MappedGraph<'_> {

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! header, 128 bytes
-//!   0 [8] "CAIRNVEC"        8 u16 format version (1)    10 u8 metric (0 L2, 1 cosine, 2 inner product, 3 L1)
+//!   0 [8] "CAIRNVEC"        8 u16 format version (2)    10 u8 metric (0 L2, 1 cosine, 2 inner product, 3 L1)
 //!  11 u8 reserved (0)      12 u32 features: bits a reader must know (none yet)
 //!  16 u32 dimension        20 u32 stride: bytes of a row of codes, a multiple of 64
 //!  24 u64 rows             32 u32 pivots                36 u32 reserved (0)
 //!  40 f32 step of the grid 44 f32 longest row (inner product)
 //!  48 f32 largest norm     52 f32 error exceeded by one row in a hundred
 //!  56 reserved (0)        124 u32 crc32c of the 124 bytes before
-//! sections, each at a multiple of 64, zeros between
+//! sections in this order, each at a multiple of 64, zeros between; format version 1 has no 15 to 18
 //!   1 grid          f32 per component of a point: value of code 0
 //!   2 pivot codes   panel: groups of 16 rows interleaved by 4 bytes
 //!   3 pivot norms   f32 per pivot
@@ -23,6 +23,11 @@
 //!  11 by id         u32 per row: ordinals in ascending order of row id
 //!  12 calibration   16 bytes per point: u32 k, u32 width, f32 recall, f32 rows scored
 //!  13 statistics    u8 builder (0 partition, 1 hnsw_rs), 3 reserved, u32 improved, u64 seed, f32 target recall
+//!  15 sketch grid   f32 step, largest norm, error no row exceeds, part of the rows left; then 64 f32: value of code 0 per
+//!                   component. This section and the next three are empty without sketches
+//!  16 sketch axes   64 vectors, f32 per component of a point: the mean in codes around 128, then the axes
+//!  17 sketch codes  64 bytes per row
+//!  18 sketch norms  f32 per row; -1e30: the sketch says nothing of the row, whose error is larger
 //!  14 checksums     u32 per 64 KiB block of all bytes before this section: crc32c
 //! section table, 24 bytes per section: u32 section, u32 reserved (0), u64 offset, u64 length
 //! tail, 40 bytes
@@ -36,7 +41,7 @@ use crate::metric::Metric;
 
 pub(super) const MAGIC: [u8; 8] = *b"CAIRNVEC";
 pub(super) const END_MAGIC: [u8; 8] = *b"CAIRNEND";
-pub(super) const FORMAT_VERSION: u16 = 1;
+pub(super) const FORMAT_VERSION: u16 = 2;
 /// Feature bits this version knows.
 pub(super) const FEATURES: u32 = 0;
 pub(super) const HEADER_BYTES: usize = 128;
@@ -49,6 +54,8 @@ pub(super) const ALIGNMENT: usize = 64;
 pub const BLOCK_BYTES: usize = 64 * 1024;
 pub(super) const POINT_BYTES: usize = 16;
 pub(super) const STATISTICS_BYTES: usize = 20;
+/// Of the sketch grid, before the lowest values.
+pub(super) const SKETCH_HEAD_BYTES: usize = 16;
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && BLOCK_BYTES.is_multiple_of(ALIGNMENT));
 
@@ -84,11 +91,19 @@ pub enum Section {
     Statistics,
     /// Checksums of the blocks before.
     Checksums,
+    /// How projections became codes, and what these are worth.
+    SketchGrid,
+    /// What rows are projected on.
+    SketchAxes,
+    /// Codes of the projections of all rows.
+    SketchCodes,
+    /// Their norms.
+    SketchNorms,
 }
 
 impl Section {
     /// All, in the order of the file.
-    pub const ALL: [Section; 14] = [
+    pub const ALL: [Section; 18] = [
         Section::Grid,
         Section::PivotCodes,
         Section::PivotNorms,
@@ -102,9 +117,23 @@ impl Section {
         Section::ById,
         Section::Calibration,
         Section::Statistics,
+        Section::SketchGrid,
+        Section::SketchAxes,
+        Section::SketchCodes,
+        Section::SketchNorms,
         Section::Checksums,
     ];
+
+    /// Those a file of this format version has, in its order.
+    pub(super) fn of_format(version: u16) -> Vec<Section> {
+        let had = |section: &Section| version > 1 || !SKETCH_SECTIONS.contains(section);
+        Self::ALL.into_iter().filter(had).collect()
+    }
 }
+
+/// Empty in a unit without sketches.
+pub(super) const SKETCH_SECTIONS: [Section; 4] =
+    [Section::SketchGrid, Section::SketchAxes, Section::SketchCodes, Section::SketchNorms];
 
 /// The number of a metric in the header.
 pub(super) fn metric_number(metric: Metric) -> u8 {

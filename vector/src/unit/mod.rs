@@ -16,6 +16,8 @@ mod verify;
 
 pub(crate) use self::blocks::{FirstUse, Guard, Trusted};
 pub use self::calibration::{Calibration, CalibrationPoint};
+pub(crate) use self::open::SketchGrid;
 pub use self::open::{Unit, UnitError};
+pub(crate) use self::parts::high;
 pub use self::parts::{BuildStatistics, UnitParts};
 pub use self::verify::Finding;

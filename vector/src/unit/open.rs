@@ -9,13 +9,14 @@ use super::blocks::Blocks;
 use super::calibration::{Calibration, CalibrationPoint};
 use super::codec::{
     ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, POINT_BYTES,
-    SECTION_BYTES, STATISTICS_BYTES, Section, TAIL_BYTES, TAIL_CHECKSUM_AT, metric_of, read,
+    SECTION_BYTES, SKETCH_HEAD_BYTES, STATISTICS_BYTES, Section, TAIL_BYTES, TAIL_CHECKSUM_AT, metric_of,
+    read,
 };
 use super::parts::BuildStatistics;
 use crate::distance::PANEL_ROWS;
 use crate::hnsw::{Builder, DEGREE};
-use crate::metric::DIM_MAX;
-use crate::quantize::Grid;
+use crate::metric::{DIM_MAX, Metric};
+use crate::quantize::{self, Grid};
 use crate::search::pool::ROWS_MAX;
 
 /// Why bytes are no unit.
@@ -53,8 +54,20 @@ pub struct Unit {
     pub(super) error_high: f32,
     pub(super) calibration: Calibration,
     pub(super) statistics: BuildStatistics,
+    pub(super) sketch: Option<SketchGrid>,
     pub(super) sections: [Range<usize>; Section::ALL.len()],
     pub(super) blocks: Arc<Blocks>,
+}
+
+/// How the sketches of a unit are codes.
+#[derive(Clone, Debug)]
+pub(crate) struct SketchGrid {
+    pub(crate) grid: Grid,
+    pub(crate) norm_max: f32,
+    /// Bound on the distance between the projection of a row and its sketch.
+    pub(crate) error_max: f32,
+    /// Part of some thousand rows that a search has to look at in full.
+    pub(crate) left: f32,
 }
 
 impl Unit {
@@ -77,35 +90,37 @@ impl Unit {
             error_high: read!(header, 52, f32),
             calibration: Calibration::default(),
             statistics: BuildStatistics::default(),
+            sketch: None,
             bytes,
             sections,
             blocks: Arc::new(Blocks::unknown(blocks)),
         };
-        for section in [Section::Grid, Section::Calibration, Section::Statistics] {
+        for section in [Section::Grid, Section::Calibration, Section::Statistics, Section::SketchGrid] {
             unit.check(unit.sections[section as usize - 1].clone())?;
         }
         unit.grid.low = unit.section(Section::Grid).chunks_exact(4).map(|c| read!(c, 0, f32)).collect();
         unit.calibration = calibration(unit.section(Section::Calibration));
         unit.statistics = statistics(unit.section(Section::Statistics))?;
+        unit.sketch = sketch_grid(unit.section(Section::SketchGrid));
         Ok(unit)
     }
 }
 
 /// The ranges of all sections.
 fn sections(bytes: &[u8]) -> Result<[Range<usize>; Section::ALL.len()], UnitError> {
-    known_format(bytes)?;
-    let table = section_table(bytes)?;
+    let present = Section::of_format(known_format(bytes)?);
+    let table = section_table(bytes, present.len())?;
     let mut ranges = [const { 0..0 }; Section::ALL.len()];
     let entries = bytes[table.clone()].chunks_exact(SECTION_BYTES);
     let mut before = HEADER_BYTES as u64;
-    for ((section, entry), range) in Section::ALL.into_iter().zip(entries).zip(&mut ranges) {
+    for (section, entry) in present.into_iter().zip(entries) {
         let (offset, length) = (read!(entry, 8, u64), read!(entry, 16, u64));
         let named = read!(entry, 0, u32) == section as u32 && offset.is_multiple_of(ALIGNMENT as u64);
         // In order: so every section lies before the checksums, which are of all bytes before them.
         let ordered = offset >= before;
         match offset.checked_add(length) {
             Some(end) if named && ordered && end <= table.start as u64 => {
-                *range = offset as usize..end as usize;
+                ranges[section as usize - 1] = offset as usize..end as usize;
                 before = end;
             }
             _ => return Err(damaged(table.start, format!("section {section:?}"))),
@@ -114,7 +129,8 @@ fn sections(bytes: &[u8]) -> Result<[Range<usize>; Section::ALL.len()], UnitErro
     Ok(ranges)
 }
 
-fn known_format(bytes: &[u8]) -> Result<(), UnitError> {
+/// The format version.
+fn known_format(bytes: &[u8]) -> Result<u16, UnitError> {
     if bytes.len() < HEADER_BYTES + TAIL_BYTES || bytes[..8] != MAGIC {
         return Err(damaged(0, "not an index unit"));
     }
@@ -122,11 +138,11 @@ fn known_format(bytes: &[u8]) -> Result<(), UnitError> {
     if format > FORMAT_VERSION || features & !FEATURES != 0 {
         return Err(UnitError::Newer { format, features });
     }
-    Ok(())
+    Ok(format)
 }
 
-/// Where the section table lies, from the tail; the checksum over both is right.
-fn section_table(bytes: &[u8]) -> Result<Range<usize>, UnitError> {
+/// Where the table of so many sections lies, from the tail; the checksum over both is right.
+fn section_table(bytes: &[u8], sections: usize) -> Result<Range<usize>, UnitError> {
     let tail_at = bytes.len() - TAIL_BYTES;
     let tail = &bytes[tail_at..];
     let [checksums_at, table_at, length] = [0, 8, 16].map(|at| read!(tail, at, u64));
@@ -140,7 +156,6 @@ fn section_table(bytes: &[u8]) -> Result<Range<usize>, UnitError> {
     if crc32c::crc32c(checked) != read!(tail, TAIL_CHECKSUM_AT, u32) {
         return Err(damaged(checksums_at as usize, "checksum of the section table"));
     }
-    let sections = Section::ALL.len();
     if tail_at - table_at as usize != sections * SECTION_BYTES || read!(tail, 24, u32) as usize != sections {
         return Err(damaged(table_at as usize, "number of sections"));
     }
@@ -175,7 +190,10 @@ fn check_lengths(
     pivots: usize,
 ) -> Result<(), UnitError> {
     let stride = grid.stride();
-    for (section, range) in Section::ALL.into_iter().zip(sections) {
+    // 0 without sketches, else 1.
+    let sketches = usize::from(!sections[Section::SketchGrid as usize - 1].is_empty());
+    for section in Section::ALL {
+        let range = &sections[section as usize - 1];
         let right = match section {
             Section::Grid => range.len() == Grid::point_dim(grid.metric, grid.dim) * 4,
             Section::PivotCodes => range.len() == pivots.next_multiple_of(PANEL_ROWS) * stride,
@@ -187,6 +205,12 @@ fn check_lengths(
             Section::RowIds => range.len() == rows * 8,
             Section::Calibration => range.len().is_multiple_of(POINT_BYTES),
             Section::Statistics => range.len() == STATISTICS_BYTES,
+            Section::SketchGrid => range.len() == sketches * (SKETCH_HEAD_BYTES + quantize::WIDTH * 4),
+            Section::SketchAxes => {
+                range.len() == sketches * quantize::WIDTH * Grid::point_dim(grid.metric, grid.dim) * 4
+            }
+            Section::SketchCodes => range.len() == sketches * rows * quantize::WIDTH,
+            Section::SketchNorms => range.len() == sketches * rows * 4,
             Section::Checksums => range.len() == range.start.div_ceil(BLOCK_BYTES) * 4,
         };
         if !right {
@@ -194,6 +218,15 @@ fn check_lengths(
         }
     }
     Ok(())
+}
+
+/// None: there are no sketches, or no numbers to compare them by.
+fn sketch_grid(bytes: &[u8]) -> Option<SketchGrid> {
+    let (head, low) = bytes.split_at_checked(SKETCH_HEAD_BYTES)?;
+    let [step, norm_max, error_max, left] = [0, 4, 8, 12].map(|at| read!(head, at, f32));
+    let low = low.chunks_exact(4).map(|c| read!(c, 0, f32)).collect();
+    let grid = Grid { metric: Metric::L2, dim: quantize::WIDTH, step, length_max: 0.0, low };
+    (step.is_normal() && step > 0.0).then_some(SketchGrid { grid, norm_max, error_max, left })
 }
 
 fn calibration(bytes: &[u8]) -> Calibration {

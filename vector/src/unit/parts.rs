@@ -2,6 +2,7 @@
 
 use super::calibration::Calibration;
 use crate::distance::{PANEL_ROWS, Panel};
+use crate::hnsw::sketch::Sketch;
 use crate::hnsw::{BuildError, Builder, Clustered, Graph};
 use crate::quantize::{FILLER, Grid};
 
@@ -36,6 +37,7 @@ pub struct UnitParts {
     pub(crate) pivot_rows: Vec<u32>,
     pub(crate) pivot_starts: Vec<u32>,
     pub(crate) graph: Graph,
+    pub(crate) sketch: Option<Sketch>,
     pub(crate) row_ids: Vec<u64>,
     /// Ordinals by ascending row id.
     pub(crate) by_id: Vec<u32>,
@@ -50,8 +52,8 @@ impl UnitParts {
     /// [`BuildError::DuplicateId`].
     pub(crate) fn new(
         clustered: Clustered,
-        graph: Graph,
-        orphans: Vec<u32>,
+        (graph, orphans): (Graph, Vec<u32>),
+        sketch: Option<Sketch>,
         row_ids: Vec<u64>,
         calibration: Calibration,
         statistics: BuildStatistics,
@@ -82,6 +84,7 @@ impl UnitParts {
             pivot_rows: pivots,
             pivot_starts: starts,
             graph,
+            sketch,
             row_ids,
             by_id,
             calibration,
@@ -115,7 +118,7 @@ impl UnitParts {
 }
 
 /// The error that one row in a hundred exceeds.
-fn high(errors: &[f32]) -> f32 {
+pub(crate) fn high(errors: &[f32]) -> f32 {
     if errors.is_empty() {
         return 0.0;
     }

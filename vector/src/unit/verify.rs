@@ -2,6 +2,7 @@
 
 use super::codec::{BLOCK_BYTES, Section, read};
 use super::open::Unit;
+use crate::hnsw::sketch::SILENT;
 use crate::hnsw::{Adjacency, NO_ROW};
 
 /// Something wrong in a unit.
@@ -56,10 +57,11 @@ impl Unit {
             }
             last = id.or(last);
         }
-        for section in [Section::Norms, Section::Errors] {
+        for section in [Section::Norms, Section::Errors, Section::SketchNorms] {
             for (row, value) in self.section(section).chunks_exact(4).enumerate() {
                 let value = read!(value, 0, f32);
-                if !value.is_finite() || value < 0.0 {
+                let silent = section == Section::SketchNorms && value == SILENT;
+                if !silent && (!value.is_finite() || value < 0.0) {
                     findings.push(self.finding(
                         section,
                         row * 4,

@@ -31,7 +31,12 @@ pub enum Shape {
     Gaussian,
     /// Half of each, at different scales.
     Mixed,
+    /// Around a plane of a dozen dimensions, as embeddings are.
+    Flat,
 }
+
+/// Dimensions of [`Shape::Flat`].
+const PLANE: usize = 12;
 
 fn normal(rng: &mut StdRng) -> f32 {
     (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0
@@ -41,9 +46,11 @@ pub fn vectors(shape: Shape, count: usize, dim: usize, seed: u64) -> Vec<f32> {
     let mut centres = StdRng::seed_from_u64(99);
     let centres: Vec<f32> = (0..100 * dim).map(|_| normal(&mut centres)).collect();
     let mut rng = StdRng::seed_from_u64(seed);
+    let mut place = [0.0; PLANE];
     let mut out = Vec::with_capacity(count * dim);
     for i in 0..count {
         let centre = rng.random_range(0..100) * dim;
+        place.fill_with(|| normal(&mut rng));
         for c in 0..dim {
             let noise = normal(&mut rng);
             out.push(match shape {
@@ -51,6 +58,10 @@ pub fn vectors(shape: Shape, count: usize, dim: usize, seed: u64) -> Vec<f32> {
                 Shape::Gaussian => noise,
                 Shape::Mixed if i % 2 == 0 => 3.0 * (centres[centre + c] + 0.3 * noise) + 1.0,
                 Shape::Mixed => noise,
+                Shape::Flat => {
+                    let plane = place.iter().enumerate().map(|(axis, at)| at * centres[axis * dim + c]);
+                    plane.sum::<f32>() + 0.3 * noise + 2.0
+                }
             });
         }
     }

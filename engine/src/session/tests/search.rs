@@ -215,6 +215,59 @@ async fn a_kept_condition_follows_every_change() {
     }
 }
 
+/// Conditions that come again and again with other values are answered through the order of a column; they mean the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_by_the_order_of_a_column_mean_the_same() {
+    let session = session().await;
+    for sql in [
+        "CREATE TABLE o (id INT, n BIGINT, t TEXT, f DOUBLE, d DECIMAL(9, 2), b BOOLEAN, day DATE, e VECTOR(3))",
+        "INSERT INTO o SELECT i, CASE WHEN i % 11 > 0 THEN i * 37 % 1000 END,             CASE WHEN i % 13 > 0 THEN 'text ' || (i % 50) END, CASE WHEN i % 5 > 0 THEN i / 7.0 ELSE 'NaN' END,             i % 300 / 4.0, i % 3 = 0, DATE '2020-01-01' + i % 400, ARRAY[sin(i), cos(i * 0.7), sin(i * 1.3)]             FROM generate_series(1, 5000) g(i)",
+        "CREATE INDEX ON o USING hnsw (e)",
+        "DELETE FROM o WHERE id % 9 = 0",
+        "INSERT INTO o VALUES (6001, 10, 'text 1', -0.0, 1, true, '2020-02-01', '[1,0,0]'),             (6002, NULL, NULL, NULL, NULL, NULL, NULL, '[1,0,0]')",
+    ] {
+        let done = answer(&session, sql).await;
+        assert!(["CREATE", "INSERT", "DELETE"].iter().any(|verb| done.starts_with(verb)), "{done}");
+    }
+    for condition in [
+        "n = {}",
+        "n >= {} AND n < {} + 40",
+        "{} > n",
+        "n > 900 AND n <= {}",
+        "n BETWEEN {} AND {} + 3 AND t > 'text 2'",
+        "n = {} OR n = {} + 1",
+        "n < {} AND id % 2 = 0",
+        "t = 'text {}'",
+        "t >= 'text 4' AND t < 'text {}'",
+        "f > {} AND f < {} + 5",
+        "f >= 0 AND n < {}",
+        "f <= -0.0 AND id > {}",
+        "d = {} + 0.25",
+        "d < {} AND d > {} - 3",
+        "b = true AND n < {}",
+        "day < DATE '2020-01-01' + {} AND n IS NOT NULL",
+        "n = NULL AND id > {}",
+        "1000 / (n - 10) > {}",
+        "10000 / (n - 9) > 30 AND n > {}",
+    ] {
+        for value in 10..22 {
+            let condition = condition.replace("{}", &value.to_string());
+            let nearest = answer(
+                &session,
+                &format!("SELECT id FROM o WHERE {condition} ORDER BY e <-> '[1,2,3]' LIMIT 9000"),
+            );
+            let compared = format!("SELECT id FROM o WHERE {condition}");
+            let sorted = |text: String| {
+                let mut ids: Vec<String> = text.split(';').map(str::to_owned).collect();
+                ids.sort();
+                ids
+            };
+            let (nearest, compared) = (sorted(nearest.await), sorted(answer(&session, &compared).await));
+            assert_eq!(nearest, compared, "{condition}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn recall_is_sampled() {
     let session = indexed().await;

@@ -12,6 +12,7 @@ use arrow::compute::{concat_batches, interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::super::cache::{CacheKey, CacheValue};
+use super::super::kept::KeptColumn;
 use super::{RowChoice, SegmentReader};
 use crate::error::{Error, Result};
 
@@ -126,7 +127,13 @@ impl SegmentReader {
             return Ok(None);
         }
         let key = CacheKey::Page(self.meta.id, definition.id, self.def.schema_version, page.rows.start);
-        self.kept(key, column, page).await
+        if let Some(CacheValue::Decoded(array)) = self.cache.get(key) {
+            return Ok(Some(array));
+        }
+        let Some(array) = self.decoded(column, page).await? else { return Ok(None) };
+        let held = array.get_array_memory_size();
+        self.cache.put(key, CacheValue::Decoded(Arc::clone(&array)), held);
+        Ok(Some(array))
     }
 
     /// All of a column (a position in the definition), decoded, from the cache or into it. None: it is nested, or there is no
@@ -134,25 +141,29 @@ impl SegmentReader {
     ///
     /// # Errors
     /// `Corrupt` for damage, the store's.
-    pub async fn kept_column(&self, column: usize) -> Result<Option<ArrayRef>> {
+    pub async fn kept_column(&self, column: usize) -> Result<Option<Arc<KeptColumn>>> {
         let Some(definition) = self.def.columns.get(column) else { return Ok(None) };
         let surface = definition.column_type.arrow();
         let rows =
             0..u32::try_from(self.meta.rows).map_err(|_| Error::internal("a segment of too many rows"))?;
         let Some(root) = self.opened.roots.get(column).copied().flatten() else {
-            return Ok(Some(new_null_array(&surface, rows.len())));
+            return Ok(Some(Arc::new(KeptColumn::new(new_null_array(&surface, rows.len())))));
         };
         let Some(leaf) = self.flat_leaf(root, &surface) else { return Ok(None) };
         let key = CacheKey::Column(self.meta.id, definition.id, self.def.schema_version);
+        if let Some(CacheValue::Column(kept)) = self.cache.get(key) {
+            return Ok(Some(kept));
+        }
         let chunks = self.metadata().row_groups().iter().map(|group| group.column(leaf).uncompressed_size());
-        self.kept(key, column, &Page { rows, bytes: chunks.sum() }).await
+        let page = Page { rows, bytes: chunks.sum() };
+        let Some(array) = self.decoded(column, &page).await? else { return Ok(None) };
+        let kept = Arc::new(KeptColumn::new(array));
+        self.cache.put(key, CacheValue::Column(Arc::clone(&kept)), kept.bytes());
+        Ok(Some(kept))
     }
 
-    /// Rows of a flat column, from the cache or into it; None when there is no room.
-    async fn kept(&self, key: CacheKey, column: usize, page: &Page) -> Result<Option<ArrayRef>> {
-        if let Some(CacheValue::Decoded(array)) = self.cache.get(key) {
-            return Ok(Some(array));
-        }
+    /// Rows of a flat column, to be kept; None when the cache has no room.
+    async fn decoded(&self, column: usize, page: &Page) -> Result<Option<ArrayRef>> {
         let surface = self.def.columns[column].column_type.arrow();
         let rows = page.rows.len();
         let bytes = match surface.primitive_width() {
@@ -169,14 +180,11 @@ impl SegmentReader {
             parts.push(Arc::clone(batch.column(0)));
         }
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        let array = match parts.as_slice() {
+        Ok(Some(match parts.as_slice() {
             [] if rows > 0 => return Err(Error::internal("a page without rows")),
             [] => arrow::array::new_empty_array(&surface),
             parts => arrow::compute::concat(parts)?,
-        };
-        let held = array.get_array_memory_size();
-        self.cache.put(key, CacheValue::Decoded(Arc::clone(&array)), held);
-        Ok(Some(array))
+        }))
     }
 }
 

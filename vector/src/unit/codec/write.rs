@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 
 use super::{
-    ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, SECTION_BYTES, Section,
-    TAIL_BYTES, TAIL_CHECKSUM_AT, metric_number,
+    ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, SECTION_BYTES,
+    SKETCH_SECTIONS, Section, TAIL_BYTES, TAIL_CHECKSUM_AT, metric_number,
 };
 use crate::distance::Floats;
 use crate::hnsw::Builder;
+use crate::hnsw::sketch::Sketch;
 use crate::unit::UnitParts;
 
 /// Counts and checksums what goes through it.
@@ -124,7 +125,26 @@ impl UnitParts {
             }),
         )?;
         file.section(Section::Statistics, one(&self.statistics_bytes()))?;
+        self.write_sketch(&mut file)?;
         file.finish()
+    }
+
+    fn write_sketch(&self, file: &mut Checked<'_>) -> io::Result<()> {
+        let Some(Sketch { axes, codes, error_max, left }) = &self.sketch else {
+            return SKETCH_SECTIONS
+                .into_iter()
+                .try_for_each(|section| file.section(section, std::iter::empty()));
+        };
+        let head = [codes.grid.step, codes.norm_max(), *error_max, *left];
+        let grid = [&head, codes.grid.low.as_slice()].concat();
+        let bytes = [
+            Floats::from(&grid).bytes(),
+            Floats::from(axes).bytes(),
+            codes.codes.bytes(),
+            Floats::from(&codes.norms).bytes(),
+        ];
+        let mut sections = SKETCH_SECTIONS.into_iter().zip(bytes);
+        sections.try_for_each(|(section, bytes)| file.section(section, std::iter::once(bytes)))
     }
 
     /// The file as bytes.
