@@ -84,12 +84,6 @@ impl TransactionBlock {
         Snapshot::new(Arc::clone(&self.state().version), Arc::clone(&self.database.shared))
     }
 
-    /// Whether COMMIT has something to write.
-    #[must_use]
-    pub fn is_changed(&self) -> bool {
-        self.state().is_changed()
-    }
-
     /// The write set of a statement becomes the block's: the next statement sees it. Nothing is durable.
     ///
     /// # Errors
@@ -121,7 +115,7 @@ impl TransactionBlock {
                 continue;
             }
             table.tidy();
-            let there = transaction.table(id, &set.created)?;
+            let there = transaction.shared.table_among(id, &set.created)?;
             check::keys(&there, &table).await?;
             changes.push(TableChange {
                 table: id,

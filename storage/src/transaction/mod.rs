@@ -105,7 +105,12 @@ impl Shared {
 
     /// The table as this transaction sees it.
     pub(crate) fn table(&self, id: TableId) -> Result<TableSnapshot> {
-        if let Some(def) = self.set().created.get(&id) {
+        self.table_among(id, &self.set().created)
+    }
+
+    /// The same, the tables of `created` being those the transaction creates.
+    pub(super) fn table_among(&self, id: TableId, created: &BTreeMap<TableId, Arc<TableDef>>) -> Result<TableSnapshot> {
+        if let Some(def) = created.get(&id) {
             let state = TableState::created(Arc::clone(def), self.snapshot.version());
             let shared = Arc::clone(&self.database.shared);
             return Ok(TableSnapshot::new(Arc::new(state), self.snapshot.version(), shared));
@@ -306,7 +311,7 @@ impl Transaction {
         if !set.is_changed() {
             return Ok(None);
         }
-        let table = self.table(id, created)?;
+        let table = self.shared.table_among(id, created)?;
         let keys = check::keys(&table, &set).await?;
         let mut deletes = if set.deleted.len() > DELETED_ROWS_IN_ENTRY {
             self.spill_deletes(&table, &mut set.deleted, loaded).await?
@@ -327,18 +332,6 @@ impl Transaction {
             truncate: set.truncate,
         };
         Ok(Some(Prepared { change, keys }))
-    }
-
-    /// A table as the write set sees it, those it creates itself included.
-    fn table(&self, id: TableId, created: &BTreeMap<TableId, Arc<TableDef>>) -> Result<TableSnapshot> {
-        match created.get(&id) {
-            Some(def) => {
-                let state = TableState::created(Arc::clone(def), self.shared.snapshot.version());
-                let shared = Arc::clone(&self.shared.database.shared);
-                Ok(TableSnapshot::new(Arc::new(state), self.shared.snapshot.version(), shared))
-            }
-            None => self.shared.table(id),
-        }
     }
 
     /// Writes the deleted rows of segments as `.deletes` objects; those of the memtable stay in `deleted`.

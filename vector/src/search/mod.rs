@@ -6,10 +6,10 @@
 //!
 //! # Life of a search
 //! 1. [`plan`](plan()) compares what a scan of the matching rows and a walk would cost.
-//! 2. The query becomes codes once. A scan scores all matching rows, those first whose sketches are near, and leaves out
-//!    the ones whose sketches are too far; a walk begins at the nearest pivots and expands the
-//!    best rows seen until none is left in its pool, wider the fewer rows match.
-//! 3. A walk that has found too few matching rows is repeated wider as long as that is cheaper than the scan, which ends it.
+//! 2. The query becomes codes once. A scan compares all sketches of matching rows, then scores those that may be near enough. A walk
+//!    begins at the nearest pivots and expands the nearest rows seen, matching or not, until none is nearer than the matching ones
+//!    it has found.
+//! 3. The rows near the query decide between the two where the plan leaves it open; a walk that finds too few rows ends as a scan.
 //! 4. `rerank` asks for exact distances, best score first, of every row that the bound on its code does not exclude.
 
 mod exact;

@@ -51,18 +51,29 @@ impl WalkScratch {
         rows: impl Iterator<Item = u32>,
         guard: &G,
     ) -> Result<usize, G::Damage> {
-        let Self { pool, visited, ids, scores, .. } = self;
+        self.score(space, query, rows, guard)?;
+        let Self { pool, ids, scores, .. } = self;
+        ids.iter().zip(scores.iter()).for_each(|(&id, &score)| pool.offer(score, id));
+        Ok(ids.len())
+    }
+
+    /// Scores those of the rows that were not seen yet.
+    fn score<G: Guard>(
+        &mut self,
+        space: &Space<'_>,
+        query: &CodeQuery,
+        rows: impl Iterator<Item = u32>,
+        guard: &G,
+    ) -> Result<(), G::Damage> {
+        let Self { visited, ids, scores, .. } = self;
         ids.clear();
         ids.extend(rows.filter(|&row| visited.first(row)));
         scores.resize(scores.len().max(ids.len()), 0.0);
         guard.codes(ids)?;
         space.scores(ids, query, scores);
-        ids.iter().zip(scores.iter()).for_each(|(&id, &score)| pool.offer(score, id));
-        Ok(ids.len())
+        Ok(())
     }
-}
 
-impl WalkScratch {
     /// As [`seed`](Self::seed), for a walk for matching rows.
     ///
     /// # Errors
@@ -75,11 +86,7 @@ impl WalkScratch {
         filter: Filter<'_>,
         guard: &G,
     ) -> Result<usize, G::Damage> {
-        self.ids.clear();
-        self.ids.extend(rows.filter(|&row| self.visited.first(row)));
-        self.scores.resize(self.scores.len().max(self.ids.len()), 0.0);
-        guard.codes(&self.ids)?;
-        space.scores(&self.ids, query, &mut self.scores);
+        self.score(space, query, rows, guard)?;
         self.offer(filter, true);
         Ok(self.ids.len())
     }
