@@ -18,6 +18,7 @@ pub(crate) use drop::{drop, truncate};
 pub(crate) use index::{
     INDEX_OPTIONS, OPERATOR_CLASSES, create_index, explain_create_index, metric_name, reindex,
 };
+pub(crate) use name::new_object as new_name;
 pub(crate) use table::create_table;
 pub(crate) use view::create_view;
 

@@ -51,7 +51,8 @@ pub(crate) async fn create_view(
                 .map(|e| e.with_hint("give one of them another name with AS")));
         }
     }
-    let view = Arc::new(ViewDef { schema, name, sql, search_path: context.search_path.clone() });
+    let (search_path, owner) = (context.search_path.clone(), context.owner);
+    let view = Arc::new(ViewDef { schema, name, sql, search_path, owner });
     if replaces {
         check_dependents(context, catalog, &view).await.map_err(|e| at(e, position))?;
     }

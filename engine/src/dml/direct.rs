@@ -380,6 +380,7 @@ mod tests {
             sort: Vec::new(),
             next_column_id: ColumnId(99),
             indexes: Vec::new(),
+            owner: None,
         }
     }
 

@@ -9,6 +9,7 @@
 //! is durable nothing has changed.
 
 mod direct;
+mod limits;
 mod pin;
 mod prepared;
 mod query;
@@ -19,14 +20,15 @@ mod transaction;
 mod upkeep;
 mod words;
 
+pub use limits::SessionLimits;
 pub(crate) use query::plan as plan_query;
 pub(crate) use show::{identifier, rows};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_storage::ErrorKind;
 use cairn_storage::transaction::TransactionBlock;
+use cairn_storage::{ErrorKind, Snapshot};
 use datafusion::catalog::EmptyCatalogProviderList;
 use datafusion::common::ParamValues;
 use datafusion::execution::FunctionRegistry;
@@ -40,6 +42,7 @@ use crate::context::{Progress, StatementContext};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::rights::{self, Identity, Rights};
 use crate::statement::{self, ScriptStatement, Shape, Statement};
 
 use crate::system::SystemSource;
@@ -54,6 +57,8 @@ const ATTEMPTS: u32 = 8;
 #[derive(Debug)]
 pub struct Session {
     engine: Arc<Engine>,
+    identity: Identity,
+    limits: SessionLimits,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -84,16 +89,18 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Session {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>, identity: Identity, limits: SessionLimits) -> Self {
         let state = Arc::new(engine.template().clone());
+        let mut settings = Settings::default();
+        settings.info.user = identity.name().to_owned();
         let inner = Inner {
-            settings: Settings::default(),
+            settings,
             state,
             progress: Arc::default(),
             prepared: PreparedStatements::default(),
             block: None,
         };
-        let session = Self { engine, inner: Arc::new(Mutex::new(inner)) };
+        let session = Self { engine, identity, limits, inner: Arc::new(Mutex::new(inner)) };
         session.reconfigure(&mut session.lock());
         session
     }
@@ -110,15 +117,13 @@ impl Session {
             inner.progress = Arc::default();
             inner.settings.clone()
         };
-        let Some(limit) = settings.statement_timeout else {
-            return self.run(&prepared, &settings, params).await;
-        };
-        let started = tokio::time::Instant::now();
-        match tokio::time::timeout(limit, self.run(&prepared, &settings, params)).await {
-            Ok(Ok(Output::Rows(rows))) => Ok(Output::Rows(query::limit_time(rows, started + limit, limit))),
-            Ok(output) => output,
-            Err(_) => Err(timed_out(limit)),
-        }
+        self.limits.run(settings.statement_timeout, self.run(&prepared, &settings, params)).await
+    }
+
+    /// Whose session it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// Cuts a script into statements, at each `;` outside quotes and comments.
@@ -257,6 +262,7 @@ impl Session {
             Statement::Truncate { tables, if_exists } => Box::pin(ddl::truncate(context, tables, *if_exists)),
             Statement::Describe(name) => Box::pin(show::describe(context, catalog, name)),
             Statement::Show(what) => Box::pin(show::show(context, catalog, settings, &self.engine, what)),
+            Statement::Account(account) => Box::pin(rights::run(context, account)),
             Statement::Checkpoint(table) => Box::pin(upkeep::checkpoint(context, table.as_ref())),
             Statement::Verify { table } => Box::pin(upkeep::verify(context, table.as_ref())),
             Statement::Set { .. }
@@ -282,6 +288,7 @@ impl Session {
             upkeep::refresh(db).await?;
         }
         let snapshot = block.as_ref().map_or_else(|| db.snapshot(), |block| block.snapshot());
+        let rights = self.rights(&snapshot).await?;
         let system = SystemSource {
             engine: Arc::clone(&self.engine),
             snapshot: snapshot.clone(),
@@ -303,11 +310,27 @@ impl Session {
             state,
             searches: Arc::clone(self.engine.searches()),
             search_path: settings.search_path.clone(),
+            engine: Arc::clone(&self.engine),
+            rights,
+            owner: self.identity.id(),
             params,
             info: settings.info.clone(),
             progress,
         };
         Ok((context, catalog))
+    }
+
+    /// What the session may do with `snapshot`.
+    async fn rights(&self, snapshot: &Snapshot) -> Result<Rights> {
+        if self.identity.is_owner() {
+            return Ok(Rights::All);
+        }
+        let accounts = self.engine.accounts(snapshot).await?;
+        let newest = match self.in_transaction() {
+            true => Some(self.engine.accounts(&self.engine.database().snapshot()).await?),
+            false => None,
+        };
+        Rights::of(&self.identity, &accounts, newest.as_ref())
     }
 
     fn set(&self, name: &str, value: Option<&str>) -> Result<Output> {
@@ -390,9 +413,4 @@ fn shape_of(statement: &Statement) -> Shape {
 
 fn done(verb: &'static str) -> Output {
     Output::Done { verb, notes: Vec::new() }
-}
-
-fn timed_out(limit: Duration) -> Error {
-    Error::new(ErrorKind::Cancelled, format!("the statement ran longer than statement_timeout ({limit:?})"))
-        .map(|e| e.with_hint("SET statement_timeout = '…' allows more; 0 is no limit"))
 }
