@@ -25,6 +25,7 @@ use crate::config::DEFAULT_SCHEMA;
 use crate::dialect::types::CairnTypes;
 use crate::dml::DmlPlanner;
 use crate::error::{Error, Result};
+use crate::file_access::FileAccess;
 use crate::rights::{AccountCache, Accounts, Identity, Passwords};
 use crate::search::{EachPlanner, Searches};
 use crate::session::{Session, SessionLimits};
@@ -125,13 +126,15 @@ impl Engine {
     /// A new session with default settings, of whoever opened the database: it may do everything.
     #[must_use]
     pub fn session(self: &Arc<Self>) -> Session {
-        Session::new(Arc::clone(self), Identity::owner(), SessionLimits::none())
+        Session::new(Arc::clone(self), Identity::owner(), SessionLimits::default(), FileAccess::All)
     }
 
-    /// A new session of `identity`, which has its rights and no others, within `limits`.
+    /// A new session of `identity`, which has its rights and no others, within `limits`. Of the files of this machine it
+    /// touches none but those below `limits.copy_root`, the owner's too.
     #[must_use]
     pub fn session_as(self: &Arc<Self>, identity: Identity, limits: SessionLimits) -> Session {
-        Session::new(Arc::clone(self), identity, limits)
+        let files = limits.copy_root.clone().map_or(FileAccess::None, FileAccess::Below);
+        Session::new(Arc::clone(self), identity, limits, files)
     }
 
     /// The user of that name and password. Names are as stored: `CREATE USER Bob` makes `bob`. Takes about as long for a

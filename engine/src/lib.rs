@@ -18,6 +18,7 @@ pub mod session;
 mod catalog;
 pub mod context;
 mod dialect;
+mod file_access;
 mod files;
 mod provider;
 mod rights;

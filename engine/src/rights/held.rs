@@ -51,6 +51,14 @@ impl Rights {
         Ok(Self::held(id, identity.name(), accounts, newest))
     }
 
+    /// Those of a session that has run nothing yet: whoever is no owner has none.
+    pub(crate) fn before_any(identity: &Identity) -> Self {
+        match identity.id() {
+            None => Self::All,
+            Some(id) => Self::held(id, identity.name(), &Arc::default(), None),
+        }
+    }
+
     fn held(id: UserId, name: &str, accounts: &Arc<Accounts>, newest: Option<&Arc<Accounts>>) -> Self {
         let held =
             Held { id, name: name.to_owned(), accounts: Arc::clone(accounts), newest: newest.cloned() };

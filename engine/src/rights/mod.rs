@@ -18,7 +18,7 @@ mod tables;
 
 pub use identity::Identity;
 
-pub(crate) use accounts::{AccountCache, Accounts};
+pub(crate) use accounts::{AccountCache, Accounts, Grant, Scope};
 pub(crate) use change::{forget, run};
 pub(crate) use held::Rights;
 pub(crate) use password::{Passwords, Secret};

@@ -4,15 +4,20 @@
 //! own: lengths and nesting of statements (`statement`).
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_storage::ErrorKind;
 use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use tokio::time::Instant;
 
+use super::memory::SessionMemory;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 
@@ -24,6 +29,10 @@ pub struct SessionLimits {
     pub statement_timeout: Option<Duration>,
     /// Most rows of one result.
     pub rows: Option<u64>,
+    /// Bytes that its queries may use together before they spill or fail, of those of the engine.
+    pub memory: Option<usize>,
+    /// The directory whose files its statements may read and write; None: no file.
+    pub copy_root: Option<PathBuf>,
 }
 
 /// When a statement must end, and who says so.
@@ -36,9 +45,13 @@ struct Deadline {
 }
 
 impl SessionLimits {
-    /// Those of whoever opened the database: none.
-    pub(crate) fn none() -> Self {
-        Self::default()
+    /// The state a session starts from, with memory of its own.
+    pub(super) fn state(&self, template: &SessionState) -> SessionState {
+        let Some(limit) = self.memory else { return template.clone() };
+        let shared = template.runtime_env();
+        let mut runtime = RuntimeEnv::clone(shared);
+        runtime.memory_pool = Arc::new(SessionMemory::new(Arc::clone(&shared.memory_pool), limit));
+        SessionStateBuilder::new_from_existing(template.clone()).with_runtime_env(Arc::new(runtime)).build()
     }
 
     /// Runs a statement within the limits and the time that the session has set.

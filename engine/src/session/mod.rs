@@ -10,6 +10,7 @@
 
 mod direct;
 mod limits;
+mod memory;
 mod pin;
 mod prepared;
 mod query;
@@ -41,6 +42,7 @@ use crate::config::Settings;
 use crate::context::{Progress, StatementContext};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::file_access::FileAccess;
 use crate::output::Output;
 use crate::rights::{self, Identity, Rights};
 use crate::statement::{self, ScriptStatement, Shape, Statement};
@@ -59,6 +61,7 @@ pub struct Session {
     engine: Arc<Engine>,
     identity: Identity,
     limits: SessionLimits,
+    files: Arc<FileAccess>,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -69,6 +72,8 @@ struct Inner {
     state: Arc<SessionState>,
     progress: Arc<Progress>,
     prepared: PreparedStatements,
+    /// What the session could do lately.
+    rights: Rights,
     /// Between BEGIN and COMMIT or ROLLBACK.
     block: Option<Arc<TransactionBlock>>,
 }
@@ -89,8 +94,14 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Session {
-    pub(crate) fn new(engine: Arc<Engine>, identity: Identity, limits: SessionLimits) -> Self {
-        let state = Arc::new(engine.template().clone());
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        identity: Identity,
+        limits: SessionLimits,
+        files: FileAccess,
+    ) -> Self {
+        let state = Arc::new(limits.state(engine.template()));
+        let rights = Rights::before_any(&identity);
         let mut settings = Settings::default();
         settings.info.user = identity.name().to_owned();
         let inner = Inner {
@@ -98,9 +109,11 @@ impl Session {
             state,
             progress: Arc::default(),
             prepared: PreparedStatements::default(),
+            rights,
             block: None,
         };
-        let session = Self { engine, identity, limits, inner: Arc::new(Mutex::new(inner)) };
+        let files = Arc::new(files);
+        let session = Self { engine, identity, limits, files, inner: Arc::new(Mutex::new(inner)) };
         session.reconfigure(&mut session.lock());
         session
     }
@@ -293,8 +306,10 @@ impl Session {
             engine: Arc::clone(&self.engine),
             snapshot: snapshot.clone(),
             settings: settings.clone(),
+            rights: rights.clone(),
         };
-        let catalog = SnapshotCatalog::new(snapshot.clone(), Arc::new(system), &settings.search_path, shape);
+        let (path, seen) = (&settings.search_path, rights.clone());
+        let catalog = SnapshotCatalog::new(snapshot.clone(), Arc::new(system), path, shape, seen);
         let (state, progress) = {
             let mut inner = self.lock();
             let state = Arc::make_mut(&mut inner.state);
@@ -330,7 +345,9 @@ impl Session {
             true => Some(self.engine.accounts(&self.engine.database().snapshot()).await?),
             false => None,
         };
-        Rights::of(&self.identity, &accounts, newest.as_ref())
+        let rights = Rights::of(&self.identity, &accounts, newest.as_ref())?;
+        self.lock().rights = rights.clone();
+        Ok(rights)
     }
 
     fn set(&self, name: &str, value: Option<&str>) -> Result<Output> {
@@ -365,6 +382,7 @@ impl Session {
     fn reconfigure(&self, inner: &mut Inner) {
         let mut config = self.engine.session_config();
         inner.settings.apply(&mut config);
+        config.set_extension(Arc::clone(&self.files));
         // What a condition means may depend on them.
         inner.prepared = PreparedStatements::default();
         let state = Arc::make_mut(&mut inner.state);

@@ -1,13 +1,11 @@
 //! Queries: planning, parameters, EXPLAIN.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use datafusion::common::format::ExplainFormat;
 use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::{self, Query};
 
 use crate::context::StatementContext;
