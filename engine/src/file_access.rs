@@ -47,6 +47,7 @@ impl FileAccess {
             if !real.starts_with(&root) || !fs::metadata(&real).is_ok_and(|m| m.is_file()) {
                 return Err(outside(text));
             }
+            plain(&real)?;
             files.push(real);
         }
         Ok(files)
@@ -59,6 +60,7 @@ impl FileAccess {
     pub(crate) fn write(&self, text: &str) -> Result<PathBuf> {
         let Some((root, path)) = self.below(text)? else { return local_path(text) };
         inside(&root, &path, text)?;
+        plain(&path)?;
         match fs::canonicalize(&path) {
             // A link's file would be replaced.
             Ok(real) => Ok(real),
@@ -93,6 +95,14 @@ impl FileAccess {
             path.as_path()
         };
         Ok(Some((root.clone(), root.join(relative))))
+    }
+}
+
+/// That the name of a file is not a pattern, which whoever opens it may take for other files.
+fn plain(path: &Path) -> Result<()> {
+    match path.to_str() {
+        Some(name) if !name.contains(['*', '?', '[']) => Ok(()),
+        _ => Err(denied("a file whose name holds *, ?, [ or is not UTF-8 is not for this session")),
     }
 }
 

@@ -130,7 +130,9 @@ impl Session {
             inner.progress = Arc::default();
             inner.settings.clone()
         };
-        self.limits.run(settings.statement_timeout, self.run(&prepared, &settings, params)).await
+        // Boxed: it is large, and whoever calls this holds it.
+        let statement = Box::pin(self.run(&prepared, &settings, params));
+        self.limits.run(settings.statement_timeout, statement).await
     }
 
     /// Whose session it is.
@@ -153,6 +155,12 @@ impl Session {
         statement::statement_complete(sql)
     }
 
+    /// Whether `sql`, whole or cut off, right or wrong, may hold a password: such text belongs into no history and no log.
+    #[must_use]
+    pub fn holds_secret(sql: &str) -> bool {
+        statement::holds_secret(sql)
+    }
+
     /// Progress of the statement that runs, or ran last.
     #[must_use]
     pub fn progress(&self) -> Arc<Progress> {
@@ -165,8 +173,11 @@ impl Session {
         &self.engine
     }
 
-    /// Names the session's commits carry.
+    /// Names the session's commits carry, and `current_user`. A user's session has that of the user, whatever is given.
     pub fn set_user(&self, user: &str) {
+        if !self.identity.is_owner() {
+            return;
+        }
         let mut inner = self.lock();
         inner.settings.info.user = user.to_owned();
         self.reconfigure(&mut inner);
