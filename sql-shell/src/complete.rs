@@ -72,6 +72,14 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
     Completion::Words { start, candidates: pick(prefix, candidates(&words, &scope, names)) }
 }
 
+/// Rights that GRANT gives.
+const RIGHTS: &[&str] = &["ALL", "CREATE", "DELETE", "INSERT", "SELECT", "TRUNCATE", "UPDATE"];
+
+/// Whether a statement gives or takes rights.
+fn gives_rights(words: &[&str]) -> bool {
+    words.first().is_some_and(|w| w.eq_ignore_ascii_case("GRANT") || w.eq_ignore_ascii_case("REVOKE"))
+}
+
 /// What can stand inside CREATE INDEX and `vector_search(…)`.
 fn at_place(place: &Place<'_>, prefix: &str, names: &Names) -> Vec<String> {
     // A name that is typed needs no quotes; where nothing is, it is offered as the text that the book writes.
@@ -216,8 +224,13 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         "RESET" => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
         "USE" | "SCHEMA" => return names.schemas.iter().map(|s| Candidate::Name(s)).collect(),
         "EXPLAIN" => return keywords(&["ANALYZE"]).chain(keywords(STARTS)).collect(),
-        "CREATE" => return keywords(&["INDEX", "OR", "SCHEMA", "TABLE", "VIEW"]).collect(),
-        "DROP" => return keywords(&["INDEX", "SCHEMA", "TABLE", "VIEW"]).collect(),
+        "CREATE" => return keywords(&["INDEX", "OR", "ROLE", "SCHEMA", "TABLE", "USER", "VIEW"]).collect(),
+        "DROP" => return keywords(&["INDEX", "ROLE", "SCHEMA", "TABLE", "USER", "VIEW"]).collect(),
+        "ALTER" => return keywords(&["USER"]).collect(),
+        "GRANT" | "REVOKE" => return keywords(RIGHTS).collect(),
+        "ON" if gives_rights(words) => {
+            return keywords(&["DATABASE", "SCHEMA"]).chain(relations(names)).collect();
+        }
         "ORDER" | "GROUP" | "PARTITION" => return keywords(&["BY"]).collect(),
         "," if in_from_list(words) => return relations(names).collect(),
         _ => {}
@@ -543,6 +556,11 @@ mod tests {
             ],
         );
         check("SET s|", &["search_path"]);
+        check("gr|", &["grant"]);
+        check("grant sel|", &["select"]);
+        check("GRANT SELECT ON D|", &["DATABASE"]);
+        check("revoke insert on no|", &["notes"]);
+        check("alter |", &["USER"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use cairn_engine::Session;
 
 /// Words a statement can begin with.
 pub(crate) const STARTS: &[&str] = &[
+    "ALTER",
     "CHECKPOINT",
     "COPY",
     "CREATE",
@@ -11,9 +12,11 @@ pub(crate) const STARTS: &[&str] = &[
     "DESCRIBE",
     "DROP",
     "EXPLAIN",
+    "GRANT",
     "INSERT",
     "REINDEX",
     "RESET",
+    "REVOKE",
     "SELECT",
     "SET",
     "SHOW",

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use cairn_engine::Session;
 use rustyline::error::ReadlineError;
 
 use crate::Runtimes;
@@ -113,9 +114,10 @@ impl Repl {
         None
     }
 
-    /// Every statement is one entry, written at once so that a crash keeps it.
+    /// Every statement is one entry, written at once so that a crash keeps it; but one that may hold a password is none.
     fn remember(&mut self, piece: &Piece) {
         let entry = match piece {
+            Piece::Statement(statement) if Session::holds_secret(&statement.text) => return,
             Piece::Statement(statement) => format!("{};", statement.text),
             Piece::Command { text, .. } => text.clone(),
         };

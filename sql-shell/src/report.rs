@@ -9,7 +9,7 @@
 //! hint: …
 //! ```
 
-use cairn_engine::{Error, Position};
+use cairn_engine::{Error, Position, Session};
 use unicode_width::UnicodeWidthStr;
 
 use crate::script::Statement;
@@ -84,7 +84,9 @@ fn push_place(
         let line = usize::try_from(p.line.checked_sub(1)?).ok()?;
         Some((p, statement.text.lines().nth(line)?))
     });
-    let Some((position, source_line)) = line_in_statement else {
+    // What may hold a password is told apart by its place alone.
+    let quotable = line_in_statement.filter(|_| !Session::holds_secret(&statement.text));
+    let Some((position, source_line)) = quotable else {
         // Without a place in the statement, a script's reader still wants to know which statement it was.
         if source.is_some() {
             text.push_str(&format!(" --> {file}line {}\n", statement.line));
@@ -177,6 +179,16 @@ mod tests {
         let nowhere = Failure { position: None, hint: None, ..MISSING };
         let shown = text(&nowhere, Some((&statement("SELECT 1"), Some("a.sql"))), Style::PLAIN);
         assert_eq!(shown, "error[42P01]: table \"x\" not found\n --> a.sql, line 7\n");
+    }
+
+    #[test]
+    fn passwords_are_not_quoted() {
+        let failure = Failure { position: Some(Position { line: 1, column: 13 }), hint: None, ..MISSING };
+        let create = statement("CREATE USER bob PASWORD 'hunter2'");
+        for source in [None, Some("users.sql")] {
+            let shown = text(&failure, Some((&create, source)), Style::PLAIN);
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub(crate) async fn create_table(
         sort,
         next_column_id,
         indexes: Vec::new(),
+        owner: context.owner,
     };
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
     let rows = match plan {
