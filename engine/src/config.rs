@@ -96,6 +96,8 @@ pub(crate) struct Settings {
     pub(crate) timezone: String,
     pub(crate) statement_timeout: Option<Duration>,
     pub(crate) info: CommitInfo,
+    /// Where statements come from; empty: this process.
+    pub(crate) client: String,
     pub(crate) partitions: Option<usize>,
     pub(crate) recall_sample_rate: f64,
     /// `datafusion.*` options changed in this session.
@@ -109,6 +111,7 @@ impl Default for Settings {
             timezone: "+00:00".to_owned(),
             statement_timeout: None,
             info: CommitInfo::default(),
+            client: String::new(),
             partitions: None,
             recall_sample_rate: SAMPLE_RATE_DEFAULT,
             options: BTreeMap::new(),
@@ -211,7 +214,8 @@ impl Settings {
 
     /// RESET ALL.
     pub(crate) fn reset_all(&mut self) {
-        *self = Self { info: CommitInfo { message: String::new(), ..self.info.clone() }, ..Self::default() };
+        let info = CommitInfo { message: String::new(), ..self.info.clone() };
+        *self = Self { info, client: std::mem::take(&mut self.client), ..Self::default() };
     }
 
     /// Value of a setting as text.

@@ -29,7 +29,10 @@ mod dml;
 
 pub mod config;
 pub mod error;
+mod log;
+mod metrics;
 pub mod output;
+pub mod text;
 
 pub use cairn_storage::wal::SyncMode;
 pub use cairn_storage::{OpenOptions, Root};
@@ -38,4 +41,6 @@ pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Position, Result};
 pub use output::{Output, RowStream};
 pub use session::Session;
-pub use statement::{NESTING_MAX, STATEMENT_BYTES_MAX, ScriptStatement};
+pub use log::{StatementLog, StatementRecord};
+pub use metrics::{StatementFigures, StatementTimes};
+pub use statement::{NESTING_MAX, STATEMENT_BYTES_MAX, ScriptStatement, StatementKind};

@@ -39,8 +39,9 @@ use crate::config::Settings;
 use crate::context::{Progress, StatementContext};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::metrics::Watch;
 use crate::output::Output;
-use crate::statement::{self, ScriptStatement, Shape, Statement};
+use crate::statement::{self, ScriptStatement, Shape, Statement, StatementKind};
 
 use crate::system::SystemSource;
 use crate::{copy, ddl, dml};
@@ -104,7 +105,23 @@ impl Session {
     /// What is wrong with the statement, with its place where known; nothing has changed then. `OutcomeUnknown` alone leaves
     /// open whether a commit became durable.
     pub async fn execute(&self, sql: &str, params: Option<ParamValues>) -> Result<Output> {
+        let log = self.engine.log().map(|log| {
+            let inner = self.lock();
+            (Arc::clone(log), inner.settings.info.user.clone(), inner.settings.client.clone())
+        });
+        let mut watch = Watch::begin(self.engine.metrics(), sql, log);
+        let result = self.execute_watched(sql, params, &mut watch).await;
+        watch.over(result)
+    }
+
+    async fn execute_watched(
+        &self,
+        sql: &str,
+        params: Option<ParamValues>,
+        watch: &mut Watch,
+    ) -> Result<Output> {
         let prepared = self.prepare(sql)?;
+        watch.is(&prepared.statement);
         let settings = {
             let mut inner = self.lock();
             inner.progress = Arc::default();
@@ -119,6 +136,14 @@ impl Session {
             Ok(output) => output,
             Err(_) => Err(timed_out(limit)),
         }
+    }
+
+    /// What sort of statement `sql` is.
+    ///
+    /// # Errors
+    /// What is wrong with its syntax.
+    pub fn statement_kind(&self, sql: &str) -> Result<StatementKind> {
+        Ok(StatementKind::of(&self.prepare(sql)?.statement))
     }
 
     /// Cuts a script into statements, at each `;` outside quotes and comments.
@@ -152,6 +177,19 @@ impl Session {
         let mut inner = self.lock();
         inner.settings.info.user = user.to_owned();
         self.reconfigure(&mut inner);
+    }
+
+    /// Where the session's statements come from, as logs name it.
+    pub fn set_client(&self, client: &str) {
+        client.clone_into(&mut self.lock().settings.client);
+    }
+
+    /// Does what SET does.
+    ///
+    /// # Errors
+    /// A setting that is not there or cannot be set, a value it does not take.
+    pub fn configure(&self, name: &str, value: &str) -> Result<()> {
+        self.set(name, Some(value)).map(|_| ())
     }
 
     /// The statement that `sql` is; the text of a recent one is not parsed again.

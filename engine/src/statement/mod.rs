@@ -6,7 +6,9 @@
 mod copy;
 mod exact;
 mod explain;
+mod fingerprint;
 mod guard;
+mod kind;
 mod later;
 mod parse;
 mod place;
@@ -28,6 +30,8 @@ use crate::copy::CopyStatement;
 use crate::error::Position;
 
 pub(crate) use exact::compare_exactly;
+pub(crate) use fingerprint::{fingerprint, tables};
+pub use kind::StatementKind;
 pub(crate) use parse::{parse, parse_query};
 pub(crate) use place::{ident_position, name_of, object_position, schema_and_name};
 pub use script::ScriptStatement;
