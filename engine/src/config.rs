@@ -315,7 +315,7 @@ fn time_zone(value: &str) -> Result<String> {
 ///
 /// # Errors
 /// 22023 when it is not a size.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64> {
+pub fn parse_bytes(text: &str) -> Result<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let bad = || {
@@ -342,7 +342,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64> {
 ///
 /// # Errors
 /// 22023 when it is not a duration, or longer than 100 years.
-pub(crate) fn parse_duration(text: &str, unit: Duration) -> Result<Duration> {
+pub fn parse_duration(text: &str, unit: Duration) -> Result<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let bad = || {
@@ -369,7 +369,9 @@ pub(crate) fn parse_duration(text: &str, unit: Duration) -> Result<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| bad())
 }
 
-fn show_duration(duration: Duration) -> String {
+/// A duration as [`parse_duration`] reads it: `250 ms`, `5 s`, `1 h`.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0 => "0".to_owned(),

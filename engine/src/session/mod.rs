@@ -8,16 +8,22 @@
 //! Cancel safety: dropping the future of [`Session::execute`] or its rows cancels the statement; until its commit
 //! is durable nothing has changed.
 
+mod describe;
 mod direct;
+mod ingest;
 mod pin;
 mod prepared;
 mod query;
+mod relations;
 mod show;
 #[cfg(test)]
 mod tests;
 mod transaction;
 mod upkeep;
 mod words;
+
+pub use describe::{Description, Parameter};
+pub use relations::{Relation, RelationKind};
 
 pub(crate) use query::plan as plan_query;
 pub(crate) use show::{identifier, rows};
@@ -190,6 +196,22 @@ impl Session {
     /// A setting that is not there or cannot be set, a value it does not take.
     pub fn configure(&self, name: &str, value: &str) -> Result<()> {
         self.set(name, Some(value)).map(|_| ())
+    }
+
+    /// A session beside this one, in no transaction, with the same settings.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let fork = Self::new(Arc::clone(&self.engine));
+        fork.adopt_settings(self);
+        fork
+    }
+
+    /// Takes the settings that `other` has now.
+    pub fn adopt_settings(&self, other: &Self) {
+        let settings = other.lock().settings.clone();
+        let mut inner = self.lock();
+        inner.settings = settings;
+        self.reconfigure(&mut inner);
     }
 
     /// The statement that `sql` is; the text of a recent one is not parsed again.

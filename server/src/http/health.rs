@@ -42,5 +42,10 @@ fn not_ready(error: Error) -> Response {
 
 /// `GET /metrics`: figures as Prometheus reads them.
 pub(super) async fn metrics(State(http): State<Arc<Http>>) -> Response {
+    if !http.shared.options.metrics {
+        return Problem::request(StatusCode::NOT_FOUND, "this server shows no metrics")
+            .with_hint("set http.metrics = true")
+            .into_response();
+    }
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::page(&http.shared)).into_response()
 }
