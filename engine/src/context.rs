@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use cairn_storage::id::UserId;
 use cairn_storage::transaction::TransactionBlock;
 use cairn_storage::wal::CommitInfo;
 use cairn_storage::{CommitOptions, CommitReceipt, Database, Snapshot, Transaction};
 use datafusion::common::ParamValues;
 use datafusion::execution::context::SessionState;
 
+use crate::engine::Engine;
 use crate::error::Result;
+use crate::rights::{Accounts, Rights};
 use crate::search::Searches;
 
 /// Progress of a long statement, read by the shell.
@@ -36,6 +39,12 @@ pub struct StatementContext {
     pub state: Arc<SessionState>,
     /// What searches share.
     pub(crate) searches: Arc<Searches>,
+    /// The engine.
+    pub(crate) engine: Arc<Engine>,
+    /// What the session may do.
+    pub(crate) rights: Rights,
+    /// Whose is what the statement makes; None: the owner's of the database.
+    pub(crate) owner: Option<UserId>,
     /// Schema that unqualified names resolve in.
     pub search_path: String,
     /// `$n` parameters.
@@ -47,6 +56,14 @@ pub struct StatementContext {
 }
 
 impl StatementContext {
+    /// Users, roles and grants at the statement's version.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn accounts(&self) -> Result<Arc<Accounts>> {
+        self.engine.accounts(&self.snapshot).await
+    }
+
     /// Commits in the statement's name, or hands its changes to the transaction it is one of.
     ///
     /// # Errors

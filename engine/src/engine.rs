@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use cairn_storage::{Database, ErrorKind, OpenOptions, Root};
+use cairn_storage::{Database, ErrorKind, OpenOptions, Root, Snapshot};
 use datafusion::catalog::Session as PlannerSession;
 use datafusion::execution::context::{QueryPlanner, SessionState};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -25,10 +25,12 @@ use crate::config::DEFAULT_SCHEMA;
 use crate::dialect::types::CairnTypes;
 use crate::dml::DmlPlanner;
 use crate::error::{Error, Result};
+use crate::file_access::FileAccess;
 use crate::log::StatementLog;
 use crate::metrics::{StatementFigures, StatementMetrics};
+use crate::rights::{AccountCache, Accounts, Identity, Passwords};
 use crate::search::{EachPlanner, Searches};
-use crate::session::Session;
+use crate::session::{Session, SessionLimits};
 use crate::statement::NESTING_MAX;
 
 /// Share of the machine's memory queries may use when no limit is given.
@@ -64,6 +66,8 @@ pub struct Engine {
     functions: Vec<(String, &'static str)>,
     memory_limit: usize,
     partitions: usize,
+    accounts: AccountCache,
+    passwords: Passwords,
 }
 
 impl std::fmt::Debug for Engine {
@@ -110,14 +114,67 @@ impl Engine {
         let mut template = builder.build();
         cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"))?;
         let functions = functions(&template);
-        let (metrics, log) = (Arc::default(), OnceLock::new());
-        Ok(Arc::new(Self { db, searches, metrics, log, template, functions, memory_limit, partitions }))
+        Ok(Arc::new(Self {
+            db,
+            searches,
+            metrics: Arc::default(),
+            log: OnceLock::new(),
+            template,
+            functions,
+            memory_limit,
+            partitions,
+            accounts: AccountCache::default(),
+            passwords: Passwords::new(),
+        }))
     }
 
-    /// A new session with default settings.
+    /// A new session with default settings, of whoever opened the database: it may do everything.
     #[must_use]
     pub fn session(self: &Arc<Self>) -> Session {
-        Session::new(Arc::clone(self))
+        Session::new(Arc::clone(self), Identity::owner(), SessionLimits::default(), FileAccess::All)
+    }
+
+    /// A new session of `identity`, which has its rights and no others, within `limits`. Of the files of this machine it
+    /// touches none but those below `limits.copy_root`, the owner's too.
+    #[must_use]
+    pub fn session_as(self: &Arc<Self>, identity: Identity, limits: SessionLimits) -> Session {
+        let files = limits.copy_root.clone().map_or(FileAccess::None, FileAccess::Below);
+        Session::new(Arc::clone(self), identity, limits, files)
+    }
+
+    /// The user of that name and password. Names are as stored: `CREATE USER Bob` makes `bob`. Takes about as long for a
+    /// user that is not there as for a wrong password, and some at a time wait for each other.
+    ///
+    /// # Errors
+    /// `Unauthenticated` (28P01), the same for both; storage errors.
+    pub async fn authenticate(&self, name: &str, password: &str) -> Result<Identity> {
+        self.refresh().await?;
+        let accounts = self.accounts(&self.db.snapshot()).await?;
+        let account = accounts.named(name);
+        let passes =
+            self.passwords.verify(password, account.and_then(|a| a.phc().map(str::to_owned))).await?;
+        match account {
+            Some(account) if passes => Ok(Identity::user(&account.name, account.id)),
+            _ => Err(Error::new(ErrorKind::Unauthenticated, "there is no user of that name and password")),
+        }
+    }
+
+    /// Whether there is a user: somebody who can be authenticated.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn has_users(&self) -> Result<bool> {
+        self.refresh().await?;
+        let accounts = self.accounts(&self.db.snapshot()).await?;
+        Ok(accounts.accounts().any(|account| !account.is_role()))
+    }
+
+    /// Catches up with the writer when this is a reader.
+    async fn refresh(&self) -> Result<()> {
+        if self.db.is_read_only() {
+            self.db.refresh().await?;
+        }
+        Ok(())
     }
 
     /// The database.
@@ -185,6 +242,19 @@ impl Engine {
     /// What searches share.
     pub(crate) fn searches(&self) -> &Arc<Searches> {
         &self.searches
+    }
+
+    /// Users, roles and grants at `snapshot`.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn accounts(&self, snapshot: &Snapshot) -> Result<Arc<Accounts>> {
+        self.accounts.at(snapshot, &self.template).await
+    }
+
+    /// What hashes passwords.
+    pub(crate) fn passwords(&self) -> &Passwords {
+        &self.passwords
     }
 
     /// State a session starts from.

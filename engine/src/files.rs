@@ -27,8 +27,9 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::Expr;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use crate::copy::{Compression, Format, is_tabbed, list_files};
+use crate::copy::{Compression, Format, is_tabbed};
 use crate::error::{Error, Result};
+use crate::file_access::FileAccess;
 
 /// Rows a schema of text is inferred from, per file.
 const INFERENCE_ROWS: usize = 10_000;
@@ -39,12 +40,14 @@ const INFERENCE_FILES: usize = 64;
 ///
 /// # Errors
 /// The file is missing, damaged, or of a format its name does not tell.
-pub(crate) async fn provider(_state: &SessionState, text: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+pub(crate) async fn provider(state: &SessionState, text: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    let access = FileAccess::of(state);
+    access.any()?;
     if !looks_like_path(text) {
         return Ok(None);
     }
     let text = text.to_owned();
-    tokio::task::spawn_blocking(move || table(&text, None))
+    tokio::task::spawn_blocking(move || table(&access, &text, None))
         .await
         .map_err(|e| Error::new(ErrorKind::Internal, format!("a file task ended early: {e}")))?
         .map(Some)
@@ -95,13 +98,13 @@ impl TableFunctionImpl for ReadFiles {
                     .into());
             }
         };
-        Ok(table(text, Some(self.format))?)
+        Ok(table(&FileAccess::of(args.session()), text, Some(self.format))?)
     }
 }
 
 /// A listing table over the files `text` names.
-fn table(text: &str, format: Option<Format>) -> Result<Arc<dyn TableProvider>> {
-    let files = list_files(text)?;
+fn table(access: &FileAccess, text: &str, format: Option<Format>) -> Result<Arc<dyn TableProvider>> {
+    let files = access.read(text)?;
     if let Some(packed) = files.iter().find(|f| Compression::of(f) != Compression::None) {
         return Err(Error::not_supported_yet(format!(
             "querying compressed file '{}' in place",
@@ -230,7 +233,8 @@ mod tests {
         std::fs::write(dir.path().join("b.csv"), "id,name\n3,w\n").unwrap();
         std::fs::write(dir.path().join("c.ndjson"), "{\"id\":1,\"name\":\"q\"}\n").unwrap();
         let rows = async |pattern: &str, format| {
-            let table = table(&format!("{}/{pattern}", dir.path().display()), format).unwrap();
+            let table =
+                table(&FileAccess::All, &format!("{}/{pattern}", dir.path().display()), format).unwrap();
             let frame = SessionContext::new().read_table(table).unwrap();
             frame.count().await.unwrap()
         };
@@ -244,9 +248,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bad.parquet");
         std::fs::write(&path, "not parquet").unwrap();
-        let error = table(&path.display().to_string(), None).unwrap_err();
+        let error = table(&FileAccess::All, &path.display().to_string(), None).unwrap_err();
         assert!(error.message().contains("bad.parquet"), "{error}");
-        let error = table("/nowhere/x.csv", None).unwrap_err();
+        let error = table(&FileAccess::All, "/nowhere/x.csv", None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

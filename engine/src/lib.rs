@@ -6,6 +6,8 @@
 //! 3. DataFusion plans; each table answers with a `SegmentScanExec` (`provider`, `scan`).
 //! 4. [`Output`] hands the rows on as a stream (`output`).
 //!
+//! Wherever a name becomes something of the database, the session's rights are asked (`rights`).
+//!
 //! # Life of a write
 //! INSERT, UPDATE and DELETE become a node of our own, planned from the unoptimised plan (`dml`); COPY streams files into
 //! the same write set (`copy`); all of them end in one `cairn_storage::Transaction`, run again on a fresh snapshot when it conflicts.
@@ -16,8 +18,10 @@ pub mod session;
 mod catalog;
 pub mod context;
 mod dialect;
+mod file_access;
 mod files;
 mod provider;
+mod rights;
 mod scan;
 mod search;
 mod statement;
@@ -37,12 +41,13 @@ pub mod text;
 pub use cairn_storage::wal::SyncMode;
 pub use cairn_storage::{OpenOptions, Root};
 pub use cairn_udfs::vector::{dimensions, is_whole, short_text_at, text_at};
+pub use copy::{IfExists, IfMissing, IngestTarget};
 pub use ddl::{COLUMNS_MAX, KEY_COLUMNS_MAX, NAME_BYTES_MAX};
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Position, Result};
-pub use output::{Output, RowStream};
-pub use copy::{IfExists, IfMissing, IngestTarget};
-pub use session::{Description, Parameter, Relation, RelationKind, Session};
 pub use log::{StatementLog, StatementRecord};
 pub use metrics::{StatementFigures, StatementTimes};
+pub use output::{Output, RowStream};
+pub use rights::Identity;
+pub use session::{Description, Parameter, Relation, RelationKind, Session, SessionLimits};
 pub use statement::{NESTING_MAX, STATEMENT_BYTES_MAX, ScriptStatement, StatementKind};

@@ -12,6 +12,7 @@ mod flight;
 mod handle;
 mod http;
 mod listen;
+mod login;
 mod metrics;
 mod session;
 

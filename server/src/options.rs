@@ -6,6 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cairn_engine::SessionLimits;
+
 /// Port of Flight SQL when none is given.
 pub const FLIGHT_PORT: u16 = 8815;
 /// Port of HTTP when none is given.
@@ -38,6 +40,8 @@ pub struct ServerOptions {
     pub results_max: usize,
     /// Prepared statements of one session.
     pub prepared_max: usize,
+    /// What each session may use; of the server's files, those below its `copy_root` only.
+    pub limits: SessionLimits,
     /// How long running statements may go on after the server was told to stop.
     pub drain_max: Duration,
     /// File that gets a line of JSON for every statement; None: nobody keeps account.
@@ -74,6 +78,7 @@ impl Default for ServerOptions {
             result_wait_max: Duration::from_secs(60),
             results_max: 64,
             prepared_max: 1_024,
+            limits: SessionLimits::default(),
             drain_max: Duration::from_secs(10),
             audit_log: None,
             slow_log: None,

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use cairn_engine::{Engine, Error, Result, StatementLog};
 use cairn_storage::ErrorKind;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -17,6 +19,7 @@ use crate::audit::StatementFiles;
 use crate::flight;
 use crate::http;
 use crate::listen::{Connections, Listener};
+use crate::login::Logins;
 use crate::metrics::ServerMetrics;
 use crate::options::ServerOptions;
 use crate::session::Sessions;
@@ -29,6 +32,7 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) options: ServerOptions,
+    pub(crate) logins: Logins,
     pub(crate) sessions: Arc<Sessions>,
     /// Results that wait for Flight clients to fetch them.
     pub(crate) results: Arc<flight::Results>,
@@ -53,7 +57,7 @@ impl Server {
     /// used; `Unavailable` when an address can't be bound.
     pub async fn bind(engine: Arc<Engine>, options: ServerOptions) -> Result<Self> {
         for address in [options.flight, options.http].into_iter().flatten() {
-            check_reach(address, &options)?;
+            check_reach(&engine, address, &options).await?;
         }
         let connections = Connections::new(options.connections_max);
         let bind = async |address: Option<SocketAddr>, protocols| match address {
@@ -64,14 +68,16 @@ impl Server {
         };
         let flight = bind(options.flight, &["h2"][..]).await?;
         let http = bind(options.http, &["h2", "http/1.1"][..]).await?;
-        let sessions = Arc::new(Sessions::new(Arc::clone(&engine), &options));
+        let sessions = Arc::new(Sessions::new(&options));
+        let logins = Logins::new(Arc::clone(&engine), options.limits.clone());
         let results = Arc::new(flight::Results::new(&options));
         let metrics = ServerMetrics::default();
         let log = Arc::new(StatementFiles::open(&options)?);
         if !log.is_empty() {
             engine.set_log(Arc::clone(&log) as Arc<dyn StatementLog>);
         }
-        let shared = Arc::new(Shared { engine, options, sessions, results, connections, metrics, log });
+        let shared =
+            Arc::new(Shared { engine, options, logins, sessions, results, connections, metrics, log });
         Ok(Self { shared, flight, http })
     }
 
@@ -91,7 +97,12 @@ impl Server {
     ///
     /// # Errors
     /// When a listener fails.
-    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<()> {
+    pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, Result<()>> {
+        // Boxed: who calls it need not compile all that it is made of.
+        self.run_until(stop.boxed()).boxed()
+    }
+
+    async fn run_until(self, stop: BoxFuture<'static, ()>) -> Result<()> {
         let Self { shared, flight, http } = self;
         let (stopping, stopped) = watch::channel(false);
         let mut services = JoinSet::new();
@@ -139,12 +150,15 @@ async fn told(mut stopped: watch::Receiver<bool>) {
 }
 
 /// Addresses that others reach need somebody to check who comes.
-fn check_reach(address: SocketAddr, options: &ServerOptions) -> Result<()> {
-    if address.ip().is_loopback() || options.insecure {
+async fn check_reach(engine: &Engine, address: SocketAddr, options: &ServerOptions) -> Result<()> {
+    if address.ip().is_loopback() || options.insecure || engine.has_users().await? {
         return Ok(());
     }
     let message = format!("{address} can be reached from other machines, and nobody has to log in");
     Err(Error::new(ErrorKind::InvalidInput, message).map(|e| {
-        e.with_sqlstate("28000").with_hint("listen on 127.0.0.1, or allow everybody everything with --insecure")
+        e.with_sqlstate("28000").with_hint(
+            "make a user first (CREATE USER admin SUPERUSER PASSWORD '…'), listen on 127.0.0.1, or allow everybody \
+             everything with --insecure",
+        )
     }))
 }

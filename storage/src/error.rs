@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Cancelled,
     /// Not allowed.
     PermissionDenied,
+    /// Nobody of that name with that password.
+    Unauthenticated,
     /// Valid, but this version of Cairn can't do it.
     Unsupported,
     /// A fault of Cairn's own; please report it.
@@ -59,6 +61,7 @@ impl ErrorKind {
             Self::ResourceExhausted => "53000",
             Self::Cancelled => "57014",
             Self::PermissionDenied => "42501",
+            Self::Unauthenticated => "28P01",
             Self::Unsupported => "0A000",
             Self::Internal => "XX000",
         }

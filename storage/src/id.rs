@@ -90,6 +90,19 @@ impl fmt::Display for CommitId {
     }
 }
 
+/// A user or role for its whole life. Random, so that one made later under the same name is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserId(pub u64);
+
+impl UserId {
+    /// A fresh random id; never 0.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random_range(1..=u64::MAX))
+    }
+}
+
 /// Sixteen random bytes made once per database and written into every file of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

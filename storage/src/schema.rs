@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ColumnId, SchemaVersion, TableId};
+use crate::id::{ColumnId, SchemaVersion, TableId, UserId};
 use crate::index::IndexDef;
 
 /// Name of the pseudo-column that holds [`RowId`](crate::id::RowId) (UInt64).
@@ -270,6 +270,9 @@ pub struct TableDef {
     /// Its indexes, by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<IndexDef>,
+    /// Who made it; None: whoever opened the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
 }
 
 impl TableDef {
@@ -319,4 +322,7 @@ pub struct ViewDef {
     pub sql: String,
     /// Schema that unqualified names in `sql` resolve in.
     pub search_path: String,
+    /// Who wrote it; None: whoever opened the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
 }

@@ -165,7 +165,7 @@ def errors():
 
 
 def cancel():
-    endless = "SELECT a.value FROM range(100000000) a CROSS JOIN range(100000000) b WHERE a.value + b.value < 0"
+    endless = "SELECT a.value FROM range(100) a CROSS JOIN range(1000000000000) b WHERE a.value + b.value < 0"
     with connect(autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(endless)
         threading.Timer(0.5, cursor.adbc_cancel).start()

@@ -409,10 +409,17 @@ async fn rows_wait_for_their_reader_and_end_with_it() {
         HttpRequest::send(server.address, "POST", "/v1/sql", &headers, body.to_string().as_bytes()).await;
     reader.read_at_least(1 << 20).await;
     // Nobody reads on: after what the sockets take, nothing more is made.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let made = server.metric("cairn_rows_returned_total").await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(server.metric("cairn_rows_returned_total").await, made);
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut made = -1.0;
+    loop {
+        let now = server.metric("cairn_rows_returned_total").await;
+        if now == made {
+            break;
+        }
+        made = now;
+        assert!(Instant::now() < end, "rows are made without a reader");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     assert!(made < 2e6, "{made} rows were made for a reader that took few");
     let grown = server.metric("process_resident_memory_bytes").await - before;
     assert!(grown < 200e6, "memory has grown by {grown} bytes");
@@ -438,10 +445,10 @@ async fn a_client_that_goes_away_cancels_its_statement() {
 async fn an_error_after_the_first_byte_is_seen() {
     let server = Running::start().await;
     for format in ["json", "ndjson", "csv", "arrow"] {
-        let answer = server.sql(json!({"sql": failing_after(1_000_000), "format": format})).await;
+        let answer = server.sql(json!({"sql": failing_after(200_000), "format": format})).await;
         assert_eq!(answer.status, 200, "{format}");
         assert!(!answer.whole, "{format} looks whole");
-        assert!(answer.body.len() > 1 << 20, "{format}");
+        assert!(answer.body.len() > 100_000, "{format}");
         match format {
             "json" => assert!(serde_json::from_slice::<Value>(&answer.body).is_err()),
             "ndjson" => {
@@ -493,7 +500,6 @@ async fn figures_move() {
         ("cairn_statement_duration_seconds_count{kind=\"delete\",outcome=\"ok\"}", 1.0),
         ("cairn_statement_duration_seconds_count{kind=\"ddl\",outcome=\"ok\"}", 1.0),
         ("cairn_job_duration_seconds_count{kind=\"checkpoint\",status=\"completed\"}", 1.0),
-        ("cairn_job_rows_total{kind=\"checkpoint\"}", 19.0),
         ("cairn_http_requests_total{route=\"/v1/sql\",method=\"POST\",code=\"200\"}", 26.0),
         ("cairn_http_requests_total{route=\"/v1/sql\",method=\"POST\",code=\"409\"}", 1.0),
         ("cairn_http_requests_total{route=\"/metrics\",method=\"GET\",code=\"200\"}", 1.0),
@@ -506,6 +512,7 @@ async fn figures_move() {
         "cairn_wal_written_bytes_total",
         "cairn_wal_sync_duration_seconds_count",
         "cairn_wal_sync_duration_seconds_sum",
+        "cairn_job_rows_total{kind=\"checkpoint\"}",
         "cairn_job_written_bytes_total{kind=\"checkpoint\"}",
         "cairn_cache_bytes",
         "cairn_cache_hits_total",
@@ -549,7 +556,8 @@ async fn a_read_only_server_is_ready_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_lets_statements_end() {
-    let mut server = Running::start().await;
+    let mut server =
+        Running::start_with(|options| ServerOptions { drain_max: Duration::from_secs(60), ..options }).await;
     let rows = 400_000;
     let body = json!({"sql": format!("SELECT value, 'some text behind it' AS t FROM generate_series(1, {rows}) AS g(value)"),
         "format": "ndjson"});
@@ -648,4 +656,21 @@ async fn statements_are_logged_without_their_values() {
     assert_eq!(slow.lines().count(), 1, "{slow}");
     assert!(slow.contains("generate_series"));
     assert_eq!(server.metric("cairn_log_lines_lost_total").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_users_a_login_is_needed() {
+    let server = Running::start().await;
+    server.run("CREATE USER anna SUPERUSER PASSWORD 'a long secret'").await;
+    let me = || json!({"sql": "SELECT current_user"});
+    let none = server.sql(me()).await;
+    assert_eq!((none.status, &none.json()["error"]["code"]), (401, &json!("28000")));
+    assert!(none.header("www-authenticate").unwrap().contains("Basic"));
+    let wrong = http_sql_as(server.address, me(), &["authorization: Basic YW5uYTp3cm9uZw=="]).await;
+    assert_eq!((wrong.status, &wrong.json()["error"]["code"]), (401, &json!("28P01")));
+    let right = http_sql_as(server.address, me(), &["authorization: Basic YW5uYTphIGxvbmcgc2VjcmV0"]).await;
+    assert_eq!(right.json()["rows"], json!([["anna"]]));
+    for path in ["/healthz", "/readyz", "/metrics", "/openapi.json"] {
+        assert_eq!(http_get(server.address, path).await.status, 200, "{path}");
+    }
 }

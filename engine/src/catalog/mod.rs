@@ -3,6 +3,7 @@
 //! Owns: DataFusion's catalog traits over a pinned [`Snapshot`]: tables, views (planned from their text when looked up),
 //! `system` and its alias `sys`, `information_schema`, files named in FROM. Does not own: changing the catalog (`ddl`), the rows (`provider`).
 //! A catalog never sees a newer version than its snapshot, so a plan stays valid while the next statement runs.
+//! Looking a table or view up asks for the right to read it; what a view names is looked up with the rights of its owner.
 
 mod information_schema;
 mod view;
@@ -21,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{self, ObjectName};
 use self::information_schema::InformationSchema;
 use crate::error::{Error, Result, closest};
 use crate::provider::CairnTable;
+use crate::rights::{Right, Rights};
 use crate::search;
 use crate::statement::{
     Shape, inspect, keep_pseudo_columns_out, object_position, schema_and_name, select_values,
@@ -41,6 +43,10 @@ struct Names {
     snapshot: Snapshot,
     system: Arc<SystemSource>,
     search_path: String,
+    /// What may be read.
+    rights: Rights,
+    /// What shows in lists, where nothing is read but columns.
+    listed: Option<Rights>,
     /// Whether tables show `_row_id` and `_version`.
     pseudo_columns: bool,
     /// How many views deep.
@@ -60,15 +66,35 @@ impl SnapshotCatalog {
         system: Arc<SystemSource>,
         search_path: &str,
         shape: &Shape,
+        rights: Rights,
     ) -> Self {
-        Self::at_depth(snapshot, system, search_path, shape, (0, None))
+        Self::at_depth(snapshot, system, search_path, shape, rights, (0, None))
     }
 
     /// The same names with `view` in place of what is under its name.
     pub(crate) fn with_view(&self, view: Arc<ViewDef>) -> Self {
         let names = &self.0;
         let (snapshot, system) = (names.snapshot.clone(), Arc::clone(&names.system));
-        Self::at_depth(snapshot, system, &names.search_path, &Shape::default(), (names.depth, Some(view)))
+        let (shape, rights) = (Shape::default(), names.rights.clone());
+        Self::at_depth(snapshot, system, &names.search_path, &shape, rights, (names.depth, Some(view)))
+    }
+
+    /// The names that show in lists; each of them can be looked up, for its columns.
+    fn listing(&self) -> Self {
+        let names = &self.0;
+        let (snapshot, system) = (names.snapshot.clone(), Arc::clone(&names.system));
+        Self(Arc::new(Names {
+            snapshot,
+            system,
+            search_path: names.search_path.clone(),
+            rights: Rights::All,
+            listed: Some(names.rights.clone()),
+            pseudo_columns: false,
+            depth: names.depth,
+            instead: None,
+            files: OnceLock::new(),
+            state: names.state.clone(),
+        }))
     }
 
     fn at_depth(
@@ -76,12 +102,15 @@ impl SnapshotCatalog {
         system: Arc<SystemSource>,
         search_path: &str,
         shape: &Shape,
+        rights: Rights,
         (depth, instead): (usize, Option<Arc<ViewDef>>),
     ) -> Self {
         Self(Arc::new(Names {
             snapshot,
             system,
             search_path: search_path.to_owned(),
+            rights,
+            listed: None,
             pseudo_columns: shape.pseudo_columns,
             depth,
             instead,
@@ -148,15 +177,10 @@ impl SnapshotCatalog {
         if catalog.table(&schema, &table).is_some() || catalog.view(&schema, &table).is_some() {
             return Ok(());
         }
-        let names = catalog
-            .tables(&schema)
-            .map(|t| t.name.as_str())
-            .chain(catalog.views(&schema).map(|v| v.name.as_str()));
-        let error = missing(&schema, &table, names);
+        let names = self.object_names(&schema);
+        let error = missing(&schema, &table, names.iter().map(String::as_str));
         // The same name in another schema is the likelier meaning than a typo.
-        let elsewhere = catalog.schemas().find(|s| {
-            *s != schema && (catalog.table(s, &table).is_some() || catalog.view(s, &table).is_some())
-        });
+        let elsewhere = catalog.schemas().find(|s| *s != schema && self.shows(s, &table));
         Err(at(match elsewhere {
             Some(other) => error.map(|e| e.with_hint(format!("did you mean {other}.{table}?"))),
             None => error,
@@ -169,9 +193,13 @@ impl SnapshotCatalog {
             return Ok(Some(Arc::clone(file)));
         }
         if system::is_system_schema(schema) {
+            if system::is_of_everything(name) {
+                names.rights.superuser(&format!("read {schema}.{name}"))?;
+            }
             return system::provider(name, &names.system).transpose();
         }
         if let Some(table) = names.snapshot.table_named(schema, name) {
+            names.rights.table(Right::Select, table.def())?;
             let provider = if names.pseudo_columns {
                 CairnTable::with_pseudo_columns(table)
             } else {
@@ -183,6 +211,7 @@ impl SnapshotCatalog {
         let Some(view) = instead.or_else(|| names.snapshot.catalog().view(schema, name)).cloned() else {
             return Ok(None);
         };
+        names.rights.view(&view)?;
         let state = names.state.get().and_then(Weak::upgrade).ok_or_else(|| {
             Error::new(
                 ErrorKind::Internal,
@@ -196,11 +225,29 @@ impl SnapshotCatalog {
         if system::is_system_schema(schema) {
             return system::names().map(str::to_owned).collect();
         }
-        let catalog = self.0.snapshot.catalog();
-        let tables = catalog.tables(schema).map(|t| t.name.clone());
-        let mut names: Vec<String> = tables.chain(catalog.views(schema).map(|v| v.name.clone())).collect();
+        let (catalog, listed) = (self.0.snapshot.catalog(), self.listed());
+        let tables = catalog.tables(schema).filter(|t| listed.sees(t.owner, schema, &t.name));
+        let views = catalog.views(schema).filter(|v| listed.sees(v.owner, schema, &v.name));
+        let mut names: Vec<String> =
+            tables.map(|t| t.name.clone()).chain(views.map(|v| v.name.clone())).collect();
         names.sort_unstable();
         names
+    }
+
+    /// What shows in lists.
+    fn listed(&self) -> &Rights {
+        self.0.listed.as_ref().unwrap_or(&self.0.rights)
+    }
+
+    /// Whether there is a table or view of that name that shows in lists.
+    fn shows(&self, schema: &str, name: &str) -> bool {
+        let catalog = self.0.snapshot.catalog();
+        let owner = match (catalog.table(schema, name), catalog.view(schema, name)) {
+            (Some(table), _) => table.owner,
+            (None, Some(view)) => view.owner,
+            (None, None) => return false,
+        };
+        self.listed().sees(owner, schema, name)
     }
 
     fn has_object(&self, schema: &str, name: &str) -> bool {
@@ -221,6 +268,7 @@ pub(crate) async fn plan_below(
     parent: &SnapshotCatalog,
     mut query: Box<ast::Query>,
     search_path: &str,
+    rights: Rights,
 ) -> Result<datafusion::logical_expr::LogicalPlan> {
     select_values(&mut query)?;
     let mut statement = ast::Statement::Query(query);
@@ -234,6 +282,7 @@ pub(crate) async fn plan_below(
         Arc::clone(&names.system),
         search_path,
         &shape,
+        rights.clone(),
         (names.depth + 1, names.instead.clone()),
     );
     let mut state = state.clone();
@@ -245,6 +294,7 @@ pub(crate) async fn plan_below(
         searches: Arc::clone(names.system.engine.searches()),
         snapshot: names.snapshot.clone(),
         search_path: search_path.to_owned(),
+        rights,
     };
     search::plan(&state, scope, statement).await
 }
@@ -287,7 +337,9 @@ impl CatalogProviderList for SnapshotCatalog {
 
 impl CatalogProvider for SnapshotCatalog {
     fn schema_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.0.snapshot.catalog().schemas().map(str::to_owned).collect();
+        let (snapshot, listed) = (&self.0.snapshot, self.listed());
+        let schemas = snapshot.catalog().schemas().filter(|schema| listed.sees_schema(snapshot, schema));
+        let mut names: Vec<String> = schemas.map(str::to_owned).collect();
         names.push(system::SCHEMA.to_owned());
         names
     }
@@ -295,7 +347,7 @@ impl CatalogProvider for SnapshotCatalog {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         if name == INFORMATION_SCHEMA {
             let state = self.0.state.get().and_then(Weak::upgrade);
-            return Some(Arc::new(InformationSchema::new(self.clone(), state.as_deref())));
+            return Some(Arc::new(InformationSchema::new(self.listing(), state.as_deref())));
         }
         // With files in FROM every schema answers: their bare name is looked up in the session's, which may be gone.
         let known = system::is_system_schema(name)
@@ -322,7 +374,12 @@ impl SchemaProvider for SnapshotSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        Ok(self.catalog.lookup(&self.name, name).await?)
+        match self.catalog.lookup(&self.name, name).await {
+            Ok(table) => Ok(table),
+            // A list goes on without the columns of a view over files that this session may not read.
+            Err(e) if self.catalog.0.listed.is_some() && e.kind() == ErrorKind::PermissionDenied => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn table_exist(&self, name: &str) -> bool {

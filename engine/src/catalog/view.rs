@@ -40,17 +40,19 @@ pub(super) async fn provider(
         }));
     }
     let query = parse_query(&view.sql)?;
+    let rights = catalog.0.rights.of_view(view);
     // Boxed: a view's query may name views in turn.
-    let plan = Box::pin(plan_below(state, catalog, query, &view.search_path)).await.map_err(|error| {
-        let message = format!("view {name} cannot be used: {}", error.message());
-        let (kind, sqlstate, hint) = (error.kind(), error.sqlstate(), error.hint().map(str::to_owned));
-        Error::new(kind, message).map(|e| {
-            let e = e.with_sqlstate(sqlstate);
-            match hint {
-                Some(hint) => e.with_hint(hint),
-                None => e,
-            }
-        })
-    })?;
+    let plan =
+        Box::pin(plan_below(state, catalog, query, &view.search_path, rights)).await.map_err(|error| {
+            let message = format!("view {name} cannot be used: {}", error.message());
+            let (kind, sqlstate, hint) = (error.kind(), error.sqlstate(), error.hint().map(str::to_owned));
+            Error::new(kind, message).map(|e| {
+                let e = e.with_sqlstate(sqlstate);
+                match hint {
+                    Some(hint) => e.with_hint(hint),
+                    None => e,
+                }
+            })
+        })?;
     Ok(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))
 }

@@ -17,11 +17,13 @@ use super::columns::TableColumns;
 use super::csv_file::{self, CsvPiece};
 use super::ndjson_file::{self, NdjsonPiece};
 use super::table_file::{self, TablePiece};
-use super::{CopyStatement, CopySubject, Format, OnError, list_files};
+use super::{CopyStatement, CopySubject, Format, OnError};
 use crate::context::{Progress, StatementContext};
 use crate::dml::Target;
 use crate::error::{Error, Result};
+use crate::file_access::FileAccess;
 use crate::output::Output;
+use crate::rights::Right;
 
 /// Reasons kept of the rows that were skipped.
 const NOTES_MAX: usize = 5;
@@ -133,12 +135,14 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
             Error::new(ErrorKind::InvalidInput, "COPY FROM needs a table").map(|e| e.with_sqlstate("42601"))
         );
     };
-    let target = Target::resolve(ctx, name)?;
+    let target = Target::resolve(ctx, name, Right::Insert)?;
     let table = Arc::new(TableColumns::new(ctx, &target, columns)?);
     let workers = ctx.state.config().target_partitions().max(1);
     let tasks = {
         let (statement, table, progress) = (statement.clone(), Arc::clone(&table), Arc::clone(&ctx.progress));
-        blocking(move || plan(&statement, &table, &progress, workers)).await?
+        let access = FileAccess::of(ctx.state.as_ref());
+        let files = move || plan(access.read(&statement.path)?, &statement, &table, &progress, workers);
+        blocking(files).await?
     };
 
     let transaction = ctx.db.begin(&ctx.snapshot)?;
@@ -221,6 +225,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// The pieces of every task.
 fn plan(
+    files: Vec<PathBuf>,
     statement: &CopyStatement,
     table: &Arc<TableColumns>,
     progress: &Progress,
@@ -228,7 +233,7 @@ fn plan(
 ) -> Result<Vec<Vec<Piece>>> {
     let options = &statement.options;
     let mut pieces: Vec<(u64, Piece)> = Vec::new();
-    for path in list_files(&statement.path)? {
+    for path in files {
         let format = match options.format {
             Some(format) => format,
             None => Format::of(&path).ok_or_else(|| unknown_format(&path))?,

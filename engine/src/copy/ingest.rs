@@ -20,6 +20,7 @@ use crate::context::{Progress, StatementContext};
 use crate::ddl;
 use crate::dml::{Target, split_name};
 use crate::error::{Error, Result};
+use crate::rights::Right;
 
 /// Batches between the task that receives them and the one that writes them.
 const BATCHES_BETWEEN: usize = 2;
@@ -85,10 +86,10 @@ pub(crate) async fn run(
     let (def, removed) = if create {
         let replace = if_exists == IfExists::Replace;
         let (def, removed) =
-            ddl::create_table_for(ctx, &transaction, &name, fields.fields(), replace)?;
+            ddl::create_table_for(ctx, &transaction, &name, fields.fields(), replace).await?;
         (def, Some(removed))
     } else {
-        (Target::resolve(ctx, &name)?.def, None)
+        (Target::resolve(ctx, &name, Right::Insert)?.def, None)
     };
     let written = write(ctx, &transaction, &def, rows).await;
     let rows = match written {

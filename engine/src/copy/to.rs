@@ -21,19 +21,21 @@ use tokio::sync::mpsc;
 
 use super::from::blocking;
 use super::write_file::{OpenFile, check_compression};
-use super::{Compression, CopyOptions, CopyStatement, CopySubject, Format, local_path};
+use super::{Compression, CopyOptions, CopyStatement, CopySubject, Format};
 use crate::context::StatementContext;
 use crate::dml::{Target, plan_query};
 use crate::error::{Error, Result};
+use crate::file_access::FileAccess;
 use crate::output::Output;
 use crate::provider::CairnTable;
+use crate::rights::Right;
 
 /// Files of one statement open at once.
 const FILES_MAX: usize = 500;
 
 /// Runs COPY … TO.
 pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Result<Output> {
-    let path = local_path(&statement.path)?;
+    let path = FileAccess::of(ctx.state.as_ref()).write(&statement.path)?;
     let format = format_of(&path, &statement.options)?;
     check_compression(&path, format, &statement.options)?;
     let plan = source(ctx, &statement.subject).await?;
@@ -82,7 +84,7 @@ async fn source(ctx: &StatementContext, subject: &CopySubject) -> Result<Logical
     match subject {
         CopySubject::Query(query) => plan_query(ctx, query.as_ref().clone()).await,
         CopySubject::Table { name, columns } => {
-            let target = Target::resolve(ctx, name)?;
+            let target = Target::resolve(ctx, name, Right::Select)?;
             let named = target.columns(columns.iter())?;
             let provider = Arc::new(CairnTable::new(target.table.clone()));
             let source = datafusion::catalog::default_table_source::provider_as_source(provider);

@@ -15,6 +15,7 @@ use crate::config::DEFAULT_SCHEMA;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::rights::{self, Right};
 use crate::statement::{DropKind, DropStatement, name_of, object_position, parse_query, schema_and_name};
 
 /// What one DROP removes; sets, so that naming something twice is once.
@@ -43,7 +44,9 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
     for object in &statement.names {
         let found = match statement.kind {
             DropKind::Schema => schema(context, object, statement.cascade, &mut doomed),
-            DropKind::Table | DropKind::View => table_or_view(context, object, statement.kind, &mut doomed),
+            DropKind::Table | DropKind::View => {
+                table_or_view(context, object, (statement.kind, false), &mut doomed)
+            }
             DropKind::Index => super::index::without(context, object).map(|dropped| indexes.push(dropped)),
         };
         match found.map_err(|e| if e.position().is_some() { e } else { at(e, object_position(object)) }) {
@@ -67,6 +70,9 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
         units.0.extend(RemovedUnits::of_table(context, *table).0);
     }
     units.0.extend(indexes.iter().map(|index| (index.table, index.units.clone())));
+    let tables = doomed.tables.iter().map(|(schema, name, _)| (schema.clone(), name.clone()));
+    let objects = tables.chain(doomed.views.iter().cloned()).collect();
+    rights::forget(context, &transaction, &doomed.schemas, &objects).await?;
     let mut edits: Vec<CatalogEdit> =
         doomed.views.into_iter().map(|(schema, name)| CatalogEdit::DropView { schema, name }).collect();
     edits.extend(doomed.tables.into_iter().map(|(_, _, table)| CatalogEdit::DropTable { table }));
@@ -106,10 +112,11 @@ fn units_of(context: &StatementContext, table: TableId) -> Vec<ObjectId> {
     state.iter().flat_map(|state| state.units.iter()).map(|unit| unit.id).collect()
 }
 
+/// A table or view to drop, or a table to be `emptied`.
 fn table_or_view(
     context: &StatementContext,
     object: &ObjectName,
-    kind: DropKind,
+    (kind, emptied): (DropKind, bool),
     doomed: &mut Doomed,
 ) -> Result<()> {
     let (schema, object_name) = schema_and_name(object, &context.search_path)?;
@@ -124,10 +131,15 @@ fn table_or_view(
     let view = catalog.view(&schema, &object_name);
     match (kind, table, view) {
         (DropKind::Table, Some(def), _) => {
+            match emptied {
+                true => context.rights.table(Right::Truncate, def)?,
+                false => context.rights.own(def.owner, &schema, &object_name)?,
+            }
             doomed.tables.insert((schema, object_name, def.id));
             Ok(())
         }
-        (DropKind::View, _, Some(_)) => {
+        (DropKind::View, _, Some(view)) => {
+            context.rights.own(view.owner, &schema, &object_name)?;
             doomed.views.insert((schema, object_name));
             Ok(())
         }
@@ -140,7 +152,8 @@ fn table_or_view(
                 .map(|e| e.with_sqlstate("42P01")))
         }
         (_, None, None) => {
-            Err(missing(&schema, &object_name, catalog.tables(&schema).map(|t| t.name.as_str())))
+            let seen = catalog.tables(&schema).filter(|t| context.rights.sees(t.owner, &schema, &t.name));
+            Err(missing(&schema, &object_name, seen.map(|t| t.name.as_str())))
         }
     }
 }
@@ -156,6 +169,13 @@ fn schema(context: &StatementContext, object: &ObjectName, cascade: bool, doomed
     }
     if !catalog.has_schema(&schema) {
         return Err(missing_schema(&context.snapshot, &schema));
+    }
+    context.rights.change_schemas()?;
+    for table in catalog.tables(&schema) {
+        context.rights.own(table.owner, &schema, &table.name)?;
+    }
+    for view in catalog.views(&schema) {
+        context.rights.own(view.owner, &schema, &view.name)?;
     }
     let tables: Vec<_> = catalog.tables(&schema).map(|t| (schema.clone(), t.name.clone(), t.id)).collect();
     let views: Vec<_> = catalog.views(&schema).map(|v| (schema.clone(), v.name.clone())).collect();
@@ -220,7 +240,7 @@ pub(crate) async fn truncate(
     let mut notes = Vec::new();
     for object in tables {
         let mut found = Doomed::default();
-        match table_or_view(context, object, DropKind::Table, &mut found)
+        match table_or_view(context, object, (DropKind::Table, true), &mut found)
             .map_err(|e| at(e, object_position(object)))
         {
             Ok(()) => ids.extend(found.tables.into_iter().map(|(_, _, id)| id)),

@@ -46,8 +46,8 @@ pub(crate) const OPERATOR_CLASSES: &[&str] = &["vector_l2_ops", "vector_cosine_o
 /// for vectors that have no distance under the metric.
 pub(crate) async fn create_index(context: &StatementContext, create: &CreateIndex) -> Result<Output> {
     refuse_unread(create)?;
-    let target = Target::resolve(context, &create.table_name)
-        .map_err(|e| at(e, object_position(&create.table_name)))?;
+    let target =
+        Target::owned(context, &create.table_name).map_err(|e| at(e, object_position(&create.table_name)))?;
     let mut index = define(&target, create)?;
     index.name = match &create.name {
         Some(given) => {
@@ -88,8 +88,8 @@ pub(crate) async fn create_index(context: &StatementContext, create: &CreateInde
 /// As for [`create_index`].
 pub(crate) async fn explain_create_index(context: &StatementContext, create: &CreateIndex) -> Result<Output> {
     refuse_unread(create)?;
-    let target = Target::resolve(context, &create.table_name)
-        .map_err(|e| at(e, object_position(&create.table_name)))?;
+    let target =
+        Target::owned(context, &create.table_name).map_err(|e| at(e, object_position(&create.table_name)))?;
     let index = define(&target, create)?;
     let rows = target.table.row_count().await?;
     let estimate = estimate(&target.def, &index, rows);
@@ -148,7 +148,7 @@ pub(crate) async fn reindex(context: &StatementContext, what: &Reindex) -> Resul
     }
     let (table, index): (TableId, Option<IndexId>) = match what {
         Reindex::Table(name) => {
-            (Target::resolve(context, name).map_err(|e| at(e, object_position(name)))?.def.id, None)
+            (Target::owned(context, name).map_err(|e| at(e, object_position(name)))?.def.id, None)
         }
         Reindex::Index(name) => {
             let (def, index) = find(context, name)?;
@@ -165,11 +165,13 @@ fn find(context: &StatementContext, object: &ObjectName) -> Result<(Arc<TableDef
     let catalog = context.snapshot.catalog();
     let found =
         catalog.tables(&schema).find_map(|def| Some((Arc::clone(def), def.index_named(&name)?.clone())));
-    found.ok_or_else(|| {
+    let (def, index) = found.ok_or_else(|| {
         let error = Error::new(ErrorKind::NotFound, format!("index {schema}.{name} does not exist"))
             .map(|e| e.with_sqlstate("42704").with_hint("system.indexes lists all"));
         at(error, object_position(object))
-    })
+    })?;
+    context.rights.own(def.owner, &def.schema, &def.name).map_err(|e| at(e, object_position(object)))?;
+    Ok((def, index))
 }
 
 fn refuse_unread(create: &CreateIndex) -> Result<()> {

@@ -19,6 +19,7 @@ pub(crate) use index::{
     INDEX_OPTIONS, OPERATOR_CLASSES, create_index, explain_create_index, metric_name, reindex,
 };
 pub use limits::{COLUMNS_MAX, KEY_COLUMNS_MAX, NAME_BYTES_MAX};
+pub(crate) use name::new_object as new_name;
 pub(crate) use table::{create_table, create_table_for};
 pub(crate) use view::create_view;
 
@@ -40,6 +41,7 @@ pub(crate) async fn create_schema(
     let ident =
         part.as_ident().ok_or_else(|| invalid("42601", format!("{name} is not the name of a schema")))?;
     let schema = name::new_schema(ident)?;
+    context.rights.change_schemas().map_err(|e| at(e, object_position(name)))?;
     if context.snapshot.catalog().has_schema(&schema) {
         let message = format!("schema {schema} already exists");
         return exists(if_not_exists, "CREATE SCHEMA", "42P06", message, object_position(name));
@@ -66,6 +68,7 @@ fn new_object(context: &StatementContext, name: &ObjectName) -> Result<(String, 
     if !context.snapshot.catalog().has_schema(&schema) {
         return Err(at(crate::catalog::missing_schema(&context.snapshot, &schema), object_position(name)));
     }
+    context.rights.create_in(&schema).map_err(|e| at(e, object_position(name)))?;
     Ok((schema, object))
 }
 

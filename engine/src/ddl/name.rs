@@ -30,11 +30,11 @@ pub(super) fn new_schema(ident: &Ident) -> Result<String> {
     Ok(name)
 }
 
-/// Name for a new table, view or column.
+/// Name for a new table, view, column or user.
 ///
 /// # Errors
 /// 42602 for a name against the rules, 42622 for one too long; both say the rule.
-pub(super) fn new_object(ident: &Ident) -> Result<String> {
+pub(crate) fn new_object(ident: &Ident) -> Result<String> {
     let name = name_of(ident);
     check(&name, ident.quote_style.is_some()).map_err(|error| at_ident(error, ident))?;
     Ok(name)

@@ -1,6 +1,6 @@
 //! CREATE TABLE, empty or from a query.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use cairn_storage::id::{ColumnId, SchemaVersion};
@@ -21,6 +21,7 @@ use crate::context::StatementContext;
 use crate::dml;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::rights;
 use crate::session::plan_query;
 use crate::statement::{Shape, name_of, object_position};
 
@@ -61,6 +62,7 @@ pub(crate) async fn create_table(
         sort,
         next_column_id,
         indexes: Vec::new(),
+        owner: context.owner,
     };
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
     let rows = match plan {
@@ -136,7 +138,7 @@ fn columns_for(fields: &Fields) -> Result<Vec<ColumnDef>> {
 ///
 /// # Errors
 /// 42P07 when the name is taken, by a view also with `replace`; what is wrong with the name or a column.
-pub(crate) fn create_table_for(
+pub(crate) async fn create_table_for(
     context: &StatementContext,
     transaction: &Transaction,
     table: &ObjectName,
@@ -145,9 +147,12 @@ pub(crate) fn create_table_for(
 ) -> Result<(Arc<TableDef>, RemovedUnits)> {
     let (schema, name) = new_object(context, table)?;
     let columns = columns_for(fields)?;
+    let object = BTreeSet::from([(schema.clone(), name.clone())]);
     let mut removed = RemovedUnits::default();
     match context.snapshot.catalog().table(&schema, &name) {
         Some(def) if replace => {
+            context.rights.own(def.owner, &schema, &name)?;
+            rights::forget(context, transaction, &BTreeSet::new(), &object).await?;
             removed = RemovedUnits::of_table(context, def.id);
             transaction.edit(CatalogEdit::DropTable { table: def.id })?;
         }
@@ -161,6 +166,7 @@ pub(crate) fn create_table_for(
     let next_column_id = column::id_at(columns.len());
     let def = Arc::new(TableDef {
         id: transaction.next_table_id(),
+        owner: context.owner,
         schema,
         name,
         schema_version: SchemaVersion(1),

@@ -14,6 +14,7 @@ use crate::catalog::{SnapshotCatalog, plan_below};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::rights::Rights;
 use crate::session::identifier;
 use crate::statement::{inspect, object_position, parse_query, schema_and_name};
 
@@ -30,7 +31,11 @@ pub(crate) async fn create_view(
     refuse_unread(view)?;
     let (schema, name) = new_object(context, &view.name)?;
     let position = object_position(&view.name);
-    let replaces = view.or_replace && context.snapshot.catalog().view(&schema, &name).is_some();
+    let known = context.snapshot.catalog().view(&schema, &name).filter(|_| view.or_replace);
+    let replaces = known.is_some();
+    if let Some(known) = known {
+        context.rights.own(known.owner, &schema, &name).map_err(|e| at(e, position))?;
+    }
     if !replaces && let Some(message) = taken(context, &schema, &name) {
         return exists(view.if_not_exists, "CREATE VIEW", "42P07", message, position);
     }
@@ -39,7 +44,8 @@ pub(crate) async fn create_view(
     if replaces && stands_on(&context.snapshot, &query, &context.search_path, &schema, &name) {
         return Err(at(invalid("42P17", format!("view {schema}.{name} would stand on itself")), position));
     }
-    let plan = plan_below(&context.state, catalog, query, &context.search_path).await?;
+    let plan =
+        plan_below(&context.state, catalog, query, &context.search_path, context.rights.clone()).await?;
     if let Some(parameter) = plan.get_parameter_names()?.into_iter().next() {
         return Err(invalid("42P02", format!("a view cannot have the parameter {parameter}")));
     }
@@ -51,7 +57,8 @@ pub(crate) async fn create_view(
                 .map(|e| e.with_hint("give one of them another name with AS")));
         }
     }
-    let view = Arc::new(ViewDef { schema, name, sql, search_path: context.search_path.clone() });
+    let (search_path, owner) = (context.search_path.clone(), context.owner);
+    let view = Arc::new(ViewDef { schema, name, sql, search_path, owner });
     if replaces {
         check_dependents(context, catalog, &view).await.map_err(|e| at(e, position))?;
     }
@@ -75,7 +82,8 @@ async fn check_dependents(
         if !stands_on(&context.snapshot, &query, &other.search_path, &view.schema, &view.name) {
             continue;
         }
-        let plan = |names| plan_below(&context.state, names, query.clone(), &other.search_path);
+        // Whether it works does not depend on who asks.
+        let plan = |names| plan_below(&context.state, names, query.clone(), &other.search_path, Rights::All);
         if let Err(error) = plan(&replaced).await
             && plan(catalog).await.is_ok()
         {

@@ -28,6 +28,7 @@ use super::write::SharedTransaction;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
+use crate::rights::Right;
 use crate::search;
 use crate::statement::select_values;
 
@@ -53,7 +54,7 @@ impl Written {
         if from.len() != 1 {
             return Err(Error::not_supported_yet("DELETE from several tables"));
         }
-        let (target, alias) = target_of(ctx, &from[0])?;
+        let (target, alias) = target_of(ctx, &from[0], Right::Delete)?;
         keep_apart(with.as_ref(), &mut from[0].relation, &target.def.schema);
         let joined = delete.using.is_some();
         from.extend(delete.using.into_iter().flatten());
@@ -66,7 +67,7 @@ impl Written {
         if update.or.is_some() || update.output.is_some() || !update.order_by.is_empty() {
             return Err(Error::not_supported_yet("UPDATE with OR, OUTPUT or ORDER BY"));
         }
-        let (target, alias) = target_of(ctx, &update.table)?;
+        let (target, alias) = target_of(ctx, &update.table, Right::Update)?;
         keep_apart(with.as_ref(), &mut update.table.relation, &target.def.schema);
         let mut from = vec![update.table];
         let joined = update.from.is_some();
@@ -189,13 +190,17 @@ pub(super) fn assignments(target: &Target, assignments: Vec<Assignment>) -> Resu
     Ok(assigned)
 }
 
-fn target_of(ctx: &StatementContext, table: &TableWithJoins) -> Result<(Target, Option<Ident>)> {
+fn target_of(
+    ctx: &StatementContext,
+    table: &TableWithJoins,
+    right: Right,
+) -> Result<(Target, Option<Ident>)> {
     if !table.joins.is_empty() {
         return Err(Error::not_supported_yet("changing a join"));
     }
     match &table.relation {
         TableFactor::Table { name, alias, args: None, .. } => {
-            Ok((Target::resolve(ctx, name)?, alias.as_ref().map(|a| a.name.clone())))
+            Ok((Target::resolve(ctx, name, right)?, alias.as_ref().map(|a| a.name.clone())))
         }
         _ => Err(syntax("only a table can be changed")),
     }

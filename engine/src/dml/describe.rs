@@ -74,7 +74,9 @@ async fn describe_insert(
             }
             SetExpr::Select(select) => {
                 for (item, column) in select.projection.iter().zip(&columns) {
-                    if let SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. } = item {
+                    if let SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. } =
+                        item
+                    {
                         parameters.assign(value, &target.column_def(*column).column_type.arrow());
                     }
                 }

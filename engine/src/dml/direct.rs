@@ -29,6 +29,7 @@ use super::insert::{default_sql, is_default, number_text};
 use super::params;
 use super::target::{column_ident, ident_text, split_name};
 use super::vectors;
+use crate::rights::{Right, Rights};
 
 /// Text of one INSERT is kept in blocks of at most this.
 const TEXT_BLOCK_BYTES_MAX: u32 = 1 << 20;
@@ -55,6 +56,7 @@ pub(super) fn try_plan(
     snapshot: &Snapshot,
     search_path: &str,
     params: Option<&ParamValues>,
+    rights: &Rights,
     insert: &Insert,
 ) -> Option<(TableId, RecordBatch)> {
     let (name, values) = plain(insert)?;
@@ -62,6 +64,9 @@ pub(super) fn try_plan(
     let (schema, table) = split_name(name, search_path).ok()?;
     let table = snapshot.table_named(&schema, &table)?;
     let def = table.def();
+    if !rights.may(Right::Insert, def) {
+        return None;
+    }
     Some((def.id, build(def, insert, values, params)?))
 }
 
@@ -380,6 +385,7 @@ mod tests {
             sort: Vec::new(),
             next_column_id: ColumnId(99),
             indexes: Vec::new(),
+            owner: None,
         }
     }
 

@@ -10,8 +10,8 @@ use cairn_storage::schema::{ColumnDef, ColumnType};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection};
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, ExprWithAlias, Ident, Insert, OnInsert, Query, Select, SelectItem, SetExpr, TableObject,
-    UnaryOperator, Value, With,
+    Expr as SqlExpr, ExprWithAlias, Ident, Insert, OnConflictAction, OnInsert, Query, Select, SelectItem,
+    SetExpr, TableObject, UnaryOperator, Value, With,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -28,6 +28,7 @@ use super::with::put_before;
 use super::write::SharedTransaction;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
+use crate::rights::Right;
 
 /// Plans INSERT.
 pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: Insert) -> Result<Prepared> {
@@ -35,7 +36,12 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: 
     let alias = insert.table_alias.map(|a| a.alias);
     let on_conflict = match insert.on {
         None => None,
-        Some(OnInsert::OnConflict(clause)) => OnConflict::plan(ctx, &target, alias.as_ref(), clause)?,
+        Some(OnInsert::OnConflict(clause)) => {
+            if matches!(clause.action, OnConflictAction::DoUpdate(_)) {
+                ctx.rights.table(Right::Update, &target.def)?;
+            }
+            OnConflict::plan(ctx, &target, alias.as_ref(), clause)?
+        }
         Some(_) => {
             return Err(Error::not_supported_yet("ON DUPLICATE KEY UPDATE")
                 .map(|e| e.with_hint("write ON CONFLICT (key) DO UPDATE SET …")));
@@ -63,7 +69,11 @@ pub(super) fn target_of(ctx: &StatementContext, insert: &Insert) -> Result<(Targ
     let TableObject::TableName(name) = &insert.table else {
         return Err(syntax("INSERT needs the name of a table"));
     };
-    let target = Target::resolve(ctx, name)?;
+    let target = Target::resolve(ctx, name, Right::Insert)?;
+    // Both tell of rows that are there.
+    if insert.on.is_some() || insert.returning.is_some() {
+        ctx.rights.table(Right::Select, &target.def)?;
+    }
     let named = insert.columns.iter().map(column_ident).collect::<Result<Vec<_>>>()?;
     let columns = if named.is_empty() {
         (0..target.def.columns.len()).collect()

@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use cairn_storage::id::{RowId, TableId};
 use cairn_storage::transaction::TransactionBlock;
-use cairn_storage::{CommitReceipt, Database, ErrorKind, Transaction};
+use cairn_storage::{CommitReceipt, Database, ErrorKind, Snapshot, Transaction};
 use cairn_udfs::CheckedIntegers;
 use cairn_udfs::vector::VectorCasts;
 use datafusion::arrow::array::RecordBatch;
@@ -58,6 +58,7 @@ use crate::config::Settings;
 use crate::context::{StatementContext, commit};
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
+use crate::rights::Rights;
 use returning::Returning;
 use write::SharedTransaction;
 
@@ -164,16 +165,17 @@ async fn prepare(ctx: &StatementContext, statement: &Statement) -> Result<Prepar
 pub(crate) async fn insert_directly(
     db: &Arc<Database>,
     block: Option<&TransactionBlock>,
+    (snapshot, rights): (&Snapshot, &Rights),
     settings: &Settings,
     params: Option<&ParamValues>,
     insert: &Insert,
 ) -> Result<Option<Output>> {
-    let snapshot = block.map_or_else(|| db.snapshot(), TransactionBlock::snapshot);
-    let Some((table, batch)) = direct::try_plan(&snapshot, &settings.search_path, params, insert) else {
+    let Some((table, batch)) = direct::try_plan(snapshot, &settings.search_path, params, rights, insert)
+    else {
         return Ok(None);
     };
     let rows = batch.num_rows() as u64;
-    let transaction = db.begin(&snapshot)?;
+    let transaction = db.begin(snapshot)?;
     let mut writer = transaction.writer(table)?;
     writer.write(batch).await?;
     writer.finish().await?;

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
+use crate::rights::Right;
 
 /// The table a statement changes, at the statement's snapshot.
 #[derive(Clone, Debug)]
@@ -22,11 +23,28 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Finds the table that `name` means.
+    /// Finds the table that `name` means, for what `right` lets do with it.
     ///
     /// # Errors
-    /// No such table, or something that cannot be written.
-    pub(crate) fn resolve(ctx: &StatementContext, name: &ObjectName) -> Result<Self> {
+    /// No such table, or something that cannot be written; 42501 without the right.
+    pub(crate) fn resolve(ctx: &StatementContext, name: &ObjectName, right: Right) -> Result<Self> {
+        let target = Self::find(ctx, name)?;
+        ctx.rights.table(right, &target.def)?;
+        Ok(target)
+    }
+
+    /// Finds the table that `name` means, to change its definition.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`]; 42501 when it is somebody else's.
+    pub(crate) fn owned(ctx: &StatementContext, name: &ObjectName) -> Result<Self> {
+        let target = Self::find(ctx, name)?;
+        let def = &target.def;
+        ctx.rights.own(def.owner, &def.schema, &def.name)?;
+        Ok(target)
+    }
+
+    fn find(ctx: &StatementContext, name: &ObjectName) -> Result<Self> {
         let (schema, table) = split_name(name, &ctx.search_path)?;
         if let Some(table) = ctx.snapshot.table_named(&schema, &table) {
             return Ok(Self { def: Arc::clone(table.def()), table });

@@ -324,5 +324,6 @@ fn column_defs(schema: &SchemaRef) -> Result<Arc<TableDef>> {
         sort: Vec::new(),
         next_column_id: cairn_storage::id::ColumnId(0),
         indexes: Vec::new(),
+        owner: None,
     }))
 }

@@ -47,6 +47,7 @@ use datafusion::sql::sqlparser::ast::{self, TableFactor, Visit, Visitor};
 use crate::context::StatementContext;
 use crate::error::Result;
 use crate::provider::CairnTable;
+use crate::rights::Rights;
 use matching::Conditions;
 
 pub(crate) use answer::{Pick, rows};
@@ -97,6 +98,8 @@ pub(crate) struct Scope {
     pub(crate) snapshot: Snapshot,
     /// Schema that unqualified names resolve in.
     pub(crate) search_path: String,
+    /// What may be searched.
+    pub(crate) rights: Rights,
 }
 
 impl Scope {
@@ -106,6 +109,7 @@ impl Scope {
             searches: Arc::clone(&context.searches),
             snapshot: context.snapshot.clone(),
             search_path: context.search_path.clone(),
+            rights: context.rights.clone(),
         }
     }
 }

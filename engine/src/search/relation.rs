@@ -31,6 +31,7 @@ use crate::catalog::{missing, missing_schema};
 use crate::dialect::CairnDialect;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
+use crate::rights::Right;
 use crate::statement::{name_of, schema_and_name};
 
 /// The function's name.
@@ -65,6 +66,7 @@ impl VectorSearch {
     fn table(&self, name: &ObjectName) -> Result<CairnTable> {
         let (schema, table) = schema_and_name(name, &self.scope.search_path)?;
         if let Some(table) = self.scope.snapshot.table_named(&schema, &table) {
+            self.scope.rights.table(Right::Select, table.def())?;
             return Ok(CairnTable::new(table));
         }
         let catalog = self.scope.snapshot.catalog();
@@ -75,7 +77,8 @@ impl VectorSearch {
         if !catalog.has_schema(&schema) {
             return Err(missing_schema(&self.scope.snapshot, &schema));
         }
-        Err(missing(&schema, &table, catalog.tables(&schema).map(|t| t.name.as_str())))
+        let seen = catalog.tables(&schema).filter(|t| self.scope.rights.sees(t.owner, &schema, &t.name));
+        Err(missing(&schema, &table, seen.map(|t| t.name.as_str())))
     }
 
     /// What a call searches, and the vector it names.

@@ -83,6 +83,7 @@ impl Session {
             | Statement::CreateIndex(_)
             | Statement::Reindex(_)
             | Statement::CreateSchema { .. }
+            | Statement::Account(_)
             | Statement::Drop(_)
             | Statement::Truncate { .. }
             | Statement::Set { .. }

@@ -2,9 +2,10 @@
 
 use datafusion::execution::SendableRecordBatchStream;
 
-use super::{Session, timed_out};
+use super::Session;
 use crate::copy::{self, IfExists, IfMissing, IngestTarget};
 use crate::error::Result;
+use crate::output::Output;
 use crate::statement::Shape;
 
 impl Session {
@@ -27,13 +28,11 @@ impl Session {
             let written = copy::ingest(&context, target, if_missing, if_exists, rows).await;
             drop((context, catalog));
             self.lock().unpin();
-            written
+            written.map(|rows| Output::Affected { verb: "INSERT", rows, notes: Vec::new() })
         };
-        match settings.statement_timeout {
-            None => ingest.await,
-            Some(limit) => {
-                tokio::time::timeout(limit, ingest).await.unwrap_or_else(|_| Err(timed_out(limit)))
-            }
+        match self.limits.run(settings.statement_timeout, ingest).await? {
+            Output::Affected { rows, .. } => Ok(rows),
+            Output::Rows(_) | Output::Done { .. } => Ok(0),
         }
     }
 }

@@ -11,6 +11,8 @@
 mod describe;
 mod direct;
 mod ingest;
+mod limits;
+mod memory;
 mod pin;
 mod prepared;
 mod query;
@@ -23,6 +25,7 @@ mod upkeep;
 mod words;
 
 pub use describe::{Description, Parameter};
+pub use limits::SessionLimits;
 pub use relations::{Relation, RelationKind};
 
 pub(crate) use query::plan as plan_query;
@@ -31,8 +34,8 @@ pub(crate) use show::{identifier, rows};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cairn_storage::ErrorKind;
 use cairn_storage::transaction::TransactionBlock;
+use cairn_storage::{ErrorKind, Snapshot};
 use datafusion::catalog::EmptyCatalogProviderList;
 use datafusion::common::ParamValues;
 use datafusion::execution::FunctionRegistry;
@@ -45,8 +48,10 @@ use crate::config::Settings;
 use crate::context::{Progress, StatementContext};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::file_access::FileAccess;
 use crate::metrics::Watch;
 use crate::output::Output;
+use crate::rights::{self, Identity, Rights};
 use crate::statement::{self, ScriptStatement, Shape, Statement, StatementKind};
 
 use crate::system::SystemSource;
@@ -61,6 +66,9 @@ const ATTEMPTS: u32 = 8;
 #[derive(Debug)]
 pub struct Session {
     engine: Arc<Engine>,
+    identity: Identity,
+    limits: SessionLimits,
+    files: Arc<FileAccess>,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -71,6 +79,8 @@ struct Inner {
     state: Arc<SessionState>,
     progress: Arc<Progress>,
     prepared: PreparedStatements,
+    /// What the session could do lately.
+    rights: Rights,
     /// Between BEGIN and COMMIT or ROLLBACK.
     block: Option<Arc<TransactionBlock>>,
 }
@@ -91,16 +101,26 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Session {
-    pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        let state = Arc::new(engine.template().clone());
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        identity: Identity,
+        limits: SessionLimits,
+        files: FileAccess,
+    ) -> Self {
+        let state = Arc::new(limits.state(engine.template()));
+        let rights = Rights::before_any(&identity);
+        let mut settings = Settings::default();
+        settings.info.user = identity.name().to_owned();
         let inner = Inner {
-            settings: Settings::default(),
+            settings,
             state,
             progress: Arc::default(),
             prepared: PreparedStatements::default(),
+            rights,
             block: None,
         };
-        let session = Self { engine, inner: Arc::new(Mutex::new(inner)) };
+        let files = Arc::new(files);
+        let session = Self { engine, identity, limits, files, inner: Arc::new(Mutex::new(inner)) };
         session.reconfigure(&mut session.lock());
         session
     }
@@ -133,15 +153,13 @@ impl Session {
             inner.progress = Arc::default();
             inner.settings.clone()
         };
-        let Some(limit) = settings.statement_timeout else {
-            return self.run(&prepared, &settings, params).await;
-        };
-        let started = tokio::time::Instant::now();
-        match tokio::time::timeout(limit, self.run(&prepared, &settings, params)).await {
-            Ok(Ok(Output::Rows(rows))) => Ok(Output::Rows(query::limit_time(rows, started + limit, limit))),
-            Ok(output) => output,
-            Err(_) => Err(timed_out(limit)),
-        }
+        self.limits.run(settings.statement_timeout, self.run(&prepared, &settings, params)).await
+    }
+
+    /// Whose session it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// What sort of statement `sql` is.
@@ -201,7 +219,8 @@ impl Session {
     /// A session beside this one, in no transaction, with the same settings.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let fork = Self::new(Arc::clone(&self.engine));
+        let (identity, limits) = (self.identity.clone(), self.limits.clone());
+        let fork = Self::new(Arc::clone(&self.engine), identity, limits, FileAccess::clone(&self.files));
         fork.adopt_settings(self);
         fork
     }
@@ -317,6 +336,7 @@ impl Session {
             Statement::Truncate { tables, if_exists } => Box::pin(ddl::truncate(context, tables, *if_exists)),
             Statement::Describe(name) => Box::pin(show::describe(context, catalog, name)),
             Statement::Show(what) => Box::pin(show::show(context, catalog, settings, &self.engine, what)),
+            Statement::Account(account) => Box::pin(rights::run(context, account)),
             Statement::Checkpoint(table) => Box::pin(upkeep::checkpoint(context, table.as_ref())),
             Statement::Verify { table } => Box::pin(upkeep::verify(context, table.as_ref())),
             Statement::Set { .. }
@@ -342,12 +362,15 @@ impl Session {
             upkeep::refresh(db).await?;
         }
         let snapshot = block.as_ref().map_or_else(|| db.snapshot(), |block| block.snapshot());
+        let rights = self.rights(&snapshot).await?;
         let system = SystemSource {
             engine: Arc::clone(&self.engine),
             snapshot: snapshot.clone(),
             settings: settings.clone(),
+            rights: rights.clone(),
         };
-        let catalog = SnapshotCatalog::new(snapshot.clone(), Arc::new(system), &settings.search_path, shape);
+        let (path, seen) = (&settings.search_path, rights.clone());
+        let catalog = SnapshotCatalog::new(snapshot.clone(), Arc::new(system), path, shape, seen);
         let (state, progress) = {
             let mut inner = self.lock();
             let state = Arc::make_mut(&mut inner.state);
@@ -363,11 +386,29 @@ impl Session {
             state,
             searches: Arc::clone(self.engine.searches()),
             search_path: settings.search_path.clone(),
+            engine: Arc::clone(&self.engine),
+            rights,
+            owner: self.identity.id(),
             params,
             info: settings.info.clone(),
             progress,
         };
         Ok((context, catalog))
+    }
+
+    /// What the session may do with `snapshot`.
+    async fn rights(&self, snapshot: &Snapshot) -> Result<Rights> {
+        if self.identity.is_owner() {
+            return Ok(Rights::All);
+        }
+        let accounts = self.engine.accounts(snapshot).await?;
+        let newest = match self.in_transaction() {
+            true => Some(self.engine.accounts(&self.engine.database().snapshot()).await?),
+            false => None,
+        };
+        let rights = Rights::of(&self.identity, &accounts, newest.as_ref())?;
+        self.lock().rights = rights.clone();
+        Ok(rights)
     }
 
     fn set(&self, name: &str, value: Option<&str>) -> Result<Output> {
@@ -402,6 +443,7 @@ impl Session {
     fn reconfigure(&self, inner: &mut Inner) {
         let mut config = self.engine.session_config();
         inner.settings.apply(&mut config);
+        config.set_extension(Arc::clone(&self.files));
         // What a condition means may depend on them.
         inner.prepared = PreparedStatements::default();
         let state = Arc::make_mut(&mut inner.state);
@@ -450,9 +492,4 @@ fn shape_of(statement: &Statement) -> Shape {
 
 fn done(verb: &'static str) -> Output {
     Output::Done { verb, notes: Vec::new() }
-}
-
-fn timed_out(limit: Duration) -> Error {
-    Error::new(ErrorKind::Cancelled, format!("the statement ran longer than statement_timeout ({limit:?})"))
-        .map(|e| e.with_hint("SET statement_timeout = '…' allows more; 0 is no limit"))
 }

@@ -1,19 +1,13 @@
-//! Queries: planning, parameters, EXPLAIN, the time limit of streamed rows.
+//! Queries: planning, parameters, EXPLAIN.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
 
 use cairn_storage::ErrorKind;
 use datafusion::common::format::ExplainFormat;
-use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::{self, Query};
-use futures::StreamExt;
 
-use super::timed_out;
 use crate::context::StatementContext;
 use crate::ddl;
 use crate::dml;
@@ -155,20 +149,4 @@ pub(super) async fn explain(
         .with_format(format);
     let plan = LogicalPlanBuilder::from(inner).explain_option_format(options)?.build()?;
     start(context, plan).await
-}
-
-/// Ends the rows with an error at `deadline`.
-pub(super) fn limit_time(rows: RowStream, deadline: tokio::time::Instant, limit: Duration) -> RowStream {
-    let stream = futures::stream::unfold(Some(rows.stream), move |stream| async move {
-        let mut stream = stream?;
-        match tokio::time::timeout_at(deadline, stream.next()).await {
-            Ok(Some(batch)) => Some((batch, Some(stream))),
-            Ok(None) => None,
-            Err(_) => Some((Err(DataFusionError::from(timed_out(limit))), None)),
-        }
-    });
-    RowStream {
-        schema: Arc::clone(&rows.schema),
-        stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, Box::pin(stream))),
-    }
 }

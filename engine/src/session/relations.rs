@@ -39,10 +39,18 @@ impl Session {
         CATALOG
     }
 
-    /// Tables, views and system tables, by schema and name.
+    /// Finds out what the session may see now; names below and completions are of that.
+    ///
+    /// # Errors
+    /// Storage errors; 28000 when the user is gone.
+    pub async fn look(&self) -> Result<()> {
+        self.rights(&self.snapshot()).await.map(|_| ())
+    }
+
+    /// Tables, views and system tables that may be seen, by schema and name.
     #[must_use]
     pub fn relations(&self) -> Vec<Relation> {
-        let snapshot = self.snapshot();
+        let (snapshot, seen) = (self.snapshot(), self.seen());
         let catalog = snapshot.catalog();
         let relation = |schema: &str, name: &str, kind| Relation {
             schema: schema.to_owned(),
@@ -51,8 +59,10 @@ impl Session {
         };
         let mut relations = Vec::new();
         for schema in catalog.schemas() {
-            let tables = catalog.tables(schema).map(|t| relation(schema, &t.name, RelationKind::Table));
-            let views = catalog.views(schema).map(|v| relation(schema, &v.name, RelationKind::View));
+            let tables = catalog.tables(schema).filter(|t| seen.sees(t.owner, schema, &t.name));
+            let tables = tables.map(|t| relation(schema, &t.name, RelationKind::Table));
+            let views = catalog.views(schema).filter(|v| seen.sees(v.owner, schema, &v.name));
+            let views = views.map(|v| relation(schema, &v.name, RelationKind::View));
             relations.extend(tables.chain(views));
         }
         let about = datafusion::catalog::information_schema::INFORMATION_SCHEMA_TABLES;
@@ -74,7 +84,7 @@ impl Session {
         let mut failed = None;
         for Relation { schema, name, .. } in relations {
             let found = match context.snapshot.catalog().table(schema, name) {
-                Some(def) => Ok(def.arrow_schema()),
+                Some(def) => context.rights.see(def.owner, schema, name).map(|()| def.arrow_schema()),
                 None => show::relation_schema(&context, &catalog, schema, name).await,
             };
             match found {
@@ -95,6 +105,9 @@ impl Session {
     pub fn primary_key(&self, schema: &str, table: &str) -> Option<Vec<String>> {
         let snapshot = self.snapshot();
         let def = Arc::clone(snapshot.catalog().table(schema, table)?);
+        if !self.seen().sees(def.owner, schema, table) {
+            return None;
+        }
         Some(def.key_indices().into_iter().map(|i| def.columns[i].name.clone()).collect())
     }
 }

@@ -94,6 +94,7 @@ pub(super) async fn describe(
     catalog.check_relation(name)?;
     let (schema, table) = schema_and_name(name, &context.search_path)?;
     if let Some(def) = context.snapshot.catalog().table(&schema, &table) {
+        context.rights.see(def.owner, &schema, &table)?;
         return describe_table(def);
     }
     let columns = relation_schema(context, catalog, &schema, &table).await?;
@@ -180,8 +181,12 @@ fn create(context: &StatementContext, catalog: &SnapshotCatalog, name: &ObjectNa
         context.snapshot.catalog().table(&schema, &table),
         context.snapshot.catalog().view(&schema, &table),
     ) {
-        (Some(def), _) => create_text(def),
+        (Some(def), _) => {
+            context.rights.see(def.owner, &schema, &table)?;
+            create_text(def)
+        }
         (None, Some(view)) => {
+            context.rights.see(view.owner, &schema, &table)?;
             format!("CREATE VIEW {}.{} AS\n{}", identifier(&schema), identifier(&table), view.sql)
         }
         (None, None) => {

@@ -18,6 +18,7 @@ use crate::statement::{object_position, schema_and_name};
 
 /// CHECKPOINT [TABLE t]: one receipt row. A manifest describes the whole database, so naming a table only checks that it exists.
 pub(super) async fn checkpoint(context: &StatementContext, table: Option<&ObjectName>) -> Result<Output> {
+    context.rights.superuser("run CHECKPOINT")?;
     if let Some(name) = table {
         table_id(context, name)?;
     }
@@ -70,7 +71,10 @@ pub(super) async fn verify(context: &StatementContext, table: Option<&ObjectName
             .map(|e| e.with_sqlstate("25001")));
         }
         Some(name) => VerifyScope::Table(table_id(context, name)?),
-        None => VerifyScope::Database,
+        None => {
+            context.rights.superuser("verify the database")?;
+            VerifyScope::Database
+        }
     };
     let findings = context.db.verify(scope).await?;
     let text = |values: Vec<&str>| Arc::new(StringViewArray::from(values)) as ArrayRef;
@@ -110,9 +114,13 @@ fn table_id(context: &StatementContext, name: &ObjectName) -> Result<cairn_stora
     let (schema, table) = schema_and_name(name, &context.search_path)?;
     let catalog = context.snapshot.catalog();
     match catalog.table(&schema, &table) {
-        Some(def) => Ok(def.id),
+        Some(def) => {
+            context.rights.own(def.owner, &schema, &table)?;
+            Ok(def.id)
+        }
         None => {
-            let error: Error = missing(&schema, &table, catalog.tables(&schema).map(|t| t.name.as_str()));
+            let seen = catalog.tables(&schema).filter(|t| context.rights.sees(t.owner, &schema, &t.name));
+            let error: Error = missing(&schema, &table, seen.map(|t| t.name.as_str()));
             Err(match object_position(name) {
                 Some(position) => error.at(position),
                 None => error,

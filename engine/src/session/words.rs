@@ -1,15 +1,18 @@
-//! Words a client can complete: names at the newest version, functions, keywords, settings.
+//! Words a client can complete: names at the newest version, functions, keywords, settings. Of a user's session, names are
+//! those that it could see when its last statement ran.
 
 use cairn_storage::schema::ColumnType;
 
 use super::Session;
 use crate::catalog::INFORMATION_SCHEMA;
 use crate::config::SETTINGS;
+use crate::rights::Rights;
 use crate::system;
 
 /// Keywords of statements Cairn runs, for completion and highlighting.
 const KEYWORDS: &[&str] = &[
     "ALL",
+    "ALTER",
     "ANALYZE",
     "AND",
     "ANTI",
@@ -66,6 +69,7 @@ const KEYWORDS: &[&str] = &[
     "FROM",
     "FULL",
     "FUNCTIONS",
+    "GRANT",
     "GROUP",
     "GROUPING",
     "HAVING",
@@ -90,6 +94,7 @@ const KEYWORDS: &[&str] = &[
     "LIKE",
     "LIMIT",
     "NATURAL",
+    "NOSUPERUSER",
     "NOT",
     "NOTHING",
     "NULL",
@@ -101,8 +106,10 @@ const KEYWORDS: &[&str] = &[
     "OUTER",
     "OVER",
     "PARTITION",
+    "PASSWORD",
     "PRECEDING",
     "PRIMARY",
+    "PRIVILEGES",
     "RANGE",
     "REAL",
     "RECURSIVE",
@@ -112,7 +119,9 @@ const KEYWORDS: &[&str] = &[
     "RESET",
     "RESTRICT",
     "RETURNING",
+    "REVOKE",
     "RIGHT",
+    "ROLE",
     "ROLLBACK",
     "ROW",
     "ROWS",
@@ -127,6 +136,7 @@ const KEYWORDS: &[&str] = &[
     "SMALLINT",
     "START",
     "STRUCT",
+    "SUPERUSER",
     "TABLE",
     "TABLES",
     "TEXT",
@@ -146,6 +156,7 @@ const KEYWORDS: &[&str] = &[
     "UNSIGNED",
     "UPDATE",
     "USE",
+    "USER",
     "USING",
     "VALUES",
     "VECTOR",
@@ -170,8 +181,9 @@ impl Session {
     /// Schemas, sorted.
     #[must_use]
     pub fn schemas(&self) -> Vec<String> {
-        let snapshot = self.snapshot();
-        let mut names: Vec<String> = snapshot.catalog().schemas().map(str::to_owned).collect();
+        let (snapshot, seen) = (self.snapshot(), self.seen());
+        let schemas = snapshot.catalog().schemas().filter(|schema| seen.sees_schema(&snapshot, schema));
+        let mut names: Vec<String> = schemas.map(str::to_owned).collect();
         names.extend([system::SCHEMA.to_owned(), INFORMATION_SCHEMA.to_owned()]);
         names.sort_unstable();
         names
@@ -180,12 +192,14 @@ impl Session {
     /// Tables and views as (schema, name), sorted.
     #[must_use]
     pub fn tables(&self) -> Vec<(String, String)> {
-        let snapshot = self.snapshot();
+        let (snapshot, seen) = (self.snapshot(), self.seen());
         let catalog = snapshot.catalog();
         let mut names: Vec<(String, String)> = Vec::new();
         for schema in catalog.schemas() {
-            let own = catalog.tables(schema).map(|t| &t.name).chain(catalog.views(schema).map(|v| &v.name));
-            names.extend(own.map(|name| (schema.to_owned(), name.clone())));
+            let tables = catalog.tables(schema).map(|t| (t.owner, &t.name));
+            let own = tables.chain(catalog.views(schema).map(|v| (v.owner, &v.name)));
+            let own = own.filter(|(owner, name)| seen.sees(*owner, schema, name));
+            names.extend(own.map(|(_, name)| (schema.to_owned(), name.clone())));
         }
         names.extend(system::names().map(|name| (system::SCHEMA.to_owned(), name.to_owned())));
         names.sort_unstable();
@@ -200,6 +214,9 @@ impl Session {
         }
         let snapshot = self.snapshot();
         let def = snapshot.catalog().table(schema, table)?;
+        if !self.seen().sees(def.owner, schema, table) {
+            return None;
+        }
         Some(def.columns.iter().map(|c| c.name.clone()).collect())
     }
 
@@ -207,7 +224,9 @@ impl Session {
     #[must_use]
     pub fn vector_columns(&self, schema: &str, table: &str) -> Vec<String> {
         let snapshot = self.snapshot();
-        let columns = snapshot.catalog().table(schema, table).map(|def| def.columns.iter());
+        let def = snapshot.catalog().table(schema, table);
+        let def = def.filter(|def| self.seen().sees(def.owner, schema, table));
+        let columns = def.map(|def| def.columns.iter());
         let vectors =
             columns.into_iter().flatten().filter(|c| matches!(c.column_type, ColumnType::Vector(_)));
         vectors.map(|c| c.name.clone()).collect()
@@ -216,11 +235,12 @@ impl Session {
     /// Indexes as (schema, name), sorted.
     #[must_use]
     pub fn indexes(&self) -> Vec<(String, String)> {
-        let snapshot = self.snapshot();
+        let (snapshot, seen) = (self.snapshot(), self.seen());
         let catalog = snapshot.catalog();
         let mut names: Vec<(String, String)> = Vec::new();
         for schema in catalog.schemas() {
-            let own = catalog.tables(schema).flat_map(|t| &t.indexes);
+            let tables = catalog.tables(schema).filter(|t| seen.sees(t.owner, schema, &t.name));
+            let own = tables.flat_map(|t| &t.indexes);
             names.extend(own.map(|index| (schema.to_owned(), index.name.clone())));
         }
         names.sort_unstable();
@@ -270,6 +290,11 @@ impl Session {
     #[must_use]
     pub fn settings(&self) -> Vec<&'static str> {
         SETTINGS.iter().map(|s| s.name).collect()
+    }
+
+    /// What shows.
+    pub(super) fn seen(&self) -> Rights {
+        self.lock().rights.clone()
     }
 
     /// Schema that unqualified names resolve in.

@@ -66,6 +66,7 @@ impl StatementKind {
             | Statement::CreateView(_)
             | Statement::CreateIndex(_)
             | Statement::CreateSchema { .. }
+            | Statement::Account(_)
             | Statement::Reindex(_)
             | Statement::Drop(_)
             | Statement::Truncate { .. } => Self::Ddl,

@@ -3,6 +3,7 @@
 //! Owns: the closed list of statements a session runs, their syntax (`parse` and what it calls), what is refused although it parses (`guard`),
 //! cutting scripts (`script`). Does not own: names (`catalog`), effects (`ddl`, `dml`, `copy`, `session`).
 
+mod account;
 mod copy;
 mod exact;
 mod explain;
@@ -29,6 +30,7 @@ use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName};
 
 use crate::copy::CopyStatement;
 use crate::error::Position;
+use crate::rights::{Right, Secret};
 
 pub(crate) use exact::compare_exactly;
 pub(crate) use fingerprint::{fingerprint, tables};
@@ -107,6 +109,8 @@ pub(crate) enum Statement {
     },
     /// BEGIN, COMMIT, ROLLBACK and savepoints.
     Transaction(TransactionStatement),
+    /// Users, roles and grants.
+    Account(Box<AccountStatement>),
     /// WAIT FOR VERSION n [TIMEOUT 's'].
     WaitForVersion {
         /// Commit version.
@@ -134,6 +138,108 @@ pub(crate) enum TransactionStatement {
     RollbackTo(Ident),
     /// RELEASE SAVEPOINT name
     Release(Ident),
+}
+
+/// What changes users, roles and grants.
+#[derive(Clone, Debug)]
+pub(crate) enum AccountStatement {
+    /// CREATE USER
+    CreateUser {
+        /// Name.
+        name: Ident,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// PASSWORD.
+        password: Secret,
+        /// SUPERUSER.
+        superuser: bool,
+    },
+    /// ALTER USER
+    AlterUser {
+        /// Name.
+        name: Ident,
+        /// PASSWORD.
+        password: Option<Secret>,
+        /// SUPERUSER or NOSUPERUSER.
+        superuser: Option<bool>,
+    },
+    /// CREATE ROLE
+    CreateRole {
+        /// Name.
+        name: Ident,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+    },
+    /// DROP USER, DROP ROLE
+    Drop {
+        /// Which of the two.
+        kind: AccountKind,
+        /// Names.
+        names: Vec<Ident>,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
+    /// GRANT role TO user
+    GrantRole {
+        /// Roles.
+        roles: Vec<Ident>,
+        /// Users and roles.
+        to: Vec<Ident>,
+    },
+    /// REVOKE role FROM user
+    RevokeRole {
+        /// Roles.
+        roles: Vec<Ident>,
+        /// Users and roles.
+        from: Vec<Ident>,
+    },
+    /// GRANT rights ON … TO …
+    Grant {
+        /// Which.
+        rights: RightsWanted,
+        /// On what.
+        on: GrantOn,
+        /// Users, roles, PUBLIC.
+        to: Vec<Ident>,
+    },
+    /// REVOKE rights ON … FROM …
+    Revoke {
+        /// Which.
+        rights: RightsWanted,
+        /// On what.
+        on: GrantOn,
+        /// Users, roles, PUBLIC.
+        from: Vec<Ident>,
+    },
+}
+
+/// Who has a session, or stands for several who have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AccountKind {
+    /// USER
+    User,
+    /// ROLE
+    Role,
+}
+
+/// Rights as written.
+#[derive(Clone, Debug)]
+pub(crate) enum RightsWanted {
+    /// ALL [PRIVILEGES]
+    All,
+    /// Some.
+    These(Vec<Right>),
+}
+
+/// What rights are given on.
+#[derive(Clone, Debug)]
+pub(crate) enum GrantOn {
+    /// DATABASE
+    Database,
+    /// SCHEMA s, …
+    Schemas(Vec<Ident>),
+    /// [TABLE | VIEW] t, …
+    Tables(Vec<ObjectName>),
 }
 
 /// DROP of one kind of object.

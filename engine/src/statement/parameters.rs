@@ -75,10 +75,7 @@ impl Parameters {
             Some(largest) if self.are_numbered() => (1..=largest).map(|n| n.to_string()).collect(),
             _ => self.names.clone(),
         };
-        names
-            .into_iter()
-            .map(|name| Parameter { data_type: self.types.get(&name).cloned(), name })
-            .collect()
+        names.into_iter().map(|name| Parameter { data_type: self.types.get(&name).cloned(), name }).collect()
     }
 }
 

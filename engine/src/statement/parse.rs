@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{self, CascadeOption, ObjectType, TruncateI
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::account;
 use super::copy::copy;
 use super::explain::explain;
 use super::later::{LATER, later, object_kind};
@@ -38,10 +39,12 @@ pub(crate) fn parse(sql: &str) -> Result<Statement> {
     let statement = statement(&mut parser)?;
     while parser.consume_token(&Token::SemiColon) {}
     let next = parser.peek_token();
-    if next.token != Token::EOF {
-        return Err(unexpected("the end of the statement", &next));
+    match (next.token == Token::EOF, &statement) {
+        (true, _) => Ok(statement),
+        // What is left over may be the rest of a password.
+        (false, Statement::Account(_)) => Err(syntax_error("expected the end of the statement")),
+        (false, _) => Err(unexpected("the end of the statement", &next)),
     }
-    Ok(statement)
 }
 
 /// Parses a query, as stored for a view.
@@ -83,6 +86,9 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
         return Err(unexpected("a statement", &first));
     }
     let word = word.value.to_ascii_uppercase();
+    if matches!(word.as_str(), "CREATE" | "ALTER" | "DROP") && account::is_next(parser) {
+        return account::account(parser);
+    }
     if LATER.contains(&word.as_str()) {
         return Err(later(&first, parser, &word));
     }
@@ -108,6 +114,7 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
         "SET" => set(parser),
         "RESET" => reset(parser),
         "COPY" => copy(parser),
+        "GRANT" | "REVOKE" => account::grant(parser),
         "EXPLAIN" => explain(parser),
         "DESCRIBE" | "DESC" => {
             parser.next_token();

@@ -32,12 +32,9 @@ impl SystemTable for Columns {
     }
 
     async fn rows(&self, source: &SystemSource) -> Result<Vec<ArrayRef>> {
-        let catalog = source.snapshot.catalog();
         let mut rows = Vec::new();
-        for schema in catalog.schemas() {
-            for table in catalog.tables(schema) {
-                rows.extend(table.columns.iter().enumerate().map(|(i, column)| (table, i, column)));
-            }
+        for table in source.tables() {
+            rows.extend(table.columns.iter().enumerate().map(|(i, column)| (table, i, column)));
         }
         Ok(vec![
             texts(rows.iter().map(|(t, _, _)| t.schema.as_str())),

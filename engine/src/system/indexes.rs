@@ -55,12 +55,9 @@ impl SystemTable for Indexes {
 
     async fn rows(&self, source: &SystemSource) -> Result<Vec<ArrayRef>> {
         let mut rows = Vec::new();
-        let catalog = source.snapshot.catalog();
-        for schema in catalog.schemas() {
-            for def in catalog.tables(schema) {
-                if let Some(table) = source.snapshot.table(def.id).filter(|_| !def.indexes.is_empty()) {
-                    indexes_of(&table, &mut rows).await?;
-                }
+        for def in source.tables().filter(|def| !def.indexes.is_empty()) {
+            if let Some(table) = source.snapshot.table(def.id) {
+                indexes_of(&table, &mut rows).await?;
             }
         }
         Ok(vec![

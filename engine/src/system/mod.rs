@@ -5,11 +5,14 @@
 
 mod columns;
 mod functions;
+mod grants;
 mod indexes;
 mod jobs;
+mod roles;
 mod segments;
 mod settings;
 mod tables;
+mod users;
 mod vector_recall;
 mod versions;
 mod wal;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cairn_storage::Snapshot;
+use cairn_storage::schema::TableDef;
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, Float64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
     UInt64Array,
@@ -34,6 +38,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::rights::Rights;
 
 /// Name of the schema.
 pub(crate) const SCHEMA: &str = "system";
@@ -49,6 +54,17 @@ pub(crate) struct SystemSource {
     pub(crate) snapshot: Snapshot,
     /// The session's settings.
     pub(crate) settings: Settings,
+    /// What the session may do: tables of which it may do nothing do not show.
+    pub(crate) rights: Rights,
+}
+
+impl SystemSource {
+    /// The tables that show.
+    fn tables(&self) -> impl Iterator<Item = &Arc<TableDef>> {
+        let catalog = self.snapshot.catalog();
+        let tables = catalog.schemas().flat_map(|schema| catalog.tables(schema));
+        tables.filter(|table| self.rights.sees(table.owner, &table.schema, &table.name))
+    }
 }
 
 /// One table of the schema.
@@ -68,11 +84,14 @@ trait SystemTable: Debug + Send + Sync {
 const TABLES: &[&dyn SystemTable] = &[
     &columns::Columns,
     &functions::Functions,
+    &grants::Grants,
     &indexes::Indexes,
     &jobs::Jobs,
+    &roles::Roles,
     &segments::Segments,
     &settings::SettingsTable,
     &tables::Tables,
+    &users::Users,
     &vector_recall::VectorRecall,
     &versions::Versions,
     &wal::Wal,
@@ -81,6 +100,11 @@ const TABLES: &[&dyn SystemTable] = &[
 /// Whether `schema` is this one.
 pub(crate) fn is_system_schema(schema: &str) -> bool {
     schema == SCHEMA || schema == ALIAS
+}
+
+/// Whether a table is about the whole database, whoever's it is: superusers may read it.
+pub(crate) fn is_of_everything(name: &str) -> bool {
+    ["jobs", "versions", "wal"].contains(&name)
 }
 
 /// Names of the tables.

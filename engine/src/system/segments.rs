@@ -38,13 +38,10 @@ impl SystemTable for Segments {
     }
 
     async fn rows(&self, source: &SystemSource) -> Result<Vec<ArrayRef>> {
-        let catalog = source.snapshot.catalog();
         let mut rows = Vec::new();
-        for schema in catalog.schemas() {
-            for def in catalog.tables(schema) {
-                if let Some(table) = source.snapshot.table(def.id) {
-                    rows.extend(table.segments().await?.into_iter().map(|segment| (def, segment)));
-                }
+        for def in source.tables() {
+            if let Some(table) = source.snapshot.table(def.id) {
+                rows.extend(table.segments().await?.into_iter().map(|segment| (def, segment)));
             }
         }
         Ok(vec![

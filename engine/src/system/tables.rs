@@ -93,12 +93,12 @@ impl SystemTable for Tables {
 async fn collect(source: &SystemSource) -> Result<Vec<Row>> {
     let catalog = source.snapshot.catalog();
     let mut rows = Vec::new();
+    for def in source.tables() {
+        let figures = figures(source, def).await?;
+        rows.push(Row { schema: def.schema.clone(), name: def.name.clone(), kind: "table", figures });
+    }
     for schema in catalog.schemas() {
-        for def in catalog.tables(schema) {
-            let figures = figures(source, def).await?;
-            rows.push(Row { schema: schema.to_owned(), name: def.name.clone(), kind: "table", figures });
-        }
-        for view in catalog.views(schema) {
+        for view in catalog.views(schema).filter(|v| source.rights.sees(v.owner, schema, &v.name)) {
             rows.push(Row {
                 schema: schema.to_owned(),
                 name: view.name.clone(),

@@ -36,10 +36,9 @@ impl SystemTable for VectorRecall {
     }
 
     async fn rows(&self, source: &SystemSource) -> Result<Vec<ArrayRef>> {
-        let catalog = source.snapshot.catalog();
         let sampler = source.engine.searches().recall();
         let mut rows = Vec::new();
-        for def in catalog.schemas().flat_map(|schema| catalog.tables(schema)) {
+        for def in source.tables() {
             rows.extend(def.indexes.iter().map(|index| (def, index, sampler.of(def.id, index.id))));
         }
         let sampled = |of: fn(&Sampled) -> f64| fractions(rows.iter().map(|(_, _, s)| s.as_ref().map(of)));

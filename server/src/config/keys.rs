@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use super::Config;
-use super::value::{
-    address, bytes, count, duration, flag, show, show_address, show_bytes, show_sync, sync,
-};
+use super::value::{address, bytes, count, duration, flag, show, show_address, show_bytes, show_sync, sync};
 use crate::options::TlsOptions;
 
 /// One key.
@@ -95,6 +93,17 @@ pub const KEYS: &[Key] = &[
         "connections at one time, of all protocols; more wait"
     ),
     key!(
+        "copy_root",
+        "path",
+        |c, v| {
+            c.server.limits.copy_root = Some(v.into());
+            Ok(())
+        },
+        |c| path(c.server.limits.copy_root.as_ref()),
+        "directory whose files statements may read and write; none: no file",
+        true
+    ),
+    key!(
         "drain",
         "time",
         |c, v| duration(v).map(|v| c.server.drain_max = v),
@@ -135,6 +144,30 @@ pub const KEYS: &[Key] = &[
         |c, v| flag(v).map(|v| c.server.insecure = v),
         |c| c.server.insecure.to_string(),
         "lets everybody in from other machines when there are no users"
+    ),
+    key!(
+        "limit.memory",
+        "bytes",
+        |c, v| bytes(v).map(|v| c.server.limits.memory = Some(v)),
+        |c| c.server.limits.memory.map_or_else(|| "none".to_owned(), show_bytes),
+        "memory the queries of one session may use",
+        true
+    ),
+    key!(
+        "limit.rows",
+        "number",
+        |c, v| count(v).map(|v| c.server.limits.rows = Some(v as u64)),
+        |c| c.server.limits.rows.map_or_else(|| "none".to_owned(), |n| n.to_string()),
+        "rows of one result",
+        true
+    ),
+    key!(
+        "limit.time",
+        "time",
+        |c, v| duration(v).map(|v| c.server.limits.statement_timeout = Some(v)),
+        |c| c.server.limits.statement_timeout.map_or_else(|| "none".to_owned(), show),
+        "time of one statement, its rows included",
+        true
     ),
     key!(
         "memory_limit",

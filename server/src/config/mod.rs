@@ -84,7 +84,8 @@ impl Config {
                 toml::Value::Float(number) => number.to_string(),
                 toml::Value::Boolean(value) => value.to_string(),
                 other => {
-                    let message = format!("{}: a single value is expected, not {other}", place());
+                    let (place, given) = (place(), other.type_str());
+                    let message = format!("{place}: a single value is expected, not {given}");
                     return Err(invalid(message));
                 }
             };

@@ -24,12 +24,24 @@ use crate::session::{Lease, PreparedStatement};
 
 /// Actions with what they do, as ListActions tells them.
 const ACTIONS: &[(&str, &str)] = &[
-    ("BeginSavepoint", "Marks a point in a transaction.\nActionBeginSavepointRequest -> ActionBeginSavepointResult"),
-    ("BeginTransaction", "Begins a transaction.\nActionBeginTransactionRequest -> ActionBeginTransactionResult"),
+    (
+        "BeginSavepoint",
+        "Marks a point in a transaction.\nActionBeginSavepointRequest -> ActionBeginSavepointResult",
+    ),
+    (
+        "BeginTransaction",
+        "Begins a transaction.\nActionBeginTransactionRequest -> ActionBeginTransactionResult",
+    ),
     ("CancelFlightInfo", "Cancels a statement.\nCancelFlightInfoRequest -> CancelFlightInfoResult"),
     ("CancelQuery", "Cancels a statement.\nActionCancelQueryRequest -> ActionCancelQueryResult"),
-    ("ClosePreparedStatement", "Forgets a prepared statement.\nActionClosePreparedStatementRequest -> nothing"),
-    ("CloseSession", "Ends the session and rolls its transactions back.\nCloseSessionRequest -> CloseSessionResult"),
+    (
+        "ClosePreparedStatement",
+        "Forgets a prepared statement.\nActionClosePreparedStatementRequest -> nothing",
+    ),
+    (
+        "CloseSession",
+        "Ends the session and rolls its transactions back.\nCloseSessionRequest -> CloseSessionResult",
+    ),
     (
         "CreatePreparedStatement",
         "Prepares a statement.\nActionCreatePreparedStatementRequest -> ActionCreatePreparedStatementResult",
@@ -38,7 +50,10 @@ const ACTIONS: &[(&str, &str)] = &[
     ("EndTransaction", "Commits a transaction or rolls it back.\nActionEndTransactionRequest -> nothing"),
     ("GetSessionOptions", "The session's settings.\nGetSessionOptionsRequest -> GetSessionOptionsResult"),
     ("RenewFlightEndpoint", "Keeps a result longer.\nRenewFlightEndpointRequest -> FlightEndpoint"),
-    ("SetSessionOptions", "Changes settings of the session.\nSetSessionOptionsRequest -> SetSessionOptionsResult"),
+    (
+        "SetSessionOptions",
+        "Changes settings of the session.\nSetSessionOptionsRequest -> SetSessionOptionsResult",
+    ),
 ];
 
 /// `CANCELLED` of ActionCancelQueryResult.
@@ -172,10 +187,7 @@ async fn end_savepoint(session: &Lease, request: ActionEndSavepointRequest) -> R
     sql.execute(&format!("{verb} SAVEPOINT \"{}\"", own.text()), None).await.map(|_| ())
 }
 
-fn transaction_of(
-    session: &Lease,
-    transaction: &[u8],
-) -> Result<std::sync::Arc<crate::session::SqlSession>> {
+fn transaction_of(session: &Lease, transaction: &[u8]) -> Result<std::sync::Arc<crate::session::SqlSession>> {
     if transaction.is_empty() {
         return Err(wrong_request("the request names no transaction"));
     }

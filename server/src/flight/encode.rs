@@ -65,7 +65,6 @@ fn encoder(
 pub(crate) fn schema(schema: &Schema) -> Result<Bytes> {
     let message: std::result::Result<IpcMessage, _> =
         SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into();
-    let unencodable =
-        |error| Error::new(ErrorKind::Internal, format!("a schema can't be encoded: {error}"));
+    let unencodable = |error| Error::new(ErrorKind::Internal, format!("a schema can't be encoded: {error}"));
     message.map(|message| message.0).map_err(unencodable)
 }

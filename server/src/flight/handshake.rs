@@ -5,15 +5,15 @@
 
 use std::sync::Arc;
 
-use arrow_flight::{HandshakeRequest, HandshakeResponse};
+use arrow_flight::HandshakeResponse;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use cairn_engine::{Error, Result};
+use cairn_engine::{Error, Result, Session};
 use cairn_storage::ErrorKind;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Response, Status};
 
 use super::status;
 use crate::handle::Handle;
@@ -44,44 +44,73 @@ impl Caller {
 /// Finds the caller's session.
 ///
 /// # Errors
-/// 28000 for a token that is not valid any more; `ResourceExhausted` for one session too many.
-pub(super) fn caller<T>(shared: &Shared, request: &Request<T>) -> Result<Caller> {
-    let metadata = request.metadata();
+/// 28000 for a token that is not valid any more, and for none when there are users; 28P01 for a wrong password;
+/// `ResourceExhausted` for one session too many.
+pub(super) async fn caller(
+    shared: &Shared,
+    metadata: &MetadataMap,
+    extensions: &Extensions,
+) -> Result<Caller> {
     if let Some(token) = authorization(metadata, "Bearer") {
         let session = shared.sessions.of_token(token).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidInput, "the token is not valid, or its session has ended")
+            Error::new(ErrorKind::Unauthenticated, "the token is not valid, or its session has ended")
                 .map(|e| e.with_sqlstate("28000").with_hint("connect again"))
         })?;
+        shared.logins.check(session.sql().engine()).await?;
         return Ok(Caller { session, cookie: None });
     }
+    let connection = connection(extensions)?;
+    if let Some((user, password)) = authorization(metadata, "Basic").and_then(credentials) {
+        let own = shared.logins.session(&user, &password, connection.remote.ip()).await?;
+        let session = session_of(shared, connection, own)?;
+        return Ok(Caller { session, cookie: None });
+    }
+    shared.logins.check_open().await?;
     if let Some(session) = cookie(metadata).and_then(|id| shared.sessions.of_cookie(id)) {
         return Ok(Caller { session, cookie: None });
     }
-    let connection = request.extensions().get::<Arc<ConnectionInfo>>();
-    let connection =
-        connection.ok_or_else(|| Error::new(ErrorKind::Internal, "the call has no connection"))?;
-    let session = shared.sessions.of_connection(connection)?;
+    // Nobody has a name then.
+    let session = match shared.sessions.of_connection(connection, "") {
+        Some(session) => session,
+        None => session_of(shared, connection, shared.logins.anonymous().await?)?,
+    };
     let cookie = format!("{COOKIE}={}; Path=/; HttpOnly", session.id().text());
     Ok(Caller { session, cookie: cookie.parse().ok() })
+}
+
+/// The session that the user of `own` has on the connection; `own` when there is none.
+fn session_of(shared: &Shared, connection: &ConnectionInfo, own: Session) -> Result<Lease> {
+    if let Some(session) = shared.sessions.of_connection(connection, own.identity().name()) {
+        return Ok(session);
+    }
+    own.set_client(&connection.remote.to_string());
+    shared.sessions.keep_for(connection, own)
+}
+
+/// The connection of a call.
+fn connection(extensions: &Extensions) -> Result<&ConnectionInfo> {
+    let connection = extensions.get::<Arc<ConnectionInfo>>().map(Arc::as_ref);
+    connection.ok_or_else(|| Error::new(ErrorKind::Internal, "the call has no connection"))
 }
 
 /// Logs a client in: its name and password for a token, told in the header `authorization` and as payload.
 ///
 /// # Errors
-/// `ResourceExhausted` for one session too many.
+/// 28P01 for a wrong name or password; `ResourceExhausted` for one session too many, or too many wrong passwords.
 pub(super) async fn handshake(
     shared: &Shared,
-    request: Request<Streaming<HandshakeRequest>>,
+    metadata: &MetadataMap,
+    extensions: &Extensions,
 ) -> Result<Response<BoxStream<'static, std::result::Result<HandshakeResponse, Status>>>> {
-    let user = authorization(request.metadata(), "Basic").and_then(credentials).map(|(user, _)| user);
-    let (session, token) = shared.sessions.log_in(user.as_deref().unwrap_or_default())?;
-    if let Some(connection) = request.extensions().get::<Arc<ConnectionInfo>>() {
-        session.sql().engine().set_client(&connection.remote.to_string());
-    }
-    let answer = HandshakeResponse {
-        protocol_version: 0,
-        payload: token.text().as_bytes().to_vec().into(),
+    let session = match authorization(metadata, "Basic").and_then(credentials) {
+        Some((user, password)) => {
+            shared.logins.session(&user, &password, connection(extensions)?.remote.ip()).await?
+        }
+        None => shared.logins.anonymous().await?,
     };
+    session.set_client(&connection(extensions)?.remote.to_string());
+    let token = shared.sessions.log_in(session)?;
+    let answer = HandshakeResponse { protocol_version: 0, payload: token.text().as_bytes().to_vec().into() };
     let mut response = Response::new(futures::stream::iter([Ok(answer)]).boxed());
     if let Ok(header) = format!("Bearer {}", token.text()).parse() {
         response.metadata_mut().insert("authorization", header);
@@ -105,7 +134,8 @@ fn credentials(basic: &str) -> Option<(String, String)> {
 
 fn cookie(metadata: &MetadataMap) -> Option<Handle> {
     let headers = metadata.get_all("cookie");
-    let mut cookies = headers.iter().filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(';'));
+    let mut cookies =
+        headers.iter().filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(';'));
     cookies.find_map(|cookie| {
         let (name, value) = cookie.trim().split_once('=')?;
         if name == COOKIE { Handle::read_text(value.trim_matches('"')) } else { None }

@@ -133,10 +133,9 @@ async fn set_one(sql: &SqlSession, name: &str, value: Option<OptionValue>) -> Re
     let setting = match name {
         CATALOG => {
             return match text {
-                Some(catalog) if catalog != Session::catalog_name() => Err(Error::new(
-                    ErrorKind::InvalidInput,
-                    format!("there is no database {catalog} here"),
-                )),
+                Some(catalog) if catalog != Session::catalog_name() => {
+                    Err(Error::new(ErrorKind::InvalidInput, format!("there is no database {catalog} here")))
+                }
                 _ => Ok(()),
             };
         }

@@ -64,9 +64,8 @@ impl ParameterRows {
     /// `Unsupported` for a type that has no value form.
     pub(crate) fn row(&self, row: usize) -> Result<ParamValues> {
         let value = |column: &ArrayRef| {
-            ScalarValue::try_from_array(column, row).map_err(|_| {
-                Error::not_supported_yet(format!("a parameter of type {}", column.data_type()))
-            })
+            ScalarValue::try_from_array(column, row)
+                .map_err(|_| Error::not_supported_yet(format!("a parameter of type {}", column.data_type())))
         };
         if self.named {
             let values = self.columns.iter().map(|(name, column)| Ok((name.clone(), value(column)?)));
@@ -91,7 +90,10 @@ fn fit(column: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
     }
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(column, wanted, &options).map_err(|error| {
-        wrong("22018", format!("a value of parameter {name} does not fit its place, which is {wanted}: {error}"))
+        wrong(
+            "22018",
+            format!("a value of parameter {name} does not fit its place, which is {wanted}: {error}"),
+        )
     })
 }
 

@@ -39,8 +39,10 @@ pub(super) async fn put(session: &Lease, mut messages: Messages) -> Result<PutRe
         Some(Err(status)) => return Err(broken(status.into())),
         None => return Err(wrong_request("nothing was sent")),
     };
-    let descriptor =
-        first.flight_descriptor.as_ref().ok_or_else(|| wrong_request("the first message has no descriptor"))?;
+    let descriptor = first
+        .flight_descriptor
+        .as_ref()
+        .ok_or_else(|| wrong_request("the first message has no descriptor"))?;
     let command = command::of_descriptor(descriptor)?;
     let batches = decode(first, messages);
     let result = match command {
@@ -84,7 +86,9 @@ fn broken(error: FlightError) -> Error {
                 Error::new(ErrorKind::ResourceExhausted, status.message())
                     .map(|e| e.with_hint("send smaller batches, or raise flight.message_max"))
             }
-            _ => Error::new(ErrorKind::Cancelled, format!("the client stopped sending: {}", status.message())),
+            _ => {
+                Error::new(ErrorKind::Cancelled, format!("the client stopped sending: {}", status.message()))
+            }
         },
         other => wrong_request(format!("the rows can't be read: {other}")),
     }
@@ -150,10 +154,8 @@ async fn store(
         TableExistsOption::Replace => IfExists::Replace,
         TableExistsOption::Fail | TableExistsOption::Unspecified => IfExists::Fail,
     };
-    let target = IngestTarget {
-        schema: ingest.schema.filter(|schema| !schema.is_empty()),
-        table: ingest.table,
-    };
+    let target =
+        IngestTarget { schema: ingest.schema.filter(|schema| !schema.is_empty()), table: ingest.table };
     let sql = session.sql_of(ingest.transaction_id.as_deref())?;
     // The schema comes before the first batch, or alone when there is none.
     let first = batches.next().await.transpose().map_err(broken)?;

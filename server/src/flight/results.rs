@@ -64,11 +64,7 @@ impl std::fmt::Debug for Kept {
 
 impl Results {
     pub(crate) fn new(options: &ServerOptions) -> Self {
-        Self {
-            wait_max: options.result_wait_max,
-            results_max: options.results_max,
-            kept: Mutex::default(),
-        }
+        Self { wait_max: options.result_wait_max, results_max: options.results_max, kept: Mutex::default() }
     }
 
     /// Keeps `rows` until they are fetched.
@@ -78,9 +74,9 @@ impl Results {
     pub(crate) fn keep(&self, rows: Rows) -> Result<Handle> {
         let mut kept = self.kept();
         let owner = rows.session.id();
-        let waiting = kept.values().filter(
-            |kept| matches!(kept, Kept::Waiting { rows, .. } if rows.session.id() == owner),
-        );
+        let waiting = kept
+            .values()
+            .filter(|kept| matches!(kept, Kept::Waiting { rows, .. } if rows.session.id() == owner));
         if waiting.count() >= self.results_max {
             drop(kept);
             return Err(Error::new(
@@ -161,8 +157,9 @@ impl Results {
 }
 
 fn gone() -> Error {
-    Error::new(ErrorKind::NotFound, "there is no such result")
-        .map(|e| e.with_sqlstate("34000").with_hint("a result is fetched once, and soon: run the statement again"))
+    Error::new(ErrorKind::NotFound, "there is no such result").map(|e| {
+        e.with_sqlstate("34000").with_hint("a result is fetched once, and soon: run the statement again")
+    })
 }
 
 /// Rows on their way to a client.

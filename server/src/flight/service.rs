@@ -43,8 +43,9 @@ impl Flight {
         Self { shared }
     }
 
-    fn caller<T>(&self, request: &Request<T>) -> std::result::Result<Caller, Status> {
-        handshake::caller(&self.shared, request).map_err(|error| status::of(&error))
+    async fn caller<T: Sync>(&self, request: &Request<T>) -> std::result::Result<Caller, Status> {
+        let (metadata, extensions) = (request.metadata(), request.extensions());
+        handshake::caller(&self.shared, metadata, extensions).await.map_err(|error| status::of(&error))
     }
 
     /// Starts what `descriptor` asks for; its rows wait behind the ticket.
@@ -156,7 +157,9 @@ impl FlightService for Flight {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Answered<Self::HandshakeStream> {
-        handshake::handshake(&self.shared, request).await.map_err(|error| status::of(&error))
+        let (metadata, extensions, _) = request.into_parts();
+        let answer = handshake::handshake(&self.shared, &metadata, &extensions).await;
+        answer.map_err(|error| status::of(&error))
     }
 
     async fn list_flights(&self, _: Request<Criteria>) -> Answered<Self::ListFlightsStream> {
@@ -167,13 +170,13 @@ impl FlightService for Flight {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answered<FlightInfo> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         let info = self.start(&caller.session, request.into_inner()).await;
         caller.answer(info)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answered<PollInfo> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         let info = self.start(&caller.session, request.into_inner()).await;
         // It can be fetched as soon as it is planned: there is nothing to poll for.
         let poll = info.and_then(|info| Ok(PollInfo::new().with_info(info).try_with_progress(1.0)?));
@@ -181,26 +184,28 @@ impl FlightService for Flight {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answered<SchemaResult> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         let schema = self.schema(&caller.session, request.get_ref()).await;
         let schema = schema.and_then(|schema| Ok(SchemaResult { schema: encode::schema(&schema)? }));
         caller.answer(schema)
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answered<Self::DoGetStream> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         let rows = self.fetch(&caller.session, request.get_ref()).await;
         caller.answer(rows)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answered<Self::DoPutStream> {
-        let caller = self.caller(&request)?;
-        let result = put::put(&caller.session, Box::pin(request.into_inner())).await;
+        let (metadata, extensions, messages) = request.into_parts();
+        let caller = handshake::caller(&self.shared, &metadata, &extensions).await;
+        let caller = caller.map_err(|error| status::of(&error))?;
+        let result = put::put(&caller.session, Box::pin(messages)).await;
         caller.answer(result.map(one))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answered<Self::DoActionStream> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         let result = action::run(&self.shared, &caller.session, request.into_inner()).await;
         caller.answer(result.map(|body| {
             let answer = body.map(|body| Ok(arrow_flight::Result { body }));
@@ -209,7 +214,7 @@ impl FlightService for Flight {
     }
 
     async fn list_actions(&self, request: Request<Empty>) -> Answered<Self::ListActionsStream> {
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request).await?;
         caller.answer(Ok(futures::stream::iter(action::list().map(Ok)).boxed() as Self::ListActionsStream))
     }
 

@@ -32,8 +32,7 @@ pub(crate) fn wrong_request(message: impl Into<String>) -> Error {
 
 fn code(error: &Error) -> Code {
     match error.kind() {
-        // 28: authorization.
-        ErrorKind::InvalidInput if error.sqlstate().starts_with("28") => Code::Unauthenticated,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
         ErrorKind::ConstraintViolation if error.sqlstate() == "23505" => Code::AlreadyExists,
         ErrorKind::InvalidInput | ErrorKind::ConstraintViolation => Code::InvalidArgument,
         ErrorKind::NotFound => Code::NotFound,
@@ -84,7 +83,7 @@ mod tests {
         assert_eq!(status.metadata().get("cairn-line").unwrap(), "2");
         let code = |kind, sqlstate| of(&Error::new(kind, "m").map(|e| e.with_sqlstate(sqlstate))).code();
         assert_eq!(code(ErrorKind::Conflict, "40001"), Code::Aborted);
-        assert_eq!(code(ErrorKind::InvalidInput, "28P01"), Code::Unauthenticated);
+        assert_eq!(code(ErrorKind::Unauthenticated, "28P01"), Code::Unauthenticated);
         assert_eq!(code(ErrorKind::ConstraintViolation, "23505"), Code::AlreadyExists);
         assert_eq!(code(ErrorKind::ConstraintViolation, "23502"), Code::InvalidArgument);
     }

@@ -84,7 +84,7 @@ impl IntoResponse for Problem {
 fn status(kind: ErrorKind, sqlstate: &str) -> StatusCode {
     match (kind, sqlstate) {
         // Who are you?
-        (_, "28000" | "28P01") => StatusCode::UNAUTHORIZED,
+        (ErrorKind::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
         // Too many connections, sessions or statements: later there is room.
         (_, "53300" | "53400") => StatusCode::TOO_MANY_REQUESTS,
         (ErrorKind::InvalidInput, _) => StatusCode::BAD_REQUEST,
@@ -121,6 +121,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::ResourceExhausted => "resource_exhausted",
         ErrorKind::Cancelled => "cancelled",
         ErrorKind::PermissionDenied => "permission_denied",
+        ErrorKind::Unauthenticated => "unauthenticated",
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Internal => "internal",
     }
@@ -138,7 +139,7 @@ mod tests {
         };
         for (kind, sqlstate, expected) in [
             (ErrorKind::InvalidInput, "42601", 400),
-            (ErrorKind::PermissionDenied, "28P01", 401),
+            (ErrorKind::Unauthenticated, "28P01", 401),
             (ErrorKind::PermissionDenied, "42501", 403),
             (ErrorKind::ReadOnly, "25006", 403),
             (ErrorKind::NotFound, "42P01", 404),

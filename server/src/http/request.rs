@@ -6,15 +6,22 @@
 //! can run statements here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use cairn_engine::text::Numbers;
+use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::Problem;
 use super::format::Format;
+
+/// How long a client may take to send a body.
+const BODY_TIME_MAX: Duration = Duration::from_secs(300);
+/// Bytes beyond the largest body that are read and dropped.
+const HEARD_OUT_BYTES: usize = 16 << 20;
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
@@ -60,7 +67,8 @@ impl SqlRequest {
     /// Reads a request.
     ///
     /// # Errors
-    /// 403 from a web page, 415 for another media type, 413 for a body of more than `bytes_max`, 400 for other JSON.
+    /// 403 from a web page, 415 for another media type, 413 for a body of more than `bytes_max`, 408 for one that takes
+    /// too long, 400 for other JSON.
     pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Self, Problem> {
         if headers.contains_key(header::ORIGIN) {
             return Err(Problem::request(StatusCode::FORBIDDEN, "web pages cannot run statements here")
@@ -75,19 +83,13 @@ impl SqlRequest {
             )
             .with_hint("send {\"sql\": \"SELECT 1\"} with Content-Type: application/json"));
         }
-        let too_large = || {
-            Problem::request(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the request's body is larger than {bytes_max} bytes"),
-            )
-            .with_hint("send less at a time, or load files with COPY")
-        };
-        let declared =
-            headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
-        if declared.is_some_and(|bytes| bytes > bytes_max) {
-            return Err(too_large());
-        }
-        let body = axum::body::to_bytes(body, bytes_max).await.map_err(|_| too_large())?;
+        let body =
+            tokio::time::timeout(BODY_TIME_MAX, bytes(body, bytes_max)).await.unwrap_or_else(|_| {
+                Err(Problem::request(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the request's body did not come to its end",
+                ))
+            })?;
         // What is said is where and what kind of thing was expected: no text of the request.
         serde_json::from_slice(&body).map_err(|error| {
             Problem::request(StatusCode::BAD_REQUEST, format!("the request's body: {error}")).with_hint(
@@ -111,4 +113,34 @@ impl SqlRequest {
         };
         self.settings.iter().map(text).collect()
     }
+}
+
+/// All of a body.
+///
+/// # Errors
+/// 413 when it is larger than `bytes_max`, 400 when it breaks off.
+async fn bytes(body: Body, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+    let (mut kept, mut length) = (Vec::new(), 0);
+    let mut parts = body.into_data_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| {
+            Problem::request(StatusCode::BAD_REQUEST, format!("the request's body breaks off: {error}"))
+        })?;
+        length += part.len();
+        if length <= bytes_max {
+            kept.extend_from_slice(&part);
+            continue;
+        }
+        // Many clients hear an answer only once they have sent everything.
+        kept = Vec::new();
+        if length > bytes_max.saturating_add(HEARD_OUT_BYTES) {
+            break;
+        }
+    }
+    if length <= bytes_max {
+        return Ok(kept);
+    }
+    let message = format!("the request's body is larger than {bytes_max} bytes");
+    Err(Problem::request(StatusCode::PAYLOAD_TOO_LARGE, message)
+        .with_hint("send less at a time, or load files with COPY"))
 }

@@ -16,7 +16,6 @@ use cairn_storage::ErrorKind;
 use super::answer::{self, Form};
 use super::error::Problem;
 use super::format::Format;
-use super::gate::Pass;
 use super::request::SqlRequest;
 use super::serve::Http;
 use super::{identity, params};
@@ -28,8 +27,7 @@ pub(super) async fn answer(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let Some(pass) = http.gate.enter() else { return Problem::stopping().into_response() };
-    run(&http, &connection, &headers, body, pass).await.unwrap_or_else(IntoResponse::into_response)
+    run(&http, &connection, &headers, body).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn run(
@@ -37,11 +35,11 @@ async fn run(
     connection: &ConnectionInfo,
     headers: &HeaderMap,
     body: Body,
-    pass: Pass,
 ) -> Result<Response, Problem> {
-    let session = identity::session(&http.shared, headers)?;
+    let session = identity::session(&http.shared, headers, connection.remote).await?;
     session.set_client(&connection.remote.to_string());
     let request = SqlRequest::read(headers, body, http.shared.options.message_bytes_max).await?;
+    let pass = http.gate.enter().ok_or_else(Problem::stopping)?;
     let format = match request.format {
         Some(format) => format,
         None => Format::accepted(headers)?,

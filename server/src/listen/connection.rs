@@ -57,11 +57,7 @@ impl Connection {
         Self::new(Stream::Plain(stream), remote, place)
     }
 
-    pub(super) fn encrypted(
-        stream: TlsStream<TcpStream>,
-        remote: SocketAddr,
-        place: Place,
-    ) -> Self {
+    pub(super) fn encrypted(stream: TlsStream<TcpStream>, remote: SocketAddr, place: Place) -> Self {
         Self::new(Stream::Encrypted(Box::new(stream)), remote, place)
     }
 

@@ -92,8 +92,9 @@ impl Listener {
     ) -> Result<Self> {
         let tls = tls.map(|tls| tls::acceptor(tls, protocols)).transpose()?;
         let refused = |error: std::io::Error| {
-            Error::new(ErrorKind::Unavailable, format!("{address} can't be listened on: {error}"))
-                .map(|e| e.with_hint("another process may use the port; choose another one, or 0 for a free one"))
+            Error::new(ErrorKind::Unavailable, format!("{address} can't be listened on: {error}")).map(|e| {
+                e.with_hint("another process may use the port; choose another one, or 0 for a free one")
+            })
         };
         let socket = TcpListener::bind(address).await.map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;

@@ -43,12 +43,7 @@ impl ClientSession {
             uses: 0,
             last_used: Instant::now(),
         };
-        Self {
-            id: Handle::random(),
-            token,
-            sql: Arc::new(SqlSession::new(engine)),
-            held: Mutex::new(held),
-        }
+        Self { id: Handle::random(), token, sql: Arc::new(SqlSession::new(engine)), held: Mutex::new(held) }
     }
 
     pub(crate) fn id(&self) -> Handle {

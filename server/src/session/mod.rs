@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cairn_engine::{Engine, Error, Result};
+use cairn_engine::{Error, Result, Session};
 use cairn_storage::ErrorKind;
 
 use crate::handle::Handle;
@@ -31,7 +31,6 @@ use token::TokenHash;
 /// The sessions of a server.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    engine: Arc<Engine>,
     sessions_max: usize,
     idle_max: Duration,
     known: Mutex<Known>,
@@ -45,6 +44,12 @@ struct Known {
 }
 
 impl Known {
+    fn of_connection(&self, connection: ConnectionId, user: &str) -> Option<Lease> {
+        let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id))?;
+        let is_theirs = session.sql().engine().identity().name() == user;
+        is_theirs.then(|| Lease::new(Arc::clone(session)))
+    }
+
     fn remove(&mut self, id: Handle) -> Option<Arc<ClientSession>> {
         let session = self.sessions.remove(&id)?;
         if let Some(token) = session.token() {
@@ -56,28 +61,25 @@ impl Known {
 }
 
 impl Sessions {
-    pub(crate) fn new(engine: Arc<Engine>, options: &ServerOptions) -> Self {
+    pub(crate) fn new(options: &ServerOptions) -> Self {
         Self {
-            engine,
             sessions_max: options.sessions_max,
             idle_max: options.session_idle_max,
             known: Mutex::default(),
         }
     }
 
-    /// A new session that `user` proves to own by the token.
+    /// Keeps `session` for whoever shows the token.
     ///
     /// # Errors
     /// `ResourceExhausted` when there are too many sessions.
-    pub(crate) fn log_in(&self, user: &str) -> Result<(Lease, Token)> {
+    pub(crate) fn log_in(&self, session: Session) -> Result<Token> {
         let token = Token::random();
-        let session = ClientSession::new(self.engine.session(), Some(token.hash()));
-        session.sql().engine().set_user(user);
-        let session = Arc::new(session);
+        let session = Arc::new(ClientSession::new(session, Some(token.hash())));
         let mut known = self.known();
         self.admit(&mut known, &session)?;
         known.tokens.insert(token.hash(), session.id());
-        Ok((Lease::new(session), token))
+        Ok(token)
     }
 
     /// The session of a token; None for one that was never given, or whose session has ended.
@@ -95,20 +97,29 @@ impl Sessions {
         Some(Lease::new(session))
     }
 
-    /// The session of a connection, made when there is none.
+    /// The session of a connection, when `user` of it has one.
+    pub(crate) fn of_connection(&self, connection: &ConnectionInfo, user: &str) -> Option<Lease> {
+        self.known().of_connection(connection.id, user)
+    }
+
+    /// Keeps `session` for a connection, in place of another user's; when another call was first, that call's session.
     ///
     /// # Errors
     /// `ResourceExhausted` when there are too many sessions.
-    pub(crate) fn of_connection(self: &Arc<Self>, connection: &ConnectionInfo) -> Result<Lease> {
+    pub(crate) fn keep_for(self: &Arc<Self>, connection: &ConnectionInfo, session: Session) -> Result<Lease> {
         let mut known = self.known();
-        let found = known.connections.get(&connection.id).and_then(|id| known.sessions.get(id));
-        if let Some(session) = found {
-            return Ok(Lease::new(Arc::clone(session)));
+        if let Some(found) = known.of_connection(connection.id, session.identity().name()) {
+            return Ok(found);
         }
-        let session = Arc::new(ClientSession::new(self.engine.session(), None));
-        session.sql().engine().set_client(&connection.remote.to_string());
+        let session = Arc::new(ClientSession::new(session, None));
         self.admit(&mut known, &session)?;
-        known.connections.insert(connection.id, session.id());
+        if let Some(other) = known.connections.insert(connection.id, session.id()) {
+            let ended = known.remove(other);
+            known.connections.insert(connection.id, session.id());
+            drop(known);
+            drop(ended);
+            return Ok(Lease::new(session));
+        }
         drop(known);
         let (sessions, id, ended) = (Arc::downgrade(self), connection.id, connection.clone().ended());
         tokio::spawn(async move {

@@ -62,6 +62,7 @@ fn definition(metric: IndexMetric, memory_limit_bytes: Option<u64>) -> TableDef 
             builder: IndexBuilder::Partition,
             memory_limit_bytes,
         }],
+        owner: None,
     }
 }
 

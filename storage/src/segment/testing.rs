@@ -185,6 +185,7 @@ pub(crate) fn table(types: &[(ColumnType, bool)], key: &[u32], sort: &[u32]) -> 
         schema_version: SchemaVersion(1),
         next_column_id: ColumnId(types.len() as u32 + 1),
         indexes: Vec::new(),
+        owner: None,
         columns,
         primary_key: key.iter().map(|k| ColumnId(k + 1)).collect(),
         sort: sort.iter().map(|k| ColumnId(k + 1)).collect(),

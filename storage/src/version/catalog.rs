@@ -1,6 +1,7 @@
 //! Names: schemas, tables and views at one version.
 //!
 //! Owns: look-up by name and what each [`CatalogEdit`] does. A value: edits make a new one that shares the rest.
+//! What stands in [`OWN_SCHEMA`] has no name to users: of all look-ups only [`Catalog::own_table`] finds it.
 
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use crate::wal::CatalogEdit;
 
 /// Schema every database has, and the default of a session.
 pub const DEFAULT_SCHEMA: &str = "public";
+/// Schema of the tables that Cairn keeps for itself, made when the first of them is needed.
+pub const OWN_SCHEMA: &str = "cairn";
 
 type Name = (String, String);
 
@@ -60,24 +63,36 @@ impl Catalog {
 
     /// Schema names, sorted.
     pub fn schemas(&self) -> impl Iterator<Item = &str> {
-        self.schemas.iter().map(String::as_str)
+        self.schemas.iter().map(String::as_str).filter(|schema| *schema != OWN_SCHEMA)
     }
 
     /// Whether there is such a schema.
     #[must_use]
     pub fn has_schema(&self, schema: &str) -> bool {
-        self.schemas.contains(schema)
+        schema != OWN_SCHEMA && self.schemas.contains(schema)
     }
 
     /// A table by name.
     #[must_use]
     pub fn table(&self, schema: &str, table: &str) -> Option<&Arc<TableDef>> {
-        self.tables.get(&name(schema, table))
+        if schema == OWN_SCHEMA { None } else { self.tables.get(&name(schema, table)) }
+    }
+
+    /// A table that Cairn keeps for itself.
+    #[must_use]
+    pub fn own_table(&self, table: &str) -> Option<&Arc<TableDef>> {
+        self.tables.get(&name(OWN_SCHEMA, table))
+    }
+
+    /// Whether there is a schema for such tables.
+    #[must_use]
+    pub fn has_own_schema(&self) -> bool {
+        self.schemas.contains(OWN_SCHEMA)
     }
 
     /// Tables of a schema, by name.
     pub fn tables(&self, schema: &str) -> impl Iterator<Item = &Arc<TableDef>> {
-        within(&self.tables, schema)
+        within(&self.tables, schema).filter(|table| table.schema != OWN_SCHEMA)
     }
 
     /// A view by name.

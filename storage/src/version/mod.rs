@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-pub use catalog::{Catalog, DEFAULT_SCHEMA};
+pub use catalog::{Catalog, DEFAULT_SCHEMA, OWN_SCHEMA};
 pub use keys::HotKeys;
 pub use snapshot::{SegmentView, Shared, Snapshot, TableSnapshot};
 pub use table::{HotDeletes, SegmentState, TableState};

@@ -12,6 +12,7 @@ use super::one_batch;
 use crate::dml::{ident_text, key_value, split_name};
 use crate::error::Result;
 use crate::output::Output;
+use crate::rights::{Right, Rights};
 
 /// `SELECT * | columns FROM t WHERE column = value AND …`
 #[derive(Debug)]
@@ -56,10 +57,11 @@ impl KeyRead {
     pub(super) async fn run(
         &self,
         snapshot: &Snapshot,
+        rights: &Rights,
         search_path: &str,
         params: Option<&ParamValues>,
     ) -> Result<Option<Output>> {
-        match self.resolve(snapshot, search_path, params) {
+        match self.resolve(snapshot, rights, search_path, params) {
             Some(read) => Ok(Some(read.rows().await?)),
             None => Ok(None),
         }
@@ -68,6 +70,7 @@ impl KeyRead {
     fn resolve(
         &self,
         snapshot: &Snapshot,
+        rights: &Rights,
         search_path: &str,
         params: Option<&ParamValues>,
     ) -> Option<Resolved> {
@@ -75,7 +78,8 @@ impl KeyRead {
         let table = snapshot.table_named(&schema, &name)?;
         let def = table.def();
         let key_columns = def.key_indices();
-        if key_columns.is_empty() || key_columns.len() != self.equal.len() {
+        if !rights.may(Right::Select, def) || key_columns.is_empty() || key_columns.len() != self.equal.len()
+        {
             return None;
         }
         let values = key_columns

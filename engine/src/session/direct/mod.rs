@@ -54,15 +54,21 @@ pub(super) async fn run(
     if let Statement::Dml(statement) = statement
         && let ast::Statement::Insert(insert) = statement.as_ref()
     {
-        return dml::insert_directly(db, session.block().as_deref(), settings, params, insert).await;
+        let block = session.block();
+        let snapshot = block.as_ref().map_or_else(|| db.snapshot(), |block| block.snapshot());
+        let rights = session.rights(&snapshot).await?;
+        let seen = (&snapshot, &rights);
+        return dml::insert_directly(db, block.as_deref(), seen, settings, params, insert).await;
     }
     let Some(read) = read else { return Ok(None) };
     if db.is_read_only() && !session.in_transaction() {
         upkeep::refresh(db).await?;
     }
+    let snapshot = session.snapshot();
+    let rights = session.rights(&snapshot).await?;
     match read {
-        DirectRead::Key(read) => read.run(&session.snapshot(), &settings.search_path, params).await,
-        DirectRead::Nearest(read) => read.run(session, settings, params).await,
+        DirectRead::Key(read) => read.run(&snapshot, &rights, &settings.search_path, params).await,
+        DirectRead::Nearest(read) => read.run(session, &snapshot, &rights, settings, params).await,
     }
 }
 

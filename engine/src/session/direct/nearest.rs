@@ -28,6 +28,7 @@ use crate::dml::{ident_text, parameter, split_name};
 use crate::error::Result;
 use crate::output::Output;
 use crate::provider::{CairnTable, usable};
+use crate::rights::{Right, Rights};
 use crate::search::{self, K_MAX, Pick, SampleRate, Search};
 use crate::session::{Session, query, shape_of};
 use crate::statement::Statement;
@@ -142,13 +143,14 @@ impl NearestRead {
     pub(super) async fn run(
         &self,
         session: &Session,
+        snapshot: &Snapshot,
+        rights: &Rights,
         settings: &Settings,
         params: Option<&ParamValues>,
     ) -> Result<Option<Output>> {
         let searches = session.engine.searches();
         let rate = SampleRate(settings.recall_sample_rate);
-        let snapshot = session.snapshot();
-        let Some(resolved) = self.resolve(&snapshot, settings, params) else { return Ok(None) };
+        let Some(resolved) = self.resolve(snapshot, rights, settings, params) else { return Ok(None) };
         let filters = match &self.condition {
             None => Some(Vec::new()),
             Some(condition) => condition.known(&resolved.search, params)?,
@@ -163,7 +165,9 @@ impl NearestRead {
         let (context, catalog) = session.context(&shape, settings, params.cloned()).await?;
         let output = async {
             // The context has pinned a version of its own.
-            let Some(resolved) = self.resolve(&context.snapshot, settings, params) else { return Ok(None) };
+            let Some(resolved) = self.resolve(&context.snapshot, &context.rights, settings, params) else {
+                return Ok(None);
+            };
             let plan = query::unbound(&context, &shape, &condition.query).await?;
             let Some(filters) = filters_of(&plan) else { return Ok(None) };
             condition.keep(&resolved.search, &filters)?;
@@ -180,12 +184,16 @@ impl NearestRead {
     fn resolve(
         &self,
         snapshot: &Snapshot,
+        rights: &Rights,
         settings: &Settings,
         params: Option<&ParamValues>,
     ) -> Option<Resolved> {
         let (schema, name) = split_name(&self.table, &settings.search_path).ok()?;
         let table = snapshot.table_named(&schema, &name)?;
         let def = Arc::clone(table.def());
+        if !rights.may(Right::Select, &def) {
+            return None;
+        }
         let position = |name: &str| def.columns.iter().position(|c| c.name == name);
         let column = position(&self.column)?;
         let ColumnType::Vector(dim) = def.columns[column].column_type else { return None };

@@ -6,8 +6,7 @@ use arrow_flight::sql::metadata::SqlInfoDataBuilder;
 use arrow_flight::sql::{
     CommandGetSqlInfo, SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel, SqlSupportedCaseSensitivity,
     SqlSupportedElementActions, SqlSupportedGroupBy, SqlSupportedSubqueries, SqlSupportedTransaction,
-    SqlSupportedUnions, SqlSupportsConvert, SqlTransactionIsolationLevel,
-    SupportedSqlGrammar,
+    SqlSupportedUnions, SqlSupportsConvert, SqlTransactionIsolationLevel, SupportedSqlGrammar,
 };
 use cairn_engine::{COLUMNS_MAX, KEY_COLUMNS_MAX, NAME_BYTES_MAX, Result, STATEMENT_BYTES_MAX, Session};
 use datafusion::arrow::array::RecordBatch;
@@ -107,17 +106,11 @@ fn grammar(info: &mut SqlInfoDataBuilder) {
         info.append(no, false);
     }
     let grouped = SqlSupportedGroupBy::SqlGroupByUnrelated;
-    info.append(
-        SqlInfo::SqlSupportedGroupBy,
-        mask!(grouped, SqlSupportedGroupBy::SqlGroupByBeyondSelect),
-    );
+    info.append(SqlInfo::SqlSupportedGroupBy, mask!(grouped, SqlSupportedGroupBy::SqlGroupByBeyondSelect));
     let core = SupportedSqlGrammar::SqlCoreGrammar;
     info.append(SqlInfo::SqlSupportedGrammar, mask!(SupportedSqlGrammar::SqlMinimumGrammar, core));
     info.append(SqlInfo::SqlAnsi92SupportedLevel, ANSI92_ENTRY);
-    info.append(
-        SqlInfo::SqlOuterJoinsSupportLevel,
-        SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32,
-    );
+    info.append(SqlInfo::SqlOuterJoinsSupportLevel, SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32);
     info.append(SqlInfo::SqlSupportedPositionedCommands, 0_i32);
     let subqueries = mask!(
         SqlSupportedSubqueries::SqlSubqueriesInComparisons,

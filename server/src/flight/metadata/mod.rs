@@ -8,11 +8,10 @@ mod keys;
 mod relations;
 mod types;
 
-use arrow_flight::sql::{Command, CommandGetTableTypes};
 use arrow_flight::sql::metadata::{
-    GetCatalogsBuilder, GetDbSchemasBuilder, GetTablesBuilder, SqlInfoDataBuilder,
-    XdbcTypeInfoDataBuilder,
+    GetCatalogsBuilder, GetDbSchemasBuilder, GetTablesBuilder, SqlInfoDataBuilder, XdbcTypeInfoDataBuilder,
 };
+use arrow_flight::sql::{Command, CommandGetTableTypes};
 use cairn_engine::{Error, Result};
 use cairn_storage::ErrorKind;
 use datafusion::arrow::array::RecordBatch;
@@ -49,6 +48,7 @@ pub(super) fn schema(command: &Command) -> Result<SchemaRef> {
 /// As [`schema`]; what is wrong with a view whose columns are asked for.
 pub(super) async fn rows(session: &Lease, command: Command) -> Result<RecordBatch> {
     let sql = session.sql_of_browsing();
+    sql.engine().look().await?;
     match command {
         Command::CommandGetCatalogs(catalogs) => relations::catalogs(catalogs),
         Command::CommandGetDbSchemas(schemas) => relations::schemas(sql.engine(), schemas),

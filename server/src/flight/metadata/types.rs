@@ -47,11 +47,7 @@ const TYPES: &[(&str, XdbcDataType, Family)] = &[
     ("BYTEA", XdbcDataType::XdbcVarbinary, Family::Bytes),
     ("DATE", XdbcDataType::XdbcDate, Family::Moment(DATE_SUBCODE, 10)),
     ("TIME", XdbcDataType::XdbcTime, Family::Moment(XdbcDatetimeSubcode::XdbcSubcodeTime, 15)),
-    (
-        "TIMESTAMP",
-        XdbcDataType::XdbcTimestamp,
-        Family::Moment(XdbcDatetimeSubcode::XdbcSubcodeTimestamp, 26),
-    ),
+    ("TIMESTAMP", XdbcDataType::XdbcTimestamp, Family::Moment(XdbcDatetimeSubcode::XdbcSubcodeTimestamp, 26)),
     (
         "TIMESTAMPTZ",
         XdbcDataType::XdbcTimestamp,

@@ -41,6 +41,7 @@ pub(super) fn definition(id: TableId, name: &str, keyed: bool) -> TableDef {
         sort: Vec::new(),
         next_column_id: ColumnId(3),
         indexes: Vec::new(),
+        owner: None,
     }
 }
 

@@ -72,12 +72,14 @@ pub(crate) fn sound() -> Manifest {
         sort: vec![ColumnId(3)],
         next_column_id: ColumnId(4),
         indexes: Vec::new(),
+        owner: None,
     };
     let view = ViewDef {
         schema: "main".into(),
         name: "v".into(),
         sql: "SELECT 1".into(),
         search_path: "main".into(),
+        owner: None,
     };
     Manifest {
         number: ManifestNumber(5),

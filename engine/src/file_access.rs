@@ -1,0 +1,125 @@
+//! Which files of this machine a session may touch.
+//!
+//! Owns: the rule, for every statement that names a file: COPY either way, `FROM 'file'`, the `read_…` functions. The session
+//! of whoever opened the database may touch all; others none, or those below one directory, wherever links lead. Does not
+//! own: what is done with a file (`copy`, `files`). Nobody can make a link with SQL, so what was checked stays so.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use cairn_storage::ErrorKind;
+use datafusion::catalog::Session;
+
+use crate::copy::{list_files, local_path};
+use crate::error::{Error, Result};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) enum FileAccess {
+    /// Every file.
+    All,
+    /// No file.
+    None,
+    /// Regular files below this directory.
+    Below(PathBuf),
+}
+
+impl FileAccess {
+    /// That of a session.
+    pub(crate) fn of(session: &dyn Session) -> Arc<Self> {
+        // A state that belongs to no session names no files.
+        session.config().get_extension::<Self>().unwrap_or_else(|| Arc::new(Self::None))
+    }
+
+    /// The files that `text` names for reading: one, the matches of a glob, or those of a directory.
+    ///
+    /// # Errors
+    /// 42501 for what lies elsewhere, whether it is there or not; as [`list_files`].
+    pub(crate) fn read(&self, text: &str) -> Result<Vec<PathBuf>> {
+        let Some((root, path)) = self.below(text)? else { return list_files(text) };
+        inside(&root, &path, text)?;
+        let named = path.to_str().ok_or_else(|| denied(&format!("'{text}' is not UTF-8")))?;
+        let mut files = Vec::new();
+        for file in list_files(named)? {
+            let real = fs::canonicalize(&file).map_err(|e| unreadable(text, e))?;
+            // A device or a pipe may be anything.
+            if !real.starts_with(&root) || !fs::metadata(&real).is_ok_and(|m| m.is_file()) {
+                return Err(outside(text));
+            }
+            files.push(real);
+        }
+        Ok(files)
+    }
+
+    /// The place that `text` names for writing.
+    ///
+    /// # Errors
+    /// 42501 for what lies elsewhere, whether it is there or not.
+    pub(crate) fn write(&self, text: &str) -> Result<PathBuf> {
+        let Some((root, path)) = self.below(text)? else { return local_path(text) };
+        inside(&root, &path, text)?;
+        match fs::canonicalize(&path) {
+            // A link's file would be replaced.
+            Ok(real) => Ok(real),
+            Err(_) => Ok(path),
+        }
+    }
+
+    /// Whether a file may be named at all.
+    ///
+    /// # Errors
+    /// 42501 when none may.
+    pub(crate) fn any(&self) -> Result<()> {
+        match self {
+            Self::All | Self::Below(_) => Ok(()),
+            Self::None => Err(denied("this session may not read or write files of the server")),
+        }
+    }
+
+    /// The directory, and `text` as a path below it by its text; None: every file may be touched.
+    fn below(&self, text: &str) -> Result<Option<(PathBuf, PathBuf)>> {
+        self.any()?;
+        let Self::Below(given) = self else { return Ok(None) };
+        let root = fs::canonicalize(given)
+            .map_err(|e| cairn_storage::Error::io("opening the directory for files (copy_root)", e))?;
+        let path = local_path(text)?;
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(outside(text));
+        }
+        let relative = if path.is_absolute() {
+            path.strip_prefix(&root).or_else(|_| path.strip_prefix(given)).map_err(|_| outside(text))?
+        } else {
+            path.as_path()
+        };
+        Ok(Some((root.clone(), root.join(relative))))
+    }
+}
+
+/// That whatever there is of `path` lies in `root`.
+fn inside(root: &Path, path: &Path, text: &str) -> Result<()> {
+    for part in path.ancestors() {
+        // A link that leads nowhere is there too.
+        if fs::symlink_metadata(part).is_err() {
+            continue;
+        }
+        return match fs::canonicalize(part) {
+            Ok(real) if real.starts_with(root) => Ok(()),
+            _ => Err(outside(text)),
+        };
+    }
+    Err(outside(text))
+}
+
+fn unreadable(text: &str, error: std::io::Error) -> Error {
+    cairn_storage::Error::io(format!("reading '{text}'"), error).into()
+}
+
+fn outside(text: &str) -> Error {
+    denied(&format!("'{text}' is not a file below the directory that sessions may use (copy_root)"))
+}
+
+fn denied(message: &str) -> Error {
+    Error::new(ErrorKind::PermissionDenied, format!("permission denied: {message}"))
+        .map(|e| e.with_hint("load files with the shell on the server, or send the rows with the statement"))
+}
