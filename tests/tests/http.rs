@@ -154,7 +154,7 @@ async fn every_type_in_every_form() {
         .await;
     let done = server
         .run(
-            "INSERT INTO t SELECT 9223372036854775807, 18446744073709551615, -5, true, 0.1, 1.5, 1234567890123456.7891,
+            "INSERT INTO t SELECT 9223372036854775807, 18446744073709551615, -5, true, 0.1, 1.5, CAST('1234567890123456.7891' AS DECIMAL(20,4)),
              'a,\"b\" ü', arrow_cast('ab', 'Binary'), DATE '2024-02-29', TIMESTAMP '2024-02-29 12:34:56.5',
              TIMESTAMP '2024-02-29 12:34:56', ['x', NULL], named_struct('a', 1, 'b', 'y'), '[1,0.5,-2]'",
         )
