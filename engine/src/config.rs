@@ -96,6 +96,8 @@ pub(crate) struct Settings {
     pub(crate) timezone: String,
     pub(crate) statement_timeout: Option<Duration>,
     pub(crate) info: CommitInfo,
+    /// Where statements come from; empty: this process.
+    pub(crate) client: String,
     pub(crate) partitions: Option<usize>,
     pub(crate) recall_sample_rate: f64,
     /// `datafusion.*` options changed in this session.
@@ -109,6 +111,7 @@ impl Default for Settings {
             timezone: "+00:00".to_owned(),
             statement_timeout: None,
             info: CommitInfo::default(),
+            client: String::new(),
             partitions: None,
             recall_sample_rate: SAMPLE_RATE_DEFAULT,
             options: BTreeMap::new(),
@@ -211,7 +214,8 @@ impl Settings {
 
     /// RESET ALL.
     pub(crate) fn reset_all(&mut self) {
-        *self = Self { info: CommitInfo { message: String::new(), ..self.info.clone() }, ..Self::default() };
+        let info = CommitInfo { message: String::new(), ..self.info.clone() };
+        *self = Self { info, client: std::mem::take(&mut self.client), ..Self::default() };
     }
 
     /// Value of a setting as text.
@@ -311,7 +315,7 @@ fn time_zone(value: &str) -> Result<String> {
 ///
 /// # Errors
 /// 22023 when it is not a size.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64> {
+pub fn parse_bytes(text: &str) -> Result<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let bad = || {
@@ -338,7 +342,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64> {
 ///
 /// # Errors
 /// 22023 when it is not a duration, or longer than 100 years.
-pub(crate) fn parse_duration(text: &str, unit: Duration) -> Result<Duration> {
+pub fn parse_duration(text: &str, unit: Duration) -> Result<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let bad = || {
@@ -365,7 +369,9 @@ pub(crate) fn parse_duration(text: &str, unit: Duration) -> Result<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| bad())
 }
 
-fn show_duration(duration: Duration) -> String {
+/// A duration as [`parse_duration`] reads it: `250 ms`, `5 s`, `1 h`.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0 => "0".to_owned(),

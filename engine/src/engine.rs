@@ -5,7 +5,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use cairn_storage::{Database, ErrorKind, OpenOptions, Root, Snapshot};
@@ -26,6 +26,8 @@ use crate::dialect::types::CairnTypes;
 use crate::dml::DmlPlanner;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
+use crate::log::StatementLog;
+use crate::metrics::{StatementFigures, StatementMetrics};
 use crate::rights::{AccountCache, Accounts, Identity, Passwords};
 use crate::search::{EachPlanner, Searches};
 use crate::session::{Session, SessionLimits};
@@ -58,6 +60,8 @@ pub struct EngineOptions {
 pub struct Engine {
     db: Arc<Database>,
     searches: Arc<Searches>,
+    metrics: Arc<StatementMetrics>,
+    log: OnceLock<Arc<dyn StatementLog>>,
     template: SessionState,
     functions: Vec<(String, &'static str)>,
     memory_limit: usize,
@@ -110,16 +114,17 @@ impl Engine {
         let mut template = builder.build();
         cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"))?;
         let functions = functions(&template);
-        let (accounts, passwords) = (AccountCache::default(), Passwords::new());
         Ok(Arc::new(Self {
             db,
             searches,
+            metrics: Arc::default(),
+            log: OnceLock::new(),
             template,
             functions,
             memory_limit,
             partitions,
-            accounts,
-            passwords,
+            accounts: AccountCache::default(),
+            passwords: Passwords::new(),
         }))
     }
 
@@ -184,6 +189,37 @@ impl Engine {
     /// What the storage cannot do; everything acknowledged stays durable.
     pub async fn close(&self) -> Result<()> {
         Ok(self.db.close().await?)
+    }
+
+    /// Statements since the opening.
+    #[must_use]
+    pub fn statement_figures(&self) -> StatementFigures {
+        self.metrics.figures()
+    }
+
+    /// From now on `log` hears of every statement; the first log set stays.
+    pub fn set_log(&self, log: Arc<dyn StatementLog>) {
+        self.log.get_or_init(|| log);
+    }
+
+    pub(crate) fn log(&self) -> Option<&Arc<dyn StatementLog>> {
+        self.log.get()
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<StatementMetrics> {
+        &self.metrics
+    }
+
+    /// Bytes queries use now, of those that count against the limit.
+    #[must_use]
+    pub fn memory_used(&self) -> usize {
+        self.template.runtime_env().memory_pool.reserved()
+    }
+
+    /// Bytes that queries have spilled to disk and still hold there.
+    #[must_use]
+    pub fn spilled_bytes(&self) -> u64 {
+        self.template.runtime_env().disk_manager.used_disk_space()
     }
 
     /// Bytes queries may use together.

@@ -33,14 +33,21 @@ mod dml;
 
 pub mod config;
 pub mod error;
+mod log;
+mod metrics;
 pub mod output;
+pub mod text;
 
 pub use cairn_storage::wal::SyncMode;
 pub use cairn_storage::{OpenOptions, Root};
 pub use cairn_udfs::vector::{dimensions, is_whole, short_text_at, text_at};
+pub use copy::{IfExists, IfMissing, IngestTarget};
+pub use ddl::{COLUMNS_MAX, KEY_COLUMNS_MAX, NAME_BYTES_MAX};
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Position, Result};
+pub use log::{StatementLog, StatementRecord};
+pub use metrics::{StatementFigures, StatementTimes};
 pub use output::{Output, RowStream};
 pub use rights::Identity;
-pub use session::{Session, SessionLimits};
-pub use statement::{NESTING_MAX, STATEMENT_BYTES_MAX, ScriptStatement};
+pub use session::{Description, Parameter, Relation, RelationKind, Session, SessionLimits};
+pub use statement::{NESTING_MAX, STATEMENT_BYTES_MAX, ScriptStatement, StatementKind};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::format::Format;
+use crate::serve::ServeArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,6 +18,7 @@ Examples:
   echo 'SELECT 1' | cairn :memory:        read statements from standard input
   cairn ./notes --read-only               follow the process that writes
   cairn demo                              create a small database and query it
+  cairn serve ./notes                     let other programs use it
 
 Exit codes: 0 success, 1 a statement failed, 2 wrong usage, 130 interrupted.";
 
@@ -69,6 +71,8 @@ pub(crate) enum Task {
         #[arg(default_value = "./cairn-demo")]
         dir: String,
     },
+    /// Serve a database to other programs: Flight SQL (ADBC, JDBC, ODBC) and HTTP.
+    Serve(ServeArgs),
 }
 
 /// What a script does after a statement failed.
@@ -185,7 +189,7 @@ mod tests {
     fn demo_takes_a_directory() {
         let dir = |line: &[&str]| match read(line).unwrap().0.subcommand {
             Some(Task::Demo { dir }) => dir,
-            None => String::new(),
+            _ => String::new(),
         };
         assert_eq!(dir(&["demo"]), "./cairn-demo");
         assert_eq!(dir(&["demo", "x"]), "x");

@@ -29,6 +29,7 @@ mod quantity;
 mod repl;
 mod report;
 mod script;
+mod serve;
 mod shell;
 mod sink;
 mod style;
@@ -40,7 +41,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use args::{Args, OnError, Source, Task};
 use connection::{Connection, Opening};
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
     };
     let code = match &args.subcommand {
         Some(Task::Demo { dir }) => demo::run(&runtimes, dir),
+        Some(Task::Serve(args)) => serve::run(&runtimes, args),
         None => run(&runtimes, &args, sources),
     };
     runtimes.work.shutdown_timeout(SHUTDOWN_WAIT);
@@ -95,6 +97,11 @@ impl Runtimes {
         let interrupts = close_on_terminate(&connection).and_then(|()| Interrupts::listen());
         let interrupts = interrupts.map_err(|error| fail(&format!("signals can't be received: {error}")))?;
         Ok((connection, interrupts))
+    }
+
+    /// Where the database works.
+    pub(crate) fn work(&self) -> &Handle {
+        self.work.handle()
     }
 
     /// Runs `task` to its end, with signals heard.
@@ -168,12 +175,12 @@ async fn run_sources(shell: &mut Shell, sources: &[Source], on_error: OnError) -
     code
 }
 
-fn fail_with(error: &cairn_engine::Error) -> u8 {
+pub(crate) fn fail_with(error: &cairn_engine::Error) -> u8 {
     say_text(&report::error(error, Style::of(&io::stderr())));
     1
 }
 
-fn fail(message: &str) -> u8 {
+pub(crate) fn fail(message: &str) -> u8 {
     say_text(&report::plain(message, Style::of(&io::stderr())));
     1
 }

@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::time::Instant;
 
+use cairn_engine::text::RowWriter;
+
 use crate::args::{OnError, Source};
 use crate::command::{self, Command};
 use crate::connection::Connection;
 use crate::execution::{Event, Execution};
-use crate::format::{self, Format, RowWriter};
+use crate::format::{self, Format};
 use crate::interrupt::Interrupts;
 use crate::progress::ProgressLine;
 use crate::quantity;

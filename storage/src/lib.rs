@@ -29,6 +29,7 @@ pub mod database;
 pub mod index;
 pub mod jobs;
 pub mod memtable;
+pub mod metrics;
 pub mod transaction;
 pub mod verify;
 pub mod version;

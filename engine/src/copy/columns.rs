@@ -38,14 +38,21 @@ impl TableColumns {
         } else {
             target.columns(names.iter())?
         };
+        Self::over(ctx, &target.def, loaded)
+    }
+
+    /// The columns `loaded` of a table, which the statement itself may create.
+    ///
+    /// # Errors
+    /// A default that cannot be planned.
+    pub(super) fn over(ctx: &StatementContext, def: &Arc<TableDef>, loaded: Vec<usize>) -> Result<Self> {
         let empty = DFSchema::empty();
-        let defaults = target
-            .def
+        let defaults = def
             .columns
             .iter()
             .map(|c| physical_expr(&ctx.state, default_expr(ctx, c)?, &empty))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { schema: target.def.arrow_schema(), def: Arc::clone(&target.def), loaded, defaults })
+        Ok(Self { schema: def.arrow_schema(), def: Arc::clone(def), loaded, defaults })
     }
 
     /// For each column of a file the table's column it fills, by name; every name must be one that is loaded.

@@ -9,6 +9,7 @@ mod csv_file;
 mod csv_split;
 mod csv_write;
 mod from;
+mod ingest;
 mod json;
 mod json_column;
 mod location;
@@ -23,6 +24,8 @@ mod write_file;
 
 use datafusion::sql::sqlparser::ast;
 
+pub(crate) use ingest::run as ingest;
+pub use ingest::{IfExists, IfMissing, IngestTarget};
 pub(crate) use location::{Format, is_tabbed, list_files, local_path};
 pub(crate) use options::{CopyOptions, OnError};
 pub(crate) use text_file::Compression;

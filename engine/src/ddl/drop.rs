@@ -65,9 +65,11 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
     };
     dependents(context, statement.cascade, &mut doomed, &mut notes)?;
     let transaction = context.db.begin(&context.snapshot)?;
-    let mut units: Vec<(TableId, Vec<ObjectId>)> =
-        doomed.tables.iter().map(|(_, _, table)| (*table, units_of(context, *table))).collect();
-    units.extend(indexes.iter().map(|index| (index.table, index.units.clone())));
+    let mut units = RemovedUnits::default();
+    for (_, _, table) in &doomed.tables {
+        units.0.extend(RemovedUnits::of_table(context, *table).0);
+    }
+    units.0.extend(indexes.iter().map(|index| (index.table, index.units.clone())));
     let tables = doomed.tables.iter().map(|(schema, name, _)| (schema.clone(), name.clone()));
     let objects = tables.chain(doomed.views.iter().cloned()).collect();
     rights::forget(context, &transaction, &doomed.schemas, &objects).await?;
@@ -80,15 +82,26 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
         transaction.edit(edit)?;
     }
     context.commit(transaction).await?;
-    remove_units(context, &units).await;
+    units.remove(context).await;
     Ok(Output::Done { verb, notes })
 }
 
-/// Removes units that a commit has taken out; within a transaction that is for COMMIT to do.
-async fn remove_units(context: &StatementContext, units: &[(TableId, Vec<ObjectId>)]) {
-    if context.block.is_none() {
-        for (table, units) in units {
-            context.db.remove_index_units(*table, units).await;
+/// Index units that a commit takes out.
+#[derive(Debug, Default)]
+pub(crate) struct RemovedUnits(Vec<(TableId, Vec<ObjectId>)>);
+
+impl RemovedUnits {
+    /// Those of a table's indexes.
+    pub(super) fn of_table(context: &StatementContext, table: TableId) -> Self {
+        Self(vec![(table, units_of(context, table))])
+    }
+
+    /// Removes them once the commit is there; within a transaction that is for COMMIT to do.
+    pub(crate) async fn remove(&self, context: &StatementContext) {
+        if context.block.is_none() {
+            for (table, units) in &self.0 {
+                context.db.remove_index_units(*table, units).await;
+            }
         }
     }
 }
@@ -255,6 +268,6 @@ pub(crate) async fn truncate(
         emptied.push((id, units));
     }
     context.commit(transaction).await?;
-    remove_units(context, &emptied).await;
+    RemovedUnits(emptied).remove(context).await;
     Ok(Output::Affected { verb: "TRUNCATE", rows, notes })
 }

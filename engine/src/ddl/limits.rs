@@ -1,11 +1,11 @@
 //! Limits of what can be created. Statement length and nesting are in `statement`, types in `dialect::types`.
 
 /// Longest name of a schema, table, view or column, in bytes.
-pub(super) const NAME_BYTES_MAX: usize = 128;
+pub const NAME_BYTES_MAX: usize = 128;
 /// Most columns of a table or view.
-pub(super) const COLUMNS_MAX: usize = 2_000;
+pub const COLUMNS_MAX: usize = 2_000;
 /// Most columns of a primary key or sort order.
-pub(super) const KEY_COLUMNS_MAX: usize = 32;
+pub const KEY_COLUMNS_MAX: usize = 32;
 /// Longest text of a view's query, in bytes.
 pub(super) const VIEW_BYTES_MAX: usize = 1 << 20;
 /// Longest text of a column's default, in bytes.

@@ -18,8 +18,9 @@ pub(crate) use drop::{drop, truncate};
 pub(crate) use index::{
     INDEX_OPTIONS, OPERATOR_CLASSES, create_index, explain_create_index, metric_name, reindex,
 };
+pub use limits::{COLUMNS_MAX, KEY_COLUMNS_MAX, NAME_BYTES_MAX};
 pub(crate) use name::new_object as new_name;
-pub(crate) use table::create_table;
+pub(crate) use table::{create_table, create_table_for};
 pub(crate) use view::create_view;
 
 use crate::context::StatementContext;

@@ -1,23 +1,27 @@
 //! CREATE TABLE, empty or from a query.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use cairn_storage::id::{ColumnId, SchemaVersion};
 use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use cairn_storage::wal::CatalogEdit;
+use cairn_storage::{ErrorKind, Transaction};
+use datafusion::arrow::datatypes::Fields;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::{
-    CreateTable, CreateTableOptions, Expr, HiveDistributionStyle, SqlOption, Value,
+    CreateTable, CreateTableOptions, Expr, HiveDistributionStyle, ObjectName, SqlOption, Value,
 };
 
 use super::column::{self, Columns};
+use super::drop::RemovedUnits;
 use super::{at, at_ident, exists, invalid, name, new_object, taken};
 use crate::context::StatementContext;
 use crate::dml;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::rights;
 use crate::session::plan_query;
 use crate::statement::{Shape, name_of, object_position};
 
@@ -93,6 +97,11 @@ async fn columns_of(context: &StatementContext, table: &CreateTable, plan: &Logi
     if !table.constraints.is_empty() {
         return Err(Error::not_supported_yet("a constraint without a column list in CREATE TABLE … AS"));
     }
+    Ok(Columns { columns: columns_for(fields)?, primary_key: Vec::new() })
+}
+
+/// Columns that hold rows of `fields`.
+fn columns_for(fields: &Fields) -> Result<Vec<ColumnDef>> {
     column::check_count(fields.len())?;
     let mut seen = HashSet::new();
     let mut columns = Vec::with_capacity(fields.len());
@@ -121,7 +130,54 @@ async fn columns_of(context: &StatementContext, table: &CreateTable, plan: &Logi
             default: None,
         });
     }
-    Ok(Columns { columns, primary_key: Vec::new() })
+    Ok(columns)
+}
+
+/// Adds to `transaction` a table called `name` for rows of `fields`, in place of the one that is there with `replace`.
+/// Returns its definition and the index units that go once that is committed.
+///
+/// # Errors
+/// 42P07 when the name is taken, by a view also with `replace`; what is wrong with the name or a column.
+pub(crate) async fn create_table_for(
+    context: &StatementContext,
+    transaction: &Transaction,
+    table: &ObjectName,
+    fields: &Fields,
+    replace: bool,
+) -> Result<(Arc<TableDef>, RemovedUnits)> {
+    let (schema, name) = new_object(context, table)?;
+    let columns = columns_for(fields)?;
+    let object = BTreeSet::from([(schema.clone(), name.clone())]);
+    let mut removed = RemovedUnits::default();
+    match context.snapshot.catalog().table(&schema, &name) {
+        Some(def) if replace => {
+            context.rights.own(def.owner, &schema, &name)?;
+            rights::forget(context, transaction, &BTreeSet::new(), &object).await?;
+            removed = RemovedUnits::of_table(context, def.id);
+            transaction.edit(CatalogEdit::DropTable { table: def.id })?;
+        }
+        _ => {
+            if let Some(message) = taken(context, &schema, &name) {
+                return Err(Error::new(ErrorKind::AlreadyExists, message)
+                    .map(|e| e.with_sqlstate("42P07").with_hint("use another name, or append to it")));
+            }
+        }
+    }
+    let next_column_id = column::id_at(columns.len());
+    let def = Arc::new(TableDef {
+        id: transaction.next_table_id(),
+        owner: context.owner,
+        schema,
+        name,
+        schema_version: SchemaVersion(1),
+        columns,
+        primary_key: Vec::new(),
+        sort: Vec::new(),
+        next_column_id,
+        indexes: Vec::new(),
+    });
+    transaction.edit(CatalogEdit::PutTable(Arc::clone(&def)))?;
+    Ok((def, removed))
 }
 
 /// The query's rows as rows of the table: its types and names.

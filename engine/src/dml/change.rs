@@ -32,27 +32,78 @@ use crate::rights::Right;
 use crate::search;
 use crate::statement::select_values;
 
+/// An UPDATE or DELETE taken apart.
+pub(super) struct Written {
+    pub(super) target: Target,
+    alias: Option<Ident>,
+    /// The SELECT over the same tables and rows, of the values of SET.
+    pub(super) query: Query,
+    /// SET's columns with their values.
+    pub(super) assigned: Vec<(usize, SqlExpr)>,
+    joined: bool,
+    returning: Option<Vec<SelectItem>>,
+}
+
+impl Written {
+    /// Reads DELETE.
+    pub(super) fn delete(ctx: &StatementContext, with: Option<With>, delete: Delete) -> Result<Self> {
+        if !delete.tables.is_empty() || delete.output.is_some() || !delete.order_by.is_empty() {
+            return Err(Error::not_supported_yet("DELETE of several tables, with OUTPUT or ORDER BY"));
+        }
+        let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = delete.from;
+        if from.len() != 1 {
+            return Err(Error::not_supported_yet("DELETE from several tables"));
+        }
+        let (target, alias) = target_of(ctx, &from[0], Right::Delete)?;
+        keep_apart(with.as_ref(), &mut from[0].relation, &target.def.schema);
+        let joined = delete.using.is_some();
+        from.extend(delete.using.into_iter().flatten());
+        let query = put_before(with, select(vec![one()], from, delete.selection, delete.limit)?);
+        Ok(Self { target, alias, query, assigned: Vec::new(), joined, returning: delete.returning })
+    }
+
+    /// Reads UPDATE.
+    pub(super) fn update(ctx: &StatementContext, with: Option<With>, mut update: Update) -> Result<Self> {
+        if update.or.is_some() || update.output.is_some() || !update.order_by.is_empty() {
+            return Err(Error::not_supported_yet("UPDATE with OR, OUTPUT or ORDER BY"));
+        }
+        let (target, alias) = target_of(ctx, &update.table, Right::Update)?;
+        keep_apart(with.as_ref(), &mut update.table.relation, &target.def.schema);
+        let mut from = vec![update.table];
+        let joined = update.from.is_some();
+        if let Some(UpdateTableFromKind::BeforeSet(more) | UpdateTableFromKind::AfterSet(more)) = update.from
+        {
+            from.extend(more);
+        }
+        let assigned = assignments(&target, update.assignments)?;
+        let items = assigned
+            .iter()
+            .enumerate()
+            .map(|(i, (_, value))| SelectItem::ExprWithAlias {
+                expr: value.clone(),
+                alias: Ident::with_quote('"', format!("_set{i}")),
+            })
+            .collect();
+        let query = put_before(with, select(items, from, update.selection, update.limit)?);
+        Ok(Self { target, alias, query, assigned, joined, returning: update.returning })
+    }
+
+    /// Plans its RETURNING.
+    pub(super) fn returning(&mut self, ctx: &StatementContext, kind: RowKind) -> Result<Option<Returning>> {
+        Returning::plan(ctx, &self.target, self.alias.as_ref(), self.returning.take(), kind)
+    }
+}
+
 /// Plans DELETE.
 pub(super) async fn prepare_delete(
     ctx: &StatementContext,
     with: Option<With>,
     delete: Delete,
 ) -> Result<Prepared> {
-    if !delete.tables.is_empty() || delete.output.is_some() || !delete.order_by.is_empty() {
-        return Err(Error::not_supported_yet("DELETE of several tables, with OUTPUT or ORDER BY"));
-    }
-    let (FromTable::WithFromKeyword(mut from) | FromTable::WithoutKeyword(mut from)) = delete.from;
-    if from.len() != 1 {
-        return Err(Error::not_supported_yet("DELETE from several tables"));
-    }
-    let (target, alias) = target_of(ctx, &from[0], Right::Delete)?;
-    keep_apart(with.as_ref(), &mut from[0].relation, &target.def.schema);
-    let joined = delete.using.is_some();
-    from.extend(delete.using.into_iter().flatten());
-    let returning = Returning::plan(ctx, &target, alias.as_ref(), delete.returning, RowKind::Old)?;
-
-    let query = select(vec![one()], from, delete.selection, delete.limit)?;
-    let plan = plan_query(ctx, put_before(with, query)).await?;
+    let mut written = Written::delete(ctx, with, delete)?;
+    let returning = written.returning(ctx, RowKind::Old)?;
+    let Written { target, query, joined, .. } = written;
+    let plan = plan_query(ctx, query).await?;
     let wanted = returning.is_some();
     let plan = with_row_ids(&plan, &target, "DELETE", &mut |_, table| {
         let mut exprs = Vec::new();
@@ -72,31 +123,12 @@ pub(super) async fn prepare_delete(
 pub(super) async fn prepare_update(
     ctx: &StatementContext,
     with: Option<With>,
-    mut update: Update,
+    update: Update,
 ) -> Result<Prepared> {
-    if update.or.is_some() || update.output.is_some() || !update.order_by.is_empty() {
-        return Err(Error::not_supported_yet("UPDATE with OR, OUTPUT or ORDER BY"));
-    }
-    let (target, alias) = target_of(ctx, &update.table, Right::Update)?;
-    keep_apart(with.as_ref(), &mut update.table.relation, &target.def.schema);
-    let mut from = vec![update.table];
-    let joined = update.from.is_some();
-    if let Some(UpdateTableFromKind::BeforeSet(more) | UpdateTableFromKind::AfterSet(more)) = update.from {
-        from.extend(more);
-    }
-    let returning = Returning::plan(ctx, &target, alias.as_ref(), update.returning, RowKind::New)?;
-    let assigned = assignments(&target, update.assignments)?;
-    let items = assigned
-        .iter()
-        .enumerate()
-        .map(|(i, (_, value))| SelectItem::ExprWithAlias {
-            expr: value.clone(),
-            alias: Ident::with_quote('"', format!("_set{i}")),
-        })
-        .collect();
-
-    let query = select(items, from, update.selection, update.limit)?;
-    let plan = plan_query(ctx, put_before(with, query)).await?;
+    let mut written = Written::update(ctx, with, update)?;
+    let returning = written.returning(ctx, RowKind::New)?;
+    let Written { target, query, assigned, joined, .. } = written;
+    let plan = plan_query(ctx, query).await?;
     let plan = with_row_ids(&plan, &target, "UPDATE", &mut |values, table| {
         let mut exprs: Vec<Expr> = (0..target.def.columns.len())
             .map(|i| {

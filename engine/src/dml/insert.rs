@@ -32,22 +32,8 @@ use crate::rights::Right;
 
 /// Plans INSERT.
 pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: Insert) -> Result<Prepared> {
-    refuse_foreign_forms(&insert)?;
-    let TableObject::TableName(name) = &insert.table else {
-        return Err(syntax("INSERT needs the name of a table"));
-    };
-    let target = Target::resolve(ctx, name, Right::Insert)?;
-    // Both tell of rows that are there.
-    if insert.on.is_some() || insert.returning.is_some() {
-        ctx.rights.table(Right::Select, &target.def)?;
-    }
+    let (target, columns) = target_of(ctx, &insert)?;
     let alias = insert.table_alias.map(|a| a.alias);
-    let named = insert.columns.iter().map(column_ident).collect::<Result<Vec<_>>>()?;
-    let columns = if named.is_empty() {
-        (0..target.def.columns.len()).collect()
-    } else {
-        target.columns(named.into_iter())?
-    };
     let on_conflict = match insert.on {
         None => None,
         Some(OnInsert::OnConflict(clause)) => {
@@ -75,6 +61,26 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: 
     let plan =
         DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();
     Ok(Prepared { verb: "INSERT", table, plan, transaction, returning, retry_duplicates })
+}
+
+/// The table and the columns that get a value, in the order of the values.
+pub(super) fn target_of(ctx: &StatementContext, insert: &Insert) -> Result<(Target, Vec<usize>)> {
+    refuse_foreign_forms(insert)?;
+    let TableObject::TableName(name) = &insert.table else {
+        return Err(syntax("INSERT needs the name of a table"));
+    };
+    let target = Target::resolve(ctx, name, Right::Insert)?;
+    // Both tell of rows that are there.
+    if insert.on.is_some() || insert.returning.is_some() {
+        ctx.rights.table(Right::Select, &target.def)?;
+    }
+    let named = insert.columns.iter().map(column_ident).collect::<Result<Vec<_>>>()?;
+    let columns = if named.is_empty() {
+        (0..target.def.columns.len()).collect()
+    } else {
+        target.columns(named.into_iter())?
+    };
+    Ok((target, columns))
 }
 
 fn refuse_foreign_forms(insert: &Insert) -> Result<()> {

@@ -8,6 +8,7 @@
 mod assign;
 mod change;
 mod conflict;
+mod describe;
 mod direct;
 mod exec;
 mod insert;
@@ -46,6 +47,7 @@ use futures::TryStreamExt;
 
 pub(crate) use assign::{assign_batch, assign_column, cut, null_violation};
 pub(crate) use change::plan_query;
+pub(crate) use describe::describe;
 pub(crate) use direct::key_value;
 pub(crate) use insert::default_expr;
 pub(crate) use node::DmlPlanner;

@@ -78,6 +78,11 @@ impl Returning {
         Ok(Some(Self { kind, exprs, output, input, pseudo, affected: Vec::new(), shown: Vec::new() }))
     }
 
+    /// Columns of the answer.
+    pub(super) fn columns(&self) -> &SchemaRef {
+        &self.output
+    }
+
     /// Takes the affected rows and evaluates them, before the commit.
     pub(super) fn collect(&mut self, batches: Vec<RecordBatch>, snapshot: &Snapshot) -> Result<()> {
         self.affected = batches;

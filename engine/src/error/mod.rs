@@ -46,6 +46,12 @@ impl Error {
         Self::new(ErrorKind::Unsupported, format!("{what} is not supported yet"))
     }
 
+    /// What `error`, met while rows are read, says to the user.
+    #[must_use]
+    pub fn of(error: &DataFusionError) -> Self {
+        translate::translate(error)
+    }
+
     /// Adds the place in the statement.
     #[must_use]
     pub fn at(mut self, position: Position) -> Self {
@@ -124,7 +130,7 @@ impl From<Error> for DataFusionError {
 
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
-        translate::translate(&error)
+        Self::of(&error)
     }
 }
 

@@ -8,12 +8,15 @@
 //! Cancel safety: dropping the future of [`Session::execute`] or its rows cancels the statement; until its commit
 //! is durable nothing has changed.
 
+mod describe;
 mod direct;
+mod ingest;
 mod limits;
 mod memory;
 mod pin;
 mod prepared;
 mod query;
+mod relations;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -21,7 +24,10 @@ mod transaction;
 mod upkeep;
 mod words;
 
+pub use describe::{Description, Parameter};
 pub use limits::SessionLimits;
+pub use relations::{Relation, RelationKind};
+
 pub(crate) use query::plan as plan_query;
 pub(crate) use show::{identifier, rows};
 
@@ -43,9 +49,10 @@ use crate::context::{Progress, StatementContext};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
+use crate::metrics::Watch;
 use crate::output::Output;
 use crate::rights::{self, Identity, Rights};
-use crate::statement::{self, ScriptStatement, Shape, Statement};
+use crate::statement::{self, ScriptStatement, Shape, Statement, StatementKind};
 
 use crate::system::SystemSource;
 use crate::{copy, ddl, dml};
@@ -124,7 +131,23 @@ impl Session {
     /// What is wrong with the statement, with its place where known; nothing has changed then. `OutcomeUnknown` alone leaves
     /// open whether a commit became durable.
     pub async fn execute(&self, sql: &str, params: Option<ParamValues>) -> Result<Output> {
+        let log = self.engine.log().map(|log| {
+            let inner = self.lock();
+            (Arc::clone(log), inner.settings.info.user.clone(), inner.settings.client.clone())
+        });
+        let mut watch = Watch::begin(self.engine.metrics(), sql, log);
+        let result = self.execute_watched(sql, params, &mut watch).await;
+        watch.over(result)
+    }
+
+    async fn execute_watched(
+        &self,
+        sql: &str,
+        params: Option<ParamValues>,
+        watch: &mut Watch,
+    ) -> Result<Output> {
         let prepared = self.prepare(sql)?;
+        watch.is(&prepared.statement);
         let settings = {
             let mut inner = self.lock();
             inner.progress = Arc::default();
@@ -139,6 +162,14 @@ impl Session {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What sort of statement `sql` is.
+    ///
+    /// # Errors
+    /// What is wrong with its syntax.
+    pub fn statement_kind(&self, sql: &str) -> Result<StatementKind> {
+        Ok(StatementKind::of(&self.prepare(sql)?.statement))
     }
 
     /// Cuts a script into statements, at each `;` outside quotes and comments.
@@ -180,6 +211,36 @@ impl Session {
         }
         let mut inner = self.lock();
         inner.settings.info.user = user.to_owned();
+        self.reconfigure(&mut inner);
+    }
+
+    /// Where the session's statements come from, as logs name it.
+    pub fn set_client(&self, client: &str) {
+        client.clone_into(&mut self.lock().settings.client);
+    }
+
+    /// Does what SET does.
+    ///
+    /// # Errors
+    /// A setting that is not there or cannot be set, a value it does not take.
+    pub fn configure(&self, name: &str, value: &str) -> Result<()> {
+        self.set(name, Some(value)).map(|_| ())
+    }
+
+    /// A session beside this one, in no transaction, with the same settings.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let (identity, limits) = (self.identity.clone(), self.limits.clone());
+        let fork = Self::new(Arc::clone(&self.engine), identity, limits, FileAccess::clone(&self.files));
+        fork.adopt_settings(self);
+        fork
+    }
+
+    /// Takes the settings that `other` has now.
+    pub fn adopt_settings(&self, other: &Self) {
+        let settings = other.lock().settings.clone();
+        let mut inner = self.lock();
+        inner.settings = settings;
         self.reconfigure(&mut inner);
     }
 

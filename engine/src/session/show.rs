@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::{ColumnType, TableDef};
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringViewArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::CatalogProvider;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::ObjectName;
@@ -97,20 +97,7 @@ pub(super) async fn describe(
         context.rights.see(def.owner, &schema, &table)?;
         return describe_table(def);
     }
-    let provider = if schema == INFORMATION_SCHEMA {
-        let provider = context.state.schema_for_ref(format!("{INFORMATION_SCHEMA}.{table}"))?;
-        provider.table(&table).await?
-    } else {
-        match catalog.schema(&schema) {
-            Some(provider) => provider.table(&table).await?,
-            None => None,
-        }
-    };
-    let provider = provider.ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("table {schema}.{table} does not exist"))
-            .map(|e| e.with_sqlstate("42P01"))
-    })?;
-    let columns = provider.schema();
+    let columns = relation_schema(context, catalog, &schema, &table).await?;
     let names: Vec<&str> = columns.fields().iter().map(|f| f.name().as_str()).collect();
     let types: Vec<String> = columns
         .fields()
@@ -122,6 +109,32 @@ pub(super) async fn describe(
     let nullable: Vec<bool> = columns.fields().iter().map(|f| f.is_nullable()).collect();
     let nothing = vec![None::<&str>; names.len()];
     description(&names, &types, nullable, nothing.clone(), nothing)
+}
+
+/// Columns of a relation of any kind; a view is planned for it.
+///
+/// # Errors
+/// 42P01 when there is none; what is wrong with a view.
+pub(super) async fn relation_schema(
+    context: &StatementContext,
+    catalog: &SnapshotCatalog,
+    schema: &str,
+    table: &str,
+) -> Result<SchemaRef> {
+    let provider = if schema == INFORMATION_SCHEMA {
+        let provider = context.state.schema_for_ref(format!("{INFORMATION_SCHEMA}.{table}"))?;
+        provider.table(table).await?
+    } else {
+        match catalog.schema(schema) {
+            Some(provider) => provider.table(table).await?,
+            None => None,
+        }
+    };
+    let provider = provider.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, format!("table {schema}.{table} does not exist"))
+            .map(|e| e.with_sqlstate("42P01"))
+    })?;
+    Ok(provider.schema())
 }
 
 fn describe_table(def: &TableDef) -> Result<Output> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cairn_storage::id::CommitVersion;
 use cairn_storage::{CheckpointReason, Database, ErrorKind, FindingStatus, VerifyScope};
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, StringViewArray, UInt64Array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::ObjectName;
 
 use super::show::rows;
@@ -42,6 +43,22 @@ pub(super) async fn checkpoint(context: &StatementContext, table: Option<&Object
     ])
 }
 
+/// Columns of CHECKPOINT's receipt.
+pub(super) fn checkpoint_columns() -> SchemaRef {
+    let number = |name: &str| Field::new(name, DataType::UInt64, false);
+    Arc::new(Schema::new(vec![
+        Field::new("triggered", DataType::Boolean, false),
+        Field::new("reason", DataType::Utf8View, false),
+        number("version"),
+        number("manifest"),
+        number("segments"),
+        number("rows"),
+        number("deletes"),
+        number("bytes"),
+        Field::new("duration_ms", DataType::Float64, false),
+    ]))
+}
+
 /// VERIFY [DATABASE | TABLE t]: one row per finding.
 pub(super) async fn verify(context: &StatementContext, table: Option<&ObjectName>) -> Result<Output> {
     let scope = match table {
@@ -74,6 +91,12 @@ pub(super) async fn verify(context: &StatementContext, table: Option<&ObjectName
         ("detail", text(findings.iter().map(|f| f.detail.as_str()).collect())),
         ("hint", text(findings.iter().map(|f| f.hint.as_str()).collect())),
     ])
+}
+
+/// Columns of VERIFY's findings.
+pub(super) fn verify_columns() -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8View, false);
+    Arc::new(Schema::new(["object", "check", "status", "detail", "hint"].map(text).to_vec()))
 }
 
 /// WAIT FOR VERSION n: returns when this handle sees version n.

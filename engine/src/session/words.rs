@@ -293,7 +293,7 @@ impl Session {
     }
 
     /// What shows.
-    fn seen(&self) -> Rights {
+    pub(super) fn seen(&self) -> Rights {
         self.lock().rights.clone()
     }
 

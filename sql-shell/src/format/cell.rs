@@ -1,17 +1,16 @@
-//! One value as text.
+//! One value as text, for people.
 //!
-//! Owns: which spelling each type has for people and for programs, and making text safe for a terminal.
-//! Values are exact: integers, decimals and times pass through Arrow's display, never through a float.
+//! Owns: which spelling each type has for people, and making text safe for a terminal. Does not own: the spelling for programs
+//! (`cairn_engine::text`).
 
 use std::borrow::Cow;
 use std::io;
 
-use cairn_engine::{dimensions, is_whole, short_text_at, text_at};
-use datafusion::arrow::array::{Array, AsArray, FixedSizeListArray, RecordBatch};
-use datafusion::arrow::buffer::NullBuffer;
+use cairn_engine::short_text_at;
+use cairn_engine::text::{Column, columns};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::arrow::error::ArrowError;
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::arrow::util::display::FormatOptions;
 use unicode_width::UnicodeWidthChar;
 
 /// What NULL looks like to people.
@@ -25,70 +24,9 @@ const READABLE: FormatOptions<'static> = FormatOptions::new()
     .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
     .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%:z"));
 
-/// For programs: ISO 8601.
-const EXACT: FormatOptions<'static> = FormatOptions::new().with_display_error(false).with_null(NULL);
-
 /// The batch's columns for people.
 pub(crate) fn readable(batch: &RecordBatch) -> io::Result<Vec<Column<'_>>> {
     columns(batch, &READABLE, short_text_at)
-}
-
-/// The batch's columns for programs.
-pub(crate) fn exact(batch: &RecordBatch) -> io::Result<Vec<Column<'_>>> {
-    columns(batch, &EXACT, text_at)
-}
-
-/// One array for programs.
-pub(crate) fn exact_array(array: &dyn Array) -> io::Result<ArrayFormatter<'_>> {
-    ArrayFormatter::try_new(array, &EXACT).map_err(shown)
-}
-
-fn columns<'a>(
-    batch: &'a RecordBatch,
-    options: &FormatOptions<'a>,
-    vector: VectorText,
-) -> io::Result<Vec<Column<'a>>> {
-    let column = |array: &'a dyn Array| {
-        if let Some(vectors) = array.as_fixed_size_list_opt()
-            && dimensions(array.data_type()).is_some()
-            && is_whole(vectors)
-        {
-            return Ok(Column::Vectors(vectors, vector));
-        }
-        // Only nested types are not asked for their NULLs here; an array's own formatter knows them.
-        let text = ArrayFormatter::try_new(array, options).map_err(shown)?;
-        Ok(Column::Plain { nulls: array.logical_nulls(), text })
-    };
-    batch.columns().iter().map(|array| column(array.as_ref())).collect()
-}
-
-/// An Arrow error as the I/O error a writer returns.
-pub(crate) fn shown(error: ArrowError) -> io::Error {
-    io::Error::other(format!("a value can't be shown: {error}"))
-}
-
-/// The text of the vector in a row.
-type VectorText = fn(&FixedSizeListArray, usize) -> Option<String>;
-
-/// One column of a batch.
-pub(crate) enum Column<'a> {
-    Plain {
-        nulls: Option<NullBuffer>,
-        text: ArrayFormatter<'a>,
-    },
-    /// Whole, or short for people.
-    Vectors(&'a FixedSizeListArray, VectorText),
-}
-
-impl Column<'_> {
-    /// The value's text; None for NULL.
-    pub(crate) fn value(&self, row: usize) -> io::Result<Option<String>> {
-        match self {
-            Self::Plain { nulls: Some(nulls), .. } if nulls.is_null(row) => Ok(None),
-            Self::Plain { text, .. } => text.value(row).try_to_string().map(Some).map_err(shown),
-            Self::Vectors(vectors, text) => Ok(text(vectors, row)),
-        }
-    }
 }
 
 /// Whether values of the type stand at the right of their column.
@@ -139,7 +77,8 @@ pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::ArrayRef;
+    use cairn_engine::text::exact;
+    use datafusion::arrow::array::{ArrayRef, FixedSizeListArray};
     use datafusion::arrow::datatypes::Float32Type;
 
     use super::*;

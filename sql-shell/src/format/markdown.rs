@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
+use cairn_engine::text::RowWriter;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::RowWriter;
 use super::cell::{self, NULL};
 
 /// Writes rows as Markdown, without padding, so that they can stream.

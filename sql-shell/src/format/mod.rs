@@ -1,19 +1,16 @@
 //! Results as text.
 //!
-//! Owns: the output formats and the one trait they share. Does not own: where the bytes go, or when.
+//! Owns: the output formats for people, and which there are. Does not own: those for programs (`cairn_engine::text`), where the
+//! bytes go, or when.
 //! Memory: every format but `box` writes each batch as it comes; `box` keeps a bounded number of rows.
 
 mod boxed;
 mod cell;
-mod delimited;
-mod json;
 mod markdown;
 mod vertical;
 
-use std::io::{self, Write};
-
+use cairn_engine::text::{DelimitedWriter, JsonWriter, RowWriter};
 use clap::ValueEnum;
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::style::Style;
@@ -73,22 +70,14 @@ pub(crate) struct Layout {
     pub(crate) rows_shown_max: usize,
 }
 
-/// Writes one result set.
-pub(crate) trait RowWriter {
-    /// Takes the next rows.
-    fn batch(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> io::Result<()>;
-    /// Writes what is left, footer included.
-    fn finish(&mut self, out: &mut dyn Write) -> io::Result<()>;
-}
-
 /// A writer for results of `schema`.
 pub(crate) fn writer(format: Format, schema: &SchemaRef, layout: Layout) -> Box<dyn RowWriter> {
     match format {
         Format::Box => Box::new(boxed::BoxWriter::new(schema, layout)),
-        Format::Csv => Box::new(delimited::DelimitedWriter::csv(schema)),
-        Format::Tsv => Box::new(delimited::DelimitedWriter::tsv(schema)),
-        Format::Json => Box::new(json::JsonWriter::array(schema)),
-        Format::Ndjson => Box::new(json::JsonWriter::lines(schema)),
+        Format::Csv => Box::new(DelimitedWriter::csv(schema)),
+        Format::Tsv => Box::new(DelimitedWriter::tsv(schema)),
+        Format::Json => Box::new(JsonWriter::array(schema)),
+        Format::Ndjson => Box::new(JsonWriter::lines(schema)),
         Format::Vertical => Box::new(vertical::VerticalWriter::new(schema, layout)),
         Format::Markdown => Box::new(markdown::MarkdownWriter::new(schema)),
     }

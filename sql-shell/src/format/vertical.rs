@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
+use cairn_engine::text::RowWriter;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use unicode_width::UnicodeWidthStr;
 
+use super::Layout;
 use super::cell::{self, NULL};
-use super::{Layout, RowWriter};
 use crate::quantity;
 use crate::style::Paint;
 

@@ -3,6 +3,7 @@
 //! Owns: opening (lock, recovery), publishing, back-pressure, background checkpoints, following, closing. Does not own:
 //! the commit order (`order`), what a checkpoint writes (`checkpoint`), conflicts (`transaction`).
 
+mod figures;
 mod follow;
 mod indexes;
 mod lock;

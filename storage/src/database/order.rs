@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, TableId};
+use crate::metrics::{CommitMetrics, WalMetrics};
 use crate::version::Version;
 use crate::wal::{AppendError, CommitInfo, Group, Wal};
 
@@ -73,6 +74,7 @@ pub(crate) struct CommitOrder {
     drive: tokio::sync::Mutex<()>,
     wal: Arc<dyn Wal>,
     history: Mutex<VecDeque<VersionRow>>,
+    metrics: CommitMetrics,
 }
 
 impl std::fmt::Debug for CommitOrder {
@@ -100,11 +102,20 @@ impl CommitOrder {
             drive: tokio::sync::Mutex::new(()),
             wal,
             history: Mutex::new(history.into()),
+            metrics: CommitMetrics::default(),
         }
     }
 
     pub(crate) fn wal_status(&self) -> crate::wal::WalStatus {
         self.wal.status()
+    }
+
+    pub(crate) fn wal_metrics(&self) -> Arc<WalMetrics> {
+        self.wal.metrics()
+    }
+
+    pub(crate) fn metrics(&self) -> &CommitMetrics {
+        &self.metrics
     }
 
     /// The newest durable version.
@@ -126,7 +137,11 @@ impl CommitOrder {
         if let Some(error) = &accepted.poisoned {
             return Err(error.clone());
         }
-        let Accept { after, payload, row } = commit(&accepted.head)?;
+        let Accept { after, payload, row } = commit(&accepted.head).inspect_err(|error| {
+            if error.kind() == ErrorKind::Conflict {
+                self.metrics.conflicts.one();
+            }
+        })?;
         let after = Arc::new(after);
         let (done, ticket) = oneshot::channel();
         accepted.head = Arc::clone(&after);
@@ -172,6 +187,9 @@ impl CommitOrder {
     }
 
     fn record(&self, row: VersionRow) {
+        self.metrics.commits.one();
+        self.metrics.rows_added.add(row.rows_added);
+        self.metrics.rows_deleted.add(row.rows_deleted);
         let mut history = held(&self.history);
         while history.len() >= HISTORY_COMMITS {
             history.pop_front();
@@ -221,6 +239,7 @@ impl Driving<'_> {
         let entries = group.iter().map(|p| p.payload.clone()).collect();
         match order.wal.append(Group { first: first.row.version, entries }).await {
             Ok(()) => {
+                order.metrics.groups.one();
                 for pending in group {
                     order.record(pending.row);
                     order.publish(pending.after);

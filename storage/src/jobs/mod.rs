@@ -1,12 +1,14 @@
 //! Jobs: units of background work, as rows.
 //!
-//! Owns: the rows behind SHOW JOBS for the jobs of this process. Does not own: what a job does (`checkpoint`).
+//! Owns: the rows behind SHOW JOBS for the jobs of this process, and how many of each kind there were. Does not own: what a job does (`checkpoint`).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::database::now_us;
 use crate::error::{Error, Result};
+use crate::metrics::{Histogram, JobFigures};
 
 /// Finished jobs kept.
 const KEPT_JOBS: usize = 1_000;
@@ -45,42 +47,76 @@ pub struct JobRow {
 /// The jobs of one process.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    rows: Mutex<(u64, VecDeque<JobRow>)>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    last_id: u64,
+    rows: VecDeque<JobRow>,
+    ended: BTreeMap<String, Ended>,
+}
+
+/// All jobs of one kind that have ended.
+#[derive(Debug, Default)]
+struct Ended {
+    completed: Histogram,
+    failed: Histogram,
+    rows: u64,
+    bytes: u64,
 }
 
 impl Jobs {
-    fn held(&self) -> MutexGuard<'_, (u64, VecDeque<JobRow>)> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All rows, by id.
     #[must_use]
     pub fn rows(&self) -> Vec<JobRow> {
-        self.held().1.iter().cloned().collect()
+        self.held().rows.iter().cloned().collect()
+    }
+
+    /// Counts and times by kind, of all jobs since the opening.
+    #[must_use]
+    pub fn figures(&self) -> Vec<JobFigures> {
+        let held = self.held();
+        let figures = held.ended.iter().map(|(kind, ended)| JobFigures {
+            kind: kind.clone(),
+            running: held.rows.iter().filter(|r| r.kind == *kind && r.finished_us.is_none()).count() as u64,
+            completed: ended.completed.figures(),
+            failed: ended.failed.figures(),
+            rows: ended.rows,
+            bytes: ended.bytes,
+        });
+        figures.collect()
     }
 
     /// Whether a job runs now.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.held().1.iter().any(|r| r.status == "running")
+        self.held().rows.iter().any(|r| r.status == "running")
     }
 
     /// Error of the last ended job, if it failed.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
-        self.held().1.iter().rev().find(|r| r.finished_us.is_some()).and_then(|r| r.error.clone())
+        self.held().rows.iter().rev().find(|r| r.finished_us.is_some()).and_then(|r| r.error.clone())
     }
 
     /// A job that begins now; returns its id.
     pub fn begin(&self, kind: &str, parameters: String) -> u64 {
         let now = now_us();
         let mut held = self.held();
-        held.0 += 1;
-        let id = held.0;
-        if held.1.len() == KEPT_JOBS {
-            held.1.pop_front();
+        held.last_id += 1;
+        let id = held.last_id;
+        if held.rows.len() == KEPT_JOBS {
+            held.rows.pop_front();
         }
-        held.1.push_back(JobRow {
+        if !held.ended.contains_key(kind) {
+            held.ended.insert(kind.to_owned(), Ended::default());
+        }
+        held.rows.push_back(JobRow {
             id,
             kind: kind.to_owned(),
             table: None,
@@ -100,24 +136,32 @@ impl Jobs {
 
     /// Tells how far a job is.
     pub fn progress(&self, id: u64, progress: f64, rows: u64, bytes: u64) {
-        if let Some(row) = self.held().1.iter_mut().find(|r| r.id == id) {
+        if let Some(row) = self.held().rows.iter_mut().find(|r| r.id == id) {
             (row.progress, row.rows, row.bytes) = (progress, rows, bytes);
         }
     }
 
     /// Ends a job with its result.
     pub fn end<T>(&self, id: u64, result: &Result<T, Error>) {
-        if let Some(row) = self.held().1.iter_mut().find(|r| r.id == id) {
-            row.finished_us = Some(now_us());
-            match result {
-                Ok(_) => {
-                    row.status = "completed".to_owned();
-                    row.progress = 1.0;
-                }
-                Err(error) => {
-                    row.status = "failed".to_owned();
-                    row.error = Some(error.message().to_owned());
-                }
+        let now = now_us();
+        let mut held = self.held();
+        let Held { rows, ended, .. } = &mut *held;
+        let Some(row) = rows.iter_mut().find(|r| r.id == id) else { return };
+        row.finished_us = Some(now);
+        let ended = ended.entry(row.kind.clone()).or_default();
+        let took = Duration::from_micros(now.saturating_sub(row.created_us).try_into().unwrap_or(0));
+        ended.rows += row.rows;
+        ended.bytes += row.bytes;
+        match result {
+            Ok(_) => {
+                row.status = "completed".to_owned();
+                row.progress = 1.0;
+                ended.completed.observe(took);
+            }
+            Err(error) => {
+                row.status = "failed".to_owned();
+                row.error = Some(error.message().to_owned());
+                ended.failed.observe(took);
             }
         }
     }

@@ -15,6 +15,7 @@ use super::kept::KeptColumn;
 use super::reader::{NumberColumn, Opened, SegmentVectors};
 use crate::id::{ColumnId, ObjectId, SchemaVersion};
 use crate::index::LoadedUnit;
+use crate::metrics::CacheFigures;
 
 /// Default budget: enough for the footers and hot blocks of a few hundred segments.
 pub const CACHE_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
@@ -74,6 +75,16 @@ struct Clock {
     /// Keys in the order the hand passes them; may name entries that are gone.
     hand: VecDeque<CacheKey>,
     bytes: usize,
+    hits: u64,
+    misses: u64,
+}
+
+impl Clock {
+    /// `hits` of `asked` were there.
+    fn count(&mut self, hits: u64, asked: u64) {
+        self.hits += hits;
+        self.misses += asked - hits;
+    }
 }
 
 /// Shared cache over the segments of one database.
@@ -95,6 +106,18 @@ impl SegmentCache {
         self.lock().bytes
     }
 
+    /// Bytes held, and what was found.
+    #[must_use]
+    pub fn figures(&self) -> CacheFigures {
+        let clock = self.lock();
+        CacheFigures {
+            bytes: clock.bytes as u64,
+            limit_bytes: self.budget as u64,
+            hits: clock.hits,
+            misses: clock.misses,
+        }
+    }
+
     /// Drops everything of an object that is no longer used.
     pub fn forget(&self, id: ObjectId) {
         let mut clock = self.lock();
@@ -110,9 +133,12 @@ impl SegmentCache {
 
     pub(crate) fn get(&self, key: CacheKey) -> Option<CacheValue> {
         let mut clock = self.lock();
-        let entry = clock.entries.get_mut(&key)?;
-        entry.used = true;
-        Some(entry.value.clone())
+        let found = clock.entries.get_mut(&key).map(|entry| {
+            entry.used = true;
+            entry.value.clone()
+        });
+        clock.count(u64::from(found.is_some()), 1);
+        found
     }
 
     /// Whether a decoded page or column of `bytes` may come in: only while there is room, or something not used lately gives it, so
@@ -151,7 +177,9 @@ impl SegmentCache {
             }
             _ => None,
         };
-        numbers.iter().map(find).collect()
+        let found: Vec<_> = numbers.iter().map(find).collect();
+        clock.count(found.iter().flatten().count() as u64, numbers.len() as u64);
+        found
     }
 
     pub(crate) fn put(&self, key: CacheKey, value: CacheValue, bytes: usize) {
@@ -211,6 +239,7 @@ mod tests {
             assert!(cache.get(CacheKey::Block(id(0), 0)).is_some(), "the used block was dropped at {n}");
             assert!(cache.bytes() <= 1000);
         }
+        assert_eq!((cache.figures().hits, cache.figures().misses), (50, 0));
         cache.forget(id(0));
         assert!(cache.get(CacheKey::Block(id(0), 0)).is_none());
         cache.forget(id(1));

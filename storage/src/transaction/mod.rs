@@ -109,7 +109,11 @@ impl Shared {
     }
 
     /// The same, the tables of `created` being those the transaction creates.
-    pub(super) fn table_among(&self, id: TableId, created: &BTreeMap<TableId, Arc<TableDef>>) -> Result<TableSnapshot> {
+    pub(super) fn table_among(
+        &self,
+        id: TableId,
+        created: &BTreeMap<TableId, Arc<TableDef>>,
+    ) -> Result<TableSnapshot> {
         if let Some(def) = created.get(&id) {
             let state = TableState::created(Arc::clone(def), self.snapshot.version());
             let shared = Arc::clone(&self.database.shared);

@@ -11,6 +11,8 @@ mod frame;
 mod header;
 mod object;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -20,6 +22,7 @@ pub use object::ObjectWal;
 
 use crate::error::Error;
 use crate::id::{CommitVersion, WalNumber};
+use crate::metrics::WalMetrics;
 
 /// When an acknowledged commit is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,4 +130,6 @@ pub trait Wal: Send + Sync + std::fmt::Debug {
     async fn close(&self) -> Result<(), Error>;
     /// For `system.wal`.
     fn status(&self) -> WalStatus;
+    /// What it counts; reading waits for no append.
+    fn metrics(&self) -> Arc<WalMetrics>;
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use super::{AppendError, Group, Predecessor, Recovered, Recovery, Wal, WalStatus
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Poison;
 use crate::id::{CommitVersion, DatabaseId, WalNumber};
+use crate::metrics::WalMetrics;
 use crate::object::put_if_absent;
 
 fn path(number: WalNumber) -> String {
@@ -30,6 +32,7 @@ pub struct ObjectWal {
     store: Arc<dyn ObjectStore>,
     database_id: DatabaseId,
     state: Mutex<State>,
+    metrics: Arc<WalMetrics>,
 }
 
 #[derive(Debug)]
@@ -62,7 +65,7 @@ impl ObjectWal {
             closed: false,
             poison: Poison::default(),
         };
-        Self { store, database_id, state: Mutex::new(state) }
+        Self { store, database_id, state: Mutex::new(state), metrics: Arc::default() }
     }
 
     /// Everything in the objects from `from` on, found by probing numbers.
@@ -152,6 +155,7 @@ impl Wal for ObjectWal {
         let bytes = Bytes::from(bytes);
         // The salt is this object's unique id: equal bytes are ours.
         let ours = bytes.clone();
+        let begun = Instant::now();
         let put =
             put_if_absent(&*self.store, &Path::from(path(number)), bytes.clone(), |found| found == ours)
                 .await;
@@ -162,6 +166,8 @@ impl Wal for ObjectWal {
                 state.next = group.last().next();
                 state.predecessor_length = bytes.len() as u64;
                 state.puts += 1;
+                self.metrics.syncs.observe(begun.elapsed());
+                self.metrics.written_bytes.add(bytes.len() as u64);
                 state.kept.insert(number, bytes.len() as u64);
                 Ok(())
             }
@@ -216,6 +222,10 @@ impl Wal for ObjectWal {
             syncs: state.puts,
             durable: CommitVersion(state.next.0.saturating_sub(1)),
         }
+    }
+
+    fn metrics(&self) -> Arc<WalMetrics> {
+        Arc::clone(&self.metrics)
     }
 }
 

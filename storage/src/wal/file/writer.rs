@@ -18,6 +18,7 @@ use super::{DIRECTORY, WalTip, files, path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, Poison};
 use crate::id::{CommitVersion, DatabaseId, WalNumber};
+use crate::metrics::WalMetrics;
 use crate::wal::frame::{FrameKind, SEAL_BYTES, encode};
 use crate::wal::header::{FileHeader, HEADER_BYTES};
 use crate::wal::{AppendError, Group, Predecessor, SyncMode, Wal, WalStatus};
@@ -52,6 +53,7 @@ pub struct FileWal {
     fs: Arc<dyn FileSystem>,
     options: FileWalOptions,
     state: Mutex<State>,
+    metrics: Arc<WalMetrics>,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ struct State {
     buffer: Vec<u8>,
     closed: bool,
     poison: Poison,
+    metrics: Arc<WalMetrics>,
 }
 
 impl FileWal {
@@ -105,6 +108,7 @@ impl FileWal {
         };
         let file = prepare(&*fs, &header).map_err(Failure::into_error)?;
         name(&*fs, number)?;
+        let metrics = Arc::new(WalMetrics::default());
         let state = State {
             present: Present::new(file, &header),
             next: next_version,
@@ -116,9 +120,10 @@ impl FileWal {
             buffer: Vec::new(),
             closed: false,
             poison: Poison::default(),
+            metrics: Arc::clone(&metrics),
         };
         state.show_tip();
-        Ok(Self { fs, options, state: Mutex::new(state) })
+        Ok(Self { fs, options, state: Mutex::new(state), metrics })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -163,6 +168,7 @@ impl State {
         self.present.at = end;
         self.next = group.last().next();
         *self.kept.entry(self.present.number).or_default() += length;
+        self.metrics.written_bytes.add(length);
         if self.buffer.capacity() > BUFFER_KEPT_BYTES {
             self.buffer = Vec::new();
         }
@@ -203,12 +209,14 @@ impl State {
         if self.present.synced == self.present.at {
             return Ok(());
         }
+        let begun = Instant::now();
         if let Err(e) = self.present.file.sync() {
             let error = self.present.doing("syncing", e);
             return Err(self.fail(error));
         }
         self.syncs += 1;
         self.last_sync = Instant::now();
+        self.metrics.syncs.observe(self.last_sync - begun);
         self.present.synced = self.present.at;
         self.durable = CommitVersion(self.next.0.saturating_sub(1));
         self.show_tip();
@@ -344,5 +352,9 @@ impl Wal for FileWal {
             syncs: state.syncs,
             durable: state.durable,
         }
+    }
+
+    fn metrics(&self) -> Arc<WalMetrics> {
+        Arc::clone(&self.metrics)
     }
 }

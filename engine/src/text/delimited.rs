@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::{RowWriter, cell};
+use super::{RowWriter, value};
 
 /// Which of the two.
 #[derive(Clone, Copy)]
@@ -16,18 +16,22 @@ enum Dialect {
 }
 
 /// Writes rows with a delimiter, after one header line.
-pub(crate) struct DelimitedWriter {
+pub struct DelimitedWriter {
     dialect: Dialect,
     names: Vec<String>,
     header_written: bool,
 }
 
 impl DelimitedWriter {
-    pub(crate) fn csv(schema: &SchemaRef) -> Self {
+    /// RFC 4180 with a header; NULL is empty, an empty text is `""`.
+    #[must_use]
+    pub fn csv(schema: &SchemaRef) -> Self {
         Self::new(Dialect::Csv, schema)
     }
 
-    pub(crate) fn tsv(schema: &SchemaRef) -> Self {
+    /// Tab-separated with a header; NULL is `\N`, tabs and line ends are escaped.
+    #[must_use]
+    pub fn tsv(schema: &SchemaRef) -> Self {
         Self::new(Dialect::Tsv, schema)
     }
 
@@ -72,7 +76,7 @@ impl Dialect {
 impl RowWriter for DelimitedWriter {
     fn batch(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> io::Result<()> {
         self.write_header(out)?;
-        let columns = cell::exact(batch)?;
+        let columns = value::exact(batch)?;
         for row in 0..batch.num_rows() {
             for (i, column) in columns.iter().enumerate() {
                 if i > 0 {

@@ -1,4 +1,4 @@
-//! JSON: one array, or one object a line.
+//! JSON: one array of objects, one object a line, or one array a row.
 //!
 //! Integers and decimals are numbers with all their digits; NaN and the infinities, which JSON has no number for, are
 //! strings; binary is hex; times are ISO 8601 strings; lists and structs are arrays and objects.
@@ -12,26 +12,63 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::util::display::ArrayFormatter;
 
-use super::{RowWriter, cell};
+use super::{RowWriter, value};
 
-/// Writes rows as objects.
-pub(crate) struct JsonWriter {
+/// Writes rows.
+pub struct JsonWriter {
     /// Each column's name as a JSON string; a repeated name gets a number, since objects hold a name once.
     names: Vec<String>,
-    array: bool,
+    form: Form,
+    numbers: Numbers,
     rows: u64,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// One array of objects.
+    Array,
+    /// One object a line.
+    Lines,
+    /// An array for each row, commas between them.
+    Rows,
+}
+
+/// How numbers are written that a reader of JSON may hold in 64-bit floats: BIGINT, BIGINT UNSIGNED and DECIMAL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Numbers {
+    /// As numbers with all their digits.
+    #[default]
+    Digits,
+    /// As strings.
+    Quoted,
+}
+
 impl JsonWriter {
-    pub(crate) fn array(schema: &SchemaRef) -> Self {
-        Self::new(schema, true)
+    /// One array of objects.
+    #[must_use]
+    pub fn array(schema: &SchemaRef) -> Self {
+        Self::new(schema, Form::Array)
     }
 
-    pub(crate) fn lines(schema: &SchemaRef) -> Self {
-        Self::new(schema, false)
+    /// One object a line.
+    #[must_use]
+    pub fn lines(schema: &SchemaRef) -> Self {
+        Self::new(schema, Form::Lines)
     }
 
-    fn new(schema: &SchemaRef, array: bool) -> Self {
+    /// For each row an array of its values, with commas and line ends between rows: the inside of an array.
+    #[must_use]
+    pub fn rows(schema: &SchemaRef) -> Self {
+        Self::new(schema, Form::Rows)
+    }
+
+    /// Writes long numbers as `numbers` says.
+    #[must_use]
+    pub fn with_numbers(self, numbers: Numbers) -> Self {
+        Self { numbers, ..self }
+    }
+
+    fn new(schema: &SchemaRef, form: Form) -> Self {
         let mut seen: HashMap<&str, u32> = HashMap::new();
         let names = schema
             .fields()
@@ -42,29 +79,38 @@ impl JsonWriter {
                 if *times == 1 { string(field.name()) } else { string(&format!("{}_{times}", field.name())) }
             })
             .collect();
-        Self { names, array, rows: 0 }
+        Self { names, form, numbers: Numbers::default(), rows: 0 }
     }
 }
 
 impl RowWriter for JsonWriter {
     fn batch(&mut self, batch: &RecordBatch, out: &mut dyn Write) -> io::Result<()> {
         let arrays = batch.columns().iter().map(plain).collect::<io::Result<Vec<_>>>()?;
-        let values = arrays.iter().map(Value::of).collect::<io::Result<Vec<_>>>()?;
+        let values = arrays.iter().map(|a| Value::of(a, self.numbers)).collect::<io::Result<Vec<_>>>()?;
+        let (open, close) = if self.form == Form::Rows { ('[', ']') } else { ('{', '}') };
         let mut line = String::new();
         for row in 0..batch.num_rows() {
             line.clear();
-            if self.array {
-                line.push_str(if self.rows == 0 { "[" } else { ",\n " });
-            }
+            line.push_str(match (self.form, self.rows) {
+                (Form::Array, 0) => "[",
+                (Form::Array, _) => ",\n ",
+                (Form::Rows, 1..) => ",\n",
+                (Form::Rows, 0) | (Form::Lines, _) => "",
+            });
             self.rows += 1;
+            line.push(open);
             for (i, (name, value)) in self.names.iter().zip(&values).enumerate() {
-                line.push(if i == 0 { '{' } else { ',' });
-                line.push_str(name);
-                line.push(':');
+                if i > 0 {
+                    line.push(',');
+                }
+                if self.form != Form::Rows {
+                    line.push_str(name);
+                    line.push(':');
+                }
                 value.write(row, &mut line)?;
             }
-            line.push_str(if self.names.is_empty() { "{}" } else { "}" });
-            if !self.array {
+            line.push(close);
+            if self.form == Form::Lines {
                 line.push('\n');
             }
             out.write_all(line.as_bytes())?;
@@ -73,10 +119,10 @@ impl RowWriter for JsonWriter {
     }
 
     fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        match (self.array, self.rows) {
-            (false, _) => Ok(()),
-            (true, 0) => out.write_all(b"[]\n"),
-            (true, _) => out.write_all(b"]\n"),
+        match (self.form, self.rows) {
+            (Form::Lines | Form::Rows, _) => Ok(()),
+            (Form::Array, 0) => out.write_all(b"[]\n"),
+            (Form::Array, _) => out.write_all(b"]\n"),
         }
     }
 }
@@ -87,7 +133,7 @@ fn string(text: &str) -> String {
 
 /// `array` without dictionaries or list forms that need code of their own.
 fn plain(array: &ArrayRef) -> io::Result<ArrayRef> {
-    let as_type = |data_type: &DataType| cast(array, data_type).map_err(cell::shown);
+    let as_type = |data_type: &DataType| cast(array, data_type).map_err(value::failed);
     match array.data_type() {
         DataType::Dictionary(_, values) => plain(&as_type(values)?),
         DataType::RunEndEncoded(_, values) => plain(&as_type(values.data_type())?),
@@ -118,26 +164,30 @@ enum Shape<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn of(array: &'a ArrayRef) -> io::Result<Self> {
+    fn of(array: &'a ArrayRef, numbers: Numbers) -> io::Result<Self> {
         let shape = match array.data_type() {
-            DataType::Boolean => Shape::Number(cell::exact_array(array)?),
-            data_type if data_type.is_numeric() => Shape::Number(cell::exact_array(array)?),
+            DataType::Boolean => Shape::Number(value::exact_array(array)?),
+            data_type if data_type.is_numeric() && !(numbers == Numbers::Quoted && is_long(data_type)) => {
+                Shape::Number(value::exact_array(array)?)
+            }
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
-                Shape::List(list.value_offsets(), Box::new(Self::of(list.values())?))
+                Shape::List(list.value_offsets(), Box::new(Self::of(list.values(), numbers)?))
             }
             DataType::Map(_, _) => {
                 let map = array.as_map();
-                let keys = cell::exact_array(map.keys())?;
-                Shape::Map(map.value_offsets(), keys, Box::new(Self::of(map.values())?))
+                let keys = value::exact_array(map.keys())?;
+                Shape::Map(map.value_offsets(), keys, Box::new(Self::of(map.values(), numbers)?))
             }
             DataType::Struct(fields) => {
                 let members = fields.iter().zip(array.as_struct().columns());
                 Shape::Struct(
-                    members.map(|(f, a)| Ok((string(f.name()), Self::of(a)?))).collect::<io::Result<_>>()?,
+                    members
+                        .map(|(f, a)| Ok((string(f.name()), Self::of(a, numbers)?)))
+                        .collect::<io::Result<_>>()?,
                 )
             }
-            _ => Shape::String(cell::exact_array(array)?),
+            _ => Shape::String(value::exact_array(array)?),
         };
         Ok(Self { nulls: array.logical_nulls(), shape })
     }
@@ -149,7 +199,7 @@ impl<'a> Value<'a> {
         }
         match &self.shape {
             Shape::Number(text) => {
-                let text = text.value(row).try_to_string().map_err(cell::shown)?;
+                let text = text.value(row).try_to_string().map_err(value::failed)?;
                 match text.as_str() {
                     "inf" => line.push_str("\"Infinity\""),
                     "-inf" => line.push_str("\"-Infinity\""),
@@ -158,7 +208,7 @@ impl<'a> Value<'a> {
                 }
             }
             Shape::String(text) => {
-                line.push_str(&string(&text.value(row).try_to_string().map_err(cell::shown)?))
+                line.push_str(&string(&text.value(row).try_to_string().map_err(value::failed)?))
             }
             Shape::List(offsets, items) => {
                 line.push('[');
@@ -188,7 +238,7 @@ impl<'a> Value<'a> {
                     if i > 0 {
                         line.push(',');
                     }
-                    line.push_str(&string(&keys.value(item).try_to_string().map_err(cell::shown)?));
+                    line.push_str(&string(&keys.value(item).try_to_string().map_err(value::failed)?));
                     line.push(':');
                     values.write(item, line)?;
                 }
@@ -197,6 +247,18 @@ impl<'a> Value<'a> {
         }
         Ok(())
     }
+}
+
+fn is_long(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Int64
+            | DataType::UInt64
+            | DataType::Decimal32(..)
+            | DataType::Decimal64(..)
+            | DataType::Decimal128(..)
+            | DataType::Decimal256(..)
+    )
 }
 
 fn span(offsets: &[i32], row: usize) -> std::ops::Range<usize> {
@@ -229,6 +291,29 @@ mod tests {
         let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
         let batch = RecordBatch::try_new(schema, vec![one.clone(), one]).unwrap();
         assert_eq!(lines(&batch), "{\"a\":1,\"a_2\":1}\n");
+    }
+
+    #[test]
+    fn rows_without_names_and_long_numbers_as_strings() {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(i64::MAX), None]));
+        let small: ArrayRef = Arc::new(Float32Array::from(vec![1.5, f32::NAN]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("a", ids, true), ("a", small, true)]).unwrap();
+        let written = |numbers| {
+            let mut writer = JsonWriter::rows(&batch.schema()).with_numbers(numbers);
+            let mut out = Vec::new();
+            writer.batch(&batch, &mut out).unwrap();
+            writer.batch(&batch.slice(0, 1), &mut out).unwrap();
+            writer.finish(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            written(Numbers::Digits),
+            "[9223372036854775807,1.5],\n[null,\"NaN\"],\n[9223372036854775807,1.5]"
+        );
+        assert_eq!(
+            written(Numbers::Quoted),
+            "[\"9223372036854775807\",1.5],\n[null,\"NaN\"],\n[\"9223372036854775807\",1.5]"
+        );
     }
 
     #[test]

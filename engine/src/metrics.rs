@@ -1,0 +1,261 @@
+//! Counters of statements: how many run, how long they took by kind and outcome, rows they answered with.
+//!
+//! Owns: what is counted, and told to a log, when a statement begins and ends. A statement ends with its last row, its error, or when it is dropped
+//! before (then it was cancelled, class 57). Does not own: commits and jobs (`cairn_storage::metrics`), names and text forms.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant, SystemTime};
+
+use cairn_storage::ErrorKind;
+use cairn_storage::metrics::{Counter, Histogram, HistogramFigures};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
+use futures::Stream;
+
+use crate::error::{Error, Result};
+use crate::log::{StatementLog, StatementRecord};
+use crate::output::{Output, RowStream};
+use crate::statement::{Statement, StatementKind, fingerprint, tables};
+
+/// How statements end: well, or with an error of one of these classes of SQLSTATE; the last stands for all others.
+const OUTCOMES: [&str; 22] = [
+    "ok", "08", "0A", "0L", "20", "21", "22", "23", "25", "28", "2B", "34", "3D", "3F", "40", "42", "53",
+    "54", "55", "57", "58", "XX",
+];
+const OK: usize = 0;
+/// Class of what the caller or a time limit stopped.
+const CANCELLED: usize = 19;
+const OTHER: usize = OUTCOMES.len() - 1;
+const KINDS: usize = StatementKind::ALL.len();
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct StatementMetrics {
+    /// By kind, then outcome.
+    times: [[Histogram; OUTCOMES.len()]; KINDS],
+    running: Counter,
+    rows: Counter,
+}
+
+/// Statements of one kind that ended one way.
+#[derive(Clone, Debug)]
+pub struct StatementTimes {
+    /// What sort of statement.
+    pub kind: StatementKind,
+    /// "ok", or the class of the SQLSTATE: its first two characters.
+    pub outcome: &'static str,
+    /// From the call until the last row was handed on, the time the reader took between rows included.
+    pub times: HistogramFigures,
+}
+
+/// An engine's statements at one moment, since its opening.
+#[derive(Clone, Debug)]
+pub struct StatementFigures {
+    /// Kinds and outcomes there have been.
+    pub times: Vec<StatementTimes>,
+    /// Statements that run now, those whose rows are still read included.
+    pub running: u64,
+    /// Rows statements answered with.
+    pub rows: u64,
+}
+
+impl StatementMetrics {
+    pub(crate) fn figures(&self) -> StatementFigures {
+        let mut times = Vec::new();
+        for (kind, outcomes) in StatementKind::ALL.into_iter().zip(&self.times) {
+            for (outcome, histogram) in OUTCOMES.into_iter().zip(outcomes) {
+                let figures = histogram.figures();
+                if figures.count() > 0 || outcome == OUTCOMES[OK] {
+                    times.push(StatementTimes { kind, outcome, times: figures });
+                }
+            }
+        }
+        StatementFigures { times, running: self.running.value(), rows: self.rows.value() }
+    }
+}
+
+/// One statement that runs.
+pub(crate) struct Watch {
+    metrics: Arc<StatementMetrics>,
+    kind: StatementKind,
+    begun: Instant,
+    outcome: usize,
+    /// What is told of it, where somebody listens.
+    told: Option<Box<Told>>,
+}
+
+struct Told {
+    log: Arc<dyn StatementLog>,
+    sql: String,
+    record: StatementRecord,
+}
+
+impl Watch {
+    /// The statement `sql` begins; `log` with its user and client hears of its end.
+    pub(crate) fn begin(
+        metrics: &Arc<StatementMetrics>,
+        sql: &str,
+        log: Option<(Arc<dyn StatementLog>, String, String)>,
+    ) -> Self {
+        metrics.running.one();
+        let told = log.map(|(log, user, client)| {
+            let record = StatementRecord {
+                begun: SystemTime::now(),
+                took: Duration::ZERO,
+                user,
+                client,
+                kind: StatementKind::Other,
+                fingerprint: String::new(),
+                tables: Vec::new(),
+                rows: 0,
+                error: Some(ErrorKind::Cancelled.sqlstate()),
+            };
+            Box::new(Told { log, sql: sql.to_owned(), record })
+        });
+        Self {
+            metrics: Arc::clone(metrics),
+            kind: StatementKind::Other,
+            begun: Instant::now(),
+            outcome: CANCELLED,
+            told,
+        }
+    }
+
+    /// The statement has been read.
+    pub(crate) fn is(&mut self, statement: &Statement) {
+        self.kind = StatementKind::of(statement);
+        if let Some(told) = &mut self.told {
+            told.record.tables = tables(statement);
+        }
+    }
+
+    /// It has answered; its rows are watched on.
+    pub(crate) fn over(mut self, result: Result<Output>) -> Result<Output> {
+        match result {
+            Ok(Output::Rows(RowStream { schema, stream })) => {
+                let watched = WatchedRows { rows: stream, watch: Some(self) };
+                Ok(Output::Rows(RowStream { schema, stream: Box::pin(watched) }))
+            }
+            Ok(output) => {
+                if let (Output::Affected { rows, .. }, Some(told)) = (&output, &mut self.told) {
+                    told.record.rows = *rows;
+                }
+                self.end(None);
+                Ok(output)
+            }
+            Err(error) => {
+                self.end(Some(&error));
+                Err(error)
+            }
+        }
+    }
+
+    fn rows(&mut self, rows: u64) {
+        self.metrics.rows.add(rows);
+        if let Some(told) = &mut self.told {
+            told.record.rows += rows;
+        }
+    }
+
+    /// It ends, well or with `error`; one that is dropped before was cancelled.
+    fn end(&mut self, error: Option<&Error>) {
+        self.outcome = error.map_or(OK, class);
+        if let Some(told) = &mut self.told {
+            told.record.error = error.map(Error::sqlstate);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        self.metrics.running.subtract(1);
+        self.metrics.times[self.kind as usize][self.outcome].observe(took);
+        if let Some(told) = &mut self.told
+            && took >= told.log.least()
+        {
+            told.record.took = took;
+            told.record.kind = self.kind;
+            told.record.fingerprint = fingerprint(&told.sql);
+            told.log.ended(&told.record);
+        }
+    }
+}
+
+fn class(error: &Error) -> usize {
+    OUTCOMES.iter().position(|class| error.sqlstate().starts_with(class)).unwrap_or(OTHER)
+}
+
+/// Rows whose end is the statement's.
+struct WatchedRows {
+    rows: SendableRecordBatchStream,
+    watch: Option<Watch>,
+}
+
+impl Stream for WatchedRows {
+    type Item = Result<RecordBatch, DataFusionError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = std::task::ready!(self.rows.as_mut().poll_next(context));
+        match &item {
+            Some(Ok(batch)) => {
+                if let Some(watch) = &mut self.watch {
+                    watch.rows(batch.num_rows() as u64);
+                }
+            }
+            end => {
+                let error = end.as_ref().and_then(|end| end.as_ref().err()).map(Error::of);
+                if let Some(mut watch) = self.watch.take() {
+                    watch.end(error.as_ref());
+                }
+            }
+        }
+        Poll::Ready(item)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.rows.size_hint()
+    }
+}
+
+impl RecordBatchStream for WatchedRows {
+    fn schema(&self) -> SchemaRef {
+        self.rows.schema()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes() {
+        assert_eq!(OUTCOMES[CANCELLED], "57");
+        assert_eq!(OUTCOMES[OTHER], "XX");
+        let of = |state| {
+            let error =
+                cairn_storage::Error::new(cairn_storage::ErrorKind::InvalidInput, "").with_sqlstate(state);
+            OUTCOMES[class(&error.into())]
+        };
+        assert_eq!((of("23505"), of("0A000"), of("99999")), ("23", "0A", "XX"));
+    }
+
+    #[test]
+    fn a_statement_that_is_dropped_was_cancelled() {
+        let metrics = Arc::new(StatementMetrics::default());
+        let mut watch = Watch::begin(&metrics, "UPDATE t SET a = 1", None);
+        watch.is(&crate::statement::parse("UPDATE t SET a = 1").unwrap());
+        assert_eq!(metrics.figures().running, 1);
+        drop(watch);
+        let figures = metrics.figures();
+        assert_eq!(figures.running, 0);
+        let ended: Vec<_> = figures.times.iter().filter(|t| t.times.count() > 0).collect();
+        assert_eq!(ended.len(), 1);
+        assert_eq!((ended[0].kind, ended[0].outcome), (StatementKind::Update, "57"));
+    }
+}

@@ -1,0 +1,38 @@
+//! Rows that come from a client instead of from a statement.
+
+use datafusion::execution::SendableRecordBatchStream;
+
+use super::Session;
+use crate::copy::{self, IfExists, IfMissing, IngestTarget};
+use crate::error::Result;
+use crate::output::Output;
+use crate::statement::Shape;
+
+impl Session {
+    /// Writes `rows` into `target`, in one commit or as part of the open transaction; returns how many. Rows are read as fast
+    /// as they are written. Dropping the future changes nothing, unless its commit is durable.
+    ///
+    /// # Errors
+    /// As `if_missing` and `if_exists` say; a column the table does not have, a value that does not fit, an error of `rows`;
+    /// `Conflict` when another commit changed the table's definition meanwhile. Nothing has changed then.
+    pub async fn ingest(
+        &self,
+        target: &IngestTarget,
+        if_missing: IfMissing,
+        if_exists: IfExists,
+        rows: SendableRecordBatchStream,
+    ) -> Result<u64> {
+        let settings = self.lock().settings.clone();
+        let ingest = async {
+            let (context, catalog) = self.context(&Shape::default(), &settings, None).await?;
+            let written = copy::ingest(&context, target, if_missing, if_exists, rows).await;
+            drop((context, catalog));
+            self.lock().unpin();
+            written.map(|rows| Output::Affected { verb: "INSERT", rows, notes: Vec::new() })
+        };
+        match self.limits.run(settings.statement_timeout, ingest).await? {
+            Output::Affected { rows, .. } => Ok(rows),
+            Output::Rows(_) | Output::Done { .. } => Ok(0),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A statement without its values, for logs: who reads them must learn no secret and no row from them.
+
+use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::{Statement, inspect};
+use crate::copy::CopySubject;
+use crate::dialect::CairnDialect;
+
+/// Longest fingerprint, in bytes.
+const FINGERPRINT_BYTES_MAX: usize = 4096;
+
+/// What is written shorter: many values and many rows are one.
+const REPEATED: [(&str, &str); 8] = [
+    ("?, ?", "?…"),
+    ("?,?", "?…"),
+    ("?…, ?", "?…"),
+    ("?…,?", "?…"),
+    ("(?), (?", "(?…"),
+    ("(?),(?", "(?…"),
+    ("(?…), (?", "(?…"),
+    ("(?…),(?", "(?…"),
+];
+
+/// `sql` with `?` for each literal and `…` for what repeats it, without comments, blanks made one. Empty when it cannot be cut into
+/// tokens.
+pub(crate) fn fingerprint(sql: &str) -> String {
+    let Ok(tokens) = Tokenizer::new(&CairnDialect, sql).tokenize() else { return String::new() };
+    let mut text = String::new();
+    for token in &tokens {
+        if text.len() > FINGERPRINT_BYTES_MAX {
+            text.push('…');
+            break;
+        }
+        match token {
+            Token::Whitespace(_) => {
+                if !text.is_empty() && !text.ends_with([' ', '(']) {
+                    text.push(' ');
+                }
+            }
+            Token::Word(_) | Token::Placeholder(_) => text.push_str(&token.to_string()),
+            token if is_sign(token) => text.push_str(&token.to_string()),
+            // Literals of every kind, those of later dialects too.
+            _ => text.push('?'),
+        }
+        for (long, short) in REPEATED {
+            if let Some(start) = text.strip_suffix(long).map(str::len) {
+                text.truncate(start);
+                text.push_str(short);
+            }
+        }
+    }
+    text.truncate(text.trim_end_matches([' ', ';']).len());
+    text
+}
+
+/// Punctuation and operators: text without letters, digits and quotes.
+fn is_sign(token: &Token) -> bool {
+    token.to_string().chars().all(|c| !c.is_alphanumeric() && c != '\'' && c != '"')
+}
+
+/// Tables a statement names, as written and without those it makes up (CTEs).
+pub(crate) fn tables(statement: &Statement) -> Vec<String> {
+    let of_query = |query: &ast::Query| inspect(&ast::Statement::Query(Box::new(query.clone()))).relations;
+    let names = match statement {
+        Statement::Query(query) => of_query(query),
+        Statement::Dml(change) => inspect(change).relations,
+        Statement::CreateTable(table) => {
+            let read = table.query.as_deref().map(of_query).unwrap_or_default();
+            std::iter::once(table.name.clone()).chain(read).collect()
+        }
+        Statement::CreateView(view) => {
+            std::iter::once(view.name.clone()).chain(of_query(&view.query)).collect()
+        }
+        Statement::CreateIndex(index) => vec![index.table_name.clone()],
+        Statement::Drop(drop) => drop.names.clone(),
+        Statement::Truncate { tables, .. } => tables.clone(),
+        Statement::Copy(copy) => match &copy.subject {
+            CopySubject::Table { name, .. } => vec![name.clone()],
+            CopySubject::Query(query) => of_query(query),
+        },
+        Statement::Describe(name) => vec![name.clone()],
+        Statement::Explain(explain) => return tables(&explain.statement),
+        _ => Vec::new(),
+    };
+    let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::statement::parse;
+
+    #[test]
+    fn no_literal_stays() {
+        for (sql, expected) in [
+            ("SELECT  a, 'secret' FROM t -- secret\n WHERE b = 1.5e3;", "SELECT a, ? FROM t WHERE b = ?"),
+            ("INSERT INTO t VALUES (1, 'a', 3), (2, 'b', 4), (3,'c',5)", "INSERT INTO t VALUES (?…)"),
+            ("SELECT $1, E'x\\'y', $$secret$$, X'ff' FROM \"My Table\"", "SELECT $1, ?… FROM \"My Table\""),
+            ("CREATE USER anna PASSWORD 'secret'", "CREATE USER anna PASSWORD ?"),
+            ("SELECT e <-> '[1,2]' FROM t WHERE a->>'k' = 'v'", "SELECT e <-> ? FROM t WHERE a->>? = ?"),
+            ("SELECT 'never closed", ""),
+        ] {
+            assert_eq!(fingerprint(sql), expected, "{sql}");
+        }
+        let long = format!("SELECT {} FROM t", vec!["column_name"; 5000].join(", "));
+        assert!(fingerprint(&long).len() < FINGERPRINT_BYTES_MAX + 64);
+    }
+
+    #[test]
+    fn tables_named() {
+        for (sql, expected) in [
+            ("WITH c AS (SELECT * FROM a) SELECT * FROM c JOIN s.b ON true", vec!["a", "s.b"]),
+            ("INSERT INTO t SELECT * FROM u", vec!["t", "u"]),
+            ("CREATE TABLE n AS SELECT * FROM t", vec!["n", "t"]),
+            ("DROP TABLE t, u", vec!["t", "u"]),
+            ("COPY t TO 'x.csv'", vec!["t"]),
+            ("SELECT 1", vec![]),
+        ] {
+            assert_eq!(tables(&parse(sql).unwrap()), expected, "{sql}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The keys, in one table that parsing, `--help` and the book share.
+
+use std::path::PathBuf;
+
+use super::Config;
+use super::value::{address, bytes, count, duration, flag, show, show_address, show_bytes, show_sync, sync};
+use crate::options::TlsOptions;
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Name, as in the file.
+    pub name: &'static str,
+    /// What a value is, with its unit.
+    pub value: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// Whether it may have no value, which is its default.
+    pub optional: bool,
+    /// Takes a value; the error says what was expected.
+    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+    /// The value as text; what stands for none.
+    pub(super) get: fn(&Config) -> String,
+}
+
+impl Key {
+    /// The flag of `cairn serve`, without dashes before it.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        Self::flag_of(self.name)
+    }
+
+    pub(super) fn flag_of(name: &str) -> String {
+        name.replace(['.', '_'], "-")
+    }
+
+    /// The variable of the environment.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{}{}", super::PREFIX, self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// The default, as text.
+    #[must_use]
+    pub fn default_text(&self) -> String {
+        (self.get)(&Config::default())
+    }
+
+    /// The key's row in the book.
+    #[must_use]
+    pub fn table_row(&self) -> String {
+        format!("| `{}` | {} | {} | {} |", self.name, self.value, self.default_text(), self.help)
+    }
+}
+
+macro_rules! key {
+    ($name:literal, $value:literal, $set:expr, $get:expr, $help:literal) => {
+        key!($name, $value, $set, $get, $help, false)
+    };
+    ($name:literal, $value:literal, $set:expr, $get:expr, $help:literal, $optional:literal) => {
+        Key { name: $name, value: $value, help: $help, optional: $optional, set: $set, get: $get }
+    };
+}
+
+fn tls(config: &mut Config) -> &mut TlsOptions {
+    let none = TlsOptions { certificate: PathBuf::new(), key: PathBuf::new(), client_ca: None };
+    config.server.tls.get_or_insert(none)
+}
+
+fn path(path: Option<&PathBuf>) -> String {
+    path.filter(|path| !path.as_os_str().is_empty())
+        .map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+}
+
+/// Every key, by name.
+pub const KEYS: &[Key] = &[
+    key!(
+        "audit.file",
+        "path",
+        |c, v| {
+            c.server.audit_log = Some(v.into());
+            Ok(())
+        },
+        |c| path(c.server.audit_log.as_ref()),
+        "file that gets a line of JSON for every statement: who, from where, which tables; no values",
+        true
+    ),
+    key!(
+        "connections.max",
+        "number",
+        |c, v| count(v).map(|v| c.server.connections_max = v),
+        |c| c.server.connections_max.to_string(),
+        "connections at one time, of all protocols; more wait"
+    ),
+    key!(
+        "copy_root",
+        "path",
+        |c, v| {
+            c.server.limits.copy_root = Some(v.into());
+            Ok(())
+        },
+        |c| path(c.server.limits.copy_root.as_ref()),
+        "directory whose files statements may read and write; none: no file",
+        true
+    ),
+    key!(
+        "drain",
+        "time",
+        |c, v| duration(v).map(|v| c.server.drain_max = v),
+        |c| show(c.server.drain_max),
+        "how long running statements may go on after SIGTERM"
+    ),
+    key!(
+        "flight.listen",
+        "host:port, off",
+        |c, v| address(v).map(|v| c.server.flight = v),
+        |c| show_address(c.server.flight),
+        "where Flight SQL listens; port 0 is a free one"
+    ),
+    key!(
+        "flight.message_max",
+        "bytes",
+        |c, v| bytes(v).map(|v| c.server.message_bytes_max = v),
+        |c| show_bytes(c.server.message_bytes_max),
+        "largest message (batch of rows) a client may send"
+    ),
+    key!(
+        "http.listen",
+        "host:port, off",
+        |c, v| address(v).map(|v| c.server.http = v),
+        |c| show_address(c.server.http),
+        "where HTTP listens; port 0 is a free one"
+    ),
+    key!(
+        "http.metrics",
+        "true, false",
+        |c, v| flag(v).map(|v| c.server.metrics = v),
+        |c| c.server.metrics.to_string(),
+        "whether HTTP answers /metrics, which nobody has to log in for"
+    ),
+    key!(
+        "insecure",
+        "true, false",
+        |c, v| flag(v).map(|v| c.server.insecure = v),
+        |c| c.server.insecure.to_string(),
+        "lets everybody in from other machines when there are no users"
+    ),
+    key!(
+        "limit.memory",
+        "bytes",
+        |c, v| bytes(v).map(|v| c.server.limits.memory = Some(v)),
+        |c| c.server.limits.memory.map_or_else(|| "none".to_owned(), show_bytes),
+        "memory the queries of one session may use",
+        true
+    ),
+    key!(
+        "limit.rows",
+        "number",
+        |c, v| count(v).map(|v| c.server.limits.rows = Some(v as u64)),
+        |c| c.server.limits.rows.map_or_else(|| "none".to_owned(), |n| n.to_string()),
+        "rows of one result",
+        true
+    ),
+    key!(
+        "limit.time",
+        "time",
+        |c, v| duration(v).map(|v| c.server.limits.statement_timeout = Some(v)),
+        |c| c.server.limits.statement_timeout.map_or_else(|| "none".to_owned(), show),
+        "time of one statement, its rows included",
+        true
+    ),
+    key!(
+        "memory_limit",
+        "bytes",
+        |c, v| bytes(v).map(|v| c.engine.memory_limit = Some(v)),
+        |c| c.engine.memory_limit.map_or_else(|| "70 % of the machine".to_owned(), show_bytes),
+        "memory queries may use together before they spill or fail",
+        true
+    ),
+    key!(
+        "partitions",
+        "number",
+        |c, v| count(v).map(|v| c.engine.partitions = Some(v)),
+        |c| c.engine.partitions.map_or_else(|| "one per core".to_owned(), |n| n.to_string()),
+        "parts a query runs in at the same time",
+        true
+    ),
+    key!(
+        "read_only",
+        "true, false",
+        |c, v| flag(v).map(|v| c.engine.storage.read_only = v),
+        |c| c.engine.storage.read_only.to_string(),
+        "follows the process that writes; several may"
+    ),
+    key!(
+        "result.max",
+        "number",
+        |c, v| count(v).map(|v| c.server.results_max = v),
+        |c| c.server.results_max.to_string(),
+        "results of one session that wait to be fetched"
+    ),
+    key!(
+        "result.wait",
+        "time",
+        |c, v| duration(v).map(|v| c.server.result_wait_max = v),
+        |c| show(c.server.result_wait_max),
+        "how long a result waits to be fetched"
+    ),
+    key!(
+        "session.idle",
+        "time",
+        |c, v| duration(v).map(|v| c.server.session_idle_max = v),
+        |c| show(c.server.session_idle_max),
+        "a session nobody used for this long ends; its transactions are rolled back"
+    ),
+    key!(
+        "session.max",
+        "number",
+        |c, v| count(v).map(|v| c.server.sessions_max = v),
+        |c| c.server.sessions_max.to_string(),
+        "sessions at one time"
+    ),
+    key!(
+        "session.prepared_max",
+        "number",
+        |c, v| count(v).map(|v| c.server.prepared_max = v),
+        |c| c.server.prepared_max.to_string(),
+        "prepared statements of one session"
+    ),
+    key!(
+        "slow.file",
+        "path",
+        |c, v| {
+            c.server.slow_log = Some(v.into());
+            Ok(())
+        },
+        |c| path(c.server.slow_log.as_ref()),
+        "file that gets such lines for slow statements only",
+        true
+    ),
+    key!(
+        "slow.min",
+        "time",
+        |c, v| duration(v).map(|v| c.server.slow_min = v),
+        |c| show(c.server.slow_min),
+        "time from which on a statement is slow"
+    ),
+    key!(
+        "spill_directory",
+        "path",
+        |c, v| {
+            c.engine.spill_directory = Some(v.into());
+            Ok(())
+        },
+        |c| path(c.engine.spill_directory.as_ref()),
+        "where queries spill to; none: the system's temporary folder",
+        true
+    ),
+    key!(
+        "sync",
+        "full, interval:MS, off",
+        |c, v| sync(v).map(|v| c.engine.storage.sync = v),
+        |c| show_sync(c.engine.storage.sync),
+        "when an acknowledged commit is durable"
+    ),
+    key!(
+        "tls.certificate",
+        "path",
+        |c, v| {
+            tls(c).certificate = v.into();
+            Ok(())
+        },
+        |c| path(c.server.tls.as_ref().map(|tls| &tls.certificate)),
+        "PEM file of the server's certificate and those that lead to its root",
+        true
+    ),
+    key!(
+        "tls.client_ca",
+        "path",
+        |c, v| {
+            tls(c).client_ca = Some(v.into());
+            Ok(())
+        },
+        |c| path(c.server.tls.as_ref().and_then(|tls| tls.client_ca.as_ref())),
+        "PEM file of the roots of certificates that clients must show",
+        true
+    ),
+    key!(
+        "tls.key",
+        "path",
+        |c, v| {
+            tls(c).key = v.into();
+            Ok(())
+        },
+        |c| path(c.server.tls.as_ref().map(|tls| &tls.key)),
+        "PEM file of the certificate's private key",
+        true
+    ),
+];

@@ -1,0 +1,199 @@
+//! How `cairn serve` is configured.
+//!
+//! Owns: where values come from, each overriding those before: defaults, a TOML file, `CAIRN_…` variables, flags. Does not own:
+//! which keys there are (`keys`), what a value does ([`ServerOptions`], [`EngineOptions`]). A key nobody knows is an error wherever
+//! it stands.
+
+mod keys;
+mod value;
+
+pub use keys::{KEYS, Key};
+
+use std::path::Path;
+
+use cairn_engine::{EngineOptions, Error, Result};
+use cairn_storage::ErrorKind;
+
+use crate::options::ServerOptions;
+
+/// Variables of the environment that set a key begin with it.
+const PREFIX: &str = "CAIRN_";
+/// The variable that names the file.
+pub const FILE_VARIABLE: &str = "CAIRN_CONFIG";
+
+/// Everything that is configured.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// How the server is run.
+    pub server: ServerOptions,
+    /// How the database is opened.
+    pub engine: EngineOptions,
+}
+
+impl Config {
+    /// Reads the file, if one is given, then the variables of the environment, then flags, as (key, value).
+    ///
+    /// # Errors
+    /// `InvalidInput` (22023) naming where the key stands that is not known or has a value it can't have; `NotFound` when the
+    /// file can't be read.
+    pub fn read(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+        flags: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut config = Self::default();
+        if let Some(path) = file {
+            config.read_file(path)?;
+        }
+        let mut variables: Vec<(String, String)> = environment.collect();
+        variables.sort_unstable();
+        for (name, value) in &variables {
+            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+            // Another program's: what runs the tests.
+            if name == FILE_VARIABLE || rest.starts_with("TEST_") {
+                continue;
+            }
+            let place = || format!("environment variable {name}");
+            let key = KEYS.iter().find(|key| key.variable() == *name).ok_or_else(|| unknown(&place()))?;
+            config.set(key, value, &place)?;
+        }
+        for (name, value) in flags {
+            let place = || format!("--{}", Key::flag_of(name));
+            let key = KEYS.iter().find(|key| key.name == *name).ok_or_else(|| unknown(&place()))?;
+            config.set(key, value, &place)?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<()> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| cairn_storage::Error::io(format!("reading the configuration {shown}"), error))?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            invalid(format!("{shown} is not TOML: {}", error.message().trim_end()))
+        })?;
+        let mut values = Vec::new();
+        flatten("", table, &mut values);
+        for (name, value) in values {
+            let place = || format!("{name} in {shown}");
+            let key = KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown(&place()))?;
+            let value = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Float(number) => number.to_string(),
+                toml::Value::Boolean(value) => value.to_string(),
+                other => {
+                    let (place, given) = (place(), other.type_str());
+                    let message = format!("{place}: a single value is expected, not {given}");
+                    return Err(invalid(message));
+                }
+            };
+            self.set(key, &value, &place)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, key: &Key, value: &str, place: &dyn Fn() -> String) -> Result<()> {
+        (key.set)(self, value).map_err(|expected| {
+            invalid(format!("{}: '{value}' is not a value it can have: {expected}", place()))
+        })
+    }
+
+    /// What no single key can say.
+    fn check(&self) -> Result<()> {
+        match &self.server.tls {
+            Some(tls) if tls.certificate.as_os_str().is_empty() || tls.key.as_os_str().is_empty() => {
+                Err(invalid("tls.certificate and tls.key belong together; one of them is missing".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `a.b.c` and the value of each leaf.
+fn flatten(prefix: &str, table: toml::Table, values: &mut Vec<(String, toml::Value)>) {
+    for (name, value) in table {
+        let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        match value {
+            toml::Value::Table(table) => flatten(&name, table, values),
+            value => values.push((name, value)),
+        }
+    }
+}
+
+fn unknown(place: &str) -> Error {
+    invalid(format!("{place}: there is no such key"))
+        .map(|e| e.with_hint("cairn serve --help lists every key"))
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("22023"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use super::*;
+
+    fn read(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config> {
+        let directory = std::env::temp_dir().join(format!("cairn-config-{:016x}", rand::random::<u64>()));
+        std::fs::create_dir(&directory).unwrap();
+        let path = directory.join("cairn.toml");
+        std::fs::write(&path, file).unwrap();
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = Config::read(Some(&path), environment, flags);
+        std::fs::remove_dir_all(directory).unwrap();
+        config
+    }
+
+    #[test]
+    fn later_places_override_earlier_ones() {
+        let file = "memory_limit = \"1 GiB\"\n[flight]\nlisten = \"127.0.0.1:1\"\n[session]\nmax = 5\nidle = \"7 min\"\n";
+        let config = read(
+            file,
+            &[("CAIRN_SESSION_MAX", "6"), ("CAIRN_FLIGHT_LISTEN", "127.0.0.1:2"), ("PATH", "x")],
+            &[("flight.listen", "off")],
+        )
+        .unwrap();
+        assert_eq!(config.server.flight, None);
+        assert_eq!(config.server.sessions_max, 6);
+        assert_eq!(config.server.session_idle_max, Duration::from_secs(420));
+        assert_eq!(config.engine.memory_limit, Some(1 << 30));
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_values_are_named_with_their_place() {
+        let message = |result: Result<Config>| result.unwrap_err().message().to_owned();
+        assert!(message(read("[flight]\nport = 1\n", &[], &[])).contains("flight.port in "));
+        assert!(message(read("", &[("CAIRN_PORT", "1")], &[])).contains("CAIRN_PORT: there is no such key"));
+        assert!(message(read("[session]\nmax = \"many\"\n", &[], &[])).contains("'many'"));
+        assert!(message(read("x = [", &[], &[])).contains("is not TOML"));
+        assert!(message(read("", &[], &[("tls.key", "k.pem")])).contains("tls.certificate"));
+        assert!(message(read("[session]\nmax = [1]\n", &[], &[])).contains("single value"));
+    }
+
+    #[test]
+    fn every_default_is_a_value_of_its_key() {
+        for key in KEYS {
+            let shown = key.default_text();
+            if key.optional {
+                continue;
+            }
+            let mut config = Config::default();
+            (key.set)(&mut config, &shown).unwrap_or_else(|error| panic!("{}: {error}", key.name));
+            assert_eq!((key.get)(&config), shown, "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_book_lists_every_key() {
+        let book = include_str!("../../../docs/src/server.md");
+        for key in KEYS {
+            let row = key.table_row();
+            assert!(book.contains(&row), "docs/src/server.md should have the row\n{row}");
+        }
+    }
+}

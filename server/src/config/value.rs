@@ -1,0 +1,80 @@
+//! Values as they are written.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use cairn_engine::SyncMode;
+use cairn_engine::config::{parse_bytes, parse_duration, show_duration};
+
+/// What a value should have been.
+type Expected<T> = Result<T, String>;
+
+/// `127.0.0.1:8815`, `localhost:0`; `off` for none.
+pub(super) fn address(text: &str) -> Expected<Option<SocketAddr>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    found.map(Some).ok_or_else(|| "host:port is expected, or off".to_owned())
+}
+
+pub(super) fn show_address(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
+}
+
+pub(super) fn count(text: &str) -> Expected<usize> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a whole number above 0 is expected".to_owned())
+}
+
+pub(super) fn flag(text: &str) -> Expected<bool> {
+    text.parse().map_err(|_| "true or false is expected".to_owned())
+}
+
+pub(super) fn bytes(text: &str) -> Expected<usize> {
+    let size = parse_bytes(text).ok().and_then(|bytes| usize::try_from(bytes).ok());
+    size.ok_or_else(|| "a size is expected, such as 512 MiB".to_owned())
+}
+
+pub(super) fn show_bytes(bytes: usize) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes > 0 && bytes.is_multiple_of(1 << shift) {
+            return format!("{} {unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes} B")
+}
+
+pub(super) fn duration(text: &str) -> Expected<Duration> {
+    let bad = || "a time is expected, such as 250 ms, 5 s or 1 h".to_owned();
+    // A number alone could be anything.
+    if text.trim().parse::<f64>().is_ok() && text.trim() != "0" {
+        return Err(bad());
+    }
+    parse_duration(text, Duration::from_secs(1)).map_err(|_| bad())
+}
+
+pub(super) fn show(duration: Duration) -> String {
+    show_duration(duration)
+}
+
+/// `full`, `interval:MS`, `off`.
+pub(super) fn sync(text: &str) -> Expected<SyncMode> {
+    let bad = || "full, interval:MS or off is expected".to_owned();
+    match text.split_once(':') {
+        None if text == "full" => Ok(SyncMode::Full),
+        None if text == "off" => Ok(SyncMode::Off),
+        Some(("interval", ms)) => {
+            let ms = ms.parse().ok().filter(|ms| *ms > 0).ok_or_else(bad)?;
+            Ok(SyncMode::Interval(Duration::from_millis(ms)))
+        }
+        _ => Err(bad()),
+    }
+}
+
+pub(super) fn show_sync(sync: SyncMode) -> String {
+    match sync {
+        SyncMode::Full => "full".to_owned(),
+        SyncMode::Interval(at_most) => format!("interval:{}", at_most.as_millis()),
+        SyncMode::Off => "off".to_owned(),
+    }
+}

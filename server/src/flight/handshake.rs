@@ -1,0 +1,165 @@
+//! Who calls, and in which session.
+//!
+//! A call belongs to the session of its bearer token, else to that of its cookie, else to that of its connection. Owns: reading
+//! those from a call's metadata, Handshake. Does not own: sessions (`session`).
+
+use std::sync::Arc;
+
+use arrow_flight::HandshakeResponse;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cairn_engine::{Error, Result, Session};
+use cairn_storage::ErrorKind;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Extensions, Response, Status};
+
+use super::status;
+use crate::handle::Handle;
+use crate::listen::ConnectionInfo;
+use crate::server::Shared;
+use crate::session::Lease;
+
+const COOKIE: &str = "arrow_flight_session_id";
+
+/// A call's session.
+pub(super) struct Caller {
+    pub(super) session: Lease,
+    /// The cookie that would name the session to a client that keeps cookies.
+    cookie: Option<MetadataValue<tonic::metadata::Ascii>>,
+}
+
+impl Caller {
+    /// The answer of the call.
+    pub(super) fn answer<T>(&self, answer: Result<T>) -> std::result::Result<Response<T>, Status> {
+        let mut response = Response::new(answer.map_err(|error| status::of(&error))?);
+        if let Some(cookie) = &self.cookie {
+            response.metadata_mut().insert("set-cookie", cookie.clone());
+        }
+        Ok(response)
+    }
+}
+
+/// Finds the caller's session.
+///
+/// # Errors
+/// 28000 for a token that is not valid any more, and for none when there are users; 28P01 for a wrong password;
+/// `ResourceExhausted` for one session too many.
+pub(super) async fn caller(
+    shared: &Shared,
+    metadata: &MetadataMap,
+    extensions: &Extensions,
+) -> Result<Caller> {
+    if let Some(token) = authorization(metadata, "Bearer") {
+        let session = shared.sessions.of_token(token).ok_or_else(|| {
+            Error::new(ErrorKind::Unauthenticated, "the token is not valid, or its session has ended")
+                .map(|e| e.with_sqlstate("28000").with_hint("connect again"))
+        })?;
+        shared.logins.check(session.sql().engine()).await?;
+        return Ok(Caller { session, cookie: None });
+    }
+    let connection = connection(extensions)?;
+    if let Some((user, password)) = authorization(metadata, "Basic").and_then(credentials) {
+        let own = shared.logins.session(&user, &password, connection.remote.ip()).await?;
+        let session = session_of(shared, connection, own)?;
+        return Ok(Caller { session, cookie: None });
+    }
+    shared.logins.check_open().await?;
+    if let Some(session) = cookie(metadata).and_then(|id| shared.sessions.of_cookie(id)) {
+        return Ok(Caller { session, cookie: None });
+    }
+    // Nobody has a name then.
+    let session = match shared.sessions.of_connection(connection, "") {
+        Some(session) => session,
+        None => session_of(shared, connection, shared.logins.anonymous().await?)?,
+    };
+    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly", session.id().text());
+    Ok(Caller { session, cookie: cookie.parse().ok() })
+}
+
+/// The session that the user of `own` has on the connection; `own` when there is none.
+fn session_of(shared: &Shared, connection: &ConnectionInfo, own: Session) -> Result<Lease> {
+    if let Some(session) = shared.sessions.of_connection(connection, own.identity().name()) {
+        return Ok(session);
+    }
+    own.set_client(&connection.remote.to_string());
+    shared.sessions.keep_for(connection, own)
+}
+
+/// The connection of a call.
+fn connection(extensions: &Extensions) -> Result<&ConnectionInfo> {
+    let connection = extensions.get::<Arc<ConnectionInfo>>().map(Arc::as_ref);
+    connection.ok_or_else(|| Error::new(ErrorKind::Internal, "the call has no connection"))
+}
+
+/// Logs a client in: its name and password for a token, told in the header `authorization` and as payload.
+///
+/// # Errors
+/// 28P01 for a wrong name or password; `ResourceExhausted` for one session too many, or too many wrong passwords.
+pub(super) async fn handshake(
+    shared: &Shared,
+    metadata: &MetadataMap,
+    extensions: &Extensions,
+) -> Result<Response<BoxStream<'static, std::result::Result<HandshakeResponse, Status>>>> {
+    let session = match authorization(metadata, "Basic").and_then(credentials) {
+        Some((user, password)) => {
+            shared.logins.session(&user, &password, connection(extensions)?.remote.ip()).await?
+        }
+        None => shared.logins.anonymous().await?,
+    };
+    session.set_client(&connection(extensions)?.remote.to_string());
+    let token = shared.sessions.log_in(session)?;
+    let answer = HandshakeResponse { protocol_version: 0, payload: token.text().as_bytes().to_vec().into() };
+    let mut response = Response::new(futures::stream::iter([Ok(answer)]).boxed());
+    if let Ok(header) = format!("Bearer {}", token.text()).parse() {
+        response.metadata_mut().insert("authorization", header);
+    }
+    Ok(response)
+}
+
+/// What stands behind `scheme` in the header `authorization`.
+fn authorization<'a>(metadata: &'a MetadataMap, scheme: &str) -> Option<&'a str> {
+    let value = metadata.get("authorization")?.to_str().ok()?;
+    let (given, rest) = value.split_once(' ')?;
+    given.eq_ignore_ascii_case(scheme).then(|| rest.trim())
+}
+
+/// Name and password.
+fn credentials(basic: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+fn cookie(metadata: &MetadataMap) -> Option<Handle> {
+    let headers = metadata.get_all("cookie");
+    let mut cookies =
+        headers.iter().filter_map(|header| header.to_str().ok()).flat_map(|header| header.split(';'));
+    cookies.find_map(|cookie| {
+        let (name, value) = cookie.trim().split_once('=')?;
+        if name == COOKIE { Handle::read_text(value.trim_matches('"')) } else { None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn headers_are_read() {
+        let id = Handle::random();
+        let mut metadata = MetadataMap::new();
+        metadata.insert("authorization", "basic YW5uYTpvcGVuOnNlc2FtZQ==".parse().unwrap());
+        metadata.insert("cookie", format!("a=b; {COOKIE}={}", id.text()).parse().unwrap());
+        assert_eq!(
+            authorization(&metadata, "Basic").and_then(credentials),
+            Some(("anna".to_owned(), "open:sesame".to_owned()))
+        );
+        assert_eq!(authorization(&metadata, "Bearer"), None);
+        assert_eq!(cookie(&metadata), Some(id));
+        metadata.insert("cookie", "arrow_flight_session_id=nonsense".parse().unwrap());
+        assert_eq!(cookie(&metadata), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! Parameter rows that clients send, as values of a statement's parameters.
+//!
+//! A value is cast to the type its place asks for, where that is known; text stands for any type.
+
+use cairn_engine::{Description, Error, Result};
+use cairn_storage::ErrorKind;
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
+use datafusion::arrow::compute::{CastOptions, can_cast_types, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::{ParamValues, ScalarValue};
+
+use super::wire;
+
+/// The schema of a statement's parameters. What has no type takes text, which every driver can bind.
+pub(crate) fn schema(description: &Description) -> Schema {
+    let field = |parameter: &cairn_engine::Parameter| {
+        let data_type = parameter.data_type.as_ref().map_or(DataType::Utf8, wire::data_type);
+        Field::new(&parameter.name, data_type, true)
+    };
+    Schema::new(description.parameters.iter().map(field).collect::<Vec<_>>())
+}
+
+/// Rows of parameters, ready to be bound one by one.
+#[derive(Debug)]
+pub(crate) struct ParameterRows {
+    columns: Vec<(String, ArrayRef)>,
+    rows: usize,
+    named: bool,
+}
+
+impl ParameterRows {
+    /// `batch` as parameters of the statement; columns belong by position, or by name when the parameters are named.
+    ///
+    /// # Errors
+    /// `InvalidInput`: too few or too many columns (07001), a value that does not fit its place (22018).
+    pub(crate) fn new(description: &Description, batch: &RecordBatch) -> Result<Self> {
+        let wanted = &description.parameters;
+        if batch.num_columns() != wanted.len() {
+            let message =
+                format!("the statement has {} parameters, {} were given", wanted.len(), batch.num_columns());
+            return Err(wrong("07001", message));
+        }
+        let named = wanted.iter().any(|parameter| parameter.name.parse::<usize>().is_err());
+        let mut columns = Vec::with_capacity(wanted.len());
+        for (position, parameter) in wanted.iter().enumerate() {
+            let by_name = if named { batch.column_by_name(&parameter.name) } else { None };
+            let column = by_name.unwrap_or_else(|| batch.column(position));
+            let column = match &parameter.data_type {
+                Some(data_type) => fit(column, data_type, &parameter.name)?,
+                None => column.clone(),
+            };
+            columns.push((parameter.name.clone(), column));
+        }
+        Ok(Self { columns, rows: batch.num_rows(), named })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// The values of one row.
+    ///
+    /// # Errors
+    /// `Unsupported` for a type that has no value form.
+    pub(crate) fn row(&self, row: usize) -> Result<ParamValues> {
+        let value = |column: &ArrayRef| {
+            ScalarValue::try_from_array(column, row)
+                .map_err(|_| Error::not_supported_yet(format!("a parameter of type {}", column.data_type())))
+        };
+        if self.named {
+            let values = self.columns.iter().map(|(name, column)| Ok((name.clone(), value(column)?)));
+            return Ok(ParamValues::from(values.collect::<Result<Vec<_>>>()?));
+        }
+        let values = self.columns.iter().map(|(_, column)| value(column));
+        Ok(ParamValues::from(values.collect::<Result<Vec<_>>>()?))
+    }
+}
+
+/// `column` in the type its place asks for, when it is of the same family; otherwise as it is, for the planner to judge.
+fn fit(column: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
+    let given = column.data_type();
+    // A decimal or a float cast to an integer would lose its fraction without a word.
+    let lossy = wanted.is_integer() && !given.is_integer() && !is_text(given) && *given != DataType::Null;
+    let shortened = matches!(
+        (given, wanted),
+        (DataType::Float64, DataType::Float32) | (DataType::Timestamp(..), DataType::Date32)
+    );
+    if given == wanted || lossy || shortened || !can_cast_types(given, wanted) {
+        return Ok(column.clone());
+    }
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(column, wanted, &options).map_err(|error| {
+        wrong(
+            "22018",
+            format!("a value of parameter {name} does not fit its place, which is {wanted}: {error}"),
+        )
+    })
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+fn wrong(sqlstate: &'static str, message: String) -> Error {
+    Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate(sqlstate))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use cairn_engine::Parameter;
+    use datafusion::arrow::array::{Float64Array, Int64Array, StringArray};
+
+    use super::*;
+
+    fn description(types: &[(&str, Option<DataType>)]) -> Description {
+        let parameters = types
+            .iter()
+            .map(|(name, data_type)| Parameter { name: (*name).to_owned(), data_type: data_type.clone() })
+            .collect();
+        Description { columns: None, reads_only: true, parameters }
+    }
+
+    fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    fn list(values: ParamValues) -> Vec<ScalarValue> {
+        match values {
+            ParamValues::List(values) => values.into_iter().map(|v| v.value).collect(),
+            ParamValues::Map(_) => panic!("not a list"),
+        }
+    }
+
+    #[test]
+    fn values_get_the_type_of_their_place() {
+        let description = description(&[("1", Some(DataType::Int32)), ("2", None)]);
+        let rows = batch(vec![
+            ("a", Arc::new(Int64Array::from(vec![7, 8]))),
+            ("b", Arc::new(StringArray::from(vec![Some("x"), None]))),
+        ]);
+        let rows = ParameterRows::new(&description, &rows).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(
+            list(rows.row(0).unwrap()),
+            [ScalarValue::Int32(Some(7)), ScalarValue::Utf8(Some("x".to_owned()))]
+        );
+        assert_eq!(list(rows.row(1).unwrap())[1], ScalarValue::Utf8(None));
+    }
+
+    #[test]
+    fn nothing_is_cut_off() {
+        let description = description(&[("1", Some(DataType::Int32))]);
+        let large = batch(vec![("a", Arc::new(Int64Array::from(vec![1_i64 << 40])))]);
+        assert_eq!(ParameterRows::new(&description, &large).unwrap_err().sqlstate(), "22018");
+        let fraction = batch(vec![("a", Arc::new(Float64Array::from(vec![1.5])))]);
+        let rows = ParameterRows::new(&description, &fraction).unwrap();
+        assert_eq!(list(rows.row(0).unwrap()), [ScalarValue::Float64(Some(1.5))]);
+    }
+
+    #[test]
+    fn names_choose_columns() {
+        let description = description(&[("b", None), ("a", None)]);
+        let rows = batch(vec![
+            ("a", Arc::new(Int64Array::from(vec![1]))),
+            ("b", Arc::new(Int64Array::from(vec![2]))),
+        ]);
+        let ParamValues::Map(values) = ParameterRows::new(&description, &rows).unwrap().row(0).unwrap()
+        else {
+            panic!("not a map")
+        };
+        assert_eq!(values["a"].value, ScalarValue::Int64(Some(1)));
+        assert_eq!(values["b"].value, ScalarValue::Int64(Some(2)));
+        let few = batch(vec![("a", Arc::new(Int64Array::from(vec![1])))]);
+        assert_eq!(ParameterRows::new(&description, &few).unwrap_err().sqlstate(), "07001");
+    }
+}

@@ -1,0 +1,166 @@
+//! What clients send: changes, rows of parameters, rows to store.
+
+use std::pin::Pin;
+
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::{
+    Command, CommandStatementIngest, DoPutPreparedStatementResult, DoPutUpdateResult, TableExistsOption,
+    TableNotExistOption,
+};
+use arrow_flight::{FlightData, PutResult};
+use cairn_engine::{Error, IfExists, IfMissing, IngestTarget, Result, Session};
+use cairn_storage::ErrorKind;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{Stream, StreamExt, TryStreamExt};
+use prost::Message;
+use tonic::Status;
+
+use super::params::ParameterRows;
+use super::status::wrong_request;
+use super::{command, statement};
+use crate::session::{Lease, PreparedStatement};
+
+/// Bytes of parameter rows a client may bind to one statement; rows of an update are not kept and may be any number.
+const BOUND_BYTES_MAX: usize = 64 << 20;
+
+/// Messages of a DoPut call.
+pub(super) type Messages = Pin<Box<dyn Stream<Item = std::result::Result<FlightData, Status>> + Send>>;
+
+/// Answers a DoPut call.
+///
+/// # Errors
+/// What is wrong with the request, or fails in it; nothing has changed then.
+pub(super) async fn put(session: &Lease, mut messages: Messages) -> Result<PutResult> {
+    let first = match messages.next().await {
+        Some(Ok(first)) => first,
+        Some(Err(status)) => return Err(broken(status.into())),
+        None => return Err(wrong_request("nothing was sent")),
+    };
+    let descriptor = first
+        .flight_descriptor
+        .as_ref()
+        .ok_or_else(|| wrong_request("the first message has no descriptor"))?;
+    let command = command::of_descriptor(descriptor)?;
+    let batches = decode(first, messages);
+    let result = match command {
+        Command::CommandStatementUpdate(update) => {
+            let sql = session.sql_of(update.transaction_id.as_deref())?;
+            counted(statement::run(session, &sql, &update.query).await?.count().await?)
+        }
+        Command::CommandPreparedStatementUpdate(update) => {
+            let prepared = session.prepared(&update.prepared_statement_handle)?;
+            let rows = parameter_rows(&prepared, batches);
+            counted(statement::update_prepared(session, &prepared, rows).await?)
+        }
+        Command::CommandPreparedStatementQuery(query) => {
+            let prepared = session.prepared(&query.prepared_statement_handle)?;
+            prepared.bind(bound(&prepared, batches).await?);
+            let handle = Some(query.prepared_statement_handle);
+            DoPutPreparedStatementResult { prepared_statement_handle: handle }.encode_to_vec()
+        }
+        Command::CommandStatementIngest(ingest) => counted(store(session, ingest, batches).await?),
+        other => return Err(Error::not_supported_yet(format!("{} in DoPut", other.type_url()))),
+    };
+    Ok(PutResult { app_metadata: result.into() })
+}
+
+fn counted(rows: u64) -> Vec<u8> {
+    DoPutUpdateResult { record_count: i64::try_from(rows).unwrap_or(i64::MAX) }.encode_to_vec()
+}
+
+/// The batches of a call whose first message has been read; it may hold the schema already, or only the command.
+fn decode(mut first: FlightData, messages: Messages) -> FlightRecordBatchStream {
+    first.flight_descriptor = None;
+    let first = (!first.data_header.is_empty()).then_some(Ok(first));
+    let messages = futures::stream::iter(first).chain(messages);
+    FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from))
+}
+
+fn broken(error: FlightError) -> Error {
+    match error {
+        FlightError::Tonic(status) => match status.code() {
+            tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
+                Error::new(ErrorKind::ResourceExhausted, status.message())
+                    .map(|e| e.with_hint("send smaller batches, or raise flight.message_max"))
+            }
+            _ => {
+                Error::new(ErrorKind::Cancelled, format!("the client stopped sending: {}", status.message()))
+            }
+        },
+        other => wrong_request(format!("the rows can't be read: {other}")),
+    }
+}
+
+fn parameter_rows<'a>(
+    prepared: &'a PreparedStatement,
+    batches: FlightRecordBatchStream,
+) -> impl Stream<Item = Result<ParameterRows>> + Send + 'a {
+    batches
+        .map_err(broken)
+        // Drivers send an empty batch for "no parameters".
+        .try_filter(|batch| std::future::ready(batch.num_rows() > 0))
+        .and_then(|batch| std::future::ready(ParameterRows::new(&prepared.description, &batch)))
+}
+
+async fn bound(
+    prepared: &PreparedStatement,
+    mut batches: FlightRecordBatchStream,
+) -> Result<Vec<RecordBatch>> {
+    let (mut kept, mut bytes) = (Vec::new(), 0);
+    while let Some(batch) = batches.next().await.transpose().map_err(broken)? {
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        // Told now what would be told when it runs.
+        ParameterRows::new(&prepared.description, &batch)?;
+        bytes += batch.get_array_memory_size();
+        if bytes > BOUND_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::ResourceExhausted,
+                format!("more than {BOUND_BYTES_MAX} bytes of parameters were bound to a statement"),
+            )
+            .map(|e| e.with_hint("bind fewer rows, or send them with an update, which keeps none")));
+        }
+        kept.push(batch);
+    }
+    Ok(kept)
+}
+
+async fn store(
+    session: &Lease,
+    ingest: CommandStatementIngest,
+    mut batches: FlightRecordBatchStream,
+) -> Result<u64> {
+    if ingest.temporary {
+        return Err(Error::not_supported_yet("a temporary table")
+            .map(|e| e.with_hint("store the rows in an ordinary table and drop it afterwards")));
+    }
+    let catalog = ingest.catalog.filter(|catalog| !catalog.is_empty());
+    if let Some(catalog) = catalog.filter(|catalog| catalog != Session::catalog_name()) {
+        let message =
+            format!("there is no database {catalog} here; this one is named {}", Session::catalog_name());
+        return Err(Error::new(ErrorKind::NotFound, message).map(|e| e.with_sqlstate("3D000")));
+    }
+    let choices = ingest.table_definition_options.unwrap_or_default();
+    let if_missing = match choices.if_not_exist() {
+        TableNotExistOption::Create => IfMissing::Create,
+        TableNotExistOption::Fail | TableNotExistOption::Unspecified => IfMissing::Fail,
+    };
+    let if_exists = match choices.if_exists() {
+        TableExistsOption::Append => IfExists::Append,
+        TableExistsOption::Replace => IfExists::Replace,
+        TableExistsOption::Fail | TableExistsOption::Unspecified => IfExists::Fail,
+    };
+    let target =
+        IngestTarget { schema: ingest.schema.filter(|schema| !schema.is_empty()), table: ingest.table };
+    let sql = session.sql_of(ingest.transaction_id.as_deref())?;
+    // The schema comes before the first batch, or alone when there is none.
+    let first = batches.next().await.transpose().map_err(broken)?;
+    let schema = batches.schema().cloned().ok_or_else(|| wrong_request("the rows have no schema"))?;
+    let rows = futures::stream::iter(first.map(Ok)).chain(batches.map_err(broken));
+    let rows = rows.map_err(DataFusionError::from);
+    sql.ingest(&target, if_missing, if_exists, Box::pin(RecordBatchStreamAdapter::new(schema, rows))).await
+}

@@ -1,0 +1,208 @@
+//! Results between the call that starts them and the call that fetches them, and from there to their last row.
+//!
+//! Owns: results that wait under a ticket, for `result_wait_max` and at most `results_max` of a session; cancelling those that
+//! wait and those being fetched. Does not own: how they are encoded (`encode`).
+//!
+//! A ticket is good for one fetch, from any connection: rows are produced once.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use cairn_engine::{Error, Result};
+use cairn_storage::ErrorKind;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::{Stream, StreamExt};
+use tokio::sync::oneshot;
+
+use super::wire;
+use crate::handle::Handle;
+use crate::options::ServerOptions;
+use crate::session::Lease;
+
+/// A result whose rows have not been fetched.
+pub(crate) struct Rows {
+    /// The schema its client is promised.
+    pub(crate) schema: SchemaRef,
+    pub(crate) stream: SendableRecordBatchStream,
+    /// The session lives as long as its results.
+    pub(crate) session: Lease,
+}
+
+impl Rows {
+    pub(crate) fn new(stream: SendableRecordBatchStream, session: Lease) -> Self {
+        Self { schema: wire::schema(&stream.schema()), stream, session }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Results {
+    wait_max: Duration,
+    results_max: usize,
+    kept: Mutex<HashMap<Handle, Kept>>,
+}
+
+enum Kept {
+    Waiting { rows: Rows, until: Instant },
+    Fetched { cancel: oneshot::Sender<()> },
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Waiting { .. } => "Waiting",
+            Self::Fetched { .. } => "Fetched",
+        })
+    }
+}
+
+impl Results {
+    pub(crate) fn new(options: &ServerOptions) -> Self {
+        Self { wait_max: options.result_wait_max, results_max: options.results_max, kept: Mutex::default() }
+    }
+
+    /// Keeps `rows` until they are fetched.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when too many of the session wait.
+    pub(crate) fn keep(&self, rows: Rows) -> Result<Handle> {
+        let mut kept = self.kept();
+        let owner = rows.session.id();
+        let waiting = kept
+            .values()
+            .filter(|kept| matches!(kept, Kept::Waiting { rows, .. } if rows.session.id() == owner));
+        if waiting.count() >= self.results_max {
+            drop(kept);
+            return Err(Error::new(
+                ErrorKind::ResourceExhausted,
+                format!("{} results of the session wait to be fetched, as many as may", self.results_max),
+            )
+            .map(|e| e.with_hint("fetch or cancel them, or raise result.max")));
+        }
+        let handle = Handle::random();
+        kept.insert(handle, Kept::Waiting { rows, until: Instant::now() + self.wait_max });
+        Ok(handle)
+    }
+
+    /// Takes a result to fetch it; from then on it ends when its stream is dropped, or cancelled.
+    ///
+    /// # Errors
+    /// `NotFound` (34000) when none waits under `handle`.
+    pub(crate) fn fetch(self: &Arc<Self>, handle: Handle) -> Result<FetchedRows> {
+        let mut kept = self.kept();
+        match kept.remove(&handle) {
+            Some(Kept::Waiting { rows, .. }) => {
+                let (cancel, cancelled) = oneshot::channel();
+                kept.insert(handle, Kept::Fetched { cancel });
+                let fetch = Fetch { results: Arc::downgrade(self), handle };
+                Ok(FetchedRows { rows: Some(rows), cancelled, _fetch: fetch })
+            }
+            other => {
+                // Being fetched still: not for this call.
+                kept.extend(other.map(|other| (handle, other)));
+                Err(gone())
+            }
+        }
+    }
+
+    /// Gives a waiting result its whole time again.
+    ///
+    /// # Errors
+    /// `NotFound` (34000) when none waits under `handle`.
+    pub(crate) fn renew(&self, handle: Handle) -> Result<()> {
+        match self.kept().get_mut(&handle) {
+            Some(Kept::Waiting { until, .. }) => {
+                *until = Instant::now() + self.wait_max;
+                Ok(())
+            }
+            _ => Err(gone()),
+        }
+    }
+
+    /// Cancels a result that waits or is being fetched; whether there was one.
+    pub(crate) fn cancel(&self, handle: Handle) -> bool {
+        let found = self.kept().remove(&handle);
+        match found {
+            Some(Kept::Waiting { .. }) => true,
+            // Whoever fetched it may have ended just now.
+            Some(Kept::Fetched { cancel }) => cancel.send(()).is_ok(),
+            None => false,
+        }
+    }
+
+    /// Drops what nobody came for.
+    pub(crate) fn expire(&self) {
+        let now = Instant::now();
+        let late = |kept: &Kept| matches!(kept, Kept::Waiting { until, .. } if *until < now);
+        let expired: Vec<Kept> = {
+            let mut kept = self.kept();
+            let handles: Vec<Handle> =
+                kept.iter().filter(|(_, kept)| late(kept)).map(|(handle, _)| *handle).collect();
+            handles.into_iter().filter_map(|handle| kept.remove(&handle)).collect()
+        };
+        // Outside the lock: their queries end here.
+        drop(expired);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Handle, Kept>> {
+        // Nothing panics while holding it.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::NotFound, "there is no such result").map(|e| {
+        e.with_sqlstate("34000").with_hint("a result is fetched once, and soon: run the statement again")
+    })
+}
+
+/// Rows on their way to a client.
+pub(crate) struct FetchedRows {
+    /// None: cancelled.
+    rows: Option<Rows>,
+    cancelled: oneshot::Receiver<()>,
+    _fetch: Fetch,
+}
+
+impl FetchedRows {
+    /// The schema the client was promised.
+    pub(crate) fn schema(&self) -> Option<SchemaRef> {
+        self.rows.as_ref().map(|rows| Arc::clone(&rows.schema))
+    }
+}
+
+impl Stream for FetchedRows {
+    type Item = std::result::Result<RecordBatch, DataFusionError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.rows.is_some() && Pin::new(&mut self.cancelled).poll(context) == Poll::Ready(Ok(())) {
+            self.rows = None;
+            let error = Error::new(ErrorKind::Cancelled, "the statement was cancelled");
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        match &mut self.rows {
+            Some(rows) => rows.stream.poll_next_unpin(context),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+/// Forgets a fetched result when its stream is dropped.
+struct Fetch {
+    results: Weak<Results>,
+    handle: Handle,
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        if let Some(results) = self.results.upgrade() {
+            results.kept().remove(&self.handle);
+        }
+    }
+}

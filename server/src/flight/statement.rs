@@ -1,0 +1,213 @@
+//! Statements run for clients.
+//!
+//! Owns: one answer for statements with and without rows, statements run once for each of many parameter rows. Does not own:
+//! transactions of clients (`session`), fetching (`results`).
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use cairn_engine::{Error, Output, Result, RowStream, Session};
+use cairn_storage::ErrorKind;
+use datafusion::arrow::datatypes::Schema;
+use datafusion::common::ParamValues;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::EmptyRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::{Stream, StreamExt, TryStreamExt};
+
+use super::params::ParameterRows;
+use super::results::Rows;
+use super::status::wrong_request;
+use crate::session::{Lease, PreparedStatement, SqlSession};
+
+/// Savepoint that many rows are written behind.
+const ROWS_SAVEPOINT: &str = "\"cairn parameter rows\"";
+
+/// What a statement came to.
+pub(crate) struct Answer {
+    /// Without columns for a statement that has no rows.
+    pub(crate) rows: Rows,
+    /// Rows it changed; None: it has rows.
+    pub(crate) affected: Option<u64>,
+}
+
+impl Answer {
+    fn of(output: Output, session: &Lease) -> Self {
+        match output {
+            Output::Rows(RowStream { stream, .. }) => {
+                Self { rows: Rows::new(stream, session.clone()), affected: None }
+            }
+            Output::Affected { rows, .. } => Self::affected(rows, session),
+            Output::Done { .. } => Self::affected(0, session),
+        }
+    }
+
+    fn affected(rows: u64, session: &Lease) -> Self {
+        let none = EmptyRecordBatchStream::new(Arc::new(Schema::empty()));
+        Self { rows: Rows::new(Box::pin(none), session.clone()), affected: Some(rows) }
+    }
+
+    /// Rows changed; those of a statement that has rows are read to their end and counted.
+    ///
+    /// # Errors
+    /// What the rows meet.
+    pub(crate) async fn count(mut self) -> Result<u64> {
+        if let Some(affected) = self.affected {
+            return Ok(affected);
+        }
+        let mut count = 0;
+        while let Some(batch) = self.rows.stream.next().await {
+            count += batch?.num_rows() as u64;
+        }
+        Ok(count)
+    }
+}
+
+/// Runs one statement.
+///
+/// # Errors
+/// As the engine says.
+pub(crate) async fn run(session: &Lease, sql: &SqlSession, text: &str) -> Result<Answer> {
+    Ok(Answer::of(sql.execute(text, None).await?, session))
+}
+
+/// Runs a prepared statement with the rows bound to it: a change once for each, in one transaction; a query once for each, its
+/// results one behind the other.
+///
+/// # Errors
+/// `InvalidInput` (07001) when no values are bound to its parameters; as the engine says.
+pub(crate) async fn run_prepared(session: &Lease, prepared: &PreparedStatement) -> Result<Answer> {
+    let sql = session.sql_of_prepared(prepared)?;
+    let text = &prepared.text;
+    if prepared.description.parameters.is_empty() {
+        return run(session, &sql, text).await;
+    }
+    let bound = prepared.bound();
+    let rows = bound.iter().map(|batch| ParameterRows::new(&prepared.description, batch));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    let mut values = Vec::new();
+    for rows in &rows {
+        for row in 0..rows.len() {
+            values.push(rows.row(row)?);
+        }
+    }
+    match values.len() {
+        0 => Err(unbound(prepared)),
+        1 => Ok(Answer::of(sql.execute(text, values.pop()).await?, session)),
+        _ if prepared.description.reads_only => one_behind_the_other(session, sql, text, values).await,
+        _ if prepared.description.columns.is_some() => {
+            Err(Error::not_supported_yet("a change with RETURNING for several rows of parameters")
+                .map(|e| e.with_hint("bind one row at a time, or leave RETURNING out")))
+        }
+        _ => {
+            let rows = futures::stream::iter(rows.into_iter().map(Ok));
+            Ok(Answer::affected(update_each(&sql, text, rows).await?, session))
+        }
+    }
+}
+
+/// Runs a prepared change with rows of parameters that the client sends now; returns how many rows it changed.
+///
+/// # Errors
+/// As [`run_prepared`]; an error of `batches`. Nothing has changed then.
+pub(crate) async fn update_prepared(
+    session: &Lease,
+    prepared: &PreparedStatement,
+    rows: impl Stream<Item = Result<ParameterRows>> + Send,
+) -> Result<u64> {
+    let sql = session.sql_of_prepared(prepared)?;
+    if prepared.description.parameters.is_empty() {
+        return run(session, &sql, &prepared.text).await?.count().await;
+    }
+    let mut rows = pin!(rows.try_filter(|rows| std::future::ready(rows.len() > 0)).peekable());
+    let Some(first) = rows.next().await.transpose()? else {
+        // Bound by a call before, if at all.
+        return run_prepared(session, prepared).await?.count().await;
+    };
+    if first.len() == 1 && rows.as_mut().peek().await.is_none() {
+        let output = sql.execute(&prepared.text, Some(first.row(0)?)).await?;
+        return Answer::of(output, session).count().await;
+    }
+    let rows = futures::stream::once(std::future::ready(Ok(first))).chain(rows);
+    update_each(&sql, &prepared.text, rows).await
+}
+
+/// Runs a change once for each row of parameters, all or none: behind a savepoint of the open transaction, or in a transaction
+/// of its own.
+async fn update_each(
+    sql: &SqlSession,
+    text: &str,
+    rows: impl Stream<Item = Result<ParameterRows>> + Send,
+) -> Result<u64> {
+    if let Some(_turn) = sql.turn().await {
+        let engine = sql.engine();
+        engine.execute(&format!("SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
+        let changed = execute_each(engine, text, rows).await;
+        if changed.is_err() {
+            engine.execute(&format!("ROLLBACK TO SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
+        }
+        engine.execute(&format!("RELEASE SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
+        return changed;
+    }
+    let own = sql.engine().fork();
+    own.execute("BEGIN", None).await?;
+    // An error drops the session, which rolls back.
+    let changed = execute_each(&own, text, rows).await?;
+    own.execute("COMMIT", None).await?;
+    Ok(changed)
+}
+
+async fn execute_each(
+    engine: &Session,
+    text: &str,
+    rows: impl Stream<Item = Result<ParameterRows>> + Send,
+) -> Result<u64> {
+    let mut rows = pin!(rows);
+    let mut changed = 0;
+    while let Some(rows) = rows.next().await.transpose()? {
+        for row in 0..rows.len() {
+            if let Output::Affected { rows, .. } = engine.execute(text, Some(rows.row(row)?)).await? {
+                changed += rows;
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// The rows of a query for each of `values`; a query begins when the rows of the one before have been read.
+async fn one_behind_the_other(
+    session: &Lease,
+    sql: Arc<SqlSession>,
+    text: &str,
+    values: Vec<ParamValues>,
+) -> Result<Answer> {
+    let mut values = values.into_iter();
+    let first = execute_rows(&sql, text, values.next()).await?;
+    let schema = first.schema();
+    let text = text.to_owned();
+    let others = futures::stream::iter(values).then(move |values| {
+        let (sql, text) = (Arc::clone(&sql), text.clone());
+        async move { execute_rows(&sql, &text, Some(values)).await.map_err(DataFusionError::from) }
+    });
+    let rows = first.chain(others.try_flatten());
+    let rows = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
+    Ok(Answer { rows: Rows::new(rows, session.clone()), affected: None })
+}
+
+async fn execute_rows(
+    sql: &SqlSession,
+    text: &str,
+    values: Option<ParamValues>,
+) -> Result<SendableRecordBatchStream> {
+    match sql.execute(text, values).await? {
+        Output::Rows(rows) => Ok(rows.stream),
+        _ => Err(wrong_request("the statement has no rows")),
+    }
+}
+
+fn unbound(prepared: &PreparedStatement) -> Error {
+    let count = prepared.description.parameters.len();
+    Error::new(ErrorKind::InvalidInput, format!("the statement has {count} parameters, no values were bound"))
+        .map(|e| e.with_sqlstate("07001"))
+}

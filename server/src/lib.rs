@@ -1,0 +1,25 @@
+//! Cairn as a server: Flight SQL and HTTP over one `cairn_engine::Engine`.
+//!
+//! # Life of a request
+//! 1. `listen` accepts a connection, with TLS where asked, and gives it an id.
+//! 2. `flight` or `http` finds out what is asked for and in which session.
+//! 3. `cairn_engine::Session` runs the statement; its rows are pulled as fast as the client takes them.
+//!
+//! The only crate that knows gRPC and HTTP.
+
+mod audit;
+mod flight;
+mod handle;
+mod http;
+mod listen;
+mod login;
+mod metrics;
+mod session;
+
+pub mod config;
+pub mod options;
+pub mod server;
+
+pub use config::Config;
+pub use options::{ServerOptions, TlsOptions};
+pub use server::Server;

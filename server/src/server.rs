@@ -1,0 +1,164 @@
+//! A running server: its listeners, what they share, and how it stops.
+//!
+//! Owns: binding, who may be reached from where, the order of stopping: no new connections, running statements go on for
+//! `drain_max`, sessions end. Does not own: the engine; whoever opened it closes it after [`Server::run`].
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_engine::{Engine, Error, Result, StatementLog};
+use cairn_storage::ErrorKind;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::audit::StatementFiles;
+use crate::flight;
+use crate::http;
+use crate::listen::{Connections, Listener};
+use crate::login::Logins;
+use crate::metrics::ServerMetrics;
+use crate::options::ServerOptions;
+use crate::session::Sessions;
+
+/// Time between two looks at what clients have left behind.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What every protocol works with.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) options: ServerOptions,
+    pub(crate) logins: Logins,
+    pub(crate) sessions: Arc<Sessions>,
+    /// Results that wait for Flight clients to fetch them.
+    pub(crate) results: Arc<flight::Results>,
+    pub(crate) connections: Connections,
+    pub(crate) metrics: ServerMetrics,
+    pub(crate) log: Arc<StatementFiles>,
+}
+
+/// A server whose listeners are bound.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    flight: Option<Listener>,
+    http: Option<Listener>,
+}
+
+impl Server {
+    /// Binds the listeners of `options`; clients can connect, and are answered once it runs.
+    ///
+    /// # Errors
+    /// `InvalidInput` when an address may be reached by others and nobody has to log in, or for certificates that can't be
+    /// used; `Unavailable` when an address can't be bound.
+    pub async fn bind(engine: Arc<Engine>, options: ServerOptions) -> Result<Self> {
+        for address in [options.flight, options.http].into_iter().flatten() {
+            check_reach(&engine, address, &options).await?;
+        }
+        let connections = Connections::new(options.connections_max);
+        let bind = async |address: Option<SocketAddr>, protocols| match address {
+            Some(address) => {
+                Listener::bind(address, options.tls.as_ref(), protocols, &connections).await.map(Some)
+            }
+            None => Ok(None),
+        };
+        let flight = bind(options.flight, &["h2"][..]).await?;
+        let http = bind(options.http, &["h2", "http/1.1"][..]).await?;
+        let sessions = Arc::new(Sessions::new(&options));
+        let logins = Logins::new(Arc::clone(&engine), options.limits.clone());
+        let results = Arc::new(flight::Results::new(&options));
+        let metrics = ServerMetrics::default();
+        let log = Arc::new(StatementFiles::open(&options)?);
+        if !log.is_empty() {
+            engine.set_log(Arc::clone(&log) as Arc<dyn StatementLog>);
+        }
+        let shared =
+            Arc::new(Shared { engine, options, logins, sessions, results, connections, metrics, log });
+        Ok(Self { shared, flight, http })
+    }
+
+    /// Where Flight SQL listens.
+    #[must_use]
+    pub fn flight_address(&self) -> Option<SocketAddr> {
+        self.flight.as_ref().map(Listener::address)
+    }
+
+    /// Where HTTP listens.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Listener::address)
+    }
+
+    /// Answers clients until `stop` is ready and what runs then has ended, or `drain_max` has passed.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, Result<()>> {
+        // Boxed: who calls it need not compile all that it is made of.
+        self.run_until(stop.boxed()).boxed()
+    }
+
+    async fn run_until(self, stop: BoxFuture<'static, ()>) -> Result<()> {
+        let Self { shared, flight, http } = self;
+        let (stopping, stopped) = watch::channel(false);
+        let mut services = JoinSet::new();
+        if let Some(listener) = flight {
+            services.spawn(flight::serve(Arc::clone(&shared), listener, told(stopped.clone())));
+        }
+        if let Some(listener) = http {
+            services.spawn(http::serve(Arc::clone(&shared), listener, told(stopped.clone())));
+        }
+        let failed = tokio::select! {
+            () = stop => None,
+            Some(ended) = services.join_next() => Some(ended),
+            () = tidy(&shared) => None,
+        };
+        // Nobody listens when every service has failed.
+        let _ = stopping.send(true);
+        let drained = tokio::time::timeout(shared.options.drain_max, async {
+            while services.join_next().await.is_some() {}
+        });
+        if drained.await.is_err() {
+            services.shutdown().await;
+        }
+        match failed {
+            Some(Ok(result)) => result,
+            Some(Err(error)) => Err(Error::new(ErrorKind::Internal, format!("a service ended: {error}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Ends what clients have left behind, for ever.
+async fn tidy(shared: &Shared) {
+    let mut interval = tokio::time::interval(TIDY_INTERVAL);
+    loop {
+        interval.tick().await;
+        shared.results.expire();
+        shared.sessions.end_idle();
+    }
+}
+
+/// Ready when the server is told to stop.
+async fn told(mut stopped: watch::Receiver<bool>) {
+    // The sender is gone only when the server is.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// Addresses that others reach need somebody to check who comes.
+async fn check_reach(engine: &Engine, address: SocketAddr, options: &ServerOptions) -> Result<()> {
+    if address.ip().is_loopback() || options.insecure || engine.has_users().await? {
+        return Ok(());
+    }
+    let message = format!("{address} can be reached from other machines, and nobody has to log in");
+    Err(Error::new(ErrorKind::InvalidInput, message).map(|e| {
+        e.with_sqlstate("28000").with_hint(
+            "make a user first (CREATE USER admin SUPERUSER PASSWORD '…'), listen on 127.0.0.1, or allow everybody \
+             everything with --insecure",
+        )
+    }))
+}

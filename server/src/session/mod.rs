@@ -1,0 +1,180 @@
+//! Sessions of clients: settings, transactions and prepared statements, from a client's first request to its last.
+//!
+//! Owns: which session a request belongs to, how sessions end, what they hold. Does not own: what runs in them
+//! (`cairn_engine::Session`), results on their way to the client (`flight::results`).
+//!
+//! A session that its client names, by token or cookie, ends when the client closes it, or after `session_idle_max`. One
+//! that nobody named belongs to its connection and ends with it. Ending rolls back what is open.
+
+mod client;
+mod prepared;
+mod sql;
+mod token;
+
+pub(crate) use client::{ClientSession, Lease};
+pub(crate) use prepared::PreparedStatement;
+pub(crate) use sql::SqlSession;
+pub(crate) use token::Token;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cairn_engine::{Error, Result, Session};
+use cairn_storage::ErrorKind;
+
+use crate::handle::Handle;
+use crate::listen::{ConnectionId, ConnectionInfo};
+use crate::options::ServerOptions;
+use token::TokenHash;
+
+/// The sessions of a server.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    sessions_max: usize,
+    idle_max: Duration,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    sessions: HashMap<Handle, Arc<ClientSession>>,
+    tokens: HashMap<TokenHash, Handle>,
+    connections: HashMap<ConnectionId, Handle>,
+}
+
+impl Known {
+    fn of_connection(&self, connection: ConnectionId, user: &str) -> Option<Lease> {
+        let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id))?;
+        let is_theirs = session.sql().engine().identity().name() == user;
+        is_theirs.then(|| Lease::new(Arc::clone(session)))
+    }
+
+    fn remove(&mut self, id: Handle) -> Option<Arc<ClientSession>> {
+        let session = self.sessions.remove(&id)?;
+        if let Some(token) = session.token() {
+            self.tokens.remove(&token);
+        }
+        self.connections.retain(|_, of| *of != id);
+        Some(session)
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(options: &ServerOptions) -> Self {
+        Self {
+            sessions_max: options.sessions_max,
+            idle_max: options.session_idle_max,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Keeps `session` for whoever shows the token.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when there are too many sessions.
+    pub(crate) fn log_in(&self, session: Session) -> Result<Token> {
+        let token = Token::random();
+        let session = Arc::new(ClientSession::new(session, Some(token.hash())));
+        let mut known = self.known();
+        self.admit(&mut known, &session)?;
+        known.tokens.insert(token.hash(), session.id());
+        Ok(token)
+    }
+
+    /// The session of a token; None for one that was never given, or whose session has ended.
+    pub(crate) fn of_token(&self, token: &str) -> Option<Lease> {
+        let known = self.known();
+        let id = known.tokens.get(&Token::hash_of(token))?;
+        known.sessions.get(id).map(|session| Lease::new(Arc::clone(session)))
+    }
+
+    /// The session that a cookie names, which from now on outlives its connection.
+    pub(crate) fn of_cookie(&self, id: Handle) -> Option<Lease> {
+        let mut known = self.known();
+        let session = known.sessions.get(&id).filter(|session| session.token().is_none()).cloned()?;
+        known.connections.retain(|_, of| *of != id);
+        Some(Lease::new(session))
+    }
+
+    /// The session of a connection, when `user` of it has one.
+    pub(crate) fn of_connection(&self, connection: &ConnectionInfo, user: &str) -> Option<Lease> {
+        self.known().of_connection(connection.id, user)
+    }
+
+    /// Keeps `session` for a connection, in place of another user's; when another call was first, that call's session.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when there are too many sessions.
+    pub(crate) fn keep_for(self: &Arc<Self>, connection: &ConnectionInfo, session: Session) -> Result<Lease> {
+        let mut known = self.known();
+        if let Some(found) = known.of_connection(connection.id, session.identity().name()) {
+            return Ok(found);
+        }
+        let session = Arc::new(ClientSession::new(session, None));
+        self.admit(&mut known, &session)?;
+        if let Some(other) = known.connections.insert(connection.id, session.id()) {
+            let ended = known.remove(other);
+            known.connections.insert(connection.id, session.id());
+            drop(known);
+            drop(ended);
+            return Ok(Lease::new(session));
+        }
+        drop(known);
+        let (sessions, id, ended) = (Arc::downgrade(self), connection.id, connection.clone().ended());
+        tokio::spawn(async move {
+            ended.await;
+            if let Some(sessions) = sessions.upgrade() {
+                sessions.connection_ended(id);
+            }
+        });
+        Ok(Lease::new(session))
+    }
+
+    /// Ends a session; what still runs in it goes on to its end.
+    pub(crate) fn close(&self, id: Handle) {
+        let session = self.known().remove(id);
+        // Outside the lock: open transactions are rolled back here.
+        drop(session);
+    }
+
+    /// Ends the sessions nobody used for too long.
+    pub(crate) fn end_idle(&self) {
+        let now = Instant::now();
+        let ended: Vec<_> = {
+            let mut known = self.known();
+            let idle = known.sessions.values().filter(|session| session.idle_for(now) > self.idle_max);
+            let idle: Vec<Handle> = idle.map(|session| session.id()).collect();
+            idle.into_iter().filter_map(|id| known.remove(id)).collect()
+        };
+        drop(ended);
+    }
+
+    /// Sessions there are.
+    pub(crate) fn count(&self) -> usize {
+        self.known().sessions.len()
+    }
+
+    fn connection_ended(&self, connection: ConnectionId) {
+        let mut known = self.known();
+        let session = known.connections.remove(&connection).and_then(|id| known.remove(id));
+        drop(known);
+        drop(session);
+    }
+
+    fn admit(&self, known: &mut Known, session: &Arc<ClientSession>) -> Result<()> {
+        if known.sessions.len() >= self.sessions_max {
+            let message = format!("there are {} sessions already, as many as may be", known.sessions.len());
+            return Err(Error::new(ErrorKind::ResourceExhausted, message).map(|e| {
+                e.with_sqlstate("53300").with_hint("close sessions that are not used, or raise session.max")
+            }));
+        }
+        known.sessions.insert(session.id(), Arc::clone(session));
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics while holding it.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,921 @@
+//! Flight SQL as a client meets it, over a socket, with arrow-flight's own client.
+
+#![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow_flight::error::FlightError;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::sql::{
+    ActionCreatePreparedStatementRequest, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables,
+    CommandGetXdbcTypeInfo, CommandStatementIngest, CommandStatementQuery, EndTransaction, ProstMessageExt,
+    SqlInfo, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+};
+use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo, IpcMessage};
+use cairn_engine::{Engine, EngineOptions, Root};
+use cairn_server::{Server, ServerOptions, TlsOptions};
+use cairn_tests::answer::{Answer, render};
+use datafusion::arrow::array::{
+    ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::{DataType, Int32Type, Schema, SchemaRef, TimeUnit};
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// A server of this process on a database in memory.
+struct Running {
+    engine: Arc<Engine>,
+    url: String,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<cairn_engine::Result<()>>,
+}
+
+impl Running {
+    async fn start(change: impl FnOnce(&mut ServerOptions)) -> Self {
+        let engine = Engine::open(Root::parse(":memory:").unwrap(), EngineOptions::default()).await.unwrap();
+        let mut options = ServerOptions {
+            flight: Some("127.0.0.1:0".parse().unwrap()),
+            http: None,
+            ..ServerOptions::default()
+        };
+        change(&mut options);
+        let server = Server::bind(Arc::clone(&engine), options).await.unwrap();
+        let url = format!("http://{}", server.flight_address().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let ended = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        Self { engine, url, stop, ended }
+    }
+
+    async fn connect(&self) -> Client {
+        let channel = Channel::from_shared(self.url.clone()).unwrap().connect().await.unwrap();
+        Client(FlightSqlServiceClient::new(channel))
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.ended.await.unwrap().unwrap();
+    }
+}
+
+/// One connection.
+#[derive(Clone)]
+struct Client(FlightSqlServiceClient<Channel>);
+
+impl Client {
+    async fn info(&mut self, sql: &str) -> FlightInfo {
+        self.0.execute(sql.to_owned(), None).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn fetch(&mut self, info: FlightInfo) -> Result<(SchemaRef, Vec<RecordBatch>), Status> {
+        let promised = Arc::new(info.clone().try_decode_schema().unwrap());
+        let ticket = info.endpoint[0].ticket.clone().unwrap();
+        let rows = self.0.do_get(ticket).await.map_err(|error| status(FlightError::from(error)))?;
+        let batches: Vec<RecordBatch> = rows.try_collect().await.map_err(status)?;
+        for batch in &batches {
+            assert_eq!(batch.schema(), promised, "the schema of the rows is the one of FlightInfo");
+        }
+        Ok((promised, batches))
+    }
+
+    async fn answer(&mut self, sql: &str) -> Answer {
+        let info = self.info(sql).await;
+        let (schema, batches) = self.fetch(info).await.unwrap();
+        render(&schema, &batches)
+    }
+
+    async fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
+        self.answer(sql).await.rows()
+    }
+
+    async fn update(&mut self, sql: &str) -> i64 {
+        self.0.execute_update(sql.to_owned(), None).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn fails(&mut self, sql: &str) -> Status {
+        status(self.0.execute(sql.to_owned(), None).await.unwrap_err().into())
+    }
+
+    async fn ingest(
+        &mut self,
+        table: &str,
+        (missing, exists): (TableNotExistOption, TableExistsOption),
+        batches: Vec<RecordBatch>,
+        transaction_id: Option<bytes::Bytes>,
+    ) -> Result<i64, Status> {
+        let command = CommandStatementIngest {
+            table_definition_options: Some(TableDefinitionOptions {
+                if_not_exist: missing.into(),
+                if_exists: exists.into(),
+            }),
+            table: table.to_owned(),
+            transaction_id,
+            ..CommandStatementIngest::default()
+        };
+        let batches = futures::stream::iter(batches.into_iter().map(Ok));
+        self.0.execute_ingest(command, batches).await.map_err(|error| status(error.into()))
+    }
+}
+
+fn status(error: FlightError) -> Status {
+    fn of_arrow(error: datafusion::arrow::error::ArrowError) -> Status {
+        match error {
+            datafusion::arrow::error::ArrowError::ExternalError(error) => {
+                match error.downcast::<FlightError>() {
+                    Ok(error) => status(*error),
+                    Err(error) => Status::internal(error.to_string()),
+                }
+            }
+            other => Status::internal(other.to_string()),
+        }
+    }
+    match error {
+        FlightError::Tonic(status) => *status,
+        FlightError::Arrow(error) => of_arrow(error),
+        FlightError::ExternalError(error) => match error.downcast::<FlightError>() {
+            Ok(error) => status(*error),
+            Err(error) => Status::internal(error.to_string()),
+        },
+        other => Status::internal(other.to_string()),
+    }
+}
+
+fn numbers(values: impl IntoIterator<Item = i64>) -> RecordBatch {
+    let values = Int64Array::from_iter_values(values);
+    RecordBatch::try_from_iter([("n", Arc::new(values) as ArrayRef)]).unwrap()
+}
+
+fn cells(rows: &[&[&str]]) -> Vec<Vec<String>> {
+    rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_type_arrives_as_the_engine_gives_it() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client
+        .update(
+            "CREATE TABLE t (b BOOLEAN, i8 TINYINT, i16 SMALLINT, i32 INTEGER, i64 BIGINT, u8 TINYINT UNSIGNED,
+             u64 BIGINT UNSIGNED, f32 REAL, f64 DOUBLE, d DECIMAL(20,4), s TEXT, y BYTEA, j JSON, dt DATE, tm TIME,
+             ts TIMESTAMP, tz TIMESTAMPTZ, v VECTOR(3), l BIGINT[], st STRUCT(a INTEGER, b TEXT))",
+        )
+        .await;
+    let insert = "INSERT INTO t VALUES (true, -1, -2, -3, -4, 5, 6, 1.5, 2.5, '12345.6789', 'hä?', X'00FF',
+        '{\"a\": [1]}', '2024-02-29', '12:34:56.789', '2024-02-29 01:02:03.000004', '2024-02-29 01:02:03+02',
+        '[1,2,3]', [1, NULL, 3], {a: 1, b: 'x'})";
+    assert_eq!(client.update(insert).await, 1);
+    assert_eq!(client.update("INSERT INTO t (i64) VALUES (NULL)").await, 1);
+    let (schema, batches) = {
+        let info = client.info("SELECT * FROM t ORDER BY b NULLS LAST").await;
+        client.fetch(info).await.unwrap()
+    };
+    let expected = {
+        let session = server.engine.session();
+        let output = session.execute("SELECT * FROM t ORDER BY b NULLS LAST", None).await.unwrap();
+        let cairn_engine::Output::Rows(rows) = output else { panic!("no rows") };
+        let schema = Arc::clone(&rows.schema);
+        let batches: Vec<RecordBatch> = rows.stream.try_collect().await.unwrap();
+        render(&schema, &batches).rows()
+    };
+    assert_eq!(render(&schema, &batches).rows(), expected);
+    let data_type = |name: &str| schema.field_with_name(name).unwrap().data_type().clone();
+    assert_eq!(data_type("s"), DataType::Utf8, "no views on the wire");
+    assert_eq!(data_type("y"), DataType::Binary);
+    assert_eq!(data_type("d"), DataType::Decimal128(20, 4));
+    assert!(
+        matches!(data_type("v"), DataType::FixedSizeList(item, 3) if *item.data_type() == DataType::Float32)
+    );
+    assert!(matches!(data_type("tz"), DataType::Timestamp(_, Some(zone)) if &*zone == "UTC"));
+    assert!(matches!(data_type("st"), DataType::Struct(fields) if *fields[1].data_type() == DataType::Utf8));
+
+    // And back: what came out goes in.
+    let stored = client
+        .ingest("copy", (TableNotExistOption::Create, TableExistsOption::Fail), batches, None)
+        .await
+        .unwrap();
+    assert_eq!(stored, 2);
+    assert_eq!(client.rows("SELECT * FROM copy ORDER BY b NULLS LAST").await, expected);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_runs_once_and_is_fetched_once() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (n BIGINT)").await;
+    // JDBC and ADBC send changes this way too.
+    let info = client.info("INSERT INTO t VALUES (1), (2)").await;
+    assert_eq!(info.total_records, 2);
+    assert!(info.clone().try_decode_schema().unwrap().fields().is_empty());
+    let (_, batches) = client.fetch(info.clone()).await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 0);
+    assert_eq!(client.rows("SELECT count(*) FROM t").await, cells(&[&["2"]]));
+    assert_eq!(client.fetch(info).await.unwrap_err().code(), Code::NotFound);
+    let returned = client.rows("INSERT INTO t VALUES (3) RETURNING n, n + 1 AS m").await;
+    assert_eq!(returned, cells(&[&["3", "4"]]));
+    assert_eq!(client.update("UPDATE t SET n = n + 10 WHERE n < 3").await, 2);
+    assert_eq!(client.update("DELETE FROM t").await, 3);
+    // A ticket is good on any connection.
+    let info = client.info("SELECT 7 AS seven").await;
+    let mut other = server.connect().await;
+    let (schema, batches) = other.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["7"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_carry_their_kind_place_and_hint() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE notes (id BIGINT PRIMARY KEY, n BIGINT NOT NULL)").await;
+    client.update("INSERT INTO notes VALUES (1, 1)").await;
+    for (sql, code, sqlstate) in [
+        ("SELEC 1", Code::InvalidArgument, "42601"),
+        ("SELECT * FROM note", Code::NotFound, "42P01"),
+        ("CREATE TABLE notes (a INT)", Code::AlreadyExists, "42P07"),
+        ("INSERT INTO notes VALUES (1, 2)", Code::AlreadyExists, "23505"),
+        ("INSERT INTO notes VALUES (2, NULL)", Code::InvalidArgument, "23502"),
+        ("SELECT 1 / 0", Code::InvalidArgument, "22012"),
+        ("LISTEN x", Code::Unimplemented, "0A000"),
+    ] {
+        let info = client.0.execute(sql.to_owned(), None).await;
+        let status = match info {
+            Ok(info) => client.fetch(info).await.unwrap_err(),
+            Err(error) => status(error.into()),
+        };
+        assert_eq!(status.code(), code, "{sql}: {status}");
+        if let Some(given) = status.metadata().get("cairn-sqlstate") {
+            assert_eq!(given, sqlstate, "{sql}");
+        }
+    }
+    let error = client.fails("SELECT 1,\n  missing FROM notes").await;
+    assert!(error.message().contains("at line 2, column 3"), "{}", error.message());
+    let error = client.fails("SELECT * FROM note").await;
+    assert!(error.message().contains("did you mean notes?"), "{}", error.message());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_statements_say_what_they_are() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (id INTEGER PRIMARY KEY, s TEXT, at TIMESTAMP)").await;
+    for (sql, columns, parameters) in [
+        (
+            "SELECT id, s FROM t WHERE id = $1 AND s <> $2",
+            Some("id s"),
+            vec![DataType::Int32, DataType::Utf8],
+        ),
+        ("SELECT ? AS a, id FROM t", Some("a id"), vec![DataType::Utf8]),
+        (
+            "INSERT INTO t VALUES (?, ?, ?)",
+            None,
+            vec![DataType::Int32, DataType::Utf8, DataType::Timestamp(TimeUnit::Microsecond, None)],
+        ),
+        ("INSERT INTO t (s, id) SELECT $2, $1", None, vec![DataType::Int32, DataType::Utf8]),
+        ("UPDATE t SET s = $1 WHERE id = $2", None, vec![DataType::Utf8, DataType::Int32]),
+        ("DELETE FROM t WHERE id > $1 RETURNING s", Some("s"), vec![DataType::Int32]),
+        ("CREATE TABLE u (a INT)", None, vec![]),
+        ("SHOW TABLES", Some("schema name kind rows bytes"), vec![]),
+        ("EXPLAIN SELECT 1", Some("plan_type plan"), vec![]),
+    ] {
+        let prepared = client.0.prepare(sql.to_owned(), None).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let names: Vec<&str> =
+            prepared.dataset_schema().unwrap().fields().iter().map(|f| f.name().as_str()).collect();
+        assert_eq!(names.join(" "), columns.unwrap_or_default(), "{sql}");
+        let types: Vec<DataType> =
+            prepared.parameter_schema().unwrap().fields().iter().map(|f| f.data_type().clone()).collect();
+        assert_eq!(types, parameters, "{sql}");
+        prepared.close().await.unwrap();
+    }
+    let error = client.0.prepare("SELECT * FROM nowhere".to_owned(), None).await.unwrap_err();
+    assert_eq!(status(error.into()).code(), Code::NotFound);
+    assert_eq!(client.rows("SHOW TABLES").await.len(), 1, "preparing creates nothing");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_are_bound_and_bound_again() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (id INTEGER PRIMARY KEY, s TEXT)").await;
+    let row = |id: i64, s: Option<&str>| {
+        RecordBatch::try_from_iter([
+            ("1", Arc::new(Int64Array::from(vec![id])) as ArrayRef),
+            ("2", Arc::new(StringArray::from(vec![s])) as ArrayRef),
+        ])
+        .unwrap()
+    };
+    let mut insert = client.0.prepare("INSERT INTO t VALUES (?, ?)".to_owned(), None).await.unwrap();
+    for (id, s) in [(1, Some("one")), (2, None)] {
+        insert.set_parameters(row(id, s)).unwrap();
+        assert_eq!(insert.execute_update().await.unwrap(), 1);
+    }
+    // A change run as a query, with its parameters bound before.
+    insert.set_parameters(row(3, Some("three"))).unwrap();
+    assert_eq!(insert.execute().await.unwrap().total_records, 1);
+    assert_eq!(
+        client.rows("SELECT * FROM t ORDER BY id").await,
+        cells(&[&["1", "one"], &["2", "NULL"], &["3", "three"]])
+    );
+    let mut select = client.0.prepare("SELECT s FROM t WHERE id = $1".to_owned(), None).await.unwrap();
+    for (id, s) in [(3, "three"), (1, "one")] {
+        select.set_parameters(numbers([id])).unwrap();
+        let info = select.execute().await.unwrap();
+        let (schema, batches) = client.fetch(info).await.unwrap();
+        assert_eq!(render(&schema, &batches).rows(), cells(&[&[s]]));
+    }
+    // Several rows: one result behind the other.
+    select.set_parameters(numbers([3, 1])).unwrap();
+    let info = select.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["three"], &["one"]]));
+    select.set_parameters(row(1, None)).unwrap();
+    assert_eq!(status(select.execute().await.unwrap_err().into()).code(), Code::InvalidArgument);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_parameter_rows_are_one_commit_or_none() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (id BIGINT PRIMARY KEY)").await;
+    let before = server.engine.database().snapshot().version().0;
+    let mut insert = client.0.prepare("INSERT INTO t VALUES ($1)".to_owned(), None).await.unwrap();
+    insert.set_parameters(numbers(0..100)).unwrap();
+    assert_eq!(insert.execute_update().await.unwrap(), 100);
+    assert_eq!(server.engine.database().snapshot().version().0, before + 1);
+    insert.set_parameters(numbers([200, 201, 7, 202])).unwrap();
+    assert_eq!(status(insert.execute_update().await.unwrap_err().into()).code(), Code::AlreadyExists);
+    assert_eq!(client.rows("SELECT count(*) FROM t").await, cells(&[&["100"]]));
+    // Within a transaction the rows before stay.
+    let transaction = client.0.begin_transaction().await.unwrap();
+    let mut insert =
+        client.0.prepare("INSERT INTO t VALUES ($1)".to_owned(), Some(transaction.clone())).await.unwrap();
+    insert.set_parameters(numbers([300, 301])).unwrap();
+    assert_eq!(insert.execute_update().await.unwrap(), 2);
+    insert.set_parameters(numbers([302, 7])).unwrap();
+    insert.execute_update().await.unwrap_err();
+    client.0.end_transaction(transaction, EndTransaction::Commit).await.unwrap();
+    assert_eq!(client.rows("SELECT count(*), max(id) FROM t").await, cells(&[&["102", "301"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_are_isolated_and_the_first_to_commit_wins() {
+    let server = Running::start(|_| {}).await;
+    let (mut one, mut two) = (server.connect().await, server.connect().await);
+    one.update("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT)").await;
+    one.update("INSERT INTO t VALUES (1, 0)").await;
+    let (a, b) = (one.0.begin_transaction().await.unwrap(), two.0.begin_transaction().await.unwrap());
+    let update = "UPDATE t SET n = n + 1 WHERE id = 1".to_owned();
+    assert_eq!(one.0.execute_update(update.clone(), Some(a.clone())).await.unwrap(), 1);
+    assert_eq!(one.rows("SELECT n FROM t").await, cells(&[&["0"]]), "outside of the transaction");
+    let info = one.0.execute("SELECT n FROM t".to_owned(), Some(a.clone())).await.unwrap();
+    let (schema, batches) = one.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["1"]]), "within");
+    two.0.execute_update(update, Some(b.clone())).await.unwrap();
+    one.0.end_transaction(a.clone(), EndTransaction::Commit).await.unwrap();
+    let lost = two.0.end_transaction(b, EndTransaction::Commit).await.unwrap_err();
+    assert_eq!(status(lost.into()).code(), Code::Aborted);
+    assert_eq!(two.rows("SELECT n FROM t").await, cells(&[&["1"]]));
+    let gone = one.0.execute("SELECT 1".to_owned(), Some(a)).await.unwrap_err();
+    assert_eq!(status(gone.into()).code(), Code::NotFound);
+
+    let rolled = one.0.begin_transaction().await.unwrap();
+    one.0.execute_update("DELETE FROM t".to_owned(), Some(rolled.clone())).await.unwrap();
+    one.0.end_transaction(rolled, EndTransaction::Rollback).await.unwrap();
+    assert_eq!(one.rows("SELECT count(*) FROM t").await, cells(&[&["1"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_begin_belongs_to_the_connection() {
+    let server = Running::start(|_| {}).await;
+    let (mut one, mut two) = (server.connect().await, server.connect().await);
+    one.update("CREATE TABLE t (n BIGINT)").await;
+    one.update("BEGIN").await;
+    one.update("INSERT INTO t VALUES (1)").await;
+    assert_eq!(one.rows("SELECT count(*) FROM t").await, cells(&[&["1"]]));
+    assert_eq!(two.rows("SELECT count(*) FROM t").await, cells(&[&["0"]]));
+    one.update("COMMIT").await;
+    assert_eq!(two.rows("SELECT count(*) FROM t").await, cells(&[&["1"]]));
+    // Settings are the connection's as well.
+    one.update("SET statement_timeout = '7s'").await;
+    assert_eq!(one.rows("SHOW statement_timeout").await, cells(&[&["7 s"]]));
+    assert_ne!(two.rows("SHOW statement_timeout").await, cells(&[&["7 s"]]));
+    // A connection that goes away rolls back: its key is free again.
+    one.update("CREATE TABLE k (id BIGINT PRIMARY KEY)").await;
+    two.update("BEGIN").await;
+    two.update("INSERT INTO k VALUES (1)").await;
+    drop(two);
+    one.update("INSERT INTO k VALUES (1)").await;
+    assert_eq!(one.rows("SELECT count(*) FROM k").await, cells(&[&["1"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_stored_in_every_mode() {
+    use TableExistsOption as Exists;
+    use TableNotExistOption as Missing;
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    let rows = || vec![numbers(0..10), numbers(10..15)];
+    let create = (Missing::Create, Exists::Fail);
+    assert_eq!(client.ingest("t", create, rows(), None).await.unwrap(), 15);
+    assert_eq!(client.ingest("t", create, rows(), None).await.unwrap_err().code(), Code::AlreadyExists);
+    let append = (Missing::Fail, Exists::Append);
+    assert_eq!(client.ingest("nowhere", append, rows(), None).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(client.ingest("t", append, rows(), None).await.unwrap(), 15);
+    assert_eq!(client.rows("SELECT count(*), max(n) FROM t").await, cells(&[&["30", "14"]]));
+    let replace = (Missing::Create, Exists::Replace);
+    assert_eq!(client.ingest("t", replace, vec![numbers([7])], None).await.unwrap(), 1);
+    assert_eq!(client.rows("SELECT n FROM t").await, cells(&[&["7"]]));
+    let either = (Missing::Create, Exists::Append);
+    assert_eq!(client.ingest("u", either, vec![numbers([1])], None).await.unwrap(), 1);
+    assert_eq!(client.ingest("u", either, vec![numbers([2])], None).await.unwrap(), 1);
+    assert_eq!(client.rows("SELECT n FROM u").await, cells(&[&["1"], &["2"]]), "in the order they came");
+
+    // Columns are found by name, others get their default; what does not fit changes nothing.
+    client.update("CREATE TABLE d (s TEXT DEFAULT 'new', n INTEGER)").await;
+    client.ingest("d", append, vec![numbers([1])], None).await.unwrap();
+    assert_eq!(client.rows("SELECT * FROM d").await, cells(&[&["new", "1"]]));
+    let large = client.ingest("d", append, vec![numbers([2]), numbers([1 << 40])], None).await;
+    assert_eq!(large.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.rows("SELECT count(*) FROM d").await, cells(&[&["1"]]));
+
+    // In a transaction.
+    let transaction = client.0.begin_transaction().await.unwrap();
+    client.ingest("w", create, rows(), Some(transaction.clone())).await.unwrap();
+    assert_eq!(client.fails("SELECT * FROM w").await.code(), Code::NotFound);
+    client.0.end_transaction(transaction, EndTransaction::Commit).await.unwrap();
+    assert_eq!(client.rows("SELECT count(*) FROM w").await, cells(&[&["15"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_too_many_for_the_log_are_stored_too() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    let batches: Vec<RecordBatch> = (0..60).map(|i| numbers(i * 20_000..(i + 1) * 20_000)).collect();
+    let create = (TableNotExistOption::Create, TableExistsOption::Fail);
+    assert_eq!(client.ingest("t", create, batches, None).await.unwrap(), 1_200_000);
+    assert_eq!(
+        client.rows("SELECT count(*), min(n), max(n), sum(n) FROM t").await,
+        cells(&[&["1200000", "0", "1199999", "719999400000"]])
+    );
+    // And come back, in batches every client takes.
+    let info = client.info("SELECT n, CAST(n AS TEXT) AS s FROM t").await;
+    let (_, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1_200_000);
+    assert!(batches.iter().all(|batch| batch.get_array_memory_size() < 4 << 20));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_can_be_browsed() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (b TEXT, a BIGINT, PRIMARY KEY (a, b))").await;
+    client.update("CREATE SCHEMA app").await;
+    client.update("CREATE TABLE app.\"T_x\" (d DECIMAL(9,2) NOT NULL, v VECTOR(2))").await;
+    client.update("CREATE VIEW app.w AS SELECT a + 1 AS c, b FROM t").await;
+
+    let info = client.0.get_catalogs().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["cairn"]]));
+    let info = client.0.get_db_schemas(CommandGetDbSchemas::default()).await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(
+        render(&schema, &batches).rows(),
+        cells(&[
+            &["cairn", "app"],
+            &["cairn", "information_schema"],
+            &["cairn", "public"],
+            &["cairn", "system"]
+        ])
+    );
+    let info = client.0.get_table_types().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["SYSTEM TABLE"], &["TABLE"], &["VIEW"]]));
+
+    let tables = |command: CommandGetTables| {
+        let mut client = client.clone();
+        async move {
+            let info = client.0.get_tables(command).await.unwrap();
+            client.fetch(info).await.unwrap()
+        }
+    };
+    let own = vec!["TABLE".to_owned(), "VIEW".to_owned()];
+    let (schema, batches) =
+        tables(CommandGetTables { table_types: own.clone(), ..CommandGetTables::default() }).await;
+    assert_eq!(
+        render(&schema, &batches).rows(),
+        cells(&[
+            &["cairn", "app", "T_x", "TABLE"],
+            &["cairn", "app", "w", "VIEW"],
+            &["cairn", "public", "t", "TABLE"]
+        ])
+    );
+    let (_, batches) = tables(CommandGetTables {
+        db_schema_filter_pattern: Some("a%".to_owned()),
+        include_schema: true,
+        ..CommandGetTables::default()
+    })
+    .await;
+    let schemas = batches[0].column(4).as_binary::<i32>();
+    let decoded = |row: usize| {
+        let message = IpcMessage(bytes::Bytes::copy_from_slice(schemas.value(row)));
+        Schema::try_from(message).unwrap()
+    };
+    let table = decoded(0);
+    assert_eq!(table.field(0).data_type(), &DataType::Decimal128(9, 2));
+    assert!(!table.field(0).is_nullable());
+    assert_eq!(table.field(0).metadata()["ARROW:FLIGHT:SQL:TYPE_NAME"], "DECIMAL(9,2)");
+    assert_eq!(table.field(1).metadata()["ARROW:FLIGHT:SQL:TYPE_NAME"], "VECTOR(2)");
+    let view = decoded(1);
+    assert_eq!(view.field(0).data_type(), &DataType::Int64);
+    assert_eq!(view.field(1).data_type(), &DataType::Utf8);
+    // Everything at once, system tables and information_schema included.
+    let (_, batches) = tables(CommandGetTables { include_schema: true, ..CommandGetTables::default() }).await;
+    assert!(batches.iter().map(RecordBatch::num_rows).sum::<usize>() > 15);
+
+    let keys = CommandGetPrimaryKeys { table: "t".to_owned(), ..CommandGetPrimaryKeys::default() };
+    let info = client.0.get_primary_keys(keys).await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(
+        render(&schema, &batches).rows(),
+        cells(&[&["cairn", "public", "t", "a", "1", "NULL"], &["cairn", "public", "t", "b", "2", "NULL"]])
+    );
+    let info = client.0.get_sql_info(vec![SqlInfo::FlightSqlServerName]).await.unwrap();
+    let (_, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(batches[0].num_rows(), 1);
+    let info = client.0.get_sql_info(vec![]).await.unwrap();
+    let (_, batches) = client.fetch(info).await.unwrap();
+    assert!(batches[0].num_rows() > 70, "{}", batches[0].num_rows());
+    let info = client.0.get_xdbc_type_info(CommandGetXdbcTypeInfo { data_type: Some(4) }).await.unwrap();
+    let (_, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(batches[0].column(0).as_string::<i32>().value(0), "INTEGER");
+    assert_eq!(batches[0].column(1).as_primitive::<Int32Type>().value(0), 4);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_are_told_without_running_anything() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (n BIGINT NOT NULL, s TEXT)").await;
+    for (sql, columns) in [
+        ("SELECT n, s FROM t", vec!["n", "s"]),
+        ("INSERT INTO t VALUES (1, 'a')", vec![]),
+        ("DELETE FROM t RETURNING n", vec!["n"]),
+    ] {
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let descriptor = FlightDescriptor::new_cmd(prost::Message::encode_to_vec(&command.as_any()));
+        let told = client.0.inner_mut().get_schema(descriptor).await.unwrap().into_inner();
+        let told = Schema::try_from(told).unwrap();
+        let names: Vec<&str> = told.fields().iter().map(|f| f.name().as_str()).collect();
+        assert_eq!(names, columns, "{sql}");
+        if sql.starts_with("SELECT") {
+            let info = client.info(sql).await;
+            assert_eq!(info.try_decode_schema().unwrap(), told);
+        }
+    }
+    assert_eq!(client.rows("SELECT count(*) FROM t").await, cells(&[&["0"]]));
+    let command = CommandStatementQuery { query: "SELECT 1".to_owned(), transaction_id: None };
+    let descriptor = FlightDescriptor::new_cmd(prost::Message::encode_to_vec(&command.as_any()));
+    let poll = client.0.inner_mut().poll_flight_info(descriptor).await.unwrap().into_inner();
+    assert_eq!(poll.progress, Some(1.0));
+    let (schema, batches) = client.fetch(poll.info.unwrap()).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["1"]]));
+    server.stop().await;
+}
+
+/// Never ends by itself.
+const ENDLESS: &str =
+    "SELECT a.value FROM range(100) a CROSS JOIN range(1000000000000) b WHERE a.value + b.value < 0";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_end_within_a_second_of_being_cancelled() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    let info = client.info(ENDLESS).await;
+    let fetching = tokio::spawn({
+        let (mut client, info) = (client.clone(), info.clone());
+        async move { client.fetch(info).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let started = Instant::now();
+    let request = prost::Message::encode_to_vec(&CancelFlightInfoRequest::new(info.clone()));
+    client.0.do_action(Action::new("CancelFlightInfo", request.clone())).await.unwrap();
+    assert_eq!(fetching.await.unwrap().unwrap_err().code(), Code::Cancelled);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    let again = client.0.do_action(Action::new("CancelFlightInfo", request)).await.map(|_| ());
+    assert_eq!(status(again.unwrap_err().into()).code(), Code::NotFound);
+    // One that waits goes at once; a client that goes away ends its statement.
+    let waiting = client.info("SELECT 1").await;
+    let request = prost::Message::encode_to_vec(&CancelFlightInfoRequest::new(waiting.clone()));
+    client.0.do_action(Action::new("CancelFlightInfo", request)).await.unwrap();
+    assert_eq!(client.fetch(waiting).await.unwrap_err().code(), Code::NotFound);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_and_sessions_do_not_wait_for_ever() {
+    let server = Running::start(|options| {
+        options.result_wait_max = Duration::from_millis(100);
+        options.results_max = 3;
+        options.prepared_max = 2;
+        options.session_idle_max = Duration::from_millis(500);
+    })
+    .await;
+    let mut client = server.connect().await;
+    let first = client.info("SELECT 1").await;
+    for _ in 1..3 {
+        client.info("SELECT 1").await;
+    }
+    assert_eq!(client.fails("SELECT 1").await.code(), Code::ResourceExhausted);
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(client.fetch(first).await.unwrap_err().code(), Code::NotFound);
+    // The idle session has ended, with its transaction; the connection gets a new one.
+    let transaction = client.0.begin_transaction().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let gone = client.0.execute("SELECT 1".to_owned(), Some(transaction)).await.unwrap_err();
+    assert_eq!(status(gone.into()).code(), Code::NotFound);
+    for expected in [None, None, Some(Code::ResourceExhausted)] {
+        let request =
+            ActionCreatePreparedStatementRequest { query: "SELECT 1".to_owned(), transaction_id: None };
+        let body = prost::Message::encode_to_vec(&request.as_any());
+        let made = client.0.do_action(Action::new("CreatePreparedStatement", body)).await.map(|_| ());
+        assert_eq!(made.err().map(|error| status(error.into()).code()), expected);
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_follows_its_cookie_and_its_token() {
+    let server = Running::start(|_| {}).await;
+    let mut one = server.connect().await;
+    one.update("SET statement_timeout = '7s'").await;
+    // The token's session, from two connections.
+    let token = one.0.handshake("anna", "any").await.unwrap();
+    assert_eq!(token, one.0.token().unwrap().as_bytes());
+    one.update("SET statement_timeout = '8s'").await;
+    let mut two = server.connect().await;
+    assert_ne!(two.rows("SHOW statement_timeout").await, cells(&[&["8 s"]]));
+    two.0.set_token(one.0.token().unwrap().clone());
+    assert_eq!(two.rows("SHOW statement_timeout").await, cells(&[&["8 s"]]));
+    assert_eq!(two.rows("SELECT current_user").await, cells(&[&["anna"]]));
+    // It ends for both.
+    two.0.do_action(Action::new("CloseSession", "")).await.unwrap();
+    assert_eq!(one.fails("SELECT 1").await.code(), Code::Unauthenticated);
+    one.0.clear_token();
+    assert_eq!(one.rows("SHOW statement_timeout").await, cells(&[&["7 s"]]));
+
+    let mut plain = server.connect().await;
+    let answer = plain.0.inner_mut().list_actions(arrow_flight::Empty {}).await.unwrap();
+    let cookie = answer.metadata().get("set-cookie").unwrap().to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let actions: Vec<_> = answer.into_inner().map(|action| action.unwrap().r#type).collect().await;
+    assert!(actions.iter().any(|action| action == "CancelFlightInfo"), "{actions:?}");
+    plain.0.set_header("cookie", &cookie);
+    plain.update("SET statement_timeout = '9s'").await;
+    drop(plain);
+    let mut later = server.connect().await;
+    later.0.set_header("cookie", &cookie);
+    assert_eq!(later.rows("SHOW statement_timeout").await, cells(&[&["9 s"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_lets_running_statements_end() {
+    let server = Running::start(|options| options.drain_max = Duration::from_secs(5)).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (n BIGINT)").await;
+    let info = client.info("SELECT value FROM range(300000)").await;
+    let ticket = info.endpoint[0].ticket.clone().unwrap();
+    let mut rows = client.0.do_get(ticket).await.unwrap();
+    let first = rows.next().await.unwrap().unwrap().num_rows();
+    let started = Instant::now();
+    let (fetched, ()) = tokio::join!(
+        async {
+            let batches: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+            drop(client);
+            batches.iter().map(RecordBatch::num_rows).sum::<usize>()
+        },
+        server.stop()
+    );
+    assert_eq!(first + fetched, 300_000);
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn others_are_let_in_only_on_purpose() {
+    let engine = Engine::open(Root::parse(":memory:").unwrap(), EngineOptions::default()).await.unwrap();
+    let open = |insecure| {
+        let options = ServerOptions {
+            flight: Some("0.0.0.0:0".parse().unwrap()),
+            http: None,
+            insecure,
+            ..ServerOptions::default()
+        };
+        Server::bind(Arc::clone(&engine), options)
+    };
+    let refused = open(false).await.unwrap_err();
+    assert_eq!(refused.sqlstate(), "28000");
+    open(true).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_moments_keeps_its_zone() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    let moments = TimestampMicrosecondArray::from(vec![Some(0), None]).with_timezone("Europe/Berlin");
+    let batch = RecordBatch::try_from_iter([("at", Arc::new(moments) as ArrayRef)]).unwrap();
+    let create = (TableNotExistOption::Create, TableExistsOption::Fail);
+    client.ingest("m", create, vec![batch.clone()], None).await.unwrap();
+    let info = client.info("SELECT at FROM m").await;
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(schema.field(0).data_type(), batch.schema().field(0).data_type());
+    assert_eq!(batches[0].column(0), batch.column(0));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_users_nobody_is_let_in_without_a_password() {
+    let server = Running::start(|_| {}).await;
+    let mut before = server.connect().await;
+    before.update("CREATE TABLE t (n BIGINT)").await;
+    before.update("CREATE TABLE other (n BIGINT)").await;
+    before.update("INSERT INTO t VALUES (1)").await;
+    before.update("CREATE USER anna PASSWORD 'correct horse'").await;
+    // Whoever came in without a name is out.
+    assert_eq!(before.fails("SELECT 1").await.code(), Code::Unauthenticated);
+    let owner = server.engine.session();
+    owner.execute("GRANT SELECT ON t TO anna", None).await.unwrap();
+
+    let mut anna = server.connect().await;
+    assert_eq!(anna.fails("SELECT 1").await.code(), Code::Unauthenticated);
+    anna.0.handshake("anna", "wrong").await.unwrap_err();
+    anna.0.handshake("nobody", "correct horse").await.unwrap_err();
+    anna.0.handshake("anna", "correct horse").await.unwrap();
+    assert_eq!(anna.rows("SELECT n, current_user FROM t").await, cells(&[&["1", "anna"]]));
+    assert_eq!(anna.fails("SELECT * FROM other").await.code(), Code::PermissionDenied);
+    assert_eq!(anna.fails("INSERT INTO t VALUES (2)").await.code(), Code::PermissionDenied);
+    let append = (TableNotExistOption::Fail, TableExistsOption::Append);
+    let refused = anna.ingest("t", append, vec![numbers([2])], None).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let replace = (TableNotExistOption::Create, TableExistsOption::Replace);
+    let refused = anna.ingest("other", replace, vec![numbers([2])], None).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(anna.0.prepare("DELETE FROM t".to_owned(), None).await.is_err());
+    let own = CommandGetTables { table_types: vec!["TABLE".to_owned()], ..CommandGetTables::default() };
+    let info = anna.0.get_tables(own).await.unwrap();
+    let (schema, batches) = anna.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["cairn", "public", "t", "TABLE"]]));
+    let file = anna.fails("COPY t TO '/tmp/stolen.csv'").await;
+    assert_eq!(file.code(), Code::PermissionDenied, "{file}");
+
+    let mut wrong_token = server.connect().await;
+    wrong_token.0.set_token("made-up".to_owned());
+    assert_eq!(wrong_token.fails("SELECT 1").await.code(), Code::Unauthenticated);
+    // Guessing gets slower; the right password does too.
+    for _ in 0..5 {
+        wrong_token.0.handshake("anna", "guess").await.unwrap_err();
+    }
+    let slowed = wrong_token.0.handshake("anna", "correct horse").await.unwrap_err();
+    assert!(slowed.to_string().contains("too many wrong passwords"), "{slowed}");
+    assert_eq!(anna.rows("SELECT count(*) FROM t").await, cells(&[&["1"]]), "who is in stays in");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_touch_files_of_one_directory_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("shared");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(directory.path().join("secret.csv"), "a\n1\n").unwrap();
+    let server = Running::start(|options| options.limits.copy_root = Some(root.clone())).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (a BIGINT)").await;
+    client.update("INSERT INTO t VALUES (1)").await;
+    client.update("COPY t TO 'out.csv'").await;
+    assert!(root.join("out.csv").exists());
+    assert_eq!(client.rows("SELECT count(*) FROM 'out.csv'").await, cells(&[&["1"]]));
+    for sql in [
+        format!("SELECT * FROM '{}'", directory.path().join("secret.csv").display()),
+        "SELECT * FROM '../secret.csv'".to_owned(),
+        "COPY t FROM '../secret.csv'".to_owned(),
+    ] {
+        assert_eq!(client.fails(&sql).await.code(), Code::PermissionDenied, "{sql}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_beyond_its_limits_ends_and_the_others_go_on() {
+    let server = Running::start(|options| {
+        options.limits.statement_timeout = Some(Duration::from_millis(500));
+        options.limits.rows = Some(1_000);
+    })
+    .await;
+    let mut client = server.connect().await;
+    let info = client.info(ENDLESS).await;
+    let started = Instant::now();
+    assert_eq!(client.fetch(info).await.unwrap_err().code(), Code::ResourceExhausted);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    let info = client.info("SELECT value FROM range(1001)").await;
+    assert_eq!(client.fetch(info).await.unwrap_err().code(), Code::ResourceExhausted);
+    assert_eq!(client.rows("SELECT count(*) FROM range(1001)").await, cells(&[&["1001"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_encrypted_and_clients_show_certificates() {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let signed = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &authority).unwrap().pem(), key.serialize_pem())
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (certificate, key) = signed("localhost");
+    let mut tls = TlsOptions {
+        certificate: write("cert.pem", &certificate),
+        key: write("key.pem", &key),
+        client_ca: None,
+    };
+    let trusting = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(authority.pem()))
+        .domain_name("localhost");
+    let connect = |url: &str, tls: ClientTlsConfig| {
+        let url = url.replace("http://", "https://");
+        async move { Channel::from_shared(url).unwrap().tls_config(tls).unwrap().connect().await }
+    };
+    let asks = async |channel: Channel| {
+        let mut client = Client(FlightSqlServiceClient::new(channel));
+        client.0.execute("SELECT 1".to_owned(), None).await.map(|_| ())
+    };
+
+    let server = Running::start(|options| options.tls = Some(tls.clone())).await;
+    asks(connect(&server.url, trusting.clone()).await.unwrap()).await.unwrap();
+    let plain = Channel::from_shared(server.url.clone()).unwrap().connect().await;
+    assert!(match plain {
+        Ok(channel) => asks(channel).await.is_err(),
+        Err(_) => true,
+    });
+    server.stop().await;
+
+    tls.client_ca = Some(write("ca.pem", &authority.pem()));
+    let server = Running::start(|options| options.tls = Some(tls.clone())).await;
+    let (certificate, key) = signed("client");
+    let known = trusting.clone().identity(Identity::from_pem(certificate, key));
+    asks(connect(&server.url, known).await.unwrap()).await.unwrap();
+    assert!(match connect(&server.url, trusting).await {
+        Ok(channel) => asks(channel).await.is_err(),
+        Err(_) => true,
+    });
+    server.stop().await;
+
+    // What can't be used is named.
+    tls.key = directory.path().join("nowhere.pem");
+    let engine = Engine::open(Root::parse(":memory:").unwrap(), EngineOptions::default()).await.unwrap();
+    let options = ServerOptions { tls: Some(tls), http: None, ..ServerOptions::default() };
+    let refused = Server::bind(engine, options).await.unwrap_err();
+    assert!(refused.message().contains("nowhere.pem"), "{refused}");
+}
+
+/// ADBC, polars, DuckDB and pyarrow as clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn python_programs_are_served() {
+    let Some(python) = std::env::var_os("CAIRN_TEST_PYTHON") else {
+        println!("NOT RUN: Python clients; set CAIRN_TEST_PYTHON to a Python that has adbc-driver-flightsql");
+        return;
+    };
+    let server = Running::start(|_| {}).await;
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("python/flight_sql.py");
+    let url = server.url.replace("http://", "grpc://");
+    let run = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(python).arg(script).arg(url).output().unwrap()
+    });
+    let output = run.await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    server.stop().await;
+}
