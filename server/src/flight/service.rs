@@ -88,9 +88,8 @@ impl Flight {
 
     /// The schema that [`start`](Self::start) would tell, without running anything.
     async fn schema(&self, session: &Lease, descriptor: &FlightDescriptor) -> Result<SchemaRef> {
-        let columns = |columns: Option<&SchemaRef>| {
-            columns.map_or_else(|| Arc::new(Schema::empty()), |columns| wire::schema(columns))
-        };
+        let columns =
+            |columns: Option<&SchemaRef>| columns.map_or_else(|| Arc::new(Schema::empty()), wire::schema);
         match command::of_descriptor(descriptor)? {
             Command::CommandStatementQuery(query) => {
                 let sql = session.sql_of(query.transaction_id.as_deref())?;

@@ -45,6 +45,15 @@ impl Database {
     /// # Errors
     /// `ReadOnly` on a follower; what a build met: nothing is changed by it then.
     pub async fn build_indexes(self: &Arc<Self>, table: Option<TableId>) -> Result<u64> {
+        self.build(table, |_| Vec::new()).await
+    }
+
+    /// As [`build_indexes`](Self::build_indexes); the units that `anew` names, once no other build runs, are built again.
+    async fn build(
+        self: &Arc<Self>,
+        table: Option<TableId>,
+        anew: impl FnOnce(&Self) -> Vec<ObjectId> + Send + 'static,
+    ) -> Result<u64> {
         self.writer()?;
         let database = Arc::clone(self);
         // In a task of its own: a caller that goes away leaves the build to end.
@@ -54,6 +63,7 @@ impl Database {
             if upkeep.cancelled.load(Ordering::Acquire) {
                 return Err(Error::new(ErrorKind::Cancelled, "the database is closed"));
             }
+            upkeep.lost.lock().unwrap_or_else(PoisonError::into_inner).extend(anew(&database));
             let lost = upkeep.lost();
             let built = crate::index::build_due(&database, table, &lost, &upkeep.cancelled).await?;
             upkeep.lost.lock().unwrap_or_else(PoisonError::into_inner).retain(|unit| !lost.contains(unit));
@@ -68,12 +78,12 @@ impl Database {
     /// # Errors
     /// As for [`build_indexes`](Self::build_indexes).
     pub async fn rebuild_indexes(self: &Arc<Self>, table: TableId, index: Option<IndexId>) -> Result<u64> {
-        let snapshot = self.snapshot();
-        let state = snapshot.table(table).map(|t| Arc::clone(t.state()));
-        let units = state.iter().flat_map(|s| s.units.iter());
-        let old: Vec<_> = units.filter(|u| index.is_none_or(|i| i == u.index)).map(|u| u.id).collect();
-        self.indexes.lost.lock().unwrap_or_else(PoisonError::into_inner).extend(old);
-        self.build_indexes(Some(table)).await
+        self.build(Some(table), move |database| {
+            let state = database.snapshot().table(table).map(|t| Arc::clone(t.state()));
+            let units = state.iter().flat_map(|s| s.units.iter());
+            units.filter(|u| index.is_none_or(|i| i == u.index)).map(|u| u.id).collect()
+        })
+        .await
     }
 
     /// Removes the objects of units that no commit names any more, best effort.

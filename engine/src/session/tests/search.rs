@@ -252,17 +252,15 @@ async fn conditions_by_the_order_of_a_column_mean_the_same() {
     ] {
         for value in 10..22 {
             let condition = condition.replace("{}", &value.to_string());
-            let nearest = answer(
-                &session,
-                &format!("SELECT id FROM o WHERE {condition} ORDER BY e <-> '[1,2,3]' LIMIT 9000"),
-            );
+            let nearest = format!("SELECT id FROM o WHERE {condition} ORDER BY e <-> '[1,2,3]' LIMIT 9000");
             let compared = format!("SELECT id FROM o WHERE {condition}");
             let sorted = |text: String| {
                 let mut ids: Vec<String> = text.split(';').map(str::to_owned).collect();
                 ids.sort();
                 ids
             };
-            let (nearest, compared) = (sorted(nearest.await), sorted(answer(&session, &compared).await));
+            let nearest = sorted(answer(&session, &nearest).await);
+            let compared = sorted(answer(&session, &compared).await);
             assert_eq!(nearest, compared, "{condition}");
         }
     }

@@ -57,7 +57,10 @@ pub(super) async fn tables(sql: &SqlSession, command: CommandGetTables) -> Resul
             let _turn = sql.turn().await;
             session.relation_schemas(&relations).await?
         }
-        false => vec![Arc::new(Schema::empty()); relations.len()],
+        false => {
+            let none = Arc::new(Schema::empty());
+            vec![none; relations.len()]
+        }
     };
     let mut builder = command.into_builder();
     for (relation, schema) in relations.iter().zip(schemas) {
