@@ -5,6 +5,7 @@
 //! load DIM BASE QUERIES TRUTH   files of f32, f32 and u32 (the nearest rows of each query), little-endian, without headers
 //! build THREADS                 builds a unit          search WIDTH   searches it, one thread, k = 10
 //! save FILE / use FILE          writes it / takes it   filter WIDTH P  searches rows where row % 1000 < P (thousandths)
+//! exact P                       scans the same rows
 //! open FILE DIM BASE QUERIES WIDTH   maps a written unit and its vectors, and searches it: the first command of a process
 //! hnsw_rs build THREADS / hnsw_rs search WIDTH         the crate itself
 //! scan                          exact kernel against a plain sum over the same bytes
@@ -51,8 +52,9 @@ impl Bench {
         match words {
             ["load", dim, base, queries, truth] => self.load(dim.parse()?, base, queries, truth),
             ["build", threads] => self.build(threads.parse()?),
-            ["search", width] => self.search(width.parse()?, None),
-            ["filter", width, part] => self.search(width.parse()?, Some(part.parse()?)),
+            ["search", width] => self.search(Effort::Width(width.parse()?), None),
+            ["filter", width, part] => self.search(Effort::Width(width.parse()?), Some(part.parse()?)),
+            ["exact", part] => self.search(Effort::Exact, Some(part.parse()?)),
             ["save", file] => {
                 std::fs::write(file, self.unit()?.bytes())?;
                 Ok("\"saved\":true".into())
@@ -119,7 +121,7 @@ impl Bench {
         Ok(())
     }
 
-    fn search(&self, width: usize, part: Option<usize>) -> Outcome<String> {
+    fn search(&self, effort: Effort, part: Option<usize>) -> Outcome<String> {
         let (unit, rows) = (self.unit()?, self.rows());
         let mut words = vec![0_u64; unit.len().div_ceil(64)];
         let bits = (0..unit.len() as u32).filter(|&o| part.is_none_or(|p| matches(unit, o, p)));
@@ -136,7 +138,7 @@ impl Bench {
             let distance = QueryDistance::new(Metric::L2, query);
             let mut vectors =
                 MemoryExact::new(distance, |ordinal| Floats::from(rows.row(by_ordinal[ordinal as usize])));
-            let request = Request { query, k: K, effort: Effort::Width(width), filter };
+            let request = Request { query, k: K, effort, filter };
             let answer = unit.search(&request, &mut vectors, &mut scratch)?;
             scored += answer.stats.code_distances;
             exact += answer.stats.exact_distances;

@@ -91,6 +91,27 @@ unsafe fn difference(a: __m512i, b: __m512i) -> __m512i {
     unsafe { _mm512_or_si512(_mm512_subs_epu8(a, b), _mm512_subs_epu8(b, a)) }
 }
 
+/// In each 128 bits the partial sums of the four rows, one after the other.
+#[inline(always)]
+unsafe fn quarters([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    // SAFETY: as the callers.
+    unsafe {
+        let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+    }
+}
+
+/// In 256 bits each the first half of `a` plus its second, then the same of `b`.
+#[inline(always)]
+unsafe fn halves(a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: as the callers.
+    unsafe {
+        let first = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
+        _mm512_add_epi32(first, _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b))
+    }
+}
+
 #[rustfmt::skip]
 impl CodeLanes for Vnni {
     // SAFETY (every block): the caller guarantees the instruction set and the readable bytes.
@@ -111,15 +132,28 @@ impl CodeLanes for Vnni {
         }
     }
     #[inline(always)]
-    unsafe fn total([a, b, c, d]: [__m512i; 4]) -> [i32; 4] {
+    unsafe fn total(rows: [__m512i; 4]) -> [i32; 4] {
         unsafe {
-            let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-            let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-            let all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+            let all = quarters(rows);
             let half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64::<1>(all));
             let four = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256::<1>(half));
             let mut out = [0; 4];
             _mm_storeu_si128(out.as_mut_ptr().cast(), four);
+            out
+        }
+    }
+    #[inline(always)]
+    unsafe fn total_of_sixteen(rows: [__m512i; 16]) -> [i32; 16] {
+        unsafe {
+            let [r0, r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, r12, r13, r14, r15] = rows;
+            let ab = halves(quarters([r0, r1, r2, r3]), quarters([r4, r5, r6, r7]));
+            let cd = halves(quarters([r8, r9, r10, r11]), quarters([r12, r13, r14, r15]));
+            let all = _mm512_add_epi32(
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd),
+            );
+            let mut out = [0; 16];
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), all);
             out
         }
     }

@@ -19,6 +19,17 @@ pub(super) trait CodeLanes {
     unsafe fn add_differences(sums: Self::Sums, codes: *const u8, query: *const u8) -> Self::Sums;
     /// The whole sums of four rows.
     unsafe fn total(rows: [Self::Sums; 4]) -> [i32; 4];
+    /// The whole sums of sixteen rows.
+    #[inline(always)]
+    unsafe fn total_of_sixteen(rows: [Self::Sums; 16]) -> [i32; 16] {
+        let mut out = [0; 16];
+        let (fours, _) = rows.as_chunks();
+        for (four, out) in fours.iter().zip(out.as_chunks_mut().0) {
+            // SAFETY: as this function.
+            *out = unsafe { Self::total(*four) };
+        }
+        out
+    }
     unsafe fn prefetch(bytes: *const u8);
 }
 
@@ -114,6 +125,45 @@ pub(super) unsafe fn gather<L: CodeLanes, T: CodeTerm>(
             at += 4;
         }
     }
+}
+
+/// Rows of one line that [`gather_lines`] compares at a time, and how many ahead of them are fetched.
+const LINES: usize = 16;
+const LINES_AHEAD: usize = 32;
+
+/// As [`gather`] for rows of 64 bytes, as many as fill whole sixteens; returns how many those are. The sums of such a row
+/// cost more than its products: sixteen are added up together.
+///
+/// # Safety
+/// As [`gather`] with a `stride` of 64.
+#[inline(always)]
+pub(super) unsafe fn gather_lines<L: CodeLanes, T: CodeTerm>(
+    codes: *const u8,
+    ids: &[u32],
+    query: *const u8,
+    mut finish: impl FnMut(usize, &[u32; LINES], [i32; LINES]),
+) -> usize {
+    let (sixteens, _) = ids.as_chunks::<LINES>();
+    // SAFETY: the rows of `ids` are readable by contract.
+    unsafe {
+        for &id in ids.iter().take(LINES_AHEAD) {
+            L::prefetch(codes.add(id as usize * 64));
+        }
+        for (i, sixteen) in sixteens.iter().enumerate() {
+            if let Some(ahead) = sixteens.get(i + LINES_AHEAD / LINES) {
+                for &id in ahead {
+                    L::prefetch(codes.add(id as usize * 64));
+                }
+            }
+            // A loop, not `map`: closures called from other functions are compiled without the instruction set.
+            let mut sums = [L::zero(); LINES];
+            for (sum, &id) in sums.iter_mut().zip(sixteen) {
+                *sum = T::row::<L>(*sum, codes.add(id as usize * 64), query);
+            }
+            finish(i * LINES, sixteen, L::total_of_sixteen(sums));
+        }
+    }
+    sixteens.len() * LINES
 }
 
 /// Fetches the beginning of a row; the hardware follows the rest of a long one.

@@ -257,6 +257,16 @@ macro_rules! code_kernels {
             let (codes, stride, vector) = (rows.codes_ptr(), rows.stride(), query.codes.bytes().as_ptr());
             // SAFETY: as this function: every id is a row, the query is as long as one.
             unsafe {
+                let mut done = 0;
+                if stride == 64 {
+                    done = $crate::distance::code_lanes::gather_lines::<$rows, T>(codes, ids, vector, |at, ids, sums| {
+                        let norms = rows.norms_unchecked(ids);
+                        for ((&norm, &sum), out) in norms.iter().zip(&sums).zip(&mut out[at..at + sums.len()]) {
+                            *out = query.score(norm, sum);
+                        }
+                    });
+                }
+                let (ids, out) = (&ids[done..], &mut out[done..]);
                 $crate::distance::code_lanes::gather::<$rows, T>(codes, stride, ids, vector, |at, four, sums| {
                     for ((&id, &sum), out) in four.iter().zip(&sums).zip(&mut out[at..]) {
                         *out = query.score(rows.norm_unchecked(id), sum);
@@ -305,5 +315,25 @@ impl CodeRows<'_> {
     pub(super) unsafe fn norm_unchecked(&self, id: u32) -> f32 {
         // SAFETY: there are four bytes per row.
         unsafe { self.norms.as_ptr().add(id as usize * 4).cast::<f32>().read_unaligned() }
+    }
+
+    /// # Safety
+    /// Each of `ids` is a row.
+    #[inline(always)]
+    pub(super) unsafe fn norms_unchecked<const N: usize>(&self, ids: &[u32; N]) -> [f32; N] {
+        let first = ids[0];
+        // Of rows next to each other, all at once.
+        if ids.iter().zip(0..).fold(true, |all, (&id, i)| all & (id == first.wrapping_add(i))) {
+            // SAFETY: there are four bytes per row, and these are N rows.
+            return unsafe {
+                self.norms.as_ptr().add(first as usize * 4).cast::<[f32; N]>().read_unaligned()
+            };
+        }
+        let mut norms = [0.0; N];
+        for (norm, &id) in norms.iter_mut().zip(ids) {
+            // SAFETY: as this function.
+            *norm = unsafe { self.norm_unchecked(id) };
+        }
+        norms
     }
 }

@@ -37,4 +37,5 @@ pub(crate) use self::encode::Clustered;
 pub use self::graph::{Adjacency, DEGREE, Graph, NO_ROW, Neighbours};
 pub use self::options::{BuildError, BuildOptions, Builder, Estimate, HnswRsOptions, Progress};
 pub(crate) use self::seeds::{SEEDS, nearest};
+pub(crate) use self::sketch::SILENT;
 pub(crate) use self::space::Space;

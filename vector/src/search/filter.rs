@@ -44,6 +44,25 @@ impl<'a> Filter<'a> {
     }
 }
 
+impl Filter<'_> {
+    /// Writes the matching ordinals below `rows` to `ordinals`, ascending: faster than one by one.
+    pub(super) fn collect(&self, rows: usize, ordinals: &mut Vec<u32>) {
+        ordinals.clear();
+        ordinals.reserve(self.matches);
+        for (i, &word) in self.words.iter().take(rows.div_ceil(64)).enumerate() {
+            let first = i as u32 * 64;
+            match word {
+                0 => {}
+                u64::MAX => ordinals.extend(first..first + 64),
+                word => ordinals.extend(Bits { word, first }),
+            }
+        }
+        // No bit behind the last row is set but in a filter made for another unit.
+        let inside = ordinals.partition_point(|&o| (o as usize) < rows);
+        ordinals.truncate(inside);
+    }
+}
+
 struct Bits {
     word: u64,
     first: u32,
@@ -60,5 +79,11 @@ impl Iterator for Bits {
         let bit = self.word.trailing_zeros();
         self.word &= self.word - 1;
         Some(self.first + bit)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.word.count_ones() as usize;
+        (left, Some(left))
     }
 }

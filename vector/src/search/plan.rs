@@ -19,7 +19,7 @@ pub(super) const WALK_OVER_SCAN: f32 = 3.0;
 
 /// Bytes of codes whose scoring takes as long as a look at a sketch, and those that stand for what each row takes whatever its
 /// length; measured with `index_bench`.
-const SKETCH_BYTES: f32 = 350.0;
+const SKETCH_BYTES: f32 = 250.0;
 const ROW_BYTES: f32 = 300.0;
 
 /// See [`Costs::scan_per_row`]: sketches come before the `stride` bytes of codes, which `left` of the rows need.

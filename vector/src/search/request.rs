@@ -1,6 +1,7 @@
 //! What a search is asked, and what it answers.
 
 use super::filter::Filter;
+use super::scan::Sketched;
 use super::walk::WalkScratch;
 use super::{Plan, Strategy};
 use crate::quantize::QueryCode;
@@ -72,8 +73,7 @@ pub struct SearchScratch {
     /// The query's projection.
     pub(super) sketch: QueryCode,
     pub(super) point: Vec<f32>,
-    /// Score of the sketch and ordinal of rows that may be in the answer.
-    pub(super) sketched: Vec<(f32, u32)>,
+    pub(super) sketched: Sketched,
     pub(super) sums: Vec<i32>,
     /// Score and ordinal of rows to rerank, best first.
     pub(super) candidates: Vec<(f32, u32)>,

@@ -5,14 +5,20 @@
 
 use super::filter::Filter;
 use super::request::SearchScratch;
+use crate::hnsw::SILENT;
 use crate::quantize::WIDTH;
 use crate::unit::codec::Section;
 use crate::unit::{Guard, Unit};
 
 /// Rows scored at a time.
 const BLOCK: usize = 64;
-/// Sketches compared at a time.
-const SKETCHES: usize = 256;
+/// Scores of sketches compared to a limit at a time.
+const COMPARED: usize = 16;
+/// Scores in the sample that tells how low the lowest are, and those of them wanted at least.
+const SAMPLED: usize = 1024;
+const SAMPLED_LOWEST: usize = 8;
+/// Below any score of a sketch that says something; see [`SILENT`].
+const SILENT_BELOW: f32 = SILENT / 2.0;
 /// Rows collected, beyond twice k, before those that cannot be in the answer are dropped.
 const COLLECTED: usize = 1024;
 /// Rows looked at in full before sketches leave any out.
@@ -36,10 +42,7 @@ pub(super) fn scan<G: Guard>(
     let first = 2 * k + FIRST;
     let matches = filter.map_or(unit.len(), |filter| filter.matches());
     let scored = if matches >= first + SKETCHED_FROM && ask_sketches(unit, guard, scratch)? {
-        match filter {
-            Some(filter) => scan_sketches(unit, (k, first), filter.ordinals(unit.len()), guard, scratch)?,
-            None => scan_sketches(unit, (k, first), 0..unit.len() as u32, guard, scratch)?,
-        }
+        scan_sketches(unit, (k, first), filter, guard, scratch)?
     } else {
         let scanned = match filter {
             Some(filter) => scan_rows(unit, (k, None), filter.ordinals(unit.len()), guard, scratch)?,
@@ -129,45 +132,88 @@ fn ask_sketches<G: Guard>(unit: &Unit, guard: &G, scratch: &mut SearchScratch) -
     Ok(length.is_finite())
 }
 
-/// As [`scan_rows`], for `first` or more rows, the query being a sketch.
+/// Rows by their sketches.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sketched {
+    rows: Vec<u32>,
+    /// Of each row; NaN once it was looked at in full.
+    scores: Vec<f32>,
+    /// Score and place of the nearest of them.
+    nearest: Vec<(f32, u32)>,
+}
+
+/// As [`scan_rows`], for more than `first` rows, the query being a sketch.
 fn scan_sketches<G: Guard>(
     unit: &Unit,
     (k, first): (usize, usize),
-    mut rows: impl Iterator<Item = u32>,
+    filter: Option<Filter<'_>>,
     guard: &G,
     scratch: &mut SearchScratch,
 ) -> Result<usize, G::Damage> {
-    let space = unit.sketch_space();
-    scratch.sketched.clear();
-    let mut scores = [0.0; SKETCHES];
-    loop {
-        scratch.batch.clear();
-        scratch.batch.extend(rows.by_ref().take(SKETCHES));
-        if scratch.batch.is_empty() {
-            break;
-        }
-        for &row in &scratch.batch {
-            for section in [Section::SketchCodes, Section::SketchNorms] {
-                guard.row(section, row)?;
-            }
-        }
-        space.scores(&scratch.batch, &scratch.sketch.code, &mut scores);
-        scratch.sketched.extend(scores.iter().copied().zip(scratch.batch.iter().copied()));
-    }
     let mut sketched = std::mem::take(&mut scratch.sketched);
-    if sketched.len() > first {
-        sketched.select_nth_unstable_by(first - 1, |a, b| a.0.total_cmp(&b.0));
+    let Sketched { rows, scores, nearest } = &mut sketched;
+    match filter {
+        Some(filter) => filter.collect(unit.len(), rows),
+        None => {
+            rows.clear();
+            rows.extend(0..unit.len() as u32);
+        }
     }
-    let (nearest, others) = sketched.split_at(first.min(sketched.len()));
-    let first = scan_rows(unit, (k, None), nearest.iter().map(|&(_, row)| row), guard, scratch)?;
+    for &row in &*rows {
+        guard.row(Section::SketchCodes, row)?;
+        guard.row(Section::SketchNorms, row)?;
+    }
+    scores.resize(rows.len(), 0.0);
+    unit.sketch_space().scores(rows, &scratch.sketch.code, scores);
+    take_nearest(scores, first, nearest);
+    let first = nearest.iter().map(|&(_, at)| rows[at as usize]);
+    let first = scan_rows(unit, (k, None), first, guard, scratch)?;
     let beyond = first.farthest.zip(unit.sketch()).map(|(farthest, sketch)| {
         let within = scratch.query.points_within(farthest) * (1.0 + f64::from(f32::EPSILON));
         scratch.sketch.score_beyond(within as f32, sketch.error_max)
     });
-    let beyond = beyond.unwrap_or(f32::INFINITY);
-    let left = others.iter().filter(|(score, _)| *score <= beyond).map(|&(_, row)| row);
-    let rest = scan_rows(unit, (k, first.farthest), left, guard, scratch)?;
-    let scored = sketched.len() + first.scored + rest.scored;
+    let mut left = 0;
+    at_most(scores, beyond.unwrap_or(f32::INFINITY), |at, _| {
+        rows[left] = rows[at];
+        left += 1;
+    });
+    let rest = scan_rows(unit, (k, first.farthest), rows[..left].iter().copied(), guard, scratch)?;
+    let scored = scores.len() + first.scored + rest.scored;
     scratch.sketched = sketched;
     Ok(scored)
+}
+
+/// Moves about the `count` lowest scores to `nearest`, with their places, but for those of which a sketch says nothing.
+///
+/// Which they are decides what the scan costs, not what it finds: a sample tells about how low they lie.
+fn take_nearest(scores: &mut [f32], count: usize, nearest: &mut Vec<(f32, u32)>) {
+    nearest.clear();
+    let step = (scores.len() / SAMPLED).max(1);
+    let sample = scores.iter().step_by(step).filter(|&&score| score > SILENT_BELOW);
+    nearest.extend(sample.map(|&score| (score, 0)));
+    let wanted = (2 * count / step).max(SAMPLED_LOWEST).min(nearest.len());
+    let Some(last) = wanted.checked_sub(1) else { return };
+    let (_, &mut (limit, _), _) = nearest.select_nth_unstable_by(last, |a, b| a.0.total_cmp(&b.0));
+    nearest.clear();
+    at_most(scores, limit, |at, score| {
+        if score > SILENT_BELOW {
+            nearest.push((score, at as u32));
+        }
+    });
+    if nearest.len() > count {
+        nearest.select_nth_unstable_by(count - 1, |a, b| a.0.total_cmp(&b.0));
+        nearest.truncate(count);
+    }
+    nearest.iter().for_each(|&(_, at)| scores[at as usize] = f32::NAN);
+}
+
+/// Calls `found` with the place of every score that is not above `limit`.
+fn at_most(scores: &[f32], limit: f32, mut found: impl FnMut(usize, f32)) {
+    for (block, scores) in scores.chunks(COMPARED).enumerate() {
+        // Few blocks have one, and all of a block are compared at once.
+        if scores.iter().fold(false, |any, &score| any | (score <= limit)) {
+            let scores = scores.iter().enumerate().filter(|&(_, &score)| score <= limit);
+            scores.for_each(|(i, &score)| found(block * COMPARED + i, score));
+        }
+    }
 }
