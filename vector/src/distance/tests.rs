@@ -154,9 +154,10 @@ fn check_codes(codes: &[u8], query: &[u8], stride: usize) {
     let mut panel = vec![0; width * stride];
     (0..count).for_each(|row| Panel::put(&mut panel, row, &codes[row * stride..][..stride]));
     for sum in [CodeSum::Product, CodeSum::AbsoluteDifference] {
-        let ids: Vec<u32> = (0..count as u32).rev().collect();
-        for kernels in Kernels::available() {
-            for taken in [0, 1, 3, 4, 5, 9, count] {
+        let rising: Vec<u32> = (0..count as u32).collect();
+        let falling: Vec<u32> = rising.iter().rev().copied().collect();
+        for (kernels, ids) in Kernels::available().into_iter().flat_map(|k| [(k, &rising), (k, &falling)]) {
+            for taken in [0, 1, 3, 4, 5, 9, 16, 33, count] {
                 let mut scores = vec![0.0; taken];
                 kernels.codes.scores(sum, &rows, &ids[..taken], &query, &mut scores);
                 for (&id, &score) in ids.iter().zip(&scores) {
