@@ -101,6 +101,9 @@ fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
     let engine = work.block_on(Engine::open(root, engine))?;
     let server = work.block_on(Server::bind(Arc::clone(&engine), options.clone()))?;
     greet(&args.root, &server, &options);
+    if !work.block_on(engine.has_users())? {
+        tell_first_user(&server, &options);
+    }
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = work.spawn(server.run(async {
         // A sender that is gone says the same.
@@ -151,6 +154,29 @@ fn greet(root: &str, server: &Server, options: &ServerOptions) {
         if [server.flight_address(), server.http_address()].into_iter().flatten().any(open) {
             say("warning: --insecure lets everybody who reaches these addresses do everything");
         }
+    }
+}
+
+/// Says how the first user is made, from when on everybody has to log in.
+fn tell_first_user(server: &Server, options: &ServerOptions) {
+    let secure = options.tls.is_some();
+    let create = "CREATE USER admin SUPERUSER PASSWORD '…'";
+    say(
+        "There are no users: whoever reaches the server may do everything. The first user ends that. To make it, type",
+    );
+    match (server.flight_address(), server.http_address()) {
+        (Some(address), _) => {
+            say(&format!("  cairn {}://{address}", if secure { "grpc+tls" } else { "grpc" }));
+            say(&format!("  {create};"));
+        }
+        (None, Some(address)) => {
+            let scheme = if secure { "https" } else { "http" };
+            say(&format!(
+                "  curl {scheme}://{address}/v1/sql --json '{{\"sql\": \"{}\"}}'",
+                create.replace('\'', "$$")
+            ));
+        }
+        (None, None) => {}
     }
 }
 

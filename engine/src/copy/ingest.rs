@@ -54,6 +54,13 @@ pub enum IfExists {
     Fail,
 }
 
+/// As its client named it.
+impl std::fmt::Display for IngestTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.name().fmt(f)
+    }
+}
+
 impl IngestTarget {
     fn name(&self) -> ObjectName {
         let parts = self.schema.iter().chain([&self.table]);

@@ -52,6 +52,23 @@ async fn answer(session: &Session, sql: &str) -> String {
     }
 }
 
+/// Runs a statement that answers `expected`.
+async fn run(session: &Session, sql: &str, expected: &str) {
+    assert_eq!(answer(session, sql).await, expected, "{sql}");
+}
+
+/// Runs statements that answer something else than an error.
+async fn all(session: &Session, statements: &[&str]) {
+    for sql in statements {
+        let got = answer(session, sql).await;
+        let failed = got
+            .split(' ')
+            .next()
+            .is_some_and(|word| word.len() == 5 && word.ends_with(|c: char| c.is_ascii_digit()));
+        assert!(!failed, "{sql}: {got}");
+    }
+}
+
 async fn check(cases: &[(&str, &str)]) {
     let session = session().await;
     let mut wrong = Vec::new();

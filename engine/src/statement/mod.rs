@@ -31,7 +31,7 @@ use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName};
 
 use crate::copy::CopyStatement;
 use crate::error::Position;
-use crate::rights::{Right, Secret};
+use crate::rights::{Right, Secret, UserLimit};
 
 pub(crate) use exact::compare_exactly;
 pub(crate) use fingerprint::{fingerprint, tables};
@@ -155,6 +155,8 @@ pub(crate) enum AccountStatement {
         password: Secret,
         /// SUPERUSER.
         superuser: bool,
+        /// WITH (…); 0 is none.
+        limits: Vec<(UserLimit, u64)>,
     },
     /// ALTER USER
     AlterUser {
@@ -164,6 +166,8 @@ pub(crate) enum AccountStatement {
         password: Option<Secret>,
         /// SUPERUSER or NOSUPERUSER.
         superuser: Option<bool>,
+        /// WITH (…); 0 takes one away.
+        limits: Vec<(UserLimit, u64)>,
     },
     /// CREATE ROLE
     CreateRole {

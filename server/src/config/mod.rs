@@ -173,6 +173,9 @@ mod tests {
         assert!(message(read("x = [", &[], &[])).contains("is not TOML"));
         assert!(message(read("", &[], &[("tls.key", "k.pem")])).contains("tls.certificate"));
         assert!(message(read("[session]\nmax = [1]\n", &[], &[])).contains("single value"));
+        for name in ["copy_root", "audit.file", "tls.certificate"] {
+            assert!(message(read("", &[], &[(name, " ")])).contains("a path is expected"), "{name}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod metadata;
 mod options;
 mod params;
 mod put;
+mod receive;
 mod results;
 mod service;
 mod statement;

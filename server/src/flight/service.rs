@@ -199,7 +199,8 @@ impl FlightService for Flight {
         let (metadata, extensions, messages) = request.into_parts();
         let caller = handshake::caller(&self.shared, &metadata, &extensions).await;
         let caller = caller.map_err(|error| status::of(&error))?;
-        let result = put::put(&caller.session, Box::pin(messages)).await;
+        let result =
+            put::put(&caller.session, Box::pin(messages), self.shared.options.message_bytes_max).await;
         caller.answer(result.map(one))
     }
 

@@ -24,6 +24,9 @@ use crate::session::{Lease, PreparedStatement, SqlSession};
 /// Savepoint that many rows are written behind.
 const ROWS_SAVEPOINT: &str = "\"cairn parameter rows\"";
 
+/// Rows of parameters that are one statement to the engine; their values are held beside those the client sent.
+const ROWS_AT_ONCE: usize = 8_192;
+
 /// What a statement came to.
 pub(crate) struct Answer {
     /// Without columns for a statement that has no rows.
@@ -166,10 +169,10 @@ async fn execute_each(
     let mut rows = pin!(rows);
     let mut changed = 0;
     while let Some(rows) = rows.next().await.transpose()? {
-        for row in 0..rows.len() {
-            if let Output::Affected { rows, .. } = engine.execute(text, Some(rows.row(row)?)).await? {
-                changed += rows;
-            }
+        for first in (0..rows.len()).step_by(ROWS_AT_ONCE) {
+            let part = first..rows.len().min(first + ROWS_AT_ONCE);
+            let part = part.map(|row| rows.row(row)).collect::<Result<Vec<_>>>()?;
+            changed += engine.execute_each(text, &part).await?;
         }
     }
     Ok(changed)
