@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cairn_storage::{ErrorKind, TableWriter};
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
+use cairn_storage::{ErrorKind, TableWriter, held_bytes};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use tokio::runtime::Handle;
@@ -124,18 +124,10 @@ async fn next_run(rows: &mut SendableRecordBatchStream) -> Result<Option<Run>> {
     while bytes < RUN_BYTES
         && let Some(batch) = rows.next().await.transpose()?
     {
-        bytes += row_bytes(&batch);
+        bytes += held_bytes(&batch);
         run.push(batch);
     }
     Ok((!run.is_empty()).then_some(run))
-}
-
-/// Bytes of the rows: columns that came in one message share its buffer, which counts once for each otherwise.
-fn row_bytes(batch: &RecordBatch) -> usize {
-    let bytes = |column: &ArrayRef| {
-        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
-    };
-    batch.columns().iter().map(bytes).sum()
 }
 
 impl Shared {
