@@ -108,7 +108,11 @@ async fn write(
     let columns = TableColumns::over(ctx, def, (0..def.columns.len()).collect())?;
     let fields = rows.schema();
     let filled = columns.by_name("the rows", fields.fields().iter().map(|f| f.name().as_str()))?;
-    let workers = ctx.state.config().target_partitions();
+    let workers = match def.sort_indices().is_empty() {
+        true => ctx.state.config().target_partitions(),
+        // Segments whose keys overlap would have to be searched for each other's keys.
+        false => 1,
+    };
     let writers = RunWriters::new(columns, filled, workers, Arc::clone(&ctx.progress));
     writers.write(rows, || transaction.writer(def.id).map_err(Error::from)).await
 }
