@@ -92,9 +92,15 @@ class Lines:
         except queue.Empty:
             line = None
         if line is None:
-            raise SystemExit(f"{self.name} said nothing within {seconds} s, or ended: {' | '.join(self.said[-5:])}")
+            raise SystemExit(f"{self.name} said nothing more within {seconds:.0f} s, or has ended: {self.last()}")
         self.said.append(line)
         return line
+
+    def last(self) -> str:
+        """What was said last."""
+        while not self.waiting.empty():
+            self.said += filter(None, [self.waiting.get()])
+        return " | ".join([line for line in self.said if line][-5:])
 
     def until(self, pattern: str, seconds: float) -> re.Match:
         end = time.monotonic() + seconds
@@ -116,7 +122,7 @@ class Process:
     def __enter__(self):
         return self
 
-    def __exit__(self, failed, *_) -> None:
+    def __exit__(self, *_) -> None:
         self.end()
         try:
             code = self.process.wait(STOP_SECONDS_MAX)
@@ -124,8 +130,8 @@ class Process:
             self.process.kill()
             self.process.wait()
             code = f"nothing within {STOP_SECONDS_MAX} s and was killed"
-        if code != 0 and not failed:
-            raise SystemExit(f"{self.name} ended with {code}")
+        if code != 0:
+            raise SystemExit(f"{self.name} ended with {code}: {self.err.last()}")
 
     def end(self) -> None:
         self.process.stdin.close()
@@ -187,10 +193,7 @@ class Bench:
     def asked(self, server: Server, *task) -> dict:
         """The figures of a task that ends by itself."""
         with self.client(server, *task) as client:
-            line = client.out.waiting.get(timeout=ANSWER_SECONDS_MAX)
-            if line is None:
-                raise SystemExit("\n".join(filter(None, [*client.err.said, client.err.waiting.get(timeout=5)])))
-        return json.loads(line)
+            return json.loads(client.out.next(ANSWER_SECONDS_MAX))
 
     def lineitem(self) -> pathlib.Path:
         """lineitem as Parquet, made once."""
