@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a panic is the report")]
 
+#[path = "flight/load.rs"]
+mod load;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,8 +64,7 @@ impl Running {
     }
 
     async fn connect(&self) -> Client {
-        let channel = Channel::from_shared(self.url.clone()).unwrap().connect().await.unwrap();
-        Client(FlightSqlServiceClient::new(channel))
+        Client::connect(&self.url).await
     }
 
     /// A figure of /metrics; 0 when it has no sample.
@@ -83,6 +85,11 @@ impl Running {
 struct Client(FlightSqlServiceClient<Channel>);
 
 impl Client {
+    async fn connect(url: &str) -> Self {
+        let channel = Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap();
+        Self(FlightSqlServiceClient::new(channel))
+    }
+
     async fn info(&mut self, sql: &str) -> FlightInfo {
         self.0.execute(sql.to_owned(), None).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }

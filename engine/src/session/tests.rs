@@ -1,6 +1,7 @@
 //! The surface of a session, statement by statement, on a database in memory.
 #![allow(clippy::unwrap_used)]
 
+mod ingest;
 mod limits;
 mod rights;
 mod search;

@@ -10,7 +10,7 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{FlightData, PutResult};
 use cairn_engine::{Error, IfExists, IfMissing, IngestTarget, Result, Session};
-use cairn_storage::ErrorKind;
+use cairn_storage::{ErrorKind, held_bytes};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -126,7 +126,7 @@ async fn bound(
         }
         // Told now what would be told when it runs.
         ParameterRows::new(&prepared.description, &batch)?;
-        bytes += batch.get_array_memory_size();
+        bytes += held_bytes(&batch);
         if bytes > BOUND_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::ResourceExhausted,
