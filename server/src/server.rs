@@ -73,7 +73,9 @@ impl Server {
         let sessions = Arc::new(Sessions::new(&options));
         let queue = Arc::new(StatementQueue::new(options.queue.clone()));
         let limits = SessionLimits { queue: Some(Arc::clone(&queue)), ..options.limits.clone() };
-        let logins = Logins::new(Arc::clone(&engine), limits);
+        let reached = [options.flight, options.http].into_iter().flatten().any(|a| !a.ip().is_loopback());
+        let closed = reached && !options.insecure;
+        let logins = Logins::new(Arc::clone(&engine), limits, closed);
         let results = Arc::new(flight::Results::new(&options));
         let metrics = ServerMetrics::default();
         let log = Arc::new(StatementFiles::open(&options)?);

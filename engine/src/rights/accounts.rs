@@ -170,6 +170,18 @@ impl Accounts {
         names
     }
 
+    /// Whether `id` is there and may do the same as by `other`.
+    pub(crate) fn stands_as(&self, id: UserId, other: &Self) -> bool {
+        let (Some(now), Some(then)) = (self.account(id), other.account(id)) else { return false };
+        let granted = |accounts: &Self| -> (HashSet<UserId>, HashSet<(UserId, Scope, Right)>) {
+            let roles: HashSet<UserId> = accounts.roles(id).iter().copied().collect();
+            let grants = accounts.grants.iter().filter(|grant| roles.contains(&grant.grantee));
+            let grants = grants.map(|grant| (grant.grantee, grant.on.clone(), grant.right)).collect();
+            (roles, grants)
+        };
+        now.superuser == then.superuser && granted(self) == granted(other)
+    }
+
     pub(crate) fn grants(&self) -> &[Grant] {
         &self.grants
     }

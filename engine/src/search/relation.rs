@@ -33,7 +33,7 @@ use crate::dialect::CairnDialect;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
 use crate::rights::Right;
-use crate::statement::{name_of, schema_and_name};
+use crate::statement::{name_of, parse_expression, schema_and_name};
 
 /// The function's name.
 pub(crate) const FUNCTION: &str = "vector_search";
@@ -427,12 +427,12 @@ fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<
 
 /// The condition of `filter => '…'` over the table's columns.
 fn condition(text: &str, table: &CairnTable, context: &mut dyn RelationPlannerContext) -> Result<Vec<Expr>> {
-    let wrong = |e: &dyn std::fmt::Display| invalid("42601", format!("filter of vector_search: {e}"));
-    let mut parser = Parser::new(&CairnDialect).try_with_sql(text).map_err(|e| wrong(&e))?;
-    let parsed = parser.parse_expr().map_err(|e| wrong(&e))?;
-    if parser.peek_token_ref().token != datafusion::sql::sqlparser::tokenizer::Token::EOF {
-        return Err(wrong(&format!("unexpected {}", parser.peek_token())));
-    }
+    let parsed = parse_expression(text).map_err(|error| {
+        let (kind, sqlstate) = (error.kind(), error.sqlstate());
+        // Its place is one in the text, not in the statement.
+        Error::new(kind, format!("filter of vector_search: {}", error.message()))
+            .map(|e| e.with_sqlstate(sqlstate))
+    })?;
     let schema = DFSchema::try_from_qualified_schema(TableReference::bare(FUNCTION), &table.schema())?;
     let expr = context.sql_to_expr(parsed, &schema)?;
     if !crate::provider::usable(&expr)? {

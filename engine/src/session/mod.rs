@@ -53,7 +53,7 @@ use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
 use crate::metrics::Watch;
 use crate::output::Output;
-use crate::rights::{self, Identity, Rights, UserLimit, UserLimits};
+use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
 use crate::statement::{self, ScriptStatement, Shape, Statement, StatementKind};
 
 use crate::system::SystemSource;
@@ -88,6 +88,8 @@ struct Inner {
     rights: Rights,
     /// Between BEGIN and COMMIT or ROLLBACK.
     block: Option<Arc<TransactionBlock>>,
+    /// What its user was allowed at BEGIN.
+    accounts_at_begin: Option<Arc<Accounts>>,
 }
 
 impl Inner {
@@ -124,6 +126,7 @@ impl Session {
             prepared: PreparedStatements::default(),
             rights,
             block: None,
+            accounts_at_begin: None,
         };
         let files = Arc::new(files);
         let inner = Arc::new(Mutex::new(inner));

@@ -4,6 +4,8 @@
 //! cutting scripts (`script`). Does not own: names (`catalog`), effects (`ddl`, `dml`, `copy`, `session`).
 
 mod account;
+mod cast;
+mod chain;
 mod copy;
 mod exact;
 mod explain;
@@ -38,7 +40,7 @@ pub(crate) use fingerprint::{fingerprint, tables};
 pub use kind::StatementKind;
 pub use parameters::Parameter;
 pub(crate) use parameters::Parameters;
-pub(crate) use parse::{parse, parse_query};
+pub(crate) use parse::{parse, parse_expression, parse_query};
 pub(crate) use place::{ident_position, name_of, object_position, schema_and_name};
 pub use script::ScriptStatement;
 pub(crate) use script::{split, statement_complete};
@@ -51,6 +53,8 @@ pub(crate) use values::select_values;
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of expressions, subqueries and parentheses in a statement.
 pub const NESTING_MAX: usize = 128;
+/// Most operators, joins and queries chained to each other, which make a tree as deep as they are many.
+pub const CHAIN_MAX: usize = 1_000;
 
 /// One statement.
 #[derive(Clone, Debug)]

@@ -1,4 +1,5 @@
-//! Calls in the figures: which method, and with which code it ended.
+//! Calls before and after they are answered: nobody's messages are read who may not be let in, and every call is in the figures,
+//! with its method and the code it ended with.
 //!
 //! A call that fails at once says so in the head of its answer; one that began well has its code behind its messages. One whose
 //! client goes away before that was cancelled.
@@ -16,12 +17,17 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tonic::Code;
 
+use super::{handshake, status};
 use crate::server::Shared;
 
 pub(super) async fn counted(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
+    let refused = handshake::check_head(&shared, &path, request.headers()).await.err();
     let mut call = Call { shared, path, counted: false };
-    let response = next.run(request).await;
+    let response = match refused {
+        Some(error) => status::of(&error).into_http::<Body>(),
+        None => next.run(request).await,
+    };
     call.read(response.headers());
     response.map(|messages| Body::new(Messages { messages, call }))
 }
