@@ -164,6 +164,7 @@ async fn known<R>(clients: Vec<JoinHandle<R>>) -> Vec<R> {
     known
 }
 
+/// Rows of integers; NULL, the one other thing these tables answer, is the smallest.
 async fn ask(client: &mut Client, sql: &str, within: Option<&Bytes>) -> Result<Vec<Vec<i64>>, Status> {
     let info = client.0.execute(sql.to_owned(), within.cloned()).await.map_err(status)?;
     let (schema, batches) = client.fetch(info).await?;
