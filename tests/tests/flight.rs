@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables,
@@ -16,6 +15,7 @@ use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo
 use cairn_engine::{Engine, EngineOptions, Root};
 use cairn_server::{Server, ServerOptions, TlsOptions};
 use cairn_tests::answer::{Answer, render};
+use cairn_tests::served::status;
 use datafusion::arrow::array::{
     ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
@@ -119,29 +119,6 @@ impl Client {
         };
         let batches = futures::stream::iter(batches.into_iter().map(Ok));
         self.0.execute_ingest(command, batches).await.map_err(status)
-    }
-}
-
-fn status(error: FlightError) -> Status {
-    fn of_arrow(error: datafusion::arrow::error::ArrowError) -> Status {
-        match error {
-            datafusion::arrow::error::ArrowError::ExternalError(error) => {
-                match error.downcast::<FlightError>() {
-                    Ok(error) => status(*error),
-                    Err(error) => Status::internal(error.to_string()),
-                }
-            }
-            other => Status::internal(other.to_string()),
-        }
-    }
-    match error {
-        FlightError::Tonic(status) => *status,
-        FlightError::Arrow(error) => of_arrow(error),
-        FlightError::ExternalError(error) => match error.downcast::<FlightError>() {
-            Ok(error) => status(*error),
-            Err(error) => Status::internal(error.to_string()),
-        },
-        other => Status::internal(other.to_string()),
     }
 }
 
