@@ -86,11 +86,11 @@ pub(crate) fn run(runtimes: &Runtimes, args: &ServeArgs) -> u8 {
         std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
     let config = match Config::read(args.file.as_deref(), variables, &flags) {
         Ok(config) => config,
-        Err(error) => return fail_with(&error),
+        Err(error) => return fail_with(error),
     };
     match serve(runtimes, args, config) {
         Ok(code) => code,
-        Err(error) => fail_with(&error),
+        Err(error) => fail_with(error),
     }
 }
 
@@ -141,6 +141,7 @@ fn greet(root: &str, server: &Server, options: &ServerOptions) {
     if let Some(address) = server.flight_address() {
         let scheme = if secure { "grpc+tls" } else { "grpc" };
         say(&format!("Flight SQL: {scheme}://{address}"));
+        say(&format!("  shell:  cairn {scheme}://{address}"));
         say(&format!("  Python: adbc_driver_flightsql.dbapi.connect(\"{scheme}://{address}\")"));
         let encryption = if secure { "true" } else { "false" };
         say(&format!("  JDBC:   jdbc:arrow-flight-sql://{address}?useEncryption={encryption}"));

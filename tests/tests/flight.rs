@@ -22,6 +22,7 @@ use cairn_engine::{Engine, EngineOptions, Root};
 use cairn_server::{Server, ServerOptions, TlsOptions};
 use cairn_tests::answer::{Answer, render};
 use cairn_tests::http::{http_get, http_sql};
+use cairn_tests::served::status;
 use datafusion::arrow::array::{
     ArrayRef, AsArray, FixedSizeListArray, Int64Array, ListArray, RecordBatch, StringArray,
     TimestampMicrosecondArray,
@@ -141,29 +142,6 @@ impl Client {
         };
         let batches = futures::stream::iter(batches.into_iter().map(Ok));
         self.0.execute_ingest(command, batches).await.map_err(status)
-    }
-}
-
-fn status(error: FlightError) -> Status {
-    fn of_arrow(error: datafusion::arrow::error::ArrowError) -> Status {
-        match error {
-            datafusion::arrow::error::ArrowError::ExternalError(error) => {
-                match error.downcast::<FlightError>() {
-                    Ok(error) => status(*error),
-                    Err(error) => Status::internal(error.to_string()),
-                }
-            }
-            other => Status::internal(other.to_string()),
-        }
-    }
-    match error {
-        FlightError::Tonic(status) => *status,
-        FlightError::Arrow(error) => of_arrow(error),
-        FlightError::ExternalError(error) => match error.downcast::<FlightError>() {
-            Ok(error) => status(*error),
-            Err(error) => Status::internal(error.to_string()),
-        },
-        other => Status::internal(other.to_string()),
     }
 }
 

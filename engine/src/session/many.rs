@@ -12,19 +12,26 @@ use crate::metrics::Watch;
 use crate::output::Output;
 
 impl Session {
-    /// Runs a change once for each of `rows`, in their order; returns how many rows of the table it changed. An INSERT of plain
+    /// Runs a change once for each of `rows`, in their order; returns what all came to together. An INSERT of plain
     /// values writes those of all `rows` at once.
     ///
     /// # Errors
     /// As [`execute`](Session::execute), of the first that fails; those before it have changed something then, which only the
     /// end of an open transaction undoes.
-    pub async fn execute_each(&self, sql: &str, rows: &[ParamValues]) -> Result<u64> {
+    pub async fn execute_each(&self, sql: &str, rows: &[ParamValues]) -> Result<Output> {
         let mut watch = self.watch(sql);
-        let changed = self.execute_each_watched(sql, rows, &mut watch).await;
-        watch.over_rows(changed)
+        let (mut verb, mut notes) = ("INSERT", Vec::new());
+        let changed = self.execute_each_watched(sql, rows, &mut watch, (&mut verb, &mut notes)).await;
+        watch.over_rows(changed).map(|rows| Output::Affected { verb, rows, notes })
     }
 
-    async fn execute_each_watched(&self, sql: &str, rows: &[ParamValues], watch: &mut Watch) -> Result<u64> {
+    async fn execute_each_watched(
+        &self,
+        sql: &str,
+        rows: &[ParamValues],
+        watch: &mut Watch,
+        (verb, notes): (&mut &'static str, &mut Vec<String>),
+    ) -> Result<u64> {
         let prepared = self.prepare(sql)?;
         watch.is(&prepared.statement);
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
@@ -41,10 +48,11 @@ impl Session {
             }
             let mut changed = 0;
             for params in rows {
-                if let Output::Affected { rows, .. } =
-                    self.run(&prepared, &settings, Some(params.clone())).await?
-                {
+                let output = self.run(&prepared, &settings, Some(params.clone())).await?;
+                if let Output::Affected { verb: of, rows, notes: more } = output {
+                    *verb = of;
                     changed += rows;
+                    notes.extend(more);
                 }
             }
             Ok(changed)

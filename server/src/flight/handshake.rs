@@ -21,6 +21,9 @@ use crate::login::credentials;
 use crate::server::Shared;
 use crate::session::Lease;
 
+/// Metadata of every answer: `open` when the session's own transaction (BEGIN as a statement) is open after it, else `none`.
+pub const TRANSACTION_HEADER: &str = "cairn-transaction";
+
 const COOKIE: &str = "arrow_flight_session_id";
 /// The one call that needs nothing in its head: its messages are not read.
 const HANDSHAKE: &str = "/Handshake";
@@ -35,7 +38,17 @@ pub(super) struct Caller {
 impl Caller {
     /// The answer of the call.
     pub(super) fn answer<T>(&self, answer: Result<T>) -> std::result::Result<Response<T>, Status> {
-        let mut response = Response::new(answer.map_err(|error| status::of(&error))?);
+        let open = if self.session.sql().engine().in_transaction() { "open" } else { "none" };
+        let open = MetadataValue::from_static(open);
+        let mut response = match answer {
+            Ok(answer) => Response::new(answer),
+            Err(error) => {
+                let mut status = status::of(&error);
+                status.metadata_mut().insert(TRANSACTION_HEADER, open);
+                return Err(status);
+            }
+        };
+        response.metadata_mut().insert(TRANSACTION_HEADER, open);
         if let Some(cookie) = &self.cookie {
             response.metadata_mut().insert("set-cookie", cookie.clone());
         }

@@ -15,6 +15,7 @@ mod encode;
 mod handshake;
 mod metadata;
 mod options;
+mod outcome;
 mod params;
 mod put;
 mod receive;
@@ -39,7 +40,10 @@ use tonic::transport::Server;
 use crate::listen::Listener;
 use crate::server::Shared;
 
+pub use handshake::TRANSACTION_HEADER;
+pub use outcome::Outcome;
 pub(crate) use results::Results;
+pub use status::StatementFailure;
 
 /// Bytes a client may send ahead on one stream, and on one connection.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
