@@ -1,7 +1,8 @@
 //! `value::vector`, as pgvector's clients write it: a cast to a type whose length the value has.
 
 use datafusion::sql::sqlparser::ast::{
-    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    ObjectName,
 };
 
 /// A cast to `vector` without a number of dimensions as a call of the function of that name; anything else as it is.
