@@ -1,10 +1,11 @@
 //! `cairn-bench`: our side of every figure, one JSON object a line.
 //!
-//! `run.py` and `vector_sql.py` run it beside the rivals and print ours, theirs and the ratio;
+//! `run.py`, `vector_sql.py` and `server.py` run it beside the rivals and print ours, theirs and the ratio;
 //! `docs/src/benchmarks.md` says what each figure means. Data and databases are made once under `--data` and used again.
 
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
+mod client;
 mod data;
 mod database;
 mod insert;
@@ -41,7 +42,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Makes the Parquet files and lineitem.csv.
-    Data,
+    Data {
+        /// The Parquet files only.
+        #[arg(long)]
+        no_csv: bool,
+    },
     /// Prints the 22 queries.
     Queries,
     /// TPC-H warm: ours after COPY and CHECKPOINT and bare DataFusion on Parquet, alternately in this process.
@@ -81,6 +86,8 @@ enum Command {
     Open,
     /// Searches vectors through SQL as `vector_sql.py` asks.
     VectorSql(vector_sql::Options),
+    /// Clients of a running server, as `server.py` asks.
+    Client(client::Options),
 }
 
 /// A file format of COPY.
@@ -97,6 +104,7 @@ fn main() -> Result<()> {
     match &arguments.command {
         // How many threads it has is part of the figure.
         Command::VectorSql(options) => vector_sql::run(&arguments.data, options),
+        Command::Client(options) => client::run(options),
         _ => tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(arguments)),
     }
 }
@@ -104,9 +112,11 @@ fn main() -> Result<()> {
 async fn run(arguments: Arguments) -> Result<()> {
     let home = data::Home::new(&arguments.data, arguments.scale)?;
     match arguments.command {
-        Command::Data => {
+        Command::Data { no_csv } => {
             home.parquet()?;
-            home.csv()?;
+            if !no_csv {
+                home.csv()?;
+            }
             println!("{}", serde_json::json!({ "data": home.folder() }));
             Ok(())
         }
@@ -125,5 +135,6 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Lookup { count } => lookup::run(&home, count).await,
         Command::Open => open::run(&home).await,
         Command::VectorSql(options) => vector_sql::run(&arguments.data, &options),
+        Command::Client(options) => client::run(&options),
     }
 }

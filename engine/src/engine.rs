@@ -3,11 +3,13 @@
 //! Owns: the database handle, memory and spill limits, the template of every session's planner state. Does not own: anything
 //! of one session (`session`). Closing the engine closes the database.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
+use cairn_storage::id::UserId;
 use cairn_storage::{Database, ErrorKind, OpenOptions, Root, Snapshot};
 use datafusion::catalog::Session as PlannerSession;
 use datafusion::execution::context::{QueryPlanner, SessionState};
@@ -30,7 +32,7 @@ use crate::log::StatementLog;
 use crate::metrics::{StatementFigures, StatementMetrics};
 use crate::rights::{AccountCache, Accounts, Identity, Passwords};
 use crate::search::{EachPlanner, Searches};
-use crate::session::{Session, SessionLimits};
+use crate::session::{PartOfMemory, Session, SessionLimits};
 use crate::statement::NESTING_MAX;
 
 /// Share of the machine's memory queries may use when no limit is given.
@@ -68,6 +70,8 @@ pub struct Engine {
     partitions: usize,
     accounts: AccountCache,
     passwords: Passwords,
+    /// The memory of users with sessions.
+    user_memory: Mutex<HashMap<UserId, Weak<PartOfMemory>>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -125,6 +129,7 @@ impl Engine {
             partitions,
             accounts: AccountCache::default(),
             passwords: Passwords::new(),
+            user_memory: Mutex::default(),
         }))
     }
 
@@ -250,6 +255,20 @@ impl Engine {
     /// Storage errors.
     pub(crate) async fn accounts(&self, snapshot: &Snapshot) -> Result<Arc<Accounts>> {
         self.accounts.at(snapshot, &self.template).await
+    }
+
+    /// The memory of all sessions of a user.
+    pub(crate) fn user_memory(&self, user: UserId) -> Arc<PartOfMemory> {
+        // Nothing panics while holding it.
+        let mut users = self.user_memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = users.get(&user).and_then(Weak::upgrade) {
+            return memory;
+        }
+        users.retain(|_, memory| memory.strong_count() > 0);
+        let whole = Arc::clone(&self.template.runtime_env().memory_pool);
+        let memory = Arc::new(PartOfMemory::of_user(whole));
+        users.insert(user, Arc::downgrade(&memory));
+        memory
     }
 
     /// What hashes passwords.

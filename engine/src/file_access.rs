@@ -10,9 +10,13 @@ use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use datafusion::catalog::Session;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::TryStreamExt;
 
 use crate::copy::{list_files, local_path};
 use crate::error::{Error, Result};
+use crate::output::{Output, RowStream};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -77,6 +81,43 @@ impl FileAccess {
             Self::All | Self::Below(_) => Ok(()),
             Self::None => Err(denied("this session may not read or write files of the server")),
         }
+    }
+
+    /// What a statement answered, with files named as the session may name them: from its directory on, not by where that is on
+    /// this machine.
+    pub(crate) fn answer(self: &Arc<Self>, result: Result<Output>) -> Result<Output> {
+        let Self::Below(_) = self.as_ref() else { return result };
+        Ok(match result.map_err(|error| self.conceal(error))? {
+            Output::Rows(RowStream { schema, stream }) => {
+                let files = Arc::clone(self);
+                let stream = stream.map_err(move |error| DataFusionError::from(files.conceal(error.into())));
+                let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
+                Output::Rows(RowStream { schema, stream })
+            }
+            Output::Affected { verb, rows, notes } => {
+                let notes = notes.into_iter().map(|note| self.conceal_in(note)).collect();
+                Output::Affected { verb, rows, notes }
+            }
+            done @ Output::Done { .. } => done,
+        })
+    }
+
+    /// `error`, with files named so.
+    pub(crate) fn conceal(&self, error: Error) -> Error {
+        error.map(|error| error.rewritten(|text| self.conceal_in(text)))
+    }
+
+    fn conceal_in(&self, text: String) -> String {
+        let Self::Below(given) = self else { return text };
+        let real = fs::canonicalize(given).ok();
+        let mut text = text;
+        for root in real.iter().chain([given]).filter_map(|root| root.to_str()) {
+            let root = root.trim_end_matches('/');
+            if !root.is_empty() {
+                text = text.replace(&format!("{root}/"), "").replace(&format!("'{root}'"), "'.'");
+            }
+        }
+        text
     }
 
     /// The directory, and `text` as a path below it by its text; None: every file may be touched.

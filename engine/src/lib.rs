@@ -36,6 +36,7 @@ pub mod error;
 mod log;
 mod metrics;
 pub mod output;
+mod queue;
 pub mod text;
 
 pub use cairn_storage::wal::SyncMode;
@@ -48,6 +49,7 @@ pub use error::{Error, Position, Result};
 pub use log::{StatementLog, StatementRecord};
 pub use metrics::{StatementFigures, StatementTimes};
 pub use output::{Output, RowStream};
+pub use queue::{QueueFigures, QueueLimits, StatementQueue};
 pub use rights::Identity;
 pub use session::{Description, Parameter, Relation, RelationKind, Session, SessionLimits};
 pub use statement::{NESTING_MAX, STATEMENT_BYTES_MAX, ScriptStatement, StatementKind};

@@ -19,6 +19,7 @@ use futures::Stream;
 use crate::error::{Error, Result};
 use crate::log::{StatementLog, StatementRecord};
 use crate::output::{Output, RowStream};
+use crate::queue::Permit;
 use crate::statement::{Statement, StatementKind, fingerprint, tables};
 
 /// How statements end: well, or with an error of one of these classes of SQLSTATE; the last stands for all others.
@@ -86,6 +87,8 @@ pub(crate) struct Watch {
     outcome: usize,
     /// What is told of it, where somebody listens.
     told: Option<Box<Told>>,
+    /// Given back when the statement has ended.
+    permit: Option<Permit>,
 }
 
 struct Told {
@@ -122,6 +125,20 @@ impl Watch {
             begun: Instant::now(),
             outcome: CANCELLED,
             told,
+            permit: None,
+        }
+    }
+
+    /// The statement may run, until it ends.
+    pub(crate) fn holds(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// It is no statement: a client sends rows for a table.
+    pub(crate) fn is_ingest(&mut self, table: String) {
+        self.kind = StatementKind::Copy;
+        if let Some(told) = &mut self.told {
+            told.record.tables = vec![table];
         }
     }
 
@@ -141,17 +158,26 @@ impl Watch {
                 Ok(Output::Rows(RowStream { schema, stream: Box::pin(watched) }))
             }
             Ok(output) => {
-                if let (Output::Affected { rows, .. }, Some(told)) = (&output, &mut self.told) {
-                    told.record.rows = *rows;
-                }
-                self.end(None);
-                Ok(output)
+                let rows = if let Output::Affected { rows, .. } = &output { *rows } else { 0 };
+                self.over_rows(Ok(rows)).map(|_| output)
             }
-            Err(error) => {
-                self.end(Some(&error));
-                Err(error)
-            }
+            Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// It has changed so many rows.
+    pub(crate) fn over_rows(mut self, result: Result<u64>) -> Result<u64> {
+        let rows = result.map_err(|error| self.failed(error))?;
+        if let Some(told) = &mut self.told {
+            told.record.rows = rows;
+        }
+        self.end(None);
+        Ok(rows)
+    }
+
+    fn failed(&mut self, error: Error) -> Error {
+        self.end(Some(&error));
+        error
     }
 
     fn rows(&mut self, rows: u64) {
@@ -183,6 +209,7 @@ impl Drop for Watch {
             told.record.fingerprint = fingerprint(&told.sql);
             told.log.ended(&told.record);
         }
+        drop(self.permit.take());
     }
 }
 

@@ -21,5 +21,6 @@ pub mod options;
 pub mod server;
 
 pub use config::Config;
+pub use flight::{Outcome, StatementFailure, TRANSACTION_HEADER};
 pub use options::{ServerOptions, TlsOptions};
 pub use server::Server;

@@ -8,6 +8,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use cairn_engine::{Engine, Error, Identity, Result, Session, SessionLimits};
 use cairn_storage::ErrorKind;
 
@@ -22,11 +25,36 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Pairs of user and address that are remembered.
 const REMEMBERED_MAX: usize = 10_000;
 
+/// Bytes of a user's name that are told apart; no user has a longer one.
+const NAME_BYTES_MAX: usize = 128;
+
+/// Some clients (those in Go) leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Name and password of the scheme Basic (RFC 7617).
+///
+/// # Errors
+/// `Unauthenticated` (28000) when it can't be read.
+pub(crate) fn credentials(basic: &str) -> Result<(String, String)> {
+    let text = BASE64.decode(basic).ok().and_then(|text| String::from_utf8(text).ok());
+    let pair = text.as_deref().and_then(|text| text.split_once(':'));
+    let (user, password) = pair.ok_or_else(|| {
+        Error::new(ErrorKind::Unauthenticated, "user and password of the header Authorization cannot be read")
+            .map(|e| e.with_sqlstate("28000").with_hint("send base64 of user:password in UTF-8"))
+    })?;
+    Ok((user.to_owned(), password.to_owned()))
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Logins {
     engine: Arc<Engine>,
     limits: SessionLimits,
+    /// Whether others reach the server who must not be let in when there are no users any more.
+    closed: bool,
     failures: Mutex<HashMap<(IpAddr, String), Failures>>,
 }
 
@@ -48,8 +76,9 @@ impl Failures {
 }
 
 impl Logins {
-    pub(crate) fn new(engine: Arc<Engine>, limits: SessionLimits) -> Self {
-        Self { engine, limits, failures: Mutex::default() }
+    /// `closed`: nobody is let in without a password, users or not.
+    pub(crate) fn new(engine: Arc<Engine>, limits: SessionLimits, closed: bool) -> Self {
+        Self { engine, limits, closed, failures: Mutex::default() }
     }
 
     /// A session for somebody who shows no password.
@@ -67,24 +96,22 @@ impl Logins {
     /// `Unauthenticated` (28P01) for a wrong name or password; `ResourceExhausted` after too many of them.
     pub(crate) async fn session(&self, user: &str, password: &str, from: IpAddr) -> Result<Session> {
         if !self.engine.has_users().await? {
+            self.check_open().await?;
             let session = self.engine.session_as(Identity::owner(), self.limits.clone());
             session.set_user(user);
             return Ok(session);
         }
-        let key = (from, user.to_owned());
-        self.check_wait(&key)?;
-        match self.engine.authenticate(user, password).await {
-            Ok(identity) => {
-                self.failures().remove(&key);
-                Ok(self.engine.session_as(identity, self.limits.clone()))
-            }
-            Err(error) => {
-                if error.kind() == ErrorKind::Unauthenticated {
-                    self.failed(key);
-                }
-                Err(error)
-            }
+        let name = user.get(..user.floor_char_boundary(NAME_BYTES_MAX)).unwrap_or_default();
+        let key = (from, name.to_owned());
+        // Counted before it is looked at: who tries many at once waits like who tries one after the other.
+        self.begin_try(&key)?;
+        let identity = self.engine.authenticate(user, password).await;
+        match &identity {
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => {}
+            // It was right, or nobody knows.
+            _ => self.forget_try(&key, identity.is_ok()),
         }
+        Ok(self.engine.session_as(identity?, self.limits.clone()))
     }
 
     /// That a session may still be used: one of nobody ends when the first user is made.
@@ -100,7 +127,7 @@ impl Logins {
     /// # Errors
     /// `Unauthenticated` (28000) when there are users.
     pub(crate) async fn check_open(&self) -> Result<()> {
-        if self.engine.has_users().await? {
+        if self.closed || self.engine.has_users().await? {
             return Err(Error::new(ErrorKind::Unauthenticated, "a user name and password are needed").map(
                 |e| e.with_sqlstate("28000").with_hint("give them when connecting; CREATE USER makes users"),
             ));
@@ -108,27 +135,37 @@ impl Logins {
         Ok(())
     }
 
-    fn check_wait(&self, key: &(IpAddr, String)) -> Result<()> {
-        let now = Instant::now();
-        let wait = self.failures().get(key).map(|failures| failures.next().saturating_duration_since(now));
-        match wait.filter(|wait| !wait.is_zero()) {
-            Some(wait) => Err(Error::new(ErrorKind::ResourceExhausted, "too many wrong passwords")
-                .map(|e| e.with_sqlstate("53300").with_hint(format!("wait {} s", wait.as_secs() + 1)))),
-            None => Ok(()),
-        }
-    }
-
-    fn failed(&self, key: (IpAddr, String)) {
+    /// Counts a try as a failure.
+    fn begin_try(&self, key: &(IpAddr, String)) -> Result<()> {
         let now = Instant::now();
         let mut failures = self.failures();
-        failures.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGOTTEN_AFTER);
-        if failures.len() >= REMEMBERED_MAX && !failures.contains_key(&key) {
-            // Whoever has many addresses is not slowed by this; argon2 is what they pay.
-            return;
+        if let Some(known) = failures.get_mut(key) {
+            let wait = known.next().saturating_duration_since(now);
+            if !wait.is_zero() {
+                return Err(too_many(wait));
+            }
+            known.count += 1;
+            known.last = now;
+            return Ok(());
         }
-        let failures = failures.entry(key).or_insert(Failures { count: 0, last: now });
-        failures.count += 1;
-        failures.last = now;
+        failures.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGOTTEN_AFTER);
+        // Names that nobody has must not take the place of those that somebody guesses at.
+        if failures.len() >= REMEMBERED_MAX {
+            return Err(too_many(WAIT_MAX));
+        }
+        failures.insert(key.clone(), Failures { count: 1, last: now });
+        Ok(())
+    }
+
+    /// Takes a try back; `all`: and what was before it.
+    fn forget_try(&self, key: &(IpAddr, String), all: bool) {
+        let mut failures = self.failures();
+        if let Some(known) = failures.get_mut(key) {
+            known.count = if all { 0 } else { known.count.saturating_sub(1) };
+            if known.count == 0 {
+                failures.remove(key);
+            }
+        }
     }
 
     fn failures(&self) -> MutexGuard<'_, HashMap<(IpAddr, String), Failures>> {
@@ -137,9 +174,25 @@ impl Logins {
     }
 }
 
+fn too_many(wait: Duration) -> Error {
+    Error::new(ErrorKind::ResourceExhausted, "too many wrong passwords")
+        .map(|e| e.with_sqlstate("53300").with_hint(format!("wait {} s", wait.as_secs() + 1)))
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_are_read_with_padding_and_without() {
+        for basic in ["ZXZlOmV2ZQ==", "ZXZlOmV2ZQ"] {
+            assert_eq!(credentials(basic).unwrap(), ("eve".to_owned(), "eve".to_owned()));
+        }
+        for basic in ["", "ZXZl", "!"] {
+            assert_eq!(credentials(basic).unwrap_err().sqlstate(), "28000", "{basic}");
+        }
+    }
 
     #[test]
     fn waits_double_and_end() {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn_engine::SessionLimits;
+use cairn_engine::{QueueLimits, SessionLimits};
 
 /// Port of Flight SQL when none is given.
 pub const FLIGHT_PORT: u16 = 8815;
@@ -40,8 +40,12 @@ pub struct ServerOptions {
     pub results_max: usize,
     /// Prepared statements of one session.
     pub prepared_max: usize,
-    /// What each session may use; of the server's files, those below its `copy_root` only.
+    /// How long a token is good for from its login, however often it is used.
+    pub token_life_max: Duration,
+    /// What each session may use; of the server's files, those below its `copy_root` only. Its queue is the server's own.
     pub limits: SessionLimits,
+    /// Statements that run and wait.
+    pub queue: QueueLimits,
     /// How long running statements may go on after the server was told to stop.
     pub drain_max: Duration,
     /// File that gets a line of JSON for every statement; None: nobody keeps account.
@@ -78,7 +82,9 @@ impl Default for ServerOptions {
             result_wait_max: Duration::from_secs(60),
             results_max: 64,
             prepared_max: 1_024,
+            token_life_max: Duration::from_secs(24 * 60 * 60),
             limits: SessionLimits::default(),
+            queue: QueueLimits::default(),
             drain_max: Duration::from_secs(10),
             audit_log: None,
             slow_log: None,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_engine::{Engine, Error, Result, StatementLog};
+use cairn_engine::{Engine, Error, Result, SessionLimits, StatementLog, StatementQueue};
 use cairn_storage::ErrorKind;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) options: ServerOptions,
     pub(crate) logins: Logins,
+    /// Where statements of all protocols wait to run.
+    pub(crate) queue: Arc<StatementQueue>,
     pub(crate) sessions: Arc<Sessions>,
     /// Results that wait for Flight clients to fetch them.
     pub(crate) results: Arc<flight::Results>,
@@ -69,7 +71,11 @@ impl Server {
         let flight = bind(options.flight, &["h2"][..]).await?;
         let http = bind(options.http, &["h2", "http/1.1"][..]).await?;
         let sessions = Arc::new(Sessions::new(&options));
-        let logins = Logins::new(Arc::clone(&engine), options.limits.clone());
+        let queue = Arc::new(StatementQueue::new(options.queue.clone()));
+        let limits = SessionLimits { queue: Some(Arc::clone(&queue)), ..options.limits.clone() };
+        let reached = [options.flight, options.http].into_iter().flatten().any(|a| !a.ip().is_loopback());
+        let closed = reached && !options.insecure;
+        let logins = Logins::new(Arc::clone(&engine), limits, closed);
         let results = Arc::new(flight::Results::new(&options));
         let metrics = ServerMetrics::default();
         let log = Arc::new(StatementFiles::open(&options)?);
@@ -77,7 +83,7 @@ impl Server {
             engine.set_log(Arc::clone(&log) as Arc<dyn StatementLog>);
         }
         let shared =
-            Arc::new(Shared { engine, options, logins, sessions, results, connections, metrics, log });
+            Arc::new(Shared { engine, options, logins, queue, sessions, results, connections, metrics, log });
         Ok(Self { shared, flight, http })
     }
 
@@ -139,7 +145,7 @@ async fn tidy(shared: &Shared) {
     loop {
         interval.tick().await;
         shared.results.expire();
-        shared.sessions.end_idle();
+        shared.sessions.end_old();
     }
 }
 

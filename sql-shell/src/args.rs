@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::connection::{Address, Login, Tls};
+use crate::failure::Failure;
 use crate::format::Format;
 use crate::serve::ServeArgs;
 
@@ -19,14 +22,22 @@ Examples:
   cairn ./notes --read-only               follow the process that writes
   cairn demo                              create a small database and query it
   cairn serve ./notes                     let other programs use it
+  cairn grpc://127.0.0.1:8815             the same shell, on a database that is served
+  cairn grpc+tls://db.example.org --user anna -c 'SHOW TABLES'
 
 Exit codes: 0 success, 1 a statement failed, 2 wrong usage, 130 interrupted.";
 
-/// SQL on a directory: tables, transactions and files queried in place.
+const SYNC_HELP: &str = "When a commit is durable: `full` (when acknowledged, the default), `interval:MS` or `off` (a crash of the \
+     machine may lose the last ones)";
+
+/// Heading of the options that only a server has a use for.
+const SERVERS: &str = "Servers";
+
+/// SQL on a directory or at a server: tables, transactions and files queried in place.
 #[derive(Debug, Parser)]
 #[command(name = "cairn", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
-    /// Directory of the database, made when there is none; `:memory:` keeps nothing.
+    /// Directory of the database, made when there is none; `:memory:` keeps nothing; `grpc://host:port` is a server, `grpc+tls://host:port` one that encrypts.
     #[arg(default_value = "./cairn-data")]
     pub(crate) root: String,
 
@@ -54,9 +65,32 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "ACTION", default_value_t = OnError::Stop)]
     pub(crate) on_error: OnError,
 
-    /// When a commit is durable: `full` (when acknowledged), `interval:MS` or `off` (a crash of the machine may lose the last ones).
-    #[arg(long, value_name = "full|interval:MS|off", default_value = "full")]
-    pub(crate) sync: Sync,
+    #[arg(long, value_name = "full|interval:MS|off", help = SYNC_HELP)]
+    pub(crate) sync: Option<Sync>,
+
+    /// User to log in as; the password is that of CAIRN_PASSWORD, of --password-file, or asked for.
+    #[arg(long, value_name = "NAME", help_heading = SERVERS)]
+    pub(crate) user: Option<String>,
+
+    /// File that holds the user's password.
+    #[arg(long, value_name = "FILE", requires = "user", help_heading = SERVERS)]
+    password_file: Option<PathBuf>,
+
+    /// PEM file of the roots that the server's certificate must lead to, in place of the system's.
+    #[arg(long, value_name = "FILE", help_heading = SERVERS)]
+    tls_ca: Option<PathBuf>,
+
+    /// PEM file of this client's certificate, where the server asks for one.
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = SERVERS)]
+    tls_certificate: Option<PathBuf>,
+
+    /// PEM file of that certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate", help_heading = SERVERS)]
+    tls_key: Option<PathBuf>,
+
+    /// The server that the root names.
+    #[arg(skip)]
+    pub(crate) server: Option<Address>,
 
     #[command(subcommand)]
     pub(crate) subcommand: Option<Task>,
@@ -131,8 +165,46 @@ impl Args {
         }
     }
 
+    /// Who logs in; None: nobody in particular.
+    ///
+    /// # Errors
+    /// When there is no password.
+    pub(crate) fn login(&self) -> Result<Option<Login>, Failure> {
+        self.user.as_ref().map(|user| Login::read(user, self.password_file.as_deref())).transpose()
+    }
+
+    /// Files of an encrypted connection.
+    pub(crate) fn tls(&self) -> Tls {
+        let own = self.tls_certificate.clone().zip(self.tls_key.clone());
+        Tls { ca: self.tls_ca.clone(), own }
+    }
+
+    /// That no option is for another sort of root.
+    fn check(&self) -> Result<(), clap::Error> {
+        let conflict = |message: &str| Err(misused(ErrorKind::ArgumentConflict, message));
+        let encrypts = self.tls_ca.is_some() || self.tls_certificate.is_some();
+        match &self.server {
+            None if self.user.is_some() || encrypts => {
+                conflict("--user and --tls-… are for a server: cairn grpc://host:port --user NAME")
+            }
+            Some(_) if self.read_only || self.sync.is_some() => {
+                conflict("--read-only and --sync are for a directory; a server is given them when it starts")
+            }
+            Some(server) if encrypts && !server.is_secure => {
+                conflict("--tls-… needs an address that begins with grpc+tls://")
+            }
+            _ if self.user.as_ref().is_some_and(|user| user.contains(':')) => {
+                conflict("the name of a user holds no colon")
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn read(matches: &ArgMatches) -> Result<(Self, Vec<Source>), clap::Error> {
-        let args = Self::from_arg_matches(matches)?;
+        let mut args = Self::from_arg_matches(matches)?;
+        args.server =
+            Address::parse(&args.root).map_err(|message| misused(ErrorKind::ValueValidation, &message))?;
+        args.check()?;
         let mut sources: Vec<(usize, Source)> = Vec::new();
         let places = |id| matches.indices_of(id).into_iter().flatten();
         sources.extend(places("commands").zip(args.commands.iter().cloned().map(Source::Command)));
@@ -144,6 +216,10 @@ impl Args {
         let sources = sources.into_iter().map(|(_, source)| source).collect();
         Ok((args, sources))
     }
+}
+
+fn misused(kind: ErrorKind, message: &str) -> clap::Error {
+    Args::command().error(kind, message)
 }
 
 #[cfg(test)]
@@ -166,7 +242,8 @@ mod tests {
     fn defaults() {
         let (args, sources) = read(&[]).unwrap();
         assert_eq!(args.root, "./cairn-data");
-        assert_eq!((args.format, args.on_error, args.sync), (Format::Box, OnError::Stop, Sync::Full));
+        assert_eq!((args.format, args.on_error, args.sync), (Format::Box, OnError::Stop, None));
+        assert!(args.server.is_none());
         assert!(sources.is_empty() && !args.quiet && !args.read_only && args.subcommand.is_none());
     }
 
@@ -205,13 +282,22 @@ mod tests {
             &["--on-error", "panic"],
             &["a", "b"],
             &["--nonsense"],
+            &["grpc://localhost:x"],
+            &["grpc://anna:secret@localhost:1"],
+            &["grpc://localhost", "--read-only"],
+            &["grpc://localhost", "--sync", "off"],
+            &["grpc://localhost", "--tls-ca", "ca.pem"],
+            &["grpc+tls://localhost", "--tls-certificate", "c.pem"],
+            &["grpc://localhost", "--password-file", "p"],
+            &["./notes", "--user", "anna"],
         ] {
             let error = read(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line:?}");
         }
         assert_eq!(
             read(&["--sync", "interval:250"]).unwrap().0.sync,
-            Sync::Interval(Duration::from_millis(250))
+            Some(Sync::Interval(Duration::from_millis(250)))
         );
+        assert!(!read(&["grpc://anna:secret@localhost:1"]).unwrap_err().to_string().contains("secret"));
     }
 }

@@ -25,10 +25,15 @@ pub(crate) enum Completion {
     File(usize),
 }
 
+/// Whether `text` begins a command of the shell's own.
+pub(crate) fn is_command(text: &str) -> bool {
+    text.trim_start().starts_with(['.', '\\'])
+}
+
 /// What can stand at the end of `before`, the text of the statement up to the cursor; `after` is the rest of it, which
 /// may name tables.
 pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion {
-    if before.trim_start().starts_with(['.', '\\']) {
+    if is_command(before) {
         return command_words(before, names);
     }
     let tokens = lex::tokens(before);

@@ -15,7 +15,7 @@ use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{ColorMode, Config, Context, Editor, Helper};
 
-use crate::complete::{self, Completion};
+use crate::complete::{self, Completion, is_command};
 use crate::connection::Connection;
 use crate::highlight;
 use crate::history;
@@ -89,6 +89,10 @@ impl Completer for SqlHelper {
         let completion = complete::at_cursor(&before, &line[pos..], &self.connection.names());
         let (start, pairs) = match completion {
             Completion::Words { start, candidates } => (start, candidates.into_iter().map(word).collect()),
+            // A server's files are not to be seen from here; those of the shell's own commands are.
+            Completion::File(_) if !self.connection.is_local() && !is_command(&before) => {
+                (before.len(), Vec::new())
+            }
             Completion::File(start) => files(start, &before[start..]),
         };
         // A word begun on an earlier line, such as a string, can't be replaced from this one.

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use cairn_engine::{Error, Output};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::StreamExt;
@@ -13,7 +12,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::connection::Connection;
+use crate::connection::{Answer, Connection};
+use crate::failure::Failure;
 
 /// Batches that may wait.
 const BATCHES_WAITING_MAX: usize = 2;
@@ -34,7 +34,7 @@ pub(crate) enum Event {
         notes: Vec<String>,
     },
     /// It failed.
-    Failed(Error),
+    Failed(Failure),
 }
 
 /// A statement in its task.
@@ -49,9 +49,9 @@ impl Execution {
         let (send, events) = mpsc::channel(BATCHES_WAITING_MAX);
         let (runs, sql) = (connection.clone(), sql.to_owned());
         let task = connection.spawn(async move {
-            if let Err(error) = forward(&runs, &sql, &send).await {
+            if let Err(failure) = forward(&runs, &sql, &send).await {
                 // Nobody listens any more only when the statement was cancelled.
-                let _ = send.send(Event::Failed(error)).await;
+                let _ = send.send(Event::Failed(failure)).await;
             }
         });
         Self { events, task }
@@ -83,19 +83,17 @@ impl Drop for Execution {
     }
 }
 
-async fn forward(connection: &Connection, sql: &str, send: &mpsc::Sender<Event>) -> Result<(), Error> {
-    let event = match connection.execute(sql).await? {
-        Output::Rows(rows) => {
-            let mut stream = rows.stream;
-            let mut listening = send.send(Event::Rows(rows.schema)).await.is_ok();
-            while listening && let Some(batch) = stream.next().await {
+async fn forward(connection: &Connection, sql: &str, send: &mpsc::Sender<Event>) -> Result<(), Failure> {
+    match connection.execute(sql).await? {
+        Answer::Rows { schema, mut batches } => {
+            let mut listening = send.send(Event::Rows(schema)).await.is_ok();
+            while listening && let Some(batch) = batches.next().await {
                 listening = send.send(Event::Batch(batch?)).await.is_ok();
             }
-            return Ok(());
         }
-        Output::Affected { verb, rows, notes } => Event::Done { tag: format!("{verb} {rows}"), notes },
-        Output::Done { verb, notes } => Event::Done { tag: verb.to_owned(), notes },
-    };
-    let _ = send.send(event).await;
+        Answer::Done { tag, notes } => {
+            let _ = send.send(Event::Done { tag, notes }).await;
+        }
+    }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The `cairn` binary: SQL on a directory, typed or from scripts.
+//! The `cairn` binary: SQL on a directory or at a server, typed or from scripts.
 //!
 //! # Life of a line
 //! 1. `args` says where statements come from: a person (`repl`, with `editor`, `complete`, `highlight`, `history`) or a
@@ -17,6 +17,7 @@ mod connection;
 mod demo;
 mod editor;
 mod execution;
+mod failure;
 mod format;
 mod highlight;
 mod history;
@@ -43,8 +44,9 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use args::{Args, OnError, Source, Task};
+use args::{Args, OnError, Source, Sync, Task};
 use connection::{Connection, Opening};
+use failure::Failure;
 use interrupt::{EXIT_INTERRUPTED, Interrupts, close_on_terminate};
 use shell::{Behaviour, Ended, Shell, is_typed};
 use style::Style;
@@ -90,9 +92,11 @@ impl Runtimes {
     }
 
     /// Opens the database and begins to listen to signals; the error is an exit code, its reason shown.
-    pub(crate) fn open(&self, root: &str, opening: Opening) -> Result<(Connection, Interrupts), u8> {
-        let connection =
-            Connection::open(root, opening, self.work.handle()).map_err(|error| fail_with(&error))?;
+    pub(crate) fn open(
+        &self,
+        open: impl FnOnce(&Handle) -> Result<Connection, Failure>,
+    ) -> Result<(Connection, Interrupts), u8> {
+        let connection = open(self.work.handle()).map_err(fail_with)?;
         let _inside = self.shell.enter();
         let interrupts = close_on_terminate(&connection).and_then(|()| Interrupts::listen());
         let interrupts = interrupts.map_err(|error| fail(&format!("signals can't be received: {error}")))?;
@@ -117,14 +121,20 @@ impl Runtimes {
         }
         match connection.close() {
             Ok(()) => code,
-            Err(error) => code.max(fail_with(&error)),
+            Err(error) => code.max(fail_with(error)),
         }
     }
 }
 
 fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
-    let opening = Opening { read_only: args.read_only, sync: args.sync };
-    let (connection, interrupts) = match runtimes.open(&args.root, opening) {
+    let opened = runtimes.open(|work| match &args.server {
+        Some(address) => Connection::connect(address, args.login()?, &args.tls(), work),
+        None => {
+            let opening = Opening { read_only: args.read_only, sync: args.sync.unwrap_or(Sync::Full) };
+            Connection::open(&args.root, opening, work)
+        }
+    });
+    let (connection, interrupts) = match opened {
         Ok(opened) => opened,
         Err(code) => return code,
     };
@@ -136,8 +146,9 @@ fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
         say(&format!("created {}", args.root));
     }
     if typed && !args.quiet {
+        let user = args.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
         say(&format!(
-            "cairn {} on {}; .help for help, Ctrl-D to leave",
+            "cairn {} on {}{user}; .help for help, Ctrl-D to leave",
             env!("CARGO_PKG_VERSION"),
             args.root
         ));
@@ -166,7 +177,7 @@ async fn run_sources(shell: &mut Shell, sources: &[Source], on_error: OnError) -
         match shell.run_source(source).await {
             Ended::Well => {}
             Ended::Failed if on_error == OnError::Continue => code = 1,
-            Ended::Failed => return 1,
+            Ended::Failed | Ended::Lost => return 1,
             Ended::Cancelled => return EXIT_INTERRUPTED,
             Ended::Unread => return code,
             Ended::Exit(wanted) => return wanted,
@@ -175,8 +186,8 @@ async fn run_sources(shell: &mut Shell, sources: &[Source], on_error: OnError) -
     code
 }
 
-pub(crate) fn fail_with(error: &cairn_engine::Error) -> u8 {
-    say_text(&report::error(error, Style::of(&io::stderr())));
+pub(crate) fn fail_with(failure: impl Into<Failure>) -> u8 {
+    say_text(&report::error(&failure.into(), Style::of(&io::stderr())));
     1
 }
 

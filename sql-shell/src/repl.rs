@@ -106,7 +106,8 @@ impl Repl {
             shell.set_width(self.editor.dimensions().map(|(columns, _)| usize::from(columns)));
             match runtimes.block_on(shell.run_piece(piece, None)) {
                 Ended::Well | Ended::Failed => {}
-                Ended::Cancelled => break,
+                // What was pasted behind it was meant for the session that is gone.
+                Ended::Cancelled | Ended::Lost => break,
                 Ended::Unread => return Some(0),
                 Ended::Exit(code) => return Some(code),
             }

@@ -9,38 +9,29 @@
 //! hint: …
 //! ```
 
-use cairn_engine::{Error, Position, Session};
+use cairn_engine::{Position, Session};
 use unicode_width::UnicodeWidthStr;
 
+use crate::failure::Failure;
 use crate::script::Statement;
 use crate::style::{Paint, Style};
 
 /// Columns of a source line shown around the caret.
 const EXCERPT_WIDTH: usize = 100;
 
-/// What is said about a failure; separate from [`Error`] so that it can be made without an engine.
-#[derive(Clone, Copy, Debug)]
-struct Failure<'a> {
-    sqlstate: &'a str,
-    message: &'a str,
-    position: Option<Position>,
-    detail: Option<&'a str>,
-    hint: Option<&'a str>,
-}
-
 /// The failure of `statement`, found in the file `source` (None: typed, or given by `-c`). Ends with a line end.
 pub(crate) fn statement_error(
-    error: &Error,
+    failure: &Failure,
     statement: &Statement,
     source: Option<&str>,
     style: Style,
 ) -> String {
-    text(&failure(error), Some((statement, source)), style)
+    text(failure, Some((statement, source)), style)
 }
 
 /// A failure outside any statement, such as opening the database.
-pub(crate) fn error(error: &Error, style: Style) -> String {
-    text(&failure(error), None, style)
+pub(crate) fn error(failure: &Failure, style: Style) -> String {
+    text(failure, None, style)
 }
 
 /// A failure of the shell's own, such as a file that can't be read.
@@ -48,23 +39,13 @@ pub(crate) fn plain(message: &str, style: Style) -> String {
     format!("{} {message}\n", style.paint(Paint::Error, "error:"))
 }
 
-fn failure(error: &Error) -> Failure<'_> {
-    Failure {
-        sqlstate: error.sqlstate(),
-        message: error.message(),
-        position: error.position(),
-        detail: error.detail(),
-        hint: error.hint(),
-    }
-}
-
-fn text(failure: &Failure<'_>, place: Option<(&Statement, Option<&str>)>, style: Style) -> String {
+fn text(failure: &Failure, place: Option<(&Statement, Option<&str>)>, style: Style) -> String {
     let label = style.paint(Paint::Error, &format!("error[{}]:", failure.sqlstate));
     let mut text = format!("{label} {}\n", failure.message.trim_end());
     if let Some((statement, source)) = place {
         push_place(&mut text, failure.position, statement, source, style);
     }
-    for (name, value) in [("detail:", failure.detail), ("hint:", failure.hint)] {
+    for (name, value) in [("detail:", &failure.detail), ("hint:", &failure.hint)] {
         if let Some(value) = value {
             text.push_str(&format!("{} {}\n", style.paint(Paint::Strong, name), value.trim_end()));
         }
@@ -125,13 +106,12 @@ fn excerpt(line: &str, column: u64) -> (String, usize) {
 mod tests {
     use super::*;
 
-    const MISSING: Failure<'static> = Failure {
-        sqlstate: "42P01",
-        message: "table \"x\" not found",
-        position: Some(Position { line: 2, column: 15 }),
-        detail: None,
-        hint: Some("did you mean \"y\"?"),
-    };
+    fn missing() -> Failure {
+        Failure {
+            position: Some(Position { line: 2, column: 15 }),
+            ..Failure::new("42P01", "table \"x\" not found").with_hint("did you mean \"y\"?")
+        }
+    }
 
     fn statement(text: &str) -> Statement {
         Statement { text: text.to_owned(), line: 7, column: 3 }
@@ -141,7 +121,7 @@ mod tests {
     fn the_caret_stands_under_the_name() {
         let statement = statement("SELECT *\n         FROM x");
         assert_eq!(
-            text(&MISSING, Some((&statement, Some("notes.sql"))), Style::PLAIN),
+            text(&missing(), Some((&statement, Some("notes.sql"))), Style::PLAIN),
             "error[42P01]: table \"x\" not found\n \
              --> notes.sql, line 8, column 15\n  \
                |\n\
@@ -153,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_first_line_counts_from_the_statement() {
-        let failure = Failure { position: Some(Position { line: 1, column: 8 }), hint: None, ..MISSING };
+        let failure = Failure { position: Some(Position { line: 1, column: 8 }), hint: None, ..missing() };
         let shown = text(&failure, Some((&statement("SELECT oops"), None)), Style::PLAIN);
         assert!(shown.contains(" --> line 7, column 10\n"), "{shown}");
         assert!(shown.ends_with("7 | SELECT oops\n  |        ^\n"), "{shown}");
@@ -173,17 +153,17 @@ mod tests {
 
     #[test]
     fn a_place_outside_the_text_is_not_shown() {
-        let failure = Failure { position: Some(Position { line: 9, column: 1 }), ..MISSING };
+        let failure = Failure { position: Some(Position { line: 9, column: 1 }), ..missing() };
         let shown = text(&failure, Some((&statement("SELECT 1"), None)), Style::PLAIN);
         assert_eq!(shown, "error[42P01]: table \"x\" not found\nhint: did you mean \"y\"?\n");
-        let nowhere = Failure { position: None, hint: None, ..MISSING };
+        let nowhere = Failure { position: None, hint: None, ..missing() };
         let shown = text(&nowhere, Some((&statement("SELECT 1"), Some("a.sql"))), Style::PLAIN);
         assert_eq!(shown, "error[42P01]: table \"x\" not found\n --> a.sql, line 7\n");
     }
 
     #[test]
     fn passwords_are_not_quoted() {
-        let failure = Failure { position: Some(Position { line: 1, column: 13 }), hint: None, ..MISSING };
+        let failure = Failure { position: Some(Position { line: 1, column: 13 }), hint: None, ..missing() };
         let create = statement("CREATE USER bob PASWORD 'hunter2'");
         for source in [None, Some("users.sql")] {
             let shown = text(&failure, Some((&create, source)), Style::PLAIN);
@@ -193,7 +173,7 @@ mod tests {
 
     #[test]
     fn colours_only_when_asked() {
-        assert!(!text(&MISSING, None, Style::PLAIN).contains('\x1b'));
-        assert!(text(&MISSING, None, Style::COLOUR).starts_with("\x1b[1;31merror[42P01]:\x1b[0m"));
+        assert!(!text(&missing(), None, Style::PLAIN).contains('\x1b'));
+        assert!(text(&missing(), None, Style::COLOUR).starts_with("\x1b[1;31merror[42P01]:\x1b[0m"));
     }
 }

@@ -86,11 +86,11 @@ pub(crate) fn run(runtimes: &Runtimes, args: &ServeArgs) -> u8 {
         std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
     let config = match Config::read(args.file.as_deref(), variables, &flags) {
         Ok(config) => config,
-        Err(error) => return fail_with(&error),
+        Err(error) => return fail_with(error),
     };
     match serve(runtimes, args, config) {
         Ok(code) => code,
-        Err(error) => fail_with(&error),
+        Err(error) => fail_with(error),
     }
 }
 
@@ -101,6 +101,9 @@ fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
     let engine = work.block_on(Engine::open(root, engine))?;
     let server = work.block_on(Server::bind(Arc::clone(&engine), options.clone()))?;
     greet(&args.root, &server, &options);
+    if !work.block_on(engine.has_users())? {
+        tell_first_user(&server, &options);
+    }
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = work.spawn(server.run(async {
         // A sender that is gone says the same.
@@ -138,6 +141,7 @@ fn greet(root: &str, server: &Server, options: &ServerOptions) {
     if let Some(address) = server.flight_address() {
         let scheme = if secure { "grpc+tls" } else { "grpc" };
         say(&format!("Flight SQL: {scheme}://{address}"));
+        say(&format!("  shell:  cairn {scheme}://{address}"));
         say(&format!("  Python: adbc_driver_flightsql.dbapi.connect(\"{scheme}://{address}\")"));
         let encryption = if secure { "true" } else { "false" };
         say(&format!("  JDBC:   jdbc:arrow-flight-sql://{address}?useEncryption={encryption}"));
@@ -151,6 +155,29 @@ fn greet(root: &str, server: &Server, options: &ServerOptions) {
         if [server.flight_address(), server.http_address()].into_iter().flatten().any(open) {
             say("warning: --insecure lets everybody who reaches these addresses do everything");
         }
+    }
+}
+
+/// Says how the first user is made, from when on everybody has to log in.
+fn tell_first_user(server: &Server, options: &ServerOptions) {
+    let secure = options.tls.is_some();
+    let create = "CREATE USER admin SUPERUSER PASSWORD '…'";
+    say(
+        "There are no users: whoever reaches the server may do everything. The first user ends that. To make it, type",
+    );
+    match (server.flight_address(), server.http_address()) {
+        (Some(address), _) => {
+            say(&format!("  cairn {}://{address}", if secure { "grpc+tls" } else { "grpc" }));
+            say(&format!("  {create};"));
+        }
+        (None, Some(address)) => {
+            let scheme = if secure { "https" } else { "http" };
+            say(&format!(
+                "  curl {scheme}://{address}/v1/sql --json '{{\"sql\": \"{}\"}}'",
+                create.replace('\'', "$$")
+            ));
+        }
+        (None, None) => {}
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) enum Ended {
     Well,
     /// With an error, which has been shown.
     Failed,
+    /// With an error after which there is no session to go on in, which has been shown.
+    Lost,
     /// By Ctrl-C.
     Cancelled,
     /// Nobody reads the output any more.
@@ -215,11 +217,11 @@ impl Shell {
             progress.clear();
             let written = match event {
                 None => break,
-                Some(Event::Failed(error)) => {
+                Some(Event::Failed(failure)) => {
                     let _ = self.sink.flush();
                     let style = Style::of(&io::stderr());
-                    say_text(&report::statement_error(&error, statement, source, style));
-                    return Ended::Failed;
+                    say_text(&report::statement_error(&failure, statement, source, style));
+                    return if failure.is_end { Ended::Lost } else { Ended::Failed };
                 }
                 Some(Event::Rows(schema)) => {
                     let layout = self.sink.layout(self.width, self.rows_shown_max);

@@ -132,6 +132,15 @@ impl Error {
         self
     }
 
+    /// The same in other words: message, detail and hint, each as `rewrite` makes it.
+    #[must_use]
+    pub fn rewritten(mut self, rewrite: impl Fn(String) -> String) -> Self {
+        self.0.message = rewrite(std::mem::take(&mut self.0.message));
+        self.0.detail = self.0.detail.take().map(&rewrite);
+        self.0.hint = self.0.hint.take().map(&rewrite);
+        self
+    }
+
     /// The error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {

@@ -26,6 +26,7 @@ pub mod wal;
 
 pub mod checkpoint;
 pub mod database;
+mod held;
 pub mod index;
 pub mod jobs;
 pub mod memtable;
@@ -37,6 +38,7 @@ pub mod version;
 pub use checkpoint::{CheckpointReason, CheckpointReceipt};
 pub use database::{Database, OpenOptions, Root, VersionRow};
 pub use error::{Error, ErrorKind, Result};
+pub use held::held_bytes;
 pub use jobs::JobRow;
 pub use transaction::{CommitOptions, CommitReceipt, TableWriter, Transaction};
 pub use verify::{Finding, FindingStatus, VerifyScope};

@@ -50,6 +50,12 @@ def statements():
         assert cursor.rowcount == 10, cursor.rowcount
         cursor.execute("DELETE FROM people WHERE id >= 10 RETURNING id")
         assert len(cursor.fetchall()) == 1000
+        cursor.execute("CREATE TABLE points (id INTEGER PRIMARY KEY, place VECTOR(2))")
+        cursor.executemany("INSERT INTO points VALUES (?, ?)", [(1, [1.0, 0.0]), (2, [0.0, 1.0]), (3, None)])
+        search = "SELECT id FROM vector_search('points', 'place', ?, k => ?)"
+        for vector in ([0.0, 2.0], "[0, 2]"):
+            cursor.execute(search, (vector, 1))
+            assert cursor.fetchall() == [(2,)]
         schema = cursor.adbc_execute_schema("SELECT id, name FROM people")
         assert schema == pa.schema([pa.field("id", pa.int32(), False), ("name", pa.string())]), schema
         parameters = cursor.adbc_prepare("SELECT * FROM people WHERE id = ? AND name = ?")

@@ -1,8 +1,8 @@
 //! The second process of a test.
 //!
 //! Owns: starting `cairn-test-process` and talking to it in lines. `follow` opens the database read-only and answers
-//! statements (JSON a line); `write` runs a random workload and says `ack <n>` for each finished statement.
-//! Does not own: what the process does inside (`bin/process.rs`).
+//! statements (JSON a line); `write` runs a random workload and says `ack <n>` for each finished statement; `serve` is a server
+//! of Flight SQL. Does not own: what the process does inside (`bin/process.rs`).
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -88,4 +88,78 @@ pub fn start_writer(program: &Path, root: &Path, seed: u64, round: u64) -> std::
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
+}
+
+/// A server of Flight SQL with the default options, in a process of its own.
+pub struct ServerProcess {
+    child: Child,
+    address: String,
+}
+
+impl ServerProcess {
+    /// Starts it and waits until it listens. `program` is the path of `cairn-test-process`.
+    ///
+    /// # Errors
+    /// When the process can't be started, or ends before it listens.
+    ///
+    /// # Panics
+    /// When the pipes asked for are not there.
+    pub fn start(program: &Path, root: &Path) -> std::io::Result<Self> {
+        let mut child = Command::new(program)
+            .arg("serve")
+            .arg(root)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = child.stdout.take().unwrap();
+        let mut server = Self { child, address: String::new() };
+        BufReader::new(output).read_line(&mut server.address)?;
+        server.address.truncate(server.address.trim_end().len());
+        if server.address.is_empty() {
+            return Err(std::io::Error::other("the server ended before it listened"));
+        }
+        Ok(server)
+    }
+
+    /// Where it listens: `host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Bytes of memory it has in use, as the system counts them.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn memory_bytes(&self) -> std::io::Result<u64> {
+        let told = Command::new("ps").args(["-o", "rss=", "-p", &self.child.id().to_string()]).output()?;
+        let kib = String::from_utf8_lossy(&told.stdout).trim().parse::<u64>();
+        kib.map(|kib| kib << 10).map_err(std::io::Error::other)
+    }
+
+    /// Ends it as a power cut would end the process: SIGKILL.
+    ///
+    /// # Errors
+    /// When there is no such process any more.
+    pub fn kill(mut self) -> std::io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(|_| ())
+    }
+
+    /// Ends it in order; whether it said that all went well.
+    ///
+    /// # Errors
+    /// When its end can't be waited for.
+    pub fn stop(mut self) -> std::io::Result<bool> {
+        drop(self.child.stdin.take());
+        Ok(self.child.wait()?.success())
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // A test that fails must leave no server behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

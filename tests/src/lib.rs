@@ -2,13 +2,14 @@
 //!
 //! * [`connection`]: a database opened in this process, asked in SQL through `Session::execute`.
 //! * [`answer`]: the answer of a statement as text, the same for every mode.
-//! * [`child`]: the second process: a read-only follower or a writer that gets killed.
+//! * [`child`]: the second process: a read-only follower, a writer that gets killed, or a server.
+//! * [`served`]: a database behind a server of this process, asked over Flight SQL.
 //! * [`http`]: a client of HTTP/1.1 that shows everything about an answer.
 //! * [`workload`]: random statements and the model of what they must leave behind.
 //! * [`tpch`]: TPC-H data, queries and known answers.
 //!
 //! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/files.rs`,
-//! `tests/http.rs`.
+//! `tests/flight.rs`, `tests/http.rs`.
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
@@ -16,9 +17,11 @@ pub mod answer;
 pub mod child;
 pub mod connection;
 pub mod http;
+pub mod served;
 pub mod tpch;
 pub mod workload;
 
 pub use answer::{Answer, Kind, SqlError};
-pub use child::Follower;
+pub use child::{Follower, ServerProcess};
 pub use connection::Connection;
+pub use served::Served;

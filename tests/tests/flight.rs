@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a panic is the report")]
 
+#[path = "flight/load.rs"]
+mod load;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
@@ -16,10 +21,15 @@ use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo
 use cairn_engine::{Engine, EngineOptions, Root};
 use cairn_server::{Server, ServerOptions, TlsOptions};
 use cairn_tests::answer::{Answer, render};
+use cairn_tests::http::{http_get, http_sql};
+use cairn_tests::served::status;
 use datafusion::arrow::array::{
-    ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, FixedSizeListArray, Int64Array, ListArray, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
-use datafusion::arrow::datatypes::{DataType, Int32Type, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Float32Type, Float64Type, Int32Type, Schema, SchemaRef, TimeUnit,
+};
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -30,6 +40,7 @@ use tonic::{Code, Status};
 struct Running {
     engine: Arc<Engine>,
     url: String,
+    http: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<cairn_engine::Result<()>>,
 }
@@ -45,16 +56,23 @@ impl Running {
         change(&mut options);
         let server = Server::bind(Arc::clone(&engine), options).await.unwrap();
         let url = format!("http://{}", server.flight_address().unwrap());
+        let http = server.http_address();
         let (stop, stopped) = oneshot::channel::<()>();
         let ended = tokio::spawn(server.run(async {
             let _ = stopped.await;
         }));
-        Self { engine, url, stop, ended }
+        Self { engine, url, http, stop, ended }
     }
 
     async fn connect(&self) -> Client {
-        let channel = Channel::from_shared(self.url.clone()).unwrap().connect().await.unwrap();
-        Client(FlightSqlServiceClient::new(channel))
+        Client::connect(&self.url).await
+    }
+
+    /// A figure of /metrics; 0 when it has no sample.
+    async fn metric(&self, name: &str) -> f64 {
+        let page = http_get(self.http.unwrap(), "/metrics").await;
+        let line = page.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
     }
 
     async fn stop(self) {
@@ -68,6 +86,11 @@ impl Running {
 struct Client(FlightSqlServiceClient<Channel>);
 
 impl Client {
+    async fn connect(url: &str) -> Self {
+        let channel = Channel::from_shared(url.to_owned()).unwrap().connect().await.unwrap();
+        Self(FlightSqlServiceClient::new(channel))
+    }
+
     async fn info(&mut self, sql: &str) -> FlightInfo {
         self.0.execute(sql.to_owned(), None).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
@@ -119,29 +142,6 @@ impl Client {
         };
         let batches = futures::stream::iter(batches.into_iter().map(Ok));
         self.0.execute_ingest(command, batches).await.map_err(status)
-    }
-}
-
-fn status(error: FlightError) -> Status {
-    fn of_arrow(error: datafusion::arrow::error::ArrowError) -> Status {
-        match error {
-            datafusion::arrow::error::ArrowError::ExternalError(error) => {
-                match error.downcast::<FlightError>() {
-                    Ok(error) => status(*error),
-                    Err(error) => Status::internal(error.to_string()),
-                }
-            }
-            other => Status::internal(other.to_string()),
-        }
-    }
-    match error {
-        FlightError::Tonic(status) => *status,
-        FlightError::Arrow(error) => of_arrow(error),
-        FlightError::ExternalError(error) => match error.downcast::<FlightError>() {
-            Ok(error) => status(*error),
-            Err(error) => Status::internal(error.to_string()),
-        },
-        other => Status::internal(other.to_string()),
     }
 }
 
@@ -341,6 +341,41 @@ async fn parameters_are_bound_and_bound_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn searches_are_prepared_with_their_vector() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (id INTEGER PRIMARY KEY, e VECTOR(2))").await;
+    client.update("INSERT INTO t VALUES (1, '[1,0]'), (2, '[0,1]'), (3, '[0,3]')").await;
+    let sql = "SELECT id, _distance FROM vector_search('t', 'e', ?, k => ?, filter => ?)";
+    let mut search = client.0.prepare(sql.to_owned(), None).await.unwrap();
+    let vector = DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), 2);
+    let schema = search.parameter_schema().unwrap();
+    let types: Vec<&DataType> = schema.fields().iter().map(|field| field.data_type()).collect();
+    assert_eq!(types, [&vector, &DataType::Int64, &DataType::Utf8]);
+    assert_eq!(search.dataset_schema().unwrap().fields().len(), 2);
+    let one = [Some(vec![Some(0.0), Some(2.0)])];
+    let vectors: [ArrayRef; 4] = [
+        Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(one.clone())),
+        Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>([Some(vec![Some(0.0), Some(2.0)])])),
+        Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(one, 2)),
+        Arc::new(StringArray::from(vec!["[0, 2]"])),
+    ];
+    for vector in vectors {
+        let given = vector.data_type().clone();
+        let row = RecordBatch::try_from_iter([
+            ("1", vector),
+            ("2", Arc::new(Int64Array::from(vec![1])) as ArrayRef),
+            ("3", Arc::new(StringArray::from(vec!["id < 3"])) as ArrayRef),
+        ]);
+        search.set_parameters(row.unwrap()).unwrap();
+        let info = search.execute().await.unwrap_or_else(|error| panic!("{given}: {error}"));
+        let (schema, batches) = client.fetch(info).await.unwrap();
+        assert_eq!(render(&schema, &batches).rows(), cells(&[&["2", "1.0"]]), "{given}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_parameter_rows_are_one_commit_or_none() {
     let server = Running::start(|_| {}).await;
     let mut client = server.connect().await;
@@ -353,6 +388,16 @@ async fn many_parameter_rows_are_one_commit_or_none() {
     insert.set_parameters(numbers([200, 201, 7, 202])).unwrap();
     assert_eq!(status(insert.execute_update().await.unwrap_err()).code(), Code::AlreadyExists);
     assert_eq!(client.rows("SELECT count(*) FROM t").await, cells(&[&["100"]]));
+    // Two rows of the same key are no commit either, and what is more than plain values is done row by row.
+    insert.set_parameters(numbers([400, 400])).unwrap();
+    assert_eq!(status(insert.execute_update().await.unwrap_err()).code(), Code::AlreadyExists);
+    let sql = "INSERT INTO t VALUES ($1) ON CONFLICT (id) DO NOTHING";
+    let mut skip = client.0.prepare(sql.to_owned(), None).await.unwrap();
+    skip.set_parameters(numbers([99, 100, 100])).unwrap();
+    assert_eq!(skip.execute_update().await.unwrap(), 1);
+    let mut delete = client.0.prepare("DELETE FROM t WHERE id = $1".to_owned(), None).await.unwrap();
+    delete.set_parameters(numbers([100, 100, 500])).unwrap();
+    assert_eq!(delete.execute_update().await.unwrap(), 1);
     // Within a transaction the rows before stay.
     let transaction = client.0.begin_transaction().await.unwrap();
     let mut insert =
@@ -833,6 +878,284 @@ async fn a_statement_beyond_its_limits_ends_and_the_others_go_on() {
     let info = client.info("SELECT value FROM range(1001)").await;
     assert_eq!(client.fetch(info).await.unwrap_err().code(), Code::ResourceExhausted);
     assert_eq!(client.rows("SELECT count(*) FROM range(1001)").await, cells(&[&["1001"]]));
+    server.stop().await;
+}
+
+fn with_http(options: &mut ServerOptions) {
+    options.http = Some("127.0.0.1:0".parse().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_wait_for_a_place() {
+    let server = Running::start(|options| {
+        with_http(options);
+        options.queue.running_max = Some(1);
+        options.queue.waiting_max = 1;
+        options.queue.wait_max = Duration::from_secs(2);
+    })
+    .await;
+    let (mut one, mut two, mut three) =
+        (server.connect().await, server.connect().await, server.connect().await);
+    one.update("CREATE TABLE t (n BIGINT)").await;
+    let transaction = two.0.begin_transaction().await.unwrap();
+    two.0.execute_update("INSERT INTO t VALUES (1)".to_owned(), Some(transaction.clone())).await.unwrap();
+
+    let unread = one.info("SELECT count(*) FROM t").await;
+    let started = Instant::now();
+    let late = two.fails("SELECT 1").await;
+    assert_eq!(late.code(), Code::ResourceExhausted, "{late}");
+    assert_eq!(late.metadata().get("cairn-sqlstate").unwrap(), "53300");
+    assert!((1_900..8_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    // A transaction can be ended all the same.
+    two.0.end_transaction(transaction, EndTransaction::Commit).await.unwrap();
+
+    // One waits, the next finds no room, whatever way it comes; when the rows are read, the one that waits runs.
+    let waiting = tokio::spawn(async move { two.rows("SELECT n FROM t").await });
+    while server.metric("cairn_queue_waiting").await < 1.0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let full = http_sql(server.http.unwrap(), serde_json::json!({"sql": "SELECT 1"})).await;
+    assert_eq!((full.status, &full.json()["error"]["code"]), (429, &serde_json::json!("53300")));
+    let append = (TableNotExistOption::Fail, TableExistsOption::Append);
+    let refused = three.ingest("t", append, vec![numbers([2])], None).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert_eq!(server.metric("cairn_queue_running").await, 1.0);
+    let (_, batches) = one.fetch(unread).await.unwrap();
+    assert_eq!(batches[0].num_rows(), 1);
+    assert_eq!(waiting.await.unwrap(), cells(&[&["1"]]));
+    for (figure, value) in [
+        ("cairn_queue_running", 0.0),
+        ("cairn_queue_waiting", 0.0),
+        ("cairn_queue_refused_total{reason=\"late\"}", 1.0),
+        ("cairn_queue_refused_total{reason=\"full\"}", 2.0),
+        ("cairn_queue_wait_duration_seconds_count", 1.0),
+    ] {
+        assert_eq!(server.metric(figure).await, value, "{figure}");
+    }
+    // A statement that is cancelled while it waits is forgotten; one that fails gives its place back.
+    let unread = one.info("SELECT 1").await;
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), three.0.execute("SELECT 1".to_owned(), None))
+            .await
+            .is_err()
+    );
+    drop(one.fetch(unread).await.unwrap());
+    one.fails("SELECT nothing").await;
+    assert_eq!(one.rows("SELECT count(*) FROM t").await, cells(&[&["1"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_ends_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = folder.path().join("audit.log");
+    let server = Running::start(|options| {
+        with_http(options);
+        options.audit_log = Some(audit.clone());
+    })
+    .await;
+    let mut client = server.connect().await;
+    let create = (TableNotExistOption::Create, TableExistsOption::Fail);
+    client.ingest("My t", create, vec![numbers([4711, 4712])], None).await.unwrap();
+    client.ingest("My t", create, vec![numbers([4713])], None).await.unwrap_err();
+    let mut insert = client.0.prepare("INSERT INTO \"My t\" VALUES ($1)".to_owned(), None).await.unwrap();
+    insert.set_parameters(numbers(0..100)).unwrap();
+    assert_eq!(insert.execute_update().await.unwrap(), 100);
+
+    let lines = std::fs::read_to_string(&audit).unwrap();
+    assert!(!lines.contains("471"), "{lines}");
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = lines
+        .iter()
+        .filter(|line| line["kind"] != "transaction")
+        .map(|line| {
+            let text = |name: &str| line[name].as_str().unwrap().to_owned();
+            (
+                text("kind"),
+                text("statement"),
+                line["tables"].clone(),
+                line["rows"].as_u64().unwrap(),
+                text("outcome"),
+            )
+        })
+        .collect();
+    let told: Vec<_> = told.iter().map(|t| (t.0.as_str(), t.1.as_str(), t.3, t.4.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("copy", "INGEST INTO \"My t\"", 2, "ok"),
+            ("copy", "INGEST INTO \"My t\"", 0, "42P07"),
+            ("insert", "INSERT INTO \"My t\" VALUES ($1)", 100, "ok"),
+        ]
+    );
+    assert_eq!(lines[0]["tables"], serde_json::json!(["\"My t\""]));
+    let statements = "cairn_statement_duration_seconds_count";
+    assert_eq!(server.metric(&format!("{statements}{{kind=\"copy\",outcome=\"ok\"}}")).await, 1.0);
+    assert_eq!(server.metric(&format!("{statements}{{kind=\"copy\",outcome=\"42\"}}")).await, 1.0);
+
+    // A call that fails behind its first rows has failed; one whose client goes away was cancelled.
+    let calls = |code: &str| format!("cairn_flight_requests_total{{method=\"DoGet\",code=\"{code}\"}}");
+    let info = client.info("SELECT 10 / (200000 - value) FROM range(300000) WHERE value >= 0").await;
+    assert_eq!(client.fetch(info).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(server.metric(&calls("INVALID_ARGUMENT")).await, 1.0);
+    client.rows("SELECT 1").await;
+    assert_eq!(server.metric(&calls("OK")).await, 1.0);
+    let info = client.info("SELECT value, repeat('x', 100) FROM range(10000000)").await;
+    let mut rows = client.0.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+    rows.next().await.unwrap().unwrap();
+    drop(rows);
+    let end = Instant::now() + Duration::from_secs(5);
+    while server.metric(&calls("CANCELLED")).await < 1.0 {
+        assert!(Instant::now() < end, "a call that was dropped is not counted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_stay_where_they_were_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = folder.path().join("audit.log");
+    let server = Running::start(|options| options.audit_log = Some(audit.clone())).await;
+    let mut client = server.connect().await;
+    let mut said = String::new();
+    for sql in [
+        "CREATE USER anna PASSWRD 'hunter2'",
+        "CREATE USER anna PASSWORD 'hunter2",
+        "CREATE USER anna PASSWORD 'hunter2' WITH (rows_limit = 'hunter2')",
+        "CREATE USER anna PASSWORD hunter2",
+        "CREATE USER public PASSWORD 'hunter2'",
+    ] {
+        let error = client.fails(sql).await;
+        said.push_str(&format!("{error:?}"));
+        if let Err(error) = client.0.prepare(sql.to_owned(), None).await {
+            said.push_str(&error.to_string());
+        }
+    }
+    client.update("CREATE USER anna SUPERUSER PASSWORD 'hunter2'").await;
+    client.0.handshake("anna", "hunter2x").await.unwrap_err();
+    client.0.handshake("anna", "hunter2").await.unwrap();
+    for table in ["users", "roles", "grants", "settings", "jobs", "versions", "wal", "tables", "columns"] {
+        let rows = client.rows(&format!("SELECT * FROM system.{table}")).await;
+        said.push_str(&format!("{rows:?}"));
+    }
+    client.fails("SELECT * FROM cairn.users").await;
+    said.push_str(&std::fs::read_to_string(&audit).unwrap());
+    assert!(said.contains("CREATE USER anna"), "{said}");
+    assert!(!said.contains("hunter2") && !said.contains("argon2"), "{said}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_end_with_their_time() {
+    let server = Running::start(|options| options.token_life_max = Duration::from_millis(400)).await;
+    server.engine.session().execute("CREATE USER anna PASSWORD 'correct horse'", None).await.unwrap();
+    let mut anna = server.connect().await;
+    anna.0.handshake("anna", "correct horse").await.unwrap();
+    let begun = Instant::now();
+    // Used all the time, it ends as well.
+    let ended = loop {
+        match anna.0.execute("SELECT 1".to_owned(), None).await {
+            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => break status(error),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "the token does not end");
+    };
+    assert_eq!(ended.code(), Code::Unauthenticated, "{ended}");
+    anna.0.handshake("anna", "correct horse").await.unwrap();
+    assert_eq!(anna.rows("SELECT 1").await, cells(&[&["1"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bombs_end_and_the_others_go_on() {
+    use datafusion::arrow::array::NullArray;
+    use datafusion::arrow::ipc::CompressionType;
+    use datafusion::arrow::ipc::writer::IpcWriteOptions;
+
+    let server = Running::start(|options| {
+        options.limits.memory = Some(8 << 20);
+        options.limits.statement_timeout = Some(Duration::from_secs(3));
+        options.message_bytes_max = 4 << 20;
+    })
+    .await;
+    let (mut client, mut other) = (server.connect().await, server.connect().await);
+    client.update("CREATE TABLE t (n BIGINT)").await;
+    let others = tokio::spawn(async move {
+        for _ in 0..20 {
+            assert_eq!(other.rows("SELECT count(*) FROM t").await, cells(&[&["0"]]));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    // Joins, groups, sorts and arrays without end; a statement too deep, one too long.
+    let wide = "SELECT value, repeat('wide ', 200) || value AS t FROM range(1000000)";
+    for sql in [
+        "SELECT count(*) FROM range(100000000) a JOIN range(100000000) b ON a.value = b.value".to_owned(),
+        format!("SELECT t, count(*) AS n FROM ({wide}) GROUP BY t HAVING count(*) > 5 ORDER BY n"),
+        format!("SELECT array_agg(t) AS all_of_them FROM ({wide})"),
+        "SELECT count(*) FROM range(1000000) a CROSS JOIN range(1000000) b CROSS JOIN range(1000000) c WHERE a.value + b.value + c.value < 0"
+            .to_owned(),
+        format!("SELECT {}1{}", "(".repeat(200), ")".repeat(200)),
+        format!("SELECT 1{}", " + 1".repeat(5_000)),
+    ] {
+        let shown: String = sql.chars().take(100).collect();
+        let code = match client.0.execute(sql, None).await {
+            Ok(info) => client.fetch(info).await.unwrap_err().code(),
+            Err(error) => status(error).code(),
+        };
+        assert_eq!(code, Code::ResourceExhausted, "{shown}");
+    }
+    let long = format!("SELECT '{}'", "x".repeat(5 << 20));
+    let refused = client.0.execute(long, None).await.map(|_| ()).map_err(status).unwrap_err();
+    // As gRPC says of a message beyond its limit.
+    assert!([Code::OutOfRange, Code::ResourceExhausted].contains(&refused.code()), "{refused}");
+
+    // Messages that are small until they are decompressed, or claim to be large, or stand for many rows.
+    let zeros = || {
+        RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![0; 1 << 20])) as ArrayRef)]).unwrap()
+    };
+    let nothing = Arc::new(NullArray::new(1 << 40)) as ArrayRef;
+    let nothing = RecordBatch::try_from_iter_with_nullable([("n", nothing, true)]).unwrap();
+    for compression in [CompressionType::ZSTD, CompressionType::LZ4_FRAME] {
+        for (batch, claim) in [(zeros(), None), (zeros(), Some(1_i64 << 50)), (nothing.clone(), None)] {
+            let command = CommandStatementIngest {
+                table_definition_options: Some(TableDefinitionOptions {
+                    if_not_exist: TableNotExistOption::Fail.into(),
+                    if_exists: TableExistsOption::Append.into(),
+                }),
+                table: "t".to_owned(),
+                ..CommandStatementIngest::default()
+            };
+            let descriptor = FlightDescriptor::new_cmd(prost::Message::encode_to_vec(&command.as_any()));
+            let options = IpcWriteOptions::default().try_with_compression(Some(compression)).unwrap();
+            let messages: Vec<_> = FlightDataEncoderBuilder::new()
+                .with_flight_descriptor(Some(descriptor))
+                .with_options(options)
+                .with_max_flight_data_size(usize::MAX)
+                .build(futures::stream::iter([Ok(batch)]))
+                .try_collect()
+                .await
+                .unwrap();
+            let messages = messages.into_iter().map(move |mut message| {
+                if let (Some(claim), false) = (claim, message.data_body.is_empty()) {
+                    // Behind the bitmap of NULLs, which has no bytes.
+                    let mut body = message.data_body.to_vec();
+                    body[..8].copy_from_slice(&claim.to_le_bytes());
+                    message.data_body = body.into();
+                }
+                message
+            });
+            let answer = client.0.inner_mut().do_put(futures::stream::iter(messages)).await;
+            let refused = match answer {
+                Ok(answer) => answer.into_inner().try_collect::<Vec<_>>().await.unwrap_err(),
+                Err(refused) => refused,
+            };
+            assert_eq!(refused.code(), Code::ResourceExhausted, "{claim:?}: {refused}");
+        }
+    }
+    others.await.unwrap();
+    assert_eq!(client.rows("SELECT count(*) FROM t").await, cells(&[&["0"]]));
     server.stop().await;
 }
 

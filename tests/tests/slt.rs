@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cairn_engine::{OpenOptions, Root};
-use cairn_tests::{Answer, Connection, Follower, Kind, SqlError};
+use cairn_tests::served::Calls;
+use cairn_tests::{Answer, Connection, Follower, Kind, Served, SqlError};
 use sqllogictest::{DB, DBOutput, Runner, strict_column_validator};
 use tempfile::TempDir;
 
@@ -23,6 +24,12 @@ const NOT_WITHIN_TRANSACTIONS: [&str; 7] = [
     "users",
     "vectors_search",
     "verify_checkpoint",
+];
+
+/// Scripts of which a server refuses what is no fault of its own.
+const NOT_SERVED: [&str; 1] = [
+    // From the first user on, nobody is let in without a password.
+    "users",
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +48,10 @@ enum Mode {
     Memory,
     /// Everything within transactions, each committed after some statements that write.
     Transaction,
+    /// Over Flight SQL, each statement sent as text.
+    Flight,
+    /// The same, each statement prepared first.
+    FlightPrepared,
 }
 
 #[test]
@@ -78,6 +89,16 @@ fn within_transactions() {
     run_all(Mode::Transaction);
 }
 
+#[test]
+fn over_flight_sql() {
+    run_all(Mode::Flight);
+}
+
+#[test]
+fn over_flight_sql_prepared() {
+    run_all(Mode::FlightPrepared);
+}
+
 fn run_all(mode: Mode) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("slt");
     let only = std::env::var("CAIRN_SLT").unwrap_or_default();
@@ -90,7 +111,12 @@ fn run_all(mode: Mode) {
     for script in &scripts {
         let started = Instant::now();
         let name = script.file_stem().unwrap().to_string_lossy().into_owned();
-        if mode == Mode::Transaction && NOT_WITHIN_TRANSACTIONS.contains(&name.as_str()) {
+        let left_out: &[&str] = match mode {
+            Mode::Transaction => &NOT_WITHIN_TRANSACTIONS,
+            Mode::Flight | Mode::FlightPrepared => &NOT_SERVED,
+            _ => &[],
+        };
+        if left_out.contains(&name.as_str()) {
             continue;
         }
         if let Err(failure) = run_script(mode, script, &folder.join("data")) {
@@ -124,6 +150,7 @@ struct Subject {
     home: TempDir,
     data: PathBuf,
     connection: Option<Connection>,
+    served: Option<Served>,
     follower: Option<Follower>,
     /// Statements that set up the session, run again after each reopening.
     session: Vec<String>,
@@ -138,6 +165,7 @@ impl Subject {
             home,
             data: data.to_path_buf(),
             connection: None,
+            served: None,
             follower: None,
             session: Vec::new(),
             writes: 0,
@@ -166,6 +194,15 @@ impl Subject {
         if self.mode == Mode::Transaction {
             connection.run("BEGIN")?;
         }
+        let calls = match self.mode {
+            Mode::Flight => Some(Calls::Plain),
+            Mode::FlightPrepared => Some(Calls::Prepared),
+            _ => None,
+        };
+        if let Some(calls) = calls {
+            let engine = connection.engine().clone();
+            self.served = Some(connection.block_on(Served::start(engine, calls))?);
+        }
         self.connection = Some(connection);
         Ok(())
     }
@@ -174,23 +211,31 @@ impl Subject {
         self.connection.as_ref().ok_or_else(|| SqlError::of_test("did not open again"))
     }
 
+    /// Runs a statement in the session under test.
+    fn run_here(&mut self, sql: &str) -> Result<Answer, SqlError> {
+        match (&mut self.served, &self.connection) {
+            (Some(served), Some(connection)) => connection.block_on(served.run(sql)),
+            _ => self.here()?.run(sql),
+        }
+    }
+
     /// Runs a statement that only reads.
     fn read(&mut self, sql: &str) -> Result<Answer, SqlError> {
         let version = if self.follower.is_some() { self.here()?.version() } else { 0 };
         let uncommitted = self.here()?.in_transaction();
         match &mut self.follower {
             Some(follower) if !uncommitted => follower.run(sql, version),
-            _ => self.here()?.run(sql),
+            _ => self.run_here(sql),
         }
     }
 
     /// Runs a statement that writes, then what the mode does after it, failed or not.
     fn write(&mut self, sql: &str) -> Result<Answer, SqlError> {
-        let answer = self.here()?.run(sql);
+        let answer = self.run_here(sql);
         self.writes += 1;
         let open = self.here()?.in_transaction();
         match self.mode {
-            Mode::Memtable | Mode::Memory => {}
+            Mode::Memtable | Mode::Memory | Mode::Flight | Mode::FlightPrepared => {}
             Mode::Transaction if open && self.writes.is_multiple_of(5) => {
                 self.here()?.run("COMMIT")?;
                 self.here()?.run("BEGIN")?;
@@ -251,7 +296,7 @@ impl DB for Subject {
         let answer = match word.as_str() {
             "WITH" if writes => self.write(&sql),
             "USE" | "SET" | "RESET" => {
-                let answer = self.here()?.run(&sql);
+                let answer = self.run_here(&sql);
                 if answer.is_ok() {
                     // Only the last value of each setting: an earlier one may name a schema that is gone.
                     self.session.retain(|earlier| setting(earlier) != setting(&sql));
@@ -277,6 +322,9 @@ impl DB for Subject {
     fn shutdown(&mut self) {
         self.follower = None;
         if let Some(connection) = self.connection.take() {
+            if let Some(served) = self.served.take() {
+                connection.block_on(served.stop()).unwrap();
+            }
             let _ = connection.close();
         }
     }

@@ -65,7 +65,11 @@ impl CheckedIntegers {
     }
 
     fn checked(&self, expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
-        let is_integer = |expr: &Expr| expr.get_type(schema).is_ok_and(|t| t.is_integer());
+        // Those made here are of integers: finding the type of a long sum at each of its levels again takes ever longer.
+        let is_integer = |expr: &Expr| match expr {
+            Expr::ScalarFunction(call) if call.func.inner().is::<Checked>() => true,
+            expr => expr.get_type(schema).is_ok_and(|t| t.is_integer()),
+        };
         match expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 let function = match op {
@@ -110,17 +114,24 @@ impl Checked {
         Self { operation, signature: Signature::any(arguments, Volatility::Immutable) }
     }
 
-    /// The operator it stands for.
-    fn written(&self, args: &[Expr]) -> Option<Expr> {
-        let op = match (self.operation, args) {
-            (Operation::Negate, [inner]) => return Some(Expr::Negative(Box::new(inner.clone()))),
-            (Operation::Add, _) => Operator::Plus,
-            (Operation::Subtract, _) => Operator::Minus,
-            (Operation::Multiply, _) => Operator::Multiply,
-            (Operation::Negate, _) => return None,
-        };
-        let [left, right] = args else { return None };
-        Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(left.clone()), op, Box::new(right.clone()))))
+    /// As it is written with the operator it stands for; `text` says how an argument is. Nothing is cloned: names are asked for at
+    /// every level of a long sum.
+    fn written(&self, args: &[Expr], text: impl Fn(&Expr) -> String) -> String {
+        match (self.operator(), args) {
+            (Some(op), [left, right]) => format!("{} {op} {}", text(left), text(right)),
+            (None, [inner]) => format!("(- {})", text(inner)),
+            _ => self.name().to_owned(),
+        }
+    }
+
+    /// An argument in the text of an operator: in parentheses where they are needed.
+    fn operand(&self, arg: &Expr) -> String {
+        match (arg, self.operator()) {
+            (Expr::BinaryExpr(inner), Some(op)) if inner.op.precedence() < op.precedence() => {
+                format!("({arg})")
+            }
+            _ => arg.to_string(),
+        }
     }
 
     fn operator(&self) -> Option<Operator> {
@@ -154,11 +165,11 @@ impl ScalarUDFImpl for Checked {
     }
 
     fn display_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(self.written(args).map_or_else(|| self.name().to_owned(), |expr| expr.to_string()))
+        Ok(self.written(args, |arg| self.operand(arg)))
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(self.written(args).map_or_else(|| self.name().to_owned(), |expr| expr.schema_name().to_string()))
+        Ok(self.written(args, |arg| arg.schema_name().to_string()))
     }
 
     fn signature(&self) -> &Signature {

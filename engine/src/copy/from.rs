@@ -120,7 +120,7 @@ pub(super) fn keep(arrays: &[ArrayRef], kept: Vec<bool>) -> Result<(Vec<ArrayRef
 }
 
 /// Tells blocking tasks to end when the statement's future is dropped.
-struct CancelOnDrop(Arc<AtomicBool>);
+pub(super) struct CancelOnDrop(pub(super) Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

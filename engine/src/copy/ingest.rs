@@ -1,29 +1,22 @@
 //! Rows a client sends, written into a table that is there, or made for them.
 //!
-//! Owns: which of the two, the way from batches to the write set. Does not own: casts and defaults (`columns`). Rows keep
-//! their order; two batches are held beside what the write set keeps. All or nothing: one commit, with the new table in it.
+//! Owns: which of the two, what of the rows is written by whom. Does not own: writing them (`runs`). All or nothing: one commit,
+//! with the new table in it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use cairn_storage::Transaction;
 use cairn_storage::schema::TableDef;
-use cairn_storage::{ErrorKind, TableWriter, Transaction};
-use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
-use futures::StreamExt;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::columns::TableColumns;
-use crate::context::{Progress, StatementContext};
+use super::runs::RunWriters;
+use crate::context::StatementContext;
 use crate::ddl;
 use crate::dml::{Target, split_name};
 use crate::error::{Error, Result};
 use crate::rights::Right;
-
-/// Batches between the task that receives them and the one that writes them.
-const BATCHES_BETWEEN: usize = 2;
 
 /// The table rows are sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +45,13 @@ pub enum IfExists {
     Replace,
     /// An error (42P07).
     Fail,
+}
+
+/// As its client named it.
+impl std::fmt::Display for IngestTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.name().fmt(f)
+    }
 }
 
 impl IngestTarget {
@@ -110,55 +110,16 @@ async fn write(
     ctx: &StatementContext,
     transaction: &Transaction,
     def: &Arc<TableDef>,
-    mut rows: SendableRecordBatchStream,
+    rows: SendableRecordBatchStream,
 ) -> Result<u64> {
     let columns = TableColumns::over(ctx, def, (0..def.columns.len()).collect())?;
     let fields = rows.schema();
     let filled = columns.by_name("the rows", fields.fields().iter().map(|f| f.name().as_str()))?;
-    let writer = transaction.writer(def.id)?;
-    let (batches, received) = mpsc::channel(BATCHES_BETWEEN);
-    let mut task = JoinSet::new();
-    task.spawn(write_all(columns, filled, writer, received, Arc::clone(&ctx.progress)));
-    let mut failed = None;
-    while let Some(batch) = rows.next().await {
-        match batch {
-            Ok(batch) => {
-                if batches.send(batch).await.is_err() {
-                    // The writer has ended with the reason.
-                    break;
-                }
-            }
-            Err(error) => {
-                failed = Some(Error::from(error));
-                break;
-            }
-        }
-    }
-    drop(batches);
-    let written = match task.join_next().await {
-        Some(Ok(written)) => written,
-        Some(Err(error)) => {
-            Err(Error::new(ErrorKind::Internal, format!("the task that writes ended early: {error}")))
-        }
-        None => Err(Error::new(ErrorKind::Internal, "there is no task that writes")),
+    let workers = match def.sort_indices().is_empty() {
+        true => ctx.state.config().target_partitions(),
+        // Segments whose keys overlap would have to be searched for each other's keys.
+        false => 1,
     };
-    match failed {
-        Some(error) => Err(error),
-        None => written,
-    }
-}
-
-async fn write_all(
-    columns: TableColumns,
-    filled: Vec<usize>,
-    mut writer: TableWriter,
-    mut batches: mpsc::Receiver<RecordBatch>,
-    progress: Arc<Progress>,
-) -> Result<u64> {
-    while let Some(batch) = batches.recv().await {
-        let rows = batch.num_rows();
-        writer.write(columns.batch(&filled, batch.columns(), rows)?).await?;
-        progress.rows.fetch_add(rows as u64, Ordering::Relaxed);
-    }
-    Ok(writer.finish().await?)
+    let writers = RunWriters::new(columns, filled, workers, Arc::clone(&ctx.progress));
+    writers.write(rows, || transaction.writer(def.id).map_err(Error::from)).await
 }

@@ -16,6 +16,7 @@ mod location;
 mod ndjson_file;
 mod options;
 mod rows;
+mod runs;
 mod table_file;
 mod text_file;
 mod to;

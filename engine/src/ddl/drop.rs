@@ -217,7 +217,15 @@ fn dependents(
         if found.is_empty() {
             return Ok(());
         }
-        let names: Vec<String> = found.iter().map(|(s, n)| format!("{s}.{n}")).collect();
+        let sees = |schema: &str, name: &str| {
+            let owner = catalog.view(schema, name).and_then(|view| view.owner);
+            context.rights.sees(owner, schema, name)
+        };
+        let (seen, hidden): (Vec<_>, Vec<_>) = found.iter().partition(|(s, n)| sees(s, n));
+        let mut names: Vec<String> = seen.iter().map(|(s, n)| format!("{s}.{n}")).collect();
+        if !hidden.is_empty() {
+            names.push(format!("{} that you may not see", hidden.len()));
+        }
         if !cascade {
             return Err(invalid("2BP01", format!("views stand on it: {}", names.join(", ")))
                 .map(|e| e.with_hint("CASCADE drops them too")));

@@ -13,6 +13,7 @@ use super::returning::{Returning, RowKind};
 use super::with::{put_before, take_apart};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
+use crate::search;
 use crate::statement::Parameters;
 
 /// The parameters of a change, and the columns of its RETURNING.
@@ -24,7 +25,9 @@ pub(crate) async fn describe(
     statement: &Statement,
 ) -> Result<(Parameters, Option<SchemaRef>)> {
     let mut parameters = Parameters::of(statement);
-    let (with, statement) = take_apart(statement.clone());
+    let mut statement = statement.clone();
+    search::stand_in(ctx, &mut statement, &mut parameters).await?;
+    let (with, statement) = take_apart(statement);
     let returning = match statement {
         Statement::Insert(insert) => describe_insert(ctx, with, insert, &mut parameters).await?,
         Statement::Update(update) => {

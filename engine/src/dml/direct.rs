@@ -1,4 +1,5 @@
-//! The direct path of `INSERT INTO t VALUES (literals)`: a batch built from the AST, no planner.
+//! The direct path of `INSERT INTO t VALUES (literals)`: a batch built from the AST, no planner. Many rows of parameters make one
+//! batch: that of the statement for the first, then for the second, ….
 //!
 //! Owns: recognising plain rows and building their columns. Anything unusual, and every value that does not convert,
 //! gives `None`: the planned path then answers, so that both give the same rows and the same errors. It ends in the same
@@ -45,6 +46,8 @@ enum Literal<'a> {
     Vector(String),
     /// A bound list, as the one row of an array.
     List(ArrayRef),
+    /// A bound value of another type, for a column of just that type.
+    Scalar(&'a ScalarValue),
     /// DATE '…'
     Date(&'a str),
     /// TIMESTAMP '…'
@@ -55,7 +58,7 @@ enum Literal<'a> {
 pub(super) fn try_plan(
     snapshot: &Snapshot,
     search_path: &str,
-    params: Option<&ParamValues>,
+    params: &[Option<&ParamValues>],
     rights: &Rights,
     insert: &Insert,
 ) -> Option<(TableId, RecordBatch)> {
@@ -101,7 +104,7 @@ fn build(
     def: &TableDef,
     insert: &Insert,
     values: &Values,
-    params: Option<&ParamValues>,
+    params: &[Option<&ParamValues>],
 ) -> Option<RecordBatch> {
     let width = if insert.columns.is_empty() { def.columns.len() } else { insert.columns.len() };
     if values.rows.is_empty() || values.rows.iter().any(|row| row.content.len() != width) {
@@ -132,7 +135,7 @@ fn column_values(
     column: &ColumnDef,
     position: Option<usize>,
     values: &Values,
-    params: Option<&ParamValues>,
+    params: &[Option<&ParamValues>],
 ) -> Option<ArrayRef> {
     let default = match (&column.default, position) {
         (None, _) => None,
@@ -144,14 +147,15 @@ fn column_values(
         None => Literal::Null,
     };
     let literals = match position {
-        None => vec![default; values.rows.len()],
-        Some(position) => values
-            .rows
+        None => vec![default; values.rows.len() * params.len()],
+        Some(position) => params
             .iter()
-            .map(|row| {
-                let value = &row.content[position];
-                if is_default(value) { Some(default.clone()) } else { literal(value, params) }
-            })
+            .flat_map(|params| values.rows.iter().map(|row| (&row.content[position], *params)))
+            .map(
+                |(value, params)| {
+                    if is_default(value) { Some(default.clone()) } else { literal(value, params) }
+                },
+            )
             .collect::<Option<Vec<_>>>()?,
     };
     array(column, &literals)
@@ -217,13 +221,16 @@ fn parameter(value: &ScalarValue) -> Option<Literal<'_>> {
         ScalarValue::FixedSizeList(_) | ScalarValue::List(_) | ScalarValue::LargeList(_) => {
             value.to_array().ok().map(Literal::List)
         }
-        _ => None,
+        other => Some(Literal::Scalar(other)),
     }
 }
 
 fn array(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> {
     if literals.iter().all(|l| *l == Literal::Null) {
         return Some(new_null_array(&column.column_type.arrow(), literals.len()));
+    }
+    if literals.iter().any(|l| matches!(l, Literal::Scalar(_))) {
+        return scalars(column, literals);
     }
     Some(match &column.column_type {
         ColumnType::Boolean => Arc::new(
@@ -283,6 +290,18 @@ fn each<'l, T>(
     value: impl Fn(&'l Literal<'_>) -> Option<T>,
 ) -> Option<Vec<Option<T>>> {
     literals.iter().map(|l| if *l == Literal::Null { Some(None) } else { value(l).map(Some) }).collect()
+}
+
+/// Values that need no conversion.
+fn scalars(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> {
+    let wanted = column.column_type.arrow();
+    let null = ScalarValue::try_from(&wanted).ok()?;
+    let values = literals.iter().map(|literal| match literal {
+        Literal::Null => Some(null.clone()),
+        Literal::Scalar(value) if value.data_type() == wanted => Some((*value).clone()),
+        _ => None,
+    });
+    ScalarValue::iter_to_array(values.collect::<Option<Vec<_>>>()?).ok()
 }
 
 fn integers<T>(literals: &[Literal<'_>]) -> Option<ArrayRef>
@@ -393,7 +412,7 @@ mod tests {
         let statement = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0);
         let Statement::Insert(insert) = statement else { panic!("not an INSERT") };
         let (_, values) = plain(&insert)?;
-        build(def, &insert, values, None)
+        build(def, &insert, values, &[None])
     }
 
     fn sample() -> TableDef {
@@ -414,6 +433,41 @@ mod tests {
         let text = pretty_format_batches(&[got]).unwrap().to_string();
         assert!(text.contains("| 1  | a    | -1.25 | 2020-01-02 | false | 2.0   |"), "{text}");
         assert!(text.contains("| 2  |      | 3.00  | 2021-01-01 | true  | -0.5  |"), "{text}");
+    }
+
+    #[test]
+    fn rows_of_parameters_are_rows() {
+        let def = sample();
+        let sql = "INSERT INTO t (id, day, price, name) VALUES ($1, $2, $3, 'x'), (9, NULL, $3, DEFAULT)";
+        let Statement::Insert(insert) = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0)
+        else {
+            panic!("not an INSERT")
+        };
+        let (_, values) = plain(&insert).unwrap();
+        let row = |id, day| {
+            let price = ScalarValue::Decimal128(Some(125), 10, 2);
+            ParamValues::from(vec![ScalarValue::Int32(Some(id)), ScalarValue::Date32(day), price])
+        };
+        let rows = [row(1, Some(0)), row(2, None)];
+        let rows: Vec<_> = rows.iter().map(Some).collect();
+        let text =
+            pretty_format_batches(&[build(&def, &insert, values, &rows).unwrap()]).unwrap().to_string();
+        let lines: Vec<&str> = text.lines().skip(3).take(4).collect();
+        for (line, expected) in lines.iter().zip([
+            "| 1  | x    | 1.25  | 1970-01-01 | true |       |",
+            "| 9  | anon | 1.25  |            | true |       |",
+            "| 2  | x    | 1.25  |            | true |       |",
+            "| 9  | anon | 1.25  |            | true |       |",
+        ]) {
+            assert_eq!(*line, expected, "{text}");
+        }
+        // A value of another type is the planner's to convert.
+        let other = ParamValues::from(vec![
+            ScalarValue::Int32(Some(1)),
+            ScalarValue::Date64(Some(0)),
+            ScalarValue::Decimal128(Some(1), 9, 1),
+        ]);
+        assert!(build(&def, &insert, values, &[Some(&other)]).is_none());
     }
 
     #[test]

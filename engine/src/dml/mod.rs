@@ -158,7 +158,8 @@ async fn prepare(ctx: &StatementContext, statement: &Statement) -> Result<Prepar
     }
 }
 
-/// Runs and commits `INSERT … VALUES` of plain literals without the planner; None: it is not that plain.
+/// Runs and commits `INSERT … VALUES` of plain literals without the planner, for each of `params` in one write; None: it is not that
+/// plain.
 ///
 /// # Errors
 /// What storage says of the rows; `Conflict` when a fresh snapshot may succeed. Nothing has changed then.
@@ -167,9 +168,9 @@ pub(crate) async fn insert_directly(
     block: Option<&TransactionBlock>,
     (snapshot, rights): (&Snapshot, &Rights),
     settings: &Settings,
-    params: Option<&ParamValues>,
+    params: &[Option<&ParamValues>],
     insert: &Insert,
-) -> Result<Option<Output>> {
+) -> Result<Option<u64>> {
     let Some((table, batch)) = direct::try_plan(snapshot, &settings.search_path, params, rights, insert)
     else {
         return Ok(None);
@@ -180,7 +181,7 @@ pub(crate) async fn insert_directly(
     writer.write(batch).await?;
     writer.finish().await?;
     commit(block, &settings.info, transaction).await?;
-    Ok(Some(Output::Affected { verb: "INSERT", rows, notes: Vec::new() }))
+    Ok(Some(rows))
 }
 
 /// An expression outside a plan, ready to evaluate. Simplified first: `now()` has its value only then.

@@ -12,7 +12,7 @@ use cairn_storage::version::TableState;
 use datafusion::execution::context::SessionState;
 
 use super::tables;
-use super::{Right, RightSet};
+use super::{Right, RightSet, UserLimits};
 use crate::error::Result;
 
 /// Versions of the accounts kept: the newest, and those that open transactions read.
@@ -31,6 +31,9 @@ pub(crate) struct Account {
     pub(crate) superuser: bool,
     /// PHC string of the password; None: a role.
     pub(super) password: Option<String>,
+    pub(crate) limits: UserLimits,
+    /// Rows that `limits` stand in.
+    pub(super) limit_rows: Vec<RowId>,
 }
 
 impl Account {
@@ -167,6 +170,18 @@ impl Accounts {
         names
     }
 
+    /// Whether `id` is there and may do the same as by `other`.
+    pub(crate) fn stands_as(&self, id: UserId, other: &Self) -> bool {
+        let (Some(now), Some(then)) = (self.account(id), other.account(id)) else { return false };
+        let granted = |accounts: &Self| -> (HashSet<UserId>, HashSet<(UserId, Scope, Right)>) {
+            let roles: HashSet<UserId> = accounts.roles(id).iter().copied().collect();
+            let grants = accounts.grants.iter().filter(|grant| roles.contains(&grant.grantee));
+            let grants = grants.map(|grant| (grant.grantee, grant.on.clone(), grant.right)).collect();
+            (roles, grants)
+        };
+        now.superuser == then.superuser && granted(self) == granted(other)
+    }
+
     pub(crate) fn grants(&self) -> &[Grant] {
         &self.grants
     }
@@ -216,7 +231,7 @@ fn closure(id: UserId, direct: &HashMap<UserId, Vec<UserId>>) -> Vec<UserId> {
 }
 
 /// The tables behind accounts, which are the same as long as these pointers are.
-type Behind = [Weak<TableState>; 3];
+type Behind = [Weak<TableState>; tables::NAMES.len()];
 
 /// Accounts read lately.
 #[derive(Debug, Default)]
@@ -259,7 +274,15 @@ mod tests {
     use super::*;
 
     fn account(id: u64, name: &str) -> Account {
-        Account { row: RowId(id), id: UserId(id), name: name.to_owned(), superuser: false, password: None }
+        Account {
+            row: RowId(id),
+            id: UserId(id),
+            name: name.to_owned(),
+            superuser: false,
+            password: None,
+            limits: UserLimits::default(),
+            limit_rows: Vec::new(),
+        }
     }
 
     fn grant(grantee: UserId, on: Scope, right: Right) -> Grant {

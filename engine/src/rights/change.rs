@@ -10,10 +10,10 @@ use cairn_storage::id::{RowId, UserId};
 use cairn_storage::{ErrorKind, Transaction};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
-use super::Right;
 use super::accounts::{Account, Accounts, PUBLIC, Scope};
 use super::password::{PASSWORD_BYTES_MAX, Secret};
 use super::tables::{Own, OwnTables};
+use super::{Right, UserLimit, UserLimits};
 use crate::catalog::{missing, missing_schema};
 use crate::context::StatementContext;
 use crate::ddl::new_name;
@@ -36,15 +36,15 @@ pub(crate) async fn run(context: &StatementContext, statement: &AccountStatement
     let transaction = context.db.begin(&context.snapshot)?;
     let change = Change { context, accounts, transaction };
     let (verb, notes) = match statement {
-        AccountStatement::CreateUser { name, if_not_exists, password, superuser } => {
-            let password = Some((password, *superuser));
-            ("CREATE USER", change.create(name, *if_not_exists, password).await?)
+        AccountStatement::CreateUser { name, if_not_exists, password, superuser, limits } => {
+            let user = Some((password, *superuser, limits.as_slice()));
+            ("CREATE USER", change.create(name, *if_not_exists, user).await?)
         }
         AccountStatement::CreateRole { name, if_not_exists } => {
             ("CREATE ROLE", change.create(name, *if_not_exists, None).await?)
         }
-        AccountStatement::AlterUser { name, password, superuser } => {
-            change.alter(name, password.as_ref(), *superuser).await?;
+        AccountStatement::AlterUser { name, password, superuser, limits } => {
+            change.alter(name, password.as_ref(), *superuser, limits).await?;
             ("ALTER USER", Vec::new())
         }
         AccountStatement::Drop { kind, names, if_exists } => {
@@ -97,12 +97,12 @@ impl Change<'_> {
         OwnTables::open(&self.transaction)
     }
 
-    /// A user with a password and whether it is a superuser, or a role without.
+    /// A user with a password, whether it is a superuser and its limits, or a role without.
     async fn create(
         &self,
         ident: &Ident,
         if_not_exists: bool,
-        user: Option<(&Secret, bool)>,
+        user: Option<(&Secret, bool, &[(UserLimit, u64)])>,
     ) -> Result<Vec<String>> {
         let what = if user.is_some() { "create users" } else { "create roles" };
         self.context.rights.superuser(what)?;
@@ -118,20 +118,33 @@ impl Change<'_> {
             return Err(at(Error::new(ErrorKind::AlreadyExists, message), ident));
         }
         let password = match user {
-            Some((password, _)) => Some(self.hash(password).await?),
+            Some((password, ..)) => Some(self.hash(password).await?),
             None => None,
         };
-        let superuser = user.is_some_and(|(_, superuser)| superuser);
-        let account = Account { row: RowId(0), id: UserId::random(), name, superuser, password };
+        let superuser = user.is_some_and(|(_, superuser, _)| superuser);
+        let mut limits = UserLimits::default();
+        for (limit, value) in user.map(|(.., limits)| limits).unwrap_or_default() {
+            limits.set(*limit, *value);
+        }
+        let (row, id, limit_rows) = (RowId(0), UserId::random(), Vec::new());
+        let account = Account { row, id, name, superuser, password, limits, limit_rows };
         self.tables()?.add_account(&account).await?;
         Ok(Vec::new())
     }
 
-    async fn alter(&self, ident: &Ident, password: Option<&Secret>, superuser: Option<bool>) -> Result<()> {
-        let own_password = self.context.rights.user().is_some_and(|id| {
-            self.accounts.named(&name_of(ident)).is_some_and(|a| a.id == id) && superuser.is_none()
-        });
-        if !own_password {
+    async fn alter(
+        &self,
+        ident: &Ident,
+        password: Option<&Secret>,
+        superuser: Option<bool>,
+        limits: &[(UserLimit, u64)],
+    ) -> Result<()> {
+        let itself = self
+            .context
+            .rights
+            .user()
+            .is_some_and(|id| self.accounts.named(&name_of(ident)).is_some_and(|a| a.id == id));
+        if !(itself && superuser.is_none() && limits.is_empty()) {
             self.context.rights.superuser("alter other users")?;
         }
         let known = self.find(ident)?;
@@ -143,8 +156,11 @@ impl Change<'_> {
             account.password = Some(self.hash(password).await?);
         }
         account.superuser = superuser.unwrap_or(account.superuser);
+        for (limit, value) in limits {
+            account.limits.set(*limit, *value);
+        }
         let tables = self.tables()?;
-        tables.delete(Own::Users, &[known.row])?;
+        tables.delete_accounts(&[known])?;
         tables.add_account(&account).await
     }
 
@@ -156,7 +172,7 @@ impl Change<'_> {
         self.context.rights.superuser(what)?;
         let mut notes = Vec::new();
         let mut gone: BTreeSet<UserId> = BTreeSet::new();
-        let mut rows = Vec::new();
+        let mut dropped = Vec::new();
         for ident in names {
             let account = match self.find(ident) {
                 Ok(account) => account,
@@ -172,10 +188,10 @@ impl Change<'_> {
                     .map(|e| e.with_hint(format!("use {other}"))));
             }
             if gone.insert(account.id) {
-                rows.push(account.row);
+                dropped.push(account);
             }
         }
-        if rows.is_empty() {
+        if dropped.is_empty() {
             return Ok(notes);
         }
         let memberships = self.accounts.memberships.iter();
@@ -184,7 +200,7 @@ impl Change<'_> {
         let grants = self.accounts.grants().iter().filter(|grant| gone.contains(&grant.grantee));
         let grants: Vec<RowId> = grants.map(|grant| grant.row).collect();
         let tables = self.tables()?;
-        tables.delete(Own::Users, &rows)?;
+        tables.delete_accounts(&dropped)?;
         tables.delete(Own::Members, &memberships)?;
         tables.delete(Own::Grants, &grants)?;
         Ok(notes)

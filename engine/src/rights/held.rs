@@ -23,7 +23,7 @@ pub(crate) enum Rights {
 }
 
 /// The rights of a user.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Held {
     id: UserId,
     name: String,
@@ -31,6 +31,8 @@ pub(crate) struct Held {
     accounts: Arc<Accounts>,
     /// At the newest version, when that may be another.
     newest: Option<Arc<Accounts>>,
+    /// May do everything, but only here: in the view of a superuser.
+    powerful: bool,
 }
 
 impl Rights {
@@ -60,18 +62,34 @@ impl Rights {
     }
 
     fn held(id: UserId, name: &str, accounts: &Arc<Accounts>, newest: Option<&Arc<Accounts>>) -> Self {
-        let held =
-            Held { id, name: name.to_owned(), accounts: Arc::clone(accounts), newest: newest.cloned() };
-        let superuser = held.everywhere(|a| a.account(id).is_some_and(|account| account.superuser));
-        if superuser { Self::All } else { Self::Of(Arc::new(held)) }
+        let held = Held {
+            id,
+            name: name.to_owned(),
+            accounts: Arc::clone(accounts),
+            newest: newest.cloned(),
+            powerful: false,
+        };
+        if held.is_superuser() { Self::All } else { Self::Of(Arc::new(held)) }
     }
 
     /// Those that the query of a view is run with: of whoever wrote it, as they are now. A session that may do everything
-    /// keeps doing so.
+    /// keeps doing so; within the view of a superuser those of the views it reads are their owners' again.
     pub(crate) fn of_view(&self, view: &ViewDef) -> Self {
-        let (Self::Of(held), Some(owner)) = (self, view.owner) else { return Self::All };
+        let Self::Of(held) = self else { return Self::All };
+        let Some(owner) = view.owner else {
+            // Made when there were no users: as a superuser's.
+            return Self::Of(Arc::new(Held { powerful: true, ..Held::clone(held) }));
+        };
         let name = held.accounts.name(owner).unwrap_or("that is there no more");
-        Self::held(owner, name, &held.accounts, held.newest.as_ref())
+        let of = Held {
+            id: owner,
+            name: name.to_owned(),
+            accounts: Arc::clone(&held.accounts),
+            newest: held.newest.clone(),
+            powerful: false,
+        };
+        let powerful = of.is_superuser();
+        Self::Of(Arc::new(Held { powerful, ..of }))
     }
 
     /// Whether there is nothing it may not do.
@@ -91,7 +109,7 @@ impl Rights {
     pub(crate) fn is_in(&self, role: UserId) -> bool {
         match self {
             Self::All => true,
-            Self::Of(held) => held.everywhere(|a| a.roles(held.id).contains(&role)),
+            Self::Of(held) => held.powerful || held.everywhere(|a| a.roles(held.id).contains(&role)),
         }
     }
 
@@ -168,13 +186,18 @@ impl Rights {
     /// 42501 for others.
     pub(crate) fn superuser(&self, what: &str) -> Result<()> {
         let Self::Of(held) = self else { return Ok(()) };
+        if held.powerful {
+            return Ok(());
+        }
         Err(self.denied(format!("{} may not {what}", held.who()), "superusers may".to_owned()))
     }
 
     /// Whether anything may be done with a table or view, so that it shows in lists.
     pub(crate) fn sees(&self, owner: Option<UserId>, schema: &str, name: &str) -> bool {
         let Self::Of(held) = self else { return true };
-        self.owns(owner) || held.everywhere(|a| !a.on_table(held.id, schema, name).is_empty())
+        // Who may make tables in a schema need not know of those that are there.
+        let shows = |right| right != Right::Create && self.granted(right, schema, name);
+        held.powerful || self.owns(owner) || Right::ALL.into_iter().any(shows)
     }
 
     /// As [`Self::sees`].
@@ -208,6 +231,7 @@ impl Rights {
     fn owns(&self, owner: Option<UserId>) -> bool {
         match self {
             Self::All => true,
+            Self::Of(held) if held.powerful => true,
             // Whoever it is must still be there.
             Self::Of(held) => owner == Some(held.id) && held.everywhere(|a| a.account(held.id).is_some()),
         }
@@ -216,7 +240,9 @@ impl Rights {
     fn granted(&self, right: Right, schema: &str, name: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Of(held) => held.everywhere(|a| a.on_table(held.id, schema, name).has(right)),
+            Self::Of(held) => {
+                held.powerful || held.everywhere(|a| a.on_table(held.id, schema, name).has(right))
+            }
         }
     }
 
@@ -241,6 +267,10 @@ impl Held {
     /// Whether it is so by all the versions that count.
     fn everywhere(&self, is: impl Fn(&Accounts) -> bool) -> bool {
         is(&self.accounts) && self.newest.as_deref().is_none_or(is)
+    }
+
+    fn is_superuser(&self) -> bool {
+        self.everywhere(|a| a.account(self.id).is_some_and(|account| account.superuser))
     }
 
     fn who(&self) -> String {

@@ -3,6 +3,7 @@
 //! Owns: their definitions and rows. They are made with the first user or role; before that there are no accounts. Changing
 //! a row is deleting it and writing another.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cairn_storage::id::{ColumnId, RowId, SchemaVersion, TableId, UserId};
@@ -18,13 +19,16 @@ use datafusion::catalog::TableProvider;
 use datafusion::execution::context::SessionState;
 use datafusion::physical_plan::collect;
 
-use super::Right;
 use super::accounts::{Account, Accounts, Grant, Membership, Scope};
+use super::{Right, UserLimit, UserLimits};
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
 
 /// The tables, in the order of [`Own`].
-pub(super) const NAMES: [&str; 3] = ["users", "members", "grants"];
+pub(super) const NAMES: [&str; 4] = ["users", "members", "grants", "limits"];
+
+/// The tables at one version; None for those that were not made yet.
+pub(super) type Found = [Option<TableSnapshot>; NAMES.len()];
 
 /// One of the tables.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,8 @@ pub(super) enum Own {
     Users,
     Members,
     Grants,
+    /// A database of an older version has none before its accounts are changed.
+    Limits,
 }
 
 /// Columns of a table as (name, type, nullable), and how many of the first ones are its key.
@@ -49,6 +55,9 @@ fn layout(table: Own) -> (Vec<(&'static str, ColumnType, bool)>, usize) {
             let (schema, object) = (("schema", text.clone(), false), ("object", text.clone(), false));
             (vec![("grantee", number, false), schema, object, ("right", text, false)], 4)
         }
+        Own::Limits => {
+            (vec![("user", number.clone(), false), ("name", text, false), ("value", number, false)], 2)
+        }
     }
 }
 
@@ -60,7 +69,7 @@ pub(super) fn find(snapshot: &Snapshot, name: &str) -> Option<TableSnapshot> {
 /// The tables as one transaction changes them.
 pub(super) struct OwnTables<'a> {
     transaction: &'a Transaction,
-    defs: [Arc<TableDef>; 3],
+    defs: [Arc<TableDef>; NAMES.len()],
 }
 
 impl<'a> OwnTables<'a> {
@@ -78,7 +87,8 @@ impl<'a> OwnTables<'a> {
                 Ok::<_, Error>(def)
             }
         };
-        Ok(Self { transaction, defs: [open(Own::Users)?, open(Own::Members)?, open(Own::Grants)?] })
+        let defs = [open(Own::Users)?, open(Own::Members)?, open(Own::Grants)?, open(Own::Limits)?];
+        Ok(Self { transaction, defs })
     }
 
     /// Makes the transaction conflict with any other that changes the catalog meanwhile: it depends on names there.
@@ -101,7 +111,22 @@ impl<'a> OwnTables<'a> {
             Arc::new(BooleanArray::from(vec![account.superuser])),
             Arc::new(StringViewArray::from_iter([account.password.as_deref()])),
         ];
-        self.write(Own::Users, columns).await
+        self.write(Own::Users, columns).await?;
+        let limits: Vec<(UserLimit, u64)> = account.limits.given().collect();
+        let columns = vec![
+            numbers(limits.iter().map(|_| account.id.0)),
+            text(limits.iter().map(|(limit, _)| limit.name())),
+            numbers(limits.iter().map(|(_, value)| *value)),
+        ];
+        self.write(Own::Limits, columns).await
+    }
+
+    /// Takes the rows of accounts away, with those of their limits.
+    pub(super) fn delete_accounts(&self, accounts: &[&Account]) -> Result<()> {
+        self.delete(Own::Users, &accounts.iter().map(|account| account.row).collect::<Vec<_>>())?;
+        let limits: Vec<RowId> =
+            accounts.iter().flat_map(|account| account.limit_rows.iter().copied()).collect();
+        self.delete(Own::Limits, &limits)
     }
 
     pub(super) async fn add_memberships(&self, added: &[(UserId, UserId)]) -> Result<()> {
@@ -168,19 +193,33 @@ fn definition(table: Own, id: TableId) -> TableDef {
 ///
 /// # Errors
 /// Storage errors; `Corrupt` for a row that no statement writes.
-pub(super) async fn read(tables: &[Option<TableSnapshot>; 3], state: &SessionState) -> Result<Accounts> {
+pub(super) async fn read(tables: &Found, state: &SessionState) -> Result<Accounts> {
+    let mut limits: HashMap<UserId, (UserLimits, Vec<RowId>)> = HashMap::new();
+    for rows in batches(tables, Own::Limits, state).await? {
+        let (users, names, values) = (rows.numbers(0)?, rows.texts(1)?, rows.numbers(2)?);
+        for (i, row) in rows.ids()?.values().iter().enumerate() {
+            let limit = UserLimit::of_name(names.value(i)).ok_or_else(|| damaged(Own::Limits))?;
+            let of = limits.entry(UserId(users.value(i))).or_default();
+            of.0.set(limit, values.value(i));
+            of.1.push(RowId(*row));
+        }
+    }
     let mut accounts = Vec::new();
     for rows in batches(tables, Own::Users, state).await? {
         let (names, passwords) = (rows.texts(0)?, rows.texts(3)?);
         let (ids, superuser) = (rows.numbers(1)?, rows.column(2)?.as_boolean_opt());
         let superuser = superuser.ok_or_else(|| damaged(Own::Users))?;
         for (i, row) in rows.ids()?.values().iter().enumerate() {
+            let id = UserId(ids.value(i));
+            let (limits, limit_rows) = limits.remove(&id).unwrap_or_default();
             accounts.push(Account {
                 row: RowId(*row),
-                id: UserId(ids.value(i)),
+                id,
                 name: names.value(i).to_owned(),
                 superuser: superuser.value(i),
                 password: passwords.is_valid(i).then(|| passwords.value(i).to_owned()),
+                limits,
+                limit_rows,
             });
         }
     }
@@ -231,7 +270,7 @@ impl Rows {
     }
 }
 
-async fn batches(tables: &[Option<TableSnapshot>; 3], table: Own, state: &SessionState) -> Result<Vec<Rows>> {
+async fn batches(tables: &Found, table: Own, state: &SessionState) -> Result<Vec<Rows>> {
     let Some(snapshot) = &tables[table as usize] else { return Ok(Vec::new()) };
     let provider = CairnTable::with_pseudo_columns(snapshot.clone());
     let plan = provider.scan(state, None, &[], None).await?;

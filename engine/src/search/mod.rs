@@ -26,6 +26,7 @@ mod recall;
 mod relation;
 mod resident;
 mod rule;
+mod stand_in;
 mod subquery;
 mod table;
 
@@ -57,6 +58,7 @@ pub(crate) use matching::lasting;
 use recall::RecallSampler;
 pub(crate) use recall::{SAMPLE_RATE_DEFAULT, SampleRate, Sampled};
 pub(crate) use rule::K_MAX;
+pub(crate) use stand_in::stand_in;
 pub(crate) use subquery::bind as bind_subqueries;
 
 pub(crate) use relation::{ARGUMENTS, FUNCTION};

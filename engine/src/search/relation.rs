@@ -8,6 +8,7 @@ use cairn_storage::ErrorKind;
 use cairn_storage::schema::ColumnType;
 use cairn_udfs::vector::{dimensions, vector_type};
 use cairn_vector::Metric;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::default_table_source::provider_as_source;
 use datafusion::common::{DFSchema, Result as PlanResult, TableReference, internal_err};
@@ -32,7 +33,7 @@ use crate::dialect::CairnDialect;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
 use crate::rights::Right;
-use crate::statement::{name_of, schema_and_name};
+use crate::statement::{name_of, parse_expression, schema_and_name};
 
 /// The function's name.
 pub(crate) const FUNCTION: &str = "vector_search";
@@ -81,6 +82,42 @@ impl VectorSearch {
         Err(missing(&schema, &table, seen.map(|t| t.name.as_str())))
     }
 
+    /// A table and the position of its VECTOR column.
+    fn column(&self, table: &ObjectName, column: &str) -> Result<(CairnTable, usize)> {
+        let table = self.table(table)?;
+        let def = table.table().def();
+        let position = def.columns.iter().position(|c| c.name == column).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("column \"{column}\" of table \"{}\" does not exist", def.qualified_name()),
+            )
+            .map(|e| e.with_sqlstate("42703"))
+        })?;
+        let found = &def.columns[position];
+        let ColumnType::Vector(_) = found.column_type else {
+            return Err(invalid(
+                "42804",
+                format!(
+                    "column \"{column}\" of table \"{}\" is of type {}, not VECTOR",
+                    def.qualified_name(),
+                    found.column_type
+                ),
+            ));
+        };
+        Ok((table, position))
+    }
+
+    /// Type and dimensions of the vectors that a call with these arguments looks for.
+    ///
+    /// # Errors
+    /// 42P01, 42703, 42804, 42501 for what cannot be searched.
+    pub(super) fn vector_type(&self, table: &SqlExpr, column: &SqlExpr) -> Result<(DataType, usize)> {
+        let (table, column) = self.column(&object(table)?, &column_name(column)?)?;
+        let data_type = table.table().def().columns[column].column_type.arrow();
+        let dim = dimensions(&data_type).unwrap_or_default();
+        Ok((data_type, dim))
+    }
+
     /// What a call searches, and the vector it names.
     fn search(
         &self,
@@ -88,30 +125,11 @@ impl VectorSearch {
         context: &mut dyn RelationPlannerContext,
     ) -> Result<(Search, SqlExpr, Vec<Expr>)> {
         let args = Arguments::read(args)?;
-        let table = self.table(&args.table)?;
-        let def = Arc::clone(table.table().def());
-        let column = def.columns.iter().position(|c| c.name == args.column).ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("column \"{}\" of table \"{}\" does not exist", args.column, def.qualified_name()),
-            )
-            .map(|e| e.with_sqlstate("42703"))
-        })?;
-        let found = &def.columns[column];
-        let ColumnType::Vector(_) = found.column_type else {
-            return Err(invalid(
-                "42804",
-                format!(
-                    "column \"{}\" of table \"{}\" is of type {}, not VECTOR",
-                    args.column,
-                    def.qualified_name(),
-                    found.column_type
-                ),
-            ));
-        };
+        let (table, column) = self.column(&args.table, &args.column)?;
+        let def = table.table().def();
         let metric = match args.metric {
             Some(metric) => metric,
-            None => the_metric(&def, found.id)?,
+            None => the_metric(def, def.columns[column].id)?,
         };
         let filters = match &args.filter {
             Some(filter) => condition(filter, &table, context)?,
@@ -316,14 +334,22 @@ fn text(name: &str, value: &SqlExpr) -> Result<String> {
 }
 
 fn number(name: &str, value: &SqlExpr, max: usize) -> Result<usize> {
-    let digits = match value {
+    let number = match value {
         SqlExpr::Value(v) => match &v.value {
             Value::Number(digits, _) => digits.parse().ok(),
             _ => None,
         },
+        // As the value of a parameter is written.
+        SqlExpr::Cast { expr, .. } => match expr.as_ref() {
+            SqlExpr::Value(v) => match &v.value {
+                Value::SingleQuotedString(digits) => digits.parse().ok(),
+                _ => None,
+            },
+            _ => None,
+        },
         _ => None,
     };
-    digits.filter(|n| (1..=max).contains(n)).ok_or_else(|| {
+    number.filter(|n| (1..=max).contains(n)).ok_or_else(|| {
         invalid("22023", format!("{name} of vector_search must be a number from 1 to {max}, not {value}"))
     })
 }
@@ -401,12 +427,12 @@ fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<
 
 /// The condition of `filter => '…'` over the table's columns.
 fn condition(text: &str, table: &CairnTable, context: &mut dyn RelationPlannerContext) -> Result<Vec<Expr>> {
-    let wrong = |e: &dyn std::fmt::Display| invalid("42601", format!("filter of vector_search: {e}"));
-    let mut parser = Parser::new(&CairnDialect).try_with_sql(text).map_err(|e| wrong(&e))?;
-    let parsed = parser.parse_expr().map_err(|e| wrong(&e))?;
-    if parser.peek_token_ref().token != datafusion::sql::sqlparser::tokenizer::Token::EOF {
-        return Err(wrong(&format!("unexpected {}", parser.peek_token())));
-    }
+    let parsed = parse_expression(text).map_err(|error| {
+        let (kind, sqlstate) = (error.kind(), error.sqlstate());
+        // Its place is one in the text, not in the statement.
+        Error::new(kind, format!("filter of vector_search: {}", error.message()))
+            .map(|e| e.with_sqlstate(sqlstate))
+    })?;
     let schema = DFSchema::try_from_qualified_schema(TableReference::bare(FUNCTION), &table.schema())?;
     let expr = context.sql_to_expr(parsed, &schema)?;
     if !crate::provider::usable(&expr)? {

@@ -3,7 +3,6 @@
 //! Owns: the columns of its result set, its parameters with their types where something says them. Does not own: running it.
 //! A statement whose names or types are wrong fails here already.
 
-use cairn_storage::ErrorKind;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::LogicalPlan;
@@ -14,9 +13,8 @@ use crate::catalog::SnapshotCatalog;
 use crate::config::Settings;
 use crate::context::StatementContext;
 use crate::dml;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::output::Output;
-use crate::search;
 pub use crate::statement::Parameter;
 use crate::statement::{ExplainStatement, Parameters, Shape, Statement};
 
@@ -128,10 +126,7 @@ async fn describe_query(
         let columns = context.state.create_physical_plan(&plan).await?.schema();
         return Ok(Description { columns: Some(columns), reads_only: true, parameters: Vec::new() });
     }
-    if search::is_called(&statement) {
-        return describe_search(context, shape, query, parameters).await;
-    }
-    let plan = query::unbound(context, shape, query).await?;
+    let plan = query::described(context, shape, query, &mut parameters).await?;
     parameters.take_types(&plan);
     let columns = columns_of(context, plan, &parameters)?;
     Ok(Description { columns: Some(columns), reads_only: true, parameters: parameters.list() })
@@ -143,26 +138,6 @@ fn columns_of(context: &StatementContext, plan: LogicalPlan, parameters: &Parame
     let options = context.state.config_options();
     let plan = context.state.analyzer().execute_and_check(plan, options, |_, _| {})?;
     Ok(std::sync::Arc::clone(plan.schema().inner()))
-}
-
-/// A search is planned with its vector, so every parameter gets a value that some search takes: only types count.
-async fn describe_search(
-    context: &StatementContext,
-    shape: &Shape,
-    query: &ast::Query,
-    parameters: Parameters,
-) -> Result<Description> {
-    let context = StatementContext { params: Some(nulls(&parameters)?), ..context.clone() };
-    let plan = query::unbound(&context, shape, query).await.map_err(|error| {
-        if error.kind() == ErrorKind::InvalidInput {
-            Error::not_supported_yet("preparing this search with parameters")
-                .map(|e| e.with_hint("run it without preparing it, or write ORDER BY column <-> $1 LIMIT k"))
-        } else {
-            error
-        }
-    })?;
-    let columns = columns_of(&context, plan, &parameters)?;
-    Ok(Description { columns: Some(columns), reads_only: true, parameters: parameters.list() })
 }
 
 /// NULL of each parameter's type; text where it has none.

@@ -5,7 +5,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use super::Session;
 use crate::copy::{self, IfExists, IfMissing, IngestTarget};
 use crate::error::Result;
-use crate::output::Output;
+use crate::metrics::Watch;
 use crate::statement::Shape;
 
 impl Session {
@@ -22,17 +22,29 @@ impl Session {
         if_exists: IfExists,
         rows: SendableRecordBatchStream,
     ) -> Result<u64> {
+        let mut watch = self.watch(&format!("INGEST INTO {target}"));
+        watch.is_ingest(target.to_string());
+        let written = self.ingest_watched(target, if_missing, if_exists, rows, &mut watch).await;
+        watch.over_rows(written)
+    }
+
+    async fn ingest_watched(
+        &self,
+        target: &IngestTarget,
+        if_missing: IfMissing,
+        if_exists: IfExists,
+        rows: SendableRecordBatchStream,
+        watch: &mut Watch,
+    ) -> Result<u64> {
+        let limits = self.admit(true, watch).await?;
         let settings = self.lock().settings.clone();
         let ingest = async {
             let (context, catalog) = self.context(&Shape::default(), &settings, None).await?;
             let written = copy::ingest(&context, target, if_missing, if_exists, rows).await;
             drop((context, catalog));
             self.lock().unpin();
-            written.map(|rows| Output::Affected { verb: "INSERT", rows, notes: Vec::new() })
+            written
         };
-        match self.limits.run(settings.statement_timeout, ingest).await? {
-            Output::Affected { rows, .. } => Ok(rows),
-            Output::Rows(_) | Output::Done { .. } => Ok(0),
-        }
+        limits.run_in_time(settings.statement_timeout, ingest).await
     }
 }

@@ -11,21 +11,25 @@ use std::time::Duration;
 use cairn_storage::ErrorKind;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionState;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use super::memory::SessionMemory;
+use super::memory::PartOfMemory;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
+use crate::queue::StatementQueue;
+use crate::rights::{UserLimit, UserLimits};
 
 /// Limits of a session; None: there is none but the engine's. Going beyond one ends the statement with
-/// `ErrorKind::ResourceExhausted`; the session goes on.
+/// `ErrorKind::ResourceExhausted`; the session goes on. Those that a user was given by CREATE or ALTER USER count in place of
+/// `statement_timeout` and `rows`, and beside `memory`.
 #[derive(Clone, Debug, Default)]
 pub struct SessionLimits {
-    /// Longest time of a statement, its rows included. SET statement_timeout can only shorten it.
+    /// Longest time of a statement, its rows included, the time it waits to run not. SET statement_timeout can only shorten it.
     pub statement_timeout: Option<Duration>,
     /// Most rows of one result.
     pub rows: Option<u64>,
@@ -33,6 +37,15 @@ pub struct SessionLimits {
     pub memory: Option<usize>,
     /// The directory whose files its statements may read and write; None: no file.
     pub copy_root: Option<PathBuf>,
+    /// Where its statements wait until they may run; None: none waits.
+    pub queue: Option<Arc<StatementQueue>>,
+}
+
+/// What one statement may use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StatementLimits {
+    time: Option<Duration>,
+    rows: Option<u64>,
 }
 
 /// When a statement must end, and who says so.
@@ -45,30 +58,39 @@ struct Deadline {
 }
 
 impl SessionLimits {
-    /// The state a session starts from, with memory of its own.
-    pub(super) fn state(&self, template: &SessionState) -> SessionState {
-        let Some(limit) = self.memory else { return template.clone() };
-        let shared = template.runtime_env();
-        let mut runtime = RuntimeEnv::clone(shared);
-        runtime.memory_pool = Arc::new(SessionMemory::new(Arc::clone(&shared.memory_pool), limit));
+    /// The state a session starts from, with memory of its own, of which its user has a part.
+    pub(super) fn state(&self, template: &SessionState, user: Option<&Arc<PartOfMemory>>) -> SessionState {
+        if self.memory.is_none() && user.is_none() {
+            return template.clone();
+        }
+        let mut runtime = RuntimeEnv::clone(template.runtime_env());
+        if let Some(user) = user {
+            runtime.memory_pool = Arc::clone(user) as Arc<dyn MemoryPool>;
+        }
+        if let Some(limit) = self.memory {
+            runtime.memory_pool = Arc::new(PartOfMemory::of_session(runtime.memory_pool, limit));
+        }
         SessionStateBuilder::new_from_existing(template.clone()).with_runtime_env(Arc::new(runtime)).build()
     }
 
+    /// Those of a statement of somebody who was given limits.
+    pub(super) fn of_statement(&self, own: UserLimits) -> StatementLimits {
+        let time = own.of(UserLimit::StatementTimeout).map(Duration::from_millis);
+        StatementLimits { time: time.or(self.statement_timeout), rows: own.of(UserLimit::Rows).or(self.rows) }
+    }
+}
+
+impl StatementLimits {
     /// Runs a statement within the limits and the time that the session has set.
     pub(super) async fn run(
-        &self,
+        self,
         setting: Option<Duration>,
         statement: impl Future<Output = Result<Output>>,
     ) -> Result<Output> {
-        let output = match self.deadline(setting) {
-            None => statement.await?,
-            Some(deadline) => match tokio::time::timeout_at(deadline.at, statement).await {
-                Ok(output) => match output? {
-                    Output::Rows(rows) => Output::Rows(limit_time(rows, deadline)),
-                    output => output,
-                },
-                Err(_) => return Err(timed_out(deadline)),
-            },
+        let deadline = self.deadline(setting);
+        let output = match (in_time(deadline, statement).await?, deadline) {
+            (Output::Rows(rows), Some(deadline)) => Output::Rows(limit_time(rows, deadline)),
+            (output, _) => output,
         };
         Ok(match (output, self.rows) {
             (Output::Rows(rows), Some(most)) => Output::Rows(limit_rows(rows, most)),
@@ -76,9 +98,18 @@ impl SessionLimits {
         })
     }
 
-    fn deadline(&self, setting: Option<Duration>) -> Option<Deadline> {
+    /// Runs what has no rows within the time.
+    pub(super) async fn run_in_time<T>(
+        self,
+        setting: Option<Duration>,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        in_time(self.deadline(setting), work).await
+    }
+
+    fn deadline(self, setting: Option<Duration>) -> Option<Deadline> {
         let at = |limit, imposed| Deadline { at: Instant::now() + limit, limit, imposed };
-        match (self.statement_timeout, setting) {
+        match (self.time, setting) {
             (Some(most), Some(limit)) if limit < most => Some(at(limit, false)),
             (Some(most), _) => Some(at(most, true)),
             (None, Some(limit)) => Some(at(limit, false)),
@@ -87,12 +118,23 @@ impl SessionLimits {
     }
 }
 
+async fn in_time<T>(deadline: Option<Deadline>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match deadline {
+        None => work.await,
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline.at, work).await.unwrap_or_else(|_| Err(timed_out(deadline)))
+        }
+    }
+}
+
 fn timed_out(deadline: Deadline) -> Error {
     let Deadline { limit, imposed, .. } = deadline;
     if imposed {
         let message = format!("the statement ran longer than a session may let it run ({limit:?})");
-        return Error::new(ErrorKind::ResourceExhausted, message)
-            .map(|e| e.with_sqlstate("57014").with_hint("the limit is the server's; ask for less at once"));
+        return Error::new(ErrorKind::ResourceExhausted, message).map(|e| {
+            e.with_sqlstate("57014")
+                .with_hint("the limit is the server's or the user's; ask for less at once")
+        });
     }
     Error::new(ErrorKind::Cancelled, format!("the statement ran longer than statement_timeout ({limit:?})"))
         .map(|e| e.with_hint("SET statement_timeout = '…' allows more; 0 is no limit"))

@@ -1,4 +1,4 @@
-//! The memory of one session: a part of the engine's.
+//! The memory of one session, or of all sessions of a user: a part of the engine's.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,61 +7,79 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use datafusion::common::{Result, resources_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 
-/// Takes from the engine's pool, and no more than its limit.
+/// Takes from another pool, and no more than its limit.
 #[derive(Debug)]
-pub(super) struct SessionMemory {
-    engine: Arc<dyn MemoryPool>,
-    limit: usize,
+pub(crate) struct PartOfMemory {
+    whole: Arc<dyn MemoryPool>,
+    /// "session" or "user".
+    whose: &'static str,
+    limit: AtomicUsize,
     used: AtomicUsize,
 }
 
-impl SessionMemory {
-    pub(super) fn new(engine: Arc<dyn MemoryPool>, limit: usize) -> Self {
-        Self { engine, limit, used: AtomicUsize::new(0) }
+impl PartOfMemory {
+    pub(super) fn of_session(whole: Arc<dyn MemoryPool>, limit: usize) -> Self {
+        Self { whole, whose: "session", limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) }
+    }
+
+    /// For the sessions of one user; without a limit until one is set.
+    pub(crate) fn of_user(whole: Arc<dyn MemoryPool>) -> Self {
+        Self { whole, whose: "user", limit: AtomicUsize::new(usize::MAX), used: AtomicUsize::new(0) }
+    }
+
+    /// What is taken from now on stays below `limit`; None: there is none.
+    pub(super) fn set_limit(&self, limit: Option<usize>) {
+        self.limit.store(limit.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 }
 
-impl fmt::Display for SessionMemory {
+impl fmt::Display for PartOfMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}(limit: {}, used: {})", self.name(), self.limit, self.reserved())
+        write!(f, "{}(limit: {}, used: {})", self.name(), self.limit(), self.reserved())
     }
 }
 
-impl MemoryPool for SessionMemory {
+impl MemoryPool for PartOfMemory {
     fn name(&self) -> &str {
-        "session"
+        self.whose
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.engine.register(consumer);
+        self.whole.register(consumer);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.engine.unregister(consumer);
+        self.whole.unregister(consumer);
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
         self.used.fetch_add(additional, Ordering::Relaxed);
-        self.engine.grow(reservation, additional);
+        self.whole.grow(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
         self.used.fetch_sub(shrink, Ordering::Relaxed);
-        self.engine.shrink(reservation, shrink);
+        self.whole.shrink(reservation, shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        let fits = |used: usize| used.checked_add(additional).filter(|used| *used <= self.limit);
+        let limit = self.limit();
+        let fits = |used: usize| used.checked_add(additional).filter(|used| *used <= limit);
         if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
             return Err(resources_datafusion_err!(
-                "{} bytes more for {} are beyond the {} bytes a session may use; it uses {}",
+                "{} bytes more for {} are beyond the {} bytes a {} may use; it uses {}",
                 additional,
                 reservation.consumer().name(),
-                self.limit,
+                limit,
+                self.whose,
                 self.reserved()
             ));
         }
-        self.engine.try_grow(reservation, additional).inspect_err(|_| {
+        self.whole.try_grow(reservation, additional).inspect_err(|_| {
             self.used.fetch_sub(additional, Ordering::Relaxed);
         })
     }
@@ -71,6 +89,9 @@ impl MemoryPool for SessionMemory {
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        MemoryLimit::Finite(self.limit)
+        match self.limit() {
+            usize::MAX => self.whole.memory_limit(),
+            limit => MemoryLimit::Finite(limit),
+        }
     }
 }

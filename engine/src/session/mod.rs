@@ -1,7 +1,7 @@
 //! A session: the one way in. Text of one statement goes in, an [`Output`] comes out.
 //!
-//! Owns: a session's settings and its transaction, one pinned snapshot per attempt of a statement, retries after conflicts,
-//! the time limit.
+//! Owns: a session's settings and its transaction, waiting for a permit, one pinned snapshot per attempt of a statement, retries
+//! after conflicts.
 //! Does not own: what statements do (`ddl`, `dml`, `copy`, `show`, `upkeep`). A session runs one statement at a time; the rows of
 //! an earlier one may still be read, they keep the snapshot they were planned at.
 //!
@@ -12,6 +12,7 @@ mod describe;
 mod direct;
 mod ingest;
 mod limits;
+mod many;
 mod memory;
 mod pin;
 mod prepared;
@@ -28,6 +29,7 @@ pub use describe::{Description, Parameter};
 pub use limits::SessionLimits;
 pub use relations::{Relation, RelationKind};
 
+pub(crate) use memory::PartOfMemory;
 pub(crate) use query::plan as plan_query;
 pub(crate) use show::{identifier, rows};
 
@@ -51,12 +53,13 @@ use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
 use crate::metrics::Watch;
 use crate::output::Output;
-use crate::rights::{self, Identity, Rights};
+use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
 use crate::statement::{self, ScriptStatement, Shape, Statement, StatementKind};
 
 use crate::system::SystemSource;
 use crate::{copy, ddl, dml};
 use direct::DirectRead;
+use limits::StatementLimits;
 use prepared::{Prepared, PreparedStatements};
 
 /// Attempts at a statement that conflicts with other commits.
@@ -68,6 +71,8 @@ pub struct Session {
     engine: Arc<Engine>,
     identity: Identity,
     limits: SessionLimits,
+    /// Shared by all sessions of its user.
+    user_memory: Option<Arc<PartOfMemory>>,
     files: Arc<FileAccess>,
     inner: Arc<Mutex<Inner>>,
 }
@@ -83,6 +88,8 @@ struct Inner {
     rights: Rights,
     /// Between BEGIN and COMMIT or ROLLBACK.
     block: Option<Arc<TransactionBlock>>,
+    /// What its user was allowed at BEGIN.
+    accounts_at_begin: Option<Arc<Accounts>>,
 }
 
 impl Inner {
@@ -107,7 +114,8 @@ impl Session {
         limits: SessionLimits,
         files: FileAccess,
     ) -> Self {
-        let state = Arc::new(limits.state(engine.template()));
+        let user_memory = identity.id().map(|id| engine.user_memory(id));
+        let state = Arc::new(limits.state(engine.template(), user_memory.as_ref()));
         let rights = Rights::before_any(&identity);
         let mut settings = Settings::default();
         settings.info.user = identity.name().to_owned();
@@ -118,9 +126,11 @@ impl Session {
             prepared: PreparedStatements::default(),
             rights,
             block: None,
+            accounts_at_begin: None,
         };
         let files = Arc::new(files);
-        let session = Self { engine, identity, limits, files, inner: Arc::new(Mutex::new(inner)) };
+        let inner = Arc::new(Mutex::new(inner));
+        let session = Self { engine, identity, limits, user_memory, files, inner };
         session.reconfigure(&mut session.lock());
         session
     }
@@ -131,11 +141,7 @@ impl Session {
     /// What is wrong with the statement, with its place where known; nothing has changed then. `OutcomeUnknown` alone leaves
     /// open whether a commit became durable.
     pub async fn execute(&self, sql: &str, params: Option<ParamValues>) -> Result<Output> {
-        let log = self.engine.log().map(|log| {
-            let inner = self.lock();
-            (Arc::clone(log), inner.settings.info.user.clone(), inner.settings.client.clone())
-        });
-        let mut watch = Watch::begin(self.engine.metrics(), sql, log);
+        let mut watch = self.watch(sql);
         let result = self.execute_watched(sql, params, &mut watch).await;
         watch.over(result)
     }
@@ -148,6 +154,7 @@ impl Session {
     ) -> Result<Output> {
         let prepared = self.prepare(sql)?;
         watch.is(&prepared.statement);
+        let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
         let settings = {
             let mut inner = self.lock();
             inner.progress = Arc::default();
@@ -155,7 +162,40 @@ impl Session {
         };
         // Boxed: it is large, and whoever calls this holds it.
         let statement = Box::pin(self.run(&prepared, &settings, params));
-        self.limits.run(settings.statement_timeout, statement).await
+        self.files.answer(limits.run(settings.statement_timeout, statement).await)
+    }
+
+    fn watch(&self, sql: &str) -> Watch {
+        let log = self.engine.log().map(|log| {
+            let inner = self.lock();
+            (Arc::clone(log), inner.settings.info.user.clone(), inner.settings.client.clone())
+        });
+        Watch::begin(self.engine.metrics(), sql, log)
+    }
+
+    /// What the next statement may use; when it `waits`, it may run now, and until `watch` ends.
+    async fn admit(&self, waits: bool, watch: &mut Watch) -> Result<StatementLimits> {
+        let own = match self.identity.id() {
+            Some(id) => {
+                let accounts = self.engine.accounts(&self.engine.database().snapshot()).await?;
+                accounts.account(id).map(|account| account.limits).unwrap_or_default()
+            }
+            None => UserLimits::default(),
+        };
+        if let Some(memory) = &self.user_memory {
+            memory.set_limit(
+                own.of(UserLimit::Memory).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            );
+        }
+        if let (true, Some(queue)) = (waits, &self.limits.queue) {
+            let user = match self.identity.is_owner() {
+                true => self.lock().settings.info.user.clone(),
+                false => self.identity.name().to_owned(),
+            };
+            let most = own.of(UserLimit::Concurrency).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+            watch.holds(queue.enter(&user, most).await?);
+        }
+        Ok(self.limits.of_statement(own))
     }
 
     /// Whose session it is.
@@ -498,6 +538,35 @@ fn shape_of(statement: &Statement) -> Shape {
         },
         // A view's names are resolved by the view.
         _ => Shape::default(),
+    }
+}
+
+/// Whether a statement needs a permit of the queue. Those that end a transaction, or wait for the commits of others, must not wait
+/// for somebody who may be waiting for them; those that only look at definitions or change accounts are how a busy server is
+/// looked after.
+fn waits_its_turn(statement: &Statement) -> bool {
+    match statement {
+        Statement::Query(_)
+        | Statement::Dml(_)
+        | Statement::Explain(_)
+        | Statement::Copy(_)
+        | Statement::CreateTable(_)
+        | Statement::CreateView(_)
+        | Statement::CreateIndex(_)
+        | Statement::Reindex(_)
+        | Statement::CreateSchema { .. }
+        | Statement::Drop(_)
+        | Statement::Truncate { .. }
+        | Statement::Checkpoint(_)
+        | Statement::Verify { .. } => true,
+        Statement::Set { .. }
+        | Statement::Reset(_)
+        | Statement::Use(_)
+        | Statement::Transaction(_)
+        | Statement::WaitForVersion { .. }
+        | Statement::Account(_)
+        | Statement::Describe(_)
+        | Statement::Show(_) => false,
     }
 }
 

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use crate::search;
 use crate::statement::{
-    ExplainStatement, Shape, Statement, call_session_words, compare_exactly, keep_pseudo_columns_out,
-    select_values,
+    ExplainStatement, Parameters, Shape, Statement, call_session_words, compare_exactly,
+    keep_pseudo_columns_out, select_values,
 };
 
 /// Plans and starts a query; its rows stream.
@@ -97,16 +97,37 @@ pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Quer
 /// # Errors
 /// What is wrong with the query.
 pub(super) async fn unbound(context: &StatementContext, shape: &Shape, query: &Query) -> Result<LogicalPlan> {
-    let mut statement = prepare(context, shape, &ast::Statement::Query(Box::new(query.clone())))?;
-    if let ast::Statement::Query(query) = &mut statement {
-        select_values(query)?;
-    }
+    let mut statement = prepare_query(context, shape, query)?;
     search::bind_subqueries(context, &mut statement).await?;
     if search::is_called(&statement) {
         // A search is planned with the vector it searches for.
         statement = dml::bind(&statement, context.params.as_ref())?;
     }
     search::plan(&context.state, search::Scope::of(context), statement).await
+}
+
+/// The same for a query that is described and not run: no parameter has a value, and `parameters` gets the types of those that a
+/// search is planned with.
+///
+/// # Errors
+/// What is wrong with the query.
+pub(super) async fn described(
+    context: &StatementContext,
+    shape: &Shape,
+    query: &Query,
+    parameters: &mut Parameters,
+) -> Result<LogicalPlan> {
+    let mut statement = prepare_query(context, shape, query)?;
+    search::stand_in(context, &mut statement, parameters).await?;
+    search::plan(&context.state, search::Scope::of(context), statement).await
+}
+
+fn prepare_query(context: &StatementContext, shape: &Shape, query: &Query) -> Result<ast::Statement> {
+    let mut statement = prepare(context, shape, &ast::Statement::Query(Box::new(query.clone())))?;
+    if let ast::Statement::Query(query) = &mut statement {
+        select_values(query)?;
+    }
+    Ok(statement)
 }
 
 /// Plans physically and starts the stream.

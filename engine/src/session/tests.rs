@@ -1,6 +1,7 @@
 //! The surface of a session, statement by statement, on a database in memory.
 #![allow(clippy::unwrap_used)]
 
+mod ingest;
 mod limits;
 mod rights;
 mod search;
@@ -49,6 +50,23 @@ async fn answer(session: &Session, sql: &str) -> String {
             let hint = error.hint().map(|h| format!(" [{h}]")).unwrap_or_default();
             format!("{} {place}{}{hint}", error.sqlstate(), error.message())
         }
+    }
+}
+
+/// Runs a statement that answers `expected`.
+async fn run(session: &Session, sql: &str, expected: &str) {
+    assert_eq!(answer(session, sql).await, expected, "{sql}");
+}
+
+/// Runs statements that answer something else than an error.
+async fn all(session: &Session, statements: &[&str]) {
+    for sql in statements {
+        let got = answer(session, sql).await;
+        let failed = got
+            .split(' ')
+            .next()
+            .is_some_and(|word| word.len() == 5 && word.ends_with(|c: char| c.is_ascii_digit()));
+        assert!(!failed, "{sql}: {got}");
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Session, done, upkeep};
 use crate::dml::ident_text;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::rights::Accounts;
 use crate::statement::TransactionStatement;
 
 impl Session {
@@ -21,6 +22,31 @@ impl Session {
     #[must_use]
     pub fn in_transaction(&self) -> bool {
         self.lock().block.is_some()
+    }
+
+    /// The newest accounts; None: the session is nobody's.
+    async fn accounts_now(&self) -> Result<Option<Arc<Accounts>>> {
+        let Some(id) = self.identity.id() else { return Ok(None) };
+        let accounts = self.engine.accounts(&self.engine.database().snapshot()).await?;
+        if accounts.account(id).is_none() {
+            let message = format!("user {} does not exist any more", self.identity.name());
+            return Err(Error::new(ErrorKind::Unauthenticated, message).map(|e| e.with_sqlstate("28000")));
+        }
+        Ok(Some(accounts))
+    }
+
+    /// That the user may still do what was allowed at BEGIN: what was taken away meanwhile takes no effect by COMMIT.
+    async fn check_still_allowed(&self, at_begin: Option<Arc<Accounts>>) -> Result<()> {
+        let (Some(id), Some(now), Some(then)) = (self.identity.id(), self.accounts_now().await?, at_begin)
+        else {
+            return Ok(());
+        };
+        if Arc::ptr_eq(&now, &then) || now.stands_as(id, &then) {
+            return Ok(());
+        }
+        let message = format!("the rights of user {} were changed since BEGIN", self.identity.name());
+        Err(Error::new(ErrorKind::Conflict, message)
+            .map(|e| e.with_sqlstate("40001").with_hint("the transaction was rolled back: run it again")))
     }
 
     pub(super) fn block(&self) -> Option<Arc<TransactionBlock>> {
@@ -50,12 +76,22 @@ impl Session {
                 if db.is_read_only() {
                     upkeep::refresh(db).await?;
                 }
-                self.lock().block = Some(Arc::new(TransactionBlock::begin(Arc::clone(db), *read_only)));
+                let block = Arc::new(TransactionBlock::begin(Arc::clone(db), *read_only));
+                let accounts = self.accounts_now().await?;
+                let mut inner = self.lock();
+                (inner.block, inner.accounts_at_begin) = (Some(block), accounts);
                 "BEGIN"
             }
             // Taken first: whatever happens, the transaction has ended.
             TransactionStatement::Commit => {
-                let block = self.lock().block.take().ok_or_else(none_open)?;
+                let (block, accounts) = {
+                    let mut inner = self.lock();
+                    (inner.block.take().ok_or_else(none_open)?, inner.accounts_at_begin.take())
+                };
+                if let Err(error) = self.check_still_allowed(accounts).await {
+                    block.rollback().await;
+                    return Err(error);
+                }
                 block.commit(CommitOptions { info: info.clone(), ..CommitOptions::default() }).await?;
                 "COMMIT"
             }

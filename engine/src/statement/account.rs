@@ -10,7 +10,7 @@ use super::place::name_of;
 use super::token::{peek_is, syntax, take, unexpected};
 use super::{AccountKind, AccountStatement, GrantOn, RightsWanted, Statement};
 use crate::error::{Error, Result};
-use crate::rights::{Right, Secret};
+use crate::rights::{Right, Secret, UserLimit};
 
 /// Whether CREATE, ALTER or DROP, which comes next, is about a user or role.
 pub(super) fn is_next(parser: &Parser<'_>) -> bool {
@@ -33,11 +33,11 @@ pub(super) fn account(parser: &mut Parser<'_>) -> Result<Statement> {
         _ if kind == AccountKind::Role => return Err(Error::not_supported_yet("ALTER ROLE")),
         _ => {
             let name = name(parser)?;
-            let (password, superuser) = options(parser)?;
-            if password.is_none() && superuser.is_none() {
-                return Err(found(parser, "PASSWORD, SUPERUSER or NOSUPERUSER"));
+            let UserOptions { password, superuser, limits } = options(parser)?;
+            if password.is_none() && superuser.is_none() && limits.is_empty() {
+                return Err(found(parser, "PASSWORD, SUPERUSER, NOSUPERUSER or WITH (…)"));
             }
-            AccountStatement::AlterUser { name, password, superuser }
+            AccountStatement::AlterUser { name, password, superuser, limits }
         }
     };
     end(parser)?;
@@ -50,24 +50,76 @@ fn create(parser: &mut Parser<'_>, kind: AccountKind) -> Result<AccountStatement
     if kind == AccountKind::Role {
         return Ok(AccountStatement::CreateRole { name, if_not_exists });
     }
-    let (password, superuser) = options(parser)?;
+    let UserOptions { password, superuser, limits } = options(parser)?;
     let Some(password) = password else { return Err(found(parser, "PASSWORD '…'")) };
-    Ok(AccountStatement::CreateUser { name, if_not_exists, password, superuser: superuser.unwrap_or(false) })
+    let superuser = superuser.unwrap_or(false);
+    Ok(AccountStatement::CreateUser { name, if_not_exists, password, superuser, limits })
 }
 
-/// `[WITH] [PASSWORD '…'] [SUPERUSER | NOSUPERUSER]`, in any order.
-fn options(parser: &mut Parser<'_>) -> Result<(Option<Secret>, Option<bool>)> {
-    take(parser, "WITH");
-    let (mut password, mut superuser) = (None, None);
+#[derive(Default)]
+struct UserOptions {
+    password: Option<Secret>,
+    superuser: Option<bool>,
+    limits: Vec<(UserLimit, u64)>,
+}
+
+/// `[WITH] [PASSWORD '…'] [SUPERUSER | NOSUPERUSER] [WITH (limit = value, …)]`, in any order.
+fn options(parser: &mut Parser<'_>) -> Result<UserOptions> {
+    let mut options = UserOptions::default();
+    if peek_is(parser, 0, "WITH") && parser.peek_nth_token_ref(1).token != Token::LParen {
+        parser.next_token();
+    }
     loop {
-        if password.is_none() && take(parser, "PASSWORD") {
-            password = Some(secret(parser)?);
-        } else if superuser.is_none() && take(parser, "SUPERUSER") {
-            superuser = Some(true);
-        } else if superuser.is_none() && take(parser, "NOSUPERUSER") {
-            superuser = Some(false);
+        if options.password.is_none() && take(parser, "PASSWORD") {
+            options.password = Some(secret(parser)?);
+        } else if options.superuser.is_none() && take(parser, "SUPERUSER") {
+            options.superuser = Some(true);
+        } else if options.superuser.is_none() && take(parser, "NOSUPERUSER") {
+            options.superuser = Some(false);
+        } else if options.limits.is_empty() && take(parser, "WITH") {
+            options.limits = limits(parser)?;
         } else {
-            return Ok((password, superuser));
+            return Ok(options);
+        }
+    }
+}
+
+/// `(limit = value, …)`, which comes next.
+fn limits(parser: &mut Parser<'_>) -> Result<Vec<(UserLimit, u64)>> {
+    if !parser.consume_token(&Token::LParen) {
+        return Err(found(parser, "("));
+    }
+    let mut limits: Vec<(UserLimit, u64)> = Vec::new();
+    loop {
+        let ident = name(parser)?;
+        let limit = UserLimit::of_name(&name_of(&ident)).filter(|limit| limits.iter().all(|l| l.0 != *limit));
+        let Some(limit) = limit else {
+            let names: Vec<&str> = UserLimit::ALL.iter().map(|limit| limit.name()).collect();
+            let error = super::token::syntax_error("each limit of a user stands there once, under its name")
+                .map(|e| e.with_hint(format!("limits: {}", names.join(", "))));
+            return Err(match super::place::ident_position(&ident) {
+                Some(position) => error.at(position),
+                None => error,
+            });
+        };
+        if !parser.consume_token(&Token::Eq) {
+            return Err(found(parser, "="));
+        }
+        let next = parser.peek_token();
+        let (Token::SingleQuotedString(text) | Token::Number(text, _)) = &next.token else {
+            return Err(found(parser, "a number or a text"));
+        };
+        let value = limit.parse(text).map_err(|error| match super::place::position_of(next.span.start) {
+            Some(position) => error.at(position),
+            None => error,
+        })?;
+        parser.next_token();
+        limits.push((limit, value));
+        if parser.consume_token(&Token::RParen) {
+            return Ok(limits);
+        }
+        if !parser.consume_token(&Token::Comma) {
+            return Err(found(parser, ", or )"));
         }
     }
 }

@@ -27,6 +27,7 @@ const REPEATED: [(&str, &str); 8] = [
 pub(crate) fn fingerprint(sql: &str) -> String {
     let Ok(tokens) = Tokenizer::new(&CairnDialect, sql).tokenize() else { return String::new() };
     let mut text = String::new();
+    let mut secret = false;
     for token in &tokens {
         if text.len() > FINGERPRINT_BYTES_MAX {
             text.push('…');
@@ -38,7 +39,13 @@ pub(crate) fn fingerprint(sql: &str) -> String {
                     text.push(' ');
                 }
             }
-            Token::Word(_) | Token::Placeholder(_) => text.push_str(&token.to_string()),
+            // Somebody forgot the quotes.
+            Token::Word(_) if std::mem::take(&mut secret) => text.push('?'),
+            Token::Word(word) => {
+                secret = word.value.eq_ignore_ascii_case("password");
+                text.push_str(&token.to_string());
+            }
+            Token::Placeholder(_) => text.push_str(&token.to_string()),
             token if is_sign(token) => text.push_str(&token.to_string()),
             // Literals of every kind, those of later dialects too.
             _ => text.push('?'),
@@ -102,6 +109,8 @@ mod tests {
             ("INSERT INTO t VALUES (1, 'a', 3), (2, 'b', 4), (3,'c',5)", "INSERT INTO t VALUES (?…)"),
             ("SELECT $1, E'x\\'y', $$secret$$, X'ff' FROM \"My Table\"", "SELECT $1, ?… FROM \"My Table\""),
             ("CREATE USER anna PASSWORD 'secret'", "CREATE USER anna PASSWORD ?"),
+            ("CREATE USER anna PASSWORD \"secret\"", "CREATE USER anna PASSWORD ?"),
+            ("ALTER USER anna PASSWORD secret", "ALTER USER anna PASSWORD ?"),
             ("SELECT e <-> '[1,2]' FROM t WHERE a->>'k' = 'v'", "SELECT e <-> ? FROM t WHERE a->>? = ?"),
             ("SELECT 'never closed", ""),
         ] {

@@ -4,6 +4,8 @@
 //! cutting scripts (`script`). Does not own: names (`catalog`), effects (`ddl`, `dml`, `copy`, `session`).
 
 mod account;
+mod cast;
+mod chain;
 mod copy;
 mod exact;
 mod explain;
@@ -31,14 +33,14 @@ use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName};
 
 use crate::copy::CopyStatement;
 use crate::error::Position;
-use crate::rights::{Right, Secret};
+use crate::rights::{Right, Secret, UserLimit};
 
 pub(crate) use exact::compare_exactly;
 pub(crate) use fingerprint::{fingerprint, tables};
 pub use kind::StatementKind;
 pub use parameters::Parameter;
 pub(crate) use parameters::Parameters;
-pub(crate) use parse::{parse, parse_query};
+pub(crate) use parse::{parse, parse_expression, parse_query};
 pub(crate) use place::{ident_position, name_of, object_position, schema_and_name};
 pub use script::ScriptStatement;
 pub(crate) use script::{split, statement_complete};
@@ -51,6 +53,8 @@ pub(crate) use values::select_values;
 pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of expressions, subqueries and parentheses in a statement.
 pub const NESTING_MAX: usize = 128;
+/// Most operators, joins and queries chained to each other, which make a tree as deep as they are many.
+pub const CHAIN_MAX: usize = 1_000;
 
 /// One statement.
 #[derive(Clone, Debug)]
@@ -155,6 +159,8 @@ pub(crate) enum AccountStatement {
         password: Secret,
         /// SUPERUSER.
         superuser: bool,
+        /// WITH (…); 0 is none.
+        limits: Vec<(UserLimit, u64)>,
     },
     /// ALTER USER
     AlterUser {
@@ -164,6 +170,8 @@ pub(crate) enum AccountStatement {
         password: Option<Secret>,
         /// SUPERUSER or NOSUPERUSER.
         superuser: Option<bool>,
+        /// WITH (…); 0 takes one away.
+        limits: Vec<(UserLimit, u64)>,
     },
     /// CREATE ROLE
     CreateRole {

@@ -19,8 +19,8 @@ use super::show::show;
 use super::token::{peek_is, syntax, syntax_error, take, unexpected};
 use super::transaction::transaction;
 use super::{
-    DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, STATEMENT_BYTES_MAX, Statement, guard,
-    placeholder, precedence,
+    DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, STATEMENT_BYTES_MAX, Statement, chain,
+    guard, placeholder, precedence,
 };
 use crate::dialect::{CairnDialect, fold_operators, fold_types};
 use crate::error::{Error, Result};
@@ -58,6 +58,17 @@ pub(crate) fn parse_query(sql: &str) -> Result<Box<ast::Query>> {
     }
 }
 
+/// Parses an expression that stands in a text, as the filter of a search does.
+///
+/// # Errors
+/// As for [`parse`].
+pub(crate) fn parse_expression(sql: &str) -> Result<ast::Expr> {
+    let mut parser = parser_of(sql)?;
+    let expr = parser.parse_expr().map_err(syntax)?;
+    let next = parser.peek_token();
+    if next.token == Token::EOF { Ok(expr) } else { Err(unexpected("the end of the expression", &next)) }
+}
+
 fn parser_of(sql: &str) -> Result<Parser<'static>> {
     if sql.len() > STATEMENT_BYTES_MAX {
         return Err(Error::new(
@@ -70,6 +81,7 @@ fn parser_of(sql: &str) -> Result<Parser<'static>> {
         }));
     }
     let tokens = placeholder::number(super::script::tokenize(sql)?)?;
+    chain::check(&tokens)?;
     Ok(Parser::new(&CairnDialect)
         .with_tokens_with_locations(fold_types(fold_operators(tokens)))
         .with_recursion_limit(NESTING_MAX))

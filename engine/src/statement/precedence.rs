@@ -9,7 +9,9 @@ use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, Expr, UnaryOperator, Value, visit_expressions_mut,
 };
 
-/// Puts every AND and OR above the comparison that swallowed it.
+use super::cast::sized;
+
+/// Puts every AND and OR above the comparison that swallowed it; casts are settled on the same way.
 pub(super) fn settle(statement: &mut ast::Statement) {
     if holds_only_values(statement) {
         return;
@@ -17,7 +19,7 @@ pub(super) fn settle(statement: &mut ast::Statement) {
     // Inner expressions come first, so each step finds at most one swallowed chain.
     let _ = visit_expressions_mut(statement, |expr| {
         let whole = std::mem::replace(expr, Expr::value(Value::Null));
-        *expr = lifted(whole);
+        *expr = sized(lifted(whole));
         ControlFlow::<()>::Continue(())
     });
 }

@@ -1,9 +1,11 @@
 //! The keys, in one table that parsing, `--help` and the book share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Config;
-use super::value::{address, bytes, count, duration, flag, show, show_address, show_bytes, show_sync, sync};
+use super::value::{
+    address, bytes, count, duration, file, flag, show, show_address, show_bytes, show_file, show_sync, sync,
+};
 use crate::options::TlsOptions;
 
 /// One key.
@@ -67,9 +69,19 @@ fn tls(config: &mut Config) -> &mut TlsOptions {
     config.server.tls.get_or_insert(none)
 }
 
-fn path(path: Option<&PathBuf>) -> String {
-    path.filter(|path| !path.as_os_str().is_empty())
-        .map_or_else(|| "none".to_owned(), |path| path.display().to_string())
+/// One of the files of TLS, when it was given.
+fn tls_file(config: &Config, file: impl FnOnce(&TlsOptions) -> Option<&PathBuf>) -> Option<&Path> {
+    config
+        .server
+        .tls
+        .as_ref()
+        .and_then(file)
+        .map(PathBuf::as_path)
+        .filter(|path| !path.as_os_str().is_empty())
+}
+
+fn or_none<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "none".to_owned(), show)
 }
 
 /// Every key, by name.
@@ -77,11 +89,8 @@ pub const KEYS: &[Key] = &[
     key!(
         "audit.file",
         "path",
-        |c, v| {
-            c.server.audit_log = Some(v.into());
-            Ok(())
-        },
-        |c| path(c.server.audit_log.as_ref()),
+        |c, v| file(v).map(|v| c.server.audit_log = Some(v)),
+        |c| or_none(c.server.audit_log.as_deref(), show_file),
         "file that gets a line of JSON for every statement: who, from where, which tables; no values",
         true
     ),
@@ -95,11 +104,8 @@ pub const KEYS: &[Key] = &[
     key!(
         "copy_root",
         "path",
-        |c, v| {
-            c.server.limits.copy_root = Some(v.into());
-            Ok(())
-        },
-        |c| path(c.server.limits.copy_root.as_ref()),
+        |c, v| file(v).map(|v| c.server.limits.copy_root = Some(v)),
+        |c| or_none(c.server.limits.copy_root.as_deref(), show_file),
         "directory whose files statements may read and write; none: no file",
         true
     ),
@@ -146,18 +152,48 @@ pub const KEYS: &[Key] = &[
         "lets everybody in from other machines when there are no users"
     ),
     key!(
+        "limit.concurrent",
+        "number",
+        |c, v| count(v).map(|v| c.server.queue.running_max = Some(v)),
+        |c| or_none(c.server.queue.running_max, |n| n.to_string()),
+        "statements that run at one time, until their rows are read; more wait",
+        true
+    ),
+    key!(
+        "limit.concurrent_per_user",
+        "number",
+        |c, v| count(v).map(|v| c.server.queue.running_per_user_max = Some(v)),
+        |c| or_none(c.server.queue.running_per_user_max, |n| n.to_string()),
+        "the same for each user",
+        true
+    ),
+    key!(
         "limit.memory",
         "bytes",
         |c, v| bytes(v).map(|v| c.server.limits.memory = Some(v)),
-        |c| c.server.limits.memory.map_or_else(|| "none".to_owned(), show_bytes),
+        |c| or_none(c.server.limits.memory, show_bytes),
         "memory the queries of one session may use",
         true
+    ),
+    key!(
+        "limit.queue",
+        "number",
+        |c, v| count(v).map(|v| c.server.queue.waiting_max = v),
+        |c| c.server.queue.waiting_max.to_string(),
+        "statements that wait to run; more are refused"
+    ),
+    key!(
+        "limit.queue_wait",
+        "time",
+        |c, v| duration(v).map(|v| c.server.queue.wait_max = v),
+        |c| show(c.server.queue.wait_max),
+        "how long a statement waits to run before it is refused"
     ),
     key!(
         "limit.rows",
         "number",
         |c, v| count(v).map(|v| c.server.limits.rows = Some(v as u64)),
-        |c| c.server.limits.rows.map_or_else(|| "none".to_owned(), |n| n.to_string()),
+        |c| or_none(c.server.limits.rows, |n| n.to_string()),
         "rows of one result",
         true
     ),
@@ -165,8 +201,8 @@ pub const KEYS: &[Key] = &[
         "limit.time",
         "time",
         |c, v| duration(v).map(|v| c.server.limits.statement_timeout = Some(v)),
-        |c| c.server.limits.statement_timeout.map_or_else(|| "none".to_owned(), show),
-        "time of one statement, its rows included",
+        |c| or_none(c.server.limits.statement_timeout, show),
+        "time of one statement, its rows included, waiting to run not",
         true
     ),
     key!(
@@ -214,6 +250,13 @@ pub const KEYS: &[Key] = &[
         "a session nobody used for this long ends; its transactions are rolled back"
     ),
     key!(
+        "session.lifetime",
+        "time",
+        |c, v| duration(v).map(|v| c.server.token_life_max = v),
+        |c| show(c.server.token_life_max),
+        "how long a token is good for, however often it is used; then the client logs in again"
+    ),
+    key!(
         "session.max",
         "number",
         |c, v| count(v).map(|v| c.server.sessions_max = v),
@@ -230,11 +273,8 @@ pub const KEYS: &[Key] = &[
     key!(
         "slow.file",
         "path",
-        |c, v| {
-            c.server.slow_log = Some(v.into());
-            Ok(())
-        },
-        |c| path(c.server.slow_log.as_ref()),
+        |c, v| file(v).map(|v| c.server.slow_log = Some(v)),
+        |c| or_none(c.server.slow_log.as_deref(), show_file),
         "file that gets such lines for slow statements only",
         true
     ),
@@ -248,11 +288,8 @@ pub const KEYS: &[Key] = &[
     key!(
         "spill_directory",
         "path",
-        |c, v| {
-            c.engine.spill_directory = Some(v.into());
-            Ok(())
-        },
-        |c| path(c.engine.spill_directory.as_ref()),
+        |c, v| file(v).map(|v| c.engine.spill_directory = Some(v)),
+        |c| or_none(c.engine.spill_directory.as_deref(), show_file),
         "where queries spill to; none: the system's temporary folder",
         true
     ),
@@ -266,33 +303,24 @@ pub const KEYS: &[Key] = &[
     key!(
         "tls.certificate",
         "path",
-        |c, v| {
-            tls(c).certificate = v.into();
-            Ok(())
-        },
-        |c| path(c.server.tls.as_ref().map(|tls| &tls.certificate)),
+        |c, v| file(v).map(|v| tls(c).certificate = v),
+        |c| or_none(tls_file(c, |tls| Some(&tls.certificate)), show_file),
         "PEM file of the server's certificate and those that lead to its root",
         true
     ),
     key!(
         "tls.client_ca",
         "path",
-        |c, v| {
-            tls(c).client_ca = Some(v.into());
-            Ok(())
-        },
-        |c| path(c.server.tls.as_ref().and_then(|tls| tls.client_ca.as_ref())),
+        |c, v| file(v).map(|v| tls(c).client_ca = Some(v)),
+        |c| or_none(tls_file(c, |tls| tls.client_ca.as_ref()), show_file),
         "PEM file of the roots of certificates that clients must show",
         true
     ),
     key!(
         "tls.key",
         "path",
-        |c, v| {
-            tls(c).key = v.into();
-            Ok(())
-        },
-        |c| path(c.server.tls.as_ref().map(|tls| &tls.key)),
+        |c, v| file(v).map(|v| tls(c).key = v),
+        |c| or_none(tls_file(c, |tls| Some(&tls.key)), show_file),
         "PEM file of the certificate's private key",
         true
     ),

@@ -21,6 +21,9 @@ const PREFIX: &str = "CAIRN_";
 /// The variable that names the file.
 pub const FILE_VARIABLE: &str = "CAIRN_CONFIG";
 
+/// The variable of the shell's that holds a password.
+pub const PASSWORD_VARIABLE: &str = "CAIRN_PASSWORD";
+
 /// Everything that is configured.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -49,8 +52,8 @@ impl Config {
         variables.sort_unstable();
         for (name, value) in &variables {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
-            // Another program's: what runs the tests.
-            if name == FILE_VARIABLE || rest.starts_with("TEST_") {
+            // Another program's: the shell, what runs the tests.
+            if [FILE_VARIABLE, PASSWORD_VARIABLE].contains(&name.as_str()) || rest.starts_with("TEST_") {
                 continue;
             }
             let place = || format!("environment variable {name}");
@@ -173,6 +176,9 @@ mod tests {
         assert!(message(read("x = [", &[], &[])).contains("is not TOML"));
         assert!(message(read("", &[], &[("tls.key", "k.pem")])).contains("tls.certificate"));
         assert!(message(read("[session]\nmax = [1]\n", &[], &[])).contains("single value"));
+        for name in ["copy_root", "audit.file", "tls.certificate"] {
+            assert!(message(read("", &[], &[(name, " ")])).contains("a path is expected"), "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Values as they are written.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn_engine::SyncMode;
@@ -55,6 +56,18 @@ pub(super) fn duration(text: &str) -> Expected<Duration> {
 
 pub(super) fn show(duration: Duration) -> String {
     show_duration(duration)
+}
+
+/// A path, of a file or a directory.
+pub(super) fn file(text: &str) -> Expected<PathBuf> {
+    if text.trim().is_empty() {
+        return Err("a path is expected".to_owned());
+    }
+    Ok(text.into())
+}
+
+pub(super) fn show_file(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// `full`, `interval:MS`, `off`.

@@ -24,10 +24,11 @@ use super::{status, wire};
 /// Flight messages of a result.
 pub(crate) type FlightStream = Pin<Box<dyn Stream<Item = std::result::Result<FlightData, Status>> + Send>>;
 
-/// Encodes `rows` as batches of `schema`, which `wire::schema` made of theirs.
+/// Encodes `rows` as batches of `schema`, which `wire::schema` made of theirs; `app_metadata` goes with the schema.
 pub(crate) fn stream(
     rows: impl Stream<Item = std::result::Result<RecordBatch, DataFusionError>> + Send + Unpin + 'static,
     schema: SchemaRef,
+    app_metadata: Bytes,
 ) -> FlightStream {
     let wanted = Arc::clone(&schema);
     let parts = futures::stream::unfold((rows, VecDeque::new()), move |(mut rows, mut parts)| {
@@ -47,15 +48,20 @@ pub(crate) fn stream(
             }
         }
     });
-    Box::pin(encoder(parts, schema).map_err(Status::from))
+    Box::pin(encoder(parts, schema, app_metadata).map_err(Status::from))
 }
 
 fn encoder(
     parts: impl Stream<Item = std::result::Result<RecordBatch, FlightError>> + Send + 'static,
     schema: SchemaRef,
+    app_metadata: Bytes,
 ) -> FlightDataEncoder {
-    // The parts have their size already.
-    FlightDataEncoderBuilder::new().with_schema(schema).with_max_flight_data_size(usize::MAX).build(parts)
+    FlightDataEncoderBuilder::new()
+        .with_schema(schema)
+        .with_metadata(app_metadata)
+        // The parts have their size already.
+        .with_max_flight_data_size(usize::MAX)
+        .build(parts)
 }
 
 /// A schema in its message; no bytes for one without columns, which is how Flight SQL says "no result set".

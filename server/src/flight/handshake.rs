@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use arrow_flight::HandshakeResponse;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use axum::http::HeaderMap;
 use cairn_engine::{Error, Result, Session};
 use cairn_storage::ErrorKind;
 use futures::StreamExt;
@@ -18,10 +17,16 @@ use tonic::{Extensions, Response, Status};
 use super::status;
 use crate::handle::Handle;
 use crate::listen::ConnectionInfo;
+use crate::login::credentials;
 use crate::server::Shared;
 use crate::session::Lease;
 
+/// Metadata of every answer: `open` when the session's own transaction (BEGIN as a statement) is open after it, else `none`.
+pub const TRANSACTION_HEADER: &str = "cairn-transaction";
+
 const COOKIE: &str = "arrow_flight_session_id";
+/// The one call that needs nothing in its head: its messages are not read.
+const HANDSHAKE: &str = "/Handshake";
 
 /// A call's session.
 pub(super) struct Caller {
@@ -33,12 +38,46 @@ pub(super) struct Caller {
 impl Caller {
     /// The answer of the call.
     pub(super) fn answer<T>(&self, answer: Result<T>) -> std::result::Result<Response<T>, Status> {
-        let mut response = Response::new(answer.map_err(|error| status::of(&error))?);
+        let open = if self.session.sql().engine().in_transaction() { "open" } else { "none" };
+        let open = MetadataValue::from_static(open);
+        let mut response = match answer {
+            Ok(answer) => Response::new(answer),
+            Err(error) => {
+                let mut status = status::of(&error);
+                status.metadata_mut().insert(TRANSACTION_HEADER, open);
+                return Err(status);
+            }
+        };
+        response.metadata_mut().insert(TRANSACTION_HEADER, open);
         if let Some(cookie) = &self.cookie {
             response.metadata_mut().insert("set-cookie", cookie.clone());
         }
         Ok(response)
     }
+}
+
+/// Refuses a call before any of its messages is read, when whoever sent `headers` has shown nothing that may let them in. A name and
+/// password are looked at later, by [`caller`].
+///
+/// # Errors
+/// 28000.
+pub(super) async fn check_head(shared: &Shared, path: &str, headers: &HeaderMap) -> Result<()> {
+    if path.ends_with(HANDSHAKE) {
+        return Ok(());
+    }
+    let metadata = MetadataMap::from_headers(headers.clone());
+    match authorization(&metadata, "Bearer") {
+        Some(token) => of_token(shared, token).map(|_| ()),
+        None if authorization(&metadata, "Basic").is_some() => Ok(()),
+        None => shared.logins.check_open().await,
+    }
+}
+
+fn of_token(shared: &Shared, token: &str) -> Result<Lease> {
+    shared.sessions.of_token(token).ok_or_else(|| {
+        Error::new(ErrorKind::Unauthenticated, "the token is not valid, or its session has ended")
+            .map(|e| e.with_sqlstate("28000").with_hint("connect again"))
+    })
 }
 
 /// Finds the caller's session.
@@ -52,15 +91,13 @@ pub(super) async fn caller(
     extensions: &Extensions,
 ) -> Result<Caller> {
     if let Some(token) = authorization(metadata, "Bearer") {
-        let session = shared.sessions.of_token(token).ok_or_else(|| {
-            Error::new(ErrorKind::Unauthenticated, "the token is not valid, or its session has ended")
-                .map(|e| e.with_sqlstate("28000").with_hint("connect again"))
-        })?;
+        let session = of_token(shared, token)?;
         shared.logins.check(session.sql().engine()).await?;
         return Ok(Caller { session, cookie: None });
     }
     let connection = connection(extensions)?;
-    if let Some((user, password)) = authorization(metadata, "Basic").and_then(credentials) {
+    if let Some(basic) = authorization(metadata, "Basic") {
+        let (user, password) = credentials(basic)?;
         let own = shared.logins.session(&user, &password, connection.remote.ip()).await?;
         let session = session_of(shared, connection, own)?;
         return Ok(Caller { session, cookie: None });
@@ -102,8 +139,9 @@ pub(super) async fn handshake(
     metadata: &MetadataMap,
     extensions: &Extensions,
 ) -> Result<Response<BoxStream<'static, std::result::Result<HandshakeResponse, Status>>>> {
-    let session = match authorization(metadata, "Basic").and_then(credentials) {
-        Some((user, password)) => {
+    let session = match authorization(metadata, "Basic") {
+        Some(basic) => {
+            let (user, password) = credentials(basic)?;
             shared.logins.session(&user, &password, connection(extensions)?.remote.ip()).await?
         }
         None => shared.logins.anonymous().await?,
@@ -123,13 +161,6 @@ fn authorization<'a>(metadata: &'a MetadataMap, scheme: &str) -> Option<&'a str>
     let value = metadata.get("authorization")?.to_str().ok()?;
     let (given, rest) = value.split_once(' ')?;
     given.eq_ignore_ascii_case(scheme).then(|| rest.trim())
-}
-
-/// Name and password.
-fn credentials(basic: &str) -> Option<(String, String)> {
-    let text = String::from_utf8(STANDARD.decode(basic).ok()?).ok()?;
-    let (user, password) = text.split_once(':')?;
-    Some((user.to_owned(), password.to_owned()))
 }
 
 fn cookie(metadata: &MetadataMap) -> Option<Handle> {
@@ -154,8 +185,8 @@ mod tests {
         metadata.insert("authorization", "basic YW5uYTpvcGVuOnNlc2FtZQ==".parse().unwrap());
         metadata.insert("cookie", format!("a=b; {COOKIE}={}", id.text()).parse().unwrap());
         assert_eq!(
-            authorization(&metadata, "Basic").and_then(credentials),
-            Some(("anna".to_owned(), "open:sesame".to_owned()))
+            credentials(authorization(&metadata, "Basic").unwrap()).unwrap(),
+            ("anna".to_owned(), "open:sesame".to_owned())
         );
         assert_eq!(authorization(&metadata, "Bearer"), None);
         assert_eq!(cookie(&metadata), Some(id));

@@ -15,8 +15,10 @@ mod encode;
 mod handshake;
 mod metadata;
 mod options;
+mod outcome;
 mod params;
 mod put;
+mod receive;
 mod results;
 mod service;
 mod statement;
@@ -38,11 +40,16 @@ use tonic::transport::Server;
 use crate::listen::Listener;
 use crate::server::Shared;
 
+pub use handshake::TRANSACTION_HEADER;
+pub use outcome::Outcome;
 pub(crate) use results::Results;
+pub use status::StatementFailure;
 
 /// Bytes a client may send ahead on one stream, and on one connection.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Calls of one connection at a time.
+const STREAMS_MAX: u32 = 256;
 /// A client that vanished without closing its connection is noticed after about twice this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -66,6 +73,7 @@ pub(crate) async fn serve(
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_routes(Routes::from(counted))

@@ -85,7 +85,9 @@ fn fit(column: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
         (given, wanted),
         (DataType::Float64, DataType::Float32) | (DataType::Timestamp(..), DataType::Date32)
     );
-    if given == wanted || lossy || shortened || !can_cast_types(given, wanted) {
+    // As JSON, which the planner reads; a cast would make it the one item of a list.
+    let spelled = is_text(given) && wanted.is_nested();
+    if given == wanted || lossy || shortened || spelled || !can_cast_types(given, wanted) {
         return Ok(column.clone());
     }
     let options = CastOptions { safe: false, ..CastOptions::default() };
@@ -111,7 +113,8 @@ mod tests {
     use std::sync::Arc;
 
     use cairn_engine::Parameter;
-    use datafusion::arrow::array::{Float64Array, Int64Array, StringArray};
+    use datafusion::arrow::array::{Float64Array, Int64Array, ListArray, StringArray};
+    use datafusion::arrow::datatypes::Float64Type;
 
     use super::*;
 
@@ -158,6 +161,27 @@ mod tests {
         let fraction = batch(vec![("a", Arc::new(Float64Array::from(vec![1.5])))]);
         let rows = ParameterRows::new(&description, &fraction).unwrap();
         assert_eq!(list(rows.row(0).unwrap()), [ScalarValue::Float64(Some(1.5))]);
+    }
+
+    #[test]
+    fn vectors_come_as_lists_or_text() {
+        let vector =
+            |dim| DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), dim);
+        let lists = || {
+            let rows = [Some(vec![Some(1.0), Some(0.5)])];
+            Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(rows)) as ArrayRef
+        };
+        let bound = |wanted: DataType, column: ArrayRef| {
+            let description = description(&[("1", Some(wanted))]);
+            let rows = ParameterRows::new(&description, &batch(vec![("a", column)]))?;
+            Ok::<_, Error>(list(rows.row(0)?).remove(0))
+        };
+        assert_eq!(bound(vector(2), lists()).unwrap().data_type(), vector(2));
+        assert_eq!(bound(vector(3), lists()).unwrap_err().sqlstate(), "22018");
+        let texts = || Arc::new(StringArray::from(vec!["[1]"])) as ArrayRef;
+        for wanted in [vector(1), DataType::new_list(DataType::Utf8, true)] {
+            assert_eq!(bound(wanted, texts()).unwrap(), ScalarValue::Utf8(Some("[1]".to_owned())));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{FlightData, PutResult};
 use cairn_engine::{Error, IfExists, IfMissing, IngestTarget, Result, Session};
-use cairn_storage::ErrorKind;
+use cairn_storage::{ErrorKind, held_bytes};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -20,7 +20,7 @@ use tonic::Status;
 
 use super::params::ParameterRows;
 use super::status::wrong_request;
-use super::{command, statement};
+use super::{command, receive, statement};
 use crate::session::{Lease, PreparedStatement};
 
 /// Bytes of parameter rows a client may bind to one statement; rows of an update are not kept and may be any number.
@@ -29,11 +29,11 @@ const BOUND_BYTES_MAX: usize = 64 << 20;
 /// Messages of a DoPut call.
 pub(super) type Messages = Pin<Box<dyn Stream<Item = std::result::Result<FlightData, Status>> + Send>>;
 
-/// Answers a DoPut call.
+/// Answers a DoPut call, whose messages are at most `bytes_max` long, decompressed as well.
 ///
 /// # Errors
 /// What is wrong with the request, or fails in it; nothing has changed then.
-pub(super) async fn put(session: &Lease, mut messages: Messages) -> Result<PutResult> {
+pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usize) -> Result<PutResult> {
     let first = match messages.next().await {
         Some(Ok(first)) => first,
         Some(Err(status)) => return Err(broken(status.into())),
@@ -44,7 +44,7 @@ pub(super) async fn put(session: &Lease, mut messages: Messages) -> Result<PutRe
         .as_ref()
         .ok_or_else(|| wrong_request("the first message has no descriptor"))?;
     let command = command::of_descriptor(descriptor)?;
-    let batches = decode(first, messages);
+    let batches = decode(first, messages, bytes_max);
     let result = match command {
         Command::CommandStatementUpdate(update) => {
             let sql = session.sql_of(update.transaction_id.as_deref())?;
@@ -72,11 +72,16 @@ fn counted(rows: u64) -> Vec<u8> {
 }
 
 /// The batches of a call whose first message has been read; it may hold the schema already, or only the command.
-fn decode(mut first: FlightData, messages: Messages) -> FlightRecordBatchStream {
+fn decode(mut first: FlightData, messages: Messages, bytes_max: usize) -> FlightRecordBatchStream {
     first.flight_descriptor = None;
     let first = (!first.data_header.is_empty()).then_some(Ok(first));
     let messages = futures::stream::iter(first).chain(messages);
-    FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from))
+    let checked = messages.map(move |message| {
+        let message = message.map_err(FlightError::from)?;
+        receive::check(&message, bytes_max).map_err(|error| FlightError::ExternalError(Box::new(error)))?;
+        Ok(message)
+    });
+    FlightRecordBatchStream::new_from_flight_data(checked)
 }
 
 fn broken(error: FlightError) -> Error {
@@ -90,6 +95,10 @@ fn broken(error: FlightError) -> Error {
                 Error::new(ErrorKind::Cancelled, format!("the client stopped sending: {}", status.message()))
             }
         },
+        FlightError::ExternalError(error) => match error.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(other) => wrong_request(format!("the rows can't be read: {other}")),
+        },
         other => wrong_request(format!("the rows can't be read: {other}")),
     }
 }
@@ -100,8 +109,9 @@ fn parameter_rows<'a>(
 ) -> impl Stream<Item = Result<ParameterRows>> + Send + 'a {
     batches
         .map_err(broken)
-        // Drivers send an empty batch for "no parameters".
-        .try_filter(|batch| std::future::ready(batch.num_rows() > 0))
+        // Drivers send an empty batch for "no parameters", which has no parts.
+        .map_ok(|batch| futures::stream::iter(receive::parts(batch).map(Ok)))
+        .try_flatten()
         .and_then(|batch| std::future::ready(ParameterRows::new(&prepared.description, &batch)))
 }
 
@@ -116,7 +126,7 @@ async fn bound(
         }
         // Told now what would be told when it runs.
         ParameterRows::new(&prepared.description, &batch)?;
-        bytes += batch.get_array_memory_size();
+        bytes += held_bytes(&batch);
         if bytes > BOUND_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::ResourceExhausted,
@@ -161,6 +171,7 @@ async fn store(
     let first = batches.next().await.transpose().map_err(broken)?;
     let schema = batches.schema().cloned().ok_or_else(|| wrong_request("the rows have no schema"))?;
     let rows = futures::stream::iter(first.map(Ok)).chain(batches.map_err(broken));
+    let rows = rows.map_ok(|batch| futures::stream::iter(receive::parts(batch).map(Ok))).try_flatten();
     let rows = rows.map_err(DataFusionError::from);
     sql.ingest(&target, if_missing, if_exists, Box::pin(RecordBatchStreamAdapter::new(schema, rows))).await
 }

@@ -51,23 +51,25 @@ impl Flight {
     /// Starts what `descriptor` asks for; its rows wait behind the ticket.
     async fn start(&self, session: &Lease, descriptor: FlightDescriptor) -> Result<FlightInfo> {
         let command = command::of_descriptor(&descriptor)?;
-        let (schema, ticket, records) = match command {
+        let (schema, ticket, records, app_metadata) = match command {
             Command::CommandStatementQuery(_) | Command::CommandPreparedStatementQuery(_) => {
                 let answer = self.run(session, command).await?;
                 let schema = Arc::clone(&answer.rows.schema);
-                let affected = answer.affected.and_then(|rows| i64::try_from(rows).ok());
+                let affected = answer.affected().and_then(|rows| i64::try_from(rows).ok());
+                let app_metadata = answer.app_metadata();
                 let statement_handle = self.shared.results.keep(answer.rows)?.bytes();
                 let ticket = TicketStatementQuery { statement_handle }.as_any().encode_to_vec();
-                (schema, Bytes::from(ticket), affected.unwrap_or(-1))
+                (schema, Bytes::from(ticket), affected.unwrap_or(-1), app_metadata)
             }
             // Cheap and without effect: run when fetched, the command is the ticket.
-            other => (metadata::schema(&other)?, descriptor.cmd.clone(), -1),
+            other => (metadata::schema(&other)?, descriptor.cmd.clone(), -1, Bytes::new()),
         };
         let info = FlightInfo::new()
             .try_with_schema(&schema)?
             .with_endpoint(FlightEndpoint::new().with_ticket(Ticket::new(ticket)))
             .with_descriptor(descriptor)
             .with_total_records(records)
+            .with_app_metadata(app_metadata)
             .with_ordered(true);
         Ok(info)
     }
@@ -106,28 +108,30 @@ impl Flight {
     /// The rows behind a ticket.
     async fn fetch(&self, session: &Lease, ticket: &Ticket) -> Result<FlightStream> {
         let command = command::read(&ticket.ticket)?;
-        let rows = match command {
+        let answer = match command {
             Command::TicketStatementQuery(_) => {
-                return stream(self.shared.results.fetch(ticket_handle(&ticket.ticket)?)?);
+                // What it came to stood in its FlightInfo.
+                return stream(self.shared.results.fetch(ticket_handle(&ticket.ticket)?)?, Bytes::new());
             }
             Command::CommandStatementQuery(_) | Command::CommandPreparedStatementQuery(_) => {
-                self.run(session, command).await?.rows
+                self.run(session, command).await?
             }
             other => {
                 let batch = metadata::rows(session, other).await?;
                 let schema = batch.schema();
-                return Ok(encode::stream(futures::stream::iter([Ok(batch)]), schema));
+                return Ok(encode::stream(futures::stream::iter([Ok(batch)]), schema, Bytes::new()));
             }
         };
+        let app_metadata = answer.app_metadata();
         // Kept like any other, so that it can be cancelled the same way.
-        let handle = self.shared.results.keep(rows)?;
-        stream(self.shared.results.fetch(handle)?)
+        let handle = self.shared.results.keep(answer.rows)?;
+        stream(self.shared.results.fetch(handle)?, app_metadata)
     }
 }
 
-fn stream(rows: FetchedRows) -> Result<FlightStream> {
+fn stream(rows: FetchedRows, app_metadata: Bytes) -> Result<FlightStream> {
     let schema = rows.schema().ok_or_else(|| wrong_request("the result was cancelled"))?;
-    Ok(encode::stream(rows, schema))
+    Ok(encode::stream(rows, schema, app_metadata))
 }
 
 /// The result that a ticket of ours stands for.
@@ -199,7 +203,8 @@ impl FlightService for Flight {
         let (metadata, extensions, messages) = request.into_parts();
         let caller = handshake::caller(&self.shared, &metadata, &extensions).await;
         let caller = caller.map_err(|error| status::of(&error))?;
-        let result = put::put(&caller.session, Box::pin(messages)).await;
+        let result =
+            put::put(&caller.session, Box::pin(messages), self.shared.options.message_bytes_max).await;
         caller.answer(result.map(one))
     }
 

@@ -6,6 +6,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cairn_engine::{Error, Output, Result, RowStream, Session};
 use cairn_storage::ErrorKind;
 use datafusion::arrow::datatypes::Schema;
@@ -16,6 +17,7 @@ use datafusion::physical_plan::EmptyRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt, TryStreamExt};
 
+use super::outcome::Outcome;
 use super::params::ParameterRows;
 use super::results::Rows;
 use super::status::wrong_request;
@@ -24,28 +26,35 @@ use crate::session::{Lease, PreparedStatement, SqlSession};
 /// Savepoint that many rows are written behind.
 const ROWS_SAVEPOINT: &str = "\"cairn parameter rows\"";
 
+/// Rows of parameters that are one statement to the engine; their values are held beside those the client sent.
+const ROWS_AT_ONCE: usize = 8_192;
+
 /// What a statement came to.
 pub(crate) struct Answer {
     /// Without columns for a statement that has no rows.
     pub(crate) rows: Rows,
-    /// Rows it changed; None: it has rows.
-    pub(crate) affected: Option<u64>,
+    /// None: it has rows.
+    pub(crate) outcome: Option<Outcome>,
 }
 
 impl Answer {
     fn of(output: Output, session: &Lease) -> Self {
-        match output {
-            Output::Rows(RowStream { stream, .. }) => {
-                Self { rows: Rows::new(stream, session.clone()), affected: None }
-            }
-            Output::Affected { rows, .. } => Self::affected(rows, session),
-            Output::Done { .. } => Self::affected(0, session),
-        }
+        let outcome = Outcome::of(&output);
+        let stream = match output {
+            Output::Rows(RowStream { stream, .. }) => stream,
+            Output::Affected { .. } | Output::Done { .. } => no_rows(),
+        };
+        Self { rows: Rows::new(stream, session.clone()), outcome }
     }
 
-    fn affected(rows: u64, session: &Lease) -> Self {
-        let none = EmptyRecordBatchStream::new(Arc::new(Schema::empty()));
-        Self { rows: Rows::new(Box::pin(none), session.clone()), affected: Some(rows) }
+    /// Rows it changed, none where there is nothing to count; None: it has rows.
+    pub(crate) fn affected(&self) -> Option<u64> {
+        self.outcome.as_ref().map(|outcome| outcome.rows.unwrap_or(0))
+    }
+
+    /// What it came to, as it is sent beside its rows.
+    pub(crate) fn app_metadata(&self) -> Bytes {
+        self.outcome.as_ref().map(Outcome::bytes).unwrap_or_default()
     }
 
     /// Rows changed; those of a statement that has rows are read to their end and counted.
@@ -53,7 +62,7 @@ impl Answer {
     /// # Errors
     /// What the rows meet.
     pub(crate) async fn count(mut self) -> Result<u64> {
-        if let Some(affected) = self.affected {
+        if let Some(affected) = self.affected() {
             return Ok(affected);
         }
         let mut count = 0;
@@ -102,7 +111,8 @@ pub(crate) async fn run_prepared(session: &Lease, prepared: &PreparedStatement) 
         }
         _ => {
             let rows = futures::stream::iter(rows.into_iter().map(Ok));
-            Ok(Answer::affected(update_each(&sql, text, rows).await?, session))
+            let outcome = Some(update_each(&sql, text, rows).await?);
+            Ok(Answer { rows: Rows::new(no_rows(), session.clone()), outcome })
         }
     }
 }
@@ -130,7 +140,7 @@ pub(crate) async fn update_prepared(
         return Answer::of(output, session).count().await;
     }
     let rows = futures::stream::once(std::future::ready(Ok(first))).chain(rows);
-    update_each(&sql, &prepared.text, rows).await
+    Ok(update_each(&sql, &prepared.text, rows).await?.rows.unwrap_or(0))
 }
 
 /// Runs a change once for each row of parameters, all or none: behind a savepoint of the open transaction, or in a transaction
@@ -139,7 +149,7 @@ async fn update_each(
     sql: &SqlSession,
     text: &str,
     rows: impl Stream<Item = Result<ParameterRows>> + Send,
-) -> Result<u64> {
+) -> Result<Outcome> {
     if let Some(_turn) = sql.turn().await {
         let engine = sql.engine();
         engine.execute(&format!("SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
@@ -162,17 +172,22 @@ async fn execute_each(
     engine: &Session,
     text: &str,
     rows: impl Stream<Item = Result<ParameterRows>> + Send,
-) -> Result<u64> {
+) -> Result<Outcome> {
     let mut rows = pin!(rows);
-    let mut changed = 0;
+    let mut changed: Option<Outcome> = None;
     while let Some(rows) = rows.next().await.transpose()? {
-        for row in 0..rows.len() {
-            if let Output::Affected { rows, .. } = engine.execute(text, Some(rows.row(row)?)).await? {
-                changed += rows;
+        for first in (0..rows.len()).step_by(ROWS_AT_ONCE) {
+            let part = first..rows.len().min(first + ROWS_AT_ONCE);
+            let part = part.map(|row| rows.row(row)).collect::<Result<Vec<_>>>()?;
+            let output = engine.execute_each(text, &part).await?;
+            let outcome = Outcome::of(&output).ok_or_else(|| wrong_request("the statement has rows"))?;
+            match &mut changed {
+                Some(changed) => changed.add(outcome),
+                None => changed = Some(outcome),
             }
         }
     }
-    Ok(changed)
+    changed.ok_or_else(|| wrong_request("there are no rows of parameters"))
 }
 
 /// The rows of a query for each of `values`; a query begins when the rows of the one before have been read.
@@ -192,7 +207,7 @@ async fn one_behind_the_other(
     });
     let rows = first.chain(others.try_flatten());
     let rows = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
-    Ok(Answer { rows: Rows::new(rows, session.clone()), affected: None })
+    Ok(Answer { rows: Rows::new(rows, session.clone()), outcome: None })
 }
 
 async fn execute_rows(
@@ -204,6 +219,10 @@ async fn execute_rows(
         Output::Rows(rows) => Ok(rows.stream),
         _ => Err(wrong_request("the statement has no rows")),
     }
+}
+
+fn no_rows() -> SendableRecordBatchStream {
+    Box::pin(EmptyRecordBatchStream::new(Arc::new(Schema::empty())))
 }
 
 fn unbound(prepared: &PreparedStatement) -> Error {

@@ -94,6 +94,7 @@ fn status(kind: ErrorKind, sqlstate: &str) -> StatusCode {
         }
         (ErrorKind::ReadOnly | ErrorKind::PermissionDenied, _) => StatusCode::FORBIDDEN,
         (ErrorKind::Fenced | ErrorKind::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (ErrorKind::ResourceExhausted, "57014") => StatusCode::GATEWAY_TIMEOUT,
         // A statement that is too large or too deep is the client's; memory and disk are the server's.
         (ErrorKind::ResourceExhausted, code) if code.starts_with("54") => StatusCode::BAD_REQUEST,
         (ErrorKind::ResourceExhausted, _) => StatusCode::INSUFFICIENT_STORAGE,
@@ -149,6 +150,7 @@ mod tests {
             (ErrorKind::ResourceExhausted, "54000", 400),
             (ErrorKind::ResourceExhausted, "53100", 507),
             (ErrorKind::Cancelled, "57014", 504),
+            (ErrorKind::ResourceExhausted, "57014", 504),
             (ErrorKind::Unsupported, "0A000", 501),
             (ErrorKind::Unavailable, "57P03", 503),
             (ErrorKind::Internal, "XX000", 500),

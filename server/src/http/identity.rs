@@ -5,11 +5,10 @@
 use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, header};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use cairn_engine::{Error, Session};
 use cairn_storage::ErrorKind;
 
+use crate::login::credentials;
 use crate::server::Shared;
 
 /// A session of its own for one statement of whoever sent `headers` from `remote`: with the settings of the session a token belongs
@@ -34,10 +33,8 @@ pub(super) async fn session(
         return Ok(lease.sql().engine().fork());
     }
     if scheme.eq_ignore_ascii_case("basic") {
-        let text = STANDARD.decode(value.trim()).ok().and_then(|text| String::from_utf8(text).ok());
-        let text = text.ok_or_else(unreadable)?;
-        let (user, password) = text.split_once(':').ok_or_else(unreadable)?;
-        return shared.logins.session(user, password, remote.ip()).await;
+        let (user, password) = credentials(value.trim())?;
+        return shared.logins.session(&user, &password, remote.ip()).await;
     }
     Err(unreadable())
 }

@@ -48,7 +48,7 @@ pub(crate) struct FlightMetrics {
 }
 
 impl FlightMetrics {
-    /// A call of the method at `path` was answered; what follows on its stream is the statement's.
+    /// A call of the method at `path` has ended.
     pub(crate) fn answered(&self, path: &str, code: Code) {
         let name = path.rsplit('/').next().unwrap_or_default();
         let method = METHODS.iter().position(|known| *known == name).unwrap_or(METHODS.len() - 1);
@@ -56,7 +56,10 @@ impl FlightMetrics {
     }
 
     pub(super) fn write(&self, page: &mut Page) {
-        page.counter("cairn_flight_requests_total", "Calls of Flight SQL that were answered.");
+        page.counter(
+            "cairn_flight_requests_total",
+            "Calls of Flight SQL that have ended, by method and code.",
+        );
         for (method, codes) in METHODS.iter().zip(&self.calls) {
             for (code, calls) in CODES.iter().zip(codes) {
                 let calls = calls.value();

@@ -3,7 +3,7 @@
 //! Names begin with `cairn_`, in base units; `docs/src/metrics.md` lists them all. Reading takes no lock that a statement waits for
 //! longer than for a look.
 
-use cairn_engine::Engine;
+use cairn_engine::{Engine, StatementQueue};
 use cairn_storage::metrics::DatabaseFigures;
 
 use super::text::Page;
@@ -17,6 +17,7 @@ pub(crate) fn page(shared: &Shared) -> String {
     shared.metrics.http.write(&mut page);
     shared.metrics.flight.write(&mut page);
     statements(&mut page, &shared.engine);
+    queue(&mut page, &shared.queue);
     let database = shared.engine.database();
     let writable = database.check_writable().is_ok();
     let figures = database.figures();
@@ -73,6 +74,19 @@ fn statements(page: &mut Page, engine: &Engine) {
     page.value(&[], engine.memory_limit());
     page.gauge("cairn_query_spilled_bytes", "Bytes that running queries hold on disk for lack of memory.");
     page.value(&[], engine.spilled_bytes());
+}
+
+fn queue(page: &mut Page, queue: &StatementQueue) {
+    let figures = queue.figures();
+    page.gauge("cairn_queue_running", "Statements that hold one of the places of limit.concurrent.");
+    page.value(&[], figures.running);
+    page.gauge("cairn_queue_waiting", "Statements that wait for such a place.");
+    page.value(&[], figures.waiting);
+    page.counter("cairn_queue_refused_total", "Statements refused, by reason: full or late.");
+    page.value(&[("reason", "full")], figures.refused_full);
+    page.value(&[("reason", "late")], figures.refused_late);
+    page.histogram("cairn_queue_wait_duration_seconds", "Time that statements waited before they ran.");
+    page.buckets(&[], &figures.waits);
 }
 
 fn commits(page: &mut Page, figures: &DatabaseFigures, writable: bool) {

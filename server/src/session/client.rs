@@ -21,6 +21,7 @@ const TRANSACTIONS_MAX: usize = 64;
 pub(crate) struct ClientSession {
     id: Handle,
     token: Option<TokenHash>,
+    begun: Instant,
     /// Statements outside the transactions below.
     sql: Arc<SqlSession>,
     held: Mutex<Held>,
@@ -43,7 +44,8 @@ impl ClientSession {
             uses: 0,
             last_used: Instant::now(),
         };
-        Self { id: Handle::random(), token, sql: Arc::new(SqlSession::new(engine)), held: Mutex::new(held) }
+        let (id, begun, sql) = (Handle::random(), Instant::now(), Arc::new(SqlSession::new(engine)));
+        Self { id, token, begun, sql, held: Mutex::new(held) }
     }
 
     pub(crate) fn id(&self) -> Handle {
@@ -56,6 +58,11 @@ impl ClientSession {
 
     pub(crate) fn sql(&self) -> &Arc<SqlSession> {
         &self.sql
+    }
+
+    /// Whether it has a token that was given longer than `life_max` ago.
+    pub(super) fn is_expired(&self, now: Instant, life_max: Duration) -> bool {
+        self.token.is_some() && now.saturating_duration_since(self.begun) > life_max
     }
 
     /// Time since the last use ended.

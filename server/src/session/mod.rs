@@ -3,8 +3,8 @@
 //! Owns: which session a request belongs to, how sessions end, what they hold. Does not own: what runs in them
 //! (`cairn_engine::Session`), results on their way to the client (`flight::results`).
 //!
-//! A session that its client names, by token or cookie, ends when the client closes it, or after `session_idle_max`. One
-//! that nobody named belongs to its connection and ends with it. Ending rolls back what is open.
+//! A session that its client names, by token or cookie, ends when the client closes it, or after `session_idle_max`; one with a
+//! token after `token_life_max` at the latest. One that nobody named belongs to its connection and ends with it. Ending rolls back what is open.
 
 mod client;
 mod prepared;
@@ -33,6 +33,7 @@ use token::TokenHash;
 pub(crate) struct Sessions {
     sessions_max: usize,
     idle_max: Duration,
+    token_life_max: Duration,
     known: Mutex<Known>,
 }
 
@@ -65,6 +66,7 @@ impl Sessions {
         Self {
             sessions_max: options.sessions_max,
             idle_max: options.session_idle_max,
+            token_life_max: options.token_life_max,
             known: Mutex::default(),
         }
     }
@@ -82,11 +84,14 @@ impl Sessions {
         Ok(token)
     }
 
-    /// The session of a token; None for one that was never given, or whose session has ended.
+    /// The session of a token; None for one that was never given, has expired, or whose session has ended.
     pub(crate) fn of_token(&self, token: &str) -> Option<Lease> {
         let known = self.known();
         let id = known.tokens.get(&Token::hash_of(token))?;
-        known.sessions.get(id).map(|session| Lease::new(Arc::clone(session)))
+        let session = known.sessions.get(id)?;
+        // Whether or not it was tidied away by now.
+        let is_good = !session.is_expired(Instant::now(), self.token_life_max);
+        is_good.then(|| Lease::new(Arc::clone(session)))
     }
 
     /// The session that a cookie names, which from now on outlives its connection.
@@ -138,14 +143,17 @@ impl Sessions {
         drop(session);
     }
 
-    /// Ends the sessions nobody used for too long.
-    pub(crate) fn end_idle(&self) {
+    /// Ends the sessions nobody used for too long, and those whose tokens have expired.
+    pub(crate) fn end_old(&self) {
         let now = Instant::now();
         let ended: Vec<_> = {
             let mut known = self.known();
-            let idle = known.sessions.values().filter(|session| session.idle_for(now) > self.idle_max);
-            let idle: Vec<Handle> = idle.map(|session| session.id()).collect();
-            idle.into_iter().filter_map(|id| known.remove(id)).collect()
+            let is_old = |session: &ClientSession| {
+                session.idle_for(now) > self.idle_max || session.is_expired(now, self.token_life_max)
+            };
+            let old = known.sessions.values().filter(|session| is_old(session));
+            let old: Vec<Handle> = old.map(|session| session.id()).collect();
+            old.into_iter().filter_map(|id| known.remove(id)).collect()
         };
         drop(ended);
     }

@@ -14,7 +14,6 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cairn_engine::Output;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
@@ -22,7 +21,8 @@ use tempfile::NamedTempFile;
 
 use crate::Runtimes;
 use crate::args::{OnError, Sync};
-use crate::connection::{Connection, Opening};
+use crate::connection::{Answer, Connection, Opening};
+use crate::failure;
 use crate::format::Format;
 use crate::interrupt::{EXIT_INTERRUPTED, Interrupts};
 use crate::quantity;
@@ -55,7 +55,7 @@ pub(crate) fn run(runtimes: &Runtimes, dir: &str) -> u8 {
         return fail(&message);
     }
     let opening = Opening { read_only: false, sync: Sync::Full };
-    match runtimes.open(dir, opening) {
+    match runtimes.open(|work| Connection::open(dir, opening, work)) {
         Err(code) => code,
         Ok((connection, interrupts)) => {
             let code = runtimes.block_on(present(&connection, dir, interrupts));
@@ -99,7 +99,7 @@ async fn present(connection: &Connection, dir: &str, mut interrupts: Interrupts)
 /// Why the demo could not be made.
 enum Failure {
     /// A statement failed.
-    Statement(Box<cairn_engine::Error>, String),
+    Statement(Box<failure::Failure>, String),
     /// Anything else, as a sentence.
     Other(String),
 }
@@ -216,7 +216,7 @@ async fn show_queries(connection: &Connection, dir: &str, interrupts: Interrupts
             Ended::Well => {}
             Ended::Cancelled => return EXIT_INTERRUPTED,
             Ended::Unread => return 0,
-            Ended::Failed | Ended::Exit(_) => return 1,
+            Ended::Failed | Ended::Lost | Ended::Exit(_) => return 1,
         }
     }
     shell.print(&queries::how_to_go_on(dir));
@@ -250,10 +250,10 @@ async fn rows(
     connection: &Connection,
     sql: &str,
 ) -> Result<Vec<datafusion::arrow::array::RecordBatch>, Failure> {
-    let failed = |error: cairn_engine::Error| Failure::Statement(Box::new(error), sql.to_owned());
+    let failed = |failure| Failure::Statement(Box::new(failure), sql.to_owned());
     match connection.execute(sql).await.map_err(failed)? {
-        Output::Rows(rows) => rows.stream.try_collect().await.map_err(|error| failed(error.into())),
-        Output::Affected { .. } | Output::Done { .. } => Ok(Vec::new()),
+        Answer::Rows { batches, .. } => batches.try_collect().await.map_err(failed),
+        Answer::Done { .. } => Ok(Vec::new()),
     }
 }
 

@@ -13,6 +13,7 @@ use cairn_vector::{Floats, Metric};
 
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
+use crate::held::held_bytes;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use crate::segment::sort::sort_batches;
 use crate::segment::writer::Addressing;
@@ -56,7 +57,7 @@ impl TableWriter {
         }
         // Rows taken out of a page may hold all of its text.
         let batch = compacted(&batch)?;
-        let bytes = batch.get_array_memory_size();
+        let bytes = held_bytes(&batch);
         let limit = self.shared.database.options().wal_entry_bytes_max * 3 / 4;
         self.kept.push(batch);
         self.kept_bytes += bytes;
@@ -214,7 +215,7 @@ impl Spill {
 
     async fn write(&mut self, shared: &Shared, batch: RecordBatch) -> Result<()> {
         if !self.follows(&batch)? {
-            self.unsorted_bytes += batch.get_array_memory_size();
+            self.unsorted_bytes += held_bytes(&batch);
             self.unsorted.push(batch);
             if self.unsorted_bytes >= SORT_RUN_BYTES {
                 self.sort_run(shared).await?;

@@ -337,7 +337,9 @@ impl TableSnapshot {
                         arrays.push(Arc::new(chunk.versions().slice(row, 1)));
                     }
                     places[i] = Some((parts.len(), 0));
-                    parts.push(RecordBatch::try_new(Arc::clone(&schema), arrays)?);
+                    // No column may be asked for.
+                    let one = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
+                    parts.push(RecordBatch::try_new_with_options(Arc::clone(&schema), arrays, &one)?);
                 }
                 Some(_) => {}
                 None => cold.push((*id, i)),

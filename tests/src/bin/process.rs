@@ -1,9 +1,11 @@
 //! The second process of the tests; see `cairn_tests::child`.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use cairn_engine::{OpenOptions, Root};
+use cairn_engine::{Engine, EngineOptions, OpenOptions, Root};
+use cairn_server::{Server, ServerOptions};
 use cairn_tests::child::Question;
 use cairn_tests::{Connection, SqlError, tpch, workload};
 
@@ -11,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["follow", root] => follow(Path::new(root)),
+        ["serve", root] => serve(Path::new(root)),
         ["write", root, seed, round] => write(Path::new(root), seed.parse()?, round.parse()?),
         // For answers/make.py.
         ["tpch-data", dir, scale] => Ok(tpch::write_parquet(Path::new(dir), scale.parse()?)?),
@@ -20,7 +23,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
             Ok(())
         }
-        _ => Err("usage: follow ROOT | write ROOT SEED ROUND | tpch-data DIR SCALE | tpch-query N".into()),
+        _ => Err(
+            "usage: follow ROOT | serve ROOT | write ROOT SEED ROUND | tpch-data DIR SCALE | tpch-query N"
+                .into(),
+        ),
     }
 }
 
@@ -42,6 +48,28 @@ fn follow(root: &Path) -> Result<(), Box<dyn std::error::Error>> {
         say(&serde_json::to_string(&reply)?)?;
     }
     Ok(())
+}
+
+/// Serves Flight SQL until the end of standard input.
+fn serve(root: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    // Statements are planned by recursion, as deep in a test build as the stack of `cairn` allows.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().thread_stack_size(8 << 20).enable_all().build()?;
+    runtime.block_on(async {
+        let engine = Engine::open(Root::Path(root.to_path_buf()), EngineOptions::default()).await?;
+        let flight = Some("127.0.0.1:0".parse()?);
+        let options = ServerOptions { flight, http: None, ..ServerOptions::default() };
+        let server = Server::bind(Arc::clone(&engine), options).await?;
+        let address = server.flight_address().ok_or("Flight SQL listens nowhere")?;
+        say(&address.to_string())?;
+        let stop = async {
+            let read = || std::io::stdin().read_to_end(&mut Vec::new());
+            // Input that can't be read has ended, too.
+            let _ = tokio::task::spawn_blocking(read).await;
+        };
+        tokio::spawn(server.run(stop)).await??;
+        Ok(engine.close().await?)
+    })
 }
 
 fn write(root: &Path, seed: u64, round: u64) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,6 +1,7 @@
 //! Pivots: rows that stand for the clusters of a unit. They are where a search begins, instead of HNSW's upper layers.
 //!
-//! Lloyd's k-means on the codes of a sample; the row nearest to each mean becomes the pivot.
+//! Lloyd's k-means on the codes of a sample; the row nearest to each mean becomes the pivot. Where clusters are
+//! left without one, more are drawn by their distance, as in k-means|| (Bahmani and others, "Scalable K-Means++", 2012).
 
 use super::BuildError;
 use super::space::{CompareScratch, Pack, Space, compare};
@@ -8,6 +9,11 @@ use crate::parallel::{Work, fold_chunks};
 use crate::random::Random;
 
 const ROUNDS: usize = 5;
+/// Times that rows are added where none is near, each time at most this part of what was there first, and how many times the
+/// usual distance (squared, but for L1) is far.
+const COVERS: usize = 4;
+const COVER_SHARE: usize = 4;
+const FAR: i32 = 4;
 /// Sampled rows per pivot.
 const SAMPLE_PER_PIVOT: usize = 48;
 const CHUNK_ROWS: usize = 512;
@@ -32,14 +38,68 @@ pub(crate) fn choose(space: &Space<'_>, seed: u64, work: &Work<'_>) -> Result<Ve
     let mut random = Random::new(seed, 1);
     let sample = random.sample(rows, count * SAMPLE_PER_PIVOT);
     let first = random.sample(sample.len(), count);
-    let mut means: Vec<Vec<u8>> =
-        first.iter().map(|&i| space.rows.row(sample[i as usize]).to_vec()).collect();
+    let mut first = first.into_iter().map(|place| sample[place as usize]).collect();
+    cover(space, &sample, &mut first, &mut random, work)?;
+    let mut means = codes_of(space, &first);
     for _ in 0..ROUNDS {
         let nearest = nearest(space, &sample, &packed(space, &means), work)?;
         means = moved(space, &sample, &nearest, means);
     }
     let nearest = nearest(space, &sample, &packed(space, &means), work)?;
-    Ok(medoids(&sample, &nearest, count))
+    let mut pivots = medoids(&sample, &nearest, means.len());
+    cover(space, &sample, &mut pivots, &mut random, work)?;
+    Ok(pivots)
+}
+
+/// Adds rows, some at a time, where the sample is much farther from all of `chosen` than elsewhere: a cluster that none of them
+/// is in. A search for its rows would begin in another, and may never come near it. Elsewhere nothing changes.
+fn cover(
+    space: &Space<'_>,
+    sample: &[u32],
+    chosen: &mut Vec<u32>,
+    random: &mut Random,
+    work: &Work<'_>,
+) -> Result<(), BuildError> {
+    let wanted = chosen.len().div_ceil(COVER_SHARE);
+    let mut new = 0;
+    let mut distances = vec![i32::MAX; sample.len()];
+    for _ in 0..COVERS {
+        let nearest = nearest(space, sample, &packed(space, &codes_of(space, &chosen[new..])), work)?;
+        distances.iter_mut().zip(nearest).for_each(|(least, (_, distance))| *least = distance.min(*least));
+        let mut sorted = distances.clone();
+        let middle = sorted.len() / 2;
+        let (_, &mut usual, _) = sorted.select_nth_unstable(middle);
+        let limit = usual.saturating_mul(FAR).max(1);
+        let weights: Vec<i32> = distances.iter().map(|&d| if d > limit { d } else { 0 }).collect();
+        new = chosen.len();
+        let mut drawn = Vec::new();
+        draw(&weights, wanted, random, &mut drawn);
+        chosen.extend(drawn.into_iter().map(|place| sample[place as usize]));
+        if chosen.len() == new {
+            break;
+        }
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    Ok(())
+}
+
+/// Adds up to `wanted` places to `drawn`, each the more likely the larger its weight; those next to each other take turns.
+fn draw(weights: &[i32], wanted: usize, random: &mut Random, drawn: &mut Vec<u32>) {
+    let total: u64 = weights.iter().map(|&weight| weight.max(0) as u64).sum();
+    let step = (total / wanted as u64).max(1);
+    let (mut next, mut sum, enough) = (random.below(step as usize) as u64, 0, drawn.len() + wanted);
+    for (place, &weight) in weights.iter().enumerate() {
+        sum += weight.max(0) as u64;
+        if next < sum && drawn.len() < enough {
+            drawn.push(place as u32);
+            next += step * ((sum - next - 1) / step + 1);
+        }
+    }
+}
+
+fn codes_of(space: &Space<'_>, rows: &[u32]) -> Vec<Vec<u8>> {
+    rows.iter().map(|&row| space.rows.row(row).to_vec()).collect()
 }
 
 /// Per row of `ids` the nearest row of `pack` and its distance; the first of equals.

@@ -50,16 +50,11 @@ pub(super) async fn run(
     statement: &Statement,
     read: Option<&DirectRead>,
 ) -> Result<Option<Output>> {
-    let db = session.engine.database();
-    if let Statement::Dml(statement) = statement
-        && let ast::Statement::Insert(insert) = statement.as_ref()
-    {
-        let block = session.block();
-        let snapshot = block.as_ref().map_or_else(|| db.snapshot(), |block| block.snapshot());
-        let rights = session.rights(&snapshot).await?;
-        let seen = (&snapshot, &rights);
-        return dml::insert_directly(db, block.as_deref(), seen, settings, params, insert).await;
+    if let Statement::Dml(_) = statement {
+        let rows = insert(session, settings, &[params], statement).await?;
+        return Ok(rows.map(|rows| Output::Affected { verb: "INSERT", rows, notes: Vec::new() }));
     }
+    let db = session.engine.database();
     let Some(read) = read else { return Ok(None) };
     if db.is_read_only() && !session.in_transaction() {
         upkeep::refresh(db).await?;
@@ -70,6 +65,25 @@ pub(super) async fn run(
         DirectRead::Key(read) => read.run(&snapshot, &rights, &settings.search_path, params).await,
         DirectRead::Nearest(read) => read.run(session, &snapshot, &rights, settings, params).await,
     }
+}
+
+/// Writes what an INSERT that needs no planner inserts for each of `params`, all at once; returns how many rows. None: plan it.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn insert(
+    session: &Session,
+    settings: &Settings,
+    params: &[Option<&ParamValues>],
+    statement: &Statement,
+) -> Result<Option<u64>> {
+    let Statement::Dml(statement) = statement else { return Ok(None) };
+    let ast::Statement::Insert(insert) = statement.as_ref() else { return Ok(None) };
+    let (db, block) = (session.engine.database(), session.block());
+    let snapshot = block.as_ref().map_or_else(|| db.snapshot(), |block| block.snapshot());
+    let rights = session.rights(&snapshot).await?;
+    let seen = (&snapshot, &rights);
+    dml::insert_directly(db, block.as_deref(), seen, settings, params, insert).await
 }
 
 fn one_batch(batch: RecordBatch) -> Output {

@@ -1,7 +1,15 @@
 //! Limits of time and memory stop the statement and nothing else; EXPLAIN ANALYZE of a change measures it and changes
 //! nothing.
 
-use super::{answer, check, session, session_within};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_storage::version::OWN_SCHEMA;
+use cairn_storage::wal::CatalogEdit;
+use cairn_storage::{CommitOptions, ErrorKind};
+
+use super::{all, answer, check, run, session, session_within};
+use crate::{Identity, Output, QueueLimits, Session, SessionLimits, StatementQueue};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_over_its_time_is_cancelled_and_the_session_goes_on() {
@@ -83,4 +91,137 @@ async fn jobs_are_listed() {
         ("SHOW JOBS WHERE id = 1", "0A000 SHOW JOBS … WHERE is not supported yet…"),
     ])
     .await;
+}
+
+/// The session of a user that `create` makes, with a queue that lets `running` statements in.
+async fn user_in_queue(owner: &Session, create: &str, queue: &Arc<StatementQueue>) -> Session {
+    all(owner, &[create]).await;
+    let identity = owner.engine().authenticate("bob", "pw").await.unwrap();
+    let limits = SessionLimits { queue: Some(Arc::clone(queue)), ..SessionLimits::default() };
+    owner.engine().session_as(identity, limits)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_have_limits_of_their_own() {
+    let owner = session().await;
+    let queue = Arc::new(StatementQueue::new(QueueLimits::default()));
+    let create = "CREATE USER bob WITH PASSWORD 'pw' SUPERUSER WITH (statement_timeout = '200 ms', memory_limit = '1 MiB', rows_limit = 3)";
+    let bob = user_in_queue(&owner, create, &queue).await;
+    let shown = "SELECT statement_timeout_ms, memory_limit_bytes, rows_limit, concurrency FROM system.users";
+    run(&owner, shown, "200,1048576,3,").await;
+
+    run(&bob, "SELECT * FROM range(1, 4)", "1;2;3").await;
+    let got = answer(&bob, "SELECT * FROM range(1, 5)").await;
+    assert!(got.starts_with("54000"), "{got}");
+    all(&bob, &["SET statement_timeout = '1 h'"]).await;
+    let endless = "SELECT sum(value) FROM generate_series(1, 1000000000000) AS g(value) WHERE value % 2 < 2";
+    let got = answer(&bob, endless).await;
+    assert!(got.starts_with("57014 the statement ran longer than a session may"), "{got}");
+    // Memory is that of all sessions of the user.
+    let hungry = "SELECT count(*) FROM range(1, 300000) a(x) JOIN range(1, 300000) b(y) ON x = y";
+    run(&owner, "ALTER USER bob WITH (statement_timeout = 0)", "ALTER USER").await;
+    let fork = bob.fork();
+    for session in [&bob, &fork] {
+        let got = answer(session, hungry).await;
+        assert!(got.starts_with("53200"), "{got}");
+    }
+    run(&owner, "ALTER USER bob WITH (memory_limit = 0, concurrency = 2)", "ALTER USER").await;
+    run(&owner, shown, ",,3,2").await;
+    run(&bob, hungry, "299999").await;
+    run(&fork, hungry, "299999").await;
+
+    // The limits of the server are there again.
+    let limits = SessionLimits { rows: Some(1), ..SessionLimits::default() };
+    let other = owner.engine().session_as(bob.identity().clone(), limits);
+    run(&other, "SELECT * FROM range(1, 4)", "1;2;3").await;
+    run(&owner, "ALTER USER bob WITH (rows_limit = 0)", "ALTER USER").await;
+    let got = answer(&other, "SELECT * FROM range(1, 4)").await;
+    assert!(got.starts_with("54000"), "{got}");
+
+    run(&owner, "ALTER USER bob NOSUPERUSER", "ALTER USER").await;
+    let got = answer(&bob, "ALTER USER bob WITH (rows_limit = 100)").await;
+    assert!(got.starts_with("42501"), "{got}");
+    run(&bob, "ALTER USER bob PASSWORD 'pw 2'", "ALTER USER").await;
+    run(&owner, shown, ",,,2").await;
+    run(&owner, "DROP USER bob", "DROP USER").await;
+    run(&owner, "CREATE USER bob PASSWORD 'pw'", "CREATE USER").await;
+    run(&owner, shown, ",,,").await;
+
+    for (options, state, wrong) in [
+        ("(rows_limit = 'secret')", "22023", "rows_limit of a user must be a whole number"),
+        ("(rows_limit = 1, rows_limit = 2)", "42601", "each limit of a user stands there once"),
+        ("(secret = 1)", "42601", "each limit of a user stands there once"),
+        ("(rows_limit 1)", "42601", "expected ="),
+        ("(rows_limit = secret)", "42601", "expected a number or a text"),
+        ("()", "42601", "expected a name"),
+        ("", "42601", "expected PASSWORD"),
+    ] {
+        let got = answer(&owner, &format!("ALTER USER bob WITH {options}")).await;
+        assert!(got.starts_with(state) && got.contains(wrong) && !got.contains("secret"), "{options}: {got}");
+    }
+}
+
+/// A database whose users were made before users had limits.
+#[tokio::test]
+async fn users_of_an_older_database_get_limits() {
+    let owner = session().await;
+    all(&owner, &["CREATE USER bob PASSWORD 'pw'", "CREATE USER ada PASSWORD 'pw'"]).await;
+    let db = owner.engine().database();
+    let snapshot = db.snapshot();
+    let transaction = db.begin(&snapshot).unwrap();
+    let table = snapshot.catalog().own_table("limits").unwrap();
+    assert_eq!(table.schema, OWN_SCHEMA);
+    transaction.edit(CatalogEdit::DropTable { table: table.id }).unwrap();
+    transaction.commit(CommitOptions::default()).await.unwrap();
+    assert!(db.snapshot().catalog().own_table("limits").is_none());
+
+    assert!(owner.engine().authenticate("bob", "pw").await.is_ok());
+    let shown = "SELECT name, rows_limit FROM system.users ORDER BY name";
+    run(&owner, shown, "ada,;bob,").await;
+    run(&owner, "ALTER USER bob WITH (rows_limit = 7)", "ALTER USER").await;
+    run(&owner, shown, "ada,;bob,7").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_wait_until_the_rows_of_others_are_read() {
+    let owner = session().await;
+    let limits =
+        QueueLimits { running_max: Some(1), wait_max: Duration::from_millis(300), ..QueueLimits::default() };
+    let queue = Arc::new(StatementQueue::new(limits));
+    let bob = user_in_queue(&owner, "CREATE USER bob PASSWORD 'pw' SUPERUSER", &queue).await;
+    let fork = bob.fork();
+    all(&bob, &["CREATE TABLE t (x INT)", "BEGIN", "INSERT INTO t VALUES (1)"]).await;
+
+    // Rows that are not read keep their place; whoever waits for it too long is refused, and nothing else is held up.
+    let Output::Rows(open) = bob.execute("SELECT * FROM t", None).await.unwrap() else { panic!("no rows") };
+    let late = fork.execute("SELECT 1", None).await.err().unwrap();
+    assert_eq!((late.kind(), late.sqlstate()), (ErrorKind::ResourceExhausted, "53300"), "{late}");
+    run(&fork, "SHOW statement_timeout", "0").await;
+    run(&fork, "SET statement_timeout = '5 s'", "SET").await;
+    // A statement of the transaction waits for the session's own result; the transaction can be ended all the same.
+    let own = bob.execute("INSERT INTO t VALUES (2)", None).await.err().unwrap();
+    assert_eq!(own.sqlstate(), "53300", "{own}");
+    run(&bob, "COMMIT", "COMMIT").await;
+    assert_eq!((queue.figures().running, queue.figures().refused_late), (1, 2));
+
+    let waiting = tokio::spawn(async move { answer(&fork, "SELECT x FROM t").await });
+    while queue.figures().waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(open);
+    assert_eq!(waiting.await.unwrap(), "1");
+    assert_eq!(queue.figures().running, 0);
+
+    // An error, a change and rows read to their end give the place back, too.
+    for sql in
+        ["SELECT nothing", "INSERT INTO t VALUES (2)", "SELECT count(*) FROM t", "SELECT 1 / (x - x) FROM t"]
+    {
+        answer(&bob, sql).await;
+        assert_eq!(queue.figures().running, 0, "{sql}");
+    }
+    // The owner's sessions of a server are told apart by the names they give.
+    let limits = SessionLimits { queue: Some(Arc::clone(&queue)), ..SessionLimits::default() };
+    let anonymous = owner.engine().session_as(Identity::owner(), limits);
+    anonymous.set_user("ada");
+    run(&anonymous, "SELECT 1", "1").await;
 }

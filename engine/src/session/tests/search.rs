@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, ListArray, RecordBatch};
-use datafusion::arrow::datatypes::Float32Type;
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::common::ScalarValue;
 use futures::TryStreamExt;
@@ -291,4 +291,72 @@ async fn recall_is_sampled() {
         assert!(answer(&session, sql).await.contains("INDEX"), "{sql}");
     }
     assert_eq!(answer(&session, recall).await, "0,,,,false", "another index begins anew");
+}
+
+/// Parameters in every place of a call have the type of their place, and preparing it runs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_are_described_without_their_values() {
+    let session = indexed().await;
+    let vector = DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), 4);
+    let (vector, whole, text) = (Some(vector), Some(DataType::Int64), Some(DataType::Utf8));
+    let int = Some(DataType::Int32);
+    for (sql, types) in [
+        ("SELECT id, _distance FROM vector_search('v', 'e', $1, metric => 'ip')", vec![vector.clone()]),
+        (
+            "SELECT id, _distance FROM vector_search(v, e, ($1)::VECTOR(4), metric => 'l2')",
+            vec![vector.clone()],
+        ),
+        (
+            "SELECT id, _distance FROM vector_search('v', 'e', ?, k => ?, filter => ?, metric => ?, mode => ?, ef => ?)",
+            vec![vector.clone(), whole.clone(), text.clone(), text.clone(), text.clone(), whole.clone()],
+        ),
+        (
+            "SELECT id, _distance FROM vector_search('v', 'e', $2, metric => 'ip') WHERE tenant = $1",
+            vec![int.clone(), vector.clone()],
+        ),
+        (
+            "SELECT id, _distance FROM vector_search('v', 'e', (SELECT e FROM v WHERE id = $1), metric => 'l2')",
+            vec![int.clone()],
+        ),
+        (
+            "SELECT n.id, n._distance FROM v, LATERAL vector_search('v', 'e', v.e, k => $1, metric => 'l2') n WHERE v.id < $2",
+            vec![whole.clone(), int.clone()],
+        ),
+        (
+            "WITH q AS (SELECT $1 AS x) SELECT id, _distance, x FROM q, vector_search('v', 'e', $2, metric => 'l2')",
+            vec![None, vector.clone()],
+        ),
+        (
+            "INSERT INTO v SELECT id + 10000, $2, e FROM vector_search('v', 'e', $1, k => 1, metric => 'l2') RETURNING id, e",
+            vec![vector.clone(), int.clone()],
+        ),
+        ("CREATE TABLE w AS SELECT * FROM vector_search('v', 'e', $1, metric => 'l2')", vec![vector.clone()]),
+    ] {
+        let description = session.describe(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let described: Vec<_> = description.parameters.into_iter().map(|p| p.data_type).collect();
+        assert_eq!(described, types, "{sql}");
+        let columns = description.columns.map(|columns| columns.fields().len());
+        assert_eq!(columns.is_none(), sql.starts_with("CREATE"), "{sql}");
+    }
+    assert_eq!(answer(&session, "SELECT count(*) FROM v WHERE id > 10000").await, "0");
+    for (sql, state) in [
+        ("SELECT * FROM vector_search('nowhere', 'e', $1)", "42P01"),
+        ("SELECT * FROM vector_search('v', 'nothing', $1)", "42703"),
+        ("SELECT * FROM vector_search('v', 'tenant', $1)", "42804"),
+        ("SELECT wrong FROM vector_search('v', 'e', $1, metric => 'l2')", "42703"),
+        ("SELECT * FROM vector_search('v', 'e', $1, nothing => $2)", "42883"),
+    ] {
+        assert_eq!(session.describe(sql).await.unwrap_err().sqlstate(), state, "{sql}");
+    }
+    // The values then.
+    let sql = "SELECT id FROM vector_search('v', 'e', $1, k => $2, filter => $3, metric => $4, mode => $5)";
+    let text = |text: &str| ScalarValue::Utf8(Some(text.to_owned()));
+    let values = |k| vec![text("[0.3,-0.2,0.9,0.1]"), k, text("tenant = 3"), text("l2"), text("exact")];
+    let found = rows_of(&session, sql, values(ScalarValue::Int64(Some(2)))).await.unwrap();
+    let expected = format!("SELECT id FROM v WHERE tenant = 3 ORDER BY e <-> {QUERY} LIMIT 2");
+    assert_eq!(found[1..].concat().join(";"), answer(&session, &expected).await);
+    for k in [ScalarValue::Int64(None), ScalarValue::Int64(Some(0)), text("ten")] {
+        let error = rows_of(&session, sql, values(k)).await.unwrap_err();
+        assert!(error.starts_with("k of vector_search must be a number from 1"), "{error}");
+    }
 }

@@ -6,12 +6,8 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{answer, session};
+use super::{answer, run, session};
 use crate::Session;
-
-async fn run(session: &Session, sql: &str, expected: &str) {
-    assert_eq!(answer(session, sql).await, expected, "{sql}");
-}
 
 #[tokio::test]
 async fn the_first_to_commit_wins() {

@@ -1,0 +1,171 @@
+//! Searches that are described and not run: their parameters have types, and no values yet.
+//!
+//! Owns: a value of the right type in every place of a call that must be constant, so that it can be planned. Which value it is
+//! changes no column of the answer. Does not own: parameters elsewhere, whose types the planner finds.
+
+use std::ops::ControlFlow;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, FunctionArg, FunctionArgExpr, Query, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+};
+
+use super::each::is_each;
+use super::relation::{VectorSearch, call_of};
+use super::{Scope, is_called, plan};
+use crate::context::StatementContext;
+use crate::error::Result;
+use crate::statement::{Parameters, name_of};
+
+/// Takes the types of the parameters in calls of `vector_search`, and puts stand-ins in their places.
+///
+/// # Errors
+/// A table that may not be searched.
+pub(crate) async fn stand_in(
+    context: &StatementContext,
+    statement: &mut ast::Statement,
+    parameters: &mut Parameters,
+) -> Result<()> {
+    if parameters.is_empty() || !is_called(statement) {
+        return Ok(());
+    }
+    let with = match &*statement {
+        ast::Statement::Query(query) => query.with.clone(),
+        _ => None,
+    };
+    let search = VectorSearch::new(Scope::of(context));
+    let mut calls = Calls { search, parameters, replaced: Vec::new() };
+    if let ControlFlow::Break(error) = statement.visit(&mut calls) {
+        return Err(error);
+    }
+    for mut query in calls.replaced {
+        if query.with.is_none() {
+            query.with.clone_from(&with);
+        }
+        // What is wrong with it the statement will tell when it runs it.
+        if let Ok(plan) =
+            plan(&context.state, Scope::of(context), ast::Statement::Query(Box::new(query))).await
+        {
+            parameters.take_types(&plan);
+        }
+    }
+    Ok(())
+}
+
+struct Calls<'a> {
+    search: VectorSearch,
+    parameters: &'a mut Parameters,
+    /// Subqueries that a stand-in has taken the place of.
+    replaced: Vec<Query>,
+}
+
+impl VisitorMut for Calls<'_> {
+    type Break = crate::error::Error;
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
+        if call_of(factor).is_none() {
+            return ControlFlow::Continue(());
+        }
+        let has_vector = !is_each(factor);
+        let Some(args) = args_of(factor) else { return ControlFlow::Continue(()) };
+        for arg in args.iter_mut() {
+            self.named(arg);
+        }
+        match self.vector(args, has_vector) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        }
+    }
+}
+
+impl Calls<'_> {
+    fn named(&mut self, arg: &mut FunctionArg) {
+        let (name, value) = match arg {
+            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (name_of(name), value),
+            FunctionArg::ExprNamed {
+                name: Expr::Identifier(name),
+                arg: FunctionArgExpr::Expr(value),
+                ..
+            } => (name_of(name), value),
+            _ => return,
+        };
+        if !needs_value(value) {
+            return;
+        }
+        let text = |text: &str| (DataType::Utf8, Value::SingleQuotedString(text.to_owned()));
+        let (data_type, stand_in) = match name.as_str() {
+            "k" | "ef" => (DataType::Int64, Value::Number("1".to_owned(), false)),
+            "filter" => text("true"),
+            "metric" => text("l2"),
+            "mode" => text("auto"),
+            _ => return,
+        };
+        self.parameters.assign(value, &data_type);
+        *value = Expr::value(stand_in);
+    }
+
+    fn vector(&mut self, args: &mut [FunctionArg], has_vector: bool) -> Result<()> {
+        let mut positional = args.iter_mut().filter_map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value),
+            _ => None,
+        });
+        let (Some(table), Some(column), Some(vector)) =
+            (positional.next(), positional.next(), positional.next())
+        else {
+            return Ok(());
+        };
+        if !has_vector || !needs_value(vector) {
+            return Ok(());
+        }
+        let (data_type, dim) = self.search.vector_type(table, column)?;
+        assign(self.parameters, vector, &data_type);
+        if let Some(query) = subquery(vector) {
+            self.replaced.push(query.clone());
+        }
+        // Every metric takes a vector of length 1.
+        let components: Vec<&str> = (0..dim).map(|i| if i == 0 { "1" } else { "0" }).collect();
+        *vector = Expr::value(Value::SingleQuotedString(format!("[{}]", components.join(","))));
+        Ok(())
+    }
+}
+
+fn args_of(factor: &mut TableFactor) -> Option<&mut [FunctionArg]> {
+    match factor {
+        TableFactor::Table { args: Some(args), .. } => Some(args.args.as_mut_slice()),
+        TableFactor::Function { args, .. } => Some(args.as_mut_slice()),
+        _ => None,
+    }
+}
+
+/// That a vector is `data_type`, when it is a parameter, cast or not.
+fn assign(parameters: &mut Parameters, vector: &Expr, data_type: &DataType) {
+    match vector {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => assign(parameters, inner, data_type),
+        other => parameters.assign(other, data_type),
+    }
+}
+
+fn subquery(vector: &Expr) -> Option<&Query> {
+    match vector {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => subquery(inner),
+        Expr::Subquery(query) => Some(query),
+        _ => None,
+    }
+}
+
+/// Whether an argument is known only when the statement runs.
+fn needs_value(argument: &Expr) -> bool {
+    struct Unknown;
+    impl Visitor for Unknown {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Subquery(_) => ControlFlow::Break(()),
+                Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    argument.visit(&mut Unknown).is_break()
+}

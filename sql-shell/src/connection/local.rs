@@ -1,0 +1,116 @@
+//! A database in this process.
+//!
+//! Owns: the engine and its one session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_engine::context::Progress;
+use cairn_engine::{Engine, EngineOptions, OpenOptions, Output, Root, Session, SyncMode};
+use datafusion::error::DataFusionError;
+use futures::{FutureExt, StreamExt};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use super::Answer;
+use crate::args::Sync;
+use crate::failure::Failure;
+use crate::names::{Names, TableName};
+
+/// The file whose presence makes a directory a database.
+const MAGIC_FILE: &str = "CAIRN";
+/// How long a hurried close may take; what it leaves undone, the next opening does.
+const HURRIED_CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// How to open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) read_only: bool,
+    pub(crate) sync: Sync,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Local {
+    engine: Arc<Engine>,
+    session: Arc<Session>,
+    created: bool,
+}
+
+impl Local {
+    /// Opens `root`, making it when there is none.
+    ///
+    /// # Errors
+    /// As the engine says; a read-only opening makes nothing.
+    pub(super) async fn open(root: &str, opening: Opening) -> Result<Self, Failure> {
+        let root = Root::parse(root).map_err(cairn_engine::Error::from)?;
+        let is_new = matches!(&root, Root::Path(path) if !path.join(MAGIC_FILE).exists());
+        let storage = OpenOptions {
+            read_only: opening.read_only,
+            create: !opening.read_only,
+            sync: match opening.sync {
+                Sync::Full => SyncMode::Full,
+                Sync::Interval(at_most) => SyncMode::Interval(at_most),
+                Sync::Off => SyncMode::Off,
+            },
+            ..OpenOptions::default()
+        };
+        let engine = Engine::open(root, EngineOptions { storage, ..EngineOptions::default() }).await?;
+        let session = Arc::new(engine.session());
+        Ok(Self { engine, session, created: is_new && !opening.read_only })
+    }
+
+    pub(super) fn created(&self) -> bool {
+        self.created
+    }
+
+    pub(super) async fn execute(&self, sql: &str) -> Result<Answer, Failure> {
+        // Boxed for the same reason as its caller's.
+        Ok(match self.session.execute(sql, None).boxed().await? {
+            Output::Rows(rows) => {
+                let failed = |error: DataFusionError| Failure::from(cairn_engine::Error::from(error));
+                Answer::Rows {
+                    schema: rows.schema,
+                    batches: rows.stream.map(move |batch| batch.map_err(failed)).boxed(),
+                }
+            }
+            Output::Affected { verb, rows, notes } => Answer::done(verb, Some(rows), notes),
+            Output::Done { verb, notes } => Answer::done(verb, None, notes),
+        })
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.session.in_transaction()
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        self.session.progress()
+    }
+
+    pub(super) fn names(&self) -> Names {
+        let table = |(schema, name): (String, String)| {
+            let columns = self.session.columns(&schema, &name).unwrap_or_default();
+            let vectors = self.session.vector_columns(&schema, &name);
+            TableName { schema, name, columns, vectors }
+        };
+        Names {
+            current_schema: self.session.search_path(),
+            schemas: self.session.schemas(),
+            tables: self.session.tables().into_iter().map(table).collect(),
+            indexes: self.session.indexes(),
+            functions: self.session.functions(),
+            table_functions: self.session.table_functions(),
+            settings: self.session.settings().into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    pub(super) async fn close(&self) -> Result<(), Failure> {
+        Ok(self.engine.close().await?)
+    }
+
+    pub(super) async fn close_in_a_hurry(&self, work: &Handle) {
+        let engine = Arc::clone(&self.engine);
+        // Late or failed, it loses nothing, and nobody is left to tell.
+        let _ = timeout(HURRIED_CLOSE_MAX, work.spawn(async move { engine.close().await })).await;
+    }
+}

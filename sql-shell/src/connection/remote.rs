@@ -1,0 +1,298 @@
+//! A session at a server, over Flight SQL.
+//!
+//! Owns: one login and its token, what of the session's state the shell shows, errors of the transport in words. Does not own:
+//! statements, which run at the server.
+//!
+//! A statement is one call: DoGet with the command in place of a ticket. Its rows stream as they are read; dropping the call, at
+//! any point, resets its stream, by which the server cancels the statement.
+//!
+//! The session is the token's, not the connection's: a connection that breaks is made anew under it, and a server that does not know
+//! it any more says so instead of going on outside of a transaction.
+
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow_flight::decode::{DecodedFlightData, DecodedPayload};
+use arrow_flight::error::FlightError;
+use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt};
+use arrow_flight::{Action, HandshakeRequest, Ticket};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use cairn_server::{Outcome, StatementFailure, TRANSACTION_HEADER};
+use futures::{StreamExt, TryStreamExt, stream};
+use prost::Message;
+use tokio::time::timeout;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::{Address, Answer, Login, Tls, remote_names};
+use crate::failure::Failure;
+use crate::names::Names;
+
+/// How long a server may take to accept a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// A server that vanished without a word is noticed after about twice this.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Bytes the server may send ahead on one stream, and on the connection.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// How long leaving waits for the server to end the session; else it ends for being idle.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// How long completion waits for names.
+const NAMES_WAIT_MAX: Duration = Duration::from_secs(1);
+
+type Client = FlightSqlServiceClient<Channel>;
+
+/// See the module.
+pub(super) struct Remote {
+    address: Address,
+    endpoint: Endpoint,
+    login: Option<Login>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// With the token of the session; None: the session has ended, the next statement begins another.
+    client: Option<Client>,
+    in_transaction: bool,
+    /// How the session ended, when completion was the first to meet it.
+    end: Option<Failure>,
+    /// Kept until the next statement.
+    names: Option<Arc<Names>>,
+}
+
+impl Remote {
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// 08001 when the server can't be reached, 28xxx when it does not let `login` in.
+    pub(super) async fn connect(address: &Address, login: Option<Login>, tls: &Tls) -> Result<Self, Failure> {
+        let scheme = if address.is_secure { "https" } else { "http" };
+        let unusable = |error: tonic::transport::Error| {
+            Failure::new("08001", format!("{address} can't be used: {}", root_cause(&error)))
+        };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", address.authority))
+            .map_err(unusable)?
+            .user_agent(concat!("cairn/", env!("CARGO_PKG_VERSION")))
+            .map_err(unusable)?
+            .connect_timeout(CONNECT_MAX)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        if address.is_secure {
+            endpoint = endpoint.tls_config(tls.config()?).map_err(unusable)?;
+        }
+        let remote = Self { address: address.clone(), endpoint, login, state: Mutex::default() };
+        remote.client().await?;
+        Ok(remote)
+    }
+
+    /// The client with the session's token, which is begun when there is none.
+    async fn client(&self) -> Result<Client, Failure> {
+        let known = self.state().client.clone();
+        if let Some(client) = known {
+            return Ok(client);
+        }
+        let client = self.log_in().await?;
+        self.state().client = Some(client.clone());
+        Ok(client)
+    }
+
+    async fn log_in(&self) -> Result<Client, Failure> {
+        let channel = self.endpoint.connect().await.map_err(|error| self.unreachable(&root_cause(&error)))?;
+        // A single row may be larger than gRPC's usual limit.
+        let flight = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        let mut client = FlightSqlServiceClient::new_from_inner(flight);
+        let mut request = Request::new(stream::iter([HandshakeRequest::default()]));
+        if let Some(Login { user, password }) = &self.login {
+            let header = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+            if let Ok(mut header) = header.parse::<MetadataValue<Ascii>>() {
+                header.set_sensitive(true);
+                request.metadata_mut().insert("authorization", header);
+            }
+        }
+        let answer = client.inner_mut().handshake(request).await.map_err(|status| self.refused(&status))?;
+        let token = answer.metadata().get("authorization").and_then(|header| header.to_str().ok());
+        let token = token.and_then(|header| header.strip_prefix("Bearer ")).map(str::to_owned);
+        client.set_token(token.ok_or_else(|| self.foreign())?);
+        // The answer's end: a server that is none of ours may fail only here.
+        answer
+            .into_inner()
+            .try_for_each(|_| std::future::ready(Ok(())))
+            .await
+            .map_err(|s| self.refused(&s))?;
+        Ok(client)
+    }
+
+    pub(super) async fn execute(self: &Arc<Self>, sql: &str) -> Result<Answer, Failure> {
+        let end = {
+            let mut state = self.state();
+            state.names = None;
+            state.end.take()
+        };
+        if let Some(end) = end {
+            return Err(end);
+        }
+        let mut client = self.client().await?;
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let ticket = Ticket::new(command.as_any().encode_to_vec());
+        let rows = client.do_get(ticket).await.map_err(|error| self.failed(error))?;
+        self.see(rows.headers());
+        let mut messages = rows.into_inner();
+        let DecodedFlightData { inner, payload: DecodedPayload::Schema(schema) } =
+            messages.try_next().await.map_err(|error| self.failed(error))?.ok_or_else(|| self.foreign())?
+        else {
+            return Err(self.foreign());
+        };
+        if let Some(Outcome { verb, rows, notes }) = Outcome::read(&inner.app_metadata) {
+            messages.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|e| self.failed(e))?;
+            return Ok(Answer::done(&verb, rows, notes));
+        }
+        let remote = Arc::clone(self);
+        let batches = messages.filter_map(move |message| {
+            std::future::ready(match message.map(|message| message.payload) {
+                Ok(DecodedPayload::RecordBatch(batch)) => Some(Ok(batch)),
+                Ok(DecodedPayload::None | DecodedPayload::Schema(_)) => None,
+                Err(error) => Some(Err(remote.failed(error))),
+            })
+        });
+        Ok(Answer::Rows { schema, batches: batches.boxed() })
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.state().in_transaction
+    }
+
+    /// The names there are; those of the last time, or none, when the server takes long.
+    pub(super) async fn names(self: &Arc<Self>) -> Arc<Names> {
+        let known = self.state().names.clone();
+        if let Some(names) = known {
+            return names;
+        }
+        let read = timeout(NAMES_WAIT_MAX, remote_names::read(self)).await;
+        let mut state = self.state();
+        let names = match read {
+            Ok(Ok(names)) => Arc::new(names),
+            Ok(Err(failure)) => {
+                // The next statement says it, and does not run: it may have been meant for a transaction.
+                state.end = failure.is_end.then_some(failure);
+                Arc::default()
+            }
+            Err(_) => Arc::default(),
+        };
+        state.names = Some(Arc::clone(&names));
+        names
+    }
+
+    /// Ends the session; what is open in it is rolled back.
+    pub(super) async fn close(&self) {
+        let client = self.state().client.take();
+        if let Some(mut client) = client {
+            // A session that can't be ended ends for being idle.
+            let _ = timeout(CLOSE_MAX, client.do_action(Action::new("CloseSession", Bytes::new()))).await;
+        }
+    }
+
+    fn see(&self, metadata: &MetadataMap) {
+        if let Some(transaction) = metadata.get(TRANSACTION_HEADER) {
+            self.state().in_transaction = transaction == "open";
+        }
+    }
+
+    /// What a failed call means.
+    fn failed(&self, error: FlightError) -> Failure {
+        let status = match error {
+            FlightError::Tonic(status) => *status,
+            other => return self.garbled(&other),
+        };
+        self.see(status.metadata());
+        let Some(said) = StatementFailure::read(&status) else { return self.broken(&status) };
+        if said.sqlstate != "28000" {
+            return said.into();
+        }
+        let mut state = self.state();
+        let why = said.message;
+        let rolled_back = if state.in_transaction { "; the open transaction is rolled back" } else { "" };
+        *state = State::default();
+        let mut end =
+            Failure::new("28000", format!("the session at {} has ended{rolled_back}", self.address))
+                .with_hint("the next statement begins another one, with settings as at the start")
+                .that_ends();
+        end.detail = Some(why);
+        end
+    }
+
+    /// A login that failed.
+    fn refused(&self, status: &Status) -> Failure {
+        match StatementFailure::read(status) {
+            Some(said) if said.sqlstate == "28000" => Failure::from(said).with_hint(
+                "give --user NAME; the password comes from CAIRN_PASSWORD, --password-file or a prompt",
+            ),
+            Some(said) => said.into(),
+            None if status.code() == Code::Unimplemented => self.foreign(),
+            None => self.unreachable(&cause_of(status)),
+        }
+        .that_ends()
+    }
+
+    fn unreachable(&self, why: &str) -> Failure {
+        let hint = if self.address.is_secure {
+            "grpc:// is for a server that does not encrypt; --tls-ca FILE names the root of a certificate of one's own"
+        } else {
+            "`cairn serve ROOT` starts a server and says its address; one that encrypts has grpc+tls:// in it"
+        };
+        Failure::new("08001", format!("{} can't be reached: {why}", self.address)).with_hint(hint).that_ends()
+    }
+
+    /// The connection broke, or somebody between refused the call.
+    fn broken(&self, status: &Status) -> Failure {
+        let why = cause_of(status);
+        match status.code() {
+            Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled => {
+                Failure::new("08006", format!("the connection to {} is lost: {why}", self.address))
+                    .with_hint(
+                        "what the statement was to change may be there or not: look before you run it again",
+                    )
+                    .that_ends()
+            }
+            code => Failure::new("08P01", format!("{} refused the call: {code}: {why}", self.address)),
+        }
+    }
+
+    fn garbled(&self, error: &FlightError) -> Failure {
+        Failure::new("08P01", format!("the answer of {} can't be read: {error}", self.address))
+    }
+
+    fn foreign(&self) -> Failure {
+        Failure::new("08P01", format!("{} is no Cairn server", self.address))
+            .with_hint("the port of Flight SQL is meant, not that of HTTP")
+            .that_ends()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while holding it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What happened to a call that no Cairn server answered.
+fn cause_of(status: &Status) -> String {
+    status.source().map_or_else(|| status.message().to_owned(), root_cause)
+}
+
+/// The last of the causes of an error, which says what happened.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
