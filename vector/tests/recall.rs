@@ -4,7 +4,7 @@ mod data;
 
 use cairn_vector::Metric;
 use cairn_vector::hnsw::{BuildOptions, Builder};
-use cairn_vector::search::Effort;
+use cairn_vector::search::{Effort, SearchScratch};
 use data::{Data, Shape, open};
 
 const ROWS: usize = 12_000;
@@ -41,6 +41,27 @@ fn the_calibrated_width_reaches_the_recall_asked_for() {
                     assert!(recall >= wanted - error, "{shape:?} {metric:?} k={k} wanted {wanted}: {recall}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn no_cluster_is_out_of_reach() {
+    let data = Data::new(Shape::Separated, ROWS, 64, 400);
+    let mut scratch = SearchScratch::default();
+    for metric in [Metric::L2, Metric::Cosine, Metric::L1] {
+        let (unit, truth) = (data.unit(metric), data.truth(metric));
+        for k in [1, 10] {
+            // A query whose cluster is not found has nothing of its answer, which the mean of hundreds hides.
+            let half = |(query, nearest): (&[f32], &Vec<u64>)| {
+                let (hits, _) = data.search(&unit, (query, k, Effort::Width(32)), None, &mut scratch);
+                2 * hits.iter().filter(|hit| nearest[..k].contains(&hit.row_id)).count() < k
+            };
+            assert_eq!(
+                data.queries().zip(&truth).map(half).filter(|half| *half).count(),
+                0,
+                "{metric:?} k={k}"
+            );
         }
     }
 }

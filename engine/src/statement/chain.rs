@@ -104,6 +104,7 @@ impl Level {
 pub(super) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
     let mut levels = vec![Level::default()];
     for token in tokens {
+        let nested = levels.len() > 1;
         let Some(level) = levels.last_mut() else { break };
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => {
@@ -113,7 +114,7 @@ pub(super) fn check(tokens: &[TokenWithSpan]) -> Result<()> {
                 levels.push(Level { outer, ..Level::default() });
             }
             // With one too many the parser says so.
-            Token::RParen | Token::RBracket | Token::RBrace if levels.len() > 1 => {
+            Token::RParen | Token::RBracket | Token::RBrace if nested => {
                 levels.pop();
             }
             token => level.take(token),

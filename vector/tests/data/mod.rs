@@ -27,6 +27,8 @@ pub struct Data {
 pub enum Shape {
     /// Around a hundred centres.
     Clustered,
+    /// The same, with nothing in between.
+    Separated,
     /// One Gaussian: all distances are alike.
     Gaussian,
     /// Half of each, at different scales.
@@ -55,6 +57,7 @@ pub fn vectors(shape: Shape, count: usize, dim: usize, seed: u64) -> Vec<f32> {
             let noise = normal(&mut rng);
             out.push(match shape {
                 Shape::Clustered => centres[centre + c] + 0.5 * noise,
+                Shape::Separated => 6.0 * centres[centre + c] + noise,
                 Shape::Gaussian => noise,
                 Shape::Mixed if i % 2 == 0 => 3.0 * (centres[centre + c] + 0.3 * noise) + 1.0,
                 Shape::Mixed => noise,
