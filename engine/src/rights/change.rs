@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &StatementContext, statement: &AccountStatement
     let change = Change { context, accounts, transaction };
     let (verb, notes) = match statement {
         AccountStatement::CreateUser { name, if_not_exists, password, superuser, limits } => {
-            let user = Some((password, *superuser, limits.as_slice()));
+            let user = Some(NewUser { password, superuser: *superuser, limits });
             ("CREATE USER", change.create(name, *if_not_exists, user).await?)
         }
         AccountStatement::CreateRole { name, if_not_exists } => {
@@ -86,6 +86,13 @@ pub(crate) async fn forget(
     OwnTables::open(transaction)?.delete(Own::Grants, &rows)
 }
 
+/// What a user has and a role has not.
+struct NewUser<'a> {
+    password: &'a Secret,
+    superuser: bool,
+    limits: &'a [(UserLimit, u64)],
+}
+
 struct Change<'a> {
     context: &'a StatementContext,
     accounts: Arc<Accounts>,
@@ -97,12 +104,12 @@ impl Change<'_> {
         OwnTables::open(&self.transaction)
     }
 
-    /// A user with a password, whether it is a superuser and its limits, or a role without.
+    /// A user, or a role.
     async fn create(
         &self,
         ident: &Ident,
         if_not_exists: bool,
-        user: Option<(&Secret, bool, &[(UserLimit, u64)])>,
+        user: Option<NewUser<'_>>,
     ) -> Result<Vec<String>> {
         let what = if user.is_some() { "create users" } else { "create roles" };
         self.context.rights.superuser(what)?;
@@ -117,13 +124,13 @@ impl Change<'_> {
             }
             return Err(at(Error::new(ErrorKind::AlreadyExists, message), ident));
         }
-        let password = match user {
-            Some((password, ..)) => Some(self.hash(password).await?),
+        let password = match &user {
+            Some(user) => Some(self.hash(user.password).await?),
             None => None,
         };
-        let superuser = user.is_some_and(|(_, superuser, _)| superuser);
+        let superuser = user.as_ref().is_some_and(|user| user.superuser);
         let mut limits = UserLimits::default();
-        for (limit, value) in user.map(|(.., limits)| limits).unwrap_or_default() {
+        for (limit, value) in user.map(|user| user.limits).unwrap_or_default() {
             limits.set(*limit, *value);
         }
         let (row, id, limit_rows) = (RowId(0), UserId::random(), Vec::new());

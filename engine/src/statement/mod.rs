@@ -54,7 +54,7 @@ pub const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of expressions, subqueries and parentheses in a statement.
 pub const NESTING_MAX: usize = 128;
 /// Most operators, joins and queries chained to each other, which make a tree as deep as they are many.
-pub const CHAIN_MAX: usize = 1_000;
+pub(crate) const CHAIN_MAX: usize = 1_000;
 
 /// One statement.
 #[derive(Clone, Debug)]
