@@ -171,7 +171,8 @@ async fn store(
     let first = batches.next().await.transpose().map_err(broken)?;
     let schema = batches.schema().cloned().ok_or_else(|| wrong_request("the rows have no schema"))?;
     let rows = futures::stream::iter(first.map(Ok)).chain(batches.map_err(broken));
-    let rows = rows.map_ok(|batch| futures::stream::iter(receive::parts(batch).map(Ok))).try_flatten();
+    let parts = |batch| futures::stream::iter(receive::parts(batch).map(Ok::<_, Error>));
+    let rows = rows.map_ok(parts).try_flatten();
     let rows = rows.map_err(DataFusionError::from);
     sql.ingest(&target, if_missing, if_exists, Box::pin(RecordBatchStreamAdapter::new(schema, rows))).await
 }
