@@ -16,8 +16,8 @@ use crate::names::{Names, TableName};
 
 /// What a name is, the names of which it is a part, the name, and the type of a column.
 const QUERY: &str = "\
-SELECT kind, a, b, c, t FROM (
-  SELECT 'current' AS kind, current_schema() AS a, '' AS b, '' AS c, '' AS t, 0 AS p
+SELECT what, a, b, c, t FROM (
+  SELECT 'current' AS what, current_schema() AS a, '' AS b, '' AS c, '' AS t, 0 AS p
   UNION ALL SELECT 'schema', schema_name, '', '', '', 0 FROM information_schema.schemata
   UNION ALL SELECT 'table', table_schema, table_name, '', '', 0 FROM information_schema.tables
   UNION ALL SELECT 'column', table_schema, table_name, column_name, '', CAST(ordinal_position AS BIGINT)
@@ -26,7 +26,7 @@ SELECT kind, a, b, c, t FROM (
   UNION ALL SELECT 'index', table_schema, index_name, '', '', 0 FROM system.indexes
   UNION ALL SELECT 'function', name, kind, '', '', 0 FROM system.functions
   UNION ALL SELECT 'setting', name, '', '', '', 0 FROM system.settings
-) AS names ORDER BY kind, a, b, p, c";
+) AS names ORDER BY what, a, b, p, c";
 
 /// Reads them.
 ///
