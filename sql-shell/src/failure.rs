@@ -13,9 +13,9 @@ pub(crate) struct Failure {
     /// Where in the statement, when known.
     pub(crate) position: Option<Position>,
     /// Facts behind it.
-    pub(crate) detail: Option<String>,
+    pub(crate) detail: Option<Box<str>>,
     /// The next step.
-    pub(crate) hint: Option<String>,
+    pub(crate) hint: Option<Box<str>>,
     /// Whether there is no session any more that a script could go on in.
     pub(crate) is_end: bool,
 }
@@ -34,7 +34,7 @@ impl Failure {
     }
 
     /// Says the next step.
-    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -50,8 +50,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self {
             position: error.position(),
-            detail: error.detail().map(str::to_owned),
-            hint: error.hint().map(str::to_owned),
+            detail: error.detail().map(Into::into),
+            hint: error.hint().map(Into::into),
             ..Self::new(error.sqlstate(), error.message())
         }
     }
@@ -60,6 +60,7 @@ impl From<Error> for Failure {
 impl From<StatementFailure> for Failure {
     fn from(error: StatementFailure) -> Self {
         let StatementFailure { sqlstate, message, position, detail, hint } = error;
+        let (detail, hint) = (detail.map(Into::into), hint.map(Into::into));
         Self { sqlstate, message, position, detail, hint, is_end: false }
     }
 }

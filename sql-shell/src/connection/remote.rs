@@ -226,7 +226,7 @@ impl Remote {
             Failure::new("28000", format!("the session at {} has ended{rolled_back}", self.address))
                 .with_hint("the next statement begins another one, with settings as at the start")
                 .that_ends();
-        end.detail = Some(why);
+        end.detail = Some(why.into());
         end
     }
 

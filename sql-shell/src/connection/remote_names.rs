@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
 use futures::TryStreamExt;
 
 use super::Answer;
@@ -41,7 +43,9 @@ fn collect(batches: &[RecordBatch]) -> Names {
     let mut names = Names::default();
     let mut columns: HashMap<(String, String), TableName> = HashMap::new();
     for batch in batches {
-        let texts: Vec<_> = batch.columns().iter().filter_map(|c| c.as_string_opt::<i32>()).collect();
+        let texts = batch.columns().iter().map(|column| cast(column, &DataType::Utf8));
+        let Ok(texts) = texts.collect::<Result<Vec<_>, _>>() else { return Names::default() };
+        let texts: Vec<_> = texts.iter().map(|column| column.as_string::<i32>()).collect();
         let [kinds, firsts, seconds, thirds, types] = texts[..] else { return Names::default() };
         for row in 0..batch.num_rows() {
             let (first, second) = (firsts.value(row).to_owned(), seconds.value(row).to_owned());
@@ -79,4 +83,51 @@ fn collect(batches: &[RecordBatch]) -> Names {
         }
     }
     names
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::{Connection, Opening};
+    use super::*;
+    use crate::Runtimes;
+    use crate::args::Sync;
+
+    #[test]
+    fn the_query_finds_the_names_of_the_session() {
+        let runtimes = Runtimes::start().unwrap();
+        let opening = Opening { read_only: false, sync: Sync::Off };
+        let connection = Connection::open(":memory:", opening, runtimes.work.handle()).unwrap();
+        let working = connection.clone();
+        let work = connection.spawn(async move {
+            let connection = &working;
+            for sql in [
+                "CREATE TABLE notes (id BIGINT PRIMARY KEY, title TEXT, e VECTOR(3), a TEXT)",
+                "CREATE INDEX ON notes USING hnsw (e)",
+                "CREATE SCHEMA app",
+                "CREATE TABLE app.t (b INT, a INT)",
+                "CREATE VIEW titles AS SELECT title FROM notes",
+                "USE app",
+            ] {
+                connection.execute(sql).await.map(|_| ()).unwrap();
+            }
+            let Ok(Answer::Rows { batches, .. }) = connection.execute(QUERY).await else { panic!("no rows") };
+            (collect(&batches.try_collect::<Vec<_>>().await.unwrap()), connection.names())
+        });
+        let (read, here) = runtimes.block_on(work).unwrap();
+        let without_own = |names: &Names| {
+            let mut tables = names.tables.clone();
+            tables.retain(|table| table.schema != "information_schema");
+            tables
+        };
+        assert_eq!(without_own(&read), without_own(&here));
+        assert_eq!(read.current_schema, "app");
+        assert_eq!(read.indexes, here.indexes);
+        assert_eq!((&read.functions, &read.table_functions), (&here.functions, &here.table_functions));
+        assert_eq!(read.settings, here.settings);
+        for schema in ["app", "public", "system"] {
+            assert!(read.schemas.contains(&schema.to_owned()), "{:?}", read.schemas);
+        }
+        assert_eq!(runtimes.close(&connection, 0), 0);
+    }
 }
