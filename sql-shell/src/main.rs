@@ -39,6 +39,7 @@ mod vectors;
 
 use std::future::Future;
 use std::io;
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ use terminal::{say, say_text};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// A statement keeps a thread of each core while it computes; the others answer clients, and tell it to end.
+const WORKERS_PER_CORE: usize = 4;
 /// Deep expressions are planned by recursion.
 const WORKER_STACK_BYTES: usize = 8 << 20;
 /// How long the process waits for work that was cancelled.
@@ -87,7 +90,12 @@ pub(crate) struct Runtimes {
 impl Runtimes {
     fn start() -> io::Result<Self> {
         let shell = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let work = Builder::new_multi_thread().enable_all().thread_stack_size(WORKER_STACK_BYTES).build()?;
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let work = Builder::new_multi_thread()
+            .enable_all()
+            .worker_threads(cores * WORKERS_PER_CORE)
+            .thread_stack_size(WORKER_STACK_BYTES)
+            .build()?;
         Ok(Self { shell, work })
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cairn_engine::{Engine, Result, Root};
 use cairn_server::config::{Config, FILE_VARIABLE, KEYS};
@@ -19,6 +20,9 @@ use tokio::sync::oneshot;
 use crate::interrupt::EXIT_INTERRUPTED;
 use crate::terminal::say;
 use crate::{Runtimes, fail, fail_with};
+
+/// How long after `drain_max` a statement may keep the process.
+const UNYIELDING_MAX: Duration = Duration::from_secs(5);
 
 const ABOUT: &str = "\
 Serve a database to other programs: Flight SQL (ADBC, JDBC, ODBC) and HTTP.
@@ -104,6 +108,7 @@ fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
     if !work.block_on(engine.has_users())? {
         tell_first_user(&server, &options);
     }
+    let drain_max = options.drain_max;
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = work.spawn(server.run(async {
         // A sender that is gone says the same.
@@ -121,6 +126,8 @@ fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
         tokio::select! {
             ended = &mut serving => Ok::<_, io::Error>(Some(ended)),
             () = signals.next() => Ok(None),
+            // A statement that never yields can't be ended.
+            () = tokio::time::sleep(drain_max + UNYIELDING_MAX) => Ok(None),
         }
     });
     let ended = match ended {
