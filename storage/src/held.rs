@@ -1,27 +1,33 @@
 //! Memory that rows hold.
 
 use std::collections::HashSet;
-use std::ptr::NonNull;
+use std::num::NonZero;
 
 use arrow::array::{Array, ArrayData, RecordBatch};
 use arrow::buffer::Buffer;
 
-/// Bytes of memory that the columns of `batch` keep from being freed. Memory that several columns share, as those of one
-/// message or file page do, counts once, not once for each.
-#[must_use]
-pub fn held_bytes(batch: &RecordBatch) -> usize {
-    let mut held = Held::default();
-    batch.columns().iter().for_each(|column| held.array(&column.to_data()));
-    held.bytes
-}
-
-#[derive(Default)]
-struct Held {
-    seen: HashSet<NonNull<u8>>,
+/// Memory that batches keep from being freed, together: what several columns or batches share, as those cut from one message
+/// or file page do, counts once. For batches that are all still there: memory is known by its address.
+#[derive(Debug, Default)]
+pub struct HeldMemory {
+    seen: HashSet<NonZero<usize>>,
     bytes: usize,
 }
 
-impl Held {
+impl HeldMemory {
+    /// Adds what `batch` holds; returns the bytes that were not counted before.
+    pub fn add(&mut self, batch: &RecordBatch) -> usize {
+        let before = self.bytes;
+        batch.columns().iter().for_each(|column| self.array(&column.to_data()));
+        self.bytes - before
+    }
+
+    /// Bytes in all.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn array(&mut self, array: &ArrayData) {
         array.buffers().iter().for_each(|buffer| self.buffer(buffer));
         array.nulls().into_iter().for_each(|nulls| self.buffer(nulls.buffer()));
@@ -29,7 +35,7 @@ impl Held {
     }
 
     fn buffer(&mut self, buffer: &Buffer) {
-        if self.seen.insert(buffer.data_ptr()) {
+        if self.seen.insert(buffer.data_ptr().addr()) {
             self.bytes += buffer.capacity();
         }
     }
@@ -53,8 +59,10 @@ mod tests {
         };
         let columns = [("a", column(0)), ("b", column(1_000)), ("c", column(2_000))];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        assert_eq!(held_bytes(&batch), 24_000);
-        assert_eq!(held_bytes(&batch.slice(10, 5)), 24_000);
+        let mut held = HeldMemory::default();
+        assert_eq!(held.add(&batch.slice(10, 5)), 24_000);
+        assert_eq!(held.add(&batch), 0);
+        assert_eq!(held.bytes(), 24_000);
     }
 
     #[test]
@@ -63,8 +71,9 @@ mod tests {
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
         let plain = RecordBatch::try_from_iter([("t", text), ("n", numbers)]).unwrap();
         let expected: usize = plain.columns().iter().map(|c| c.get_buffer_memory_size()).sum();
-        assert_eq!(held_bytes(&plain), expected);
+        assert_eq!(HeldMemory::default().add(&plain), expected);
         let nested: ArrayRef = Arc::new(StructArray::from(plain));
-        assert_eq!(held_bytes(&RecordBatch::try_from_iter([("s", nested)]).unwrap()), expected);
+        let nested = RecordBatch::try_from_iter([("s", nested)]).unwrap();
+        assert_eq!(HeldMemory::default().add(&nested), expected);
     }
 }

@@ -38,7 +38,7 @@ pub mod version;
 pub use checkpoint::{CheckpointReason, CheckpointReceipt};
 pub use database::{Database, OpenOptions, Root, VersionRow};
 pub use error::{Error, ErrorKind, Result};
-pub use held::held_bytes;
+pub use held::HeldMemory;
 pub use jobs::JobRow;
 pub use transaction::{CommitOptions, CommitReceipt, TableWriter, Transaction};
 pub use verify::{Finding, FindingStatus, VerifyScope};

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cairn_storage::{ErrorKind, TableWriter, held_bytes};
+use cairn_storage::{ErrorKind, HeldMemory, TableWriter};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
@@ -100,13 +100,14 @@ impl RunWriters {
     /// Gives the runs to writers, and starts these.
     async fn feed(
         &self,
-        mut rows: SendableRecordBatchStream,
+        rows: SendableRecordBatchStream,
         writer: impl Fn() -> Result<TableWriter>,
         writers: &mut JoinSet<Result<u64>>,
     ) -> Result<()> {
         let (waiting, taken) = mpsc::channel(1);
         let taken = Arc::new(Mutex::new(taken));
-        while let Some(run) = next_run(&mut rows).await? {
+        let mut runs = Runs { rows, first: None };
+        while let Some(run) = runs.next().await? {
             if writers.len() < self.writers_max {
                 let (shared, taken, writer) = (Arc::clone(&self.shared), Arc::clone(&taken), writer()?);
                 writers.spawn_blocking(move || shared.write_or_fail(writer, run, &taken));
@@ -118,16 +119,32 @@ impl RunWriters {
     }
 }
 
-/// The next rows, until they are [`RUN_BYTES`] or the last; None: there are no more.
-async fn next_run(rows: &mut SendableRecordBatchStream) -> Result<Option<Run>> {
-    let (mut run, mut bytes) = (Run::new(), 0);
-    while bytes < RUN_BYTES
-        && let Some(batch) = rows.next().await.transpose()?
-    {
-        bytes += held_bytes(&batch);
-        run.push(batch);
+/// Rows on their way into runs.
+struct Runs {
+    rows: SendableRecordBatchStream,
+    /// The first batch of the next run.
+    first: Option<RecordBatch>,
+}
+
+impl Runs {
+    /// The next run; None: there are no more rows. Batches cut from the same memory stay together, since none of it is free
+    /// before the last of them is written.
+    async fn next(&mut self) -> Result<Option<Run>> {
+        let (mut run, mut held) = (Run::new(), HeldMemory::default());
+        if let Some(first) = self.first.take() {
+            held.add(&first);
+            run.push(first);
+        }
+        while let Some(batch) = self.rows.next().await.transpose()? {
+            let is_full = held.bytes() >= RUN_BYTES;
+            if held.add(&batch) > 0 && is_full {
+                self.first = Some(batch);
+                break;
+            }
+            run.push(batch);
+        }
+        Ok((!run.is_empty()).then_some(run))
     }
-    Ok((!run.is_empty()).then_some(run))
 }
 
 impl Shared {

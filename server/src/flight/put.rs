@@ -10,7 +10,7 @@ use arrow_flight::sql::{
 };
 use arrow_flight::{FlightData, PutResult};
 use cairn_engine::{Error, IfExists, IfMissing, IngestTarget, Result, Session};
-use cairn_storage::{ErrorKind, held_bytes};
+use cairn_storage::{ErrorKind, HeldMemory};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -119,15 +119,15 @@ async fn bound(
     prepared: &PreparedStatement,
     mut batches: FlightRecordBatchStream,
 ) -> Result<Vec<RecordBatch>> {
-    let (mut kept, mut bytes) = (Vec::new(), 0);
+    let (mut kept, mut held) = (Vec::new(), HeldMemory::default());
     while let Some(batch) = batches.next().await.transpose().map_err(broken)? {
         if batch.num_rows() == 0 {
             continue;
         }
         // Told now what would be told when it runs.
         ParameterRows::new(&prepared.description, &batch)?;
-        bytes += held_bytes(&batch);
-        if bytes > BOUND_BYTES_MAX {
+        held.add(&batch);
+        if held.bytes() > BOUND_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::ResourceExhausted,
                 format!("more than {BOUND_BYTES_MAX} bytes of parameters were bound to a statement"),

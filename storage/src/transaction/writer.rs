@@ -13,7 +13,7 @@ use cairn_vector::{Floats, Metric};
 
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
-use crate::held::held_bytes;
+use crate::held::HeldMemory;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use crate::segment::sort::sort_batches;
 use crate::segment::writer::Addressing;
@@ -31,14 +31,14 @@ pub struct TableWriter {
     shared: Arc<Shared>,
     def: Arc<TableDef>,
     kept: Vec<RecordBatch>,
-    kept_bytes: usize,
+    kept_held: HeldMemory,
     rows: u64,
     spill: Option<Spill>,
 }
 
 impl TableWriter {
     pub(crate) fn new(shared: Arc<Shared>, def: Arc<TableDef>) -> Self {
-        Self { shared, def, kept: Vec::new(), kept_bytes: 0, rows: 0, spill: None }
+        Self { shared, def, kept: Vec::new(), kept_held: HeldMemory::default(), rows: 0, spill: None }
     }
 
     /// Appends rows; columns in the table's order and types.
@@ -57,13 +57,12 @@ impl TableWriter {
         }
         // Rows taken out of a page may hold all of its text.
         let batch = compacted(&batch)?;
-        let bytes = held_bytes(&batch);
+        let bytes = self.kept_held.add(&batch);
         let limit = self.shared.database.options().wal_entry_bytes_max * 3 / 4;
         self.kept.push(batch);
-        self.kept_bytes += bytes;
         if self.shared.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limit {
-            self.shared.bytes.fetch_sub(self.kept_bytes, Ordering::Relaxed);
-            self.kept_bytes = 0;
+            let kept = std::mem::take(&mut self.kept_held);
+            self.shared.bytes.fetch_sub(kept.bytes(), Ordering::Relaxed);
             let mut spill = Spill::new(Arc::clone(&self.def))?;
             for batch in std::mem::take(&mut self.kept) {
                 spill.write(&self.shared, batch).await?;
@@ -195,7 +194,7 @@ struct Spill {
     last: Option<EncodedKey>,
     /// Rows that did not come in order.
     unsorted: Vec<RecordBatch>,
-    unsorted_bytes: usize,
+    unsorted_held: HeldMemory,
     done: Vec<SegmentMeta>,
 }
 
@@ -208,16 +207,16 @@ impl Spill {
             open: None,
             last: None,
             unsorted: Vec::new(),
-            unsorted_bytes: 0,
+            unsorted_held: HeldMemory::default(),
             done: Vec::new(),
         })
     }
 
     async fn write(&mut self, shared: &Shared, batch: RecordBatch) -> Result<()> {
         if !self.follows(&batch)? {
-            self.unsorted_bytes += held_bytes(&batch);
+            self.unsorted_held.add(&batch);
             self.unsorted.push(batch);
-            if self.unsorted_bytes >= SORT_RUN_BYTES {
+            if self.unsorted_held.bytes() >= SORT_RUN_BYTES {
                 self.sort_run(shared).await?;
             }
             return Ok(());
@@ -272,7 +271,7 @@ impl Spill {
             return Ok(());
         }
         self.end_segment().await?;
-        self.unsorted_bytes = 0;
+        self.unsorted_held = HeldMemory::default();
         let sorted = sort_batches(&self.def, std::mem::take(&mut self.unsorted))?;
         for batch in &sorted.batches {
             self.encode(shared, batch).await?;
