@@ -1062,6 +1062,8 @@ async fn tokens_end_with_their_time() {
         assert!(begun.elapsed() < Duration::from_secs(5), "the token does not end");
     };
     assert_eq!(ended.code(), Code::Unauthenticated, "{ended}");
+    // The client would show it instead of the password.
+    anna.0.clear_token();
     anna.0.handshake("anna", "correct horse").await.unwrap();
     assert_eq!(anna.rows("SELECT 1").await, cells(&[&["1"]]));
     server.stop().await;
@@ -1093,7 +1095,7 @@ async fn bombs_end_and_the_others_go_on() {
         "SELECT count(*) FROM range(100000000) a JOIN range(100000000) b ON a.value = b.value".to_owned(),
         format!("SELECT t, count(*) AS n FROM ({wide}) GROUP BY t HAVING count(*) > 5 ORDER BY n"),
         format!("SELECT array_agg(t) AS all_of_them FROM ({wide})"),
-        "SELECT count(*) FROM range(1000000) a CROSS JOIN range(1000000) b CROSS JOIN range(1000000) c WHERE a.value + b.value + c.value < 0"
+        "SELECT count(*) FROM range(100000) a CROSS JOIN range(100000000) b WHERE a.value + b.value < 0"
             .to_owned(),
         format!("SELECT {}1{}", "(".repeat(200), ")".repeat(200)),
         format!("SELECT 1{}", " + 1".repeat(5_000)),

@@ -66,8 +66,8 @@ async fn describe_insert(
     let (target, columns) = insert::target_of(ctx, &insert)?;
     let alias = insert.table_alias.map(|a| a.alias);
     let returning = Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New)?;
-    if let Some(query) = insert.source {
-        match query.body.as_ref() {
+    if let Some(mut query) = insert.source {
+        match query.body.as_mut() {
             SetExpr::Values(values) => {
                 for row in &values.rows {
                     for (value, column) in row.content.iter().zip(&columns) {
@@ -83,6 +83,7 @@ async fn describe_insert(
                         parameters.assign(value, &target.column_def(*column).column_type.arrow());
                     }
                 }
+                insert::name_items_apart(select);
                 parameters.take_types(&plan_query(ctx, put_before(with, *query)).await?);
             }
             _ => parameters.take_types(&plan_query(ctx, put_before(with, *query)).await?),

@@ -159,7 +159,7 @@ fn check_count(given: usize, wanted: usize) -> Result<()> {
 }
 
 /// SELECT may give one expression twice; DataFusion wants every item's name once.
-fn name_items_apart(select: &mut Select) {
+pub(super) fn name_items_apart(select: &mut Select) {
     let mut names = HashSet::new();
     let repeated = select.projection.iter().any(|item| match item {
         SelectItem::UnnamedExpr(expr) => !names.insert(expr.to_string()),

@@ -19,6 +19,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::memory::PartOfMemory;
+use super::panics::{caught, caught_rows};
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use crate::queue::StatementQueue;
@@ -88,8 +89,9 @@ impl StatementLimits {
         statement: impl Future<Output = Result<Output>>,
     ) -> Result<Output> {
         let deadline = self.deadline(setting);
-        let output = match (in_time(deadline, statement).await?, deadline) {
-            (Output::Rows(rows), Some(deadline)) => Output::Rows(limit_time(rows, deadline)),
+        let output = match (in_time(deadline, caught(statement)).await?, deadline) {
+            (Output::Rows(rows), Some(deadline)) => Output::Rows(limit_time(caught_rows(rows), deadline)),
+            (Output::Rows(rows), None) => Output::Rows(caught_rows(rows)),
             (output, _) => output,
         };
         Ok(match (output, self.rows) {
@@ -104,7 +106,7 @@ impl StatementLimits {
         setting: Option<Duration>,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        in_time(self.deadline(setting), work).await
+        in_time(self.deadline(setting), caught(work)).await
     }
 
     fn deadline(self, setting: Option<Duration>) -> Option<Deadline> {

@@ -14,6 +14,7 @@ mod ingest;
 mod limits;
 mod many;
 mod memory;
+mod panics;
 mod pin;
 mod prepared;
 mod query;

@@ -13,6 +13,8 @@ use crate::metric::VectorError;
 use crate::unit::codec::Section;
 use crate::unit::{FirstUse, Guard, SketchGrid, Trusted, Unit, UnitError};
 
+/// The recall that searches under a condition aim at, at least.
+const FILTERED_RECALL_MIN: f32 = 0.99;
 /// Rows scored before the surroundings of a query are judged.
 const PROBED: usize = 96;
 /// Times that a walk is made wider at most where the rows near the query match less often than others.
@@ -77,6 +79,10 @@ impl Unit {
     pub fn plan(&self, k: usize, effort: Effort, matches: Option<usize>) -> Plan {
         let calibration = self.calibration();
         let width = match effort {
+            // Rows that match lie farther from each other than those the width was measured with.
+            Effort::Recall(recall) if matches.is_some() => {
+                calibration.width(k, recall.max(FILTERED_RECALL_MIN))
+            }
             Effort::Recall(recall) => calibration.width(k, recall),
             Effort::Width(width) => width.max(k),
             Effort::Exact => self.len(),

@@ -507,7 +507,10 @@ async fn revoking_is_at_once() {
     denied(&bob, "INSERT INTO t VALUES (3, NULL)", "no INSERT right").await;
     // What is granted meanwhile counts for what it was granted on, which the transaction may not see.
     denied(&bob, "SELECT * FROM new_one", "no SELECT right").await;
-    run(&bob, "COMMIT", "COMMIT").await;
+    // And what it wrote with rights it has no more takes no effect.
+    let changed = "40001 the rights of user bob were changed since BEGIN";
+    run(&bob, "COMMIT", &format!("{changed} [the transaction was rolled back: run it again]")).await;
+    run(&owner, "SELECT count(*) FROM t WHERE id = 2", "0").await;
     run(&bob, "SELECT * FROM new_one", "").await;
     all(&bob, &["BEGIN"]).await;
     all(&owner, &["DROP USER bob"]).await;
@@ -716,7 +719,7 @@ async fn files_of_the_server_are_not_for_users() {
         // Messages name files as the session does, not by where they are on this machine.
         for (sql, state) in [
             ("SELECT * FROM 'none.csv'", "58P01"),
-            ("SELECT * FROM read_parquet('fine.csv')", "22P04"),
+            ("SELECT * FROM read_parquet('fine.csv')", "22000"),
             ("COPY t FROM 'fine.csv' WITH (format parquet)", ""),
             ("COPY t FROM 'wrong.csv'", ""),
             ("COPY t TO 'sub' WITH (format csv)", ""),
