@@ -19,6 +19,8 @@ const FILTERED_RECALL_MIN: f32 = 0.99;
 const PROBED: usize = 96;
 /// Times that a walk is made wider at most where the rows near the query match less often than others.
 const WIDER_MAX: f32 = 4.0;
+/// The least part of the rows near a query that matches, as far as is known from those a walk sees first.
+const RATE_MIN: f32 = 1.0 / 32.0;
 /// Part of a scan's cost that a walk may be expected to cost when it takes the scan's place.
 const WORTH: f32 = 0.8;
 
@@ -120,10 +122,9 @@ impl Unit {
             }
             Strategy::Walk { width } | Strategy::Probe { width } => {
                 scratch.query.encode(self.grid(), self.norm_max(), request.query);
-                let probe = matches!(stats.plan.strategy, Strategy::Probe { .. });
                 match request.filter {
                     Some(filter) => {
-                        self.walk_matching(request, filter, (width, probe), stats, guard, scratch)?;
+                        self.walk_matching(request, filter, width, stats, guard, scratch)?;
                     }
                     None => self.walk(request, width, stats, guard, scratch)?,
                 }
@@ -156,13 +157,13 @@ impl Unit {
         Ok(())
     }
 
-    /// Walks for matching rows, until a scan is the cheaper way to end. `probe`: a scan is that already, unless the rows near
-    /// the query match more often than others.
+    /// Walks for matching rows, until a scan is the cheaper way to end; it is at once where few of the rows near
+    /// the query match.
     fn walk_matching<G: Guard>(
         &self,
         request: &Request<'_>,
         filter: Filter<'_>,
-        (width, probe): (usize, bool),
+        width: usize,
         stats: &mut SearchStats,
         guard: &G,
         scratch: &mut SearchScratch,
@@ -186,7 +187,8 @@ impl Unit {
             // Far from its matches a walk meets the edge of their region first: it takes more of them to find the nearest.
             let wider = (plan.matches as f32 / self.len() as f32 / rate).clamp(1.0, WIDER_MAX);
             scratch.walk.pool.widen((width as f32 * wider) as usize);
-            if !probe || plan.plain_walk_cost / rate < WORTH * plan.scan_cost {
+            let walk_cost = plan.plain_walk_cost * wider / rate.max(RATE_MIN);
+            if walk_cost < WORTH * plan.scan_cost {
                 ended = step(scratch, stats, budget, false)?;
             }
         }

@@ -724,7 +724,7 @@ async fn files_of_the_server_are_not_for_users() {
             ("COPY t FROM 'wrong.csv'", ""),
             ("COPY t TO 'sub' WITH (format csv)", ""),
             ("COPY t TO 'nowhere/x.csv'", ""),
-            ("SELECT * FROM 'unknown.format'", "22023"),
+            ("SELECT * FROM 'unknown.format'", "58P01"),
             (&format!("COPY t FROM '{root_text}/wrong.csv' WITH (on_error 'skip')"), "COPY 1"),
         ] {
             let got = answer(session, sql).await;

@@ -19,7 +19,8 @@ async fn indexed() -> Session {
         "CREATE TABLE v (id INT PRIMARY KEY, tenant INT, e VECTOR(4))",
         "INSERT INTO v SELECT i, i % 100, ARRAY[sin(i), cos(i * 0.7), sin(i * 1.3), cos(i * 2.1)] FROM generate_series(1, 6000) g(i)",
         "INSERT INTO v VALUES (7000, 0, NULL)",
-        "CREATE INDEX v_l2 ON v USING hnsw (e)",
+        // Rows on thin curves, far from some queries: what a walk misses of them is not what is tested here.
+        "CREATE INDEX v_l2 ON v USING hnsw (e) WITH (target_recall = 0.999)",
         "CREATE INDEX v_ip ON v USING hnsw (e) WITH (metric = 'ip')",
         "DELETE FROM v WHERE id % 7 = 0",
         "INSERT INTO v SELECT i, i % 100, ARRAY[sin(i), cos(i * 0.7), sin(i * 1.3), cos(i * 2.1)] FROM generate_series(6001, 6300) g(i)",
