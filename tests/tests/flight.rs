@@ -938,6 +938,10 @@ async fn statements_wait_for_a_place() {
             .await
             .is_err()
     );
+    // The server hears of it on another connection than that of the rows.
+    while server.metric("cairn_queue_waiting").await > 0.0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     drop(one.fetch(unread).await.unwrap());
     one.fails("SELECT nothing").await;
     assert_eq!(one.rows("SELECT count(*) FROM t").await, cells(&[&["1"]]));
