@@ -13,6 +13,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use cairn_engine::{Engine, Error, Identity, Result, Session, SessionLimits};
 use cairn_storage::ErrorKind;
+use tokio::sync::Semaphore;
 
 /// Wrong passwords of one user from one address before the next has to wait.
 const FREE_FAILURES: u32 = 5;
@@ -62,9 +63,15 @@ pub(crate) struct Logins {
 struct Failures {
     count: u32,
     last: Instant,
+    /// As many tries at one time as may fail without a wait: a pool of connections logs in at once.
+    turns: Arc<Semaphore>,
 }
 
 impl Failures {
+    fn none(last: Instant) -> Self {
+        Self { count: 0, last, turns: Arc::new(Semaphore::new(FREE_FAILURES as usize)) }
+    }
+
     /// When the next try is looked at.
     fn next(&self) -> Instant {
         let over = self.count.saturating_sub(FREE_FAILURES);
@@ -103,13 +110,18 @@ impl Logins {
         }
         let name = user.get(..user.floor_char_boundary(NAME_BYTES_MAX)).unwrap_or_default();
         let key = (from, name.to_owned());
-        // Counted before it is looked at: who tries many at once waits like who tries one after the other.
-        self.begin_try(&key)?;
+        let turns = self.turns(&key);
+        // Nobody closes it. Who tries many at once finds the failures of the first ones when the turn comes.
+        let _turn = turns.acquire().await;
+        self.check_wait(&key)?;
         let identity = self.engine.authenticate(user, password).await;
         match &identity {
-            Err(error) if error.kind() == ErrorKind::Unauthenticated => {}
-            // It was right, or nobody knows.
-            _ => self.forget_try(&key, identity.is_ok()),
+            Ok(_) => self.known(&key, |failures| failures.count = 0),
+            Err(error) if error.kind() == ErrorKind::Unauthenticated => self.known(&key, |failures| {
+                failures.count += 1;
+                failures.last = Instant::now();
+            }),
+            Err(_) => {}
         }
         Ok(self.engine.session_as(identity?, self.limits.clone()))
     }
@@ -135,48 +147,40 @@ impl Logins {
         Ok(())
     }
 
-    /// Counts a try as a failure.
-    fn begin_try(&self, key: &(IpAddr, String)) -> Result<()> {
-        let now = Instant::now();
-        let mut failures = self.failures();
-        if let Some(known) = failures.get_mut(key) {
-            let wait = known.next().saturating_duration_since(now);
-            if !wait.is_zero() {
-                return Err(too_many(wait));
-            }
-            known.count += 1;
-            known.last = now;
-            return Ok(());
-        }
-        failures.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGOTTEN_AFTER);
-        // Names that nobody has must not take the place of those that somebody guesses at.
-        if failures.len() >= REMEMBERED_MAX {
-            return Err(too_many(WAIT_MAX));
-        }
-        failures.insert(key.clone(), Failures { count: 1, last: now });
-        Ok(())
+    /// Where the tries of a user from an address wait for each other.
+    fn turns(&self, key: &(IpAddr, String)) -> Arc<Semaphore> {
+        self.known(key, |failures| Arc::clone(&failures.turns))
     }
 
-    /// Takes a try back; `all`: and what was before it.
-    fn forget_try(&self, key: &(IpAddr, String), all: bool) {
+    fn check_wait(&self, key: &(IpAddr, String)) -> Result<()> {
+        let wait = self.known(key, |failures| failures.next().saturating_duration_since(Instant::now()));
+        if wait.is_zero() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::ResourceExhausted, "too many wrong passwords")
+            .map(|e| e.with_sqlstate("53300").with_hint(format!("wait {} s", wait.as_secs() + 1))))
+    }
+
+    /// Does `with` what is remembered of a user and address. Beyond [`REMEMBERED_MAX`] the oldest is forgotten: to be forgotten, who
+    /// guesses has to try as many other names first.
+    fn known<T>(&self, key: &(IpAddr, String), with: impl FnOnce(&mut Failures) -> T) -> T {
+        let now = Instant::now();
         let mut failures = self.failures();
-        if let Some(known) = failures.get_mut(key) {
-            known.count = if all { 0 } else { known.count.saturating_sub(1) };
-            if known.count == 0 {
-                failures.remove(key);
+        if !failures.contains_key(key) {
+            failures.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGOTTEN_AFTER);
+            if failures.len() >= REMEMBERED_MAX {
+                let oldest =
+                    failures.iter().min_by_key(|(_, failures)| failures.last).map(|(key, _)| key.clone());
+                oldest.and_then(|oldest| failures.remove(&oldest));
             }
         }
+        with(failures.entry(key.clone()).or_insert_with(|| Failures::none(now)))
     }
 
     fn failures(&self) -> MutexGuard<'_, HashMap<(IpAddr, String), Failures>> {
         // Nothing panics while holding it.
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn too_many(wait: Duration) -> Error {
-    Error::new(ErrorKind::ResourceExhausted, "too many wrong passwords")
-        .map(|e| e.with_sqlstate("53300").with_hint(format!("wait {} s", wait.as_secs() + 1)))
 }
 
 #[cfg(test)]
@@ -197,7 +201,7 @@ mod tests {
     #[test]
     fn waits_double_and_end() {
         let last = Instant::now();
-        let wait = |count| Failures { count, last }.next().duration_since(last).as_secs();
+        let wait = |count| Failures { count, ..Failures::none(last) }.next().duration_since(last).as_secs();
         assert_eq!([1, 5, 6, 7, 8, 100].map(wait), [0, 0, 1, 2, 4, 60]);
     }
 }

@@ -81,13 +81,7 @@ impl Rights {
             return Self::Of(Arc::new(Held { powerful: true, ..Held::clone(held) }));
         };
         let name = held.accounts.name(owner).unwrap_or("that is there no more");
-        let of = Held {
-            id: owner,
-            name: name.to_owned(),
-            accounts: Arc::clone(&held.accounts),
-            newest: held.newest.clone(),
-            powerful: false,
-        };
+        let of = Held { id: owner, name: name.to_owned(), powerful: false, ..Held::clone(held) };
         let powerful = of.is_superuser();
         Self::Of(Arc::new(Held { powerful, ..of }))
     }
