@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::rights::{Accounts, Rights};
 use crate::search::Searches;
+use crate::session::check_awaited;
 
 /// Progress of a long statement, read by the shell.
 #[derive(Debug, Default)]
@@ -76,12 +77,16 @@ impl StatementContext {
 /// As [`StatementContext::commit`].
 ///
 /// # Errors
-/// As there.
+/// As there; `Cancelled` when the statement was given up while it did not yield.
 pub(crate) async fn commit(
     block: Option<&TransactionBlock>,
     info: &CommitInfo,
     transaction: Transaction,
 ) -> Result<CommitReceipt> {
+    if let Err(given_up) = check_awaited() {
+        transaction.rollback().await?;
+        return Err(given_up);
+    }
     Ok(match block {
         Some(block) => block.add(transaction).await?,
         None => transaction.commit(CommitOptions { info: info.clone(), ..CommitOptions::default() }).await?,

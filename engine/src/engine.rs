@@ -158,9 +158,27 @@ impl Engine {
         let account = accounts.named(name);
         let passes =
             self.passwords.verify(password, account.and_then(|a| a.phc().map(str::to_owned))).await?;
-        match account {
-            Some(account) if passes => Ok(Identity::user(&account.name, account.id)),
+        match account.and_then(|account| Some((account, account.phc()?))) {
+            Some((account, phc)) if passes => Ok(Identity::user(&account.name, account.id, phc)),
             _ => Err(Error::new(ErrorKind::Unauthenticated, "there is no user of that name and password")),
+        }
+    }
+
+    /// That `identity` may still be let in by what let it in: its user is there, with the same password. For servers, whose
+    /// sessions outlive a call.
+    ///
+    /// # Errors
+    /// `Unauthenticated` (28000) when it may not; storage errors.
+    pub async fn check_login(&self, identity: &Identity) -> Result<()> {
+        self.refresh().await?;
+        let accounts = self.accounts(&self.db.snapshot()).await?;
+        match accounts.of(identity)? {
+            Some(account) if !identity.came_by(account.phc()) => {
+                let message = format!("the password of user {} was changed since the login", identity.name());
+                Err(Error::new(ErrorKind::Unauthenticated, message)
+                    .map(|e| e.with_sqlstate("28000").with_hint("log in again")))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

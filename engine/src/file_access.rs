@@ -9,10 +9,13 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use datafusion::arrow::error::ArrowError;
 use datafusion::catalog::Session;
+use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::copy::{list_files, local_path};
 use crate::error::{Error, Result};
@@ -102,6 +105,35 @@ impl FileAccess {
         })
     }
 
+    /// The rows of EXPLAIN, with files named so. Whoever may query files need not be told where they are.
+    pub(crate) fn explained(&self, output: Output) -> Output {
+        let Self::Below(given) = self else { return output };
+        let rows = match output {
+            Output::Rows(rows) => rows,
+            other @ (Output::Affected { .. } | Output::Done { .. }) => return other,
+        };
+        // As a plan spells it: without the first `/`.
+        let root = fs::canonicalize(given).ok();
+        let root = root.and_then(|root| ListingTableUrl::parse(root.to_string_lossy()).ok());
+        let root = root.map(|root| root.prefix().to_string()).filter(|root| !root.is_empty());
+        let files = self.clone();
+        let conceal = move |text: &str| {
+            let text = files.conceal_in(text.to_owned());
+            match &root {
+                // What stands before the name of a file, in its list and among its figures.
+                Some(root) => ["[", " ", "="]
+                    .iter()
+                    .fold(text, |text, before| text.replace(&format!("{before}{root}/"), before)),
+                None => text,
+            }
+        };
+        let stream = rows
+            .stream
+            .map(move |batch| -> Result<RecordBatch, DataFusionError> { Ok(each_text(&batch?, &conceal)?) });
+        let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&rows.schema), stream));
+        Output::Rows(RowStream { schema: rows.schema, stream })
+    }
+
     /// `error`, with files named so.
     pub(crate) fn conceal(&self, error: Error) -> Error {
         error.map(|error| error.rewritten(|text| self.conceal_in(text)))
@@ -137,6 +169,18 @@ impl FileAccess {
         };
         Ok(Some((root.clone(), root.join(relative))))
     }
+}
+
+/// `batch` with its texts changed.
+fn each_text(batch: &RecordBatch, change: &dyn Fn(&str) -> String) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().map(|column| match column.as_string_opt::<i32>() {
+        Some(texts) => {
+            let texts: StringArray = texts.iter().map(|text| text.map(change)).collect();
+            Arc::new(texts) as ArrayRef
+        }
+        None => Arc::clone(column),
+    });
+    RecordBatch::try_new(batch.schema(), columns.collect())
 }
 
 /// That the name of a file is not a pattern, which whoever opens it may take for other files.

@@ -88,7 +88,7 @@ pub(crate) struct Watch {
     /// What is told of it, where somebody listens.
     told: Option<Box<Told>>,
     /// Given back when the statement has ended.
-    permit: Option<Permit>,
+    permit: Option<Arc<Permit>>,
 }
 
 struct Told {
@@ -129,8 +129,8 @@ impl Watch {
         }
     }
 
-    /// The statement may run, until it ends.
-    pub(crate) fn holds(&mut self, permit: Permit) {
+    /// The statement may run, until it ends; on threads of its own it holds `permit` as well.
+    pub(crate) fn holds(&mut self, permit: Arc<Permit>) {
         self.permit = Some(permit);
     }
 
@@ -142,16 +142,26 @@ impl Watch {
         }
     }
 
-    /// The statement has been read.
+    /// The statement is only described.
+    pub(crate) fn is_prepare(&mut self) {
+        self.kind = StatementKind::Prepare;
+    }
+
+    /// The statement has been read, and is to be run.
     pub(crate) fn is(&mut self, statement: &Statement) {
         self.kind = StatementKind::of(statement);
+        self.names(statement);
+    }
+
+    /// The statement has been read.
+    pub(crate) fn names(&mut self, statement: &Statement) {
         if let Some(told) = &mut self.told {
             told.record.tables = tables(statement);
         }
     }
 
     /// It has answered; its rows are watched on.
-    pub(crate) fn over(mut self, result: Result<Output>) -> Result<Output> {
+    pub(crate) fn over(self, result: Result<Output>) -> Result<Output> {
         match result {
             Ok(Output::Rows(RowStream { schema, stream })) => {
                 let watched = WatchedRows { rows: stream, watch: Some(self) };
@@ -161,23 +171,22 @@ impl Watch {
                 let rows = if let Output::Affected { rows, .. } = &output { *rows } else { 0 };
                 self.over_rows(Ok(rows)).map(|_| output)
             }
-            Err(error) => Err(self.failed(error)),
+            Err(error) => self.over_uncounted(Err(error)),
         }
     }
 
     /// It has changed so many rows.
     pub(crate) fn over_rows(mut self, result: Result<u64>) -> Result<u64> {
-        let rows = result.map_err(|error| self.failed(error))?;
-        if let Some(told) = &mut self.told {
-            told.record.rows = rows;
+        if let (Ok(rows), Some(told)) = (&result, &mut self.told) {
+            told.record.rows = *rows;
         }
-        self.end(None);
-        Ok(rows)
+        self.over_uncounted(result)
     }
 
-    fn failed(&mut self, error: Error) -> Error {
-        self.end(Some(&error));
-        error
+    /// It has come to something that has no rows.
+    pub(crate) fn over_uncounted<T>(mut self, result: Result<T>) -> Result<T> {
+        self.end(result.as_ref().err());
+        result
     }
 
     fn rows(&mut self, rows: u64) {

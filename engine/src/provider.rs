@@ -26,6 +26,8 @@ pub(crate) struct CairnTable {
     table: TableSnapshot,
     schema: SchemaRef,
     constraints: Constraints,
+    /// Why a sort by distance above it uses no index.
+    unsearched: Option<Arc<str>>,
 }
 
 impl CairnTable {
@@ -50,7 +52,18 @@ impl CairnTable {
         let key = table.def().key_indices();
         // The planner trusts a key (GROUP BY, DISTINCT, joins drop work); ours is enforced by every commit.
         let declared = if key.is_empty() { Vec::new() } else { vec![Constraint::PrimaryKey(key)] };
-        Self { table, schema, constraints: Constraints::new_unverified(declared) }
+        Self { table, schema, constraints: Constraints::new_unverified(declared), unsearched: None }
+    }
+
+    /// The same, saying in EXPLAIN why a sort by distance above it uses no index.
+    pub(crate) fn with_unsearched(mut self, why: &str) -> Self {
+        self.unsearched = Some(why.into());
+        self
+    }
+
+    /// What [`with_unsearched`](Self::with_unsearched) told it.
+    pub(crate) fn unsearched(&self) -> Option<&str> {
+        self.unsearched.as_deref()
     }
 }
 
@@ -97,6 +110,7 @@ impl TableProvider for CairnTable {
             projection,
             filters: args.filters().unwrap_or_default(),
             limit: args.limit(),
+            unsearched: self.unsearched.clone(),
         };
         Ok(ScanResult::new(scan::plan(request, state).await?))
     }

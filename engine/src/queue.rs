@@ -5,7 +5,8 @@
 //! (`session`), what they may use while they run (`session::limits`).
 //!
 //! Nothing that holds a permit waits for another: a transaction holds none between its statements, and COMMIT needs none. A
-//! client that leaves its results unread keeps their permits, and finds out by waiting for no longer than `wait_max`.
+//! client that leaves its results unread keeps their permits, and finds out by waiting for no longer than `wait_max`. A statement
+//! that was given up keeps its own until it has really ended: those that do not yield must not pile up.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,13 +1,13 @@
-//! The log of statements: who ran what, when, from where, for how long, and how it ended.
+//! The log of statements: who ran what, when, from where, for how long, and how it ended; and of logins that failed.
 //!
-//! Owns: one line of JSON for each statement, appended to a file; another file for slow ones. Does not own: what is told (`cairn_engine::StatementLog`; never a
-//! literal), rotation: the file is opened anew when it was renamed or removed, so any tool that rotates will do.
+//! Owns: one line of JSON for each statement, appended to a file; another file for slow ones. Does not own: what is told (`cairn_engine::StatementLog`, never a
+//! literal; `refusals`), rotation: the file is opened anew when it was renamed or removed, so any tool that rotates will do.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cairn_engine::{Result, StatementLog, StatementRecord};
 use cairn_storage::metrics::Counter;
@@ -21,8 +21,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The files of a server.
 #[derive(Debug)]
 pub(crate) struct StatementFiles {
-    files: Vec<StatementFile>,
+    audit: Option<StatementFile>,
+    slow: Option<StatementFile>,
     lost: Counter,
+}
+
+/// Logins of one user from one address that failed.
+#[derive(Debug)]
+pub(crate) struct FailedLogins<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) client: &'a str,
+    /// SQLSTATE and message of the last one.
+    pub(crate) outcome: &'static str,
+    pub(crate) reason: &'a str,
+    pub(crate) count: u64,
 }
 
 impl StatementFiles {
@@ -31,38 +43,51 @@ impl StatementFiles {
     /// # Errors
     /// When one can't be opened.
     pub(crate) fn open(options: &ServerOptions) -> Result<Self> {
-        let asked = [(&options.audit_log, Duration::ZERO), (&options.slow_log, options.slow_min)];
-        let open = |(path, least): (&Option<PathBuf>, Duration)| {
-            path.as_deref().map(|path| StatementFile::open(path, least))
+        let open = |path: &Option<PathBuf>, least| {
+            path.as_deref().map(|path| StatementFile::open(path, least)).transpose()
         };
-        let files = asked.into_iter().filter_map(open).collect::<Result<_>>()?;
-        Ok(Self { files, lost: Counter::default() })
+        let audit = open(&options.audit_log, Duration::ZERO)?;
+        let slow = open(&options.slow_log, options.slow_min)?;
+        Ok(Self { audit, slow, lost: Counter::default() })
     }
 
     /// Whether nobody keeps account.
     pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files().next().is_none()
+    }
+
+    /// Tells of logins that failed, whoever reads the audit log.
+    pub(crate) fn logins_failed(&self, logins: &FailedLogins<'_>) {
+        if let Some(audit) = &self.audit {
+            self.write(audit, &login_line(logins));
+        }
     }
 
     /// Lines that could not be written.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.value()
     }
+
+    fn files(&self) -> impl Iterator<Item = &StatementFile> {
+        self.audit.iter().chain(&self.slow)
+    }
+
+    fn write(&self, file: &StatementFile, line: &[u8]) {
+        if file.write(line).is_err() {
+            // What is told of is done whether or not a disk has room for its line.
+            self.lost.one();
+        }
+    }
 }
 
 impl StatementLog for StatementFiles {
     fn least(&self) -> Duration {
-        self.files.iter().map(|file| file.least).min().unwrap_or(Duration::MAX)
+        self.files().map(|file| file.least).min().unwrap_or(Duration::MAX)
     }
 
     fn ended(&self, record: &StatementRecord) {
         let line = line(record);
-        for file in self.files.iter().filter(|file| record.took >= file.least) {
-            if file.write(&line).is_err() {
-                // The statement is done whether or not a disk has room for its line.
-                self.lost.one();
-            }
-        }
+        self.files().filter(|file| record.took >= file.least).for_each(|file| self.write(file, &line));
     }
 }
 
@@ -125,11 +150,8 @@ fn is_same(_: &File, path: &Path) -> bool {
 }
 
 fn line(record: &StatementRecord) -> Vec<u8> {
-    let since = record.begun.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
-    let begun = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
     let line = json!({
-        "time": begun.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
+        "time": moment(record.begun),
         "user": record.user,
         "client": record.client,
         "kind": record.kind.name(),
@@ -142,11 +164,29 @@ fn line(record: &StatementRecord) -> Vec<u8> {
     format!("{line}\n").into_bytes()
 }
 
+fn login_line(logins: &FailedLogins<'_>) -> Vec<u8> {
+    let line = json!({
+        "time": moment(SystemTime::now()),
+        "user": logins.user,
+        "client": logins.client,
+        "kind": "login",
+        "outcome": logins.outcome,
+        "reason": logins.reason,
+        "count": logins.count,
+    });
+    format!("{line}\n").into_bytes()
+}
+
+fn moment(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+    let moment = chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    moment.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::SystemTime;
-
     use cairn_engine::StatementKind;
 
     use super::*;
@@ -192,7 +232,7 @@ mod tests {
         assert_eq!(log.least(), Duration::ZERO);
         log.ended(&record("one"));
         std::fs::rename(&path, &old).unwrap();
-        log.files[0].open.lock().unwrap().looked -= LOOK_EVERY;
+        log.audit.as_ref().unwrap().open.lock().unwrap().looked -= LOOK_EVERY;
         log.ended(&record("two"));
         log.ended(&StatementRecord { took: Duration::from_secs(2), ..record("slow") });
         let user = |path: &Path| {

@@ -3,7 +3,7 @@
 //! # Life of a request
 //! 1. `listen` accepts a connection, with TLS where asked, and gives it an id.
 //! 2. `flight` or `http` finds out what is asked for and in which session.
-//! 3. `cairn_engine::Session` runs the statement; its rows are pulled as fast as the client takes them.
+//! 3. `cairn_engine::Session` runs the statement, on threads of its own; its rows are pulled as fast as the client takes them.
 //!
 //! The only crate that knows gRPC and HTTP.
 
@@ -14,6 +14,7 @@ mod http;
 mod listen;
 mod login;
 mod metrics;
+mod refusals;
 mod session;
 
 pub mod config;

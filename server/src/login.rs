@@ -1,7 +1,8 @@
 //! Who may have a session, and what the session may use.
 //!
 //! Owns: the rule that everybody is let in as long as there are no users, and nobody without a password once there are; slowing
-//! down who guesses. Does not own: passwords and rights (`cairn_engine`), sessions (`session`).
+//! down who guesses, and how many may try at one time. Does not own: passwords and rights (`cairn_engine`), sessions (`session`), what
+//! is told of those who failed (`refusals`).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,6 +16,8 @@ use cairn_engine::{Engine, Error, Identity, Result, Session, SessionLimits};
 use cairn_storage::ErrorKind;
 use tokio::sync::Semaphore;
 
+use crate::refusals::Refusals;
+
 /// Wrong passwords of one user from one address before the next has to wait.
 const FREE_FAILURES: u32 = 5;
 /// The first wait; each further failure doubles it.
@@ -25,6 +28,11 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Pairs of user and address that are remembered.
 const REMEMBERED_MAX: usize = 10_000;
+
+/// Tries of one user from one address that wait or are looked at; more are refused.
+const TRIES_OF_USER_MAX: usize = 256;
+/// The same of all together.
+const TRIES_MAX: usize = 1_024;
 
 /// Bytes of a user's name that are told apart; no user has a longer one.
 const NAME_BYTES_MAX: usize = 128;
@@ -57,19 +65,32 @@ pub(crate) struct Logins {
     /// Whether others reach the server who must not be let in when there are no users any more.
     closed: bool,
     failures: Mutex<HashMap<(IpAddr, String), Failures>>,
+    /// A place for each try there may be.
+    places: Semaphore,
+    refusals: Refusals,
 }
 
 #[derive(Debug)]
 struct Failures {
     count: u32,
     last: Instant,
-    /// As many tries at one time as may fail without a wait: a pool of connections logs in at once.
-    turns: Arc<Semaphore>,
+    tries: Arc<Tries>,
+}
+
+/// Tries of a user from an address at one time.
+#[derive(Debug)]
+struct Tries {
+    /// A place for each that there may be.
+    places: Semaphore,
+    /// As many are looked at as may fail without a wait: a pool of connections logs in at once.
+    turns: Semaphore,
 }
 
 impl Failures {
     fn none(last: Instant) -> Self {
-        Self { count: 0, last, turns: Arc::new(Semaphore::new(FREE_FAILURES as usize)) }
+        let places = Semaphore::new(TRIES_OF_USER_MAX);
+        let turns = Semaphore::new(FREE_FAILURES as usize);
+        Self { count: 0, last, tries: Arc::new(Tries { places, turns }) }
     }
 
     /// When the next try is looked at.
@@ -84,8 +105,14 @@ impl Failures {
 
 impl Logins {
     /// `closed`: nobody is let in without a password, users or not.
-    pub(crate) fn new(engine: Arc<Engine>, limits: SessionLimits, closed: bool) -> Self {
-        Self { engine, limits, closed, failures: Mutex::default() }
+    pub(crate) fn new(engine: Arc<Engine>, limits: SessionLimits, closed: bool, refusals: Refusals) -> Self {
+        let (failures, places) = (Mutex::default(), Semaphore::new(TRIES_MAX));
+        Self { engine, limits, closed, failures, places, refusals }
+    }
+
+    /// Those who were not let in.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// A session for somebody who shows no password.
@@ -100,19 +127,31 @@ impl Logins {
     /// A session for `user`; without users, whoever it is.
     ///
     /// # Errors
-    /// `Unauthenticated` (28P01) for a wrong name or password; `ResourceExhausted` after too many of them.
+    /// `Unauthenticated` (28P01) for a wrong name or password; `ResourceExhausted` after too many of them, or when too many try.
     pub(crate) async fn session(&self, user: &str, password: &str, from: IpAddr) -> Result<Session> {
+        let session = self.log_in(user, password, from).await;
+        if let Err(error) = &session
+            && matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::ResourceExhausted)
+        {
+            self.refusals.add(told_apart(user), from, error);
+        }
+        session
+    }
+
+    async fn log_in(&self, user: &str, password: &str, from: IpAddr) -> Result<Session> {
         if !self.engine.has_users().await? {
             self.check_open().await?;
             let session = self.engine.session_as(Identity::owner(), self.limits.clone());
             session.set_user(user);
             return Ok(session);
         }
-        let name = user.get(..user.floor_char_boundary(NAME_BYTES_MAX)).unwrap_or_default();
-        let key = (from, name.to_owned());
-        let turns = self.turns(&key);
+        // Held while the try waits and is looked at: those of a flood keep neither memory nor others waiting without end.
+        let _place = self.places.try_acquire().map_err(|_| too_many_tries())?;
+        let key = (from, told_apart(user).to_owned());
+        let tries = self.known(&key, |failures| Arc::clone(&failures.tries));
+        let _own_place = tries.places.try_acquire().map_err(|_| too_many_tries())?;
         // Nobody closes it. Who tries many at once finds the failures of the first ones when the turn comes.
-        let _turn = turns.acquire().await;
+        let _turn = tries.turns.acquire().await;
         self.check_wait(&key)?;
         let identity = self.engine.authenticate(user, password).await;
         match &identity {
@@ -126,12 +165,13 @@ impl Logins {
         Ok(self.engine.session_as(identity?, self.limits.clone()))
     }
 
-    /// That a session may still be used: one of nobody ends when the first user is made.
+    /// That a session of `identity` may still be used: one of nobody ends when the first user is made, one of a user when they are gone
+    /// or have another password.
     ///
     /// # Errors
     /// `Unauthenticated` (28000).
-    pub(crate) async fn check(&self, session: &Session) -> Result<()> {
-        if session.identity().is_owner() { self.check_open().await } else { Ok(()) }
+    pub(crate) async fn check(&self, identity: &Identity) -> Result<()> {
+        if identity.is_owner() { self.check_open().await } else { self.engine.check_login(identity).await }
     }
 
     /// That nobody has to log in.
@@ -145,11 +185,6 @@ impl Logins {
             ));
         }
         Ok(())
-    }
-
-    /// Where the tries of a user from an address wait for each other.
-    fn turns(&self, key: &(IpAddr, String)) -> Arc<Semaphore> {
-        self.known(key, |failures| Arc::clone(&failures.turns))
     }
 
     fn check_wait(&self, key: &(IpAddr, String)) -> Result<()> {
@@ -183,10 +218,44 @@ impl Logins {
     }
 }
 
+/// What of a user's name is told apart.
+fn told_apart(user: &str) -> &str {
+    user.get(..user.floor_char_boundary(NAME_BYTES_MAX)).unwrap_or_default()
+}
+
+fn too_many_tries() -> Error {
+    Error::new(ErrorKind::ResourceExhausted, "too many logins at one time").map(|e| {
+        e.with_sqlstate("53300").with_hint("try again in a moment; a token takes the place of a login")
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use cairn_engine::{EngineOptions, Root};
+
     use super::*;
+    use crate::audit::StatementFiles;
+    use crate::options::ServerOptions;
+
+    #[tokio::test]
+    async fn logins_that_wait_are_limited() {
+        let engine = Engine::open(Root::Memory, EngineOptions::default()).await.unwrap();
+        engine.session().execute("CREATE USER anna PASSWORD 'right'", None).await.unwrap();
+        let log = Arc::new(StatementFiles::open(&ServerOptions::default()).unwrap());
+        let logins = Logins::new(engine, SessionLimits::default(), false, Refusals::new(log));
+        let from = IpAddr::from([127, 0, 0, 1]);
+        let own = logins.known(&(from, "anna".to_owned()), |failures| Arc::clone(&failures.tries));
+        for places in [&own.places, &logins.places] {
+            let all = u32::try_from(places.available_permits()).unwrap();
+            let taken = places.try_acquire_many(all).unwrap();
+            let refused = logins.session("anna", "right", from).await.unwrap_err();
+            assert_eq!((refused.kind(), refused.sqlstate()), (ErrorKind::ResourceExhausted, "53300"));
+            drop(taken);
+            logins.session("anna", "right", from).await.unwrap();
+            assert_eq!(places.available_permits(), all as usize, "places are given back");
+        }
+    }
 
     #[test]
     fn credentials_are_read_with_padding_and_without() {

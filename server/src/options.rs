@@ -32,17 +32,20 @@ pub struct ServerOptions {
     pub connections_max: usize,
     /// Sessions at one time.
     pub sessions_max: usize,
+    /// Sessions of one user at one time, superusers too; None: half of them.
+    pub sessions_per_user_max: Option<usize>,
     /// A session nobody used for this long ends; its open transactions are rolled back.
     pub session_idle_max: Duration,
     /// How long a result waits for the client to fetch it.
     pub result_wait_max: Duration,
-    /// Results of one session that wait to be fetched.
+    /// Results of one session that wait to be fetched; one more takes the place of the oldest.
     pub results_max: usize,
     /// Prepared statements of one session.
     pub prepared_max: usize,
     /// How long a token is good for from its login, however often it is used.
     pub token_life_max: Duration,
-    /// What each session may use; of the server's files, those below its `copy_root` only. Its queue is the server's own.
+    /// What each session may use; of the server's files, those below its `copy_root` only. Its queue is the server's own. Without
+    /// `threads`, statements run on those that answer clients, where one that does not yield may keep others waiting.
     pub limits: SessionLimits,
     /// Statements that run and wait.
     pub queue: QueueLimits,
@@ -78,6 +81,7 @@ impl Default for ServerOptions {
             message_bytes_max: 256 << 20,
             connections_max: 4_096,
             sessions_max: 4_096,
+            sessions_per_user_max: None,
             session_idle_max: Duration::from_secs(30 * 60),
             result_wait_max: Duration::from_secs(60),
             results_max: 64,

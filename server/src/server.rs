@@ -2,6 +2,9 @@
 //!
 //! Owns: binding, who may be reached from where, the order of stopping: no new connections, running statements go on for
 //! `drain_max`, sessions end. Does not own: the engine; whoever opened it closes it after [`Server::run`].
+//!
+//! Clients are answered, and time limits watched, on the threads that [`Server::bind`] and [`Server::run`] are called on; statements run on
+//! those of `ServerOptions::limits`. Nothing on the former computes for long, so they answer whatever a statement does.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,6 +15,7 @@ use cairn_engine::{Engine, Error, Result, SessionLimits, StatementLog, Statement
 use cairn_storage::ErrorKind;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -22,7 +26,8 @@ use crate::listen::{Connections, Listener};
 use crate::login::Logins;
 use crate::metrics::ServerMetrics;
 use crate::options::ServerOptions;
-use crate::session::Sessions;
+use crate::refusals::Refusals;
+use crate::session::{Lease, Sessions};
 
 /// Time between two looks at what clients have left behind.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,6 +48,24 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<StatementFiles>,
 }
 
+impl Shared {
+    /// The session of a token. It ends when whoever the token was given to may not be let in any more.
+    ///
+    /// # Errors
+    /// `Unauthenticated` (28000).
+    pub(crate) async fn session_of_token(&self, token: &str) -> Result<Lease> {
+        let session = self.sessions.of_token(token).ok_or_else(|| {
+            Error::new(ErrorKind::Unauthenticated, "the token is not valid, or its session has ended")
+                .map(|e| e.with_sqlstate("28000").with_hint("log in again"))
+        })?;
+        let checked = self.logins.check(session.identity()).await;
+        if checked.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unauthenticated) {
+            self.sessions.close(session.id());
+        }
+        checked.map(|()| session)
+    }
+}
+
 /// A server whose listeners are bound.
 #[derive(Debug)]
 pub struct Server {
@@ -52,7 +75,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the listeners of `options`; clients can connect, and are answered once it runs.
+    /// Binds the listeners of `options`; clients can connect, and are answered once it runs, which must be on the same runtime.
     ///
     /// # Errors
     /// `InvalidInput` when an address may be reached by others and nobody has to log in, or for certificates that can't be
@@ -72,16 +95,21 @@ impl Server {
         let http = bind(options.http, &["h2", "http/1.1"][..]).await?;
         let sessions = Arc::new(Sessions::new(&options));
         let queue = Arc::new(StatementQueue::new(options.queue.clone()));
-        let limits = SessionLimits { queue: Some(Arc::clone(&queue)), ..options.limits.clone() };
+        let threads = options.limits.threads.clone().unwrap_or_else(Handle::current);
+        let limits = SessionLimits {
+            queue: Some(Arc::clone(&queue)),
+            threads: Some(threads),
+            ..options.limits.clone()
+        };
         let reached = [options.flight, options.http].into_iter().flatten().any(|a| !a.ip().is_loopback());
         let closed = reached && !options.insecure;
-        let logins = Logins::new(Arc::clone(&engine), limits, closed);
         let results = Arc::new(flight::Results::new(&options));
         let metrics = ServerMetrics::default();
         let log = Arc::new(StatementFiles::open(&options)?);
         if !log.is_empty() {
             engine.set_log(Arc::clone(&log) as Arc<dyn StatementLog>);
         }
+        let logins = Logins::new(Arc::clone(&engine), limits, closed, Refusals::new(Arc::clone(&log)));
         let shared =
             Arc::new(Shared { engine, options, logins, queue, sessions, results, connections, metrics, log });
         Ok(Self { shared, flight, http })
@@ -131,6 +159,7 @@ impl Server {
         if drained.await.is_err() {
             services.shutdown().await;
         }
+        shared.logins.refusals().end();
         match failed {
             Some(Ok(result)) => result,
             Some(Err(error)) => Err(Error::new(ErrorKind::Internal, format!("a service ended: {error}"))),
@@ -146,6 +175,7 @@ async fn tidy(shared: &Shared) {
         interval.tick().await;
         shared.results.expire();
         shared.sessions.end_old();
+        shared.logins.refusals().tidy();
     }
 }
 

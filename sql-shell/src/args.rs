@@ -99,7 +99,7 @@ pub(crate) struct Args {
 /// What `cairn` does besides opening a shell.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
-    /// Create a small database (TPC-H and a few notes) and run three queries on it.
+    /// Create a small database (TPC-H, some notes, handwritten digits as vectors) and run six queries on it.
     Demo {
         /// Its directory.
         #[arg(default_value = "./cairn-demo")]

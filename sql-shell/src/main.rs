@@ -57,46 +57,59 @@ use terminal::{say, say_text};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A statement keeps a thread of each core while it computes; the others answer clients, and tell it to end.
-const WORKERS_PER_CORE: usize = 4;
-/// Deep expressions are planned by recursion.
+/// Threads that answer clients, at least: one may encode rows.
+const ANSWERING_MIN: usize = 2;
+/// Deep expressions are parsed and planned by recursion.
 const WORKER_STACK_BYTES: usize = 8 << 20;
 /// How long the process waits for work that was cancelled.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let (args, sources) = Args::from_process();
-    let runtimes = match Runtimes::start() {
-        Ok(runtimes) => runtimes,
-        Err(error) => return ExitCode::from(fail(&format!("threads can't be started: {error}"))),
-    };
-    let code = match &args.subcommand {
-        Some(Task::Demo { dir }) => demo::run(&runtimes, dir),
-        Some(Task::Serve(args)) => serve::run(&runtimes, args),
-        None => run(&runtimes, &args, sources),
-    };
-    runtimes.work.shutdown_timeout(SHUTDOWN_WAIT);
-    ExitCode::from(code)
+    ExitCode::from(match &args.subcommand {
+        Some(Task::Demo { dir }) => on_threads(Runtimes::start(), |runtimes| demo::run(runtimes, dir)),
+        Some(Task::Serve(args)) => serve::run(args),
+        None => on_threads(Runtimes::start(), |runtimes| run(runtimes, &args, sources)),
+    })
 }
 
-/// Two sets of threads, so that a busy statement never keeps the shell from hearing a signal.
+/// Runs `task` on what was started; its exit code.
+pub(crate) fn on_threads(started: io::Result<Runtimes>, task: impl FnOnce(&Runtimes) -> u8) -> u8 {
+    let runtimes = match started {
+        Ok(runtimes) => runtimes,
+        Err(error) => return fail(&format!("threads can't be started: {error}")),
+    };
+    let code = task(&runtimes);
+    runtimes.work.shutdown_timeout(SHUTDOWN_WAIT);
+    code
+}
+
+/// Two sets of threads, so that a busy statement never keeps the shell from hearing a signal, nor a client from its answer.
 pub(crate) struct Runtimes {
-    /// Signals, progress and output.
+    /// Signals, progress and output; clients.
     shell: Runtime,
     /// The database and its statements.
     work: Runtime,
 }
 
 impl Runtimes {
+    /// For one shell.
     fn start() -> io::Result<Self> {
-        let shell = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let work = Builder::new_multi_thread()
-            .enable_all()
-            .worker_threads(cores * WORKERS_PER_CORE)
-            .thread_stack_size(WORKER_STACK_BYTES)
-            .build()?;
-        Ok(Self { shell, work })
+        Self::with_workers(1, cores())
+    }
+
+    /// For a server whose statements run on `work` threads; None: as many as there are cores. Clients are answered on as many: rows
+    /// are encoded and encrypted there.
+    pub(crate) fn to_serve(work: Option<usize>) -> io::Result<Self> {
+        Self::with_workers(cores().max(ANSWERING_MIN), work.unwrap_or_else(cores))
+    }
+
+    fn with_workers(shell: usize, work: usize) -> io::Result<Self> {
+        let start = |workers| {
+            let mut builder = Builder::new_multi_thread();
+            builder.enable_all().worker_threads(workers).thread_stack_size(WORKER_STACK_BYTES).build()
+        };
+        Ok(Self { shell: start(shell)?, work: start(work)? })
     }
 
     /// Opens the database and begins to listen to signals; the error is an exit code, its reason shown.
@@ -177,6 +190,10 @@ fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
         say("the open transaction was rolled back: it had no COMMIT");
     }
     runtimes.close(&connection, code)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 async fn run_sources(shell: &mut Shell, sources: &[Source], on_error: OnError) -> u8 {

@@ -1,7 +1,8 @@
 //! `cairn serve`: the database for other programs.
 //!
-//! Owns: the subcommand's arguments, one flag for each key of the configuration; what is said when it listens; signals. Does not
-//! own: answering clients (`cairn_server`). SIGTERM, SIGHUP and Ctrl-C end it in order, with exit code 0; a second Ctrl-C at once.
+//! Owns: the subcommand's arguments, one flag for each key of the configuration; what is said when it listens; signals; which threads
+//! answer clients and which run statements. Does not own: answering clients (`cairn_server`). SIGTERM, SIGHUP and Ctrl-C end it in
+//! order, with exit code 0; a second Ctrl-C at once.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,9 +20,9 @@ use tokio::sync::oneshot;
 
 use crate::interrupt::EXIT_INTERRUPTED;
 use crate::terminal::say;
-use crate::{Runtimes, fail, fail_with};
+use crate::{Runtimes, fail, fail_with, on_threads};
 
-/// How long after `drain_max` a statement may keep the process.
+/// How long after `drain_max` statements may keep all their threads, before the process leaves without closing.
 const UNYIELDING_MAX: Duration = Duration::from_secs(5);
 
 const ABOUT: &str = "\
@@ -84,7 +85,7 @@ impl FromArgMatches for ServeArgs {
 }
 
 /// Serves until a signal; the exit code.
-pub(crate) fn run(runtimes: &Runtimes, args: &ServeArgs) -> u8 {
+pub(crate) fn run(args: &ServeArgs) -> u8 {
     let flags: Vec<(&str, &str)> = args.flags.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let variables =
         std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
@@ -92,31 +93,30 @@ pub(crate) fn run(runtimes: &Runtimes, args: &ServeArgs) -> u8 {
         Ok(config) => config,
         Err(error) => return fail_with(error),
     };
-    match serve(runtimes, args, config) {
-        Ok(code) => code,
-        Err(error) => fail_with(error),
-    }
+    on_threads(Runtimes::to_serve(config.threads), |runtimes| {
+        serve(runtimes, args, config).unwrap_or_else(fail_with)
+    })
 }
 
 fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
-    let Config { server: options, engine } = config;
+    let Config { server: mut options, engine, threads: _ } = config;
     let root = Root::parse(&args.root)?;
     let work = runtimes.work();
     let engine = work.block_on(Engine::open(root, engine))?;
-    let server = work.block_on(Server::bind(Arc::clone(&engine), options.clone()))?;
+    // What answers clients goes on whatever statements do.
+    options.limits.threads = Some(work.clone());
+    let server = runtimes.block_on(Server::bind(Arc::clone(&engine), options.clone()))?;
     greet(&args.root, &server, &options);
     if !work.block_on(engine.has_users())? {
         tell_first_user(&server, &options);
     }
-    let drain_max = options.drain_max;
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = work.spawn(server.run(async {
-        // A sender that is gone says the same.
-        let _ = stopped.await;
-    }));
     let ended = runtimes.block_on(async {
         let mut signals = Signals::listen()?;
-        let mut serving = serving;
+        let mut serving = tokio::spawn(server.run(async {
+            // A sender that is gone says the same.
+            let _ = stopped.await;
+        }));
         tokio::select! {
             ended = &mut serving => return Ok(Some(ended)),
             () = signals.next() => say("stopping: running statements may end; again to leave at once"),
@@ -126,8 +126,6 @@ fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
         tokio::select! {
             ended = &mut serving => Ok::<_, io::Error>(Some(ended)),
             () = signals.next() => Ok(None),
-            // A statement that never yields can't be ended.
-            () = tokio::time::sleep(drain_max + UNYIELDING_MAX) => Ok(None),
         }
     });
     let ended = match ended {
@@ -137,6 +135,11 @@ fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
         Ok(None) => return Ok(EXIT_INTERRUPTED),
         Err(error) => return Ok(fail(&format!("signals can't be received: {error}"))),
     };
+    // Statements that never yield can't be ended, and nothing is closed on threads that they keep.
+    let free = work.spawn(async {});
+    if runtimes.block_on(async { tokio::time::timeout(UNYIELDING_MAX, free).await.is_err() }) {
+        return Ok(EXIT_INTERRUPTED);
+    }
     let closed = work.block_on(engine.close());
     ended.and(closed).map(|()| 0)
 }

@@ -318,6 +318,24 @@ fn ctrl_c_cancels_the_statement_at_the_server() {
 }
 
 #[test]
+fn a_server_leaves_although_a_statement_never_yields() {
+    let mut server = Server::start(&["--threads=1", "--limit-time=500 ms", "--drain=1 s"]);
+    let begun = Instant::now();
+    // One call of a function, for minutes.
+    let sql = "SELECT levenshtein(repeat('a', 300000), repeat('b', 300000))";
+    let late = server.run(&["-c", sql], "");
+    assert_eq!(late.code, Some(1));
+    assert!(late.err.starts_with("error[57014]"), "{}", late.err);
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+
+    let sent = Command::new("kill").args(["-TERM", &server.child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    wait_for("the server leaves", || server.child.try_wait().unwrap().is_some());
+    // In order it cannot be: the one thread for that is kept.
+    assert_eq!(server.child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
 fn encrypted_connections_prove_who_is_who() {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 

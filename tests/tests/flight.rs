@@ -4,6 +4,8 @@
 
 #[path = "flight/load.rs"]
 mod load;
+#[path = "flight/unyielding.rs"]
+mod unyielding;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo
 use cairn_engine::{Engine, EngineOptions, Root};
 use cairn_server::{Server, ServerOptions, TlsOptions};
 use cairn_tests::answer::{Answer, render};
-use cairn_tests::http::{http_get, http_sql};
+use cairn_tests::http::{http_get, http_sql, http_sql_as};
 use cairn_tests::served::status;
 use datafusion::arrow::array::{
     ArrayRef, AsArray, FixedSizeListArray, Int64Array, ListArray, RecordBatch, StringArray,
@@ -679,13 +681,15 @@ async fn results_and_sessions_do_not_wait_for_ever() {
     })
     .await;
     let mut client = server.connect().await;
-    let first = client.info("SELECT 1").await;
-    for _ in 1..3 {
-        client.info("SELECT 1").await;
-    }
-    assert_eq!(client.fails("SELECT 1").await.code(), Code::ResourceExhausted);
+    // The fourth takes the place of the first.
+    let oldest = client.info("SELECT 1").await;
+    let second = client.info("SELECT 1").await;
+    let third = client.info("SELECT 1").await;
+    client.info("SELECT 1").await;
+    assert_eq!(client.fetch(oldest).await.unwrap_err().code(), Code::NotFound);
+    client.fetch(second).await.unwrap();
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    assert_eq!(client.fetch(first).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(client.fetch(third).await.unwrap_err().code(), Code::NotFound);
     // The idle session has ended, with its transaction; the connection gets a new one.
     let transaction = client.0.begin_transaction().await.unwrap();
     tokio::time::sleep(Duration::from_millis(2_500)).await;
@@ -989,6 +993,7 @@ async fn everything_that_ends_is_counted() {
         [
             ("copy", "INGEST INTO \"My t\"", 2, "ok"),
             ("copy", "INGEST INTO \"My t\"", 0, "42P07"),
+            ("prepare", "INSERT INTO \"My t\" VALUES ($1)", 0, "ok"),
             ("insert", "INSERT INTO \"My t\" VALUES ($1)", 100, "ok"),
         ]
     );
@@ -1071,6 +1076,137 @@ async fn tokens_end_with_their_time() {
     anna.0.handshake("anna", "correct horse").await.unwrap();
     assert_eq!(anna.rows("SELECT 1").await, cells(&[&["1"]]));
     server.stop().await;
+}
+
+/// A server with the users anna and bob, whose passwords are their names.
+async fn with_two_users(change: impl FnOnce(&mut ServerOptions)) -> Running {
+    let server = Running::start(change).await;
+    for sql in ["CREATE USER anna SUPERUSER PASSWORD 'anna'", "CREATE USER bob PASSWORD 'bob'"] {
+        server.engine.session().execute(sql, None).await.unwrap();
+    }
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_end_with_the_password_they_began_by() {
+    let server = with_two_users(with_http).await;
+    let owner = server.engine.session();
+    let (mut anna, mut bob) = (server.connect().await, server.connect().await);
+    anna.0.handshake("anna", "anna").await.unwrap();
+    bob.0.handshake("bob", "bob").await.unwrap();
+    // Other changes of a user end nothing.
+    owner.execute("ALTER USER anna WITH (rows_limit = 100)", None).await.unwrap();
+    assert_eq!(anna.rows("SELECT 1").await, cells(&[&["1"]]));
+    owner.execute("ALTER USER anna PASSWORD 'new'", None).await.unwrap();
+    let ended = anna.fails("SELECT 1").await;
+    assert_eq!(ended.code(), Code::Unauthenticated);
+    assert_eq!(ended.metadata().get("cairn-sqlstate").unwrap(), "28000");
+    assert!(ended.message().contains("password of user anna was changed"), "{ended}");
+    let token = format!("authorization: Bearer {}", anna.0.token().unwrap());
+    let request = serde_json::json!({"sql": "SELECT 1"});
+    assert_eq!(http_sql_as(server.http.unwrap(), request, &[&token]).await.status, 401);
+    anna.0.clear_token();
+    anna.0.handshake("anna", "anna").await.unwrap_err();
+    anna.0.handshake("anna", "new").await.unwrap();
+    assert_eq!(anna.rows("SELECT 1").await, cells(&[&["1"]]));
+    assert_eq!(bob.rows("SELECT 1").await, cells(&[&["1"]]), "nobody else's end");
+    // Who changes it is no exception, nor is who is dropped.
+    bob.update("ALTER USER bob PASSWORD 'x'").await;
+    assert_eq!(bob.fails("SELECT 1").await.code(), Code::Unauthenticated);
+    owner.execute("DROP USER anna", None).await.unwrap();
+    let ended = anna.fails("SELECT 1").await;
+    assert_eq!(ended.metadata().get("cairn-sqlstate").unwrap(), "28000");
+
+    // Who shows the password with each call begins another session with another one.
+    let mut plain = server.connect().await;
+    plain.0.set_header("authorization", "Basic Ym9iOng=");
+    plain.update("SET statement_timeout = '7s'").await;
+    assert_eq!(plain.rows("SHOW statement_timeout").await, cells(&[&["7 s"]]));
+    owner.execute("ALTER USER bob PASSWORD 'y'", None).await.unwrap();
+    assert_eq!(plain.fails("SELECT 1").await.code(), Code::Unauthenticated);
+    plain.0.set_header("authorization", "Basic Ym9iOnk=");
+    assert_ne!(plain.rows("SHOW statement_timeout").await, cells(&[&["7 s"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_let_in_is_not_listened_to() {
+    let server = with_two_users(|options| options.message_bytes_max = 1 << 20).await;
+    let (mut wrong, mut bob) = (server.connect().await, server.connect().await);
+    let long = format!("SELECT '{}'", "x".repeat(2 << 20));
+    wrong.0.set_header("authorization", "Basic Ym9iOndyb25n");
+    assert_eq!(wrong.fails(&long).await.code(), Code::Unauthenticated);
+    bob.0.handshake("bob", "bob").await.unwrap();
+    assert_ne!(bob.fails(&long).await.code(), Code::Unauthenticated);
+    assert_eq!(bob.rows("SELECT 1").await, cells(&[&["1"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_every_session() {
+    let server = with_two_users(|options| options.sessions_max = 4).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut anna = server.connect().await;
+        anna.0.handshake("anna", "anna").await.unwrap();
+        clients.push(anna);
+    }
+    let (mut third, mut bob) = (server.connect().await, server.connect().await);
+    let full = third.0.handshake("anna", "anna").await.unwrap_err();
+    assert!(full.to_string().contains("session.max_per_user"), "{full}");
+    bob.0.handshake("bob", "bob").await.unwrap();
+    clients[0].0.do_action(Action::new("CloseSession", "")).await.unwrap();
+    third.0.handshake("anna", "anna").await.unwrap();
+    // Those begun by an older password take no place.
+    server.engine.session().execute("ALTER USER anna PASSWORD 'new'", None).await.unwrap();
+    let mut again = server.connect().await;
+    again.0.handshake("anna", "new").await.unwrap();
+    assert_eq!(again.rows("SELECT 1").await, cells(&[&["1"]]));
+    assert_eq!(bob.rows("SELECT 1").await, cells(&[&["1"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_for_their_user() {
+    let server = with_two_users(|_| {}).await;
+    let (mut anna, mut again) = (server.connect().await, server.connect().await);
+    let mut bob = server.connect().await;
+    anna.0.handshake("anna", "anna").await.unwrap();
+    again.0.handshake("anna", "anna").await.unwrap();
+    bob.0.handshake("bob", "bob").await.unwrap();
+    let info = anna.info("SELECT 7").await;
+    assert_eq!(bob.fetch(info.clone()).await.unwrap_err().code(), Code::PermissionDenied);
+    let request = prost::Message::encode_to_vec(&CancelFlightInfoRequest::new(info.clone()));
+    let cancel = bob.0.do_action(Action::new("CancelFlightInfo", request)).await.map(|_| ());
+    assert_eq!(status(cancel.unwrap_err()).code(), Code::PermissionDenied);
+    let (schema, batches) = again.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["7"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_logins_are_in_the_audit_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = folder.path().join("audit.log");
+    let server = with_two_users(|options| options.audit_log = Some(audit.clone())).await;
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        client.0.handshake("anna", "hunter2").await.unwrap_err();
+    }
+    let counts = || -> Vec<u64> {
+        let text = std::fs::read_to_string(&audit).unwrap();
+        assert!(!text.contains("hunter2"), "{text}");
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let logins: Vec<_> = lines.filter(|line| line["kind"] == "login").collect();
+        for line in &logins {
+            let told = [&line["user"], &line["client"], &line["outcome"]];
+            assert_eq!(told, ["anna", "127.0.0.1", "28P01"], "{line}");
+        }
+        logins.iter().map(|line| line["count"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(counts(), [1]);
+    server.stop().await;
+    assert_eq!(counts(), [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

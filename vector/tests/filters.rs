@@ -35,15 +35,20 @@ fn lot(id: u64) -> u64 {
 
 #[test]
 fn any_selectivity() {
-    for shape in [Shape::Clustered, Shape::Gaussian] {
+    for (shape, metrics) in [
+        (Shape::Clustered, Metric::ALL.as_slice()),
+        (Shape::Gaussian, [Metric::L2, Metric::Cosine].as_slice()),
+    ] {
         let data = Data::new(shape, 20_000, 32, 60);
-        for per_10_000 in [9_900, 5_000, 1_000, 100, 10] {
-            let (recall, _) = run(&data, Metric::L2, |_, id| lot(id) % 10_000 < per_10_000);
-            assert!(recall >= 0.99, "{shape:?} {per_10_000}: {recall}");
+        for metric in metrics {
+            for per_10_000 in [9_900, 5_000, 1_000, 100, 10] {
+                let (recall, _) = run(&data, *metric, |_, id| lot(id) % 10_000 < per_10_000);
+                assert!(recall >= 0.99, "{shape:?} {metric:?} {per_10_000}: {recall}");
+            }
+            assert_eq!(run(&data, *metric, |_, id| id == 77 * ID_FACTOR).0, 1.0, "one row");
+            let (_, strategies) = run(&data, *metric, |_, _| false);
+            assert!(strategies.iter().all(|s| *s == Strategy::Nothing), "no row");
         }
-        assert_eq!(run(&data, Metric::L2, |_, id| id == 77 * ID_FACTOR).0, 1.0, "one row");
-        let (_, strategies) = run(&data, Metric::L2, |_, _| false);
-        assert!(strategies.iter().all(|s| *s == Strategy::Nothing), "no row");
     }
 }
 

@@ -20,6 +20,7 @@ use datafusion::execution::context::SessionState;
 use datafusion::sql::sqlparser::ast::{self, ObjectName};
 
 use self::information_schema::InformationSchema;
+use crate::config::DEFAULT_SCHEMA;
 use crate::error::{Error, Result, closest};
 use crate::provider::CairnTable;
 use crate::rights::{Right, Rights};
@@ -172,7 +173,7 @@ impl SnapshotCatalog {
         }
         let catalog = self.0.snapshot.catalog();
         if !catalog.has_schema(&schema) {
-            return Err(at(missing_schema(&self.0.snapshot, &schema)));
+            return Err(at(unknown_schema(&self.0.snapshot, self.listed(), &schema)));
         }
         if catalog.table(&schema, &table).is_some() || catalog.view(&schema, &table).is_some() {
             return Ok(());
@@ -299,11 +300,10 @@ pub(crate) async fn plan_below(
     search::plan(&state, scope, statement).await
 }
 
-/// The error for a schema that isn't there.
-pub(crate) fn missing_schema(snapshot: &Snapshot, schema: &str) -> Error {
-    let catalog = snapshot.catalog();
-    let names = catalog.schemas().chain([system::SCHEMA, INFORMATION_SCHEMA]);
-    let hint = closest(schema, names)
+/// The error for a schema that isn't there; of those that are, it names only what shows.
+pub(crate) fn unknown_schema(snapshot: &Snapshot, seen: &Rights, schema: &str) -> Error {
+    let names = snapshot.catalog().schemas().filter(|name| seen.sees_schema(snapshot, name));
+    let hint = closest(schema, names.chain([system::SCHEMA, INFORMATION_SCHEMA]))
         .map_or_else(|| "SHOW SCHEMAS lists them".to_owned(), |near| format!("did you mean {near}?"));
     Error::new(ErrorKind::NotFound, format!("schema {schema} does not exist"))
         .map(|e| e.with_sqlstate("3F000").with_hint(hint))

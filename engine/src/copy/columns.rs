@@ -13,6 +13,7 @@ use datafusion::common::DFSchema;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::Ident;
 
+use super::vectors::BadRow;
 use crate::context::StatementContext;
 use crate::dml::{Target, assign_batch, assign_column, default_expr, null_violation, physical_expr};
 use crate::error::{Error, Result};
@@ -139,6 +140,12 @@ impl TableColumns {
         let null =
             |(index, array): &(&usize, &ArrayRef)| !self.def.columns[**index].nullable && array.is_null(row);
         filled.iter().zip(arrays).find(null).map(|(index, _)| *index)
+    }
+
+    /// No vector of column `index`, at `place` in a file.
+    pub(super) fn vector_error(&self, place: &str, index: usize, bad: &BadRow) -> Error {
+        let message = format!("{place}: column \"{}\": {}", self.def.columns[index].name, bad.why);
+        Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate(bad.sqlstate))
     }
 
     /// NULL in column `index`, which allows none, at `place` in a file.

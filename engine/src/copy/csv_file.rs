@@ -123,7 +123,8 @@ impl CsvPiece {
     pub(super) fn load(self, sink: &mut Sink) -> Result<()> {
         let io = |e| self.file.text.error(e);
         let mut source = self.file.text.open_at(self.range.start)?.take(self.range.end - self.range.start);
-        let builders = self.file.filled.iter().map(|i| ColumnBuilder::new(&sink.table.def.columns[*i]));
+        let def = &sink.table.def;
+        let builders = self.file.filled.iter().map(|i| ColumnBuilder::new(def, &def.columns[*i]));
         let mut rows =
             Rows { builders: builders.collect::<Result<_>>()?, kept: Vec::with_capacity(BATCH_ROWS) };
         let (mut buffer, mut base, mut fields) =
@@ -266,7 +267,7 @@ impl CsvPiece {
             )
             .map(|e| e.with_sqlstate("22021")));
         };
-        let why = match vectors::problem(text, column) {
+        let why = match vectors::problem(text, &table.def, column) {
             Some(why) => format!("column \"{}\": {why}", column.name),
             None => {
                 format!("column \"{}\": \"{}\" is not a valid {}", column.name, cut(text), column.column_type)

@@ -3,6 +3,7 @@
 //! Owns: how files are cut and given to tasks, the sink they write to, skipped rows, cancellation. Does not own: the formats
 //! (`csv_file`, `ndjson_file`, `table_file`). Each task has a contiguous run of the input and keeps its order. All or nothing: one commit.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use super::columns::TableColumns;
 use super::csv_file::{self, CsvPiece};
 use super::ndjson_file::{self, NdjsonPiece};
 use super::table_file::{self, TablePiece};
+use super::vectors::{self, BadRow};
 use super::{CopyStatement, CopySubject, Format, OnError};
 use crate::context::{Progress, StatementContext};
 use crate::dml::Target;
@@ -75,8 +77,8 @@ impl Sink {
         self.progress.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The rows that have no NULL where none may be; `place` says where in the file a row stands.
-    pub(super) fn without_nulls(
+    /// The rows that have no NULL where none may be, and vectors of their columns; `place` says where in the file a row stands.
+    pub(super) fn readable(
         &mut self,
         filled: &[usize],
         arrays: &[ArrayRef],
@@ -84,18 +86,32 @@ impl Sink {
         place: &dyn Fn(usize) -> Result<String>,
     ) -> Result<(Vec<ArrayRef>, usize)> {
         let table = Arc::clone(&self.table);
-        if !table.may_have_forbidden_nulls(filled, arrays) {
-            return Ok((arrays.to_vec(), rows));
+        let mut arrays = arrays.to_vec();
+        let mut bad: BTreeMap<usize, (usize, BadRow)> = BTreeMap::new();
+        for (index, array) in filled.iter().zip(&mut arrays) {
+            let (made, rows) = vectors::readable(&table.def, &table.def.columns[*index], array);
+            *array = made;
+            rows.into_iter().for_each(|row| {
+                bad.entry(row.row).or_insert((*index, row));
+            });
+        }
+        if bad.is_empty() && !table.may_have_forbidden_nulls(filled, &arrays) {
+            return Ok((arrays, rows));
         }
         let mut kept = Vec::with_capacity(rows);
         for row in 0..rows {
-            let forbidden = table.forbidden_null(filled, arrays, row);
-            if let Some(column) = forbidden {
-                self.reject(|| Ok(table.null_error(&place(row)?, column)))?;
+            let forbidden = table.forbidden_null(filled, &arrays, row);
+            let bad = bad.get(&row);
+            match (bad, forbidden) {
+                (Some((column, bad)), _) => {
+                    self.reject(|| Ok(table.vector_error(&place(row)?, *column, bad)))?;
+                }
+                (None, Some(column)) => self.reject(|| Ok(table.null_error(&place(row)?, column)))?,
+                (None, None) => {}
             }
-            kept.push(forbidden.is_none());
+            kept.push(bad.is_none() && forbidden.is_none());
         }
-        keep(arrays, kept)
+        keep(&arrays, kept)
     }
 
     /// A row that cannot be read: an error, or a skipped row with its reason.

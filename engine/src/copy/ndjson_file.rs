@@ -146,7 +146,7 @@ impl Lines {
                 let start = Objects::find(bytes, &[]).starts.get(first + row).copied().unwrap_or(0);
                 Ok(format!("{}, line {}", shown(&self.text.path), self.text.line_of(base + start as u64)?))
             };
-            let (arrays, kept) = sink.without_nulls(&table.loaded, &arrays, rows, &place)?;
+            let (arrays, kept) = sink.readable(&table.loaded, &arrays, rows, &place)?;
             sink.write(&table.loaded, &arrays, kept).map_err(|e| in_file(e, &self.text.path))?;
             first += rows;
         }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cairn_storage::schema::{ColumnDef, ColumnType};
+use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
     ArrayRef, BinaryViewBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, PrimitiveBuilder,
@@ -47,11 +47,11 @@ pub(super) enum ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    /// A builder for the values of `column`.
+    /// A builder for the values of `column` of `table`.
     ///
     /// # Errors
     /// A type with no CSV form.
-    pub(super) fn new(column: &ColumnDef) -> Result<Self> {
+    pub(super) fn new(table: &TableDef, column: &ColumnDef) -> Result<Self> {
         let rows = 8192;
         Ok(match &column.column_type {
             ColumnType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
@@ -77,7 +77,7 @@ impl ColumnBuilder {
             ColumnType::Time => Self::Time(Time64MicrosecondBuilder::with_capacity(rows)),
             ColumnType::Timestamp { nanos } => timestamps(*nanos, None)?,
             ColumnType::TimestampTz { nanos, zone } => timestamps(*nanos, Some(zone))?,
-            ColumnType::Vector(dim) => Self::Vector(VectorBuilder::new(*dim)),
+            ColumnType::Vector(dim) => Self::Vector(VectorBuilder::new(*dim, table.metrics_of(column))),
             ColumnType::List(_) | ColumnType::Struct(_) => {
                 Self::Json(Box::new(JsonColumn::new(&column.column_type.arrow())?))
             }

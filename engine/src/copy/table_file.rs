@@ -141,7 +141,7 @@ fn write(
     let first = *first_row;
     *first_row += batch.num_rows() as u64;
     let place = |row: usize| Ok(format!("{}, row {}", shown(path), first + row as u64));
-    let (arrays, rows) = sink.without_nulls(filled, batch.columns(), batch.num_rows(), &place)?;
+    let (arrays, rows) = sink.readable(filled, batch.columns(), batch.num_rows(), &place)?;
     sink.write(filled, &arrays, rows).map_err(|e| in_file(e, path))
 }
 

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::ObjectName;
 
 use super::view::relations;
 use super::{at, invalid, name};
-use crate::catalog::{missing, missing_schema};
+use crate::catalog::{missing, unknown_schema};
 use crate::config::DEFAULT_SCHEMA;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
@@ -36,7 +36,8 @@ impl Doomed {
 /// DROP TABLE, VIEW or SCHEMA.
 ///
 /// # Errors
-/// 42P01 or 3F000 without IF EXISTS, 42809 for the wrong kind, 2BP01 when views stand on it and CASCADE is not said.
+/// 42P01 or 3F000 without IF EXISTS, 42809 for the wrong kind, 2BP01 when views stand on it and CASCADE is not said, 42501 when
+/// one of them is another's.
 pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) -> Result<Output> {
     let mut doomed = Doomed::default();
     let mut notes = Vec::new();
@@ -125,7 +126,7 @@ fn table_or_view(
     }
     let catalog = context.snapshot.catalog();
     if !catalog.has_schema(&schema) {
-        return Err(missing_schema(&context.snapshot, &schema));
+        return Err(unknown_schema(&context.snapshot, &context.rights, &schema));
     }
     let table = catalog.table(&schema, &object_name);
     let view = catalog.view(&schema, &object_name);
@@ -168,15 +169,12 @@ fn schema(context: &StatementContext, object: &ObjectName, cascade: bool, doomed
         return Err(invalid("42501", format!("schema {schema} cannot be dropped")));
     }
     if !catalog.has_schema(&schema) {
-        return Err(missing_schema(&context.snapshot, &schema));
+        return Err(unknown_schema(&context.snapshot, &context.rights, &schema));
     }
     context.rights.change_schemas()?;
-    for table in catalog.tables(&schema) {
-        context.rights.own(table.owner, &schema, &table.name)?;
-    }
-    for view in catalog.views(&schema) {
-        context.rights.own(view.owner, &schema, &view.name)?;
-    }
+    let tables = catalog.tables(&schema).map(|t| (t.owner, schema.clone(), t.name.clone()));
+    let views = catalog.views(&schema).map(|v| (v.owner, schema.clone(), v.name.clone()));
+    context.rights.own_all(&tables.chain(views).collect::<Vec<_>>())?;
     let tables: Vec<_> = catalog.tables(&schema).map(|t| (schema.clone(), t.name.clone(), t.id)).collect();
     let views: Vec<_> = catalog.views(&schema).map(|v| (schema.clone(), v.name.clone())).collect();
     let is_empty = tables.is_empty() && views.is_empty();
@@ -193,7 +191,7 @@ fn schema(context: &StatementContext, object: &ObjectName, cascade: bool, doomed
     Ok(())
 }
 
-/// Views that read what is dropped: dropped too with CASCADE, an error without.
+/// Views that read what is dropped: dropped too with CASCADE by whoever owns them, an error without.
 fn dependents(
     context: &StatementContext,
     cascade: bool,
@@ -210,28 +208,21 @@ fn dependents(
                 if !doomed.holds(schema, &view.name)
                     && relations(&query, &view.search_path).iter().any(|(s, n)| doomed.holds(s, n))
                 {
-                    found.push((schema.to_owned(), view.name.clone()));
+                    found.push((view.owner, schema.to_owned(), view.name.clone()));
                 }
             }
         }
         if found.is_empty() {
             return Ok(());
         }
-        let sees = |schema: &str, name: &str| {
-            let owner = catalog.view(schema, name).and_then(|view| view.owner);
-            context.rights.sees(owner, schema, name)
-        };
-        let (seen, hidden): (Vec<_>, Vec<_>) = found.iter().partition(|(s, n)| sees(s, n));
-        let mut names: Vec<String> = seen.iter().map(|(s, n)| format!("{s}.{n}")).collect();
-        if !hidden.is_empty() {
-            names.push(format!("{} that you may not see", hidden.len()));
-        }
         if !cascade {
-            return Err(invalid("2BP01", format!("views stand on it: {}", names.join(", ")))
+            let names = context.rights.names(&found);
+            return Err(invalid("2BP01", format!("views stand on it: {names}"))
                 .map(|e| e.with_hint("CASCADE drops them too")));
         }
-        notes.extend(names.iter().map(|n| format!("view {n} is dropped too")));
-        doomed.views.extend(found);
+        context.rights.own_all(&found)?;
+        notes.extend(found.iter().map(|(_, schema, name)| format!("view {schema}.{name} is dropped too")));
+        doomed.views.extend(found.into_iter().map(|(_, schema, name)| (schema, name)));
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) use name::new_object as new_name;
 pub(crate) use table::{create_table, create_table_for};
 pub(crate) use view::create_view;
 
+use crate::catalog::unknown_schema;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::output::Output;
@@ -66,7 +67,8 @@ fn new_object(context: &StatementContext, name: &ObjectName) -> Result<(String, 
         ));
     }
     if !context.snapshot.catalog().has_schema(&schema) {
-        return Err(at(crate::catalog::missing_schema(&context.snapshot, &schema), object_position(name)));
+        let error = unknown_schema(&context.snapshot, &context.rights, &schema);
+        return Err(at(error, object_position(name)));
     }
     context.rights.create_in(&schema).map_err(|e| at(e, object_position(name)))?;
     Ok((schema, object))

@@ -75,7 +75,7 @@ async fn check_dependents(
     view: &Arc<ViewDef>,
 ) -> Result<()> {
     let replaced = catalog.with_view(Arc::clone(view));
-    let mut broken = Vec::new();
+    let (mut broken, mut detail) = (Vec::new(), None);
     let stored = context.snapshot.catalog();
     for other in stored.schemas().flat_map(|schema| stored.views(schema)) {
         let Ok(query) = parse_query(&other.sql) else { continue };
@@ -87,16 +87,24 @@ async fn check_dependents(
         if let Err(error) = plan(&replaced).await
             && plan(catalog).await.is_ok()
         {
-            broken.push((format!("{}.{}", other.schema, other.name), error));
+            let (schema, name) = (&other.schema, &other.name);
+            if detail.is_none() && context.rights.sees(other.owner, schema, name) {
+                detail = Some(format!("{schema}.{name}: {}", error.message()));
+            }
+            broken.push((other.owner, schema.clone(), name.clone()));
         }
     }
-    let Some((_, first)) = broken.first() else { return Ok(()) };
-    let names: Vec<&str> = broken.iter().map(|(name, _)| name.as_str()).collect();
-    let message =
-        format!("views stand on {}.{} and would break: {}", view.schema, view.name, names.join(", "));
-    let detail = format!("{}: {}", names[0], first.message());
-    Err(invalid("2BP01", message)
-        .map(|e| e.with_detail(detail).with_hint("keep the columns they read, or drop them first")))
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let names = context.rights.names(&broken);
+    let message = format!("views stand on {}.{} and would break: {names}", view.schema, view.name);
+    let error =
+        invalid("2BP01", message).map(|e| e.with_hint("keep the columns they read, or drop them first"));
+    Err(match detail {
+        Some(detail) => error.map(|e| e.with_detail(detail)),
+        None => error,
+    })
 }
 
 /// The query's text, with the view's column names around it when some are written.

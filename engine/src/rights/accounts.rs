@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use cairn_storage::Snapshot;
 use cairn_storage::id::{RowId, UserId};
 use cairn_storage::version::TableState;
+use cairn_storage::{ErrorKind, Snapshot};
 use datafusion::execution::context::SessionState;
 
 use super::tables;
-use super::{Right, RightSet, UserLimits};
-use crate::error::Result;
+use super::{Identity, Right, RightSet, UserLimits};
+use crate::error::{Error, Result};
 
 /// Versions of the accounts kept: the newest, and those that open transactions read.
 const KEPT_MAX: usize = 4;
@@ -142,6 +142,18 @@ impl Accounts {
 
     pub(crate) fn account(&self, id: UserId) -> Option<&Account> {
         self.by_name.get(self.names.get(&id)?)
+    }
+
+    /// The account of `identity`; None: it is the owner, who has none.
+    ///
+    /// # Errors
+    /// `Unauthenticated` (28000) when the user is there no more.
+    pub(crate) fn of(&self, identity: &Identity) -> Result<Option<&Account>> {
+        let Some(id) = identity.id() else { return Ok(None) };
+        self.account(id).map(Some).ok_or_else(|| {
+            let message = format!("user {} does not exist any more", identity.name());
+            Error::new(ErrorKind::Unauthenticated, message).map(|e| e.with_sqlstate("28000"))
+        })
     }
 
     /// What `id` is called in GRANT.

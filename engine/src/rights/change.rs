@@ -14,7 +14,7 @@ use super::accounts::{Account, Accounts, PUBLIC, Scope};
 use super::password::{PASSWORD_BYTES_MAX, Secret};
 use super::tables::{Own, OwnTables};
 use super::{Right, UserLimit, UserLimits};
-use crate::catalog::{missing, missing_schema};
+use crate::catalog::{missing, unknown_schema};
 use crate::context::StatementContext;
 use crate::ddl::new_name;
 use crate::error::{Error, Result};
@@ -320,8 +320,9 @@ impl Change<'_> {
 
     fn schema(&self, ident: &Ident) -> Result<Scope> {
         let name = name_of(ident);
-        if !self.context.snapshot.catalog().has_schema(&name) {
-            return Err(at(missing_schema(&self.context.snapshot, &name), ident));
+        let (snapshot, rights) = (&self.context.snapshot, &self.context.rights);
+        if !snapshot.catalog().has_schema(&name) {
+            return Err(at(unknown_schema(snapshot, rights, &name), ident));
         }
         Ok(Scope::Schema(name))
     }
@@ -335,7 +336,7 @@ impl Change<'_> {
         let (snapshot, rights) = (&self.context.snapshot, &self.context.rights);
         let catalog = snapshot.catalog();
         if !catalog.has_schema(&schema) {
-            return Err(placed(missing_schema(snapshot, &schema)));
+            return Err(placed(unknown_schema(snapshot, rights, &schema)));
         }
         let owner = match (catalog.table(&schema, &name), catalog.view(&schema, &name)) {
             (Some(table), _) => table.owner,

@@ -45,12 +45,10 @@ impl Rights {
         accounts: &Arc<Accounts>,
         newest: Option<&Arc<Accounts>>,
     ) -> Result<Self> {
-        let Some(id) = identity.id() else { return Ok(Self::All) };
-        if newest.unwrap_or(accounts).account(id).is_none() {
-            let message = format!("user {} does not exist any more", identity.name());
-            return Err(Error::new(ErrorKind::Unauthenticated, message).map(|e| e.with_sqlstate("28000")));
+        match newest.unwrap_or(accounts).of(identity)? {
+            None => Ok(Self::All),
+            Some(account) => Ok(Self::held(account.id, identity.name(), accounts, newest)),
         }
-        Ok(Self::held(id, identity.name(), accounts, newest))
     }
 
     /// Those of a session that has run nothing yet: whoever is no owner has none.
@@ -172,6 +170,38 @@ impl Rights {
             format!("{} is not the owner of {schema}.{name}", held.who()),
             "its owner and superusers may do this".to_owned(),
         ))
+    }
+
+    /// The same of all of `things`: owner, schema and name of each.
+    ///
+    /// # Errors
+    /// 42501 when one is not, which names those that show.
+    pub(crate) fn own_all(&self, things: &[(Option<UserId>, String, String)]) -> Result<()> {
+        let Self::Of(held) = self else { return Ok(()) };
+        let mut others = things.iter().filter(|(owner, ..)| !self.owns(*owner)).peekable();
+        if others.peek().is_none() {
+            return Ok(());
+        }
+        Err(self.denied(
+            format!("{} is not the owner of {}", held.who(), self.names(others)),
+            "their owners and superusers may do this".to_owned(),
+        ))
+    }
+
+    /// The names of those of `things` that show, and whether there are others.
+    pub(crate) fn names<'a>(
+        &self,
+        things: impl IntoIterator<Item = &'a (Option<UserId>, String, String)>,
+    ) -> String {
+        let (shown, hidden): (Vec<_>, Vec<_>) =
+            things.into_iter().partition(|(owner, schema, name)| self.sees(*owner, schema, name));
+        let names = shown.iter().map(|(_, schema, name)| format!("{schema}.{name}"));
+        let names = names.collect::<Vec<_>>().join(", ");
+        match (names.is_empty(), hidden.is_empty()) {
+            (_, true) => names,
+            (true, false) => "other objects".to_owned(),
+            (false, false) => format!("{names} and other objects"),
+        }
     }
 
     /// What only superusers may do.

@@ -62,6 +62,8 @@ pub(crate) struct Scan {
     pub(crate) files: Option<Files>,
     /// Number of keys looked up when the rows were found by key.
     pub(crate) keys: Option<usize>,
+    /// Why a sort by distance above it uses no index.
+    pub(crate) unsearched: Option<Arc<str>>,
 }
 
 /// Reads one table at one version: its rows in memory, then its segments.
@@ -189,6 +191,9 @@ impl DisplayAs for SegmentScanExec {
             for (name, value) in facts {
                 writeln!(f, "{name}={value}")?;
             }
+            if let Some(why) = &scan.unsearched {
+                writeln!(f, "index_unused={why}")?;
+            }
             if let Some(predicate) = self.file_config().and_then(|c| c.file_source().filter()) {
                 writeln!(f, "predicate={predicate}")?;
             }
@@ -204,6 +209,9 @@ impl DisplayAs for SegmentScanExec {
         write!(f, ", projection=[{}]", names.join(", "))?;
         if let Some(fetch) = self.fetch() {
             write!(f, ", limit={fetch}")?;
+        }
+        if let Some(why) = &scan.unsearched {
+            write!(f, ", index_unused={why}")?;
         }
         if let Some(ordering) = self.properties.output_ordering() {
             write!(f, ", output_ordering=[{ordering}]")?;

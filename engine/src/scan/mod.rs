@@ -55,11 +55,13 @@ pub(crate) struct ScanRequest<'a> {
     pub(crate) filters: &'a [Expr],
     /// Rows after which the query has enough.
     pub(crate) limit: Option<usize>,
+    /// Why a sort by distance above it uses no index.
+    pub(crate) unsearched: Option<Arc<str>>,
 }
 
 /// Plans the leaf that answers `request`.
 pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-    let ScanRequest { table, schema, projection, filters, limit } = request;
+    let ScanRequest { table, schema, projection, filters, limit, unsearched } = request;
     let def = table.def();
     let wanted = Wanted::new(projection, def.columns.len());
     let output: SchemaRef = Arc::new(schema.project(projection)?);
@@ -73,6 +75,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
             pieces: Vec::new(),
             files: None,
             keys: Some(keys.len()),
+            unsearched,
         };
         return Ok(Arc::new(SegmentScanExec::new(scan, rows, None)));
     }
@@ -82,8 +85,15 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
     let kept = pruning::keep(all, schema, def.schema_version, filters, state)?;
     let segments = visibility::at_version(table, kept).await?;
     let memory = MemoryRows::of_memtable(table, &wanted, &output, partitions)?;
-    let mut scan =
-        Scan { table: table.clone(), segments, segments_total, pieces: Vec::new(), files: None, keys: None };
+    let mut scan = Scan {
+        table: table.clone(),
+        segments,
+        segments_total,
+        pieces: Vec::new(),
+        files: None,
+        keys: None,
+        unsearched,
+    };
     if scan.segments.is_empty() {
         return Ok(Arc::new(SegmentScanExec::new(scan, memory, None)));
     }

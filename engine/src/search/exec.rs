@@ -8,7 +8,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
@@ -27,14 +27,16 @@ pub(super) struct SearchExec {
 }
 
 impl SearchExec {
+    /// `batch` is in each of `orders`.
     pub(super) fn new(
         search: &Search,
         batch: RecordBatch,
+        orders: Vec<PhysicalSortExpr>,
         report: SearchReport,
         matching: Option<u64>,
     ) -> Self {
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(batch.schema()),
+            EquivalenceProperties::new_with_orderings(batch.schema(), orders.into_iter().map(|by| [by])),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,

@@ -182,8 +182,14 @@ pub(super) async fn row_ids(
     }
     projection.sort_unstable();
     projection.dedup();
-    let request =
-        ScanRequest { table, schema: &schema, projection: &projection, filters: &filters, limit: None };
+    let request = ScanRequest {
+        table,
+        schema: &schema,
+        projection: &projection,
+        filters: &filters,
+        limit: None,
+        unsearched: None,
+    };
     let mut plan = plan_scan(request, state).await?;
     let row_id = projection.iter().position(|column| *column == row_id).unwrap_or(0);
     if let Some(condition) = conjunction(filters) {
@@ -204,7 +210,7 @@ pub(super) async fn row_ids(
 }
 
 /// The expression with its columns named without a table.
-fn unqualified(filter: Expr) -> Result<Expr> {
+pub(super) fn unqualified(filter: Expr) -> Result<Expr> {
     filter
         .transform(|expr| {
             Ok(match expr {

@@ -20,6 +20,7 @@ mod answer;
 mod conditions;
 mod each;
 mod exec;
+mod filter_text;
 mod literal;
 mod matching;
 mod recall;

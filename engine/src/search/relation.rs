@@ -16,7 +16,6 @@ use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
@@ -25,15 +24,16 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::each::{self, EachNode};
+use super::filter_text::condition;
 use super::literal::vector_of;
 use super::table::{SearchTable, Shape};
 use super::{Scope, Search};
-use crate::catalog::{missing, missing_schema};
+use crate::catalog::{missing, unknown_schema};
 use crate::dialect::CairnDialect;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
 use crate::rights::Right;
-use crate::statement::{name_of, parse_expression, schema_and_name};
+use crate::statement::{name_of, schema_and_name};
 
 /// The function's name.
 pub(crate) const FUNCTION: &str = "vector_search";
@@ -76,7 +76,7 @@ impl VectorSearch {
                 .map(|e| e.with_hint("search the table behind the view")));
         }
         if !catalog.has_schema(&schema) {
-            return Err(missing_schema(&self.scope.snapshot, &schema));
+            return Err(unknown_schema(&self.scope.snapshot, &self.scope.rights, &schema));
         }
         let seen = catalog.tables(&schema).filter(|t| self.scope.rights.sees(t.owner, &schema, &t.name));
         Err(missing(&schema, &table, seen.map(|t| t.name.as_str())))
@@ -425,22 +425,6 @@ fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<
     })
 }
 
-/// The condition of `filter => '…'` over the table's columns.
-fn condition(text: &str, table: &CairnTable, context: &mut dyn RelationPlannerContext) -> Result<Vec<Expr>> {
-    let parsed = parse_expression(text).map_err(|error| {
-        let (kind, sqlstate) = (error.kind(), error.sqlstate());
-        // Its place is one in the text, not in the statement.
-        Error::new(kind, format!("filter of vector_search: {}", error.message()))
-            .map(|e| e.with_sqlstate(sqlstate))
-    })?;
-    let schema = DFSchema::try_from_qualified_schema(TableReference::bare(FUNCTION), &table.schema())?;
-    let expr = context.sql_to_expr(parsed, &schema)?;
-    if !crate::provider::usable(&expr)? {
-        return Err(Error::not_supported_yet("a subquery or volatile function in filter => '…'"));
-    }
-    Ok(split_conjunction_owned(expr))
-}
-
-fn invalid(sqlstate: &'static str, message: impl Into<String>) -> Error {
+pub(super) fn invalid(sqlstate: &'static str, message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate(sqlstate))
 }

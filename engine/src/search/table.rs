@@ -5,10 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cairn_storage::id::RowId;
 use cairn_storage::index::{SearchReport, VectorHit, VectorSearcher};
+use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType, col};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::{Expr, SortExpr, TableProviderFilterPushDown, TableType, col};
+use datafusion::physical_expr::PhysicalSortExpr;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::answer::{self, Pick};
@@ -17,12 +20,12 @@ use super::{DISTANCE_COLUMN, RANK_COLUMN, Search, Searches, matching, sample_rat
 use crate::provider::usable;
 
 /// What an answer holds besides the table's columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Shape {
     /// `_distance` and `_rank`; rows without a vector are no answer.
     Ranked,
-    /// Nothing; rows without a vector come last, as a sort has them.
-    Sorted,
+    /// Nothing; rows without a vector come last, as a sort by this over the table's columns has them.
+    Sorted(SortExpr),
 }
 
 /// See the module. The conditions that come first are in `filters`.
@@ -47,7 +50,7 @@ impl SearchTable {
     ) -> Self {
         let of_table = search.table.schema();
         let schema = match shape {
-            Shape::Sorted => of_table,
+            Shape::Sorted(_) => of_table,
             Shape::Ranked => {
                 let own = [
                     Field::new(DISTANCE_COLUMN, DataType::Float32, false),
@@ -64,7 +67,7 @@ impl SearchTable {
     /// answer itself, or needs more than the row.
     pub(super) fn among(&self, condition: &Expr) -> Result<Option<Self>> {
         let own = condition.column_refs().iter().any(|c| c.name == DISTANCE_COLUMN || c.name == RANK_COLUMN);
-        if self.shape != Shape::Ranked || own || !usable(condition)? {
+        if !matches!(self.shape, Shape::Ranked) || own || !usable(condition)? {
             return Ok(None);
         }
         let mut among = self.clone();
@@ -77,7 +80,7 @@ impl SearchTable {
         let table = search.snapshot();
         let searcher = self.searcher(state).await?;
         let (mut hits, report) = searches.nearest(&searcher, search, &self.query, sample_rate(state))?;
-        if self.shape == Shape::Sorted && hits.len() < search.k && searcher.has_nulls() {
+        if matches!(self.shape, Shape::Sorted(_)) && hits.len() < search.k && searcher.has_nulls() {
             let mut without = self.filters.clone();
             without.push(col(format!("\"{}\"", search.column_name().replace('"', "\"\""))).is_null());
             let more = matching::row_ids(state, table, &without).await?;
@@ -85,6 +88,30 @@ impl SearchTable {
             hits.extend(more.map(|row| VectorHit { row: RowId(row), distance: f32::NAN }));
         }
         Ok((hits, report, searcher.matching_rows()))
+    }
+
+    /// The orders that an answer in the columns of `schema` has. A sort by one of them is left out of the plan, which keeps
+    /// equal distances in the order of their row ids: pages of an answer neither repeat nor lose rows.
+    fn orders(&self, state: &dyn Session, schema: &SchemaRef) -> Result<Vec<PhysicalSortExpr>> {
+        match &self.shape {
+            Shape::Sorted(by) => {
+                let columns = DFSchema::try_from(Arc::clone(schema))?;
+                if !by.expr.column_refs().iter().all(|column| columns.has_column(column)) {
+                    return Ok(Vec::new());
+                }
+                let expr = state.create_physical_expr(by.expr.clone(), &columns)?;
+                let options = SortOptions { descending: !by.asc, nulls_first: by.nulls_first };
+                Ok(vec![PhysicalSortExpr::new(expr, options)])
+            }
+            Shape::Ranked => {
+                let own = [DISTANCE_COLUMN, RANK_COLUMN].into_iter();
+                let own = own.filter_map(|name| Some((name, schema.index_of(name).ok()?)));
+                let ascending = SortOptions { descending: false, nulls_first: false };
+                Ok(own
+                    .map(|(name, index)| PhysicalSortExpr::new(Arc::new(Column::new(name, index)), ascending))
+                    .collect())
+            }
+        }
     }
 
     /// What is searched for.
@@ -157,6 +184,7 @@ impl TableProvider for SearchTable {
         let picks: Vec<Pick> = projection.iter().map(|index| self.pick(*index)).collect();
         let ranks: Vec<u64> = (1..=hits.len() as u64).collect();
         let batch = answer::rows(self.search.snapshot(), &hits, &ranks, &picks, &schema).await?;
-        Ok(Arc::new(SearchExec::new(&self.search, batch, report, matching)))
+        let orders = self.orders(state, &schema)?;
+        Ok(Arc::new(SearchExec::new(&self.search, batch, orders, report, matching)))
     }
 }

@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
+use futures::FutureExt;
 
 use super::{Session, query, shape_of, show, upkeep};
 use crate::catalog::SnapshotCatalog;
@@ -14,6 +15,7 @@ use crate::config::Settings;
 use crate::context::StatementContext;
 use crate::dml;
 use crate::error::Result;
+use crate::metrics::Watch;
 use crate::output::Output;
 pub use crate::statement::Parameter;
 use crate::statement::{ExplainStatement, Parameters, Shape, Statement};
@@ -30,17 +32,33 @@ pub struct Description {
 }
 
 impl Session {
-    /// Describes one statement.
+    /// Describes one statement, within the time that it might run: subqueries that stand for a vector are run.
     ///
     /// # Errors
     /// What is wrong with the statement, with its place where known.
     pub async fn describe(&self, sql: &str) -> Result<Description> {
+        let mut watch = self.watch(sql);
+        watch.is_prepare();
+        let description = self.describe_watched(sql, &mut watch).await;
+        watch.over_uncounted(description)
+    }
+
+    async fn describe_watched(&self, sql: &str, watch: &mut Watch) -> Result<Description> {
         let prepared = self.prepare(sql)?;
-        let statement = &prepared.statement;
+        watch.names(&prepared.statement);
+        // Who leaves results unread may prepare the next statement all the same.
+        let limits = self.admit(false, watch).await?;
         let settings = self.lock().settings.clone();
+        let (session, timeout) = (self.handle(), settings.statement_timeout);
+        // Boxed: it is large, and whoever calls this holds it.
+        let describe = async move { session.describe_now(&prepared.statement, &settings).await }.boxed();
+        limits.run_in_time(timeout, describe).await
+    }
+
+    async fn describe_now(&self, statement: &Statement, settings: &Settings) -> Result<Description> {
         let shape = shape_of(statement);
-        let (context, catalog) = self.context(&shape, &settings, None).await?;
-        let description = self.describe_at(&context, &catalog, &settings, &shape, statement).await;
+        let (context, catalog) = self.context(&shape, settings, None).await?;
+        let description = self.describe_at(&context, &catalog, settings, &shape, statement).await;
         drop((context, catalog));
         self.lock().unpin();
         description

@@ -1,6 +1,7 @@
 //! Rows that come from a client instead of from a statement.
 
 use datafusion::execution::SendableRecordBatchStream;
+use futures::FutureExt;
 
 use super::Session;
 use crate::copy::{self, IfExists, IfMissing, IngestTarget};
@@ -38,13 +39,14 @@ impl Session {
     ) -> Result<u64> {
         let limits = self.admit(true, watch).await?;
         let settings = self.lock().settings.clone();
-        let ingest = async {
-            let (context, catalog) = self.context(&Shape::default(), &settings, None).await?;
-            let written = copy::ingest(&context, target, if_missing, if_exists, rows).await;
+        let (session, target, timeout) = (self.handle(), target.clone(), settings.statement_timeout);
+        let ingest = async move {
+            let (context, catalog) = session.context(&Shape::default(), &settings, None).await?;
+            let written = copy::ingest(&context, &target, if_missing, if_exists, rows).await;
             drop((context, catalog));
-            self.lock().unpin();
+            session.lock().unpin();
             written
         };
-        limits.run_in_time(settings.statement_timeout, ingest).await
+        limits.run_in_time(timeout, ingest.boxed()).await
     }
 }

@@ -1,7 +1,10 @@
 //! What one session may use.
 //!
 //! Owns: the limits of a session, which no setting lifts, and ending a statement, or its rows, that goes beyond one. Does not
-//! own: lengths and nesting of statements (`statement`).
+//! own: lengths and nesting of statements (`statement`), what becomes of a statement on other threads (`task`).
+//!
+//! Time is watched by whoever waits for the statement: where that has other threads than the statement, it is over at once,
+//! whatever the statement does; else when the statement next yields.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -16,13 +19,15 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::memory::PartOfMemory;
 use super::panics::{caught, caught_rows};
+use super::task;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
-use crate::queue::StatementQueue;
+use crate::queue::{Permit, StatementQueue};
 use crate::rights::{UserLimit, UserLimits};
 
 /// Limits of a session; None: there is none but the engine's. Going beyond one ends the statement with
@@ -40,13 +45,18 @@ pub struct SessionLimits {
     pub copy_root: Option<PathBuf>,
     /// Where its statements wait until they may run; None: none waits.
     pub queue: Option<Arc<StatementQueue>>,
+    /// The threads its statements run on; None: those of whoever waits for them.
+    pub threads: Option<Handle>,
 }
 
 /// What one statement may use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct StatementLimits {
     time: Option<Duration>,
     rows: Option<u64>,
+    threads: Option<Handle>,
+    /// Its place among those that run.
+    place: Option<Arc<Permit>>,
 }
 
 /// When a statement must end, and who says so.
@@ -75,9 +85,14 @@ impl SessionLimits {
     }
 
     /// Those of a statement of somebody who was given limits.
-    pub(super) fn of_statement(&self, own: UserLimits) -> StatementLimits {
+    pub(super) fn of_statement(&self, own: UserLimits, place: Option<Arc<Permit>>) -> StatementLimits {
         let time = own.of(UserLimit::StatementTimeout).map(Duration::from_millis);
-        StatementLimits { time: time.or(self.statement_timeout), rows: own.of(UserLimit::Rows).or(self.rows) }
+        StatementLimits {
+            time: time.or(self.statement_timeout),
+            rows: own.of(UserLimit::Rows).or(self.rows),
+            threads: self.threads.clone(),
+            place,
+        }
     }
 }
 
@@ -86,13 +101,25 @@ impl StatementLimits {
     pub(super) async fn run(
         self,
         setting: Option<Duration>,
-        statement: impl Future<Output = Result<Output>>,
+        statement: impl Future<Output = Result<Output>> + Send + 'static,
     ) -> Result<Output> {
         let deadline = self.deadline(setting);
-        let output = match (in_time(deadline, caught(statement)).await?, deadline) {
-            (Output::Rows(rows), Some(deadline)) => Output::Rows(limit_time(caught_rows(rows), deadline)),
-            (Output::Rows(rows), None) => Output::Rows(caught_rows(rows)),
-            (output, _) => output,
+        let statement = async move {
+            Ok::<_, Error>(match caught(statement).await? {
+                Output::Rows(rows) => Output::Rows(limit_time(caught_rows(rows), deadline)),
+                output => output,
+            })
+        };
+        let output = match &self.threads {
+            None => in_time(deadline, statement).await?,
+            Some(threads) => {
+                let running = task::run_statement(threads, self.place, statement);
+                match in_time(deadline, running).await? {
+                    // Here for those who wait for the rows, there for rows that nobody reads on.
+                    Output::Rows(rows) => Output::Rows(limit_time(rows, deadline)),
+                    output => output,
+                }
+            }
         };
         Ok(match (output, self.rows) {
             (Output::Rows(rows), Some(most)) => Output::Rows(limit_rows(rows, most)),
@@ -101,15 +128,19 @@ impl StatementLimits {
     }
 
     /// Runs what has no rows within the time.
-    pub(super) async fn run_in_time<T>(
+    pub(super) async fn run_in_time<T: Send + 'static>(
         self,
         setting: Option<Duration>,
-        work: impl Future<Output = Result<T>>,
+        work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        in_time(self.deadline(setting), caught(work)).await
+        let deadline = self.deadline(setting);
+        match &self.threads {
+            None => in_time(deadline, caught(work)).await,
+            Some(threads) => in_time(deadline, task::run(threads, self.place, caught(work))).await,
+        }
     }
 
-    fn deadline(self, setting: Option<Duration>) -> Option<Deadline> {
+    fn deadline(&self, setting: Option<Duration>) -> Option<Deadline> {
         let at = |limit, imposed| Deadline { at: Instant::now() + limit, limit, imposed };
         match (self.time, setting) {
             (Some(most), Some(limit)) if limit < most => Some(at(limit, false)),
@@ -143,7 +174,8 @@ fn timed_out(deadline: Deadline) -> Error {
 }
 
 /// Ends the rows with an error at the deadline.
-fn limit_time(rows: RowStream, deadline: Deadline) -> RowStream {
+fn limit_time(rows: RowStream, deadline: Option<Deadline>) -> RowStream {
+    let Some(deadline) = deadline else { return rows };
     let stream = futures::stream::unfold(Some(rows.stream), move |stream| async move {
         let mut stream = stream?;
         match tokio::time::timeout_at(deadline.at, stream.next()).await {

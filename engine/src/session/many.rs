@@ -5,8 +5,11 @@
 
 use cairn_storage::ErrorKind;
 use datafusion::common::ParamValues;
+use futures::FutureExt;
 
+use super::prepared::Prepared;
 use super::{Session, direct, waits_its_turn};
+use crate::config::Settings;
 use crate::error::Result;
 use crate::metrics::Watch;
 use crate::output::Output;
@@ -18,46 +21,55 @@ impl Session {
     /// # Errors
     /// As [`execute`](Session::execute), of the first that fails; those before it have changed something then, which only the
     /// end of an open transaction undoes.
-    pub async fn execute_each(&self, sql: &str, rows: &[ParamValues]) -> Result<Output> {
+    pub async fn execute_each(&self, sql: &str, rows: Vec<ParamValues>) -> Result<Output> {
         let mut watch = self.watch(sql);
-        let (mut verb, mut notes) = ("INSERT", Vec::new());
-        let changed = self.execute_each_watched(sql, rows, &mut watch, (&mut verb, &mut notes)).await;
-        watch.over_rows(changed).map(|rows| Output::Affected { verb, rows, notes })
+        let changed = self.execute_each_watched(sql, rows, &mut watch).await;
+        watch.over(changed)
     }
 
     async fn execute_each_watched(
         &self,
         sql: &str,
-        rows: &[ParamValues],
+        rows: Vec<ParamValues>,
         watch: &mut Watch,
-        (verb, notes): (&mut &'static str, &mut Vec<String>),
-    ) -> Result<u64> {
+    ) -> Result<Output> {
         let prepared = self.prepare(sql)?;
         watch.is(&prepared.statement);
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
         let settings = self.lock().settings.clone();
+        let (session, timeout) = (self.handle(), settings.statement_timeout);
         // Boxed: it is large, and whoever calls this holds it.
-        let each = Box::pin(async {
-            let params: Vec<_> = rows.iter().map(Some).collect();
-            match direct::insert(self, &settings, &params, &prepared.statement).await {
-                Ok(Some(changed)) => return Ok(changed),
-                // One by one, and tried again as often as any other.
-                Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::Conflict => {}
-                Err(error) => return Err(error),
-            }
-            let mut changed = 0;
-            for params in rows {
-                let output = self.run(&prepared, &settings, Some(params.clone())).await?;
-                if let Output::Affected { verb: of, rows, notes: more } = output {
-                    *verb = of;
-                    changed += rows;
-                    notes.extend(more);
-                }
-            }
-            Ok(changed)
-        });
-        let changed = limits.run_in_time(settings.statement_timeout, each).await;
+        let each = async move { session.run_each(&prepared, &settings, rows).await }.boxed();
+        let changed = limits.run_in_time(timeout, each).await;
         changed.map_err(|error| self.files.conceal(error))
+    }
+
+    async fn run_each(
+        &self,
+        prepared: &Prepared,
+        settings: &Settings,
+        rows: Vec<ParamValues>,
+    ) -> Result<Output> {
+        let inserted = {
+            let params: Vec<_> = rows.iter().map(Some).collect();
+            direct::insert(self, settings, &params, &prepared.statement).await
+        };
+        match inserted {
+            Ok(Some(rows)) => return Ok(Output::Affected { verb: "INSERT", rows, notes: Vec::new() }),
+            // One by one, and tried again as often as any other.
+            Ok(None) => {}
+            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            Err(error) => return Err(error),
+        }
+        let (mut verb, mut changed, mut notes) = ("INSERT", 0, Vec::new());
+        for params in rows {
+            let output = self.run(prepared, settings, Some(params)).await?;
+            if let Output::Affected { verb: of, rows, notes: more } = output {
+                verb = of;
+                changed += rows;
+                notes.extend(more);
+            }
+        }
+        Ok(Output::Affected { verb, rows: changed, notes })
     }
 }

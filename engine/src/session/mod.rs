@@ -6,7 +6,8 @@
 //! an earlier one may still be read, they keep the snapshot they were planned at.
 //!
 //! Cancel safety: dropping the future of [`Session::execute`] or its rows cancels the statement; until its commit
-//! is durable nothing has changed.
+//! is durable nothing has changed. On threads of its own (`SessionLimits::threads`) it may go on for a while and changes nothing
+//! either (`task`).
 
 mod describe;
 mod direct;
@@ -20,6 +21,7 @@ mod prepared;
 mod query;
 mod relations;
 mod show;
+mod task;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -33,6 +35,7 @@ pub use relations::{Relation, RelationKind};
 pub(crate) use memory::PartOfMemory;
 pub(crate) use query::plan as plan_query;
 pub(crate) use show::{identifier, rows};
+pub(crate) use task::check_awaited;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,6 +47,7 @@ use datafusion::common::ParamValues;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SessionState;
 use datafusion::sql::sqlparser::ast;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::catalog::{self, SnapshotCatalog};
@@ -161,9 +165,10 @@ impl Session {
             inner.progress = Arc::default();
             inner.settings.clone()
         };
+        let (session, timeout) = (self.handle(), settings.statement_timeout);
         // Boxed: it is large, and whoever calls this holds it.
-        let statement = Box::pin(self.run(&prepared, &settings, params));
-        self.files.answer(limits.run(settings.statement_timeout, statement).await)
+        let statement = async move { session.run(&prepared, &settings, params).await }.boxed();
+        self.files.answer(limits.run(timeout, statement).await)
     }
 
     fn watch(&self, sql: &str) -> Watch {
@@ -174,7 +179,7 @@ impl Session {
         Watch::begin(self.engine.metrics(), sql, log)
     }
 
-    /// What the next statement may use; when it `waits`, it may run now, and until `watch` ends.
+    /// What the next statement may use; when it `waits`, it may run now, and until it and `watch` have ended.
     async fn admit(&self, waits: bool, watch: &mut Watch) -> Result<StatementLimits> {
         let own = match self.identity.id() {
             Some(id) => {
@@ -188,15 +193,18 @@ impl Session {
                 own.of(UserLimit::Memory).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             );
         }
+        let mut place = None;
         if let (true, Some(queue)) = (waits, &self.limits.queue) {
             let user = match self.identity.is_owner() {
                 true => self.lock().settings.info.user.clone(),
                 false => self.identity.name().to_owned(),
             };
             let most = own.of(UserLimit::Concurrency).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-            watch.holds(queue.enter(&user, most).await?);
+            let permit = Arc::new(queue.enter(&user, most).await?);
+            watch.holds(Arc::clone(&permit));
+            place = Some(permit);
         }
-        Ok(self.limits.of_statement(own))
+        Ok(self.limits.of_statement(own, place))
     }
 
     /// Whose session it is.
@@ -275,6 +283,18 @@ impl Session {
         let fork = Self::new(Arc::clone(&self.engine), identity, limits, FileAccess::clone(&self.files));
         fork.adopt_settings(self);
         fork
+    }
+
+    /// The session itself once more, for a task that outlives a call.
+    fn handle(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            identity: self.identity.clone(),
+            limits: self.limits.clone(),
+            user_memory: self.user_memory.clone(),
+            files: Arc::clone(&self.files),
+            inner: Arc::clone(&self.inner),
+        }
     }
 
     /// Takes the settings that `other` has now.
@@ -472,7 +492,7 @@ impl Session {
             || crate::system::is_system_schema(schema)
             || schema == catalog::INFORMATION_SCHEMA;
         if name == "search_path" && !known {
-            return Err(catalog::missing_schema(&snapshot, schema));
+            return Err(catalog::unknown_schema(&snapshot, &self.seen(), schema));
         }
         let mut inner = self.lock();
         inner.settings = changed;

@@ -12,6 +12,7 @@ use crate::context::StatementContext;
 use crate::ddl;
 use crate::dml;
 use crate::error::{Error, Result};
+use crate::file_access::FileAccess;
 use crate::output::{Output, RowStream};
 use crate::search;
 use crate::statement::{
@@ -169,5 +170,5 @@ pub(super) async fn explain(
         .with_analyze(explain.analyze)
         .with_format(format);
     let plan = LogicalPlanBuilder::from(inner).explain_option_format(options)?.build()?;
-    start(context, plan).await
+    Ok(FileAccess::of(context.state.as_ref()).explained(start(context, plan).await?))
 }

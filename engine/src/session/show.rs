@@ -11,7 +11,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::ObjectName;
 
 use super::query;
-use crate::catalog::{INFORMATION_SCHEMA, SnapshotCatalog, missing_schema};
+use crate::catalog::{INFORMATION_SCHEMA, SnapshotCatalog, unknown_schema};
 use crate::config::{SETTINGS, Settings};
 use crate::context::StatementContext;
 use crate::dialect::type_text;
@@ -37,7 +37,7 @@ pub(super) async fn show(
                 return select(context, &format!("SELECT table_name AS name, 'table' AS kind FROM information_schema.tables WHERE table_schema = {} ORDER BY 1", quoted(filter))).await;
             }
             if !context.snapshot.catalog().has_schema(&schema) {
-                return Err(missing_schema(&context.snapshot, &schema));
+                return Err(unknown_schema(&context.snapshot, &context.rights, &schema));
             }
             select(context, &format!("SELECT schema, name, kind, rows, bytes + hot_bytes AS bytes FROM system.tables WHERE schema = {} ORDER BY name", quoted(&schema))).await
         }

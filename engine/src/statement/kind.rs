@@ -23,13 +23,15 @@ pub enum StatementKind {
     Transaction,
     /// SET, RESET, USE.
     Setting,
+    /// Any, described for a client and not run.
+    Prepare,
     /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, VERIFY, WAIT, and what is no statement at all.
     Other,
 }
 
 impl StatementKind {
     /// All of them, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Select,
         Self::Insert,
         Self::Update,
@@ -38,6 +40,7 @@ impl StatementKind {
         Self::Ddl,
         Self::Transaction,
         Self::Setting,
+        Self::Prepare,
         Self::Other,
     ];
 
@@ -53,6 +56,7 @@ impl StatementKind {
             Self::Ddl => "ddl",
             Self::Transaction => "transaction",
             Self::Setting => "setting",
+            Self::Prepare => "prepare",
             Self::Other => "other",
         }
     }

@@ -1,6 +1,7 @@
 //! `system.indexes`: every index, how much of its table its units cover, and what they take.
 
 use async_trait::async_trait;
+use cairn_storage::index::Coverage;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::SchemaRef;
 
@@ -57,7 +58,7 @@ impl SystemTable for Indexes {
         let mut rows = Vec::new();
         for def in source.tables().filter(|def| !def.indexes.is_empty()) {
             if let Some(table) = source.snapshot.table(def.id) {
-                indexes_of(&table, &mut rows).await?;
+                indexes_of(source, &table, &mut rows).await?;
             }
         }
         Ok(vec![
@@ -79,13 +80,17 @@ impl SystemTable for Indexes {
     }
 }
 
-async fn indexes_of(table: &cairn_storage::TableSnapshot, rows: &mut Vec<Row>) -> Result<()> {
+async fn indexes_of(
+    source: &SystemSource,
+    table: &cairn_storage::TableSnapshot,
+    rows: &mut Vec<Row>,
+) -> Result<()> {
     let def = table.def();
     let total = table.row_count().await?;
     let views = table.segments().await?;
     for index in &def.indexes {
         let units: Vec<_> = table.state().units.iter().filter(|u| u.index == index.id).collect();
-        let rows_covered = table.rows_covered(index, &views);
+        let Coverage { rows: rows_covered, lost } = table.coverage(index, &views).await?;
         let measured: Vec<_> = units.iter().filter(|u| u.recall_permille > 0).collect();
         let measured_rows: u64 = measured.iter().map(|u| u.rows).sum();
         let weighted: f64 = measured.iter().map(|u| f64::from(u.recall_permille) * u.rows as f64).sum();
@@ -100,6 +105,7 @@ async fn indexes_of(table: &cairn_storage::TableSnapshot, rows: &mut Vec<Row>) -
                 .map_or_else(String::new, |c| c.name.clone()),
             metric: metric_name(index.metric),
             state: match rows_covered {
+                _ if !lost.is_empty() => "damaged",
                 all if all == total => "ready",
                 0 => "exact",
                 _ => "partial",
@@ -112,6 +118,7 @@ async fn indexes_of(table: &cairn_storage::TableSnapshot, rows: &mut Vec<Row>) -
             target_recall: f64::from(index.target_recall_permille) / 1000.0,
             recall: (measured_rows > 0).then(|| weighted / measured_rows as f64 / 1000.0),
         });
+        source.engine.database().index_units_lost(lost);
     }
     Ok(())
 }

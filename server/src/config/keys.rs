@@ -91,7 +91,7 @@ pub const KEYS: &[Key] = &[
         "path",
         |c, v| file(v).map(|v| c.server.audit_log = Some(v)),
         |c| or_none(c.server.audit_log.as_deref(), show_file),
-        "file that gets a line of JSON for every statement: who, from where, which tables; no values",
+        "file that gets a line of JSON for every statement and failed login: who, from where, which tables; no values",
         true
     ),
     key!(
@@ -233,7 +233,7 @@ pub const KEYS: &[Key] = &[
         "number",
         |c, v| count(v).map(|v| c.server.results_max = v),
         |c| c.server.results_max.to_string(),
-        "results of one session that wait to be fetched"
+        "results of one session that wait to be fetched; one more takes the place of the oldest"
     ),
     key!(
         "result.wait",
@@ -262,6 +262,17 @@ pub const KEYS: &[Key] = &[
         |c, v| count(v).map(|v| c.server.sessions_max = v),
         |c| c.server.sessions_max.to_string(),
         "sessions at one time"
+    ),
+    key!(
+        "session.max_per_user",
+        "number",
+        |c, v| count(v).map(|v| c.server.sessions_per_user_max = Some(v)),
+        |c| c
+            .server
+            .sessions_per_user_max
+            .map_or_else(|| "half of session.max".to_owned(), |n| n.to_string()),
+        "sessions of one user at one time, superusers too",
+        true
     ),
     key!(
         "session.prepared_max",
@@ -299,6 +310,14 @@ pub const KEYS: &[Key] = &[
         |c, v| sync(v).map(|v| c.engine.storage.sync = v),
         |c| show_sync(c.engine.storage.sync),
         "when an acknowledged commit is durable"
+    ),
+    key!(
+        "threads",
+        "number",
+        |c, v| count(v).map(|v| c.threads = Some(v)),
+        |c| c.threads.map_or_else(|| "one per core".to_owned(), |n| n.to_string()),
+        "threads that statements run on; clients are answered on others",
+        true
     ),
     key!(
         "tls.certificate",

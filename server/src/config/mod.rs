@@ -31,6 +31,8 @@ pub struct Config {
     pub server: ServerOptions,
     /// How the database is opened.
     pub engine: EngineOptions,
+    /// Threads that statements run on; None: as many as there are cores.
+    pub threads: Option<usize>,
 }
 
 impl Config {

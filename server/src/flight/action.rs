@@ -98,18 +98,18 @@ pub(super) async fn run(shared: &Shared, session: &Lease, action: Action) -> Res
         }
         "CancelQuery" => {
             let request: ActionCancelQueryRequest = command::packed(body)?;
-            cancel(shared, &command::plain(&request.info)?)?;
+            cancel(shared, session, &command::plain(&request.info)?)?;
             Some(pack(&ActionCancelQueryResult { result: QUERY_CANCELLED }))
         }
         "CancelFlightInfo" => {
             let request: CancelFlightInfoRequest = command::plain(body)?;
-            cancel(shared, &request.info.unwrap_or_default())?;
+            cancel(shared, session, &request.info.unwrap_or_default())?;
             Some(plain(&CancelFlightInfoResult::new(CancelStatus::Cancelled)))
         }
         "RenewFlightEndpoint" => {
             let request: RenewFlightEndpointRequest = command::plain(body)?;
             let endpoint = request.endpoint.unwrap_or_default();
-            shared.results.renew(handle_of(endpoint.ticket.as_ref())?)?;
+            shared.results.renew(handle_of(endpoint.ticket.as_ref())?, session.identity())?;
             Some(plain(&endpoint))
         }
         "SetSessionOptions" => Some(plain(&options::set(session.sql(), command::plain(body)?).await?)),
@@ -195,10 +195,10 @@ fn transaction_of(session: &Lease, transaction: &[u8]) -> Result<std::sync::Arc<
 }
 
 /// Cancels what the tickets of `info` stand for.
-fn cancel(shared: &Shared, info: &FlightInfo) -> Result<()> {
+fn cancel(shared: &Shared, session: &Lease, info: &FlightInfo) -> Result<()> {
     let mut cancelled = false;
     for endpoint in &info.endpoint {
-        cancelled |= shared.results.cancel(handle_of(endpoint.ticket.as_ref())?);
+        cancelled |= shared.results.cancel(handle_of(endpoint.ticket.as_ref())?, session.identity())?;
     }
     if cancelled {
         return Ok(());

@@ -17,16 +17,22 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tonic::Code;
 
-use super::{handshake, status};
+use super::handshake::{self, Caller};
+use super::status;
 use crate::server::Shared;
 
-pub(super) async fn counted(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(super) async fn counted(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let refused = handshake::check_head(&shared, &path, request.headers()).await.err();
-    let mut call = Call { shared, path, counted: false };
-    let response = match refused {
-        Some(error) => status::of(&error).into_http::<Body>(),
-        None => next.run(request).await,
+    let mut call = Call { shared: Arc::clone(&shared), path, counted: false };
+    let caller = handshake::caller(&shared, &call.path, request.headers(), request.extensions()).await;
+    let response = match caller {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert::<Caller>(caller);
+            }
+            next.run(request).await
+        }
+        Err(error) => status::of(&error).into_http::<Body>(),
     };
     call.read(response.headers());
     response.map(|messages| Body::new(Messages { messages, call }))

@@ -1,6 +1,6 @@
 //! Rows into Flight messages, as fast as the client takes them.
 //!
-//! Nothing runs ahead: the next batch is asked for when the last message of the one before was taken.
+//! Nothing is encoded ahead: the next batch is asked for when the last message of the one before was taken.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -1,13 +1,13 @@
 //! Who calls, and in which session.
 //!
 //! A call belongs to the session of its bearer token, else to that of its cookie, else to that of its connection. Owns: reading
-//! those from a call's metadata, Handshake. Does not own: sessions (`session`).
+//! those from the head of a call, before any of its messages is read; Handshake. Does not own: sessions (`session`).
 
 use std::sync::Arc;
 
 use arrow_flight::HandshakeResponse;
 use axum::http::HeaderMap;
-use cairn_engine::{Error, Result, Session};
+use cairn_engine::{Error, Identity, Result, Session};
 use cairn_storage::ErrorKind;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -25,10 +25,11 @@ use crate::session::Lease;
 pub const TRANSACTION_HEADER: &str = "cairn-transaction";
 
 const COOKIE: &str = "arrow_flight_session_id";
-/// The one call that needs nothing in its head: its messages are not read.
+/// The one call that has no session yet: it makes one, of what stands in its head. Its messages are not read.
 const HANDSHAKE: &str = "/Handshake";
 
 /// A call's session.
+#[derive(Clone)]
 pub(super) struct Caller {
     pub(super) session: Lease,
     /// The cookie that would name the session to a client that keeps cookies.
@@ -56,68 +57,47 @@ impl Caller {
     }
 }
 
-/// Refuses a call before any of its messages is read, when whoever sent `headers` has shown nothing that may let them in. A name and
-/// password are looked at later, by [`caller`].
-///
-/// # Errors
-/// 28000.
-pub(super) async fn check_head(shared: &Shared, path: &str, headers: &HeaderMap) -> Result<()> {
-    if path.ends_with(HANDSHAKE) {
-        return Ok(());
-    }
-    let metadata = MetadataMap::from_headers(headers.clone());
-    match authorization(&metadata, "Bearer") {
-        Some(token) => of_token(shared, token).map(|_| ()),
-        None if authorization(&metadata, "Basic").is_some() => Ok(()),
-        None => shared.logins.check_open().await,
-    }
-}
-
-fn of_token(shared: &Shared, token: &str) -> Result<Lease> {
-    shared.sessions.of_token(token).ok_or_else(|| {
-        Error::new(ErrorKind::Unauthenticated, "the token is not valid, or its session has ended")
-            .map(|e| e.with_sqlstate("28000").with_hint("connect again"))
-    })
-}
-
-/// Finds the caller's session.
+/// Finds the caller's session by what stands in the head of a call; None: the call has none yet.
 ///
 /// # Errors
 /// 28000 for a token that is not valid any more, and for none when there are users; 28P01 for a wrong password;
-/// `ResourceExhausted` for one session too many.
+/// `ResourceExhausted` for one session too many, or too many logins.
 pub(super) async fn caller(
     shared: &Shared,
-    metadata: &MetadataMap,
+    path: &str,
+    headers: &HeaderMap,
     extensions: &Extensions,
-) -> Result<Caller> {
-    if let Some(token) = authorization(metadata, "Bearer") {
-        let session = of_token(shared, token)?;
-        shared.logins.check(session.sql().engine()).await?;
-        return Ok(Caller { session, cookie: None });
+) -> Result<Option<Caller>> {
+    if path.ends_with(HANDSHAKE) {
+        return Ok(None);
+    }
+    let metadata = MetadataMap::from_headers(headers.clone());
+    if let Some(token) = authorization(&metadata, "Bearer") {
+        let session = shared.session_of_token(token).await?;
+        return Ok(Some(Caller { session, cookie: None }));
     }
     let connection = connection(extensions)?;
-    if let Some(basic) = authorization(metadata, "Basic") {
+    if let Some(basic) = authorization(&metadata, "Basic") {
         let (user, password) = credentials(basic)?;
         let own = shared.logins.session(&user, &password, connection.remote.ip()).await?;
         let session = session_of(shared, connection, own)?;
-        return Ok(Caller { session, cookie: None });
+        return Ok(Some(Caller { session, cookie: None }));
     }
     shared.logins.check_open().await?;
-    if let Some(session) = cookie(metadata).and_then(|id| shared.sessions.of_cookie(id)) {
-        return Ok(Caller { session, cookie: None });
+    if let Some(session) = cookie(&metadata).and_then(|id| shared.sessions.of_cookie(id)) {
+        return Ok(Some(Caller { session, cookie: None }));
     }
-    // Nobody has a name then.
-    let session = match shared.sessions.of_connection(connection, "") {
+    let session = match shared.sessions.of_connection(connection, &Identity::owner()) {
         Some(session) => session,
         None => session_of(shared, connection, shared.logins.anonymous().await?)?,
     };
     let cookie = format!("{COOKIE}={}; Path=/; HttpOnly", session.id().text());
-    Ok(Caller { session, cookie: cookie.parse().ok() })
+    Ok(Some(Caller { session, cookie: cookie.parse().ok() }))
 }
 
-/// The session that the user of `own` has on the connection; `own` when there is none.
+/// The session that the identity of `own` has on the connection; `own` when there is none.
 fn session_of(shared: &Shared, connection: &ConnectionInfo, own: Session) -> Result<Lease> {
-    if let Some(session) = shared.sessions.of_connection(connection, own.identity().name()) {
+    if let Some(session) = shared.sessions.of_connection(connection, own.identity()) {
         return Ok(session);
     }
     own.set_client(&connection.remote.to_string());

@@ -1,7 +1,7 @@
 //! Flight SQL.
 //!
 //! # Life of a statement
-//! 1. `service` finds the session of a call and takes the command out of it.
+//! 1. `calls` finds the session of a call, before its messages are read; `service` takes the command out of it.
 //! 2. `statement` runs it once; its rows wait in `results` under a random ticket.
 //! 3. The client fetches them by that ticket; `wire` and `encode` send them as fast as it reads.
 //!

@@ -3,7 +3,7 @@
 //! Owns: results that wait under a ticket, for `result_wait_max` and at most `results_max` of a session; cancelling those that
 //! wait and those being fetched. Does not own: how they are encoded (`encode`).
 //!
-//! A ticket is good for one fetch, from any connection: rows are produced once.
+//! A ticket is good for one fetch, from any connection of the user whose statement it is: rows are produced once.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use cairn_engine::{Error, Result};
+use cairn_engine::{Error, Identity, Result};
 use cairn_storage::ErrorKind;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -50,7 +50,25 @@ pub(crate) struct Results {
 
 enum Kept {
     Waiting { rows: Rows, until: Instant },
-    Fetched { cancel: oneshot::Sender<()> },
+    Fetched { identity: Identity, cancel: oneshot::Sender<()> },
+}
+
+impl Kept {
+    /// That it is of a statement of the same user.
+    ///
+    /// # Errors
+    /// 42501.
+    fn check(&self, caller: &Identity) -> Result<()> {
+        let identity = match self {
+            Self::Waiting { rows, .. } => rows.session.identity(),
+            Self::Fetched { identity, .. } => identity,
+        };
+        if identity.is_same_user_as(caller) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::PermissionDenied, "permission denied: the result is another user's")
+            .map(|e| e.with_hint("run the statement again, as the user who is to read its rows")))
+    }
 }
 
 impl std::fmt::Debug for Kept {
@@ -67,39 +85,39 @@ impl Results {
         Self { wait_max: options.result_wait_max, results_max: options.results_max, kept: Mutex::default() }
     }
 
-    /// Keeps `rows` until they are fetched.
-    ///
-    /// # Errors
-    /// `ResourceExhausted` when too many of the session wait.
-    pub(crate) fn keep(&self, rows: Rows) -> Result<Handle> {
+    /// Keeps `rows` until they are fetched. When more than `results_max` of the session wait, the one that waits longest is
+    /// dropped: drivers run statements without a result that matters, and never come for it.
+    pub(crate) fn keep(&self, rows: Rows) -> Handle {
         let mut kept = self.kept();
         let owner = rows.session.id();
-        let waiting = kept
-            .values()
-            .filter(|kept| matches!(kept, Kept::Waiting { rows, .. } if rows.session.id() == owner));
-        if waiting.count() >= self.results_max {
-            drop(kept);
-            return Err(Error::new(
-                ErrorKind::ResourceExhausted,
-                format!("{} results of the session wait to be fetched, as many as may", self.results_max),
-            )
-            .map(|e| e.with_hint("fetch or cancel them, or raise result.max")));
-        }
+        let waiting = kept.iter().filter_map(|(handle, kept)| match kept {
+            Kept::Waiting { rows, until } if rows.session.id() == owner => Some((*until, *handle)),
+            _ => None,
+        });
+        let mut waiting: Vec<(Instant, Handle)> = waiting.collect();
+        waiting.sort_unstable_by_key(|(until, _)| *until);
+        let over = (waiting.len() + 1).saturating_sub(self.results_max.max(1));
+        let dropped: Vec<Option<Kept>> =
+            waiting.into_iter().take(over).map(|(_, handle)| kept.remove(&handle)).collect();
         let handle = Handle::random();
         kept.insert(handle, Kept::Waiting { rows, until: Instant::now() + self.wait_max });
-        Ok(handle)
+        drop(kept);
+        // Outside the lock: their queries end here.
+        drop(dropped);
+        handle
     }
 
     /// Takes a result to fetch it; from then on it ends when its stream is dropped, or cancelled.
     ///
     /// # Errors
-    /// `NotFound` (34000) when none waits under `handle`.
-    pub(crate) fn fetch(self: &Arc<Self>, handle: Handle) -> Result<FetchedRows> {
+    /// `NotFound` (34000) when none waits under `handle`; 42501 when it is not of the caller's user.
+    pub(crate) fn fetch(self: &Arc<Self>, handle: Handle, caller: &Identity) -> Result<FetchedRows> {
         let mut kept = self.kept();
+        kept.get(&handle).map_or(Ok(()), |kept| kept.check(caller))?;
         match kept.remove(&handle) {
             Some(Kept::Waiting { rows, .. }) => {
                 let (cancel, cancelled) = oneshot::channel();
-                kept.insert(handle, Kept::Fetched { cancel });
+                kept.insert(handle, Kept::Fetched { identity: rows.session.identity().clone(), cancel });
                 let fetch = Fetch { results: Arc::downgrade(self), handle };
                 Ok(FetchedRows { rows: Some(rows), cancelled, _fetch: fetch })
             }
@@ -114,9 +132,11 @@ impl Results {
     /// Gives a waiting result its whole time again.
     ///
     /// # Errors
-    /// `NotFound` (34000) when none waits under `handle`.
-    pub(crate) fn renew(&self, handle: Handle) -> Result<()> {
-        match self.kept().get_mut(&handle) {
+    /// `NotFound` (34000) when none waits under `handle`; 42501 when it is not of the caller's user.
+    pub(crate) fn renew(&self, handle: Handle, caller: &Identity) -> Result<()> {
+        let mut kept = self.kept();
+        kept.get(&handle).map_or(Ok(()), |kept| kept.check(caller))?;
+        match kept.get_mut(&handle) {
             Some(Kept::Waiting { until, .. }) => {
                 *until = Instant::now() + self.wait_max;
                 Ok(())
@@ -126,14 +146,21 @@ impl Results {
     }
 
     /// Cancels a result that waits or is being fetched; whether there was one.
-    pub(crate) fn cancel(&self, handle: Handle) -> bool {
-        let found = self.kept().remove(&handle);
-        match found {
+    ///
+    /// # Errors
+    /// 42501 when it is not of the caller's user.
+    pub(crate) fn cancel(&self, handle: Handle, caller: &Identity) -> Result<bool> {
+        let found = {
+            let mut kept = self.kept();
+            kept.get(&handle).map_or(Ok(()), |kept| kept.check(caller))?;
+            kept.remove(&handle)
+        };
+        Ok(match found {
             Some(Kept::Waiting { .. }) => true,
             // Whoever fetched it may have ended just now.
-            Some(Kept::Fetched { cancel }) => cancel.send(()).is_ok(),
+            Some(Kept::Fetched { cancel, .. }) => cancel.send(()).is_ok(),
             None => false,
-        }
+        })
     }
 
     /// Drops what nobody came for.
@@ -158,7 +185,9 @@ impl Results {
 
 fn gone() -> Error {
     Error::new(ErrorKind::NotFound, "there is no such result").map(|e| {
-        e.with_sqlstate("34000").with_hint("a result is fetched once, and soon: run the statement again")
+        e.with_sqlstate("34000").with_hint(
+            "a result is fetched once, within result.wait, and before result.max later ones: run the statement again",
+        )
     })
 }
 

@@ -1,6 +1,6 @@
 //! The calls of Flight, each handed on to what answers it.
 //!
-//! Owns: the session of a call, one way from a command to its rows for GetFlightInfo, PollFlightInfo, GetSchema and DoGet.
+//! Owns: one way from a command to its rows for GetFlightInfo, PollFlightInfo, GetSchema and DoGet.
 //! Written on Flight itself: arrow-flight's frame for Flight SQL answers GetSchema and PollFlightInfo with "unimplemented", and
 //! tells apart only after two calls what is one statement.
 
@@ -15,6 +15,7 @@ use arrow_flight::{
 };
 use bytes::Bytes;
 use cairn_engine::{Error, Result};
+use cairn_storage::ErrorKind;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use futures::{Stream, StreamExt};
 use prost::Message;
@@ -43,11 +44,6 @@ impl Flight {
         Self { shared }
     }
 
-    async fn caller<T: Sync>(&self, request: &Request<T>) -> std::result::Result<Caller, Status> {
-        let (metadata, extensions) = (request.metadata(), request.extensions());
-        handshake::caller(&self.shared, metadata, extensions).await.map_err(|error| status::of(&error))
-    }
-
     /// Starts what `descriptor` asks for; its rows wait behind the ticket.
     async fn start(&self, session: &Lease, descriptor: FlightDescriptor) -> Result<FlightInfo> {
         let command = command::of_descriptor(&descriptor)?;
@@ -57,7 +53,7 @@ impl Flight {
                 let schema = Arc::clone(&answer.rows.schema);
                 let affected = answer.affected().and_then(|rows| i64::try_from(rows).ok());
                 let app_metadata = answer.app_metadata();
-                let statement_handle = self.shared.results.keep(answer.rows)?.bytes();
+                let statement_handle = self.shared.results.keep(answer.rows).bytes();
                 let ticket = TicketStatementQuery { statement_handle }.as_any().encode_to_vec();
                 (schema, Bytes::from(ticket), affected.unwrap_or(-1), app_metadata)
             }
@@ -111,7 +107,8 @@ impl Flight {
         let answer = match command {
             Command::TicketStatementQuery(_) => {
                 // What it came to stood in its FlightInfo.
-                return stream(self.shared.results.fetch(ticket_handle(&ticket.ticket)?)?, Bytes::new());
+                let handle = ticket_handle(&ticket.ticket)?;
+                return stream(self.shared.results.fetch(handle, session.identity())?, Bytes::new());
             }
             Command::CommandStatementQuery(_) | Command::CommandPreparedStatementQuery(_) => {
                 self.run(session, command).await?
@@ -124,8 +121,8 @@ impl Flight {
         };
         let app_metadata = answer.app_metadata();
         // Kept like any other, so that it can be cancelled the same way.
-        let handle = self.shared.results.keep(answer.rows)?;
-        stream(self.shared.results.fetch(handle)?, app_metadata)
+        let handle = self.shared.results.keep(answer.rows);
+        stream(self.shared.results.fetch(handle, session.identity())?, app_metadata)
     }
 }
 
@@ -173,13 +170,13 @@ impl FlightService for Flight {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answered<FlightInfo> {
-        let caller = self.caller(&request).await?;
+        let caller = caller_of(&request)?;
         let info = self.start(&caller.session, request.into_inner()).await;
         caller.answer(info)
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answered<PollInfo> {
-        let caller = self.caller(&request).await?;
+        let caller = caller_of(&request)?;
         let info = self.start(&caller.session, request.into_inner()).await;
         // It can be fetched as soon as it is planned: there is nothing to poll for.
         let poll = info.and_then(|info| Ok(PollInfo::new().with_info(info).try_with_progress(1.0)?));
@@ -187,29 +184,27 @@ impl FlightService for Flight {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answered<SchemaResult> {
-        let caller = self.caller(&request).await?;
+        let caller = caller_of(&request)?;
         let schema = self.schema(&caller.session, request.get_ref()).await;
         let schema = schema.and_then(|schema| Ok(SchemaResult { schema: encode::schema(&schema)? }));
         caller.answer(schema)
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answered<Self::DoGetStream> {
-        let caller = self.caller(&request).await?;
+        let caller = caller_of(&request)?;
         let rows = self.fetch(&caller.session, request.get_ref()).await;
         caller.answer(rows)
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answered<Self::DoPutStream> {
-        let (metadata, extensions, messages) = request.into_parts();
-        let caller = handshake::caller(&self.shared, &metadata, &extensions).await;
-        let caller = caller.map_err(|error| status::of(&error))?;
-        let result =
-            put::put(&caller.session, Box::pin(messages), self.shared.options.message_bytes_max).await;
+        let caller = caller_of(&request)?;
+        let messages = Box::pin(request.into_inner());
+        let result = put::put(&caller.session, messages, self.shared.options.message_bytes_max).await;
         caller.answer(result.map(one))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answered<Self::DoActionStream> {
-        let caller = self.caller(&request).await?;
+        let caller = caller_of(&request)?;
         let result = action::run(&self.shared, &caller.session, request.into_inner()).await;
         caller.answer(result.map(|body| {
             let answer = body.map(|body| Ok(arrow_flight::Result { body }));
@@ -218,13 +213,19 @@ impl FlightService for Flight {
     }
 
     async fn list_actions(&self, request: Request<Empty>) -> Answered<Self::ListActionsStream> {
-        let caller = self.caller(&request).await?;
+        let caller = caller_of(&request)?;
         caller.answer(Ok(futures::stream::iter(action::list().map(Ok)).boxed() as Self::ListActionsStream))
     }
 
     async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Answered<Self::DoExchangeStream> {
         Err(status::of(&Error::not_supported_yet("DoExchange")))
     }
+}
+
+/// The caller, whom `calls` found before it let the call in.
+fn caller_of<T>(request: &Request<T>) -> std::result::Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| status::of(&Error::new(ErrorKind::Internal, "the call has no caller")))
 }
 
 fn one<T: Send + 'static>(answer: T) -> Answers<T> {

@@ -179,7 +179,7 @@ async fn execute_each(
         for first in (0..rows.len()).step_by(ROWS_AT_ONCE) {
             let part = first..rows.len().min(first + ROWS_AT_ONCE);
             let part = part.map(|row| rows.row(row)).collect::<Result<Vec<_>>>()?;
-            let output = engine.execute_each(text, &part).await?;
+            let output = engine.execute_each(text, part).await?;
             let outcome = Outcome::of(&output).ok_or_else(|| wrong_request("the statement has rows"))?;
             match &mut changed {
                 Some(changed) => changed.add(outcome),

@@ -25,12 +25,7 @@ pub(super) async fn session(
     let Some(value) = headers.get(header::AUTHORIZATION) else { return shared.logins.anonymous().await };
     let (scheme, value) = value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(unreadable)?;
     if scheme.eq_ignore_ascii_case("bearer") {
-        let lease = shared
-            .sessions
-            .of_token(value.trim())
-            .ok_or_else(|| wrong("the token is not valid, or its session has ended", "log in again"))?;
-        shared.logins.check(lease.sql().engine()).await?;
-        return Ok(lease.sql().engine().fork());
+        return Ok(shared.session_of_token(value.trim()).await?.sql().engine().fork());
     }
     if scheme.eq_ignore_ascii_case("basic") {
         let (user, password) = credentials(value.trim())?;
@@ -40,12 +35,7 @@ pub(super) async fn session(
 }
 
 fn unreadable() -> Error {
-    wrong(
-        "the header Authorization cannot be read",
-        "send Basic with user and password, or Bearer with a token",
-    )
-}
-
-fn wrong(message: &str, hint: &'static str) -> Error {
-    Error::new(ErrorKind::Unauthenticated, message).map(|e| e.with_sqlstate("28000").with_hint(hint))
+    Error::new(ErrorKind::Unauthenticated, "the header Authorization cannot be read").map(|e| {
+        e.with_sqlstate("28000").with_hint("send Basic with user and password, or Bearer with a token")
+    })
 }

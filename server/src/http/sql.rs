@@ -75,6 +75,7 @@ fn check(session: &Session, sql: &str) -> Result<(), Error> {
         | StatementKind::Delete
         | StatementKind::Copy
         | StatementKind::Ddl
+        | StatementKind::Prepare
         | StatementKind::Other => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cairn_engine::{Error, Result, Session};
+use cairn_engine::{Error, Identity, Result, Session};
 use cairn_storage::ErrorKind;
 
 use super::prepared::PreparedStatement;
@@ -58,6 +58,11 @@ impl ClientSession {
 
     pub(crate) fn sql(&self) -> &Arc<SqlSession> {
         &self.sql
+    }
+
+    /// Whose it is.
+    pub(crate) fn identity(&self) -> &Identity {
+        self.sql.engine().identity()
     }
 
     /// Whether it has a token that was given longer than `life_max` ago.

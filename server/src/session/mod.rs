@@ -4,7 +4,8 @@
 //! (`cairn_engine::Session`), results on their way to the client (`flight::results`).
 //!
 //! A session that its client names, by token or cookie, ends when the client closes it, or after `session_idle_max`; one with a
-//! token after `token_life_max` at the latest. One that nobody named belongs to its connection and ends with it. Ending rolls back what is open.
+//! token after `token_life_max` at the latest. One that nobody named belongs to its connection and ends with it. One whose user is gone
+//! or has another password ends with its next call, or that user's next login. Ending rolls back what is open.
 
 mod client;
 mod prepared;
@@ -20,7 +21,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cairn_engine::{Error, Result, Session};
+use cairn_engine::{Error, Identity, Result, Session};
 use cairn_storage::ErrorKind;
 
 use crate::handle::Handle;
@@ -32,6 +33,7 @@ use token::TokenHash;
 #[derive(Debug)]
 pub(crate) struct Sessions {
     sessions_max: usize,
+    sessions_per_user_max: usize,
     idle_max: Duration,
     token_life_max: Duration,
     known: Mutex<Known>,
@@ -45,10 +47,9 @@ struct Known {
 }
 
 impl Known {
-    fn of_connection(&self, connection: ConnectionId, user: &str) -> Option<Lease> {
+    fn of_connection(&self, connection: ConnectionId, identity: &Identity) -> Option<Lease> {
         let session = self.connections.get(&connection).and_then(|id| self.sessions.get(id))?;
-        let is_theirs = session.sql().engine().identity().name() == user;
-        is_theirs.then(|| Lease::new(Arc::clone(session)))
+        (session.identity() == identity).then(|| Lease::new(Arc::clone(session)))
     }
 
     fn remove(&mut self, id: Handle) -> Option<Arc<ClientSession>> {
@@ -65,6 +66,7 @@ impl Sessions {
     pub(crate) fn new(options: &ServerOptions) -> Self {
         Self {
             sessions_max: options.sessions_max,
+            sessions_per_user_max: options.sessions_per_user_max.unwrap_or(options.sessions_max.div_ceil(2)),
             idle_max: options.session_idle_max,
             token_life_max: options.token_life_max,
             known: Mutex::default(),
@@ -78,8 +80,10 @@ impl Sessions {
     pub(crate) fn log_in(&self, session: Session) -> Result<Token> {
         let token = Token::random();
         let session = Arc::new(ClientSession::new(session, Some(token.hash())));
+        // Dropped after the lock: open transactions are rolled back then.
+        let mut gone = Vec::new();
         let mut known = self.known();
-        self.admit(&mut known, &session)?;
+        self.admit(&mut known, &session, &mut gone)?;
         known.tokens.insert(token.hash(), session.id());
         Ok(token)
     }
@@ -102,27 +106,26 @@ impl Sessions {
         Some(Lease::new(session))
     }
 
-    /// The session of a connection, when `user` of it has one.
-    pub(crate) fn of_connection(&self, connection: &ConnectionInfo, user: &str) -> Option<Lease> {
-        self.known().of_connection(connection.id, user)
+    /// The session of a connection, when `identity` has one there.
+    pub(crate) fn of_connection(&self, connection: &ConnectionInfo, identity: &Identity) -> Option<Lease> {
+        self.known().of_connection(connection.id, identity)
     }
 
-    /// Keeps `session` for a connection, in place of another user's; when another call was first, that call's session.
+    /// Keeps `session` for a connection, in place of another identity's; when another call was first, that call's session.
     ///
     /// # Errors
     /// `ResourceExhausted` when there are too many sessions.
     pub(crate) fn keep_for(self: &Arc<Self>, connection: &ConnectionInfo, session: Session) -> Result<Lease> {
+        // Dropped after the lock: open transactions are rolled back then.
+        let mut gone = Vec::new();
         let mut known = self.known();
-        if let Some(found) = known.of_connection(connection.id, session.identity().name()) {
+        if let Some(found) = known.of_connection(connection.id, session.identity()) {
             return Ok(found);
         }
         let session = Arc::new(ClientSession::new(session, None));
-        self.admit(&mut known, &session)?;
+        self.admit(&mut known, &session, &mut gone)?;
         if let Some(other) = known.connections.insert(connection.id, session.id()) {
-            let ended = known.remove(other);
-            known.connections.insert(connection.id, session.id());
-            drop(known);
-            drop(ended);
+            gone.extend(known.remove(other));
             return Ok(Lease::new(session));
         }
         drop(known);
@@ -170,12 +173,29 @@ impl Sessions {
         drop(session);
     }
 
-    fn admit(&self, known: &mut Known, session: &Arc<ClientSession>) -> Result<()> {
+    /// Takes `session` in. Whoever has just logged in did so by the password of now: their sessions by another one are `ended`.
+    fn admit(
+        &self,
+        known: &mut Known,
+        session: &Arc<ClientSession>,
+        ended: &mut Vec<Arc<ClientSession>>,
+    ) -> Result<()> {
+        let identity = session.identity();
+        let outdated = known
+            .sessions
+            .values()
+            .filter(|s| s.identity().name() == identity.name() && s.identity() != identity);
+        let outdated: Vec<Handle> = outdated.map(|session| session.id()).collect();
+        ended.extend(outdated.into_iter().filter_map(|id| known.remove(id)));
         if known.sessions.len() >= self.sessions_max {
             let message = format!("there are {} sessions already, as many as may be", known.sessions.len());
-            return Err(Error::new(ErrorKind::ResourceExhausted, message).map(|e| {
-                e.with_sqlstate("53300").with_hint("close sessions that are not used, or raise session.max")
-            }));
+            return Err(full(message, "close sessions that are not used, or raise session.max"));
+        }
+        let own = known.sessions.values().filter(|session| session.identity() == identity).count();
+        // Without users nobody can be kept from taking the places of others.
+        if !identity.is_owner() && own >= self.sessions_per_user_max {
+            let message = format!("user {} has {own} sessions already, as many as may be", identity.name());
+            return Err(full(message, "close sessions that are not used, or raise session.max_per_user"));
         }
         known.sessions.insert(session.id(), Arc::clone(session));
         Ok(())
@@ -185,4 +205,8 @@ impl Sessions {
         // Nothing panics while holding it.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn full(message: String, hint: &'static str) -> Error {
+    Error::new(ErrorKind::ResourceExhausted, message).map(|e| e.with_sqlstate("53300").with_hint(hint))
 }

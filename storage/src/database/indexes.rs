@@ -18,7 +18,7 @@ pub(crate) struct IndexUpkeep {
     cancelled: Arc<AtomicBool>,
     /// Whether objects that earlier writers left were looked for.
     swept: AtomicBool,
-    /// Units that a search found missing or damaged, or that REINDEX replaces.
+    /// Units that were found missing or damaged, or that REINDEX replaces.
     lost: Mutex<HashSet<ObjectId>>,
 }
 

@@ -147,12 +147,15 @@ impl Database {
         .map_err(|e| Error::internal(format!("a checkpoint ended early: {e}")))?
     }
 
-    /// Checks every checksum and rule; one finding per object checked.
+    /// Checks every checksum and rule; one finding per object checked. Index units that cannot be used are built again in the
+    /// background.
     ///
     /// # Errors
     /// Only when checking itself is impossible; damage is a finding.
-    pub async fn verify(&self, scope: VerifyScope) -> Result<Vec<Finding>> {
-        crate::verify::run(self, scope).await
+    pub async fn verify(self: &Arc<Self>, scope: VerifyScope) -> Result<Vec<Finding>> {
+        let findings = crate::verify::run(self, scope).await?;
+        self.index_units_lost(findings.lost_units);
+        Ok(findings.rows)
     }
 
     /// Jobs of this process, by id.

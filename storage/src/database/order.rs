@@ -154,7 +154,11 @@ impl CommitOrder {
         let driving = self.driving().await;
         match ticket.0.try_recv() {
             Ok(result) => return result,
-            Err(oneshot::error::TryRecvError::Empty) => driving.flush().await,
+            Err(oneshot::error::TryRecvError::Empty) => {
+                // Whoever is about to commit on this thread comes along: one sync for all of them.
+                tokio::task::yield_now().await;
+                driving.flush().await;
+            }
             Err(oneshot::error::TryRecvError::Closed) => {}
         }
         drop(driving);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{IndexDef, LoadedUnit, UnitMeta, UnitSegment};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::id::ObjectId;
 use crate::version::{SegmentView, TableSnapshot};
 
@@ -127,19 +127,37 @@ impl Left {
     }
 }
 
+/// How far the units of one index cover a table's segments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Visible rows of segments that are in a unit whose object is there.
+    pub rows: u64,
+    /// Units whose object is missing or has another length; a search compares their rows exactly.
+    pub lost: Vec<ObjectId>,
+}
+
 impl TableSnapshot {
-    /// Visible rows of segments that units of `index` cover, whether they can be opened or not.
-    #[must_use]
-    pub fn rows_covered(&self, index: &IndexDef, views: &[SegmentView]) -> u64 {
+    /// What the units of `index` cover of `views`, the table's segments; asks the store for each unit, without reading it.
+    ///
+    /// # Errors
+    /// The store's, other than that an object is missing.
+    pub async fn coverage(&self, index: &IndexDef, views: &[SegmentView]) -> Result<Coverage> {
         let mut left = Left::new(views.iter().map(|view| (view.meta.id, view.meta.rows)));
-        let mut rows = 0;
-        for segment in self.state().units.iter().filter(|u| u.index == index.id).flat_map(|u| &u.segments) {
-            if let Some((view, range)) = left.find(segment) {
-                left.take(view, &range);
-                let deleted = views[view].deleted.as_ref().map_or(0, |d| d.range_cardinality(range.clone()));
-                rows += u64::from(range.end - range.start) - deleted;
+        let mut coverage = Coverage::default();
+        for unit in self.state().units.iter().filter(|u| u.index == index.id) {
+            if self.shared().length(&unit.path()).await? != Some(unit.bytes) {
+                coverage.lost.push(unit.id);
+                continue;
+            }
+            for segment in &unit.segments {
+                if let Some((view, range)) = left.find(segment) {
+                    left.take(view, &range);
+                    let deleted =
+                        views[view].deleted.as_ref().map_or(0, |d| d.range_cardinality(range.clone()));
+                    coverage.rows += u64::from(range.end - range.start) - deleted;
+                }
             }
         }
-        rows
+        Ok(coverage)
     }
 }

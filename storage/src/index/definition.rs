@@ -6,6 +6,7 @@ use cairn_vector::Metric;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ColumnId, IndexId, ObjectId, TableId};
+use crate::schema::{ColumnDef, TableDef};
 
 /// What near means for an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +29,14 @@ impl IndexMetric {
             Self::Cosine => Metric::Cosine,
             Self::InnerProduct => Metric::InnerProduct,
         }
+    }
+}
+
+impl TableDef {
+    /// Metrics of the indexes on `column`: each of its vectors must have distances under all of them.
+    #[must_use]
+    pub fn metrics_of(&self, column: &ColumnDef) -> Vec<Metric> {
+        self.indexes.iter().filter(|i| i.column == column.id).map(|i| i.metric.metric()).collect()
     }
 }
 

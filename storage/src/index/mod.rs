@@ -31,6 +31,7 @@ mod tests;
 
 pub(crate) use build::run as build_due;
 pub use capacity::{Estimate, estimate, least_memory_limit};
+pub use cover::Coverage;
 pub use definition::{IndexBuilder, IndexDef, IndexMetric, Positions, UnitMeta, UnitSegment};
 pub(crate) use loaded::LoadedUnit;
 pub use query::{ExactRows, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};

@@ -197,6 +197,12 @@ impl VectorSearcher {
         self.cold.index.as_ref().filter(|_| !self.exact)
     }
 
+    /// Units that every search goes through.
+    #[must_use]
+    pub fn units(&self) -> usize {
+        self.cold.units.len()
+    }
+
     /// How many rows [`among`](Self::among) left.
     #[must_use]
     pub fn matching_rows(&self) -> Option<u64> {

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{FieldRef, Float32Type};
-use cairn_vector::{Floats, Metric};
+use cairn_vector::Floats;
 
 use super::Shared;
 use crate::error::{Error, ErrorKind, Result};
@@ -150,8 +150,7 @@ fn check_vectors(def: &TableDef, column: &ColumnDef, array: &dyn Array) -> Resul
         )
         .with_sqlstate("22000")
     };
-    let metrics: Vec<Metric> =
-        def.indexes.iter().filter(|i| i.column == column.id).map(|i| i.metric.metric()).collect();
+    let metrics = def.metrics_of(column);
     let list = array.as_fixed_size_list();
     let dim = list.value_length().unsigned_abs() as usize;
     let components = list.values().as_primitive::<Float32Type>();

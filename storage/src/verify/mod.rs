@@ -13,7 +13,7 @@ use object_store::path::Path;
 
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{ManifestNumber, RowId, TableId};
+use crate::id::{ManifestNumber, ObjectId, RowId, TableId};
 use crate::version::{SegmentState, Snapshot, TableState};
 
 /// What to check.
@@ -91,13 +91,22 @@ impl Finding {
     }
 }
 
+/// What the checks found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// In the order of the checks.
+    pub(crate) rows: Vec<Finding>,
+    /// Index units that cannot be used.
+    pub(crate) lost_units: Vec<ObjectId>,
+}
+
 /// Runs the checks.
 ///
 /// # Errors
 /// `NotFound` when the table of the scope is not there.
-pub(crate) async fn run(database: &Database, scope: VerifyScope) -> Result<Vec<Finding>> {
+pub(crate) async fn run(database: &Database, scope: VerifyScope) -> Result<Findings> {
     let snapshot = database.snapshot();
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     match scope {
         VerifyScope::Table(id) => {
             let table =
@@ -107,12 +116,12 @@ pub(crate) async fn run(database: &Database, scope: VerifyScope) -> Result<Vec<F
             self::table(database, &snapshot, table, &mut findings).await;
         }
         VerifyScope::Database => {
-            findings.push(log(database).await);
-            manifests(database, &snapshot, &mut findings).await;
+            findings.rows.push(log(database).await);
+            manifests(database, &snapshot, &mut findings.rows).await;
             for table in snapshot.state().tables.values() {
                 self::table(database, &snapshot, table, &mut findings).await;
             }
-            orphans(database, &snapshot, &mut findings).await?;
+            orphans(database, &snapshot, &mut findings.rows).await?;
         }
     }
     Ok(findings)
@@ -157,13 +166,18 @@ async fn manifest(database: &Database, number: ManifestNumber, path: &str) -> Re
     Ok(format!("{} tables, {segments} segments, version {}", manifest.tables.len(), manifest.version))
 }
 
-async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, findings: &mut Vec<Finding>) {
+async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, findings: &mut Findings) {
+    let Findings { rows: findings, lost_units } = findings;
     let mut seen = segment::Seen::new(table);
     for segment in table.segments.iter() {
         segment::check(database, table, segment, snapshot.version(), &mut seen, findings).await;
     }
     for unit in table.units.iter() {
-        unit::check(database, table, unit, findings).await;
+        let finding = unit::check(database, table, unit).await;
+        if finding.is_bad() {
+            lost_units.push(unit.id);
+        }
+        findings.push(finding);
     }
     let name = table.def.qualified_name();
     if table.dropped_at.is_some() {

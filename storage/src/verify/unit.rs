@@ -11,19 +11,25 @@ use crate::error::{Error, Result};
 use crate::index::UnitMeta;
 use crate::version::TableState;
 
-/// Appends the finding about one unit. Its rows are safe whatever it says: they are in segments.
-pub(super) async fn check(
-    database: &Database,
-    table: &TableState,
-    unit: &UnitMeta,
-    findings: &mut Vec<Finding>,
-) {
-    let mut finding =
-        Finding::new(unit.path(), "checksums, graph and rows", checked(database, table, unit).await);
-    if finding.is_bad() {
-        "searches compare its rows exactly meanwhile; REINDEX builds it again".clone_into(&mut finding.hint);
+/// The finding about one unit. Its rows are safe whatever it says: they are in segments.
+pub(super) async fn check(database: &Database, table: &TableState, unit: &UnitMeta) -> Finding {
+    let mut result = checked(database, table, unit).await;
+    if result.is_err() && !still_named(database, table, unit) {
+        // A build that ended meanwhile has put another in its place, and removed it.
+        result = Ok("replaced while it was checked".to_owned());
     }
-    findings.push(finding);
+    let mut finding = Finding::new(unit.path(), "checksums, graph and rows", result);
+    if finding.is_bad() {
+        "searches compare its rows exactly until it is built again, which has begun where the database may be written"
+            .clone_into(&mut finding.hint);
+    }
+    finding
+}
+
+fn still_named(database: &Database, table: &TableState, unit: &UnitMeta) -> bool {
+    let newest = database.snapshot();
+    let table = newest.state().tables.get(&table.def.id);
+    table.is_some_and(|table| table.units.iter().any(|named| named.id == unit.id))
 }
 
 async fn checked(database: &Database, table: &TableState, meta: &UnitMeta) -> Result<String> {

@@ -41,6 +41,18 @@ impl Shared {
             None => Ok(self.store.get(&object_store::path::Path::from(path)).await?.bytes().await?),
         }
     }
+
+    /// An object's length in bytes; None: it is not there.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn length(&self, path: &str) -> Result<Option<u64>> {
+        match self.store.head(&object_store::path::Path::from(path)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// A pin of one commit version. Cheap to clone.

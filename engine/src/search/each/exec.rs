@@ -113,7 +113,7 @@ impl DisplayAs for EachExec {
         let (each, searcher) = (&self.each, &self.each.searcher);
         write!(f, "SearchEachExec: {}, vector={}", each.table.search(), each.vector)?;
         if let Some(index) = searcher.index() {
-            write!(f, ", index={}", index.name)?;
+            write!(f, ", index={}, units={}", index.name, searcher.units())?;
         }
         if let Some(rows) = searcher.matching_rows() {
             write!(f, ", matching_rows={rows}")?;

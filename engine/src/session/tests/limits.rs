@@ -9,7 +9,7 @@ use cairn_storage::wal::CatalogEdit;
 use cairn_storage::{CommitOptions, ErrorKind};
 
 use super::{all, answer, check, run, session, session_within};
-use crate::{Identity, Output, QueueLimits, Session, SessionLimits, StatementQueue};
+use crate::{Identity, Output, QueueLimits, Session, SessionLimits, StatementKind, StatementQueue};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_over_its_time_is_cancelled_and_the_session_goes_on() {
@@ -31,6 +31,26 @@ async fn a_statement_over_its_time_is_cancelled_and_the_session_goes_on() {
     assert_eq!(answer(&session, "INSERT INTO t VALUES (1)").await, "INSERT 1");
     assert_eq!(answer(&session, "SELECT count(*) FROM t").await, "1");
     assert!(answer(&session, "SELECT * FROM u").await.starts_with("42P01"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_is_described_in_time_or_not_at_all() {
+    let owner = session().await;
+    all(&owner, &["CREATE TABLE t (id INT PRIMARY KEY, e VECTOR(1))"]).await;
+    let limit = Some(Duration::from_millis(200));
+    let limits = SessionLimits { statement_timeout: limit, ..SessionLimits::default() };
+    let session = owner.engine().session_as(Identity::owner(), limits);
+    // The vector is found before the search for it is planned.
+    let endless = "SELECT CAST(max(value) AS TEXT) FROM generate_series(1, 1000000000000) AS g(value) WHERE value % 2 < 2";
+    let sql = format!("SELECT id FROM t ORDER BY e <-> ({endless}) LIMIT 1");
+    let error = session.describe(&sql).await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::ResourceExhausted, "57014"), "{error}");
+    let described = session.describe("SELECT id FROM t").await.unwrap();
+    assert_eq!(described.columns.unwrap().fields().len(), 1);
+    let prepared = owner.engine().statement_figures();
+    let prepared = prepared.times.iter().filter(|t| t.kind == StatementKind::Prepare);
+    let outcomes: Vec<_> = prepared.map(|t| (t.outcome, t.times.count())).collect();
+    assert_eq!(outcomes, [("ok", 1), ("57", 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,7 +71,13 @@ async fn users_come_and_go() {
     // One's own password, and nothing else.
     run(&bob, "ALTER USER bob PASSWORD 'secret 3'", "ALTER USER").await;
     assert!(engine.authenticate("bob", "secret 1").await.is_err());
-    assert!(engine.authenticate("bob", "secret 3").await.is_ok());
+    let login = engine.authenticate("bob", "secret 3").await.unwrap();
+    assert!(login.is_same_user_as(bob.identity()) && login != *bob.identity());
+    engine.check_login(&login).await.unwrap();
+    engine.check_login(&Identity::owner()).await.unwrap();
+    let old = engine.check_login(bob.identity()).await.unwrap_err();
+    assert_eq!((old.kind(), old.sqlstate()), (ErrorKind::Unauthenticated, "28000"));
+    assert_eq!(old.message(), "the password of user bob was changed since the login");
     denied(&bob, "ALTER USER bob SUPERUSER", "user bob may not alter other users").await;
     denied(&bob, "ALTER USER carol PASSWORD 'x'", "user bob may not alter other users").await;
     denied(&bob, "CREATE USER eve PASSWORD 'x'", "user bob may not create users").await;
@@ -84,6 +90,7 @@ async fn users_come_and_go() {
     run(&bob, "CREATE USER eve PASSWORD 'x'", "CREATE USER").await;
     run(&owner, "ALTER USER bob NOSUPERUSER", "ALTER USER").await;
     denied(&bob, "CREATE USER eve2 PASSWORD 'x'", "may not create users").await;
+    engine.check_login(&login).await.unwrap();
 
     run(&owner, "DROP USER readers", "42809 1:11 readers is a role [use DROP ROLE]").await;
     run(&owner, "DROP ROLE readers, inner_readers", "DROP ROLE").await;
@@ -91,6 +98,8 @@ async fn users_come_and_go() {
         .await;
     run(&owner, "DROP USER bob", "42704 1:11 there is no user or role bob").await;
     run(&bob, "SELECT 1", "28000 user bob does not exist any more").await;
+    let gone = engine.check_login(&login).await.unwrap_err();
+    assert_eq!((gone.sqlstate(), gone.message()), ("28000", "user bob does not exist any more"));
     // Another of the same name.
     run(&owner, "CREATE USER bob PASSWORD 'secret 4'", "CREATE USER").await;
     run(&bob, "SELECT 1", "28000 user bob does not exist any more").await;
@@ -467,6 +476,80 @@ async fn what_one_makes_is_ones_own() {
     run(&owner, "DROP TABLE t CASCADE", "DROP TABLE view public.mine is dropped too").await;
 }
 
+#[tokio::test]
+async fn what_others_made_of_it_does_not_fall_with_it() {
+    let owner = session().await;
+    let (bob, carol) = (user(&owner, "bob").await, user(&owner, "carol").await);
+    all(&owner, &["GRANT CREATE ON SCHEMA public TO carol", "GRANT CREATE ON DATABASE TO bob"]).await;
+    all(
+        &bob,
+        &[
+            "CREATE TABLE t (id INT)",
+            "GRANT SELECT ON t TO carol",
+            "CREATE VIEW own AS SELECT id FROM t",
+            "CREATE VIEW base AS SELECT id + 1 AS id FROM t",
+            "GRANT SELECT ON base TO carol",
+        ],
+    )
+    .await;
+    all(
+        &carol,
+        &[
+            "CREATE VIEW hers AS SELECT id FROM t",
+            "CREATE VIEW secret AS SELECT id FROM base",
+            "GRANT SELECT ON hers TO bob",
+        ],
+    )
+    .await;
+    let stand = "2BP01 views stand on it: public.base, public.hers, public.own [CASCADE drops them too]";
+    run(&bob, "DROP TABLE t", stand).await;
+    denied(&bob, "DROP TABLE t CASCADE", "user bob is not the owner of public.hers").await;
+    run(&bob, "DROP VIEW base", "2BP01 views stand on it: other objects [CASCADE drops them too]").await;
+    denied(&bob, "DROP VIEW base CASCADE", "user bob is not the owner of other objects").await;
+    let broken = answer(&bob, "CREATE OR REPLACE VIEW base AS SELECT 1 AS other").await;
+    assert!(broken.starts_with("2BP01") && broken.contains("would break: other objects"), "{broken}");
+    all(&carol, &["DROP VIEW hers"]).await;
+    denied(&bob, "DROP TABLE t CASCADE", "user bob is not the owner of other objects").await;
+    run(&bob, "SELECT * FROM own", "").await;
+    all(&carol, &["DROP VIEW secret"]).await;
+    let dropped = "DROP TABLE view public.base is dropped too; view public.own is dropped too";
+    run(&bob, "DROP TABLE t CASCADE", dropped).await;
+
+    all(&bob, &["CREATE SCHEMA app", "CREATE TABLE app.t (id INT)"]).await;
+    all(&owner, &["CREATE TABLE app.secret (id INT)"]).await;
+    denied(&bob, "DROP SCHEMA app CASCADE", "user bob is not the owner of other objects").await;
+    run(&owner, "DROP SCHEMA app CASCADE", "DROP SCHEMA").await;
+}
+
+#[tokio::test]
+async fn hints_name_no_schema_that_does_not_show() {
+    let owner = session().await;
+    let bob = user(&owner, "bob").await;
+    all(&owner, &["CREATE SCHEMA hidden"]).await;
+    let anybody = [
+        "SELECT * FROM hiden.t",
+        "SHOW TABLES FROM hiden",
+        "SET search_path = 'hiden'",
+        "DROP SCHEMA hiden",
+        "DROP TABLE hiden.t",
+        "CREATE TABLE hiden.t (id INT)",
+        "GRANT SELECT ON hiden.t TO bob",
+    ];
+    for sql in anybody {
+        let got = answer(&bob, sql).await;
+        assert!(got.starts_with("3F000") && got.contains("SHOW SCHEMAS lists them"), "{sql}: {got}");
+        let got = answer(&owner, sql).await;
+        assert!(got.starts_with("3F000") && got.contains("did you mean hidden?"), "{sql}: {got}");
+    }
+    let search = "SELECT * FROM vector_search(hiden.t, e, '[1]')";
+    assert!(!answer(&bob, search).await.contains("hidden"));
+    all(&owner, &["GRANT SELECT ON SCHEMA hidden TO bob"]).await;
+    for sql in anybody {
+        let got = answer(&bob, sql).await;
+        assert!(got.contains("did you mean hidden?"), "{sql}: {got}");
+    }
+}
+
 /// REVOKE counts from the next statement on: for statements that were run before, in transactions, for streams begun later.
 #[tokio::test]
 async fn revoking_is_at_once() {
@@ -734,6 +817,14 @@ async fn files_of_the_server_are_not_for_users() {
             assert!(names.iter().any(|name| got.contains(name)), "{sql}: {got}");
         }
         run(session, "TRUNCATE t", "TRUNCATE 1").await;
+        // So do plans, which leave out the first slash.
+        for file in ["'fine.csv'", "read_csv('sub/more.csv')", "'new.parquet'"] {
+            for explain in ["EXPLAIN", "EXPLAIN VERBOSE", "EXPLAIN ANALYZE", "EXPLAIN ANALYZE VERBOSE"] {
+                let got = answer(session, &format!("{explain} SELECT * FROM {file}")).await;
+                assert!(got.contains("DataSourceExec"), "{got}");
+                assert!(!got.contains(real_root.trim_start_matches('/')), "{got}");
+            }
+        }
     }
     assert!(root.path().join("new.parquet").exists());
     // A file's name is no pattern.

@@ -60,19 +60,46 @@ async fn sorts_by_an_indexed_distance_are_searches() {
             answer(&session, &format!("EXPLAIN FORMAT indent {sql}")).await
         );
     }
-    for sql in [
-        format!("SELECT id FROM v ORDER BY e <=> {QUERY} LIMIT 5"),
-        format!("SELECT id FROM v ORDER BY e <-> {QUERY} DESC LIMIT 5"),
-        format!("SELECT id FROM v ORDER BY e <-> {QUERY} NULLS FIRST LIMIT 5"),
-        format!("SELECT id FROM v ORDER BY e <-> {QUERY}"),
-        format!("SELECT id FROM v ORDER BY e <-> {QUERY}, id LIMIT 5"),
-        format!(
-            "SELECT id FROM v WHERE tenant IN (SELECT tenant FROM v w WHERE w.id = 3) ORDER BY e <-> {QUERY} LIMIT 5"
+    for (sql, why) in [
+        (format!("SELECT id FROM v ORDER BY e <=> {QUERY} LIMIT 5"), "no index has the metric cosine"),
+        (
+            format!("SELECT id FROM v ORDER BY e <-> {QUERY} DESC NULLS LAST LIMIT 5"),
+            "the sort has the farthest first",
         ),
-        format!("SELECT tenant FROM v GROUP BY tenant, e ORDER BY e <-> {QUERY} LIMIT 5"),
+        (format!("SELECT id FROM v ORDER BY e <-> {QUERY} NULLS FIRST LIMIT 5"), "the sort has NULLs first"),
+        (format!("SELECT id, e <-> {QUERY} AS d FROM v ORDER BY d"), "the sort has no LIMIT"),
+        (
+            format!("SELECT id FROM v ORDER BY e <-> {QUERY} LIMIT 5 OFFSET 10000"),
+            "LIMIT and OFFSET together are over 10000",
+        ),
+        (
+            format!("SELECT id FROM v ORDER BY e <-> {QUERY}, id LIMIT 5"),
+            "the sort has other keys besides the distance",
+        ),
+        (
+            format!(
+                "SELECT id FROM v WHERE tenant IN (SELECT tenant FROM v w WHERE w.id = 3) ORDER BY e <-> {QUERY} LIMIT 5"
+            ),
+            "a join or a subquery of WHERE stands below the sort",
+        ),
+        (
+            format!("SELECT x.id FROM v x JOIN v y ON x.id = y.tenant ORDER BY x.e <-> {QUERY} LIMIT 5"),
+            "a join or a subquery of WHERE stands below the sort",
+        ),
+        ("SELECT id FROM v ORDER BY e <-> e LIMIT 5".to_owned(), "the vector compared with is no constant"),
+        (
+            format!("SELECT id FROM v WHERE random() < 2 ORDER BY e <-> {QUERY} LIMIT 5"),
+            "a condition is volatile or needs other rows",
+        ),
     ] {
-        assert!(!is_search(&session, &sql).await, "{sql}");
+        let plan = answer(&session, &format!("EXPLAIN FORMAT indent {sql}")).await;
+        assert!(
+            !plan.contains("SearchExec") && plan.contains(&format!("index_unused={why}")),
+            "{sql}: {plan}"
+        );
     }
+    let grouped = format!("SELECT tenant FROM v GROUP BY tenant, e ORDER BY e <-> {QUERY} LIMIT 5");
+    assert!(!is_search(&session, &grouped).await, "{grouped}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,6 +207,47 @@ async fn a_plain_search_answers_as_a_planned_one() {
                     };
                     assert_eq!(sorted(plain_rows), sorted(planned_rows), "{plain}");
                 }
+            }
+        }
+    }
+}
+
+/// Real data: the images that `cairn demo` brings, the others searched for among most of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn recall_on_handwritten_digits() {
+    let session = session().await;
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../sql-shell/src/demo/digits.parquet");
+    for sql in [
+        "CREATE TABLE every (id INT PRIMARY KEY, label INT, image VECTOR(64))".to_owned(),
+        format!("COPY every FROM '{path}'"),
+        "CREATE TABLE digit AS SELECT * FROM every WHERE id % 12 <> 0".to_owned(),
+        "CREATE TABLE query AS SELECT * FROM every WHERE id % 12 = 0".to_owned(),
+    ] {
+        answer(&session, &sql).await;
+    }
+    let queries: usize = answer(&session, "SELECT count(*) FROM query").await.parse().unwrap();
+    assert!(queries >= 140, "{queries}");
+    for (metric, floor) in [("l2", 0.98), ("cosine", 0.98), ("ip", 0.9)] {
+        answer(
+            &session,
+            &format!("CREATE INDEX d_{metric} ON digit USING hnsw (image) WITH (metric = '{metric}')"),
+        )
+        .await;
+        for k in [1, 10, 100] {
+            let nearest = |how: &str| {
+                format!(
+                    "SELECT q.id AS q, n.id AS n FROM query q, vector_search('digit', 'image', q.image, k => {k}, metric => '{metric}', {how}) n"
+                )
+            };
+            for how in ["mode => 'auto'", "ef => 120"] {
+                let both = format!(
+                    "SELECT count(*) FROM ({}) a JOIN ({}) e ON a.q = e.q AND a.n = e.n",
+                    nearest(how),
+                    nearest("mode => 'exact'")
+                );
+                let found: usize = answer(&session, &both).await.parse().unwrap();
+                let recall = found as f64 / (queries * k) as f64;
+                assert!(recall >= floor, "{metric}, k {k}, {how}: {recall}");
             }
         }
     }

@@ -29,7 +29,8 @@ fn ids(db: &Database) -> HashSet<ObjectId> {
 
 async fn covered(db: &Database) -> u64 {
     let table = table(db);
-    table.rows_covered(&table.def().indexes[0], &table.segments().await.unwrap())
+    let views = table.segments().await.unwrap();
+    table.coverage(&table.def().indexes[0], &views).await.unwrap().rows
 }
 
 /// `rows` rows in one segment and one hot row, nothing built.

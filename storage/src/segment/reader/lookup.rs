@@ -19,6 +19,19 @@ use crate::schema::ColumnType;
 
 /// Keys per batch of a sorted segment up to which single rows are probed instead of encoding the whole batch.
 const PROBED_KEYS_MAX: usize = 32;
+/// Keys up to which the pages they may be in are kept decoded: those are soon asked for again, those of a bulk write are not.
+const KEPT_KEYS_MAX: usize = 8;
+
+/// The `n`-th of the positions in `ranges`.
+fn nth(ranges: &[Range<u32>], mut n: usize) -> Option<u32> {
+    for range in ranges {
+        match range.clone().nth(n) {
+            Some(position) => return Some(position),
+            None => n -= range.len(),
+        }
+    }
+    None
+}
 
 /// Rows of one page of the first key column, with its bounds as encoded bytes of that column.
 #[derive(Debug)]
@@ -84,15 +97,35 @@ impl SegmentReader {
         }
         let indices = self.def.key_indices();
         let in_key_order = self.meta.sorted && self.def.sort_indices() == indices;
+        let visible = |position: &u32| hidden.is_none_or(|hidden| !hidden.contains(*position));
+        let mut decoded = Vec::new();
+        for range in ranges {
+            let kept = match indices.as_slice() {
+                [key] if in_key_order && wanted.len() <= KEPT_KEYS_MAX => {
+                    self.kept_page(*key, &range).await?
+                }
+                _ => None,
+            };
+            let Some(page) = kept else {
+                decoded.push(range);
+                continue;
+            };
+            let page = RecordBatch::try_new(self.surface_schema(&indices), vec![page])?;
+            search_sorted(encoder, &page, &wanted, &mut |place, row| {
+                if let Some(position) = range.clone().nth(row).filter(visible) {
+                    found[place] = Some(position);
+                }
+            })?;
+        }
+        if decoded.is_empty() {
+            return Ok(found);
+        }
         let probes = if in_key_order { HashMap::new() } else { by_key(&wanted) };
-        let mut positions = ranges.iter().cloned().flatten();
-        let mut batches = self.batches(&indices, RowChoice::Ranges(&ranges), BATCH_ROWS)?;
+        let mut before = 0;
+        let mut batches = self.batches(&indices, RowChoice::Ranges(&decoded), BATCH_ROWS)?;
         while let Some(batch) = batches.next().await? {
-            let rows: Vec<u32> = positions.by_ref().take(batch.num_rows()).collect();
             let mut see = |place: usize, row: usize| {
-                if let Some(&position) = rows.get(row)
-                    && hidden.is_none_or(|hidden| !hidden.contains(position))
-                {
+                if let Some(position) = nth(&decoded, before + row).filter(visible) {
                     found[place] = Some(position);
                 }
             };
@@ -106,6 +139,7 @@ impl SegmentReader {
                     }
                 }
             }
+            before += batch.num_rows();
         }
         Ok(found)
     }

@@ -99,6 +99,21 @@ impl SegmentReader {
         }))
     }
 
+    /// The rows `rows` of a column when they are one page of it, kept decoded; None: they are not, or are not to be kept.
+    ///
+    /// # Errors
+    /// `Corrupt` for damage, the store's.
+    pub(super) async fn kept_page(&self, column: usize, rows: &Range<u32>) -> Result<Option<ArrayRef>> {
+        let Some(field) = self.def.columns.get(column) else { return Ok(None) };
+        let root = self.opened.roots.get(column).copied().flatten();
+        let leaf = root.and_then(|root| self.flat_leaf(root, &field.column_type.arrow()));
+        let page = leaf.and_then(|leaf| self.page_of(leaf, rows.start)).filter(|page| page.rows == *rows);
+        match page {
+            Some(page) => self.page(column, &page).await,
+            None => Ok(None),
+        }
+    }
+
     /// The leaf of a root column that is one column of scalars.
     fn flat_leaf(&self, root: usize, surface: &DataType) -> Option<usize> {
         if surface.is_nested() {

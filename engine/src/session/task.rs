@@ -1,0 +1,256 @@
+//! A statement in a task of its own, on other threads than those of whoever waits for it: these go on whatever it does.
+//!
+//! Owns: the task, the way of its answer and rows to whoever waits, giving it up. Does not own: when time is over (`limits`),
+//! panics (`panics`).
+//!
+//! Cancel safety: dropping what waits for the answer, or the rows, gives the statement up at once. Its task ends where it next
+//! yields, and holds its place in the queue until then. A change that was given up before its commit is not committed.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cairn_storage::ErrorKind;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::error::{Error, Result};
+use crate::output::{Output, RowStream};
+use crate::queue::Permit;
+
+/// Batches that wait to be taken, beside the one that is made.
+const BATCHES_WAITING_MAX: usize = 2;
+
+tokio::task_local! {
+    /// Whether nobody waits any more for the statement of this task.
+    static GIVEN_UP: Arc<AtomicBool>;
+}
+
+type Batch = std::result::Result<RecordBatch, DataFusionError>;
+
+/// What a statement says first.
+enum First {
+    Rows(SchemaRef, mpsc::Receiver<Batch>),
+    Whole(Output),
+}
+
+/// The task of a statement, given up when dropped.
+struct Task {
+    handle: JoinHandle<()>,
+    given_up: Arc<AtomicBool>,
+}
+
+impl Task {
+    fn start(threads: &Handle, work: impl Future<Output = ()> + Send + 'static) -> Self {
+        let given_up = Arc::<AtomicBool>::default();
+        let handle = threads.spawn(GIVEN_UP.scope(Arc::clone(&given_up), work));
+        Self { handle, given_up }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // A task that does not yield never hears of its end, but asks before it changes anything.
+        self.given_up.store(true, Ordering::SeqCst);
+        self.handle.abort();
+    }
+}
+
+/// That somebody waits for the statement of this task. Without a task it ends with whoever waits.
+///
+/// # Errors
+/// `Cancelled`, which nobody reads.
+pub(crate) fn check_awaited() -> Result<()> {
+    match GIVEN_UP.try_with(|given_up| given_up.load(Ordering::SeqCst)) {
+        Ok(true) => Err(Error::new(ErrorKind::Cancelled, "nobody waits for the statement any more")),
+        Ok(false) | Err(_) => Ok(()),
+    }
+}
+
+/// Runs `work` on `threads`; it holds `place` until it has really ended.
+///
+/// # Errors
+/// As `work`; `Unavailable` (57P01) when the threads end before it.
+pub(super) async fn run<T: Send + 'static>(
+    threads: &Handle,
+    place: Option<Arc<Permit>>,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let (answer, answered) = oneshot::channel();
+    let _task = Task::start(threads, async move {
+        let result = work.await;
+        // Free before whoever waits hears of the end.
+        drop(place);
+        // Nobody listens when it was given up.
+        let _ = answer.send(result);
+    });
+    answered.await.unwrap_or_else(|_| Err(stopped()))
+}
+
+/// The same for a statement that may have rows: they are made as they are taken, a few batches ahead.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn run_statement(
+    threads: &Handle,
+    place: Option<Arc<Permit>>,
+    statement: impl Future<Output = Result<Output>> + Send + 'static,
+) -> Result<Output> {
+    let (answer, answered) = oneshot::channel::<Result<First>>();
+    let task = Task::start(threads, async move {
+        match statement.await {
+            Ok(Output::Rows(RowStream { schema, mut stream })) => {
+                let (send, batches) = mpsc::channel(BATCHES_WAITING_MAX);
+                let mut awaited = answer.send(Ok(First::Rows(schema, batches))).is_ok();
+                let mut failed = None;
+                while awaited && let Some(batch) = stream.next().await {
+                    match batch {
+                        Ok(batch) => awaited = send.send(Ok(batch)).await.is_ok(),
+                        Err(error) => {
+                            failed = Some(error);
+                            break;
+                        }
+                    }
+                }
+                // As above: the memory of its rows, too.
+                drop((stream, place));
+                if let Some(error) = failed {
+                    let _ = send.send(Err(error)).await;
+                }
+            }
+            result => {
+                drop(place);
+                let _ = answer.send(result.map(First::Whole));
+            }
+        }
+    });
+    match answered.await.unwrap_or_else(|_| Err(stopped()))? {
+        First::Whole(output) => Ok(output),
+        First::Rows(schema, batches) => Ok(Output::Rows(rows_of(task, schema, batches))),
+    }
+}
+
+/// The batches that `task` sends; their end is told when it has ended and holds nothing any more.
+fn rows_of(task: Task, schema: SchemaRef, batches: mpsc::Receiver<Batch>) -> RowStream {
+    let rows = futures::stream::unfold(Some((batches, task)), |state| async move {
+        let (mut batches, mut task) = state?;
+        match batches.recv().await {
+            Some(batch) => Some((batch, Some((batches, task)))),
+            None => match (&mut task.handle).await {
+                Ok(()) => None,
+                // Rows that stop are not all of them.
+                Err(_) => Some((Err(DataFusionError::from(stopped())), None)),
+            },
+        }
+    });
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+    RowStream { schema, stream }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Unavailable, "the threads that ran the statement have stopped")
+        .map(|e| e.with_sqlstate("57P01"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::arrow::datatypes::Schema;
+    use futures::stream;
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+    use crate::queue::{QueueLimits, StatementQueue};
+
+    fn one_thread() -> Runtime {
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    }
+
+    fn rows(batches: impl futures::Stream<Item = Batch> + Send + 'static) -> Output {
+        let schema = Arc::new(Schema::empty());
+        let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), batches));
+        Output::Rows(RowStream { schema, stream })
+    }
+
+    fn batch() -> RecordBatch {
+        RecordBatch::new_empty(Arc::new(Schema::empty()))
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_is_given_up_keeps_its_place_until_it_ends() {
+        let (threads, queue) = (one_thread(), Arc::new(StatementQueue::new(QueueLimits::default())));
+        let place = Some(Arc::new(queue.enter("a", None).await.unwrap()));
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let ((begin, begun), (tell, told)) = (oneshot::channel(), oneshot::channel());
+        let handle = threads.handle().clone();
+        let waiting = tokio::spawn(async move {
+            let statement = async move {
+                begin.send(()).unwrap();
+                // Its thread is held.
+                wait.recv().unwrap();
+                tell.send(check_awaited().is_err()).unwrap();
+                Ok(())
+            };
+            run(&handle, place, statement).await
+        });
+        begun.await.unwrap();
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
+        assert_eq!(queue.figures().running, 1);
+        go.send(()).unwrap();
+        assert!(told.await.unwrap(), "it commits nothing");
+        while queue.figures().running > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(check_awaited().is_ok(), "whoever runs without a task");
+        threads.shutdown_background();
+    }
+
+    #[tokio::test]
+    async fn rows_run_a_few_batches_ahead_and_end_with_their_place() {
+        let (threads, queue) = (one_thread(), Arc::new(StatementQueue::new(QueueLimits::default())));
+        let place = Some(Arc::new(queue.enter("a", None).await.unwrap()));
+        let made = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&made);
+        let batches = stream::iter(0..100).map(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Ok(batch())
+        });
+        let statement = async move { Ok(rows(batches)) };
+        let Output::Rows(mut rows) = run_statement(threads.handle(), place, statement).await.unwrap() else {
+            panic!("no rows")
+        };
+        rows.stream.next().await.unwrap().unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let ahead = made.load(Ordering::SeqCst);
+        assert!(ahead <= 1 + BATCHES_WAITING_MAX + 1, "{ahead} batches for a reader of one");
+        assert_eq!(queue.figures().running, 1);
+        assert_eq!(rows.stream.by_ref().count().await, 99);
+        assert_eq!(queue.figures().running, 0);
+        threads.shutdown_background();
+    }
+
+    #[tokio::test]
+    async fn rows_whose_threads_stop_do_not_look_whole() {
+        let threads = one_thread();
+        let batches = stream::iter([Ok(batch())]).chain(stream::pending());
+        let statement = async move { Ok(rows(batches)) };
+        let Output::Rows(mut rows) = run_statement(threads.handle(), None, statement).await.unwrap() else {
+            panic!("no rows")
+        };
+        rows.stream.next().await.unwrap().unwrap();
+        let handle = threads.handle().clone();
+        threads.shutdown_background();
+        let error = Error::from(rows.stream.next().await.unwrap().unwrap_err());
+        assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Unavailable, "57P01"));
+        assert!(rows.stream.next().await.is_none());
+        let late = run(&handle, None, async { Ok(()) }).await.unwrap_err();
+        assert_eq!(late.sqlstate(), "57P01");
+    }
+}
