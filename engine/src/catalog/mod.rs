@@ -20,7 +20,6 @@ use datafusion::execution::context::SessionState;
 use datafusion::sql::sqlparser::ast::{self, ObjectName};
 
 use self::information_schema::InformationSchema;
-use crate::config::DEFAULT_SCHEMA;
 use crate::error::{Error, Result, closest};
 use crate::provider::CairnTable;
 use crate::rights::{Right, Rights};
