@@ -28,7 +28,7 @@ fn rows(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
     range.map(|k| (k, format!("value {k}"))).collect()
 }
 
-async fn findings(db: &Database, name: &str) -> usize {
+async fn findings(db: &Arc<Database>, name: &str) -> usize {
     let all = db.verify(VerifyScope::Database).await.unwrap();
     let bad = [FindingStatus::Damaged, FindingStatus::Missing];
     all.iter().filter(|f| bad.contains(&f.status) && f.object.contains(name)).count()

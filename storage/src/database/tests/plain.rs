@@ -11,7 +11,7 @@ fn rows(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
     range.map(|k| (k, format!("value {k}"))).collect()
 }
 
-async fn sound(db: &Database) {
+async fn sound(db: &Arc<Database>) {
     for finding in db.verify(VerifyScope::Database).await.unwrap() {
         assert!(
             matches!(finding.status, FindingStatus::Ok | FindingStatus::Warning),
