@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::rights::{Accounts, Rights};
 use crate::search::Searches;
-use crate::session::check_awaited;
+use crate::session::Awaited;
 
 /// Progress of a long statement, read by the shell.
 #[derive(Debug, Default)]
@@ -83,12 +83,15 @@ pub(crate) async fn commit(
     info: &CommitInfo,
     transaction: Transaction,
 ) -> Result<CommitReceipt> {
-    if let Err(given_up) = check_awaited() {
-        transaction.rollback().await?;
-        return Err(given_up);
-    }
-    Ok(match block {
-        Some(block) => block.add(transaction).await?,
-        None => transaction.commit(CommitOptions { info: info.clone(), ..CommitOptions::default() }).await?,
-    })
+    let awaited = Awaited::of_task();
+    let last_word = awaited.last_word();
+    let done = match block {
+        Some(block) => block.add(transaction, &last_word).await,
+        None => {
+            let options = CommitOptions { info: info.clone(), last_word, ..CommitOptions::default() };
+            transaction.commit(options).await
+        }
+    };
+    awaited.committed();
+    Ok(done?)
 }

@@ -145,7 +145,10 @@ impl Logins {
             session.set_user(user);
             return Ok(session);
         }
-        // Held while the try waits and is looked at: those of a flood keep neither memory nor others waiting without end.
+        // Held while the try waits and is looked at: those of a flood keep neither memory nor others waiting without end, and one
+        // address leaves places for others.
+        let of_address = self.known(&(from, String::new()), |failures| Arc::clone(&failures.tries));
+        let _address_place = of_address.places.try_acquire().map_err(|_| too_many_tries())?;
         let _place = self.places.try_acquire().map_err(|_| too_many_tries())?;
         let key = (from, told_apart(user).to_owned());
         let tries = self.known(&key, |failures| Arc::clone(&failures.tries));
@@ -162,7 +165,10 @@ impl Logins {
             }),
             Err(_) => {}
         }
-        Ok(self.engine.session_as(identity?, self.limits.clone()))
+        let identity = identity?;
+        // The password may have been changed while it was looked at.
+        self.engine.check_login(&identity).await?;
+        Ok(self.engine.session_as(identity, self.limits.clone()))
     }
 
     /// That a session of `identity` may still be used: one of nobody ends when the first user is made, one of a user when they are gone

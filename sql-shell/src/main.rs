@@ -80,7 +80,9 @@ pub(crate) fn on_threads(started: io::Result<Runtimes>, task: impl FnOnce(&Runti
         Err(error) => return fail(&format!("threads can't be started: {error}")),
     };
     let code = task(&runtimes);
-    runtimes.work.shutdown_timeout(SHUTDOWN_WAIT);
+    let Runtimes { shell, work } = runtimes;
+    work.shutdown_timeout(SHUTDOWN_WAIT);
+    shell.shutdown_timeout(SHUTDOWN_WAIT);
     code
 }
 

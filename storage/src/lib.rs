@@ -40,6 +40,6 @@ pub use database::{Database, OpenOptions, Root, VersionRow};
 pub use error::{Error, ErrorKind, Result};
 pub use held::HeldMemory;
 pub use jobs::JobRow;
-pub use transaction::{CommitOptions, CommitReceipt, TableWriter, Transaction};
+pub use transaction::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction};
 pub use verify::{Finding, FindingStatus, VerifyScope};
 pub use version::{Catalog, SegmentView, Snapshot, TableSnapshot};

@@ -29,7 +29,7 @@ use crate::file_access::FileAccess;
 use crate::output::Output;
 use crate::provider::CairnTable;
 use crate::rights::Right;
-use crate::session::check_awaited;
+use crate::session::Awaited;
 
 /// Files of one statement open at once.
 const FILES_MAX: usize = 500;
@@ -67,7 +67,7 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
         .await
         .map_err(|e| Error::new(ErrorKind::Internal, format!("the writing task ended early: {e}")))??;
     // Only here, with every row received, may the file appear; a cancelled statement never comes this far.
-    check_awaited()?;
+    Awaited::of_task().check()?;
     blocking(move || target.publish()).await?;
     Ok(Output::Affected { verb: "COPY", rows, notes: Vec::new() })
 }

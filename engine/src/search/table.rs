@@ -83,7 +83,8 @@ impl SearchTable {
         if matches!(self.shape, Shape::Sorted(_)) && hits.len() < search.k && searcher.has_nulls() {
             let mut without = self.filters.clone();
             without.push(col(format!("\"{}\"", search.column_name().replace('"', "\"\""))).is_null());
-            let more = matching::row_ids(state, table, &without).await?;
+            let mut more = matching::row_ids(state, table, &without).await?;
+            more.sort_unstable();
             let more = more.into_iter().take(search.k - hits.len());
             hits.extend(more.map(|row| VectorHit { row: RowId(row), distance: f32::NAN }));
         }

@@ -113,8 +113,7 @@ impl StatementLimits {
         let output = match &self.threads {
             None => in_time(deadline, statement).await?,
             Some(threads) => {
-                let running = task::run_statement(threads, self.place, statement);
-                match in_time(deadline, running).await? {
+                match task::run_statement(threads, self.place, over(deadline), statement).await? {
                     // Here for those who wait for the rows, there for rows that nobody reads on.
                     Output::Rows(rows) => Output::Rows(limit_time(rows, deadline)),
                     output => output,
@@ -127,6 +126,11 @@ impl StatementLimits {
         })
     }
 
+    /// The same, on the threads of whoever waits.
+    pub(super) fn here(self) -> Self {
+        Self { threads: None, ..self }
+    }
+
     /// Runs what has no rows within the time.
     pub(super) async fn run_in_time<T: Send + 'static>(
         self,
@@ -136,7 +140,7 @@ impl StatementLimits {
         let deadline = self.deadline(setting);
         match &self.threads {
             None => in_time(deadline, caught(work)).await,
-            Some(threads) => in_time(deadline, task::run(threads, self.place, caught(work))).await,
+            Some(threads) => task::run(threads, self.place, over(deadline), caught(work)).await,
         }
     }
 
@@ -157,6 +161,17 @@ async fn in_time<T>(deadline: Option<Deadline>, work: impl Future<Output = Resul
         Some(deadline) => {
             tokio::time::timeout_at(deadline.at, work).await.unwrap_or_else(|_| Err(timed_out(deadline)))
         }
+    }
+}
+
+/// Ends at the deadline.
+async fn over(deadline: Option<Deadline>) -> Error {
+    match deadline {
+        Some(deadline) => {
+            tokio::time::sleep_until(deadline.at).await;
+            timed_out(deadline)
+        }
+        None => std::future::pending().await,
     }
 }
 

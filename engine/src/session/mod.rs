@@ -35,7 +35,7 @@ pub use relations::{Relation, RelationKind};
 pub(crate) use memory::PartOfMemory;
 pub(crate) use query::plan as plan_query;
 pub(crate) use show::{identifier, rows};
-pub(crate) use task::check_awaited;
+pub(crate) use task::Awaited;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -165,6 +165,7 @@ impl Session {
             inner.progress = Arc::default();
             inner.settings.clone()
         };
+        let limits = if is_at_once(&prepared.statement) { limits.here() } else { limits };
         let (session, timeout) = (self.handle(), settings.statement_timeout);
         // Boxed: it is large, and whoever calls this holds it.
         let statement = async move { session.run(&prepared, &settings, params).await }.boxed();
@@ -179,8 +180,8 @@ impl Session {
         Watch::begin(self.engine.metrics(), sql, log)
     }
 
-    /// What the next statement may use; when it `waits`, it may run now, and until it and `watch` have ended.
-    async fn admit(&self, waits: bool, watch: &mut Watch) -> Result<StatementLimits> {
+    /// What the user may use.
+    async fn own_limits(&self) -> Result<UserLimits> {
         let own = match self.identity.id() {
             Some(id) => {
                 let accounts = self.engine.accounts(&self.engine.database().snapshot()).await?;
@@ -193,6 +194,12 @@ impl Session {
                 own.of(UserLimit::Memory).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             );
         }
+        Ok(own)
+    }
+
+    /// What the next statement may use; when it `waits`, it may run now, and until it and `watch` have ended.
+    async fn admit(&self, waits: bool, watch: &mut Watch) -> Result<StatementLimits> {
+        let own = self.own_limits().await?;
         let mut place = None;
         if let (true, Some(queue)) = (waits, &self.limits.queue) {
             let user = match self.identity.is_owner() {
@@ -565,6 +572,15 @@ fn shape_of(statement: &Statement) -> Shape {
 /// Whether a statement needs a permit of the queue. Those that end a transaction, or wait for the commits of others, must not wait
 /// for somebody who may be waiting for them; those that only look at definitions or change accounts are how a busy server is
 /// looked after.
+/// Whether a statement ends at once whatever it is given: it needs no thread of its own, so what is open can always be ended.
+fn is_at_once(statement: &Statement) -> bool {
+    match statement {
+        Statement::Transaction(statement) => !matches!(statement, TransactionStatement::Commit),
+        Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) => true,
+        _ => false,
+    }
+}
+
 fn waits_its_turn(statement: &Statement) -> bool {
     match statement {
         Statement::Query(_)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use futures::FutureExt;
 
 use super::{Session, show};
 use crate::catalog::{CATALOG, INFORMATION_SCHEMA};
@@ -77,7 +78,15 @@ impl Session {
     ///
     /// # Errors
     /// 42P01 for one that is not there; what is wrong with a view.
-    pub async fn relation_schemas(&self, relations: &[Relation]) -> Result<Vec<SchemaRef>> {
+    pub async fn relation_schemas(&self, relations: Vec<Relation>) -> Result<Vec<SchemaRef>> {
+        let limits = self.limits.of_statement(self.own_limits().await?, None);
+        let (session, timeout) = (self.handle(), self.lock().settings.statement_timeout);
+        // Columns of a view are found by planning it.
+        let schemas = async move { session.relation_schemas_now(&relations).await }.boxed();
+        limits.run_in_time(timeout, schemas).await
+    }
+
+    async fn relation_schemas_now(&self, relations: &[Relation]) -> Result<Vec<SchemaRef>> {
         let settings = self.lock().settings.clone();
         let (context, catalog) = self.context(&Shape::default(), &settings, None).await?;
         let mut schemas = Vec::with_capacity(relations.len());

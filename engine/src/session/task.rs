@@ -8,9 +8,9 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use cairn_storage::ErrorKind;
+use cairn_storage::{ErrorKind, LastWord};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
@@ -28,8 +28,8 @@ use crate::queue::Permit;
 const BATCHES_WAITING_MAX: usize = 2;
 
 tokio::task_local! {
-    /// Whether nobody waits any more for the statement of this task.
-    static GIVEN_UP: Arc<AtomicBool>;
+    /// Whether somebody waits for the statement of this task.
+    static AWAITED: Awaited;
 }
 
 type Batch = std::result::Result<RecordBatch, DataFusionError>;
@@ -40,57 +40,120 @@ enum First {
     Whole(Output),
 }
 
+const WAITED_FOR: u8 = 0;
+const GIVEN_UP: u8 = 1;
+const COMMITTING: u8 = 2;
+
+/// Whether somebody waits for a statement, and whether it is past giving up: a statement that may change something is either told
+/// to have ended or changes it, never both.
+#[derive(Clone, Default)]
+pub(crate) struct Awaited(Option<Arc<AtomicU8>>);
+
+impl Awaited {
+    /// That of the statement whose task this is. Without a task a statement ends with whoever waits.
+    pub(crate) fn of_task() -> Self {
+        AWAITED.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// That somebody waits.
+    ///
+    /// # Errors
+    /// `Cancelled`, which nobody reads.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &self.0 {
+            Some(state) if state.load(Ordering::SeqCst) == GIVEN_UP => {
+                Err(Error::new(ErrorKind::Cancelled, "nobody waits for the statement any more"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// For a commit: from a yes on, until [`committed`](Self::committed), the statement cannot be given up.
+    pub(crate) fn last_word(&self) -> LastWord {
+        match self.0.clone() {
+            Some(state) => LastWord::new(move || change(&state, WAITED_FOR, COMMITTING)),
+            None => LastWord::default(),
+        }
+    }
+
+    /// The commit has ended; the statement may go on.
+    pub(crate) fn committed(&self) {
+        if let Some(state) = &self.0 {
+            change(state, COMMITTING, WAITED_FOR);
+        }
+    }
+
+    /// Nobody waits any more; false when a commit is under way.
+    fn give_up(&self) -> bool {
+        self.0.as_ref().is_none_or(|state| change(state, WAITED_FOR, GIVEN_UP))
+    }
+}
+
+fn change(state: &AtomicU8, from: u8, to: u8) -> bool {
+    state.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+}
+
 /// The task of a statement, given up when dropped.
 struct Task {
     handle: JoinHandle<()>,
-    given_up: Arc<AtomicBool>,
+    awaited: Awaited,
 }
 
 impl Task {
     fn start(threads: &Handle, work: impl Future<Output = ()> + Send + 'static) -> Self {
-        let given_up = Arc::<AtomicBool>::default();
-        let handle = threads.spawn(GIVEN_UP.scope(Arc::clone(&given_up), work));
-        Self { handle, given_up }
+        let awaited = Awaited(Some(Arc::default()));
+        let handle = threads.spawn(AWAITED.scope(awaited.clone(), work));
+        Self { handle, awaited }
+    }
+
+    /// What it answers, or the error of `over`, which ends first. A commit that is under way is waited for all the same.
+    async fn answer<T>(
+        &self,
+        mut answered: oneshot::Receiver<Result<T>>,
+        over: impl Future<Output = Error>,
+    ) -> Result<T> {
+        let answer = tokio::select! {
+            biased;
+            answer = &mut answered => answer,
+            error = over => {
+                if self.awaited.give_up() {
+                    return Err(error);
+                }
+                answered.await
+            }
+        };
+        answer.unwrap_or_else(|_| Err(stopped()))
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // A task that does not yield never hears of its end, but asks before it changes anything.
-        self.given_up.store(true, Ordering::SeqCst);
-        self.handle.abort();
+        // A task that does not yield never hears of its end, but asks before it changes anything. One that commits ends by itself.
+        if self.awaited.give_up() || self.awaited.check().is_err() {
+            self.handle.abort();
+        }
     }
 }
 
-/// That somebody waits for the statement of this task. Without a task it ends with whoever waits.
+/// Runs `work` on `threads` until `over` ends first; it holds `place` until it has really ended.
 ///
 /// # Errors
-/// `Cancelled`, which nobody reads.
-pub(crate) fn check_awaited() -> Result<()> {
-    match GIVEN_UP.try_with(|given_up| given_up.load(Ordering::SeqCst)) {
-        Ok(true) => Err(Error::new(ErrorKind::Cancelled, "nobody waits for the statement any more")),
-        Ok(false) | Err(_) => Ok(()),
-    }
-}
-
-/// Runs `work` on `threads`; it holds `place` until it has really ended.
-///
-/// # Errors
-/// As `work`; `Unavailable` (57P01) when the threads end before it.
+/// As `work`; that of `over`; `Unavailable` (57P01) when the threads end before it.
 pub(super) async fn run<T: Send + 'static>(
     threads: &Handle,
     place: Option<Arc<Permit>>,
+    over: impl Future<Output = Error>,
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     let (answer, answered) = oneshot::channel();
-    let _task = Task::start(threads, async move {
+    let task = Task::start(threads, async move {
         let result = work.await;
         // Free before whoever waits hears of the end.
         drop(place);
         // Nobody listens when it was given up.
         let _ = answer.send(result);
     });
-    answered.await.unwrap_or_else(|_| Err(stopped()))
+    task.answer(answered, over).await
 }
 
 /// The same for a statement that may have rows: they are made as they are taken, a few batches ahead.
@@ -100,6 +163,7 @@ pub(super) async fn run<T: Send + 'static>(
 pub(super) async fn run_statement(
     threads: &Handle,
     place: Option<Arc<Permit>>,
+    over: impl Future<Output = Error>,
     statement: impl Future<Output = Result<Output>> + Send + 'static,
 ) -> Result<Output> {
     let (answer, answered) = oneshot::channel::<Result<First>>();
@@ -130,7 +194,7 @@ pub(super) async fn run_statement(
             }
         }
     });
-    match answered.await.unwrap_or_else(|_| Err(stopped()))? {
+    match task.answer(answered, over).await? {
         First::Whole(output) => Ok(output),
         First::Rows(schema, batches) => Ok(Output::Rows(rows_of(task, schema, batches))),
     }
@@ -194,10 +258,10 @@ mod tests {
                 begin.send(()).unwrap();
                 // Its thread is held.
                 wait.recv().unwrap();
-                tell.send(check_awaited().is_err()).unwrap();
+                tell.send(Awaited::of_task().check().is_err()).unwrap();
                 Ok(())
             };
-            run(&handle, place, statement).await
+            run(&handle, place, std::future::pending(), statement).await
         });
         begun.await.unwrap();
         waiting.abort();
@@ -208,7 +272,36 @@ mod tests {
         while queue.figures().running > 0 {
             tokio::task::yield_now().await;
         }
-        assert!(check_awaited().is_ok(), "whoever runs without a task");
+        assert!(Awaited::of_task().check().is_ok(), "whoever runs without a task");
+        threads.shutdown_background();
+    }
+
+    #[tokio::test]
+    async fn a_commit_under_way_is_waited_for() {
+        let threads = one_thread();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let ((begin, begun), (end, ended)) = (oneshot::channel(), oneshot::channel::<()>());
+        let over = async move {
+            begun.await.unwrap();
+            end.send(()).unwrap();
+            go.send(()).unwrap();
+            stopped()
+        };
+        let commits = async move {
+            let awaited = Awaited::of_task();
+            assert!(change(awaited.0.as_ref().unwrap(), WAITED_FOR, COMMITTING));
+            begin.send(()).unwrap();
+            wait.recv().unwrap();
+            awaited.committed();
+            Ok(7)
+        };
+        assert_eq!(run(threads.handle(), None, over, commits).await.unwrap(), 7);
+        ended.await.unwrap();
+        let never = run(threads.handle(), None, async { stopped() }, async {
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+        assert_eq!(never.await.unwrap_err().sqlstate(), "57P01");
         threads.shutdown_background();
     }
 
@@ -223,7 +316,9 @@ mod tests {
             Ok(batch())
         });
         let statement = async move { Ok(rows(batches)) };
-        let Output::Rows(mut rows) = run_statement(threads.handle(), place, statement).await.unwrap() else {
+        let Output::Rows(mut rows) =
+            run_statement(threads.handle(), place, std::future::pending(), statement).await.unwrap()
+        else {
             panic!("no rows")
         };
         rows.stream.next().await.unwrap().unwrap();
@@ -241,7 +336,9 @@ mod tests {
         let threads = one_thread();
         let batches = stream::iter([Ok(batch())]).chain(stream::pending());
         let statement = async move { Ok(rows(batches)) };
-        let Output::Rows(mut rows) = run_statement(threads.handle(), None, statement).await.unwrap() else {
+        let Output::Rows(mut rows) =
+            run_statement(threads.handle(), None, std::future::pending(), statement).await.unwrap()
+        else {
             panic!("no rows")
         };
         rows.stream.next().await.unwrap().unwrap();
@@ -250,7 +347,7 @@ mod tests {
         let error = Error::from(rows.stream.next().await.unwrap().unwrap_err());
         assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Unavailable, "57P01"));
         assert!(rows.stream.next().await.is_none());
-        let late = run(&handle, None, async { Ok(()) }).await.unwrap_err();
+        let late = run(&handle, None, std::future::pending(), async { Ok(()) }).await.unwrap_err();
         assert_eq!(late.sqlstate(), "57P01");
     }
 }

@@ -10,6 +10,7 @@ use cairn_storage::transaction::TransactionBlock;
 use cairn_storage::wal::CommitInfo;
 use cairn_storage::{CommitOptions, ErrorKind, Snapshot};
 
+use super::task::Awaited;
 use super::{Session, done, upkeep};
 use crate::dml::ident_text;
 use crate::error::{Error, Result};
@@ -91,7 +92,11 @@ impl Session {
                     block.rollback().await;
                     return Err(error);
                 }
-                block.commit(CommitOptions { info: info.clone(), ..CommitOptions::default() }).await?;
+                let awaited = Awaited::of_task();
+                let (info, last_word) = (info.clone(), awaited.last_word());
+                let done = block.commit(CommitOptions { info, last_word, ..CommitOptions::default() }).await;
+                awaited.committed();
+                done?;
                 "COMMIT"
             }
             TransactionStatement::Rollback => {

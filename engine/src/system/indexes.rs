@@ -1,5 +1,7 @@
 //! `system.indexes`: every index, how much of its table its units cover, and what they take.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use cairn_storage::index::Coverage;
 use datafusion::arrow::array::ArrayRef;
@@ -88,9 +90,11 @@ async fn indexes_of(
     let def = table.def();
     let total = table.row_count().await?;
     let views = table.segments().await?;
+    let newest = source.engine.database().snapshot();
+    let newest = newest.table(def.id).map_or_else(|| Arc::clone(table.state()), |t| Arc::clone(t.state()));
     for index in &def.indexes {
         let units: Vec<_> = table.state().units.iter().filter(|u| u.index == index.id).collect();
-        let Coverage { rows: rows_covered, lost } = table.coverage(index, &views).await?;
+        let Coverage { rows: rows_covered, lost } = table.coverage(index, &views, &newest).await;
         let measured: Vec<_> = units.iter().filter(|u| u.recall_permille > 0).collect();
         let measured_rows: u64 = measured.iter().map(|u| u.rows).sum();
         let weighted: f64 = measured.iter().map(|u| f64::from(u.recall_permille) * u.rows as f64).sum();

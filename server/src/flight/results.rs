@@ -86,25 +86,45 @@ impl Results {
     }
 
     /// Keeps `rows` until they are fetched. When more than `results_max` of the session wait, the one that waits longest is
-    /// dropped: drivers run statements without a result that matters, and never come for it.
+    /// dropped, those without columns first: drivers run statements without a result that matters, and never come for it.
     pub(crate) fn keep(&self, rows: Rows) -> Handle {
         let mut kept = self.kept();
         let owner = rows.session.id();
         let waiting = kept.iter().filter_map(|(handle, kept)| match kept {
-            Kept::Waiting { rows, until } if rows.session.id() == owner => Some((*until, *handle)),
+            Kept::Waiting { rows, until } if rows.session.id() == owner => {
+                Some((!rows.schema.fields().is_empty(), *until, *handle))
+            }
             _ => None,
         });
-        let mut waiting: Vec<(Instant, Handle)> = waiting.collect();
-        waiting.sort_unstable_by_key(|(until, _)| *until);
+        let mut waiting: Vec<(bool, Instant, Handle)> = waiting.collect();
+        waiting.sort_unstable_by_key(|(has_columns, until, _)| (*has_columns, *until));
         let over = (waiting.len() + 1).saturating_sub(self.results_max.max(1));
         let dropped: Vec<Option<Kept>> =
-            waiting.into_iter().take(over).map(|(_, handle)| kept.remove(&handle)).collect();
+            waiting.into_iter().take(over).map(|(.., handle)| kept.remove(&handle)).collect();
         let handle = Handle::random();
         kept.insert(handle, Kept::Waiting { rows, until: Instant::now() + self.wait_max });
         drop(kept);
         // Outside the lock: their queries end here.
         drop(dropped);
         handle
+    }
+
+    /// Keeps `rows` while they are fetched, so that they can be cancelled like any others.
+    pub(crate) fn keep_fetched(self: &Arc<Self>, rows: Rows) -> FetchedRows {
+        let handle = Handle::random();
+        self.fetched(&mut self.kept(), handle, rows)
+    }
+
+    fn fetched(
+        self: &Arc<Self>,
+        kept: &mut HashMap<Handle, Kept>,
+        handle: Handle,
+        rows: Rows,
+    ) -> FetchedRows {
+        let (cancel, cancelled) = oneshot::channel();
+        kept.insert(handle, Kept::Fetched { identity: rows.session.identity().clone(), cancel });
+        let fetch = Fetch { results: Arc::downgrade(self), handle };
+        FetchedRows { rows: Some(rows), cancelled, _fetch: fetch }
     }
 
     /// Takes a result to fetch it; from then on it ends when its stream is dropped, or cancelled.
@@ -115,12 +135,7 @@ impl Results {
         let mut kept = self.kept();
         kept.get(&handle).map_or(Ok(()), |kept| kept.check(caller))?;
         match kept.remove(&handle) {
-            Some(Kept::Waiting { rows, .. }) => {
-                let (cancel, cancelled) = oneshot::channel();
-                kept.insert(handle, Kept::Fetched { identity: rows.session.identity().clone(), cancel });
-                let fetch = Fetch { results: Arc::downgrade(self), handle };
-                Ok(FetchedRows { rows: Some(rows), cancelled, _fetch: fetch })
-            }
+            Some(Kept::Waiting { rows, .. }) => Ok(self.fetched(&mut kept, handle, rows)),
             other => {
                 // Being fetched still: not for this call.
                 kept.extend(other.map(|other| (handle, other)));

@@ -120,9 +120,7 @@ impl Flight {
             }
         };
         let app_metadata = answer.app_metadata();
-        // Kept like any other, so that it can be cancelled the same way.
-        let handle = self.shared.results.keep(answer.rows);
-        stream(self.shared.results.fetch(handle, session.identity())?, app_metadata)
+        stream(self.shared.results.keep_fetched(answer.rows), app_metadata)
     }
 }
 

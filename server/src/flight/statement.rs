@@ -154,8 +154,12 @@ async fn update_each(
         let engine = sql.engine();
         engine.execute(&format!("SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
         let changed = execute_each(engine, text, rows).await;
-        if changed.is_err() {
-            engine.execute(&format!("ROLLBACK TO SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
+        if changed.is_err()
+            && let Err(error) = engine.execute(&format!("ROLLBACK TO SAVEPOINT {ROWS_SAVEPOINT}"), None).await
+        {
+            // Half of the rows must not be committed with the rest.
+            engine.execute("ROLLBACK", None).await?;
+            return Err(error);
         }
         engine.execute(&format!("RELEASE SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
         return changed;

@@ -93,6 +93,9 @@ impl Database {
 
     /// Tells that units could not be used; they are built again in the background.
     pub fn index_units_lost(self: &Arc<Self>, units: impl IntoIterator<Item = ObjectId>) {
+        if !matches!(self.role, Role::Writer(_)) {
+            return;
+        }
         let mut lost = self.indexes.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let before = lost.len();
         lost.extend(units);

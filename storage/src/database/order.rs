@@ -151,14 +151,13 @@ impl CommitOrder {
 
     /// Waits until the commit is durable and published, driving the group itself when nobody else does.
     pub(crate) async fn settle(&self, mut ticket: Ticket) -> Result<()> {
+        // Whoever is about to commit on this thread comes along: one sync for all of them. Before the lock, which whoever yields
+        // would keep for as long as the others of its thread run.
+        tokio::task::yield_now().await;
         let driving = self.driving().await;
         match ticket.0.try_recv() {
             Ok(result) => return result,
-            Err(oneshot::error::TryRecvError::Empty) => {
-                // Whoever is about to commit on this thread comes along: one sync for all of them.
-                tokio::task::yield_now().await;
-                driving.flush().await;
-            }
+            Err(oneshot::error::TryRecvError::Empty) => driving.flush().await,
             Err(oneshot::error::TryRecvError::Closed) => {}
         }
         drop(driving);

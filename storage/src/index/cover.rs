@@ -8,9 +8,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{IndexDef, LoadedUnit, UnitMeta, UnitSegment};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::id::ObjectId;
-use crate::version::{SegmentView, TableSnapshot};
+use crate::version::{SegmentView, TableSnapshot, TableState};
 
 /// A range of a segment's positions.
 #[derive(Clone, Debug)]
@@ -138,14 +138,15 @@ pub struct Coverage {
 
 impl TableSnapshot {
     /// What the units of `index` cover of `views`, the table's segments; asks the store for each unit, without reading it.
-    ///
-    /// # Errors
-    /// The store's, other than that an object is missing.
-    pub async fn coverage(&self, index: &IndexDef, views: &[SegmentView]) -> Result<Coverage> {
+    /// `newest` is the newest state of the table: a unit that it names no more was replaced, and its object removed. A unit that the
+    /// store cannot tell of counts as there.
+    pub async fn coverage(&self, index: &IndexDef, views: &[SegmentView], newest: &TableState) -> Coverage {
         let mut left = Left::new(views.iter().map(|view| (view.meta.id, view.meta.rows)));
         let mut coverage = Coverage::default();
         for unit in self.state().units.iter().filter(|u| u.index == index.id) {
-            if self.shared().length(&unit.path()).await? != Some(unit.bytes) {
+            let named = newest.units.iter().any(|named| named.id == unit.id);
+            if named && self.shared().length(&unit.path()).await.is_ok_and(|bytes| bytes != Some(unit.bytes))
+            {
                 coverage.lost.push(unit.id);
                 continue;
             }
@@ -158,6 +159,6 @@ impl TableSnapshot {
                 }
             }
         }
-        Ok(coverage)
+        coverage
     }
 }

@@ -15,7 +15,7 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use roaring::RoaringBitmap;
 
-use super::{CommitOptions, CommitReceipt, TableWriter, Transaction, check, remove_segments};
+use super::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction, check, remove_segments};
 use crate::database::{Database, now_us};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, Epoch, ObjectId, RowId, TableId};
@@ -89,13 +89,13 @@ impl TransactionBlock {
     /// # Errors
     /// `ReadOnly` (25006) in a block that was begun so; `ConstraintViolation` (duplicate key); `Conflict` when it was not made at the newest [`snapshot`](Self::snapshot);
     /// storage errors. Nothing has changed then, and the block goes on.
-    pub async fn add(&self, transaction: Transaction) -> Result<CommitReceipt> {
+    pub async fn add(&self, transaction: Transaction, last_word: &LastWord) -> Result<CommitReceipt> {
         let snapshot = transaction.snapshot().clone();
         let set = std::mem::take(&mut *transaction.shared.set());
         let spilled: Vec<SegmentMeta> = set.tables.values().flat_map(|t| t.segments.clone()).collect();
         // The block's from now on, whether the statement gets to its end or not.
         self.written().extend(spilled.iter().cloned());
-        let added = self.add_set(&transaction, set, &snapshot).await;
+        let added = self.add_set(&transaction, set, &snapshot, last_word).await;
         if added.is_err() {
             self.written().retain(|meta| !spilled.iter().any(|spilled| spilled.id == meta.id));
             remove_segments(&self.database, &spilled).await;
@@ -108,6 +108,7 @@ impl TransactionBlock {
         transaction: &Transaction,
         set: super::WriteSet,
         snapshot: &Snapshot,
+        last_word: &LastWord,
     ) -> Result<CommitReceipt> {
         let mut changes = Vec::new();
         for (id, mut table) in set.tables {
@@ -157,6 +158,7 @@ impl TransactionBlock {
         }
         state.fits(&entry)?;
         let after = state.version.apply(&entry, &LoadedDeletes::new())?;
+        last_word.ask()?;
         let receipt = CommitReceipt {
             version: entry.version,
             first_row_ids: entry.tables.iter().map(|t| (t.table, t.first_row_id)).collect(),

@@ -42,6 +42,37 @@ pub struct CommitOptions {
     pub info: CommitInfo,
     /// The client's own id of the commit; None: a random one.
     pub commit_id: Option<CommitId>,
+    /// Whether it is still wanted.
+    pub last_word: LastWord,
+}
+
+/// Asked at the last instant before a change takes effect: is it still wanted? After yes it takes effect, or fails for another reason;
+/// after no nothing has changed.
+#[derive(Clone, Default)]
+pub struct LastWord(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl LastWord {
+    /// The word of `ask`, which is called once for each change.
+    pub fn new(ask: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(ask)))
+    }
+
+    /// # Errors
+    /// `Cancelled`.
+    fn ask(&self) -> Result<()> {
+        match &self.0 {
+            Some(ask) if !ask() => {
+                Err(Error::new(ErrorKind::Cancelled, "nobody waits for the change any more"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for LastWord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "LastWord(asked)" } else { "LastWord(yes)" })
+    }
 }
 
 /// A durable commit.
@@ -268,7 +299,7 @@ impl Transaction {
             epoch: writer.epoch,
             commit_id,
             time_us: 0,
-            info: options.info,
+            info: options.info.clone(),
             catalog: set.catalog,
             tables: changes,
         };
@@ -283,6 +314,7 @@ impl Transaction {
             let ids: Vec<RowId> = entry.tables.iter().map(|t| t.first_row_id).collect();
             let payload = body.assemble(entry.version, entry.time_us, &ids)?;
             let after = head.apply(&entry, &loaded)?;
+            options.last_word.ask()?;
             receipt.version = entry.version;
             receipt.first_row_ids = entry.tables.iter().map(|t| (t.table, t.first_row_id)).collect();
             Ok(Accept { after, payload, row: replay_row(&entry) })

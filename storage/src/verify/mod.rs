@@ -173,8 +173,8 @@ async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, fin
         segment::check(database, table, segment, snapshot.version(), &mut seen, findings).await;
     }
     for unit in table.units.iter() {
-        let finding = unit::check(database, table, unit).await;
-        if finding.is_bad() {
+        let (finding, lost) = unit::check(database, table, unit).await;
+        if lost {
             lost_units.push(unit.id);
         }
         findings.push(finding);

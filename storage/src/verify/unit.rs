@@ -7,23 +7,28 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::Finding;
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::UnitMeta;
 use crate::version::TableState;
 
-/// The finding about one unit. Its rows are safe whatever it says: they are in segments.
-pub(super) async fn check(database: &Database, table: &TableState, unit: &UnitMeta) -> Finding {
+/// The finding about one unit, and whether it is to be built again. Its rows are safe whatever it says: they are in segments.
+pub(super) async fn check(database: &Database, table: &TableState, unit: &UnitMeta) -> (Finding, bool) {
     let mut result = checked(database, table, unit).await;
     if result.is_err() && !still_named(database, table, unit) {
         // A build that ended meanwhile has put another in its place, and removed it.
         result = Ok("replaced while it was checked".to_owned());
     }
+    // A store that could not answer says nothing of the unit.
+    let lost = matches!(
+        result.as_ref().map_err(Error::kind),
+        Err(ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Unsupported)
+    );
     let mut finding = Finding::new(unit.path(), "checksums, graph and rows", result);
-    if finding.is_bad() {
+    if lost {
         "searches compare its rows exactly until it is built again, which has begun where the database may be written"
             .clone_into(&mut finding.hint);
     }
-    finding
+    (finding, lost)
 }
 
 fn still_named(database: &Database, table: &TableState, unit: &UnitMeta) -> bool {

@@ -220,6 +220,12 @@ struct Lists<'a> {
     /// … and as f32.
     values: Float32Array,
     bounds: Bounds<'a>,
+    /// Where they begin in the array's components.
+    first: usize,
+}
+
+fn at(offset: i64) -> usize {
+    usize::try_from(offset).unwrap_or(0)
 }
 
 enum Bounds<'a> {
@@ -239,22 +245,24 @@ impl<'a> Lists<'a> {
             }
             _ => (array.as_list::<i32>().values(), Bounds::Small(array.as_list::<i32>().value_offsets())),
         };
-        let values = cast(given, &DataType::Float32)
+        // A slice of lists has the components of all: only its own are looked at.
+        let (first, end) = match bounds {
+            Bounds::Fixed(_) => (0, given.len()),
+            Bounds::Small(offsets) => (at(offsets[0].into()), at(offsets[array.len()].into())),
+            Bounds::Large(offsets) => (at(offsets[0]), at(offsets[array.len()])),
+        };
+        let given = given.slice(first, end - first);
+        let values = cast(&given, &DataType::Float32)
             .map_err(|_| BadVector { row: 0, why: Why::Type(array.data_type().clone()) })?;
-        Ok(Self {
-            array,
-            given: Arc::clone(given),
-            values: values.as_primitive::<Float32Type>().clone(),
-            bounds,
-        })
+        Ok(Self { array, given, first, values: values.as_primitive::<Float32Type>().clone(), bounds })
     }
 
     fn range(&self, row: usize) -> Range<usize> {
-        let at = |offset: i64| usize::try_from(offset).unwrap_or(0);
+        let own = |offset: i64| at(offset) - self.first;
         match self.bounds {
             Bounds::Fixed(size) => row * size..(row + 1) * size,
-            Bounds::Small(offsets) => at(offsets[row].into())..at(offsets[row + 1].into()),
-            Bounds::Large(offsets) => at(offsets[row])..at(offsets[row + 1]),
+            Bounds::Small(offsets) => own(offsets[row].into())..own(offsets[row + 1].into()),
+            Bounds::Large(offsets) => own(offsets[row])..own(offsets[row + 1]),
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) async fn tables(sql: &SqlSession, command: CommandGetTables) -> Resul
     let schemas = match command.include_schema {
         true => {
             let _turn = sql.turn().await;
-            session.relation_schemas(&relations).await?
+            session.relation_schemas(relations.clone()).await?
         }
         false => {
             let none = Arc::new(Schema::empty());

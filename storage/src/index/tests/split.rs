@@ -30,7 +30,7 @@ fn ids(db: &Database) -> HashSet<ObjectId> {
 async fn covered(db: &Database) -> u64 {
     let table = table(db);
     let views = table.segments().await.unwrap();
-    table.coverage(&table.def().indexes[0], &views).await.unwrap().rows
+    table.coverage(&table.def().indexes[0], &views, table.state()).await.rows
 }
 
 /// `rows` rows in one segment and one hot row, nothing built.
