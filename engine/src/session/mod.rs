@@ -575,7 +575,9 @@ fn shape_of(statement: &Statement) -> Shape {
 /// Whether a statement ends at once whatever it is given: it needs no thread of its own, so what is open can always be ended.
 fn is_at_once(statement: &Statement) -> bool {
     match statement {
-        Statement::Transaction(statement) => !matches!(statement, TransactionStatement::Commit),
+        Statement::Transaction(statement) => {
+            !matches!(statement, crate::statement::TransactionStatement::Commit)
+        }
         Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) => true,
         _ => false,
     }
