@@ -59,7 +59,7 @@ use crate::file_access::FileAccess;
 use crate::metrics::Watch;
 use crate::output::Output;
 use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
-use crate::statement::{self, ScriptStatement, Shape, Statement, StatementKind};
+use crate::statement::{self, ScriptStatement, Shape, Statement, StatementKind, TransactionStatement};
 
 use crate::system::SystemSource;
 use crate::{copy, ddl, dml};
@@ -575,9 +575,7 @@ fn shape_of(statement: &Statement) -> Shape {
 /// Whether a statement ends at once whatever it is given: it needs no thread of its own, so what is open can always be ended.
 fn is_at_once(statement: &Statement) -> bool {
     match statement {
-        Statement::Transaction(statement) => {
-            !matches!(statement, crate::statement::TransactionStatement::Commit)
-        }
+        Statement::Transaction(statement) => !matches!(statement, TransactionStatement::Commit),
         Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) => true,
         _ => false,
     }
