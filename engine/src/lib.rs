@@ -38,6 +38,7 @@ mod metrics;
 pub mod output;
 mod queue;
 pub mod text;
+mod yielding;
 
 pub use cairn_storage::wal::SyncMode;
 pub use cairn_storage::{OpenOptions, Root};

@@ -39,7 +39,7 @@ fn any_selectivity() {
         (Shape::Clustered, Metric::ALL.as_slice()),
         (Shape::Gaussian, [Metric::L2, Metric::Cosine].as_slice()),
     ] {
-        let data = Data::new(shape, 20_000, 32, 60);
+        let data = Data::new(shape, 20_000, 32, 30);
         for metric in metrics {
             for per_10_000 in [9_900, 5_000, 1_000, 100, 10] {
                 let (recall, _) = run(&data, *metric, |_, id| lot(id) % 10_000 < per_10_000);

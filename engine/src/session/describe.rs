@@ -141,8 +141,7 @@ async fn describe_query(
     let mut parameters = Parameters::of(&statement);
     if parameters.is_empty() {
         let plan = query::unbound(context, shape, query).await?;
-        // Not by the plan that would run: making that is when searches are made.
-        let columns = columns_of(context, plan, &parameters)?;
+        let columns = context.state.create_physical_plan(&plan).await?.schema();
         return Ok(Description { columns: Some(columns), reads_only: true, parameters: Vec::new() });
     }
     let plan = query::described(context, shape, query, &mut parameters).await?;

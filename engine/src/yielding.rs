@@ -1,0 +1,56 @@
+//! Joins that yield.
+//!
+//! DataFusion's operators yield through their leaves, which count the batches they are asked for. A join may make any number of
+//! batches of one of its leaf's: a cross join, or one on a key that most rows share, holds its thread for minutes, and can be
+//! neither cancelled nor ended by a limit. Here each batch of a join counts too.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
+
+/// The rule of DataFusion's that sees to the leaves. What pushes filters through the plan comes behind it.
+const LEAVES: &str = "EnsureCooperative";
+
+/// See the module.
+#[derive(Debug)]
+struct YieldingJoins;
+
+/// Gives a session's planner the rule.
+pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
+    rules.insert(behind, Arc::new(YieldingJoins));
+    builder.with_physical_optimizer_rules(rules)
+}
+
+impl PhysicalOptimizerRule for YieldingJoins {
+    fn name(&self) -> &'static str {
+        "yielding_joins"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|plan| {
+            Ok(if plan.name().ends_with("JoinExec") {
+                Transformed::yes(Arc::new(CooperativeExec::new(plan)) as Arc<dyn ExecutionPlan>)
+            } else {
+                Transformed::no(plan)
+            })
+        })
+        .data()
+    }
+}
