@@ -114,7 +114,7 @@ impl Engine {
             .with_query_planner(Arc::new(CairnQueryPlanner::new()));
         let searches = Arc::new(Searches::new(Arc::clone(&db)));
         builder = crate::search::register(builder, &searches);
-        builder = crate::yielding::register(builder);
+        builder = crate::rules::register(builder);
         crate::files::register(&mut builder);
         let mut template = builder.build();
         cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"))?;

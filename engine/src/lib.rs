@@ -22,6 +22,7 @@ mod file_access;
 mod files;
 mod provider;
 mod rights;
+mod rules;
 mod scan;
 mod search;
 mod statement;
@@ -38,7 +39,6 @@ mod metrics;
 pub mod output;
 mod queue;
 pub mod text;
-mod yielding;
 
 pub use cairn_storage::wal::SyncMode;
 pub use cairn_storage::{OpenOptions, Root};

@@ -9,26 +9,13 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 
-/// The rule of DataFusion's that sees to the leaves. What pushes filters through the plan comes behind it.
-const LEAVES: &str = "EnsureCooperative";
-
 /// See the module.
 #[derive(Debug)]
-struct YieldingJoins;
-
-/// Gives a session's planner the rule.
-pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
-    let mut rules = PhysicalOptimizer::new().rules;
-    let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
-    rules.insert(behind, Arc::new(YieldingJoins));
-    builder.with_physical_optimizer_rules(rules)
-}
+pub(super) struct YieldingJoins;
 
 impl PhysicalOptimizerRule for YieldingJoins {
     fn name(&self) -> &'static str {

@@ -1,0 +1,164 @@
+//! OFFSET below something else.
+//!
+//! DataFusion 55 moves a sort below `LIMIT n OFFSET m` when that is in a coarser order, and then sorts for n rows only: of
+//! `SELECT … FROM (… ORDER BY d LIMIT 4 OFFSET 4) ORDER BY d, id` nothing is left. Here an offset is a node that no sort passes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{Distribution, OrderingRequirements, PhysicalExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LimitStream};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+
+/// See the module. An offset at the top of a plan, or below projections alone, stays DataFusion's.
+#[derive(Debug)]
+pub(super) struct OffsetsStay;
+
+impl PhysicalOptimizerRule for OffsetsStay {
+    fn name(&self) -> &'static str {
+        "offsets_stay"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if plan.is::<GlobalLimitExec>() || plan.is::<ProjectionExec>() {
+            let children = plan.children().into_iter().cloned();
+            let children = children.map(|child| self.optimize(child, config)).collect::<Result<Vec<_>>>()?;
+            return plan.with_new_children(children);
+        }
+        plan.transform_up(|plan| {
+            let Some(limit) = plan.downcast_ref::<GlobalLimitExec>().filter(|limit| limit.skip() > 0) else {
+                return Ok(Transformed::no(plan));
+            };
+            let skip = limit.skip();
+            let input = match limit.fetch() {
+                Some(fetch) => {
+                    let fetch = Some(fetch.saturating_add(skip));
+                    Arc::new(GlobalLimitExec::new(Arc::clone(limit.input()), 0, fetch))
+                }
+                None => Arc::clone(limit.input()),
+            };
+            Ok(Transformed::yes(Arc::new(OffsetExec::new(input, skip)) as Arc<dyn ExecutionPlan>))
+        })
+        .data()
+    }
+}
+
+/// The rows of one partition but the first `skip`, in their order.
+#[derive(Clone, Debug)]
+struct OffsetExec {
+    input: Arc<dyn ExecutionPlan>,
+    skip: usize,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl OffsetExec {
+    fn new(input: Arc<dyn ExecutionPlan>, skip: usize) -> Self {
+        let properties = PlanProperties::clone(input.properties());
+        let properties = properties.with_partitioning(Partitioning::UnknownPartitioning(1));
+        Self { input, skip, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl OffsetExec {
+    fn over(&self, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        match <[_; 1]>::try_from(children) {
+            Ok([input]) => Ok(Arc::new(Self::new(input, self.skip))),
+            Err(children) => internal_err!("an offset of {} inputs", children.len()),
+        }
+    }
+}
+
+impl DisplayAs for OffsetExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match t {
+            DisplayFormatType::TreeRender => writeln!(f, "skip={}", self.skip),
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                write!(f, "OffsetExec: skip={}", self.skip)
+            }
+        }
+    }
+}
+
+impl ExecutionPlan for OffsetExec {
+    fn name(&self) -> &'static str {
+        "OffsetExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![Distribution::SinglePartition]
+    }
+
+    /// The order decides which rows are the first: it is to stay as it is.
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        vec![self.input.output_ordering().cloned().map(OrderingRequirements::from)]
+    }
+
+    /// It does; said otherwise, sorts are moved below it.
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.over(children)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.over(children)
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("an offset has one partition, not {partition}");
+        }
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let input = self.input.execute(0, context)?;
+        Ok(Box::pin(LimitStream::new(input, self.skip, None, metrics)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
