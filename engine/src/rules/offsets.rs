@@ -16,7 +16,10 @@ use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LimitStream};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::projection::ProjectionExec;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+    with_new_children_if_necessary,
+};
 
 /// See the module. An offset at the top of a plan, or below projections alone, stays DataFusion's.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ impl PhysicalOptimizerRule for OffsetsStay {
         if plan.is::<GlobalLimitExec>() || plan.is::<ProjectionExec>() {
             let children = plan.children().into_iter().cloned();
             let children = children.map(|child| self.optimize(child, config)).collect::<Result<Vec<_>>>()?;
-            return plan.with_new_children(children);
+            return with_new_children_if_necessary(plan, children);
         }
         plan.transform_up(|plan| {
             let Some(limit) = plan.downcast_ref::<GlobalLimitExec>().filter(|limit| limit.skip() > 0) else {
