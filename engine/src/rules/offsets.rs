@@ -18,7 +18,7 @@ use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSe
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
-    with_new_children_if_necessary,
+    replace_children_if_necessary,
 };
 
 /// See the module. An offset at the top of a plan, or below projections alone, stays DataFusion's.
@@ -37,29 +37,33 @@ impl PhysicalOptimizerRule for OffsetsStay {
     fn optimize(
         &self,
         plan: Arc<dyn ExecutionPlan>,
-        config: &ConfigOptions,
+        _config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if plan.is::<GlobalLimitExec>() || plan.is::<ProjectionExec>() {
-            let children = plan.children().into_iter().cloned();
-            let children = children.map(|child| self.optimize(child, config)).collect::<Result<Vec<_>>>()?;
-            return with_new_children_if_necessary(plan, children);
-        }
-        plan.transform_up(|plan| {
-            let Some(limit) = plan.downcast_ref::<GlobalLimitExec>().filter(|limit| limit.skip() > 0) else {
-                return Ok(Transformed::no(plan));
-            };
-            let skip = limit.skip();
-            let input = match limit.fetch() {
-                Some(fetch) => {
-                    let fetch = Some(fetch.saturating_add(skip));
-                    Arc::new(GlobalLimitExec::new(Arc::clone(limit.input()), 0, fetch))
-                }
-                None => Arc::clone(limit.input()),
-            };
-            Ok(Transformed::yes(Arc::new(OffsetExec::new(input, skip)) as Arc<dyn ExecutionPlan>))
-        })
-        .data()
+        below_the_top(plan)
     }
+}
+
+fn below_the_top(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    if plan.is::<GlobalLimitExec>() || plan.is::<ProjectionExec>() {
+        let children = plan.children().into_iter().cloned().map(below_the_top);
+        let children = children.collect::<Result<Vec<_>>>()?;
+        return replace_children_if_necessary(plan, children);
+    }
+    plan.transform_up(|plan| {
+        let Some(limit) = plan.downcast_ref::<GlobalLimitExec>().filter(|limit| limit.skip() > 0) else {
+            return Ok(Transformed::no(plan));
+        };
+        let skip = limit.skip();
+        let input = match limit.fetch() {
+            Some(fetch) => {
+                let fetch = Some(fetch.saturating_add(skip));
+                Arc::new(GlobalLimitExec::new(Arc::clone(limit.input()), 0, fetch))
+            }
+            None => Arc::clone(limit.input()),
+        };
+        Ok(Transformed::yes(Arc::new(OffsetExec::new(input, skip)) as Arc<dyn ExecutionPlan>))
+    })
+    .data()
 }
 
 /// The rows of one partition but the first `skip`, in their order.
