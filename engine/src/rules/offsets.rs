@@ -61,7 +61,9 @@ fn below_the_top(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>
             }
             None => Arc::clone(limit.input()),
         };
-        Ok(Transformed::yes(Arc::new(OffsetExec::new(input, skip)) as Arc<dyn ExecutionPlan>))
+        // The order of now decides which rows are the first: whatever the rules behind this one change, it is to stay.
+        let order = limit.input().output_ordering().cloned().map(OrderingRequirements::from);
+        Ok(Transformed::yes(Arc::new(OffsetExec::new(input, skip, order)) as Arc<dyn ExecutionPlan>))
     })
     .data()
 }
@@ -71,22 +73,24 @@ fn below_the_top(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>
 struct OffsetExec {
     input: Arc<dyn ExecutionPlan>,
     skip: usize,
+    /// What its input is to be in; None: any.
+    order: Option<OrderingRequirements>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl OffsetExec {
-    fn new(input: Arc<dyn ExecutionPlan>, skip: usize) -> Self {
+    fn new(input: Arc<dyn ExecutionPlan>, skip: usize, order: Option<OrderingRequirements>) -> Self {
         let properties = PlanProperties::clone(input.properties());
         let properties = properties.with_partitioning(Partitioning::UnknownPartitioning(1));
-        Self { input, skip, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self { input, skip, order, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
 impl OffsetExec {
     fn over(&self, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         match <[_; 1]>::try_from(children) {
-            Ok([input]) => Ok(Arc::new(Self::new(input, self.skip))),
+            Ok([input]) => Ok(Arc::new(Self::new(input, self.skip, self.order.clone()))),
             Err(children) => internal_err!("an offset of {} inputs", children.len()),
         }
     }
@@ -120,9 +124,8 @@ impl ExecutionPlan for OffsetExec {
         vec![Distribution::SinglePartition]
     }
 
-    /// The order decides which rows are the first: it is to stay as it is.
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        vec![self.input.output_ordering().cloned().map(OrderingRequirements::from)]
+        vec![self.order.clone()]
     }
 
     /// It does; said otherwise, sorts are moved below it.

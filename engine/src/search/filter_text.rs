@@ -4,11 +4,12 @@ use std::ops::ControlFlow;
 
 use cairn_storage::schema::TableDef;
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, Query, VisitMut, VisitorMut};
 
 use super::relation::{FUNCTION, invalid};
 use crate::error::{Error, Result};
@@ -35,6 +36,9 @@ pub(super) fn condition(
     }
     let schema = DFSchema::try_from_qualified_schema(TableReference::bare(FUNCTION), &table.schema())?;
     let expr = context.sql_to_expr(parsed, &schema)?;
+    if expr.exists(|expr| Ok(matches!(expr, Expr::AggregateFunction(_) | Expr::WindowFunction(_))))? {
+        return Err(invalid("42803", "filter of vector_search is about single rows: it has no aggregates"));
+    }
     if !usable(&expr)? {
         return Err(Error::not_supported_yet("a volatile function in filter => '…'"));
     }
@@ -58,14 +62,20 @@ impl VisitorMut for OfTable<'_> {
 
     fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<Error> {
         let SqlExpr::CompoundIdentifier(parts) = expr else { return ControlFlow::Continue(()) };
-        let [table, column] = parts.as_slice() else { return ControlFlow::Continue(()) };
-        let first = name_of(table);
-        // A column's name first: a field of it.
-        if self.0.columns.iter().any(|column| column.name == first) {
+        let has = |ident: &Ident| self.0.columns.iter().any(|column| column.name == name_of(ident));
+        let (schema, table, column) = match parts.as_slice() {
+            [table, column] => (None, table, column),
+            [schema, table, column] => (Some(schema), table, column),
+            _ => return ControlFlow::Continue(()),
+        };
+        let is_table = schema.is_none_or(|schema| name_of(schema) == self.0.schema)
+            && (name_of(table) == self.0.name || schema.is_none() && name_of(table) == FUNCTION);
+        if is_table && has(column) {
+            *expr = SqlExpr::Identifier(column.clone());
             return ControlFlow::Continue(());
         }
-        if first == self.0.name || first == FUNCTION {
-            *expr = SqlExpr::Identifier(column.clone());
+        // A column's name first: a field of it.
+        if parts.first().is_some_and(has) {
             return ControlFlow::Continue(());
         }
         let message = format!(

@@ -45,11 +45,10 @@ impl NearestRows {
             Some(0) => return Ok(None),
             Some(K_OVER..) => Some("LIMIT and OFFSET together are over 10000"),
             Some(_) if sort.expr.len() > 1 => Some("the sort has other keys besides the distance"),
-            // Rows without a vector come last in an answer.
-            Some(_) if by.nulls_first => Some("the sort has NULLs first"),
             Some(_) => None,
         };
-        let wanted = Wanted { k: sort.fetch.unwrap_or_default(), ascending: by.asc, unfit };
+        let (k, nulls_first) = (sort.fetch.unwrap_or_default(), by.nulls_first);
+        let wanted = Wanted { k, ascending: by.asc, nulls_first, unfit };
         Ok(self.below(&sort.input, by.expr.clone(), &wanted, Vec::new())?.map(|input| {
             LogicalPlan::Sort(Sort { expr: sort.expr.clone(), input: Arc::new(input), fetch: sort.fetch })
         }))
@@ -138,6 +137,10 @@ impl NearestRows {
         if !indexes.iter().any(|index| index.metric.metric() == metric) {
             return unused(&format!("no index has the metric {}", metric.name()));
         }
+        // Rows without a vector come last in an answer.
+        if wanted.nulls_first {
+            return unused("the sort has NULLs first");
+        }
         for filter in &filters {
             if !usable(filter)? {
                 return unused("a condition is volatile or needs other rows");
@@ -171,6 +174,7 @@ impl NearestRows {
 struct Wanted {
     k: usize,
     ascending: bool,
+    nulls_first: bool,
     /// Why no search answers it whatever stands below.
     unfit: Option<&'static str>,
 }
