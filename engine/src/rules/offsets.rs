@@ -49,23 +49,31 @@ fn below_the_top(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>
         let children = children.collect::<Result<Vec<_>>>()?;
         return replace_children_if_necessary(plan, children);
     }
-    plan.transform_up(|plan| {
-        let Some(limit) = plan.downcast_ref::<GlobalLimitExec>().filter(|limit| limit.skip() > 0) else {
-            return Ok(Transformed::no(plan));
-        };
-        let skip = limit.skip();
-        let input = match limit.fetch() {
-            Some(fetch) => {
-                let fetch = Some(fetch.saturating_add(skip));
-                Arc::new(GlobalLimitExec::new(Arc::clone(limit.input()), 0, fetch))
-            }
-            None => Arc::clone(limit.input()),
-        };
-        // The order of now decides which rows are the first: whatever the rules behind this one change, it is to stay.
-        let order = limit.input().output_ordering().cloned().map(OrderingRequirements::from);
-        Ok(Transformed::yes(Arc::new(OffsetExec::new(input, skip, order)) as Arc<dyn ExecutionPlan>))
+    plan.transform_up(|plan| match plan.downcast_ref::<GlobalLimitExec>() {
+        Some(limit) if limit.skip() > 0 => {
+            Ok(Transformed::yes(behind(limit.input(), limit.skip(), limit.fetch())?))
+        }
+        _ => Ok(Transformed::no(plan)),
     })
     .data()
+}
+
+/// The rows of `input` but the first `skip`, `fetch` of them. Below projections, which may leave out what is sorted by.
+fn behind(
+    input: &Arc<dyn ExecutionPlan>,
+    skip: usize,
+    fetch: Option<usize>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if let (true, [below]) = (input.is::<ProjectionExec>(), input.children().as_slice()) {
+        return replace_children_if_necessary(Arc::clone(input), vec![behind(below, skip, fetch)?]);
+    }
+    // The order of now decides which rows are the first: whatever the rules behind this one change, it is to stay.
+    let order = input.output_ordering().cloned().map(OrderingRequirements::from);
+    let input = match fetch {
+        Some(fetch) => Arc::new(GlobalLimitExec::new(Arc::clone(input), 0, Some(fetch.saturating_add(skip)))),
+        None => Arc::clone(input),
+    };
+    Ok(Arc::new(OffsetExec::new(input, skip, order)))
 }
 
 /// The rows of one partition but the first `skip`, in their order.
