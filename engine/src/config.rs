@@ -289,13 +289,12 @@ fn find(name: &str) -> Result<&'static Setting> {
 
 fn unknown(name: &str) -> Error {
     let names = SETTINGS.iter().map(|s| s.name).chain(DATAFUSION_OPTIONS.iter().copied());
-    // What pgvector, hnswlib and others set for a session is said where it acts here.
-    if name.ends_with("ef_search") || name.starts_with("hnsw.") || name.starts_with("ivfflat.") {
-        let hint = "searches aim at target_recall of CREATE INDEX; vector_search(…, ef => 200) sets the width of one search";
-        return Error::new(ErrorKind::NotFound, format!("there is no setting {name}"))
-            .map(|e| e.with_hint(hint));
-    }
     let hint = match crate::error::closest(name, names) {
+        // What pgvector and others set for a session is said elsewhere here.
+        _ if name.ends_with("ef_search") || name.starts_with("hnsw.") || name.starts_with("ivfflat.") => {
+            "searches aim at target_recall of CREATE INDEX; vector_search(…, ef => 200) sets the width of one"
+                .to_owned()
+        }
         Some(near) => format!("did you mean {near}?"),
         None => "SHOW ALL lists the settings".to_owned(),
     };

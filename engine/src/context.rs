@@ -83,15 +83,14 @@ pub(crate) async fn commit(
     info: &CommitInfo,
     transaction: Transaction,
 ) -> Result<CommitReceipt> {
-    let awaited = Awaited::of_task();
-    let last_word = awaited.last_word();
-    let done = match block {
-        Some(block) => block.add(transaction, &last_word).await,
-        None => {
-            let options = CommitOptions { info: info.clone(), last_word, ..CommitOptions::default() };
-            transaction.commit(options).await
+    let committed = Awaited::of_task().committing(|last_word| async move {
+        match block {
+            Some(block) => block.add(transaction, &last_word).await,
+            None => {
+                let options = CommitOptions { info: info.clone(), last_word, ..CommitOptions::default() };
+                transaction.commit(options).await
+            }
         }
-    };
-    awaited.committed();
-    Ok(done?)
+    });
+    Ok(committed.await?)
 }

@@ -105,6 +105,7 @@ impl Engine {
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
             .clamp(1, 1024);
         let runtime = runtime(memory_limit, spill_directory)?;
+        crate::session::keep_places();
         let mut builder = SessionStateBuilder::new_with_default_features()
             .with_config(base_config(partitions))
             .with_runtime_env(runtime)

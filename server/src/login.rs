@@ -29,8 +29,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Pairs of user and address that are remembered.
 const REMEMBERED_MAX: usize = 10_000;
 
-/// Tries of one user from one address that wait or are looked at; more are refused.
-const TRIES_OF_USER_MAX: usize = 256;
+/// Tries from one address that wait or are looked at; more are refused.
+const TRIES_OF_ADDRESS_MAX: usize = 256;
 /// The same of all together.
 const TRIES_MAX: usize = 1_024;
 
@@ -65,8 +65,7 @@ pub(crate) struct Logins {
     /// Whether others reach the server who must not be let in when there are no users any more.
     closed: bool,
     failures: Mutex<HashMap<(IpAddr, String), Failures>>,
-    /// A place for each try there may be.
-    places: Semaphore,
+    trying: Mutex<Trying>,
     refusals: Refusals,
 }
 
@@ -74,23 +73,39 @@ pub(crate) struct Logins {
 struct Failures {
     count: u32,
     last: Instant,
-    tries: Arc<Tries>,
+    /// As many are looked at at one time as may fail without a wait: a pool of connections logs in at once.
+    turns: Arc<Semaphore>,
 }
 
-/// Tries of a user from an address at one time.
-#[derive(Debug)]
-struct Tries {
-    /// A place for each that there may be.
-    places: Semaphore,
-    /// As many are looked at as may fail without a wait: a pool of connections logs in at once.
-    turns: Semaphore,
+/// How many tries wait or are looked at.
+#[derive(Debug, Default)]
+struct Trying {
+    all: usize,
+    of: HashMap<IpAddr, usize>,
+}
+
+/// One of them.
+struct Try<'a> {
+    logins: &'a Logins,
+    from: IpAddr,
+}
+
+impl Drop for Try<'_> {
+    fn drop(&mut self) {
+        let mut trying = self.logins.trying();
+        trying.all -= 1;
+        if let Some(of) = trying.of.get_mut(&self.from) {
+            *of -= 1;
+            if *of == 0 {
+                trying.of.remove(&self.from);
+            }
+        }
+    }
 }
 
 impl Failures {
     fn none(last: Instant) -> Self {
-        let places = Semaphore::new(TRIES_OF_USER_MAX);
-        let turns = Semaphore::new(FREE_FAILURES as usize);
-        Self { count: 0, last, tries: Arc::new(Tries { places, turns }) }
+        Self { count: 0, last, turns: Arc::new(Semaphore::new(FREE_FAILURES as usize)) }
     }
 
     /// When the next try is looked at.
@@ -106,8 +121,8 @@ impl Failures {
 impl Logins {
     /// `closed`: nobody is let in without a password, users or not.
     pub(crate) fn new(engine: Arc<Engine>, limits: SessionLimits, closed: bool, refusals: Refusals) -> Self {
-        let (failures, places) = (Mutex::default(), Semaphore::new(TRIES_MAX));
-        Self { engine, limits, closed, failures, places, refusals }
+        let (failures, trying) = (Mutex::default(), Mutex::default());
+        Self { engine, limits, closed, failures, trying, refusals }
     }
 
     /// Those who were not let in.
@@ -145,16 +160,11 @@ impl Logins {
             session.set_user(user);
             return Ok(session);
         }
-        // Held while the try waits and is looked at: those of a flood keep neither memory nor others waiting without end, and one
-        // address leaves places for others.
-        let of_address = self.known(&(from, String::new()), |failures| Arc::clone(&failures.tries));
-        let _address_place = of_address.places.try_acquire().map_err(|_| too_many_tries())?;
-        let _place = self.places.try_acquire().map_err(|_| too_many_tries())?;
+        let _try = self.begin(from)?;
         let key = (from, told_apart(user).to_owned());
-        let tries = self.known(&key, |failures| Arc::clone(&failures.tries));
-        let _own_place = tries.places.try_acquire().map_err(|_| too_many_tries())?;
+        let turns = self.known(&key, |failures| Arc::clone(&failures.turns));
         // Nobody closes it. Who tries many at once finds the failures of the first ones when the turn comes.
-        let _turn = tries.turns.acquire().await;
+        let _turn = turns.acquire().await;
         self.check_wait(&key)?;
         let identity = self.engine.authenticate(user, password).await;
         match &identity {
@@ -191,6 +201,24 @@ impl Logins {
             ));
         }
         Ok(())
+    }
+
+    /// A try that waits and is looked at: those of a flood keep neither memory nor others waiting without end, and one address
+    /// leaves places for others.
+    fn begin(&self, from: IpAddr) -> Result<Try<'_>> {
+        let mut trying = self.trying();
+        let of = trying.of.get(&from).copied().unwrap_or_default();
+        if of >= TRIES_OF_ADDRESS_MAX || trying.all >= TRIES_MAX {
+            return Err(too_many_tries());
+        }
+        trying.of.insert(from, of + 1);
+        trying.all += 1;
+        Ok(Try { logins: self, from })
+    }
+
+    fn trying(&self) -> MutexGuard<'_, Trying> {
+        // Nothing panics while holding it.
+        self.trying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check_wait(&self, key: &(IpAddr, String)) -> Result<()> {
@@ -250,17 +278,23 @@ mod tests {
         engine.session().execute("CREATE USER anna PASSWORD 'right'", None).await.unwrap();
         let log = Arc::new(StatementFiles::open(&ServerOptions::default()).unwrap());
         let logins = Logins::new(engine, SessionLimits::default(), false, Refusals::new(log));
-        let from = IpAddr::from([127, 0, 0, 1]);
-        let own = logins.known(&(from, "anna".to_owned()), |failures| Arc::clone(&failures.tries));
-        for places in [&own.places, &logins.places] {
-            let all = u32::try_from(places.available_permits()).unwrap();
-            let taken = places.try_acquire_many(all).unwrap();
-            let refused = logins.session("anna", "right", from).await.unwrap_err();
-            assert_eq!((refused.kind(), refused.sqlstate()), (ErrorKind::ResourceExhausted, "53300"));
-            drop(taken);
-            logins.session("anna", "right", from).await.unwrap();
-            assert_eq!(places.available_permits(), all as usize, "places are given back");
-        }
+        let address = |last| IpAddr::from([127, 0, 0, last]);
+        let refused = async |from| {
+            let login = logins.session("anna", "right", from).await;
+            login.err().map(|error| (error.kind(), error.sqlstate()))
+        };
+        let too_many = Some((ErrorKind::ResourceExhausted, "53300"));
+        let of = |last| (0..TRIES_OF_ADDRESS_MAX).map(move |_| address(last));
+        let mut held: Vec<Try<'_>> = of(1).map(|from| logins.begin(from).unwrap()).collect();
+        assert_eq!(refused(address(1)).await, too_many);
+        assert_eq!(refused(address(2)).await, None, "others have places");
+        held.extend((2..=4).flat_map(of).map(|from| logins.begin(from).unwrap()));
+        assert_eq!(held.len(), TRIES_MAX);
+        assert_eq!(refused(address(5)).await, too_many);
+        drop(held);
+        assert_eq!(refused(address(1)).await, None);
+        let trying = logins.trying();
+        assert_eq!((trying.all, trying.of.len()), (0, 0), "places are given back");
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl ColumnBuilder {
             ColumnType::Time => Self::Time(Time64MicrosecondBuilder::with_capacity(rows)),
             ColumnType::Timestamp { nanos } => timestamps(*nanos, None)?,
             ColumnType::TimestampTz { nanos, zone } => timestamps(*nanos, Some(zone))?,
-            ColumnType::Vector(dim) => Self::Vector(VectorBuilder::new(*dim, table.metrics_of(column))),
+            ColumnType::Vector(dim) => Self::Vector(VectorBuilder::new(*dim, table.metrics_of(column.id))),
             ColumnType::List(_) | ColumnType::Struct(_) => {
                 Self::Json(Box::new(JsonColumn::new(&column.column_type.arrow())?))
             }

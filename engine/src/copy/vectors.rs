@@ -58,7 +58,7 @@ impl VectorBuilder {
 /// Why `text` does not fit `column`; None unless it is a column of vectors.
 pub(super) fn problem(text: &str, table: &TableDef, column: &ColumnDef) -> Option<String> {
     let ColumnType::Vector(dim) = column.column_type else { return None };
-    read(text, dim, &table.metrics_of(column)).err()
+    read(text, dim, &table.metrics_of(column.id)).err()
 }
 
 /// The vector in `text`, which has distances under `metrics`.
@@ -106,7 +106,7 @@ pub(super) fn readable(table: &TableDef, column: &ColumnDef, array: &ArrayRef) -
             vector::list(Arc::new(Float32Array::from(components)), dim.into(), nulls)
         }
     };
-    let metrics = table.metrics_of(column);
+    let metrics = table.metrics_of(column.id);
     if !metrics.is_empty() {
         for row in (0..made.len()).filter(|row| made.is_valid(*row)) {
             if let Err(why) = check(components_of(&made, row, dim), &metrics) {

@@ -1,17 +1,17 @@
 //! OFFSET below something else.
 //!
 //! DataFusion 55 moves a sort below `LIMIT n OFFSET m` when that is in a coarser order, and then sorts for n rows only: of
-//! `SELECT … FROM (… ORDER BY d LIMIT 4 OFFSET 4) ORDER BY d, id` nothing is left. Here an offset is a node that no sort passes.
+//! `SELECT … FROM (… ORDER BY d LIMIT 4 OFFSET 4) ORDER BY d, id` nothing is left. And it drops the sort below an offset when nothing
+//! above asks for that order: of `SELECT sum(id) FROM (… ORDER BY g OFFSET 100)` other rows are left. Here an offset is a node
+//! that no sort passes, and that asks for the order it was given.
 
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{Distribution, OrderingRequirements, PhysicalExpr};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::limit::{GlobalLimitExec, LimitStream};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
@@ -21,31 +21,10 @@ use datafusion::physical_plan::{
     replace_children_if_necessary,
 };
 
-/// See the module. An offset at the top of a plan, or below projections alone, stays DataFusion's.
-#[derive(Debug)]
-pub(super) struct OffsetsStay;
-
-impl PhysicalOptimizerRule for OffsetsStay {
-    fn name(&self) -> &'static str {
-        "offsets_stay"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        below_the_top(plan)
-    }
-}
-
-fn below_the_top(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// `plan` with such offsets. One at the top, or below projections alone, stays DataFusion's.
+pub(super) fn staying(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     if plan.is::<GlobalLimitExec>() || plan.is::<ProjectionExec>() {
-        let children = plan.children().into_iter().cloned().map(below_the_top);
+        let children = plan.children().into_iter().cloned().map(staying);
         let children = children.collect::<Result<Vec<_>>>()?;
         return replace_children_if_necessary(plan, children);
     }
@@ -93,9 +72,7 @@ impl OffsetExec {
         let properties = properties.with_partitioning(Partitioning::UnknownPartitioning(1));
         Self { input, skip, order, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
-}
 
-impl OffsetExec {
     fn over(&self, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         match <[_; 1]>::try_from(children) {
             Ok([input]) => Ok(Arc::new(Self::new(input, self.skip, self.order.clone()))),

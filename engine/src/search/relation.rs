@@ -390,8 +390,7 @@ fn column_name(value: &SqlExpr) -> Result<String> {
 
 /// The metric of the column's index; L2 without one.
 fn the_metric(def: &cairn_storage::schema::TableDef, column: cairn_storage::id::ColumnId) -> Result<Metric> {
-    let mut metrics: Vec<Metric> =
-        def.indexes.iter().filter(|i| i.column == column).map(|i| i.metric.metric()).collect();
+    let mut metrics = def.metrics_of(column);
     metrics.dedup();
     match metrics.as_slice() {
         [] => Ok(Metric::L2),

@@ -25,7 +25,6 @@ use crate::provider::{CairnTable, usable};
 
 /// Longer answers are sorted: they are no longer a small part of a table.
 pub(crate) const K_MAX: usize = 10_000;
-const K_OVER: usize = K_MAX + 1;
 
 /// See the module.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ impl NearestRows {
         let unfit = match sort.fetch {
             None => Some("the sort has no LIMIT"),
             Some(0) => return Ok(None),
-            Some(K_OVER..) => Some("LIMIT and OFFSET together are over 10000"),
+            Some(k) if k > K_MAX => Some("LIMIT and OFFSET together are over 10000"),
             Some(_) if sort.expr.len() > 1 => Some("the sort has other keys besides the distance"),
             Some(_) => None,
         };
@@ -119,8 +118,8 @@ impl NearestRows {
         let Some((function, column, query)) = distance(by) else { return Ok(None) };
         let def = table.table().def();
         let Some(column) = def.columns.iter().position(|c| c.name == column.name) else { return Ok(None) };
-        let indexes: Vec<_> = def.indexes.iter().filter(|i| i.column == def.columns[column].id).collect();
-        if indexes.is_empty() || scan.fetch.is_some() {
+        let metrics = def.metrics_of(def.columns[column].id);
+        if metrics.is_empty() || scan.fetch.is_some() {
             return Ok(None);
         }
         filters.extend(scan.filters.iter().cloned());
@@ -134,7 +133,7 @@ impl NearestRows {
         let Some(metric) = function.sorted_metric(wanted.ascending) else {
             return unused("the sort has the farthest first");
         };
-        if !indexes.iter().any(|index| index.metric.metric() == metric) {
+        if !metrics.contains(&metric) {
             return unused(&format!("no index has the metric {}", metric.name()));
         }
         // Rows without a vector come last in an answer.

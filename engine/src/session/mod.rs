@@ -35,7 +35,7 @@ pub use relations::{Relation, RelationKind};
 pub(crate) use memory::PartOfMemory;
 pub(crate) use query::plan as plan_query;
 pub(crate) use show::{identifier, rows};
-pub(crate) use task::Awaited;
+pub(crate) use task::{Awaited, keep_places};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -6,16 +6,19 @@
 //! Cancel safety: dropping what waits for the answer, or the rows, gives the statement up at once. Its task ends where it next
 //! yields, and holds its place in the queue until then. A change that was given up before its commit is not committed.
 
+use std::any::Any;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 
 use cairn_storage::{ErrorKind, LastWord};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::runtime::{JoinSetTracer, set_join_set_tracer};
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -30,9 +33,52 @@ const BATCHES_WAITING_MAX: usize = 2;
 tokio::task_local! {
     /// Whether somebody waits for the statement of this task.
     static AWAITED: Awaited;
+    /// The place of the statement whose task this is.
+    static PLACE: Weak<Permit>;
 }
 
 type Batch = std::result::Result<RecordBatch, DataFusionError>;
+
+/// Gives the tasks that DataFusion starts for a statement a part in its place: when that is given up, they go on until they next yield.
+struct Places;
+
+/// From now on subtasks keep the places of their statements.
+pub(crate) fn keep_places() {
+    // By another engine of the process otherwise.
+    let _ = set_join_set_tracer(&Places);
+}
+
+fn place_of_task() -> Option<Arc<Permit>> {
+    PLACE.try_with(Weak::upgrade).ok().flatten()
+}
+
+impl JoinSetTracer for Places {
+    fn trace_future(
+        &self,
+        task: BoxFuture<'static, Box<dyn Any + Send>>,
+    ) -> BoxFuture<'static, Box<dyn Any + Send>> {
+        let Some(place) = place_of_task() else { return task };
+        let of_subtasks = Arc::downgrade(&place);
+        let task = async move {
+            let done = task.await;
+            drop(place);
+            done
+        };
+        PLACE.scope(of_subtasks, task).boxed()
+    }
+
+    fn trace_block(
+        &self,
+        block: Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>,
+    ) -> Box<dyn FnOnce() -> Box<dyn Any + Send> + Send> {
+        let Some(place) = place_of_task() else { return block };
+        Box::new(move || {
+            let done = block();
+            drop(place);
+            done
+        })
+    }
+}
 
 /// What a statement says first.
 enum First {
@@ -68,19 +114,13 @@ impl Awaited {
         }
     }
 
-    /// For a commit: from a yes on, until [`committed`](Self::committed), the statement cannot be given up.
-    pub(crate) fn last_word(&self) -> LastWord {
-        match self.0.clone() {
-            Some(state) => LastWord::new(move || change(&state, WAITED_FOR, COMMITTING)),
-            None => LastWord::default(),
-        }
-    }
-
-    /// The commit has ended; the statement may go on.
-    pub(crate) fn committed(&self) {
-        if let Some(state) = &self.0 {
-            change(state, COMMITTING, WAITED_FOR);
-        }
+    /// Runs `commit`, which asks the word before it changes anything: from a yes on the statement cannot be given up until it ends.
+    pub(crate) async fn committing<C: Future>(self, commit: impl FnOnce(LastWord) -> C) -> C::Output {
+        let Some(state) = self.0 else { return commit(LastWord::default()).await };
+        let asked = Arc::clone(&state);
+        let done = commit(LastWord::new(move || change(&asked, WAITED_FOR, COMMITTING))).await;
+        change(&state, COMMITTING, WAITED_FOR);
+        done
     }
 
     /// Nobody waits any more; false when a commit is under way.
@@ -100,9 +140,9 @@ struct Task {
 }
 
 impl Task {
-    fn start(threads: &Handle, work: impl Future<Output = ()> + Send + 'static) -> Self {
+    fn start(threads: &Handle, place: Weak<Permit>, work: impl Future<Output = ()> + Send + 'static) -> Self {
         let awaited = Awaited(Some(Arc::default()));
-        let handle = threads.spawn(AWAITED.scope(awaited.clone(), work));
+        let handle = threads.spawn(AWAITED.scope(awaited.clone(), PLACE.scope(place, work)));
         Self { handle, awaited }
     }
 
@@ -146,7 +186,8 @@ pub(super) async fn run<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     let (answer, answered) = oneshot::channel();
-    let task = Task::start(threads, async move {
+    let of_subtasks = place.as_ref().map(Arc::downgrade).unwrap_or_default();
+    let task = Task::start(threads, of_subtasks, async move {
         let result = work.await;
         // Free before whoever waits hears of the end.
         drop(place);
@@ -167,7 +208,8 @@ pub(super) async fn run_statement(
     statement: impl Future<Output = Result<Output>> + Send + 'static,
 ) -> Result<Output> {
     let (answer, answered) = oneshot::channel::<Result<First>>();
-    let task = Task::start(threads, async move {
+    let of_subtasks = place.as_ref().map(Arc::downgrade).unwrap_or_default();
+    let task = Task::start(threads, of_subtasks, async move {
         match statement.await {
             Ok(Output::Rows(RowStream { schema, mut stream })) => {
                 let (send, batches) = mpsc::channel(BATCHES_WAITING_MAX);
@@ -226,6 +268,7 @@ fn stopped() -> Error {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use datafusion::arrow::datatypes::Schema;
+    use datafusion::common::runtime::SpawnedTask;
     use futures::stream;
     use tokio::runtime::{Builder, Runtime};
 
@@ -233,13 +276,30 @@ mod tests {
     use crate::queue::{QueueLimits, StatementQueue};
 
     fn one_thread() -> Runtime {
-        Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+        threads(1)
+    }
+
+    fn threads(count: usize) -> Runtime {
+        Builder::new_multi_thread().worker_threads(count).enable_all().build().unwrap()
     }
 
     fn rows(batches: impl futures::Stream<Item = Batch> + Send + 'static) -> Output {
         let schema = Arc::new(Schema::empty());
         let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), batches));
         Output::Rows(RowStream { schema, stream })
+    }
+
+    /// The rows of a statement that runs on `threads`.
+    async fn running(
+        threads: &Runtime,
+        place: Option<Arc<Permit>>,
+        batches: impl futures::Stream<Item = Batch> + Send + 'static,
+    ) -> RowStream {
+        let statement = async move { Ok(rows(batches)) };
+        match run_statement(threads.handle(), place, std::future::pending(), statement).await.unwrap() {
+            Output::Rows(rows) => rows,
+            _ => panic!("no rows"),
+        }
     }
 
     fn batch() -> RecordBatch {
@@ -277,6 +337,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn subtasks_keep_the_place_of_a_statement_that_is_given_up() {
+        keep_places();
+        let (threads, queue) = (threads(2), Arc::new(StatementQueue::new(QueueLimits::default())));
+        let place = Some(Arc::new(queue.enter("a", None).await.unwrap()));
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = oneshot::channel();
+        let statement = async move {
+            let subtask = SpawnedTask::spawn(async move {
+                let deeper = SpawnedTask::spawn(async move {
+                    begin.send(()).unwrap();
+                    wait.recv().unwrap();
+                });
+                deeper.join().await.unwrap();
+            });
+            subtask.join().await.unwrap();
+            Ok(())
+        };
+        let handle = threads.handle().clone();
+        let waiting =
+            tokio::spawn(async move { run(&handle, place, std::future::pending(), statement).await });
+        begun.await.unwrap();
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert_eq!(queue.figures().running, 1);
+        go.send(()).unwrap();
+        while queue.figures().running > 0 {
+            tokio::task::yield_now().await;
+        }
+        threads.shutdown_background();
+    }
+
+    #[tokio::test]
     async fn a_commit_under_way_is_waited_for() {
         let threads = one_thread();
         let (go, wait) = std::sync::mpsc::channel::<()>();
@@ -288,12 +381,13 @@ mod tests {
             stopped()
         };
         let commits = async move {
-            let awaited = Awaited::of_task();
-            assert!(change(awaited.0.as_ref().unwrap(), WAITED_FOR, COMMITTING));
-            begin.send(()).unwrap();
-            wait.recv().unwrap();
-            awaited.committed();
-            Ok(7)
+            let commit = Awaited::of_task().committing(|last_word| async move {
+                last_word.ask()?;
+                begin.send(()).unwrap();
+                wait.recv().unwrap();
+                Ok(7)
+            });
+            commit.await
         };
         assert_eq!(run(threads.handle(), None, over, commits).await.unwrap(), 7);
         ended.await.unwrap();
@@ -315,12 +409,7 @@ mod tests {
             counted.fetch_add(1, Ordering::SeqCst);
             Ok(batch())
         });
-        let statement = async move { Ok(rows(batches)) };
-        let Output::Rows(mut rows) =
-            run_statement(threads.handle(), place, std::future::pending(), statement).await.unwrap()
-        else {
-            panic!("no rows")
-        };
+        let mut rows = running(&threads, place, batches).await;
         rows.stream.next().await.unwrap().unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         let ahead = made.load(Ordering::SeqCst);
@@ -335,12 +424,7 @@ mod tests {
     async fn rows_whose_threads_stop_do_not_look_whole() {
         let threads = one_thread();
         let batches = stream::iter([Ok(batch())]).chain(stream::pending());
-        let statement = async move { Ok(rows(batches)) };
-        let Output::Rows(mut rows) =
-            run_statement(threads.handle(), None, std::future::pending(), statement).await.unwrap()
-        else {
-            panic!("no rows")
-        };
+        let mut rows = running(&threads, None, batches).await;
         rows.stream.next().await.unwrap().unwrap();
         let handle = threads.handle().clone();
         threads.shutdown_background();

@@ -92,11 +92,11 @@ impl Session {
                     block.rollback().await;
                     return Err(error);
                 }
-                let awaited = Awaited::of_task();
-                let (info, last_word) = (info.clone(), awaited.last_word());
-                let done = block.commit(CommitOptions { info, last_word, ..CommitOptions::default() }).await;
-                awaited.committed();
-                done?;
+                let committed = Awaited::of_task().committing(|last_word| async move {
+                    let options = CommitOptions { info: info.clone(), last_word, ..CommitOptions::default() };
+                    block.commit(options).await
+                });
+                committed.await?;
                 "COMMIT"
             }
             TransactionStatement::Rollback => {

@@ -132,8 +132,7 @@ impl Results {
     /// # Errors
     /// `NotFound` (34000) when none waits under `handle`; 42501 when it is not of the caller's user.
     pub(crate) fn fetch(self: &Arc<Self>, handle: Handle, caller: &Identity) -> Result<FetchedRows> {
-        let mut kept = self.kept();
-        kept.get(&handle).map_or(Ok(()), |kept| kept.check(caller))?;
+        let mut kept = self.kept_for(handle, caller)?;
         match kept.remove(&handle) {
             Some(Kept::Waiting { rows, .. }) => Ok(self.fetched(&mut kept, handle, rows)),
             other => {
@@ -149,8 +148,7 @@ impl Results {
     /// # Errors
     /// `NotFound` (34000) when none waits under `handle`; 42501 when it is not of the caller's user.
     pub(crate) fn renew(&self, handle: Handle, caller: &Identity) -> Result<()> {
-        let mut kept = self.kept();
-        kept.get(&handle).map_or(Ok(()), |kept| kept.check(caller))?;
+        let mut kept = self.kept_for(handle, caller)?;
         match kept.get_mut(&handle) {
             Some(Kept::Waiting { until, .. }) => {
                 *until = Instant::now() + self.wait_max;
@@ -165,11 +163,7 @@ impl Results {
     /// # Errors
     /// 42501 when it is not of the caller's user.
     pub(crate) fn cancel(&self, handle: Handle, caller: &Identity) -> Result<bool> {
-        let found = {
-            let mut kept = self.kept();
-            kept.get(&handle).map_or(Ok(()), |kept| kept.check(caller))?;
-            kept.remove(&handle)
-        };
+        let found = self.kept_for(handle, caller)?.remove(&handle);
         Ok(match found {
             Some(Kept::Waiting { .. }) => true,
             // Whoever fetched it may have ended just now.
@@ -190,6 +184,16 @@ impl Results {
         };
         // Outside the lock: their queries end here.
         drop(expired);
+    }
+
+    /// All of them; what is kept under `handle` is of `caller`'s.
+    ///
+    /// # Errors
+    /// 42501 when it is not.
+    fn kept_for(&self, handle: Handle, caller: &Identity) -> Result<MutexGuard<'_, HashMap<Handle, Kept>>> {
+        let kept = self.kept();
+        kept.get(&handle).map_or(Ok(()), |kept| kept.check(caller))?;
+        Ok(kept)
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Handle, Kept>> {

@@ -144,8 +144,8 @@ impl TableSnapshot {
         let mut left = Left::new(views.iter().map(|view| (view.meta.id, view.meta.rows)));
         let mut coverage = Coverage::default();
         for unit in self.state().units.iter().filter(|u| u.index == index.id) {
-            let named = newest.units.iter().any(|named| named.id == unit.id);
-            if named && self.shared().length(&unit.path()).await.is_ok_and(|bytes| bytes != Some(unit.bytes))
+            if newest.names_unit(unit.id)
+                && self.shared().length(&unit.path()).await.is_ok_and(|bytes| bytes != Some(unit.bytes))
             {
                 coverage.lost.push(unit.id);
                 continue;

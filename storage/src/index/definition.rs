@@ -6,7 +6,7 @@ use cairn_vector::Metric;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ColumnId, IndexId, ObjectId, TableId};
-use crate::schema::{ColumnDef, TableDef};
+use crate::schema::TableDef;
 
 /// What near means for an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,8 +35,8 @@ impl IndexMetric {
 impl TableDef {
     /// Metrics of the indexes on `column`: each of its vectors must have distances under all of them.
     #[must_use]
-    pub fn metrics_of(&self, column: &ColumnDef) -> Vec<Metric> {
-        self.indexes.iter().filter(|i| i.column == column.id).map(|i| i.metric.metric()).collect()
+    pub fn metrics_of(&self, column: ColumnId) -> Vec<Metric> {
+        self.indexes.iter().filter(|i| i.column == column).map(|i| i.metric.metric()).collect()
     }
 }
 

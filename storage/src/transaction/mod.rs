@@ -57,9 +57,11 @@ impl LastWord {
         Self(Some(Arc::new(ask)))
     }
 
+    /// Asks.
+    ///
     /// # Errors
-    /// `Cancelled`.
-    fn ask(&self) -> Result<()> {
+    /// `Cancelled` when the change is not wanted any more.
+    pub fn ask(&self) -> Result<()> {
         match &self.0 {
             Some(ask) if !ask() => {
                 Err(Error::new(ErrorKind::Cancelled, "nobody waits for the change any more"))
@@ -277,6 +279,7 @@ impl Transaction {
     }
 
     async fn commit_set(&self, set: WriteSet, options: CommitOptions) -> Result<CommitReceipt> {
+        let CommitOptions { info, commit_id, last_word } = options;
         let database = &self.shared.database;
         let writer = database.writer()?;
         let whole = if set.of_block { WholeTables::AsRead } else { WholeTables::AsFound };
@@ -292,14 +295,14 @@ impl Transaction {
         }
         database.make_room().await?;
         let (keys, changes): (Vec<_>, Vec<_>) = prepared.into_iter().map(|p| (p.keys, p.change)).unzip();
-        let commit_id = options.commit_id.unwrap_or_else(CommitId::random);
-        let body = EncodedBody::new(writer.epoch, commit_id, &options.info, &set.catalog, &changes)?;
+        let commit_id = commit_id.unwrap_or_else(CommitId::random);
+        let body = EncodedBody::new(writer.epoch, commit_id, &info, &set.catalog, &changes)?;
         let mut entry = WalEntry {
             version: CommitVersion(0),
             epoch: writer.epoch,
             commit_id,
             time_us: 0,
-            info: options.info.clone(),
+            info,
             catalog: set.catalog,
             tables: changes,
         };
@@ -314,7 +317,7 @@ impl Transaction {
             let ids: Vec<RowId> = entry.tables.iter().map(|t| t.first_row_id).collect();
             let payload = body.assemble(entry.version, entry.time_us, &ids)?;
             let after = head.apply(&entry, &loaded)?;
-            options.last_word.ask()?;
+            last_word.ask()?;
             receipt.version = entry.version;
             receipt.first_row_ids = entry.tables.iter().map(|t| (t.table, t.first_row_id)).collect();
             Ok(Accept { after, payload, row: replay_row(&entry) })

@@ -150,7 +150,7 @@ fn check_vectors(def: &TableDef, column: &ColumnDef, array: &dyn Array) -> Resul
         )
         .with_sqlstate("22000")
     };
-    let metrics = def.metrics_of(column);
+    let metrics = def.metrics_of(column.id);
     let list = array.as_fixed_size_list();
     let dim = list.value_length().unsigned_abs() as usize;
     let components = list.values().as_primitive::<Float32Type>();

@@ -27,14 +27,16 @@ pub(super) async fn check(database: &Database, table: &TableState, unit: &UnitMe
     if lost {
         "searches compare its rows exactly until it is built again, which has begun where the database may be written"
             .clone_into(&mut finding.hint);
+    } else if finding.is_bad() {
+        "searches compare its rows exactly as long as it cannot be read; VERIFY again, then REINDEX"
+            .clone_into(&mut finding.hint);
     }
     (finding, lost)
 }
 
 fn still_named(database: &Database, table: &TableState, unit: &UnitMeta) -> bool {
     let newest = database.snapshot();
-    let table = newest.state().tables.get(&table.def.id);
-    table.is_some_and(|table| table.units.iter().any(|named| named.id == unit.id))
+    newest.state().tables.get(&table.def.id).is_some_and(|table| table.names_unit(unit.id))
 }
 
 async fn checked(database: &Database, table: &TableState, meta: &UnitMeta) -> Result<String> {

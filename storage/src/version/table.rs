@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 use super::snapshot::SegmentView;
 use super::{HotKeys, LoadedDeletes};
 use crate::error::{Error, Result};
-use crate::id::{CommitVersion, IndexId, RowId};
+use crate::id::{CommitVersion, IndexId, ObjectId, RowId};
 use crate::index::{Searchers, UnitMeta};
 use crate::memtable::{Chunk, Memtable};
 use crate::schema::TableDef;
@@ -100,6 +100,12 @@ pub struct TableState {
 }
 
 impl TableState {
+    /// Whether an index unit is one of its.
+    #[must_use]
+    pub fn names_unit(&self, unit: ObjectId) -> bool {
+        self.units.iter().any(|named| named.id == unit)
+    }
+
     /// An empty table.
     #[must_use]
     pub fn created(def: Arc<TableDef>, at: CommitVersion) -> Self {

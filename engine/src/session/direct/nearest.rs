@@ -203,8 +203,7 @@ impl NearestRead {
             BinaryOperator::Custom(op) if op == "<#>" => Metric::InnerProduct,
             _ => return None,
         };
-        let indexed =
-            def.indexes.iter().any(|i| i.column == def.columns[column].id && i.metric.metric() == metric);
+        let indexed = def.metrics_of(def.columns[column].id).contains(&metric);
         let query = search::of_scalar(&*value(&self.vector, params)?).ok()??;
         let k = match &*value(&self.limit, params)? {
             ScalarValue::Int64(Some(k)) => usize::try_from(*k).ok()?,
