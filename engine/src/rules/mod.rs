@@ -15,11 +15,14 @@ use datafusion::physical_plan::ExecutionPlan;
 /// The rule of DataFusion's that sees to the yielding of leaves. What pushes filters through the plan comes behind it.
 const LEAVES: &str = "EnsureCooperative";
 
-/// A change of a plan that needs no settings and keeps its schema.
+/// What a rule does to a plan: it needs no settings and keeps the schema.
+type Change = fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>;
+
+/// A change of a plan, as the planner takes it.
 #[derive(Debug)]
 struct Rule {
     name: &'static str,
-    change: fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>,
+    change: Change,
 }
 
 impl PhysicalOptimizerRule for Rule {
