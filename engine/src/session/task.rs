@@ -88,6 +88,7 @@ enum First {
 
 const WAITED_FOR: u8 = 0;
 const GIVEN_UP: u8 = 1;
+/// Or committed.
 const COMMITTING: u8 = 2;
 
 /// Whether somebody waits for a statement, and whether it is past giving up: a statement that may change something is either told
@@ -114,16 +115,28 @@ impl Awaited {
         }
     }
 
-    /// Runs `commit`, which asks the word before it changes anything: from a yes on the statement cannot be given up until it ends.
-    pub(crate) async fn committing<C: Future>(self, commit: impl FnOnce(LastWord) -> C) -> C::Output {
+    /// Runs `commit`, which asks the word before it changes anything: from a yes on the statement cannot be given up, unless the
+    /// commit fails.
+    pub(crate) async fn committing<T, E, C>(
+        self,
+        commit: impl FnOnce(LastWord) -> C,
+    ) -> std::result::Result<T, E>
+    where
+        C: Future<Output = std::result::Result<T, E>>,
+    {
         let Some(state) = self.0 else { return commit(LastWord::default()).await };
         let asked = Arc::clone(&state);
-        let done = commit(LastWord::new(move || change(&asked, WAITED_FOR, COMMITTING))).await;
-        change(&state, COMMITTING, WAITED_FOR);
+        let word = LastWord::new(move || {
+            change(&asked, WAITED_FOR, COMMITTING) || asked.load(Ordering::SeqCst) == COMMITTING
+        });
+        let done = commit(word).await;
+        if done.is_err() {
+            change(&state, COMMITTING, WAITED_FOR);
+        }
         done
     }
 
-    /// Nobody waits any more; false when a commit is under way.
+    /// Nobody waits any more; false when a commit is under way or has been.
     fn give_up(&self) -> bool {
         self.0.as_ref().is_none_or(|state| change(state, WAITED_FOR, GIVEN_UP))
     }
@@ -387,10 +400,26 @@ mod tests {
                 wait.recv().unwrap();
                 Ok(7)
             });
-            commit.await
+            let seven = commit.await;
+            // Between the commit and its answer, too.
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            seven
         };
         assert_eq!(run(threads.handle(), None, over, commits).await.unwrap(), 7);
         ended.await.unwrap();
+        let fails = async {
+            let commit = Awaited::of_task().committing(|last_word| async move {
+                last_word.ask()?;
+                Err::<(), _>(Error::new(ErrorKind::Conflict, "late"))
+            });
+            assert!(commit.await.is_err());
+            std::future::pending::<Result<()>>().await
+        };
+        let over = async {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            stopped()
+        };
+        assert_eq!(run(threads.handle(), None, over, fails).await.unwrap_err().sqlstate(), "57P01");
         let never = run(threads.handle(), None, async { stopped() }, async {
             std::future::pending::<()>().await;
             Ok(())
