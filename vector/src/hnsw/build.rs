@@ -2,18 +2,20 @@
 
 use std::time::Instant;
 
-use super::calibrate::{self, HELD_OUT};
+use super::calibrate::{self, HELD_OUT, Walks};
 use super::candidates::Candidates;
 use super::encode::{Clustered, cluster, encode};
 use super::graph::{Graph, Pruning, prune};
 use super::improve::{Improve, improve};
 use super::options::{BuildError, BuildOptions, Builder, CANDIDATES, Estimate};
 use super::seeds::Seeds;
-use super::{hnsw_rs, leaves, pairs, repair, sketch};
+use super::sketch::{self, Sketch};
+use super::{hnsw_rs, leaves, pairs, repair};
 use crate::parallel::Work;
 use crate::quantize;
 use crate::random::Random;
 use crate::rows::Rows;
+use crate::search::WalkCosts;
 use crate::search::pool::ROWS_MAX;
 use crate::unit::{BuildStatistics, Calibration, UnitParts};
 
@@ -28,6 +30,8 @@ const TARGET_WIDTH: u32 = 64;
 /// Width of the walks that improve a graph below its target. Twice the width, or a second pass, cost as much again as the whole
 /// build and win a few per cent of recall on one Gaussian, nothing elsewhere.
 const IMPROVE_WIDTH: usize = 48;
+/// Rows asked for where the costs of walks are compared.
+const COMPARED_K: usize = 10;
 /// Width of the walks that insert held-out rows.
 const INSERT_WIDTH: usize = 160;
 
@@ -52,11 +56,12 @@ pub fn build(
     let clustered = cluster(&codes, options.seed, &work)?;
     drop(codes);
     progress.reached(15);
-    let (mut graph, calibration, improved) = connect(rows, &clustered, options, &work)?;
-    progress.reached(95);
     let codes = &clustered.codes;
     let sketched = rows.len() >= CALIBRATED_ROWS && sketch::is_wanted(options.metric, codes.grid.stride());
     let sketch = if sketched { sketch::sketch(codes, options.seed, &work)? } else { None };
+    progress.reached(20);
+    let (mut graph, calibration, improved) = connect(rows, (&clustered, sketch.as_ref()), options, &work)?;
+    progress.reached(97);
     let orphans = repair::repair(&mut graph, &clustered.pivots);
     let statistics = BuildStatistics {
         seconds: start.elapsed().as_secs_f64(),
@@ -86,7 +91,7 @@ fn check(rows: &dyn Rows, row_ids: &[u64], options: &BuildOptions) -> Result<(),
 /// The graph of all rows, its calibration, and how often it had to be improved.
 fn connect(
     rows: &dyn Rows,
-    clustered: &Clustered,
+    (clustered, sketch): (&Clustered, Option<&Sketch>),
     options: &BuildOptions,
     work: &Work<'_>,
 ) -> Result<(Graph, Calibration, u32), BuildError> {
@@ -111,19 +116,38 @@ fn connect(
         return Ok((graph, Calibration::default(), 0));
     }
     options.progress.reached(75);
-    let seeds = Seeds::new(&space, clustered.pivots.clone());
+    let walks = Walks { space, seeds: Seeds::new(&space, clustered.pivots.clone()), sketching: None };
     let truth = calibrate::truth(rows, clustered, &held_out, work)?;
-    let mut calibration = calibrate::measure(clustered, &graph, &seeds, &truth, work)?;
+    let mut calibration = calibrate::measure(clustered, &graph, &walks, &truth, work)?;
     let mut improved = 0;
     let others: Vec<bool> = wanted.iter().map(|held_out| !held_out).collect();
     if calibration.recall(10, TARGET_WIDTH) < options.target_recall && options.builder == Builder::Partition {
-        let pass = Improve { seeds: &seeds, wanted: &others, ef: IMPROVE_WIDTH, pruning: IMPROVED };
+        let pass = Improve { seeds: &walks.seeds, wanted: &others, ef: IMPROVE_WIDTH, pruning: IMPROVED };
         graph = improve(&space, &graph, &pass, work)?;
-        calibration = calibrate::measure(clustered, &graph, &seeds, &truth, work)?;
+        calibration = calibrate::measure(clustered, &graph, &walks, &truth, work)?;
         improved += 1;
     }
-    let pass = Improve { seeds: &seeds, wanted: &wanted, ef: INSERT_WIDTH, pruning: IMPROVED };
+    if let Some(sketch) = sketch
+        && let Some(sketching) = sketch.sketching(clustered.codes.grid.low.len())
+    {
+        let space = sketch.codes.space();
+        let seeds = Seeds::new(&space, clustered.pivots.clone());
+        let walks = Walks { space, seeds, sketching: Some(sketching) };
+        let of_sketches = calibrate::measure(clustered, &graph, &walks, &truth, work)?;
+        calibration = cheaper(of_sketches, calibration, clustered.codes.grid.stride(), options);
+    }
+    let pass = Improve { seeds: &walks.seeds, wanted: &wanted, ef: INSERT_WIDTH, pruning: IMPROVED };
     Ok((improve(&space, &graph, &pass, work)?, calibration, improved))
+}
+
+/// That of two calibrations whose walks cost less at a recall between the wanted one and 1.
+fn cheaper(one: Calibration, other: Calibration, stride: usize, options: &BuildOptions) -> Calibration {
+    let recall = (1.0 + options.target_recall) / 2.0;
+    let cost = |calibration: &Calibration| {
+        let width = calibration.width(COMPARED_K, recall);
+        WalkCosts::new(calibration.compared, stride).total(width, calibration.scored(width))
+    };
+    if cost(&one) < cost(&other) { one } else { other }
 }
 
 /// Rows to hold out, ascending; no pivots.

@@ -6,14 +6,15 @@ use super::BuildError;
 use super::encode::Clustered;
 use super::graph::Graph;
 use super::seeds::Seeds;
-use super::space::Pack;
+use super::space::{Pack, Space};
 use crate::distance::{Floats, Kernels};
 use crate::parallel::{Work, fold_chunks};
-use crate::quantize::QueryCode;
+use crate::quantize::{QueryCode, Sketching};
 use crate::query_distance::QueryDistance;
 use crate::rows::Rows;
+use crate::search::comparison::Comparison;
 use crate::search::walk::{WalkScratch, walk};
-use crate::unit::{Calibration, CalibrationPoint, Trusted};
+use crate::unit::{Calibration, CalibrationPoint, Compared, Trusted};
 
 /// Rows held out of a build.
 pub(crate) const HELD_OUT: usize = 256;
@@ -132,6 +133,24 @@ impl Codes {
     }
 }
 
+/// What the walks of a graph compare, and where they begin.
+pub(crate) struct Walks<'a> {
+    pub(crate) space: Space<'a>,
+    /// Of the rows in that space.
+    pub(crate) seeds: Seeds,
+    /// How queries become sketches, when it is of sketches.
+    pub(crate) sketching: Option<Sketching<'a>>,
+}
+
+impl Walks<'_> {
+    fn compared(&self) -> Compared {
+        match self.sketching {
+            Some(_) => Compared::Sketches,
+            None => Compared::Codes,
+        }
+    }
+}
+
 /// Recall of `graph` at growing widths. A neighbour counts as found when the walk has it in its pool: the bound on code
 /// distances guarantees that reranking does not lose it.
 ///
@@ -140,7 +159,7 @@ impl Codes {
 pub(crate) fn measure(
     clustered: &Clustered,
     graph: &Graph,
-    seeds: &Seeds,
+    walks: &Walks<'_>,
     truth: &Truth,
     work: &Work<'_>,
 ) -> Result<Calibration, BuildError> {
@@ -151,7 +170,7 @@ pub(crate) fn measure(
         if open.is_empty() {
             break;
         }
-        let (found, scored) = total(clustered, graph, seeds, truth, width, work)?;
+        let (found, scored) = total(clustered, graph, walks, truth, width, work)?;
         let queries = truth.queries.len() as f32;
         for (depth, found) in DEPTHS.into_iter().zip(found) {
             if !open.contains(&depth) || width < depth {
@@ -170,29 +189,38 @@ pub(crate) fn measure(
         }
     }
     points.sort_by_key(|point| (point.k, point.ef));
-    Ok(Calibration { points })
+    Ok(Calibration { compared: walks.compared(), points })
 }
 
 /// Neighbours found, by depth, and rows scored by all queries.
 fn total(
     clustered: &Clustered,
     graph: &Graph,
-    seeds: &Seeds,
+    walks: &Walks<'_>,
     truth: &Truth,
     width: usize,
     work: &Work<'_>,
 ) -> Result<([usize; DEPTHS.len()], usize), BuildError> {
-    let (space, grid) = (clustered.codes.space(), &clustered.codes.grid);
+    let grid = &clustered.codes.grid;
     let norm_max = clustered.codes.norm_max();
     let parts = fold_chunks(work, truth.queries.len(), 32, |range| {
-        let (mut scratch, mut query, mut sums) = (WalkScratch::default(), QueryCode::default(), vec![]);
+        let (mut scratch, mut sums) = (WalkScratch::default(), vec![]);
+        let (mut query, mut sketch, mut point) = (QueryCode::default(), QueryCode::default(), vec![]);
         let (mut found, mut scored) = ([0; DEPTHS.len()], 0);
         for i in range {
             query.encode(grid, norm_max, &truth.queries[i]);
-            scratch.clear(space.rows.len(), width);
-            let starts = seeds.nearest(&space, &query.code, &mut sums);
-            let Ok(seeded) = scratch.seed(&space, &query.code, starts.into_iter(), &Trusted);
-            let Ok((walked, _)) = walk(graph, &space, &query.code, &mut scratch, &Trusted);
+            scratch.clear(walks.space.rows.len(), width);
+            let (code, comparison) = match &walks.sketching {
+                Some(sketching) if sketching.ask(grid, &query, &mut point, &mut sketch) => {
+                    (&sketch.code, Comparison::sketches(walks.space, &sketch.code))
+                }
+                // Rows are too far apart for sketches: the walk finds nothing.
+                Some(_) => continue,
+                None => (&query.code, Comparison::codes(walks.space, &query.code)),
+            };
+            let starts = walks.seeds.nearest(&walks.space, code, &mut sums);
+            let Ok(seeded) = scratch.seed(&comparison, starts.into_iter(), &Trusted);
+            let Ok((walked, _)) = walk(graph, &comparison, &mut scratch, &Trusted);
             scored += seeded + walked;
             let nearest = &truth.nearest[i];
             for (_, row) in scratch.pool.iter() {

@@ -11,6 +11,7 @@ use super::seeds::Seeds;
 use super::space::Space;
 use crate::distance::CodeQuery;
 use crate::parallel::Work;
+use crate::search::comparison::Comparison;
 use crate::search::walk::{WalkScratch, walk};
 use crate::unit::Trusted;
 
@@ -74,10 +75,11 @@ fn found(space: &Space<'_>, graph: &Graph, improve: &Improve<'_>, row: u32, scra
     scratch.clear(space.rows.len(), improve.ef);
     // The row itself may lead nowhere: it is not to fill a place of the pool.
     scratch.visited.first(row);
-    let Ok(_) = scratch.seed(space, query, graph.list(row).iter().copied(), &Trusted);
+    let comparison = Comparison::codes(*space, query);
+    let Ok(_) = scratch.seed(&comparison, graph.list(row).iter().copied(), &Trusted);
     let seeds = improve.seeds.nearest(space, query, sums).into_iter();
-    let Ok(_) = scratch.seed(space, query, seeds, &Trusted);
-    let Ok(_) = walk(graph, space, query, scratch, &Trusted);
+    let Ok(_) = scratch.seed(&comparison, seeds, &Trusted);
+    let Ok(_) = walk(graph, &comparison, scratch, &Trusted);
     let constant = space.constant(row);
     keys.clear();
     keys.extend(scratch.pool.iter().map(|(score, id)| key(score + constant, id)));

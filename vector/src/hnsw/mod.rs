@@ -6,12 +6,12 @@
 //! # Life of a build
 //! 1. [`quantize::fit`](crate::quantize) chooses the grid; `encode` reads every row once more and writes its codes.
 //! 2. `pivots` finds the rows that stand for clusters; `encode` brings all rows into their order.
-//! 3. `leaves` carves overlapping groups of rows that are near each other.
-//! 4. `pairs` compares all pairs of every group; `candidates` keeps the nearest of every row.
-//! 5. `graph` prunes them to diverse neighbours, names them back, prunes again.
-//! 6. `calibrate` measures recall on rows held out so far; below the target, `improve` walks the graph to find better
+//! 3. `sketch` makes short codes of long ones, for scans, and for walks where they prove faster.
+//! 4. `leaves` carves overlapping groups of rows that are near each other.
+//! 5. `pairs` compares all pairs of every group; `candidates` keeps the nearest of every row.
+//! 6. `graph` prunes them to diverse neighbours, names them back, prunes again.
+//! 7. `calibrate` measures recall on rows held out so far; below the target, `improve` walks the graph to find better
 //!    neighbours. `improve` inserts the held-out rows, too.
-//! 7. `sketch` makes short codes of long ones, for scans.
 //! 8. `repair` links what cannot be reached.
 //!
 //! After PiPNN (arXiv 2602.21247) and, for pivots instead of layers, "Down with the Hierarchy" (arXiv 2412.01940).

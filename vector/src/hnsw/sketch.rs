@@ -11,7 +11,7 @@ use super::space::Space;
 use crate::distance::{CodeQuery, CodeSum, Floats, Kernels, Sum};
 use crate::metric::Metric;
 use crate::parallel::{Work, each, fold_chunks};
-use crate::quantize::{self, AXES, Projection, WIDTH};
+use crate::quantize::{self, AXES, Projection, Sketching, WIDTH};
 use crate::random::Random;
 use crate::rows::MemoryRows;
 use crate::unit::high;
@@ -49,6 +49,14 @@ pub(crate) struct Sketch {
     pub(crate) error_max: f32,
     /// Part of some thousand rows that a search for the nearest few has to look at in full.
     pub(crate) left: f32,
+}
+
+impl Sketch {
+    /// How the points of `dim` components became these.
+    pub(crate) fn sketching(&self, dim: usize) -> Option<Sketching<'_>> {
+        let projection = Projection::new((&self.axes).into(), dim)?;
+        Some(Sketching { projection, grid: &self.codes.grid, norm_max: self.codes.norm_max() })
+    }
 }
 
 /// Whether rows like these are given sketches, if it proves worth it.

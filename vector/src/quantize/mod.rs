@@ -24,6 +24,7 @@ mod fit;
 mod grid;
 mod projection;
 mod query;
+mod sketching;
 
 #[cfg(test)]
 mod tests;
@@ -33,3 +34,4 @@ pub(crate) use self::grid::FILLER;
 pub use self::grid::{Grid, RowCode};
 pub(crate) use self::projection::{AXES, Projection, WIDTH};
 pub use self::query::QueryCode;
+pub(crate) use self::sketching::Sketching;

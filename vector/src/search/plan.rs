@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::quantize;
+use crate::unit::Compared;
+
 /// What a plan is chosen by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Costs {
@@ -11,11 +14,51 @@ pub struct Costs {
     pub width: usize,
     /// What a scan spends on a row, over scoring its whole codes.
     pub scan_per_row: f32,
+    /// What a walk spends, in the same measure.
+    pub walk: WalkCosts,
 }
 
-/// Cost of scoring a row in a walk (a random access, a look at the visited rows, a place in the pool) over that of
-/// scoring it in a scan; measured with `index_bench`.
-pub(super) const WALK_OVER_SCAN: f32 = 3.0;
+/// What a walk spends, over scoring the whole codes of one row in a scan.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WalkCosts {
+    /// Before it begins.
+    pub start: f32,
+    /// On each row it scores.
+    pub per_row: f32,
+    /// On each row it found, to score it once more.
+    pub per_width: f32,
+}
+
+/// Cost of scoring the codes of a row in a walk (a random access, a look at the visited rows, a place in the pool) over that of
+/// scoring it in a scan; the same without the walk's own part of it; measured with `index_bench`.
+const WALK_OVER_SCAN: f32 = 3.0;
+const GATHER_OVER_SCAN: f32 = 1.5;
+/// Bytes of codes whose scoring in a walk takes as long as the walk's own part.
+const WALK_BYTES: f32 = 400.0;
+/// Cost of projecting a query, per byte of codes.
+const PROJECTION: f32 = 0.08;
+
+impl WalkCosts {
+    /// Of a walk that compares these in a unit with codes of `stride` bytes.
+    #[must_use]
+    pub fn new(compared: Compared, stride: usize) -> Self {
+        let stride = stride as f32;
+        match compared {
+            Compared::Codes => Self { start: 0.0, per_row: WALK_OVER_SCAN, per_width: 0.0 },
+            Compared::Sketches => Self {
+                start: PROJECTION * stride,
+                per_row: WALK_OVER_SCAN * (WALK_BYTES + quantize::WIDTH as f32) / (WALK_BYTES + stride),
+                per_width: GATHER_OVER_SCAN,
+            },
+        }
+    }
+
+    /// Of a walk of this width that scores so many rows.
+    #[must_use]
+    pub fn total(&self, width: usize, scored: f32) -> f32 {
+        self.start + self.per_row * scored + self.per_width * width as f32
+    }
+}
 
 /// Bytes of codes whose scoring takes as long as a look at a sketch, and those that stand for what each row takes whatever its
 /// length; measured with `index_bench`.
@@ -75,7 +118,7 @@ pub struct Plan {
 pub fn plan(rows: usize, matches: usize, k: usize, costs: Costs) -> Plan {
     let selectivity = matches as f32 / rows.max(1) as f32;
     // A walk passes rows that do not match: as many more as there are of them.
-    let plain_walk_cost = costs.scored_per_width * costs.width as f32 * WALK_OVER_SCAN;
+    let plain_walk_cost = costs.walk.total(costs.width, costs.scored_per_width * costs.width as f32);
     let walk_cost = plain_walk_cost / selectivity.max(f32::MIN_POSITIVE);
     let scan_cost = matches as f32 * costs.scan_per_row;
     let width = costs.width;
@@ -120,7 +163,8 @@ mod tests {
 
     #[test]
     fn the_cheaper_way_is_taken() {
-        let costs = Costs { scored_per_width: 25.0, width: 40, scan_per_row: 1.0 };
+        let walk = WalkCosts::new(Compared::Codes, 128);
+        let costs = Costs { scored_per_width: 25.0, width: 40, scan_per_row: 1.0, walk };
         let strategy = |rows, matches, k| plan(rows, matches, k, costs).strategy;
         assert_eq!(strategy(100_000, 0, 10), Strategy::Nothing);
         assert_eq!(strategy(100_000, 7, 10), Strategy::All);

@@ -5,6 +5,8 @@ use super::scan::Sketched;
 use super::walk::WalkScratch;
 use super::{Plan, Strategy};
 use crate::quantize::QueryCode;
+use crate::unit::codec::Section;
+use crate::unit::{Guard, Unit};
 
 /// How hard to search.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,8 +72,9 @@ pub struct Found<'s> {
 pub struct SearchScratch {
     pub(super) walk: WalkScratch,
     pub(super) query: QueryCode,
-    /// The query's projection.
+    /// The query's projection, and whether it is there.
     pub(super) sketch: QueryCode,
+    pub(super) is_sketched: bool,
     pub(super) point: Vec<f32>,
     pub(super) sketched: Sketched,
     pub(super) sums: Vec<i32>,
@@ -80,4 +83,20 @@ pub struct SearchScratch {
     pub(super) batch: Vec<u32>,
     pub(super) distances: Vec<f32>,
     pub(super) hits: Vec<Hit>,
+}
+
+impl SearchScratch {
+    /// Makes the query, whose codes are there, a sketch; whether the unit has sketches to compare it to.
+    ///
+    /// # Errors
+    /// The guard's.
+    pub(super) fn ask_sketches<G: Guard>(&mut self, unit: &Unit, guard: &G) -> Result<bool, G::Damage> {
+        if self.is_sketched {
+            return Ok(true);
+        }
+        let Some(sketching) = unit.sketching() else { return Ok(false) };
+        guard.section(Section::SketchAxes)?;
+        self.is_sketched = sketching.ask(unit.grid(), &self.query, &mut self.point, &mut self.sketch);
+        Ok(self.is_sketched)
+    }
 }

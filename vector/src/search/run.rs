@@ -1,17 +1,19 @@
 //! One search of one unit.
 
+use super::comparison::Comparison;
 use super::exact::ExactDistances;
 use super::filter::Filter;
-use super::plan::{Costs, Plan, Strategy, WALK_OVER_SCAN, plan, scan_per_row};
+use super::plan::{Costs, Plan, Strategy, WalkCosts, plan, scan_per_row};
 use super::request::{Effort, Found, Request, SearchScratch, SearchStats};
 use super::rerank::rerank;
 use super::scan::scan;
-use super::walk::{walk, walk_matching};
+use super::walk::{WalkScratch, walk, walk_matching};
 use crate::distance::Kernels;
-use crate::hnsw::{SEEDS, nearest};
+use crate::hnsw::{NO_ROW, SEEDS, nearest};
 use crate::metric::VectorError;
+use crate::quantize::QueryCode;
 use crate::unit::codec::Section;
-use crate::unit::{FirstUse, Guard, SketchGrid, Trusted, Unit, UnitError};
+use crate::unit::{Compared, FirstUse, Guard, SketchGrid, Trusted, Unit, UnitError};
 
 /// The recall that searches under a condition aim at, at least.
 const FILTERED_RECALL_MIN: f32 = 0.99;
@@ -93,7 +95,8 @@ impl Unit {
         let matches = matches.unwrap_or(self.len()).min(self.len());
         let short = |sketch: &SketchGrid| scan_per_row(self.grid().stride(), sketch.left);
         let scan_per_row = self.sketch().map_or(1.0, short);
-        let mut plan = plan(self.len(), matches, k, Costs { scored_per_width, width, scan_per_row });
+        let walk = WalkCosts::new(calibration.compared, self.grid().stride());
+        let mut plan = plan(self.len(), matches, k, Costs { scored_per_width, width, scan_per_row, walk });
         if effort == Effort::Exact && matches!(plan.strategy, Strategy::Walk { .. } | Strategy::Probe { .. })
         {
             plan.strategy = Strategy::Scan;
@@ -110,6 +113,7 @@ impl Unit {
         scratch: &mut SearchScratch,
     ) -> Result<(), G::Damage> {
         scratch.candidates.clear();
+        scratch.is_sketched = false;
         match stats.plan.strategy {
             Strategy::Nothing => {}
             Strategy::All => match request.filter {
@@ -122,11 +126,16 @@ impl Unit {
             }
             Strategy::Walk { width } | Strategy::Probe { width } => {
                 scratch.query.encode(self.grid(), self.norm_max(), request.query);
+                let sketches = self.calibration().compared == Compared::Sketches;
+                let compared = match sketches && scratch.ask_sketches(self, guard)? {
+                    true => Compared::Sketches,
+                    false => Compared::Codes,
+                };
                 match request.filter {
                     Some(filter) => {
-                        self.walk_matching(request, filter, width, stats, guard, scratch)?;
+                        self.walk_matching(request, (filter, compared), width, stats, guard, scratch)?;
                     }
-                    None => self.walk(request, width, stats, guard, scratch)?,
+                    None => self.walk(request, compared, width, stats, guard, scratch)?,
                 }
             }
         }
@@ -137,18 +146,19 @@ impl Unit {
     fn walk<G: Guard>(
         &self,
         request: &Request<'_>,
+        compared: Compared,
         width: usize,
         stats: &mut SearchStats,
         guard: &G,
         scratch: &mut SearchScratch,
     ) -> Result<(), G::Damage> {
-        let seeds = self.seeds(width, stats, guard, scratch)?;
-        let (space, query) = (self.space(), &scratch.query.code);
-        let seeded = scratch.walk.seed(&space, query, seeds.into_iter(), guard)?;
-        let (scored, expanded) = walk(&self.graph(), &space, query, &mut scratch.walk, guard)?;
+        let seeds = self.seeds(compared, width, stats, guard, scratch)?;
+        let comparison = self.comparison(compared, &scratch.query, &scratch.sketch);
+        let seeded = scratch.walk.seed(&comparison, seeds.into_iter(), guard)?;
+        let (scored, expanded) = walk(&self.graph(), &comparison, &mut scratch.walk, guard)?;
         stats.code_distances += seeded + scored;
         stats.visited += expanded;
-        scratch.candidates.extend(scratch.walk.pool.iter());
+        self.take_found(compared, stats, guard, scratch)?;
         // Rows are reachable from all pivots together, not from those a walk begins from.
         if scratch.candidates.len() < request.k.min(self.len()) {
             stats.strategy = Strategy::Scan;
@@ -162,40 +172,40 @@ impl Unit {
     fn walk_matching<G: Guard>(
         &self,
         request: &Request<'_>,
-        filter: Filter<'_>,
+        (filter, compared): (Filter<'_>, Compared),
         width: usize,
         stats: &mut SearchStats,
         guard: &G,
         scratch: &mut SearchScratch,
     ) -> Result<(), G::Damage> {
-        let seeds = self.seeds(width, stats, guard, scratch)?;
-        let (graph, space, plan) = (self.graph(), self.space(), stats.plan);
-        let query = &scratch.query.code;
-        stats.code_distances +=
-            scratch.walk.seed_matching(&space, query, seeds.into_iter(), filter, guard)?;
-        let budget = (plan.scan_cost / WALK_OVER_SCAN) as usize;
-        let step = |scratch: &mut SearchScratch, stats: &mut SearchStats, most: usize, first: bool| {
-            let of = (&space, &scratch.query.code);
-            let walked = walk_matching(&graph, of, &mut scratch.walk, filter, (most, first), guard)?;
+        let seeds = self.seeds(compared, width, stats, guard, scratch)?;
+        let (graph, plan) = (self.graph(), stats.plan);
+        let comparison = self.comparison(compared, &scratch.query, &scratch.sketch);
+        let scratch_walk = &mut scratch.walk;
+        stats.code_distances += scratch_walk.seed_matching(&comparison, seeds.into_iter(), filter, guard)?;
+        let per_row = WalkCosts::new(compared, self.grid().stride()).per_row;
+        let budget = (plan.scan_cost / per_row) as usize;
+        let step = |walk: &mut WalkScratch, stats: &mut SearchStats, most: usize, first: bool| {
+            let walked = walk_matching(&graph, &comparison, walk, filter, (most, first), guard)?;
             stats.code_distances += walked.scored;
             stats.visited += walked.expanded;
             Ok::<_, G::Damage>(walked.ended)
         };
-        let mut ended = step(scratch, stats, PROBED.min(budget), true)?;
+        let mut ended = step(scratch_walk, stats, PROBED.min(budget), true)?;
         if !ended {
-            let rate = scratch.walk.near_matching(filter);
+            let rate = scratch_walk.near_matching(filter);
             // Far from its matches a walk meets the edge of their region first: it takes more of them to find the nearest.
             let wider = (plan.matches as f32 / self.len() as f32 / rate).clamp(1.0, WIDER_MAX);
-            scratch.walk.pool.widen((width as f32 * wider) as usize);
+            scratch_walk.pool.widen((width as f32 * wider) as usize);
             let walk_cost = plan.plain_walk_cost * wider / rate.max(RATE_MIN);
             if walk_cost < WORTH * plan.scan_cost {
-                ended = step(scratch, stats, budget, false)?;
+                ended = step(scratch_walk, stats, budget, false)?;
             }
         }
         // A walk can end without having met enough: what it could not reach matches more often.
-        if ended && scratch.walk.pool.iter().len() >= request.k.min(plan.matches) {
+        if ended && scratch_walk.pool.iter().len() >= request.k.min(plan.matches) {
             stats.strategy = Strategy::Walk { width };
-            scratch.candidates.extend(scratch.walk.pool.iter());
+            self.take_found(compared, stats, guard, scratch)?;
         } else {
             stats.strategy = Strategy::Scan;
             stats.code_distances += scan(self, request.k, request.filter, guard, scratch)?;
@@ -203,21 +213,69 @@ impl Unit {
         Ok(())
     }
 
+    fn comparison<'a>(
+        &'a self,
+        compared: Compared,
+        query: &'a QueryCode,
+        sketch: &'a QueryCode,
+    ) -> Comparison<'a> {
+        match compared {
+            Compared::Codes => Comparison::codes(self.space(), &query.code),
+            Compared::Sketches => Comparison::sketches(self.sketch_space(), &sketch.code),
+        }
+    }
+
+    /// Makes candidates of what a walk has found: by the scores of their codes, whatever it compared.
+    fn take_found<G: Guard>(
+        &self,
+        compared: Compared,
+        stats: &mut SearchStats,
+        guard: &G,
+        scratch: &mut SearchScratch,
+    ) -> Result<(), G::Damage> {
+        let SearchScratch { walk, query, candidates, batch, distances, .. } = scratch;
+        match compared {
+            Compared::Codes => candidates.extend(walk.pool.iter()),
+            Compared::Sketches => {
+                batch.clear();
+                batch.extend(walk.pool.iter().map(|(_, row)| row));
+                Comparison::codes(self.space(), &query.code).scores(batch, distances, guard)?;
+                stats.code_distances += batch.len();
+                candidates.extend(distances.iter().copied().zip(batch.iter().copied()));
+                candidates.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            }
+        }
+        Ok(())
+    }
+
     /// Where a walk of `width` begins.
     fn seeds<G: Guard>(
         &self,
+        compared: Compared,
         width: usize,
         stats: &mut SearchStats,
         guard: &G,
         scratch: &mut SearchScratch,
     ) -> Result<[u32; SEEDS], G::Damage> {
-        for section in [Section::PivotCodes, Section::PivotNorms, Section::PivotRows] {
-            guard.section(section)?;
-        }
+        guard.section(Section::PivotRows)?;
         scratch.walk.clear(self.len(), width);
-        let seeds = self.nearest_pivots(&scratch.query.code, &mut scratch.sums);
-        stats.code_distances += scratch.sums.len();
-        Ok(seeds)
+        let SearchScratch { query, sketch, batch, sums, distances, .. } = scratch;
+        match compared {
+            Compared::Codes => {
+                guard.section(Section::PivotCodes)?;
+                guard.section(Section::PivotNorms)?;
+                stats.code_distances += self.pivots().width();
+                Ok(self.nearest_pivots(&query.code, sums))
+            }
+            Compared::Sketches => {
+                batch.clear();
+                batch.extend(self.pivot_rows().filter(|&row| (row as usize) < self.len()));
+                self.comparison(compared, query, sketch).scores(batch, distances, guard)?;
+                stats.code_distances += batch.len();
+                let nearest = nearest(distances.iter().copied().take(batch.len()));
+                Ok(nearest.map(|place| batch.get(place as usize).copied().unwrap_or(NO_ROW)))
+            }
+        }
     }
 
     fn nearest_pivots(&self, query: &crate::distance::CodeQuery, sums: &mut Vec<i32>) -> [u32; SEEDS] {

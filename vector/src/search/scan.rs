@@ -6,7 +6,6 @@
 use super::filter::Filter;
 use super::request::SearchScratch;
 use crate::hnsw::SILENT;
-use crate::quantize::WIDTH;
 use crate::unit::codec::Section;
 use crate::unit::{Guard, Unit};
 
@@ -41,7 +40,7 @@ pub(super) fn scan<G: Guard>(
     scratch.candidates.clear();
     let first = 2 * k + FIRST;
     let matches = filter.map_or(unit.len(), |filter| filter.matches());
-    let scored = if matches >= first + SKETCHED_FROM && ask_sketches(unit, guard, scratch)? {
+    let scored = if matches >= first + SKETCHED_FROM && scratch.ask_sketches(unit, guard)? {
         scan_sketches(unit, (k, first), filter, guard, scratch)?
     } else {
         let scanned = match filter {
@@ -81,9 +80,7 @@ fn scan_rows<G: Guard>(
             break;
         }
         scored += scratch.batch.len();
-        guard.codes(&scratch.batch)?;
-        // The errors of rows near each other stand in one block.
-        scratch.batch.iter().try_for_each(|&row| guard.row(Section::Errors, row))?;
+        guard.rows([Section::Codes, Section::Norms, Section::Errors], &scratch.batch)?;
         space.scores(&scratch.batch, &scratch.query.code, &mut scores);
         for (&score, &row) in scores.iter().zip(&scratch.batch) {
             if score <= limit || unit.error(row) > unit.error_high() {
@@ -109,27 +106,6 @@ fn thin_out(unit: &Unit, k: usize, scratch: &mut SearchScratch) -> Option<f32> {
     let farthest = farthest.fold(f32::NEG_INFINITY, f32::max);
     candidates.retain(|&(score, row)| query.lower_bound(score, unit.error(row)) <= farthest);
     Some(farthest)
-}
-
-/// Makes the query a sketch; whether the unit has sketches to compare it to.
-fn ask_sketches<G: Guard>(unit: &Unit, guard: &G, scratch: &mut SearchScratch) -> Result<bool, G::Damage> {
-    let (Some(sketch), Some(projection)) = (unit.sketch(), unit.projection()) else { return Ok(false) };
-    guard.section(Section::SketchAxes)?;
-    let SearchScratch { query, point, .. } = scratch;
-    let (grid, step) = (unit.grid(), f64::from(unit.grid().step));
-    point.clear();
-    // In steps around the middle of the codes, as the rows were projected.
-    let steps =
-        query.point().iter().zip(&grid.low).map(|(&c, &low)| (f64::from(c) - f64::from(low)) / step - 128.0);
-    point.extend(steps.map(|c| c as f32));
-    let mut projected = [0.0; WIDTH];
-    let Some(rounded) = projection.project(point, &mut projected) else { return Ok(false) };
-    projected.iter_mut().for_each(|c| *c *= grid.step);
-    let length = projected.iter().map(|&c| f64::from(c).powi(2)).sum::<f64>().sqrt();
-    scratch.sketch.encode(&sketch.grid, sketch.norm_max, &projected);
-    // What each step here rounds, and the middle that rows are counted from.
-    scratch.sketch.widen(rounded * step + 3.0 * grid.rounding() + 4.0 * length * f64::from(f32::EPSILON));
-    Ok(length.is_finite())
 }
 
 /// Rows by their sketches.
@@ -159,10 +135,7 @@ fn scan_sketches<G: Guard>(
             rows.extend(0..unit.len() as u32);
         }
     }
-    for &row in &*rows {
-        guard.row(Section::SketchCodes, row)?;
-        guard.row(Section::SketchNorms, row)?;
-    }
+    guard.rows([Section::SketchCodes, Section::SketchNorms], rows)?;
     scores.resize(rows.len(), 0.0);
     unit.sketch_space().scores(rows, &scratch.sketch.code, scores);
     take_nearest(scores, first, nearest);

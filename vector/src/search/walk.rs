@@ -7,13 +7,15 @@
 //! A walk for matching rows expands every row, matching or not, and ends when no row that waits is nearer than the worst of the
 //! `width` nearest matching ones: among rows that match it costs what a plain walk does, and it leaves a region where none does.
 
+use super::comparison::Comparison;
 use super::filter::Filter;
 use super::pool::{Frontier, Pool, Visited};
-use crate::distance::CodeQuery;
-use crate::hnsw::{Adjacency, DEGREE, Space};
+use crate::hnsw::Adjacency;
 use crate::unit::Guard;
 use crate::unit::codec::Section;
 
+/// New rows that a walk among all rows looks for before it scores them: fewer are waited for one after the other.
+const SCORED_TOGETHER: usize = 16;
 /// Nearest rows by which the surroundings of a query are judged.
 const NEAR: usize = 32;
 
@@ -37,7 +39,6 @@ impl WalkScratch {
         self.visited.clear(rows);
         self.frontier.clear();
         self.near.clear(NEAR);
-        self.scores.resize(self.scores.len().max(DEGREE), 0.0);
     }
 
     /// Puts rows in the pool that the walk begins from; returns how many were scored.
@@ -46,12 +47,11 @@ impl WalkScratch {
     /// The guard's.
     pub(crate) fn seed<G: Guard>(
         &mut self,
-        space: &Space<'_>,
-        query: &CodeQuery,
+        comparison: &Comparison<'_>,
         rows: impl Iterator<Item = u32>,
         guard: &G,
     ) -> Result<usize, G::Damage> {
-        self.score(space, query, rows, guard)?;
+        self.score(comparison, rows, guard)?;
         let Self { pool, ids, scores, .. } = self;
         ids.iter().zip(scores.iter()).for_each(|(&id, &score)| pool.offer(score, id));
         Ok(ids.len())
@@ -60,18 +60,14 @@ impl WalkScratch {
     /// Scores those of the rows that were not seen yet.
     fn score<G: Guard>(
         &mut self,
-        space: &Space<'_>,
-        query: &CodeQuery,
+        comparison: &Comparison<'_>,
         rows: impl Iterator<Item = u32>,
         guard: &G,
     ) -> Result<(), G::Damage> {
         let Self { visited, ids, scores, .. } = self;
         ids.clear();
         ids.extend(rows.filter(|&row| visited.first(row)));
-        scores.resize(scores.len().max(ids.len()), 0.0);
-        guard.codes(ids)?;
-        space.scores(ids, query, scores);
-        Ok(())
+        comparison.scores(ids, scores, guard)
     }
 
     /// As [`seed`](Self::seed), for a walk for matching rows.
@@ -80,13 +76,12 @@ impl WalkScratch {
     /// The guard's.
     pub(crate) fn seed_matching<G: Guard>(
         &mut self,
-        space: &Space<'_>,
-        query: &CodeQuery,
+        comparison: &Comparison<'_>,
         rows: impl Iterator<Item = u32>,
         filter: Filter<'_>,
         guard: &G,
     ) -> Result<usize, G::Damage> {
-        self.score(space, query, rows, guard)?;
+        self.score(comparison, rows, guard)?;
         self.offer(filter, true);
         Ok(self.ids.len())
     }
@@ -131,7 +126,7 @@ pub(crate) struct Walked {
 /// The guard's.
 pub(crate) fn walk_matching<G: Guard>(
     graph: &impl Adjacency,
-    (space, query): (&Space<'_>, &CodeQuery),
+    comparison: &Comparison<'_>,
     scratch: &mut WalkScratch,
     filter: Filter<'_>,
     (scored_max, first): (usize, bool),
@@ -155,8 +150,7 @@ pub(crate) fn walk_matching<G: Guard>(
         let WalkScratch { visited, ids, scores, .. } = scratch;
         ids.clear();
         ids.extend(graph.neighbours(row).into_iter().filter(|&neighbour| visited.first(neighbour)));
-        guard.codes(ids)?;
-        space.scores(ids, query, scores);
+        comparison.scores(ids, scores, guard)?;
         walked.scored += ids.len();
         scratch.offer(filter, first);
     }
@@ -169,26 +163,30 @@ pub(crate) fn walk_matching<G: Guard>(
 /// The guard's.
 pub(crate) fn walk<G: Guard>(
     graph: &impl Adjacency,
-    space: &Space<'_>,
-    query: &CodeQuery,
+    comparison: &Comparison<'_>,
     scratch: &mut WalkScratch,
     guard: &G,
 ) -> Result<(usize, usize), G::Damage> {
     let WalkScratch { pool, visited, ids, scores, .. } = scratch;
     let (mut scored, mut expanded) = (0, 0);
-    while let Some(row) = pool.expand() {
-        expanded += 1;
-        if let Some(next) = pool.peek() {
-            graph.prefetch(next);
-        }
-        guard.row(Section::Graph, row)?;
+    loop {
         ids.clear();
-        // A list ends with numbers that are no rows, which are never new.
-        ids.extend(graph.neighbours(row).into_iter().filter(|&neighbour| visited.first(neighbour)));
-        guard.codes(ids)?;
-        space.scores(ids, query, scores);
+        while ids.len() < SCORED_TOGETHER
+            && let Some(row) = pool.expand()
+        {
+            expanded += 1;
+            if let Some(next) = pool.peek() {
+                graph.prefetch(next);
+            }
+            guard.row(Section::Graph, row)?;
+            // A list ends with numbers that are no rows, which are never new.
+            ids.extend(graph.neighbours(row).into_iter().filter(|&neighbour| visited.first(neighbour)));
+        }
+        if ids.is_empty() {
+            return Ok((scored, expanded));
+        }
+        comparison.scores(ids, scores, guard)?;
         scored += ids.len();
         ids.iter().zip(scores.iter()).for_each(|(&id, &score)| pool.offer(score, id));
     }
-    Ok((scored, expanded))
 }

@@ -13,7 +13,7 @@ use super::parts::BuildStatistics;
 use crate::distance::{CodeRows, CodeSum, Floats, Panel};
 use crate::hnsw::{Adjacency, DEGREE, NO_ROW, Neighbours, Space};
 use crate::metric::Metric;
-use crate::quantize::{self, Grid, Projection};
+use crate::quantize::{self, Grid, Projection, Sketching};
 
 impl Unit {
     /// Bytes of one section.
@@ -164,9 +164,11 @@ impl Unit {
         Space { rows: CodeRows::new(codes, norms, quantize::WIDTH), sum: CodeSum::Product }
     }
 
-    /// What points are projected on.
-    pub(crate) fn projection(&self) -> Option<Projection<'_>> {
-        Projection::new(Floats::from_bytes(self.section(Section::SketchAxes)), self.grid.low.len())
+    /// How points become sketches; None: it has none.
+    pub(crate) fn sketching(&self) -> Option<Sketching<'_>> {
+        let SketchGrid { grid, norm_max, .. } = self.sketch()?;
+        let axes = Floats::from_bytes(self.section(Section::SketchAxes));
+        Some(Sketching { projection: Projection::new(axes, self.grid.low.len())?, grid, norm_max: *norm_max })
     }
 
     pub(crate) fn graph(&self) -> MappedGraph<'_> {

@@ -132,12 +132,13 @@ pub(crate) trait Guard {
     /// Asks for one row of a section with one entry per row of the unit.
     fn row(&self, section: Section, row: u32) -> Result<(), Self::Damage>;
 
-    /// Asks for the codes and norms of some rows.
+    /// Asks for some rows of such sections.
     #[inline]
-    fn codes(&self, rows: &[u32]) -> Result<(), Self::Damage> {
+    fn rows<const N: usize>(&self, sections: [Section; N], rows: &[u32]) -> Result<(), Self::Damage> {
         for &row in rows {
-            self.row(Section::Codes, row)?;
-            self.row(Section::Norms, row)?;
+            for section in sections {
+                self.row(section, row)?;
+            }
         }
         Ok(())
     }

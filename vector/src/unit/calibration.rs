@@ -13,10 +13,22 @@ pub struct CalibrationPoint {
     pub scored: f32,
 }
 
+/// What walks compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compared {
+    /// Codes.
+    #[default]
+    Codes,
+    /// Sketches; the rows they find are scored by their codes then.
+    Sketches,
+}
+
 /// Recall by width, measured on rows held out of the build, for the nearest row, the nearest 10 and 100; in ascending order of
 /// `k`, then `ef`. Empty for units that are always scanned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Calibration {
+    /// Of the walks that were measured; others reach other recalls.
+    pub compared: Compared,
     /// The measurements.
     pub points: Vec<CalibrationPoint>,
 }
@@ -92,7 +104,7 @@ mod tests {
 
     fn calibration(points: &[(u32, u32, f32)]) -> Calibration {
         let point = |&(k, ef, recall)| CalibrationPoint { k, ef, recall, scored: 20.0 * ef as f32 };
-        Calibration { points: points.iter().map(point).collect() }
+        Calibration { points: points.iter().map(point).collect(), ..Calibration::default() }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! ```text
 //! header, 128 bytes
 //!   0 [8] "CAIRNVEC"        8 u16 format version (2)    10 u8 metric (0 L2, 1 cosine, 2 inner product, 3 L1)
-//!  11 u8 reserved (0)      12 u32 features: bits a reader must know (none yet)
+//!  11 u8 walks compare (0 codes, 1 sketches)
+//!  12 u32 features: bits a reader must know (none yet)
 //!  16 u32 dimension        20 u32 stride: bytes of a row of codes, a multiple of 64
 //!  24 u64 rows             32 u32 pivots                36 u32 reserved (0)
 //!  40 f32 step of the grid 44 f32 longest row (inner product)
@@ -37,6 +38,7 @@
 
 mod write;
 
+use super::calibration::Compared;
 use crate::metric::Metric;
 
 pub(super) const MAGIC: [u8; 8] = *b"CAIRNVEC";
@@ -147,6 +149,14 @@ pub(super) fn metric_number(metric: Metric) -> u8 {
 
 pub(super) fn metric_of(number: u8) -> Option<Metric> {
     Metric::ALL.into_iter().find(|&metric| metric_number(metric) == number)
+}
+
+/// The number in the header of what walks compare.
+pub(super) fn compared_number(compared: Compared) -> u8 {
+    match compared {
+        Compared::Codes => 0,
+        Compared::Sketches => 1,
+    }
 }
 
 /// The integer or float at `at`; the caller has checked the length.

@@ -15,7 +15,7 @@ mod parts;
 mod verify;
 
 pub(crate) use self::blocks::{FirstUse, Guard, Trusted};
-pub use self::calibration::{Calibration, CalibrationPoint};
+pub use self::calibration::{Calibration, CalibrationPoint, Compared};
 pub(crate) use self::open::SketchGrid;
 pub use self::open::{Unit, UnitError};
 pub(crate) use self::parts::high;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::blocks::Blocks;
-use super::calibration::{Calibration, CalibrationPoint};
+use super::calibration::{Calibration, CalibrationPoint, Compared};
 use super::codec::{
     ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, POINT_BYTES,
-    SECTION_BYTES, SKETCH_HEAD_BYTES, STATISTICS_BYTES, Section, TAIL_BYTES, TAIL_CHECKSUM_AT, metric_of,
-    read,
+    SECTION_BYTES, SKETCH_HEAD_BYTES, STATISTICS_BYTES, Section, TAIL_BYTES, TAIL_CHECKSUM_AT,
+    compared_number, metric_of, read,
 };
 use super::parts::BuildStatistics;
 use crate::distance::PANEL_ROWS;
@@ -99,7 +99,7 @@ impl Unit {
             unit.check(unit.sections[section as usize - 1].clone())?;
         }
         unit.grid.low = unit.section(Section::Grid).chunks_exact(4).map(|c| read!(c, 0, f32)).collect();
-        unit.calibration = calibration(unit.section(Section::Calibration));
+        unit.calibration = calibration(compared(&unit.bytes)?, unit.section(Section::Calibration));
         unit.statistics = statistics(unit.section(Section::Statistics))?;
         unit.sketch = sketch_grid(unit.section(Section::SketchGrid));
         Ok(unit)
@@ -229,7 +229,14 @@ fn sketch_grid(bytes: &[u8]) -> Option<SketchGrid> {
     (step.is_normal() && step > 0.0).then_some(SketchGrid { grid, norm_max, error_max, left })
 }
 
-fn calibration(bytes: &[u8]) -> Calibration {
+/// What walks compare.
+fn compared(header: &[u8]) -> Result<Compared, UnitError> {
+    let all = [Compared::Codes, Compared::Sketches];
+    let known = all.into_iter().find(|&compared| compared_number(compared) == header[11]);
+    known.ok_or_else(|| damaged(11, "what walks compare"))
+}
+
+fn calibration(compared: Compared, bytes: &[u8]) -> Calibration {
     let point = |bytes: &[u8]| CalibrationPoint {
         k: read!(bytes, 0, u32),
         ef: read!(bytes, 4, u32),
@@ -238,7 +245,7 @@ fn calibration(bytes: &[u8]) -> Calibration {
     };
     let points = bytes.chunks_exact(POINT_BYTES).map(point);
     // A damaged point must not make a search unbounded.
-    Calibration { points: points.filter(|point| (1..1 << 16).contains(&point.ef)).collect() }
+    Calibration { compared, points: points.filter(|point| (1..1 << 16).contains(&point.ef)).collect() }
 }
 
 fn statistics(bytes: &[u8]) -> Result<BuildStatistics, UnitError> {

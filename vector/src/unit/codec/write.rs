@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{
     ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, SECTION_BYTES,
-    SKETCH_SECTIONS, Section, TAIL_BYTES, TAIL_CHECKSUM_AT, metric_number,
+    SKETCH_SECTIONS, Section, TAIL_BYTES, TAIL_CHECKSUM_AT, compared_number, metric_number,
 };
 use crate::distance::Floats;
 use crate::hnsw::Builder;
@@ -160,7 +160,7 @@ impl UnitParts {
         let mut header = Vec::with_capacity(HEADER_BYTES);
         header.extend(MAGIC);
         header.extend(FORMAT_VERSION.to_le_bytes());
-        header.extend([metric_number(self.grid.metric), 0]);
+        header.extend([metric_number(self.grid.metric), compared_number(self.calibration.compared)]);
         let stride = self.grid.stride() as u32;
         header.extend([FEATURES, self.grid.dim as u32, stride].map(u32::to_le_bytes).as_flattened());
         header.extend((self.row_ids.len() as u64).to_le_bytes());
