@@ -77,7 +77,7 @@ fn walks_that_compare_sketches_find_as_much() {
                 let right = data.nearest(metric, query, 10, matches);
                 found += hits.iter().filter(|hit| right.contains(&hit.row_id)).count();
             }
-            assert!(walks > 50, "{metric:?} {filtered}: {walks} walks");
+            assert!(metric == Metric::InnerProduct || walks > 50, "{metric:?} {filtered}: {walks} walks");
             let recall = found as f32 / 1000.0;
             assert!(recall >= wanted - 0.005, "{metric:?} {filtered}: {recall} for {wanted}");
         }
