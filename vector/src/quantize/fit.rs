@@ -3,6 +3,8 @@
 //! The step follows the widest component. A few rows far outside the others would make it useless for the rest, so two grids
 //! are compared on a sample, one over all values and one over nearly all, and the one with the smaller median error is taken.
 
+use std::sync::OnceLock;
+
 use super::grid::Grid;
 use crate::hnsw::BuildError;
 use crate::metric::Metric;
@@ -59,7 +61,14 @@ impl Extent {
 pub(crate) fn fit(rows: &dyn Rows, metric: Metric, work: &Work<'_>) -> Result<Grid, BuildError> {
     let dim = rows.dim();
     let extent = extent(rows, metric, work)?;
-    let mut grid = Grid { metric, dim, step: 1.0, length_max: extent.length_max as f32, low: vec![] };
+    let mut grid = Grid {
+        metric,
+        dim,
+        step: 1.0,
+        length_max: extent.length_max as f32,
+        low: vec![],
+        rounding: OnceLock::new(),
+    };
     if metric == Metric::InnerProduct {
         // Rounded up, so that no row is longer.
         grid.length_max *= 1.0 + f32::EPSILON;
@@ -147,7 +156,7 @@ fn with_ranges(grid: &Grid, low: &[f32], high: &[f32], from: &[f32], to: &[f32])
         let (from, to) = if fits { (low, high) } else { (from, to) };
         from - step * (128.0 - ((to - from) / step / 2.0).ceil()).max(0.0)
     });
-    Grid { step, low: low.collect(), ..grid.clone() }
+    Grid { step, low: low.collect(), rounding: OnceLock::new(), ..grid.clone() }
 }
 
 fn median_error(grid: &Grid, sample: &[f32]) -> f32 {
@@ -155,7 +164,7 @@ fn median_error(grid: &Grid, sample: &[f32]) -> f32 {
     let mut errors: Vec<f32> = (sample.chunks_exact(grid.low.len()))
         .map(|point| {
             // A point is its own point under L2: the sample is already brought into that geometry.
-            let flat = Grid { metric: Metric::L2, ..grid.clone() };
+            let flat = Grid { metric: Metric::L2, rounding: OnceLock::new(), ..grid.clone() };
             flat.encode(&mut point.to_vec(), &mut codes).error
         })
         .collect();

@@ -1,5 +1,7 @@
 //! The grid: points of rows, and their codes.
 
+use std::sync::OnceLock;
+
 use crate::distance::{CodeSum, Floats, Kernels, ROUND, ROUND_LANES as LANES, Sum};
 use crate::metric::Metric;
 
@@ -17,6 +19,8 @@ pub struct Grid {
     pub(crate) length_max: f32,
     /// Value of code 0 by component of the point.
     pub(crate) low: Vec<f32>,
+    /// Of [`Grid::rounding`], which every query asks for.
+    pub(crate) rounding: OnceLock<f64>,
 }
 
 /// What is known of a row besides its codes.
@@ -61,13 +65,15 @@ impl Grid {
 
     /// Bound on how far the position of a code in f32 is from where it should be.
     pub(crate) fn rounding(&self) -> f64 {
-        let parts = self.low.iter().map(|&low| f64::from((low.abs() + 256.0 * self.step) * f32::EPSILON));
-        match self.metric {
-            Metric::L1 => parts.sum(),
-            Metric::L2 | Metric::Cosine | Metric::InnerProduct => {
-                parts.map(|part| part * part).sum::<f64>().sqrt()
+        *self.rounding.get_or_init(|| {
+            let parts = self.low.iter().map(|&low| f64::from((low.abs() + 256.0 * self.step) * f32::EPSILON));
+            match self.metric {
+                Metric::L1 => parts.sum(),
+                Metric::L2 | Metric::Cosine | Metric::InnerProduct => {
+                    parts.map(|part| part * part).sum::<f64>().sqrt()
+                }
             }
-        }
+        })
     }
 
     /// How codes are compared.

@@ -24,13 +24,14 @@ impl Sketching<'_> {
         sketch: &mut QueryCode,
     ) -> bool {
         let step = f64::from(grid.step);
+        let inverse = 1.0 / step;
         point.clear();
         // In steps around the middle of the codes, as the rows were projected.
         let steps = query
             .point()
             .iter()
             .zip(&grid.low)
-            .map(|(&c, &low)| (f64::from(c) - f64::from(low)) / step - 128.0);
+            .map(|(&c, &low)| (f64::from(c) - f64::from(low)) * inverse - 128.0);
         point.extend(steps.map(|c| c as f32));
         let mut projected = [0.0; WIDTH];
         let Some(rounded) = self.projection.project(point, &mut projected) else { return false };

@@ -1,7 +1,7 @@
 //! A unit in use.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -180,7 +180,7 @@ fn header_grid(header: &[u8]) -> Result<(Grid, usize), UnitError> {
     if !(step.is_normal() && step > 0.0) {
         return Err(damaged(40, "step of the grid"));
     }
-    Ok((Grid { metric, dim, step, length_max, low: vec![] }, rows as usize))
+    Ok((Grid { metric, dim, step, length_max, low: vec![], rounding: OnceLock::new() }, rows as usize))
 }
 
 fn check_lengths(
@@ -225,7 +225,14 @@ fn sketch_grid(bytes: &[u8]) -> Option<SketchGrid> {
     let (head, low) = bytes.split_at_checked(SKETCH_HEAD_BYTES)?;
     let [step, norm_max, error_max, left] = [0, 4, 8, 12].map(|at| read!(head, at, f32));
     let low = low.chunks_exact(4).map(|c| read!(c, 0, f32)).collect();
-    let grid = Grid { metric: Metric::L2, dim: quantize::WIDTH, step, length_max: 0.0, low };
+    let grid = Grid {
+        metric: Metric::L2,
+        dim: quantize::WIDTH,
+        step,
+        length_max: 0.0,
+        low,
+        rounding: OnceLock::new(),
+    };
     (step.is_normal() && step > 0.0).then_some(SketchGrid { grid, norm_max, error_max, left })
 }
 
