@@ -124,6 +124,7 @@ async fn a_screen_changes_no_answer() {
             "CREATE VIEW app.counted AS SELECT owner, count(*) AS many FROM app.secret GROUP BY owner",
             "CREATE VIEW app.paired AS SELECT a.id, b.s, n.n FROM app.secret a JOIN app.secret b ON a.id = b.id LEFT JOIN app.n ON a.id = n.n",
             "CREATE VIEW app.lowest AS SELECT id FROM app.secret ORDER BY id LIMIT 2",
+            "CREATE VIEW app.latest AS SELECT * FROM app.secret WHERE id = (SELECT max(id) FROM app.secret)",
             "CREATE TABLE app.items (id BIGINT PRIMARY KEY, owner TEXT, e VECTOR(2))",
             "INSERT INTO app.items VALUES (1, 'bob', '[1,0]'), (2, 'eve', '[0,1]'), (3, 'bob', '[0,2]')",
             "CREATE INDEX ON app.items USING hnsw (e)",
@@ -134,6 +135,7 @@ async fn a_screen_changes_no_answer() {
             "GRANT SELECT ON app.counted TO bob",
             "GRANT SELECT ON app.paired TO bob",
             "GRANT SELECT ON app.lowest TO bob",
+            "GRANT SELECT ON app.latest TO bob",
             "GRANT SELECT ON app.near TO bob",
             "GRANT SELECT ON app.nearest TO bob",
         ],
@@ -153,6 +155,9 @@ async fn a_screen_changes_no_answer() {
         "SELECT id FROM app.near ORDER BY e <-> '[0,1]' LIMIT 1",
         "SELECT id FROM app.near WHERE id < 3 ORDER BY e <-> '[0,1]' LIMIT 1",
         "SELECT id FROM app.nearest WHERE id > 2",
+        "SELECT s FROM app.latest WHERE id > 1",
+        "SELECT s FROM app.v WHERE id = (SELECT max(id) FROM app.v)",
+        "WITH RECURSIVE r(x) AS (SELECT 1::BIGINT UNION ALL SELECT r.x + 1 FROM r JOIN app.v ON v.id >= r.x WHERE v.id = 3) SELECT x FROM r ORDER BY x",
         "SELECT count(*), count(DISTINCT id) FROM app.v",
     ] {
         run(&bob, sql, &answer(&owner, sql).await).await;
