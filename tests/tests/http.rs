@@ -674,3 +674,26 @@ async fn with_users_a_login_is_needed() {
         assert_eq!(http_get(server.address, path).await.status, 200, "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_keeps_the_rows_it_hides() {
+    let engine = Engine::open(Root::Memory, EngineOptions::default()).await.unwrap();
+    let server = Running::over(Arc::clone(&engine), |options| options).await;
+    for sql in [
+        "CREATE USER bob PASSWORD 'pw'",
+        "CREATE SCHEMA app",
+        "CREATE TABLE app.secret (id BIGINT PRIMARY KEY, owner TEXT, s TEXT)",
+        "INSERT INTO app.secret VALUES (1, 'bob', '5'), (2, 'eve', 'hunter2')",
+        "CREATE VIEW app.v AS SELECT * FROM app.secret WHERE owner = 'bob'",
+        "GRANT SELECT ON app.v TO bob",
+    ] {
+        engine.session().execute(sql, None).await.unwrap();
+    }
+    for condition in
+        ["CAST(s AS INT) > 0", "CASE WHEN s = 'hunter2' THEN CAST(s AS INT) ELSE 1 END > 0", "id < 9"]
+    {
+        let read = json!({"sql": format!("SELECT id, s FROM app.v WHERE {condition}")});
+        let answer = http_sql_as(server.address, read, &["authorization: Basic Ym9iOnB3"]).await;
+        assert_eq!(answer.json()["rows"], json!([[1, "5"]]), "{condition}: {}", answer.text());
+    }
+}

@@ -3,9 +3,11 @@
 //! Owns: DataFusion's catalog traits over a pinned [`Snapshot`]: tables, views (planned from their text when looked up),
 //! `system` and its alias `sys`, `information_schema`, files named in FROM. Does not own: changing the catalog (`ddl`), the rows (`provider`).
 //! A catalog never sees a newer version than its snapshot, so a plan stays valid while the next statement runs.
-//! Looking a table or view up asks for the right to read it; what a view names is looked up with the rights of its owner.
+//! Looking a table or view up asks for the right to read it; what a view names is looked up with the rights of its owner,
+//! and rows that it hides stay behind a screen (`screen`).
 
 mod information_schema;
+mod screen;
 mod view;
 
 use std::collections::HashMap;

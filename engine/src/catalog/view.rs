@@ -12,6 +12,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::ViewTable;
 use datafusion::execution::context::SessionState;
 
+use super::screen::{ScreenedView, hides_rows};
 use super::{SnapshotCatalog, plan_below};
 use crate::error::{Error, Result};
 use crate::statement::parse_query;
@@ -54,5 +55,8 @@ pub(super) async fn provider(
                 }
             })
         })?;
+    if catalog.0.rights.need_screen(view) && hides_rows(&plan)? {
+        return Ok(Arc::new(ScreenedView::new(name, plan, state)?));
+    }
     Ok(Arc::new(ViewTable::new(plan, Some(view.sql.clone()))))
 }

@@ -84,6 +84,15 @@ impl Rights {
         Self::Of(Arc::new(Held { powerful, ..of }))
     }
 
+    /// Whether rows that a view hides are to stay hidden from these: its query is run with the rights of somebody else.
+    pub(crate) fn need_screen(&self, view: &ViewDef) -> bool {
+        match (self, view.owner) {
+            (Self::All, _) => false,
+            (Self::Of(held), Some(owner)) => owner != held.id,
+            (Self::Of(held), None) => !held.powerful,
+        }
+    }
+
     /// Whether there is nothing it may not do.
     pub(crate) fn are_all(&self) -> bool {
         matches!(self, Self::All)

@@ -4,6 +4,7 @@
 mod ingest;
 mod limits;
 mod rights;
+mod screens;
 mod search;
 mod transactions;
 

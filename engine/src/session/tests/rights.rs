@@ -13,7 +13,7 @@ async fn denied(session: &Session, sql: &str, what: &str) {
     assert!(got.starts_with("42501 ") && got.contains(what), "{sql}: {got}");
 }
 
-async fn user(owner: &Session, name: &str) -> Session {
+pub(super) async fn user(owner: &Session, name: &str) -> Session {
     all(owner, &[&format!("CREATE USER {name} PASSWORD 'pw of {name}'")]).await;
     login(owner, name).await
 }
