@@ -39,6 +39,7 @@ pub(crate) async fn create_view(
     if !replaces && let Some(message) = taken(context, &schema, &name) {
         return exists(view.if_not_exists, "CREATE VIEW", "42P07", message, position);
     }
+    let catalog = &catalog.described();
     let sql = text(view)?;
     let query = parse_query(&sql)?;
     if replaces && stands_on(&context.snapshot, &query, &context.search_path, &schema, &name) {

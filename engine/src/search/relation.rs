@@ -25,7 +25,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use super::each::{self, EachNode};
 use super::filter_text::condition;
-use super::literal::vector_of;
+use super::literal::{may_be_vector, vector_of};
 use super::table::{SearchTable, Shape};
 use super::{Scope, Search};
 use crate::catalog::{missing, unknown_schema};
@@ -142,8 +142,8 @@ impl VectorSearch {
     /// A call for one vector.
     fn one(&self, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<SearchTable> {
         let (search, query, filters) = self.search(args, context)?;
-        let query = constant(query, context)?;
         let dim = search.dim();
+        let query = constant(query, self.scope.described.then_some(dim), context)?;
         if query.len() != dim {
             return Err(invalid(
                 "22000",
@@ -400,11 +400,19 @@ fn the_metric(def: &cairn_storage::schema::TableDef, column: cairn_storage::id::
     }
 }
 
-fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<Vec<f32>> {
+/// The vector that `query` is; where it is `described`, any of that many dimensions for a subquery that gives one.
+fn constant(
+    query: SqlExpr,
+    described: Option<usize>,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Vec<f32>> {
     let shown = query.to_string();
     let empty = DFSchema::empty();
     let expr = context.sql_to_expr(query, &empty)?;
     if let Some(vector) = vector_of(&expr)? {
+        return Ok(vector);
+    }
+    if let Some(vector) = described.and_then(|dim| any_vector(&expr, dim)) {
         return Ok(vector);
     }
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(empty)).build());
@@ -422,6 +430,19 @@ fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<
             )
         }
     })
+}
+
+/// Any vector such as the subquery gives that `expr` is; None: it is none, or depends on what is around it.
+fn any_vector(expr: &Expr, dim: usize) -> Option<Vec<f32>> {
+    let plan = match expr {
+        Expr::Cast(cast) => return any_vector(&cast.expr, dim),
+        Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => &subquery.subquery,
+        _ => return None,
+    };
+    let [field] = plan.schema().fields().as_ref() else { return None };
+    let dim = dimensions(field.data_type()).or_else(|| may_be_vector(field.data_type()).then_some(dim))?;
+    // Every metric takes a vector of length 1.
+    Some((0..dim).map(|i| if i == 0 { 1.0 } else { 0.0 }).collect())
 }
 
 pub(super) fn invalid(sqlstate: &'static str, message: impl Into<String>) -> Error {

@@ -11,8 +11,6 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use cairn_storage::ErrorKind;
-use cairn_udfs::vector::dimensions;
-use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -22,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
     Query, TableFactor, VisitMut, VisitorMut, With, visit_relations,
 };
 
+use super::literal::may_be_vector;
 use super::relation::call_of;
 use super::{Scope, is_called, plan};
 use crate::dml;
@@ -80,11 +79,7 @@ async fn vector(
     // What is wrong with it the statement will tell.
     let Ok(plan) = planned(state, scope, params, query).await else { return Ok(None) };
     let [field] = plan.schema().fields().as_ref() else { return Ok(None) };
-    let is_vector = match field.data_type() {
-        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::List(_) => true,
-        other => dimensions(other).is_some(),
-    };
-    if !is_vector {
+    if !may_be_vector(field.data_type()) {
         return Ok(None);
     }
     let physical = state.create_physical_plan(&plan).await?;
