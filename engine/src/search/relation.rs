@@ -2,6 +2,7 @@
 //!
 //! Owns: its arguments and their errors. The vector must be a constant; its parameters are bound before planning.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
@@ -19,7 +20,8 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, Join, ObjectName, TableAlias, TableFactor, Value,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, Join, ObjectName, Query, TableAlias, TableFactor,
+    Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -243,6 +245,30 @@ pub(super) fn call_of(relation: &TableFactor) -> Option<(&ObjectName, &[Function
     let is_search =
         matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|i| name_of(i) == FUNCTION));
     is_search.then_some((name, args, alias.as_ref()))
+}
+
+/// The tables that calls in a query search, where the call says so in a way that can be read.
+pub(crate) fn searched(query: &Query) -> Vec<ObjectName> {
+    struct Tables(Vec<ObjectName>);
+
+    impl Visitor for Tables {
+        type Break = ();
+
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            let table = call_of(factor).and_then(|(_, args, _)| {
+                args.iter().find_map(|arg| match arg {
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(table)) => Some(table),
+                    _ => None,
+                })
+            });
+            self.0.extend(table.and_then(|table| object(table).ok()));
+            ControlFlow::Continue(())
+        }
+    }
+
+    let mut tables = Tables(Vec::new());
+    let _ = query.visit(&mut tables);
+    tables.0
 }
 
 /// What a call says.
