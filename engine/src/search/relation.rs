@@ -24,6 +24,7 @@ use datafusion::sql::sqlparser::ast::{
     Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::each::{self, EachNode};
 use super::filter_text::condition;
@@ -396,7 +397,11 @@ fn object(value: &SqlExpr) -> Result<ObjectName> {
         SqlExpr::CompoundIdentifier(parts) => return Ok(ObjectName::from(parts.clone())),
         value => text("table", value)?,
     };
-    let parsed = Parser::new(&CairnDialect).try_with_sql(&name).and_then(|mut p| p.parse_object_name(false));
+    let parsed = Parser::new(&CairnDialect).try_with_sql(&name).and_then(|mut parser| {
+        let name = parser.parse_object_name(false)?;
+        parser.expect_token(&Token::EOF)?;
+        Ok(name)
+    });
     parsed.map_err(|_| invalid("42602", format!("'{name}' is not the name of a table")))
 }
 
