@@ -2,6 +2,7 @@
 //!
 //! Owns: its arguments and their errors. The vector must be a constant; its parameters are bound before planning.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -289,8 +290,14 @@ impl Arguments {
         let mut positional = Vec::new();
         let (mut k, mut filter, mut metric, mut mode, mut ef) =
             (K_DEFAULT, None, None, "auto".to_owned(), None);
+        let mut said = HashSet::new();
         for arg in args {
             let (name, value) = named(arg)?;
+            if let Some(name) = &name
+                && !said.insert(name.clone())
+            {
+                return Err(invalid("42601", format!("vector_search is told {name} more than once")));
+            }
             match name.as_deref() {
                 None => positional.push(value),
                 Some("k") => k = number("k", &value, K_MAX)?,
