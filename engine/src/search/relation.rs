@@ -32,12 +32,13 @@ use super::filter_text::condition;
 use super::literal::{may_be_vector, vector_of};
 use super::table::{SearchTable, Shape};
 use super::{Scope, Search};
-use crate::catalog::{missing, unknown_schema};
+use crate::catalog::{INFORMATION_SCHEMA, missing, unknown_schema};
 use crate::dialect::CairnDialect;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
 use crate::rights::Right;
 use crate::statement::{name_of, schema_and_name};
+use crate::system;
 
 /// The function's name.
 pub(crate) const FUNCTION: &str = "vector_search";
@@ -78,6 +79,12 @@ impl VectorSearch {
         if catalog.view(&schema, &table).is_some() {
             return Err(invalid("42809", format!("{name} is a view; vector_search searches tables"))
                 .map(|e| e.with_hint("search the table behind the view")));
+        }
+        if system::is_system_schema(&schema) && !system::exists(&table) {
+            return Err(missing(&schema, &table, system::names()));
+        }
+        if system::is_system_schema(&schema) || schema == INFORMATION_SCHEMA {
+            return Err(invalid("42809", format!("{name} is a system table: it has no vectors to search")));
         }
         if !catalog.has_schema(&schema) {
             return Err(unknown_schema(&self.scope.snapshot, &self.scope.rights, &schema));
