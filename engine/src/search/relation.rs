@@ -13,6 +13,7 @@ use cairn_vector::Metric;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::default_table_source::provider_as_source;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Result as PlanResult, TableReference, internal_err};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -50,6 +51,8 @@ pub(crate) const ARGUMENTS: &[(&str, &[&str])] = &[
     ("mode", &["auto", "ann", "exact"]),
     ("ef", &[]),
 ];
+/// How one search for each row is written.
+const PER_ROW: &str = "one search for each row of q: FROM q, vector_search('t', 'c', q.v, k => 10) n, or with rows without an answer: FROM q LEFT JOIN LATERAL vector_search('t', 'c', q.v, k => 10) n ON true";
 /// Rows when k is not said.
 const K_DEFAULT: usize = 10;
 /// Most rows of one search: they are held in memory.
@@ -183,10 +186,16 @@ impl VectorSearch {
             return internal_err!("a lateral join without a call");
         };
         let Some((outer, on)) = each::kind(&join.join_operator) else {
-            return Err(Error::not_supported_yet("this kind of join with vector_search").into());
+            return Err(Error::not_supported_yet("this kind of join with vector_search")
+                .map(|e| e.with_hint(PER_ROW))
+                .into());
         };
         if outer && on.is_some() {
-            return Err(Error::not_supported_yet("LEFT JOIN vector_search … ON a condition but true").into());
+            return Err(Error::not_supported_yet("LEFT JOIN vector_search … ON a condition but true")
+                .map(|e| {
+                    e.with_hint("say ON true; a condition on the rows that are searched is filter => '…'")
+                })
+                .into());
         }
         let alias = match alias {
             None => FUNCTION.to_owned(),
@@ -462,19 +471,25 @@ fn constant(
     }
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(empty)).build());
     let expr = simplifier.simplify(expr)?;
-    vector_of(&expr)?.ok_or_else(|| match expr {
-        Expr::Placeholder(p) => {
-            Error::new(ErrorKind::InvalidInput, format!("there is no value for parameter {}", p.id))
-                .map(|e| e.with_sqlstate("42P02"))
-        }
-        _ => {
-            let shown: String = shown.chars().take(60).collect();
-            invalid(
-                "42804",
-                format!("the query vector of vector_search must be a constant vector, not {shown}"),
-            )
-        }
-    })
+    if let Some(vector) = vector_of(&expr)? {
+        return Ok(vector);
+    }
+    if let Expr::Placeholder(p) = &expr {
+        let message = format!("there is no value for parameter {}", p.id);
+        return Err(Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("42P02")));
+    }
+    let shown: String = shown.chars().take(60).collect();
+    let error =
+        invalid("42804", format!("the query vector of vector_search must be a constant vector, not {shown}"));
+    // A column of what stands around the call.
+    let of_rows = expr.exists(|expr| {
+        Ok(match expr {
+            Expr::OuterReferenceColumn(..) => true,
+            Expr::ScalarSubquery(subquery) => !subquery.outer_ref_columns.is_empty(),
+            _ => false,
+        })
+    })?;
+    Err(if of_rows { error.map(|e| e.with_hint(PER_ROW)) } else { error })
 }
 
 /// Any vector such as the subquery gives that `expr` is; None: it is none, or depends on what is around it.
