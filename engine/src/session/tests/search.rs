@@ -438,6 +438,10 @@ async fn searches_are_described_without_their_values() {
             vec![int.clone()],
         ),
         (
+            "WITH n AS (SELECT id FROM vector_search('v', 'e', (SELECT e FROM v WHERE id = $1), metric => 'l2')) SELECT id FROM n",
+            vec![int.clone()],
+        ),
+        (
             "SELECT n.id, n._distance FROM v, LATERAL vector_search('v', 'e', v.e, k => $1, metric => 'l2') n WHERE v.id < $2",
             vec![whole.clone(), int.clone()],
         ),
