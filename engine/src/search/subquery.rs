@@ -21,7 +21,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::literal::may_be_vector;
-use super::relation::call_of;
+use super::relation::{call_of, invalid};
 use super::{Scope, is_called, plan};
 use crate::dml;
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ const DISTANCES: &[&str] =
 /// Puts the vectors of subqueries in their places; `statement` is as the planner should see it.
 ///
 /// # Errors
-/// 21000 for a subquery of more than one row; what running it meets.
+/// 21000 for a subquery of more than one row, 42P19 for one in a recursive query that it names; what running it meets.
 pub(crate) async fn bind(
     state: &SessionState,
     scope: &Scope,
@@ -46,19 +46,14 @@ pub(crate) async fn bind(
     let mut known: HashMap<String, Option<Expr>> = HashMap::new();
     // Places, of those so far, whose subquery stays.
     let mut kept = 0;
-    while let Some(next) = place(statement, kept) {
-        let vector = match next {
-            Place::Recursive => None,
-            Place::Query(query) => {
-                let text = query.to_string();
-                match known.get(&text).cloned() {
-                    Some(vector) => vector,
-                    None => {
-                        let vector = Box::pin(vector(state, scope, params, query)).await?;
-                        known.insert(text, vector.clone());
-                        vector
-                    }
-                }
+    while let Some(query) = next(statement, kept)? {
+        let text = query.to_string();
+        let vector = match known.get(&text).cloned() {
+            Some(vector) => vector,
+            None => {
+                let vector = Box::pin(vector(state, scope, params, query)).await?;
+                known.insert(text, vector.clone());
+                vector
             }
         };
         match vector {
@@ -114,16 +109,8 @@ async fn planned(
     with_values(plan(state, scope.clone(), statement).await?, params)
 }
 
-/// A place where a vector to search for stands.
-enum Place {
-    /// What its subquery is, below the queries of WITH that it names.
-    Query(Box<Query>),
-    /// Its subquery names the recursive query that it is a part of: it has no one value.
-    Recursive,
-}
-
-/// The first place behind `kept` others.
-fn place(statement: &mut ast::Statement, kept: usize) -> Option<Place> {
+/// The subquery in the first place behind `kept` others, below the queries of WITH that it names.
+fn next(statement: &mut ast::Statement, kept: usize) -> Result<Option<Box<Query>>> {
     let (mut before, mut found) = (kept, None);
     each_subquery(statement, |expr, around| {
         if before > 0 {
@@ -135,7 +122,7 @@ fn place(statement: &mut ast::Statement, kept: usize) -> Option<Place> {
         }
         ControlFlow::Break(())
     });
-    found
+    found.transpose()
 }
 
 /// Puts `vector` in the first place behind `kept` others; returns how many of those were inside of what stood there.
@@ -167,12 +154,16 @@ struct Around {
 }
 
 /// `query` below what it names of the WITHs around it.
-fn below(around: &[Around], query: &Query) -> Place {
+fn below(around: &[Around], query: &Query) -> Result<Box<Query>> {
     let mut query = query.clone();
     for Around { with, over } in around.iter().rev() {
         let Some(with) = with else { continue };
-        if with.recursive && with.cte_tables.get(*over).is_some_and(|own| names(&query, &own.alias.name)) {
-            return Place::Recursive;
+        if with.recursive
+            && let Some(own) = with.cte_tables.get(*over)
+            && names(&query, &own.alias.name)
+        {
+            let message = format!("the recursive query {} is named in a subquery of its own", own.alias.name);
+            return Err(invalid("42P19", message).map(|e| e.with_hint("name it in FROM of the query itself")));
         }
         let seen = &with.cte_tables[..with.cte_tables.len().min(*over)];
         if seen.iter().any(|cte| names(&query, &cte.alias.name)) {
@@ -180,7 +171,7 @@ fn below(around: &[Around], query: &Query) -> Place {
             query = dml::put_before(Some(with), query);
         }
     }
-    Place::Query(Box::new(query))
+    Ok(Box::new(query))
 }
 
 /// Whether `query` reads a relation of that name, without a schema.
