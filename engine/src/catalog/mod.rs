@@ -40,7 +40,7 @@ pub(crate) const INFORMATION_SCHEMA: &str = "information_schema";
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotCatalog(Arc<Names>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Names {
     snapshot: Snapshot,
     system: Arc<SystemSource>,
@@ -55,6 +55,8 @@ struct Names {
     depth: usize,
     /// A view as it would be, in place of what the snapshot has under its name.
     instead: Option<Arc<ViewDef>>,
+    /// Whether views are read; otherwise their columns are asked for, and no subquery of theirs is run.
+    runs: bool,
     /// Files named in FROM, opened before planning.
     files: OnceLock<HashMap<String, Arc<dyn TableProvider>>>,
     /// The state that holds this catalog; needed to plan views.
@@ -70,7 +72,12 @@ impl SnapshotCatalog {
         shape: &Shape,
         rights: Rights,
     ) -> Self {
-        Self::at_depth(snapshot, system, search_path, shape, rights, (0, None))
+        Self::at_depth(snapshot, system, search_path, shape, rights, (0, None), true)
+    }
+
+    /// The same names, of which only the columns are asked for.
+    pub(crate) fn described(&self) -> Self {
+        Self(Arc::new(Names { runs: false, ..Names::clone(&self.0) }))
     }
 
     /// The same names with `view` in place of what is under its name.
@@ -78,7 +85,15 @@ impl SnapshotCatalog {
         let names = &self.0;
         let (snapshot, system) = (names.snapshot.clone(), Arc::clone(&names.system));
         let (shape, rights) = (Shape::default(), names.rights.clone());
-        Self::at_depth(snapshot, system, &names.search_path, &shape, rights, (names.depth, Some(view)))
+        Self::at_depth(
+            snapshot,
+            system,
+            &names.search_path,
+            &shape,
+            rights,
+            (names.depth, Some(view)),
+            names.runs,
+        )
     }
 
     /// The names that show in lists; each of them can be looked up, for its columns.
@@ -94,6 +109,7 @@ impl SnapshotCatalog {
             pseudo_columns: false,
             depth: names.depth,
             instead: None,
+            runs: false,
             files: OnceLock::new(),
             state: names.state.clone(),
         }))
@@ -106,6 +122,7 @@ impl SnapshotCatalog {
         shape: &Shape,
         rights: Rights,
         (depth, instead): (usize, Option<Arc<ViewDef>>),
+        runs: bool,
     ) -> Self {
         Self(Arc::new(Names {
             snapshot,
@@ -116,6 +133,7 @@ impl SnapshotCatalog {
             pseudo_columns: shape.pseudo_columns,
             depth,
             instead,
+            runs,
             files: OnceLock::new(),
             state: OnceLock::new(),
         }))
@@ -286,6 +304,7 @@ pub(crate) async fn plan_below(
         &shape,
         rights.clone(),
         (names.depth + 1, names.instead.clone()),
+        names.runs,
     );
     let mut state = state.clone();
     state.config_mut().options_mut().catalog.default_schema = search_path.to_owned();
@@ -297,7 +316,11 @@ pub(crate) async fn plan_below(
         snapshot: names.snapshot.clone(),
         search_path: search_path.to_owned(),
         rights,
+        described: !names.runs,
     };
+    if names.runs {
+        search::bind_subqueries(&state, &scope, None, &mut statement).await?;
+    }
     search::plan(&state, scope, statement).await
 }
 

@@ -15,6 +15,7 @@ use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::rights::Rights;
+use crate::search;
 use crate::session::identifier;
 use crate::statement::{inspect, object_position, parse_query, schema_and_name};
 
@@ -39,6 +40,7 @@ pub(crate) async fn create_view(
     if !replaces && let Some(message) = taken(context, &schema, &name) {
         return exists(view.if_not_exists, "CREATE VIEW", "42P07", message, position);
     }
+    let catalog = &catalog.described();
     let sql = text(view)?;
     let query = parse_query(&sql)?;
     if replaces && stands_on(&context.snapshot, &query, &context.search_path, &schema, &name) {
@@ -151,7 +153,8 @@ fn stands_on(snapshot: &Snapshot, query: &ast::Query, search_path: &str, schema:
 /// Schema and name of everything a query reads.
 pub(super) fn relations(query: &ast::Query, search_path: &str) -> Vec<(String, String)> {
     let shape = inspect(&ast::Statement::Query(Box::new(query.clone())));
-    shape.relations.iter().filter_map(|name| schema_and_name(name, search_path).ok()).collect()
+    let names = shape.relations.into_iter().chain(search::searched(query));
+    names.filter_map(|name| schema_and_name(&name, search_path).ok()).collect()
 }
 
 fn refuse_unread(view: &CreateView) -> Result<()> {

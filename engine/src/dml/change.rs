@@ -230,10 +230,12 @@ fn one() -> SelectItem {
     SelectItem::UnnamedExpr(SqlExpr::value(datafusion::sql::sqlparser::ast::Value::Boolean(true)))
 }
 
-/// Plans a query of the statement with the session's catalog.
+/// Plans a query of the statement with the session's catalog; subqueries that stand for a vector to search for are run.
 pub(crate) async fn plan_query(ctx: &StatementContext, mut query: Query) -> Result<LogicalPlan> {
     select_values(&mut query)?;
-    search::plan(&ctx.state, search::Scope::of(ctx), Statement::Query(Box::new(query))).await
+    let (scope, mut statement) = (search::Scope::of(ctx), Statement::Query(Box::new(query)));
+    search::bind_subqueries(&ctx.state, &scope, ctx.params.as_ref(), &mut statement).await?;
+    search::plan(&ctx.state, scope, statement).await
 }
 
 fn column(table: &TableReference, name: &str) -> Expr {

@@ -53,6 +53,7 @@ pub(crate) use insert::default_expr;
 pub(crate) use node::DmlPlanner;
 pub(crate) use params::{bind, literal, lookup as parameter};
 pub(crate) use target::{Target, ident_text, split_name};
+pub(crate) use with::put_before;
 
 use crate::config::Settings;
 use crate::context::{StatementContext, commit};

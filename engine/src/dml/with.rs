@@ -22,7 +22,7 @@ pub(super) fn take_apart(statement: Statement) -> (Option<With>, Statement) {
 }
 
 /// `query` below `with`; a WITH of its own stays inside.
-pub(super) fn put_before(with: Option<With>, mut query: Query) -> Query {
+pub(crate) fn put_before(with: Option<With>, mut query: Query) -> Query {
     if with.is_none() || query.with.is_none() {
         query.with = query.with.or(with);
         return query;

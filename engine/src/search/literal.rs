@@ -1,5 +1,6 @@
 //! The vector that a constant expression is.
 
+use cairn_udfs::vector::dimensions;
 use cairn_vector::text;
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{DataType, Float32Type};
@@ -19,6 +20,14 @@ pub(super) fn vector_of(expr: &Expr) -> Result<Option<Vec<f32>>> {
         Expr::Cast(cast) => vector_of(&cast.expr),
         Expr::Alias(alias) => vector_of(&alias.expr),
         _ => Ok(None),
+    }
+}
+
+/// Whether values of a type may be vectors to search for.
+pub(super) fn may_be_vector(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 | DataType::List(_) => true,
+        other => dimensions(other).is_some(),
     }
 }
 

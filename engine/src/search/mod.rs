@@ -62,7 +62,7 @@ pub(crate) use rule::K_MAX;
 pub(crate) use stand_in::stand_in;
 pub(crate) use subquery::bind as bind_subqueries;
 
-pub(crate) use relation::{ARGUMENTS, FUNCTION};
+pub(crate) use relation::{ARGUMENTS, FUNCTION, searched};
 
 /// Name of the distance in a search's answer.
 pub(crate) const DISTANCE_COLUMN: &str = "_distance";
@@ -103,6 +103,8 @@ pub(crate) struct Scope {
     pub(crate) search_path: String,
     /// What may be searched.
     pub(crate) rights: Rights,
+    /// Whether only the columns are asked for: a subquery that stands for a vector is not run, any vector takes its place.
+    pub(crate) described: bool,
 }
 
 impl Scope {
@@ -113,6 +115,7 @@ impl Scope {
             snapshot: context.snapshot.clone(),
             search_path: context.search_path.clone(),
             rights: context.rights.clone(),
+            described: false,
         }
     }
 }

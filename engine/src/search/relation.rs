@@ -2,6 +2,8 @@
 //!
 //! Owns: its arguments and their errors. The vector must be a constant; its parameters are bound before planning.
 
+use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
@@ -11,6 +13,7 @@ use cairn_vector::Metric;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::default_table_source::provider_as_source;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, Result as PlanResult, TableReference, internal_err};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
@@ -19,21 +22,24 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, Join, ObjectName, TableAlias, TableFactor, Value,
+    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, Join, ObjectName, Query, TableAlias, TableFactor,
+    Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::each::{self, EachNode};
 use super::filter_text::condition;
-use super::literal::vector_of;
+use super::literal::{may_be_vector, vector_of};
 use super::table::{SearchTable, Shape};
 use super::{Scope, Search};
-use crate::catalog::{missing, unknown_schema};
+use crate::catalog::{INFORMATION_SCHEMA, missing, unknown_schema};
 use crate::dialect::CairnDialect;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
 use crate::rights::Right;
 use crate::statement::{name_of, schema_and_name};
+use crate::system;
 
 /// The function's name.
 pub(crate) const FUNCTION: &str = "vector_search";
@@ -45,6 +51,8 @@ pub(crate) const ARGUMENTS: &[(&str, &[&str])] = &[
     ("mode", &["auto", "ann", "exact"]),
     ("ef", &[]),
 ];
+/// How one search for each row is written.
+const PER_ROW: &str = "one search for each row of q: FROM q, vector_search('t', 'c', q.v, k => 10) n, or with rows without an answer: FROM q LEFT JOIN LATERAL vector_search('t', 'c', q.v, k => 10) n ON true";
 /// Rows when k is not said.
 const K_DEFAULT: usize = 10;
 /// Most rows of one search: they are held in memory.
@@ -74,6 +82,12 @@ impl VectorSearch {
         if catalog.view(&schema, &table).is_some() {
             return Err(invalid("42809", format!("{name} is a view; vector_search searches tables"))
                 .map(|e| e.with_hint("search the table behind the view")));
+        }
+        if system::is_system_schema(&schema) && !system::exists(&table) {
+            return Err(missing(&schema, &table, system::names()));
+        }
+        if system::is_system_schema(&schema) || schema == INFORMATION_SCHEMA {
+            return Err(invalid("42809", format!("{name} is a system table: it has no vectors to search")));
         }
         if !catalog.has_schema(&schema) {
             return Err(unknown_schema(&self.scope.snapshot, &self.scope.rights, &schema));
@@ -142,8 +156,8 @@ impl VectorSearch {
     /// A call for one vector.
     fn one(&self, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<SearchTable> {
         let (search, query, filters) = self.search(args, context)?;
-        let query = constant(query, context)?;
         let dim = search.dim();
+        let query = constant(query, self.scope.described.then_some(dim), context)?;
         if query.len() != dim {
             return Err(invalid(
                 "22000",
@@ -172,10 +186,16 @@ impl VectorSearch {
             return internal_err!("a lateral join without a call");
         };
         let Some((outer, on)) = each::kind(&join.join_operator) else {
-            return Err(Error::not_supported_yet("this kind of join with vector_search").into());
+            return Err(Error::not_supported_yet("this kind of join with vector_search")
+                .map(|e| e.with_hint(PER_ROW))
+                .into());
         };
         if outer && on.is_some() {
-            return Err(Error::not_supported_yet("LEFT JOIN vector_search … ON a condition but true").into());
+            return Err(Error::not_supported_yet("LEFT JOIN vector_search … ON a condition but true")
+                .map(|e| {
+                    e.with_hint("say ON true; a condition on the rows that are searched is filter => '…'")
+                })
+                .into());
         }
         let alias = match alias {
             None => FUNCTION.to_owned(),
@@ -245,6 +265,30 @@ pub(super) fn call_of(relation: &TableFactor) -> Option<(&ObjectName, &[Function
     is_search.then_some((name, args, alias.as_ref()))
 }
 
+/// The tables that calls in a query search, where the call says so in a way that can be read.
+pub(crate) fn searched(query: &Query) -> Vec<ObjectName> {
+    struct Tables(Vec<ObjectName>);
+
+    impl Visitor for Tables {
+        type Break = ();
+
+        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+            let table = call_of(factor).and_then(|(_, args, _)| {
+                args.iter().find_map(|arg| match arg {
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(table)) => Some(table),
+                    _ => None,
+                })
+            });
+            self.0.extend(table.and_then(|table| object(table).ok()));
+            ControlFlow::Continue(())
+        }
+    }
+
+    let mut tables = Tables(Vec::new());
+    let _ = query.visit(&mut tables);
+    tables.0
+}
+
 /// What a call says.
 struct Arguments {
     table: ObjectName,
@@ -262,8 +306,14 @@ impl Arguments {
         let mut positional = Vec::new();
         let (mut k, mut filter, mut metric, mut mode, mut ef) =
             (K_DEFAULT, None, None, "auto".to_owned(), None);
+        let mut said = HashSet::new();
         for arg in args {
             let (name, value) = named(arg)?;
+            if let Some(name) = &name
+                && !said.insert(name.clone())
+            {
+                return Err(invalid("42601", format!("vector_search is told {name} more than once")));
+            }
             match name.as_deref() {
                 None => positional.push(value),
                 Some("k") => k = number("k", &value, K_MAX)?,
@@ -370,7 +420,11 @@ fn object(value: &SqlExpr) -> Result<ObjectName> {
         SqlExpr::CompoundIdentifier(parts) => return Ok(ObjectName::from(parts.clone())),
         value => text("table", value)?,
     };
-    let parsed = Parser::new(&CairnDialect).try_with_sql(&name).and_then(|mut p| p.parse_object_name(false));
+    let parsed = Parser::new(&CairnDialect).try_with_sql(&name).and_then(|mut parser| {
+        let name = parser.parse_object_name(false)?;
+        parser.expect_token(&Token::EOF)?;
+        Ok(name)
+    });
     parsed.map_err(|_| invalid("42602", format!("'{name}' is not the name of a table")))
 }
 
@@ -400,28 +454,55 @@ fn the_metric(def: &cairn_storage::schema::TableDef, column: cairn_storage::id::
     }
 }
 
-fn constant(query: SqlExpr, context: &mut dyn RelationPlannerContext) -> Result<Vec<f32>> {
+/// The vector that `query` is; where it is `described`, any of that many dimensions for a subquery that gives one.
+fn constant(
+    query: SqlExpr,
+    described: Option<usize>,
+    context: &mut dyn RelationPlannerContext,
+) -> Result<Vec<f32>> {
     let shown = query.to_string();
     let empty = DFSchema::empty();
     let expr = context.sql_to_expr(query, &empty)?;
     if let Some(vector) = vector_of(&expr)? {
         return Ok(vector);
     }
+    if let Some(vector) = described.and_then(|dim| any_vector(&expr, dim)) {
+        return Ok(vector);
+    }
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::new(empty)).build());
     let expr = simplifier.simplify(expr)?;
-    vector_of(&expr)?.ok_or_else(|| match expr {
-        Expr::Placeholder(p) => {
-            Error::new(ErrorKind::InvalidInput, format!("there is no value for parameter {}", p.id))
-                .map(|e| e.with_sqlstate("42P02"))
-        }
-        _ => {
-            let shown: String = shown.chars().take(60).collect();
-            invalid(
-                "42804",
-                format!("the query vector of vector_search must be a constant vector, not {shown}"),
-            )
-        }
-    })
+    if let Some(vector) = vector_of(&expr)? {
+        return Ok(vector);
+    }
+    if let Expr::Placeholder(p) = &expr {
+        let message = format!("there is no value for parameter {}", p.id);
+        return Err(Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("42P02")));
+    }
+    let shown: String = shown.chars().take(60).collect();
+    let error =
+        invalid("42804", format!("the query vector of vector_search must be a constant vector, not {shown}"));
+    // A column of what stands around the call.
+    let of_rows = expr.exists(|expr| {
+        Ok(match expr {
+            Expr::OuterReferenceColumn(..) => true,
+            Expr::ScalarSubquery(subquery) => !subquery.outer_ref_columns.is_empty(),
+            _ => false,
+        })
+    })?;
+    Err(if of_rows { error.map(|e| e.with_hint(PER_ROW)) } else { error })
+}
+
+/// Any vector such as the subquery gives that `expr` is; None: it is none, or depends on what is around it.
+fn any_vector(expr: &Expr, dim: usize) -> Option<Vec<f32>> {
+    let plan = match expr {
+        Expr::Cast(cast) => return any_vector(&cast.expr, dim),
+        Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => &subquery.subquery,
+        _ => return None,
+    };
+    let [field] = plan.schema().fields().as_ref() else { return None };
+    let dim = dimensions(field.data_type()).or_else(|| may_be_vector(field.data_type()).then_some(dim))?;
+    // Every metric takes a vector of length 1.
+    Some((0..dim).map(|i| if i == 0 { 1.0 } else { 0.0 }).collect())
 }
 
 pub(super) fn invalid(sqlstate: &'static str, message: impl Into<String>) -> Error {

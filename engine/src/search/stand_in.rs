@@ -29,15 +29,16 @@ pub(crate) async fn stand_in(
     if parameters.is_empty() || !is_called(statement) {
         return Ok(());
     }
-    let with = match &*statement {
-        ast::Statement::Query(query) => query.with.clone(),
-        _ => None,
-    };
     let search = VectorSearch::new(Scope::of(context));
     let mut calls = Calls { search, parameters, replaced: Vec::new() };
     if let ControlFlow::Break(error) = statement.visit(&mut calls) {
         return Err(error);
     }
+    // With stand-ins in its own calls, so that it can be planned.
+    let with = match &*statement {
+        ast::Statement::Query(query) => query.with.clone(),
+        _ => None,
+    };
     for mut query in calls.replaced {
         if query.with.is_none() {
             query.with.clone_from(&with);

@@ -33,7 +33,7 @@ pub use limits::SessionLimits;
 pub use relations::{Relation, RelationKind};
 
 pub(crate) use memory::PartOfMemory;
-pub(crate) use query::plan as plan_query;
+pub(crate) use query::{plan as plan_query, with_values};
 pub(crate) use show::{identifier, rows};
 pub(crate) use task::{Awaited, keep_places};
 

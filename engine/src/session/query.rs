@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use cairn_storage::ErrorKind;
+use datafusion::common::ParamValues;
 use datafusion::common::format::ExplainFormat;
 use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
@@ -75,8 +76,15 @@ fn name_columns_apart(query: &mut Query) {
 /// # Errors
 /// What is wrong with the query; 42P02 for a parameter without a value.
 pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Query) -> Result<LogicalPlan> {
-    let plan = unbound(context, shape, query).await?;
-    match &context.params {
+    with_values(unbound(context, shape, query).await?, context.params.as_ref())
+}
+
+/// A plan with the values of its parameters.
+///
+/// # Errors
+/// 42P02 for a parameter without a value.
+pub(crate) fn with_values(plan: LogicalPlan, params: Option<&ParamValues>) -> Result<LogicalPlan> {
+    match params {
         Some(params) => Ok(plan.with_param_values(params.clone())?),
         None => {
             let mut names: Vec<String> = plan.get_parameter_names()?.into_iter().collect();
@@ -99,12 +107,13 @@ pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Quer
 /// What is wrong with the query.
 pub(super) async fn unbound(context: &StatementContext, shape: &Shape, query: &Query) -> Result<LogicalPlan> {
     let mut statement = prepare_query(context, shape, query)?;
-    search::bind_subqueries(context, &mut statement).await?;
+    let (scope, params) = (search::Scope::of(context), context.params.as_ref());
+    search::bind_subqueries(&context.state, &scope, params, &mut statement).await?;
     if search::is_called(&statement) {
         // A search is planned with the vector it searches for.
-        statement = dml::bind(&statement, context.params.as_ref())?;
+        statement = dml::bind(&statement, params)?;
     }
-    search::plan(&context.state, search::Scope::of(context), statement).await
+    search::plan(&context.state, scope, statement).await
 }
 
 /// The same for a query that is described and not run: no parameter has a value, and `parameters` gets the types of those that a

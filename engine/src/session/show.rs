@@ -125,7 +125,7 @@ pub(super) async fn relation_schema(
         let provider = context.state.schema_for_ref(format!("{INFORMATION_SCHEMA}.{table}"))?;
         provider.table(table).await?
     } else {
-        match catalog.schema(schema) {
+        match catalog.described().schema(schema) {
             Some(provider) => provider.table(table).await?,
             None => None,
         }

@@ -103,6 +103,56 @@ async fn sorts_by_an_indexed_distance_are_searches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn subqueries_are_looked_up_in_indexes_wherever_they_stand() {
+    let session = indexed().await;
+    let near = "SELECT id FROM v ORDER BY e <-> (SELECT e FROM v WHERE id = 5) LIMIT 3";
+    let view = answer(&session, &format!("CREATE VIEW near AS {near}")).await;
+    assert_eq!(view, "CREATE VIEW");
+    for sql in [
+        near.to_owned(),
+        format!("WITH n AS ({near}) SELECT id FROM n"),
+        "SELECT id FROM (WITH w AS (SELECT e FROM v WHERE id = 5) SELECT id FROM v ORDER BY e <-> (SELECT e FROM w) LIMIT 3) n".to_owned(),
+        "SELECT id FROM near".to_owned(),
+        format!("DELETE FROM v WHERE id IN ({near})"),
+    ] {
+        let plan = answer(&session, &format!("EXPLAIN FORMAT indent {sql}")).await;
+        assert!(plan.contains("SearchExec"), "{sql}: {plan}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_per_row_in_another_spelling_says_what_to_write() {
+    let session = session().await;
+    for table in ["v", "q"] {
+        let sql = format!("CREATE TABLE {table} (id INT PRIMARY KEY, e VECTOR(2))");
+        assert_eq!(answer(&session, &sql).await, "CREATE TABLE");
+    }
+    for (sql, code, hint) in [
+        (
+            "SELECT n.id FROM q, LATERAL (SELECT * FROM vector_search('v', 'e', q.e)) n",
+            "42804",
+            "FROM q, vector_search(",
+        ),
+        (
+            "SELECT (SELECT id FROM vector_search('v', 'e', q.e, k => 1)) FROM q",
+            "42804",
+            "FROM q, vector_search(",
+        ),
+        (
+            "SELECT id FROM q WHERE EXISTS (SELECT 1 FROM vector_search('v', 'e', q.e))",
+            "42804",
+            "FROM q, vector_search(",
+        ),
+        ("SELECT 1 FROM q JOIN vector_search('v', 'e', q.e) n USING (id)", "0A000", "FROM q, vector_search("),
+        ("SELECT 1 FROM q NATURAL JOIN vector_search('v', 'e', q.e) n", "0A000", "FROM q, vector_search("),
+        ("SELECT 1 FROM q LEFT JOIN vector_search('v', 'e', q.e) n ON n.id > 1", "0A000", "say ON true"),
+    ] {
+        let said = answer(&session, sql).await;
+        assert!(said.starts_with(code) && said.contains(hint), "{sql}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn searches_give_the_rows_of_a_full_comparison() {
     let session = indexed().await;
     // The right side adds 0 to the sort key, which no rule recognises.
@@ -385,6 +435,10 @@ async fn searches_are_described_without_their_values() {
         ),
         (
             "SELECT id, _distance FROM vector_search('v', 'e', (SELECT e FROM v WHERE id = $1), metric => 'l2')",
+            vec![int.clone()],
+        ),
+        (
+            "WITH n AS (SELECT id FROM vector_search('v', 'e', (SELECT e FROM v WHERE id = $1), metric => 'l2')) SELECT id FROM n",
             vec![int.clone()],
         ),
         (
