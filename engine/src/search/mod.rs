@@ -62,7 +62,7 @@ pub(crate) use rule::K_MAX;
 pub(crate) use stand_in::stand_in;
 pub(crate) use subquery::bind as bind_subqueries;
 
-pub(crate) use relation::{ARGUMENTS, FUNCTION};
+pub(crate) use relation::{ARGUMENTS, FUNCTION, searched};
 
 /// Name of the distance in a search's answer.
 pub(crate) const DISTANCE_COLUMN: &str = "_distance";

@@ -245,6 +245,16 @@ pub(super) fn call_of(relation: &TableFactor) -> Option<(&ObjectName, &[Function
     is_search.then_some((name, args, alias.as_ref()))
 }
 
+/// The table that a call searches; None: no call, or one that names none.
+pub(crate) fn searched(factor: &TableFactor) -> Option<ObjectName> {
+    let (_, args, _) = call_of(factor)?;
+    let table = args.iter().find_map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(table)) => Some(table),
+        _ => None,
+    })?;
+    object(table).ok()
+}
+
 /// What a call says.
 struct Arguments {
     table: ObjectName,

@@ -89,9 +89,10 @@ fn is_session_word(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("current_schema"))
 }
 
-/// Makes `current_schema` a call, as PostgreSQL reads it; `current_user` and its kin the parser already reads so.
-pub(crate) fn call_session_words(statement: &mut ast::Statement) {
-    let _: ControlFlow<()> = ast::visit_expressions_mut(statement, |expr| {
+/// Makes `current_schema` a call in a statement or an expression, as PostgreSQL reads it; `current_user` and its kin the parser
+/// already reads so.
+pub(crate) fn call_session_words(tree: &mut impl VisitMut) {
+    let _: ControlFlow<()> = ast::visit_expressions_mut(tree, |expr| {
         if is_session_word(expr) {
             *expr = Expr::Function(ast::Function {
                 name: ObjectName::from(vec![Ident::new("current_schema")]),
