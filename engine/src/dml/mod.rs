@@ -184,7 +184,7 @@ pub(crate) async fn insert_directly(
     Ok(Some(rows))
 }
 
-/// An expression outside a plan, ready to evaluate. Simplified first: `now()` has its value only then.
+/// An expression outside a plan, ready to evaluate.
 ///
 /// # Errors
 /// What the planner says of the expression.
@@ -193,6 +193,14 @@ pub(crate) fn physical_expr(
     expr: Expr,
     schema: &DFSchema,
 ) -> Result<Arc<dyn PhysicalExpr>> {
+    Ok(state.create_physical_expr(simplified(state, expr, schema)?, schema)?)
+}
+
+/// An expression outside a plan with its types settled and its constants computed: `now()` has its value only then.
+///
+/// # Errors
+/// What the planner says of the expression.
+pub(crate) fn simplified(state: &SessionState, expr: Expr, schema: &DFSchema) -> Result<Expr> {
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
         .with_config_options(Arc::clone(state.config_options()))
@@ -202,8 +210,7 @@ pub(crate) fn physical_expr(
     let coerced = simplifier.coerce(expr, schema)?;
     let checked = CheckedIntegers::default().rewrite(coerced, schema)?.data;
     let checked = VectorCasts.rewrite(checked, schema)?.data;
-    let simple = simplifier.simplify(checked)?;
-    Ok(state.create_physical_expr(simple, schema)?)
+    Ok(simplifier.simplify(checked)?)
 }
 
 fn first_row(receipt: &CommitReceipt, table: TableId) -> RowId {
