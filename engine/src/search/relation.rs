@@ -360,7 +360,11 @@ fn number(name: &str, value: &SqlExpr, max: usize) -> Result<usize> {
         _ => None,
     };
     number.filter(|n| (1..=max).contains(n)).ok_or_else(|| {
-        invalid("22023", format!("{name} of vector_search must be a number from 1 to {max}, not {value}"))
+        let shown = match value {
+            SqlExpr::Cast { expr, .. } => expr.to_string().trim_matches('\'').to_owned(),
+            value => value.to_string(),
+        };
+        invalid("22023", format!("{name} of vector_search must be a number from 1 to {max}, not {shown}"))
     })
 }
 
