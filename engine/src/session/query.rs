@@ -154,6 +154,8 @@ pub(super) async fn explain(
         },
         _ => return Err(Error::not_supported_yet("EXPLAIN of this statement")),
     };
+    // The plan's own explanation shows an error as one of its rows.
+    context.state.optimize(&inner)?;
     let format = match &explain.format {
         Some(format) => format.parse::<ExplainFormat>().map_err(|_| {
             Error::new(ErrorKind::InvalidInput, format!("there is no EXPLAIN format {format}"))
