@@ -299,6 +299,7 @@ pub(crate) async fn plan_below(
         searches: Arc::clone(names.system.engine.searches()),
         snapshot: names.snapshot.clone(),
         search_path: search_path.to_owned(),
+        pseudo_columns: shape.pseudo_columns,
         rights,
     };
     search::plan(&state, scope, statement).await

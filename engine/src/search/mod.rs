@@ -62,7 +62,7 @@ pub(crate) use rule::K_MAX;
 pub(crate) use stand_in::stand_in;
 pub(crate) use subquery::bind as bind_subqueries;
 
-pub(crate) use relation::{ARGUMENTS, FUNCTION, searched};
+pub(crate) use relation::{ARGUMENTS, FUNCTION, is_search, searched};
 
 /// Name of the distance in a search's answer.
 pub(crate) const DISTANCE_COLUMN: &str = "_distance";
@@ -76,10 +76,7 @@ pub(crate) fn is_called(statement: &ast::Statement) -> bool {
         type Break = ();
 
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            match factor {
-                factor if relation::call_of(factor).is_some() => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
+            if is_search(factor) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
     statement.visit(&mut Calls).is_break()
@@ -101,6 +98,8 @@ pub(crate) struct Scope {
     pub(crate) snapshot: Snapshot,
     /// Schema that unqualified names resolve in.
     pub(crate) search_path: String,
+    /// Whether answers show `_row_id` and `_version`.
+    pub(crate) pseudo_columns: bool,
     /// What may be searched.
     pub(crate) rights: Rights,
 }
@@ -112,6 +111,7 @@ impl Scope {
             searches: Arc::clone(&context.searches),
             snapshot: context.snapshot.clone(),
             search_path: context.search_path.clone(),
+            pseudo_columns: context.pseudo_columns,
             rights: context.rights.clone(),
         }
     }

@@ -68,7 +68,8 @@ impl VectorSearch {
         let (schema, table) = schema_and_name(name, &self.scope.search_path)?;
         if let Some(table) = self.scope.snapshot.table_named(&schema, &table) {
             self.scope.rights.table(Right::Select, table.def())?;
-            return Ok(CairnTable::new(table));
+            let show = self.scope.pseudo_columns;
+            return Ok(if show { CairnTable::with_pseudo_columns(table) } else { CairnTable::new(table) });
         }
         let catalog = self.scope.snapshot.catalog();
         if catalog.view(&schema, &table).is_some() {
@@ -243,6 +244,11 @@ pub(super) fn call_of(relation: &TableFactor) -> Option<(&ObjectName, &[Function
     let is_search =
         matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|i| name_of(i) == FUNCTION));
     is_search.then_some((name, args, alias.as_ref()))
+}
+
+/// Whether a relation is a call of this function.
+pub(crate) fn is_search(factor: &TableFactor) -> bool {
+    call_of(factor).is_some()
 }
 
 /// The table that a call searches; None: no call, or one that names none.

@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::place::{name_of, schema_and_name};
 use crate::error::{Error, Result};
+use crate::search::{FUNCTION, is_search};
 
 /// Names in a statement.
 #[derive(Debug, Default)]
@@ -135,7 +136,7 @@ struct Wildcards<'a> {
     ctes: HashSet<String>,
 }
 
-/// One thing in FROM: what it is called in the query, and whether it is a table of ours.
+/// One thing in FROM: what it is called in the query, and whether it is a table of ours, or a search among its rows.
 struct Source {
     qualifier: Option<ObjectName>,
     table: bool,
@@ -234,6 +235,10 @@ impl Wildcards<'_> {
                         self.snapshot.catalog().table(&schema, &table).is_some()
                     });
                 Source { qualifier: Some(alias.unwrap_or_else(|| name.clone())), table }
+            }
+            search if is_search(search) => {
+                let function = || ObjectName::from(vec![Ident::new(FUNCTION)]);
+                Source { qualifier: Some(alias.unwrap_or_else(function)), table: true }
             }
             _ => Source { qualifier: alias, table: false },
         }
