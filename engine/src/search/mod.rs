@@ -14,7 +14,8 @@
 //!
 //! A call whose vector is made of columns is one search per row of what stands before it in FROM: [`each`].
 //!
-//! The condition is applied first, so it never shortens an answer: there are `min(k, matching rows)` rows.
+//! A condition that a search is given is applied first, so it never shortens an answer: there are `min(k, matching rows)` rows. Any other
+//! stands above it and filters the answer.
 
 mod answer;
 mod conditions;

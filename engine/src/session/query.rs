@@ -103,6 +103,8 @@ pub(super) async fn unbound(context: &StatementContext, shape: &Shape, query: &Q
     if search::is_called(&statement) {
         // A search is planned with the vector it searches for.
         statement = dml::bind(&statement, context.params.as_ref())?;
+        // The table may have been a parameter.
+        compare_exactly(&mut statement, &context.snapshot, &context.search_path);
     }
     search::plan(&context.state, search::Scope::of(context), statement).await
 }

@@ -1,8 +1,8 @@
 //! Numbers with a point that are compared with a DECIMAL column: exact decimals instead of the doubles the planner reads.
 //!
 //! `price = 70000.07` must find 70000.07; the double beside it, widened, is another number. Only columns of the
-//! statement's tables count, and only names that are no REAL or DOUBLE column there too: a double compared with a decimal
-//! would be cast to one, which NaN and infinity do not survive.
+//! tables that a statement names or searches count, and only names that are no REAL or DOUBLE column there too: a double
+//! compared with a decimal would be cast to one, which NaN and infinity do not survive.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
