@@ -48,6 +48,8 @@ pub struct StatementContext {
     pub(crate) owner: Option<UserId>,
     /// Schema that unqualified names resolve in.
     pub search_path: String,
+    /// Whether tables show `_row_id` and `_version`.
+    pub(crate) pseudo_columns: bool,
     /// `$n` parameters.
     pub params: Option<ParamValues>,
     /// Who commits.

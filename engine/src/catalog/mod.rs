@@ -27,7 +27,8 @@ use crate::provider::CairnTable;
 use crate::rights::{Right, Rights};
 use crate::search;
 use crate::statement::{
-    Shape, inspect, keep_pseudo_columns_out, object_position, schema_and_name, select_values,
+    Shape, call_session_words, compare_exactly, inspect, keep_pseudo_columns_out, object_position,
+    schema_and_name, select_values,
 };
 use crate::system::{self, SystemSource};
 
@@ -293,6 +294,10 @@ pub(crate) async fn plan_below(
     select_values(&mut query)?;
     let mut statement = ast::Statement::Query(query);
     let shape = inspect(&statement);
+    compare_exactly(&mut statement, parent.snapshot(), search_path);
+    if shape.session_words {
+        call_session_words(&mut statement);
+    }
     if shape.pseudo_columns {
         keep_pseudo_columns_out(&mut statement, parent.snapshot(), search_path)?;
     }
@@ -315,6 +320,7 @@ pub(crate) async fn plan_below(
         searches: Arc::clone(names.system.engine.searches()),
         snapshot: names.snapshot.clone(),
         search_path: search_path.to_owned(),
+        pseudo_columns: shape.pseudo_columns,
         rights,
         described: !names.runs,
     };

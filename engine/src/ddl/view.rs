@@ -153,7 +153,7 @@ fn stands_on(snapshot: &Snapshot, query: &ast::Query, search_path: &str, schema:
 /// Schema and name of everything a query reads.
 pub(super) fn relations(query: &ast::Query, search_path: &str) -> Vec<(String, String)> {
     let shape = inspect(&ast::Statement::Query(Box::new(query.clone())));
-    let names = shape.relations.into_iter().chain(search::searched(query));
+    let names = shape.relations.into_iter().chain(search::searched_in(query));
     names.filter_map(|name| schema_and_name(&name, search_path).ok()).collect()
 }
 

@@ -34,6 +34,7 @@ use cairn_udfs::CheckedIntegers;
 use cairn_udfs::vector::VectorCasts;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, ParamValues};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
@@ -185,7 +186,7 @@ pub(crate) async fn insert_directly(
     Ok(Some(rows))
 }
 
-/// An expression outside a plan, ready to evaluate. Simplified first: `now()` has its value only then.
+/// An expression outside a plan, ready to evaluate.
 ///
 /// # Errors
 /// What the planner says of the expression.
@@ -194,17 +195,27 @@ pub(crate) fn physical_expr(
     expr: Expr,
     schema: &DFSchema,
 ) -> Result<Arc<dyn PhysicalExpr>> {
+    Ok(state.create_physical_expr(simplified(state, expr, schema)?, schema)?)
+}
+
+/// An expression outside a plan with its types settled and its constants computed: `now()` has its value only then.
+///
+/// # Errors
+/// What the planner says of the expression.
+pub(crate) fn simplified(state: &SessionState, mut expr: Expr, schema: &DFSchema) -> Result<Expr> {
     let context = SimplifyContext::builder()
         .with_schema(Arc::new(schema.clone()))
         .with_config_options(Arc::clone(state.config_options()))
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(context);
+    for rewrite in state.analyzer().function_rewrites() {
+        expr = expr.transform_up(|expr| rewrite.rewrite(expr, schema, state.config_options()))?.data;
+    }
     let coerced = simplifier.coerce(expr, schema)?;
     let checked = CheckedIntegers::default().rewrite(coerced, schema)?.data;
     let checked = VectorCasts.rewrite(checked, schema)?.data;
-    let simple = simplifier.simplify(checked)?;
-    Ok(state.create_physical_expr(simple, schema)?)
+    Ok(simplifier.simplify(checked)?)
 }
 
 fn first_row(receipt: &CommitReceipt, table: TableId) -> RowId {

@@ -12,20 +12,20 @@ use cairn_storage::index::{RowSet, VectorSearcher};
 use cairn_storage::version::TableState;
 use cairn_vector::Metric;
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::UInt64Type;
+use datafusion::arrow::datatypes::{SchemaRef, UInt64Type};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result, internal_datafusion_err};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, internal_datafusion_err};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::logical_expr::{Expr, Volatility, lit};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
 use datafusion::physical_plan::collect;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 
 use super::{Search, resident};
-use crate::dml::physical_expr;
+use crate::dml::simplified;
 use crate::provider::CairnTable;
 use crate::scan::{ScanRequest, plan as plan_scan};
 
@@ -150,11 +150,27 @@ pub(crate) fn lasting(filters: &[Expr]) -> Result<bool> {
 /// # Errors
 /// What evaluating them meets; the store's.
 async fn rows(state: &dyn Session, table: &TableSnapshot, filters: &[Expr]) -> crate::error::Result<RowSet> {
-    let plain = filters.iter().map(|filter| unqualified(filter.clone())).collect::<Result<Vec<_>>>()?;
-    if let Some(set) = resident::rows(session_state(state)?, table, &plain).await? {
+    let schema = CairnTable::with_pseudo_columns(table.clone()).schema();
+    let state = session_state(state)?;
+    let condition = condition(state, filters, &schema)?;
+    if let Some(set) = resident::rows(state, table, &condition).await? {
         return Ok(set);
     }
-    Ok(table.row_set(row_ids(state, table, filters).await?).await?)
+    Ok(table.row_set(scanned(state, table, &schema, condition).await?).await?)
+}
+
+/// All of `filters` as one condition over `schema`, its types settled and its constants computed.
+///
+/// # Errors
+/// What the planner says of them.
+fn condition(state: &SessionState, filters: &[Expr], schema: &SchemaRef) -> crate::error::Result<Expr> {
+    let filters = filters.iter().map(|filter| unqualified(filter.clone())).collect::<Result<Vec<_>>>()?;
+    let whole = conjunction(filters).unwrap_or_else(|| lit(true));
+    Ok(match simplified(state, whole, &DFSchema::try_from(Arc::clone(schema))?)? {
+        // NULL has no type of its own, and is true of no row.
+        Expr::Literal(value, _) if value.is_null() => lit(ScalarValue::Boolean(None)),
+        condition => condition,
+    })
 }
 
 fn session_state(state: &dyn Session) -> Result<&SessionState> {
@@ -172,34 +188,39 @@ pub(super) async fn row_ids(
     filters: &[Expr],
 ) -> crate::error::Result<Vec<u64>> {
     let state = session_state(state)?;
-    let filters = filters.iter().map(|filter| unqualified(filter.clone())).collect::<Result<Vec<_>>>()?;
-    let provider = CairnTable::with_pseudo_columns(table.clone());
-    let schema = provider.schema();
+    let schema = CairnTable::with_pseudo_columns(table.clone()).schema();
+    let condition = condition(state, filters, &schema)?;
+    scanned(state, table, &schema, condition).await
+}
+
+/// The same by one condition over `schema`, which has the pseudo-columns.
+async fn scanned(
+    state: &SessionState,
+    table: &TableSnapshot,
+    schema: &SchemaRef,
+    condition: Expr,
+) -> crate::error::Result<Vec<u64>> {
     let row_id = table.def().columns.len();
     let mut projection = vec![row_id];
-    for column in filters.iter().flat_map(Expr::column_refs) {
+    for column in condition.column_refs() {
         projection.push(schema.index_of(&column.name)?);
     }
     projection.sort_unstable();
     projection.dedup();
     let request = ScanRequest {
         table,
-        schema: &schema,
+        schema,
         projection: &projection,
-        filters: &filters,
+        filters: std::slice::from_ref(&condition),
         limit: None,
         unsearched: None,
     };
-    let mut plan = plan_scan(request, state).await?;
+    let plan = plan_scan(request, state).await?;
     let row_id = projection.iter().position(|column| *column == row_id).unwrap_or(0);
-    if let Some(condition) = conjunction(filters) {
-        let schema = DFSchema::try_from(plan.schema())?;
-        let predicate = physical_expr(state, condition, &schema)?;
-        let filtered =
-            FilterExecBuilder::new(predicate, plan).apply_projection(Some(vec![row_id]))?.build()?;
-        // Row groups and pages are left out by the predicate only once the source has it.
-        plan = FilterPushdown::new().optimize(Arc::new(filtered), state.config_options())?;
-    }
+    let predicate = state.create_physical_expr(condition, &DFSchema::try_from(plan.schema())?)?;
+    let filtered = FilterExecBuilder::new(predicate, plan).apply_projection(Some(vec![row_id]))?.build()?;
+    // Row groups and pages are left out by the predicate only once the source has it.
+    let plan = FilterPushdown::new().optimize(Arc::new(filtered), state.config_options())?;
     let row_id = plan.schema().index_of(cairn_storage::schema::ROW_ID_COLUMN)?;
     let batches = collect(plan, state.task_ctx()).await?;
     let mut ids = Vec::with_capacity(batches.iter().map(|batch| batch.num_rows()).sum());

@@ -14,7 +14,8 @@
 //!
 //! A call whose vector is made of columns is one search per row of what stands before it in FROM: [`each`].
 //!
-//! The condition is applied first, so it never shortens an answer: there are `min(k, matching rows)` rows.
+//! A condition that a search is given is applied first, so it never shortens an answer: there are `min(k, matching rows)` rows. Any other
+//! stands above it and filters the answer.
 
 mod answer;
 mod conditions;
@@ -62,7 +63,7 @@ pub(crate) use rule::K_MAX;
 pub(crate) use stand_in::stand_in;
 pub(crate) use subquery::bind as bind_subqueries;
 
-pub(crate) use relation::{ARGUMENTS, FUNCTION, searched};
+pub(crate) use relation::{ARGUMENTS, FUNCTION, is_search, searched, searched_in};
 
 /// Name of the distance in a search's answer.
 pub(crate) const DISTANCE_COLUMN: &str = "_distance";
@@ -76,10 +77,7 @@ pub(crate) fn is_called(statement: &ast::Statement) -> bool {
         type Break = ();
 
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            match factor {
-                factor if relation::call_of(factor).is_some() => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
-            }
+            if is_search(factor) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
     statement.visit(&mut Calls).is_break()
@@ -101,6 +99,8 @@ pub(crate) struct Scope {
     pub(crate) snapshot: Snapshot,
     /// Schema that unqualified names resolve in.
     pub(crate) search_path: String,
+    /// Whether answers show `_row_id` and `_version`.
+    pub(crate) pseudo_columns: bool,
     /// What may be searched.
     pub(crate) rights: Rights,
     /// Whether only the columns are asked for: a subquery that stands for a vector is not run, any vector takes its place.
@@ -114,6 +114,7 @@ impl Scope {
             searches: Arc::clone(&context.searches),
             snapshot: context.snapshot.clone(),
             search_path: context.search_path.clone(),
+            pseudo_columns: context.pseudo_columns,
             rights: context.rights.clone(),
             described: false,
         }

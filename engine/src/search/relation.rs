@@ -76,7 +76,8 @@ impl VectorSearch {
         let (schema, table) = schema_and_name(name, &self.scope.search_path)?;
         if let Some(table) = self.scope.snapshot.table_named(&schema, &table) {
             self.scope.rights.table(Right::Select, table.def())?;
-            return Ok(CairnTable::new(table));
+            let show = self.scope.pseudo_columns;
+            return Ok(if show { CairnTable::with_pseudo_columns(table) } else { CairnTable::new(table) });
         }
         let catalog = self.scope.snapshot.catalog();
         if catalog.view(&schema, &table).is_some() {
@@ -265,21 +266,29 @@ pub(super) fn call_of(relation: &TableFactor) -> Option<(&ObjectName, &[Function
     is_search.then_some((name, args, alias.as_ref()))
 }
 
+/// Whether a relation is a call of this function.
+pub(crate) fn is_search(factor: &TableFactor) -> bool {
+    call_of(factor).is_some()
+}
+
+/// The table that a call searches; None: no call, or one that names none.
+pub(crate) fn searched(factor: &TableFactor) -> Option<ObjectName> {
+    let (_, args, _) = call_of(factor)?;
+    let table = args.iter().find_map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(table)) => Some(table),
+        _ => None,
+    })?;
+    object(table).ok()
+
 /// The tables that calls in a query search, where the call says so in a way that can be read.
-pub(crate) fn searched(query: &Query) -> Vec<ObjectName> {
+pub(crate) fn searched_in(query: &Query) -> Vec<ObjectName> {
     struct Tables(Vec<ObjectName>);
 
     impl Visitor for Tables {
         type Break = ();
 
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            let table = call_of(factor).and_then(|(_, args, _)| {
-                args.iter().find_map(|arg| match arg {
-                    FunctionArg::Unnamed(FunctionArgExpr::Expr(table)) => Some(table),
-                    _ => None,
-                })
-            });
-            self.0.extend(table.and_then(|table| object(table).ok()));
+            self.0.extend(searched(factor));
             ControlFlow::Continue(())
         }
     }
@@ -400,7 +409,11 @@ fn number(name: &str, value: &SqlExpr, max: usize) -> Result<usize> {
         _ => None,
     };
     number.filter(|n| (1..=max).contains(n)).ok_or_else(|| {
-        invalid("22023", format!("{name} of vector_search must be a number from 1 to {max}, not {value}"))
+        let shown = match value {
+            SqlExpr::Cast { expr, .. } => expr.to_string().trim_matches('\'').to_owned(),
+            value => value.to_string(),
+        };
+        invalid("22023", format!("{name} of vector_search must be a number from 1 to {max}, not {shown}"))
     })
 }
 

@@ -18,12 +18,10 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use datafusion::arrow::util::bit_util;
 use datafusion::common::{DFSchema, internal_datafusion_err};
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, split_conjunction};
 
-use crate::dml::physical_expr;
 use crate::error::Result;
 
 /// Rows evaluated together: what is computed of them stays in the processor's cache.
@@ -31,24 +29,23 @@ const ROWS_AT_A_TIME: usize = 32 * 1024;
 /// A condition is evaluated over the rows a part of it leaves when these are at most one in so many.
 const FEW: usize = 8;
 
-/// The visible rows for which every one of `filters` is true; None: scan for them.
+/// The visible rows for which `condition`, its types settled, is true; None: scan for them.
 ///
 /// # Errors
 /// What is wrong with the condition itself; the store's.
 pub(super) async fn rows(
     state: &SessionState,
     table: &TableSnapshot,
-    filters: &[Expr],
+    condition: &Expr,
 ) -> Result<Option<RowSet>> {
-    let Some(condition) = conjunction(filters.to_vec()) else { return Ok(None) };
-    let Some(columns) = columns_of(table.def(), &condition) else { return Ok(None) };
+    let Some(columns) = columns_of(table.def(), condition) else { return Ok(None) };
     // Who reads the past must not see what a segment got since.
     if !table.is_newest() {
         return Ok(None);
     }
     let schema = table.projected_schema(&columns, false)?;
-    let condition = physical_expr(state, condition, &DFSchema::try_from(Arc::clone(&schema))?)?;
-    let condition = Condition::new(condition, &schema);
+    let of_columns = DFSchema::try_from(Arc::clone(&schema))?;
+    let condition = Condition::new(state.create_physical_expr(condition.clone(), &of_columns)?, &schema);
     let mut set = RowSet::default();
     for view in table.segments().await? {
         let reader = table.open_segment(&view.meta).await?;

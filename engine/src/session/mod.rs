@@ -465,6 +465,7 @@ impl Session {
             state,
             searches: Arc::clone(self.engine.searches()),
             search_path: settings.search_path.clone(),
+            pseudo_columns: shape.pseudo_columns,
             engine: Arc::clone(&self.engine),
             rights,
             owner: self.identity.id(),

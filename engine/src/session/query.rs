@@ -112,6 +112,8 @@ pub(super) async fn unbound(context: &StatementContext, shape: &Shape, query: &Q
     if search::is_called(&statement) {
         // A search is planned with the vector it searches for.
         statement = dml::bind(&statement, params)?;
+        // The table may have been a parameter.
+        compare_exactly(&mut statement, &context.snapshot, &context.search_path);
     }
     search::plan(&context.state, scope, statement).await
 }
@@ -163,6 +165,8 @@ pub(super) async fn explain(
         },
         _ => return Err(Error::not_supported_yet("EXPLAIN of this statement")),
     };
+    // The plan's own explanation shows an error as one of its rows.
+    context.state.optimize(&inner)?;
     let format = match &explain.format {
         Some(format) => format.parse::<ExplainFormat>().map_err(|_| {
             Error::new(ErrorKind::InvalidInput, format!("there is no EXPLAIN format {format}"))

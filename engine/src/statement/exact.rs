@@ -1,28 +1,40 @@
 //! Numbers with a point that are compared with a DECIMAL column: exact decimals instead of the doubles the planner reads.
 //!
 //! `price = 70000.07` must find 70000.07; the double beside it, widened, is another number. Only columns of the
-//! statement's tables count, and only names that are no REAL or DOUBLE column there too: a double compared with a decimal
-//! would be cast to one, which NaN and infinity do not survive.
+//! tables that a statement names or searches count, and only names that are no REAL or DOUBLE column there too: a double
+//! compared with a decimal would be cast to one, which NaN and infinity do not survive.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use cairn_storage::Snapshot;
-use cairn_storage::schema::ColumnType;
+use cairn_storage::schema::{ColumnType, TableDef};
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Value, visit_expressions_mut,
-    visit_relations,
+    self, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, ObjectName, TableFactor, Value, Visit,
+    VisitMut, Visitor, visit_expressions_mut,
 };
 
 use super::place::schema_and_name;
 use crate::dml::ident_text;
+use crate::search::searched;
 
 /// Digits a DECIMAL holds.
 const DIGITS_MAX: usize = 38;
 
-/// Makes the numbers exact that a statement compares with DECIMAL columns.
+/// Makes the numbers exact that a statement compares with DECIMAL columns, of the tables that it searches too.
 pub(crate) fn compare_exactly(statement: &mut ast::Statement, snapshot: &Snapshot, search_path: &str) {
     let decimals = decimal_columns(statement, snapshot, search_path);
+    exact_within(statement, &decimals);
+}
+
+/// The same in a condition over the rows of one table.
+pub(crate) fn compare_exactly_in(condition: &mut Expr, table: &TableDef) {
+    let mut columns = Columns::default();
+    columns.add(table);
+    exact_within(condition, &columns.only_decimal());
+}
+
+fn exact_within(tree: &mut impl VisitMut, decimals: &HashSet<String>) {
     if decimals.is_empty() {
         return;
     }
@@ -31,7 +43,7 @@ pub(crate) fn compare_exactly(statement: &mut ast::Statement, snapshot: &Snapsho
         Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|n| decimals.contains(&ident_text(n))),
         _ => false,
     };
-    let _ = visit_expressions_mut(statement, |expr| {
+    let _ = visit_expressions_mut(tree, |expr| {
         match expr {
             Expr::BinaryOp { left, op, right } if is_comparison(op) => {
                 if is_decimal(left) {
@@ -51,25 +63,69 @@ pub(crate) fn compare_exactly(statement: &mut ast::Statement, snapshot: &Snapsho
     });
 }
 
-/// Names that are DECIMAL columns of the statement's tables and never floating ones.
+/// Names that are DECIMAL columns of the tables of a statement and never floating ones.
 fn decimal_columns(statement: &ast::Statement, snapshot: &Snapshot, search_path: &str) -> HashSet<String> {
-    let (mut decimals, mut floats) = (HashSet::new(), HashSet::new());
-    let _ = visit_relations(statement, |name| {
-        if let Ok((schema, table)) = schema_and_name(name, search_path)
-            && let Some(def) = snapshot.catalog().table(&schema, &table)
-        {
-            for column in &def.columns {
-                match column.column_type {
-                    ColumnType::Decimal { .. } => decimals.insert(column.name.clone()),
-                    ColumnType::Float32 | ColumnType::Float64 => floats.insert(column.name.clone()),
-                    _ => false,
-                };
-            }
+    let mut tables = Tables { snapshot, search_path, columns: Columns::default() };
+    let _ = statement.visit(&mut tables);
+    tables.columns.only_decimal()
+}
+
+/// Names of DECIMAL columns, and of floating ones.
+#[derive(Default)]
+struct Columns {
+    decimals: HashSet<String>,
+    floats: HashSet<String>,
+}
+
+impl Columns {
+    fn add(&mut self, table: &TableDef) {
+        for column in &table.columns {
+            let names = match column.column_type {
+                ColumnType::Decimal { .. } => &mut self.decimals,
+                ColumnType::Float32 | ColumnType::Float64 => &mut self.floats,
+                _ => continue,
+            };
+            names.insert(column.name.clone());
         }
-        ControlFlow::<()>::Continue(())
-    });
-    decimals.retain(|name| !floats.contains(name));
-    decimals
+    }
+
+    fn only_decimal(mut self) -> HashSet<String> {
+        self.decimals.retain(|name| !self.floats.contains(name));
+        self.decimals
+    }
+}
+
+/// The columns of the tables that a statement names or searches.
+struct Tables<'a> {
+    snapshot: &'a Snapshot,
+    search_path: &'a str,
+    columns: Columns,
+}
+
+impl Tables<'_> {
+    fn add(&mut self, name: &ObjectName) {
+        if let Ok((schema, table)) = schema_and_name(name, self.search_path)
+            && let Some(def) = self.snapshot.catalog().table(&schema, &table)
+        {
+            self.columns.add(def);
+        }
+    }
+}
+
+impl Visitor for Tables<'_> {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        self.add(name);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let Some(name) = searched(factor) {
+            self.add(&name);
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 fn is_comparison(op: &BinaryOperator) -> bool {

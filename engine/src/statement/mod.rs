@@ -35,7 +35,7 @@ use crate::copy::CopyStatement;
 use crate::error::Position;
 use crate::rights::{Right, Secret, UserLimit};
 
-pub(crate) use exact::compare_exactly;
+pub(crate) use exact::{compare_exactly, compare_exactly_in};
 pub(crate) use fingerprint::{fingerprint, tables};
 pub use kind::StatementKind;
 pub use parameters::Parameter;

@@ -64,9 +64,13 @@ pub(crate) fn parse_query(sql: &str) -> Result<Box<ast::Query>> {
 /// As for [`parse`].
 pub(crate) fn parse_expression(sql: &str) -> Result<ast::Expr> {
     let mut parser = parser_of(sql)?;
-    let expr = parser.parse_expr().map_err(syntax)?;
+    let mut expr = parser.parse_expr().map_err(syntax)?;
     let next = parser.peek_token();
-    if next.token == Token::EOF { Ok(expr) } else { Err(unexpected("the end of the expression", &next)) }
+    if next.token != Token::EOF {
+        return Err(unexpected("the end of the expression", &next));
+    }
+    precedence::settle_within(&mut expr);
+    Ok(expr)
 }
 
 fn parser_of(sql: &str) -> Result<Parser<'static>> {

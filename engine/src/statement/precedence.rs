@@ -6,18 +6,22 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, Expr, UnaryOperator, Value, visit_expressions_mut,
+    self, BinaryOperator, Expr, UnaryOperator, Value, VisitMut, visit_expressions_mut,
 };
 
 use super::cast::sized;
 
 /// Puts every AND and OR above the comparison that swallowed it; casts are settled on the same way.
 pub(super) fn settle(statement: &mut ast::Statement) {
-    if holds_only_values(statement) {
-        return;
+    if !holds_only_values(statement) {
+        settle_within(statement);
     }
+}
+
+/// The same for whatever holds expressions, or is one.
+pub(super) fn settle_within(tree: &mut impl VisitMut) {
     // Inner expressions come first, so each step finds at most one swallowed chain.
-    let _ = visit_expressions_mut(statement, |expr| {
+    let _ = visit_expressions_mut(tree, |expr| {
         let whole = std::mem::replace(expr, Expr::value(Value::Null));
         *expr = sized(lifted(whole));
         ControlFlow::<()>::Continue(())
@@ -92,6 +96,7 @@ mod tests {
 
     use super::*;
     use crate::dialect::CairnDialect;
+    use crate::statement::parse_expression;
 
     #[test]
     fn conditions_stand_above_the_comparison() {
@@ -120,6 +125,13 @@ mod tests {
                 assert_eq!(evaluate(&truth(written), &value), evaluate(&truth(meant), &value), "{written}");
             }
         }
+    }
+
+    #[test]
+    fn an_expression_is_read_as_in_a_statement() {
+        let sql = "a IS DISTINCT FROM b AND c";
+        let parsed = parse_expression(sql).unwrap();
+        assert!(matches!(parsed, Expr::BinaryOp { op: BinaryOperator::And, .. }), "{parsed:?}");
     }
 
     fn evaluate(statement: &ast::Statement, value: &dyn Fn(&str) -> bool) -> bool {

@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::place::{name_of, schema_and_name};
 use crate::error::{Error, Result};
+use crate::search::{FUNCTION, is_search};
 
 /// Names in a statement.
 #[derive(Debug, Default)]
@@ -89,9 +90,10 @@ fn is_session_word(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("current_schema"))
 }
 
-/// Makes `current_schema` a call, as PostgreSQL reads it; `current_user` and its kin the parser already reads so.
-pub(crate) fn call_session_words(statement: &mut ast::Statement) {
-    let _: ControlFlow<()> = ast::visit_expressions_mut(statement, |expr| {
+/// Makes `current_schema` a call in a statement or an expression, as PostgreSQL reads it; `current_user` and its kin the parser
+/// already reads so.
+pub(crate) fn call_session_words(tree: &mut impl VisitMut) {
+    let _: ControlFlow<()> = ast::visit_expressions_mut(tree, |expr| {
         if is_session_word(expr) {
             *expr = Expr::Function(ast::Function {
                 name: ObjectName::from(vec![Ident::new("current_schema")]),
@@ -134,7 +136,7 @@ struct Wildcards<'a> {
     ctes: HashSet<String>,
 }
 
-/// One thing in FROM: what it is called in the query, and whether it is a table of ours.
+/// One thing in FROM: what it is called in the query, and whether it is a table of ours, or a search among its rows.
 struct Source {
     qualifier: Option<ObjectName>,
     table: bool,
@@ -233,6 +235,10 @@ impl Wildcards<'_> {
                         self.snapshot.catalog().table(&schema, &table).is_some()
                     });
                 Source { qualifier: Some(alias.unwrap_or_else(|| name.clone())), table }
+            }
+            search if is_search(search) => {
+                let function = || ObjectName::from(vec![Ident::new(FUNCTION)]);
+                Source { qualifier: Some(alias.unwrap_or_else(function)), table: true }
             }
             _ => Source { qualifier: alias, table: false },
         }

@@ -1,13 +1,14 @@
 //! Vectors in SQL: values of VECTOR(n) from whatever can be one, distances, and the functions around them.
 //!
 //! Owns: the vector's Arrow type and its check, conversion (`convert`), casts (`cast`), distances (`distance`) with their
-//! operators (`operator`), functions of one vector (`function`), their text (`shown`). Does not own: sums over
+//! operators (`operator`) and IN (`lists`), functions of one vector (`function`), their text (`shown`). Does not own: sums over
 //! components, which are `cairn_vector`'s, so that SQL and index give the same bits; columns and rows (engine).
 
 mod cast;
 mod convert;
 mod distance;
 mod function;
+mod lists;
 mod operator;
 mod shown;
 
@@ -29,6 +30,7 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in distance::functions().into_iter().chain(function::functions()) {
         registry.register_udf(Arc::new(function))?;
     }
+    registry.register_function_rewrite(Arc::new(lists::VectorLists))?;
     registry.register_expr_planner(Arc::new(operator::VectorOperators::default()))
 }
 

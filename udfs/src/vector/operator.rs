@@ -70,15 +70,22 @@ fn typed(side: Expr, across: Option<usize>) -> Expr {
     }
 }
 
+/// Text, or a parameter, as a vector of `dim` dimensions; anything else as it is.
+pub(super) fn as_vector(side: Expr, dim: usize) -> Expr {
+    let is_read = match &side {
+        Expr::Literal(value, _) => value.try_as_str().flatten().is_some(),
+        Expr::Placeholder(_) => true,
+        _ => false,
+    };
+    if is_read { Expr::Cast(Cast::new(Box::new(side), vector_type(dim))) } else { side }
+}
+
 /// Text, or a parameter, that is compared with a vector is one.
 fn compared(expr: RawBinaryExpr, dim: impl Fn(&Expr) -> Option<usize>) -> RawBinaryExpr {
     let RawBinaryExpr { op, left, right } = expr;
-    let of_text = |side: Expr, across: Option<usize>| match (&side, across) {
-        (Expr::Literal(value, _), Some(dim)) if value.try_as_str().flatten().is_some() => {
-            Expr::Cast(Cast::new(Box::new(side), vector_type(dim)))
-        }
-        (Expr::Placeholder(_), Some(dim)) => Expr::Cast(Cast::new(Box::new(side), vector_type(dim))),
-        _ => side,
+    let of_text = |side: Expr, across: Option<usize>| match across {
+        Some(dim) => as_vector(side, dim),
+        None => side,
     };
     let (of_left, of_right) = (dim(&left), dim(&right));
     RawBinaryExpr { op, left: of_text(left, of_right), right: of_text(right, of_left) }

@@ -310,7 +310,8 @@ fn filters_of(plan: &LogicalPlan) -> Option<Vec<PlannedExpr>> {
     Some(split_conjunction(&filter.predicate).into_iter().cloned().collect())
 }
 
-/// The conjuncts with the values of their parameters; None: one has no value, or they need more than the row.
+/// The conjuncts with the values of their parameters; None: one has no value or is no condition, or they need more than the
+/// row.
 fn bound(filters: &[PlannedExpr], params: Option<&ParamValues>) -> Result<Option<Vec<PlannedExpr>>> {
     let mut bound = Vec::with_capacity(filters.len());
     for filter in filters {
@@ -322,7 +323,13 @@ fn bound(filters: &[PlannedExpr], params: Option<&ParamValues>) -> Result<Option
                 None => Transformed::no(expr),
             })
         })?;
-        if !usable(&filter.data)? {
+        let is_condition = match &filter.data {
+            PlannedExpr::Literal(value, _) => {
+                matches!(value.data_type(), DataType::Boolean | DataType::Null)
+            }
+            _ => true,
+        };
+        if !is_condition || !usable(&filter.data)? {
             return Ok(None);
         }
         bound.push(filter.data);

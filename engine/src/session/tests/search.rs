@@ -234,6 +234,8 @@ async fn a_plain_search_answers_as_a_planned_one() {
             "WHERE id > 7000 OR tenant = $2 + 1",
             "WHERE e IS NULL",
             "WHERE current_schema = 'public' AND tenant < $2",
+            "WHERE e <> '[0,0,0,1]' AND tenant = $2",
+            "WHERE NULL",
         ] {
             for limit in ["3", "$3", "500"] {
                 for round in 0..3 {
@@ -412,6 +414,24 @@ async fn recall_is_sampled() {
     assert_eq!(answer(&session, recall).await, "0,,,,false", "another index begins anew");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_are_exact_over_a_table_that_is_a_parameter() {
+    let session = indexed().await;
+    for (sql, done) in [
+        ("CREATE TABLE price (id INT PRIMARY KEY, amount DECIMAL(38, 10), e VECTOR(2))", "CREATE TABLE"),
+        (
+            "INSERT INTO price VALUES (1, 12345678901234567.8900000001, '[1,0]'), (2, 12345678901234567.8900000002, '[2,0]')",
+            "INSERT 2",
+        ),
+    ] {
+        assert_eq!(answer(&session, sql).await, done);
+    }
+    let sql = "SELECT id FROM vector_search($1, 'e', '[0,0]') WHERE amount = 12345678901234567.8900000001";
+    let table = ScalarValue::Utf8(Some("price".to_owned()));
+    let found = rows_of(&session, sql, vec![table]).await.unwrap();
+    assert_eq!(found[1..].concat(), ["1"]);
+}
+
 /// Parameters in every place of a call have the type of their place, and preparing it runs nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn searches_are_described_without_their_values() {
@@ -481,5 +501,6 @@ async fn searches_are_described_without_their_values() {
     for k in [ScalarValue::Int64(None), ScalarValue::Int64(Some(0)), text("ten")] {
         let error = rows_of(&session, sql, values(k)).await.unwrap_err();
         assert!(error.starts_with("k of vector_search must be a number from 1"), "{error}");
+        assert!(!error.contains("CAST"), "{error}");
     }
 }
