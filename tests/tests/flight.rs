@@ -25,11 +25,11 @@ use cairn_tests::answer::{Answer, render};
 use cairn_tests::http::{http_get, http_sql, http_sql_as};
 use cairn_tests::served::status;
 use datafusion::arrow::array::{
-    ArrayRef, AsArray, FixedSizeListArray, Int64Array, ListArray, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, FixedSizeListArray, Int64Array, LargeListArray, ListArray, RecordBatch,
+    StringArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{
-    DataType, Field, Float32Type, Float64Type, Int32Type, Schema, SchemaRef, TimeUnit,
+    DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit,
 };
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
@@ -338,6 +338,20 @@ async fn parameters_are_bound_and_bound_again() {
     assert_eq!(render(&schema, &batches).rows(), cells(&[&["three"], &["one"]]));
     select.set_parameters(row(1, None)).unwrap();
     assert_eq!(status(select.execute().await.unwrap_err()).code(), Code::InvalidArgument);
+    // Any of them may be NULL, whatever the first one is.
+    let mut echo = client.0.prepare("SELECT ? AS a".to_owned(), None).await.unwrap();
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), None, Some("c")]));
+    echo.set_parameters(RecordBatch::try_from_iter_with_nullable([("a", texts, true)]).unwrap()).unwrap();
+    let info = echo.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["b"], &["NULL"], &["c"]]));
+    // Lists are of one kind for all drivers.
+    let lists = LargeListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), None])]);
+    echo.set_parameters(RecordBatch::try_from_iter([("a", Arc::new(lists) as ArrayRef)]).unwrap()).unwrap();
+    let info = echo.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(schema.field(0).data_type(), &DataType::new_list(DataType::Int64, true));
+    assert_eq!(batches[0].column(0).as_list::<i32>().value(0).len(), 2);
     server.stop().await;
 }
 
