@@ -447,7 +447,15 @@ async fn transactions_are_isolated_and_the_first_to_commit_wins() {
     let gone = one.0.execute("SELECT 1".to_owned(), Some(a)).await.unwrap_err();
     assert_eq!(status(gone).code(), Code::NotFound);
 
+    // What a call began, a call ends.
     let rolled = one.0.begin_transaction().await.unwrap();
+    for sql in ["COMMIT", "ROLLBACK"] {
+        let refused = one.0.execute_update(sql.to_owned(), Some(rolled.clone())).await.unwrap_err();
+        let refused = status(refused);
+        assert_eq!(refused.metadata().get("cairn-sqlstate").unwrap(), "25000", "{refused}");
+    }
+    one.0.execute_update("SAVEPOINT here".to_owned(), Some(rolled.clone())).await.unwrap();
+    one.0.execute_update("ROLLBACK TO SAVEPOINT here".to_owned(), Some(rolled.clone())).await.unwrap();
     one.0.execute_update("DELETE FROM t".to_owned(), Some(rolled.clone())).await.unwrap();
     one.0.end_transaction(rolled, EndTransaction::Rollback).await.unwrap();
     assert_eq!(one.rows("SELECT count(*) FROM t").await, cells(&[&["1"]]));

@@ -159,7 +159,7 @@ async fn update_each(
             && let Err(error) = engine.execute(&format!("ROLLBACK TO SAVEPOINT {ROWS_SAVEPOINT}"), None).await
         {
             // Half of the rows must not be committed with the rest.
-            engine.execute("ROLLBACK", None).await?;
+            engine.end_transaction(false).await?;
             return Err(error);
         }
         engine.execute(&format!("RELEASE SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
