@@ -18,7 +18,7 @@ use arrow_flight::sql::{
     CommandGetXdbcTypeInfo, CommandStatementIngest, CommandStatementQuery, EndTransaction, ProstMessageExt,
     SqlInfo, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
-use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo, IpcMessage};
+use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo, IpcMessage, Ticket};
 use cairn_engine::{Engine, EngineOptions, Root};
 use cairn_server::{Server, ServerOptions, TlsOptions};
 use cairn_tests::answer::{Answer, render};
@@ -254,6 +254,9 @@ async fn errors_carry_their_kind_place_and_hint() {
             assert_eq!(given, sqlstate, "{sql}");
         }
     }
+    let empty = status(client.0.do_get(Ticket::default()).await.map(|_| ()).unwrap_err());
+    assert_eq!(empty.code(), Code::InvalidArgument);
+    assert_eq!(empty.metadata().get("cairn-sqlstate").unwrap(), "08P01", "{empty}");
     let error = client.fails("SELECT 1,\n  missing FROM notes").await;
     assert!(error.message().contains("at line 2, column 3"), "{}", error.message());
     let error = client.fails("SELECT * FROM note").await;
