@@ -874,6 +874,13 @@ async fn clients_touch_files_of_one_directory_only() {
     let root = directory.path().join("shared");
     std::fs::create_dir(&root).unwrap();
     std::fs::write(directory.path().join("secret.csv"), "a\n1\n").unwrap();
+    for not_there in ["nothing", "secret.csv"] {
+        let engine = Engine::open(Root::parse(":memory:").unwrap(), EngineOptions::default()).await.unwrap();
+        let mut options = ServerOptions { flight: None, http: None, ..ServerOptions::default() };
+        options.limits.copy_root = Some(directory.path().join(not_there));
+        let error = Server::bind(engine, options).await.unwrap_err();
+        assert!(error.message().contains("copy_root"), "{}", error.message());
+    }
     let server = Running::start(|options| options.limits.copy_root = Some(root.clone())).await;
     let mut client = server.connect().await;
     client.update("CREATE TABLE t (a BIGINT)").await;
