@@ -94,6 +94,7 @@ pub(crate) struct Watch {
 struct Told {
     log: Arc<dyn StatementLog>,
     sql: String,
+    is_parsed: bool,
     record: StatementRecord,
 }
 
@@ -117,7 +118,7 @@ impl Watch {
                 rows: 0,
                 error: Some(ErrorKind::Cancelled.sqlstate()),
             };
-            Box::new(Told { log, sql: sql.to_owned(), record })
+            Box::new(Told { log, sql: sql.to_owned(), is_parsed: false, record })
         });
         Self {
             metrics: Arc::clone(metrics),
@@ -156,6 +157,7 @@ impl Watch {
     /// The statement has been read.
     pub(crate) fn names(&mut self, statement: &Statement) {
         if let Some(told) = &mut self.told {
+            told.is_parsed = true;
             told.record.tables = tables(statement);
         }
     }
@@ -215,7 +217,7 @@ impl Drop for Watch {
         {
             told.record.took = took;
             told.record.kind = self.kind;
-            told.record.fingerprint = fingerprint(&told.sql);
+            told.record.fingerprint = fingerprint(&told.sql, told.is_parsed);
             told.log.ended(&told.record);
         }
         drop(self.permit.take());

@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,11 +79,14 @@ impl Server {
     /// Binds the listeners of `options`; clients can connect, and are answered once it runs, which must be on the same runtime.
     ///
     /// # Errors
-    /// `InvalidInput` when an address may be reached by others and nobody has to log in, or for certificates that can't be
-    /// used; `Unavailable` when an address can't be bound.
+    /// `InvalidInput` when an address may be reached by others and nobody has to log in, for certificates that can't be
+    /// used, or a `copy_root` that is no directory; `Unavailable` when an address can't be bound.
     pub async fn bind(engine: Arc<Engine>, options: ServerOptions) -> Result<Self> {
         for address in [options.flight, options.http].into_iter().flatten() {
             check_reach(&engine, address, &options).await?;
+        }
+        if let Some(directory) = &options.limits.copy_root {
+            check_directory(directory)?;
         }
         let connections = Connections::new(options.connections_max);
         let bind = async |address: Option<SocketAddr>, protocols| match address {
@@ -183,6 +187,19 @@ async fn tidy(shared: &Shared) {
 async fn told(mut stopped: watch::Receiver<bool>) {
     // The sender is gone only when the server is.
     let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// A `copy_root` that is not there would be told to clients only, with their first file.
+fn check_directory(copy_root: &Path) -> Result<()> {
+    let shown = copy_root.display();
+    let found = std::fs::metadata(copy_root).map_err(|error| {
+        cairn_storage::Error::io(format!("opening the directory for files (copy_root) {shown}"), error)
+    })?;
+    if found.is_dir() {
+        return Ok(());
+    }
+    let message = format!("{shown}, which files are to be in (copy_root), is no directory");
+    Err(Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("22023")))
 }
 
 /// Addresses that others reach need somebody to check who comes.

@@ -207,10 +207,12 @@ impl fmt::Display for ColumnType {
             Self::Date => f.write_str("DATE"),
             Self::Time => f.write_str("TIME"),
             Self::Timestamp { nanos } => f.write_str(if *nanos { "TIMESTAMP(9)" } else { "TIMESTAMP" }),
-            Self::TimestampTz { nanos, zone } => {
-                f.write_str(if *nanos { "TIMESTAMPTZ(9)" } else { "TIMESTAMPTZ" })?;
-                if zone == "UTC" { Ok(()) } else { write!(f, " '{zone}'") }
-            }
+            Self::TimestampTz { nanos, zone } => match (*nanos, zone.as_str()) {
+                (false, "UTC") => f.write_str("TIMESTAMPTZ"),
+                (true, "UTC") => f.write_str("TIMESTAMPTZ(9)"),
+                (false, zone) => write!(f, "TIMESTAMPTZ('{}')", zone.replace('\'', "''")),
+                (true, zone) => write!(f, "TIMESTAMPTZ(9, '{}')", zone.replace('\'', "''")),
+            },
             Self::Vector(dim) => write!(f, "VECTOR({dim})"),
             Self::List(item) => write!(f, "{item}[]"),
             Self::Struct(members) => {

@@ -18,18 +18,18 @@ use arrow_flight::sql::{
     CommandGetXdbcTypeInfo, CommandStatementIngest, CommandStatementQuery, EndTransaction, ProstMessageExt,
     SqlInfo, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
 };
-use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo, IpcMessage};
+use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo, IpcMessage, Ticket};
 use cairn_engine::{Engine, EngineOptions, Root};
 use cairn_server::{Server, ServerOptions, TlsOptions};
 use cairn_tests::answer::{Answer, render};
 use cairn_tests::http::{http_get, http_sql, http_sql_as};
 use cairn_tests::served::status;
 use datafusion::arrow::array::{
-    ArrayRef, AsArray, FixedSizeListArray, Int64Array, ListArray, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, FixedSizeListArray, Int64Array, LargeListArray, ListArray, RecordBatch,
+    StringArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{
-    DataType, Field, Float32Type, Float64Type, Int32Type, Schema, SchemaRef, TimeUnit,
+    DataType, Field, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit,
 };
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
@@ -254,6 +254,9 @@ async fn errors_carry_their_kind_place_and_hint() {
             assert_eq!(given, sqlstate, "{sql}");
         }
     }
+    let empty = status(client.0.do_get(Ticket::default()).await.map(|_| ()).unwrap_err());
+    assert_eq!(empty.code(), Code::InvalidArgument);
+    assert_eq!(empty.metadata().get("cairn-sqlstate").unwrap(), "08P01", "{empty}");
     let error = client.fails("SELECT 1,\n  missing FROM notes").await;
     assert!(error.message().contains("at line 2, column 3"), "{}", error.message());
     let error = client.fails("SELECT * FROM note").await;
@@ -338,6 +341,20 @@ async fn parameters_are_bound_and_bound_again() {
     assert_eq!(render(&schema, &batches).rows(), cells(&[&["three"], &["one"]]));
     select.set_parameters(row(1, None)).unwrap();
     assert_eq!(status(select.execute().await.unwrap_err()).code(), Code::InvalidArgument);
+    // Any of them may be NULL, whatever the first one is.
+    let mut echo = client.0.prepare("SELECT ? AS a".to_owned(), None).await.unwrap();
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), None, Some("c")]));
+    echo.set_parameters(RecordBatch::try_from_iter_with_nullable([("a", texts, true)]).unwrap()).unwrap();
+    let info = echo.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["b"], &["NULL"], &["c"]]));
+    // Lists are of one kind for all drivers.
+    let lists = LargeListArray::from_iter_primitive::<Int64Type, _, _>([Some([Some(1), None])]);
+    echo.set_parameters(RecordBatch::try_from_iter([("a", Arc::new(lists) as ArrayRef)]).unwrap()).unwrap();
+    let info = echo.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(schema.field(0).data_type(), &DataType::new_list(DataType::Int64, true));
+    assert_eq!(batches[0].column(0).as_list::<i32>().value(0).len(), 2);
     server.stop().await;
 }
 
@@ -433,7 +450,15 @@ async fn transactions_are_isolated_and_the_first_to_commit_wins() {
     let gone = one.0.execute("SELECT 1".to_owned(), Some(a)).await.unwrap_err();
     assert_eq!(status(gone).code(), Code::NotFound);
 
+    // What a call began, a call ends.
     let rolled = one.0.begin_transaction().await.unwrap();
+    for sql in ["COMMIT", "ROLLBACK"] {
+        let refused = one.0.execute_update(sql.to_owned(), Some(rolled.clone())).await.unwrap_err();
+        let refused = status(refused);
+        assert_eq!(refused.metadata().get("cairn-sqlstate").unwrap(), "25000", "{refused}");
+    }
+    one.0.execute_update("SAVEPOINT here".to_owned(), Some(rolled.clone())).await.unwrap();
+    one.0.execute_update("ROLLBACK TO SAVEPOINT here".to_owned(), Some(rolled.clone())).await.unwrap();
     one.0.execute_update("DELETE FROM t".to_owned(), Some(rolled.clone())).await.unwrap();
     one.0.end_transaction(rolled, EndTransaction::Rollback).await.unwrap();
     assert_eq!(one.rows("SELECT count(*) FROM t").await, cells(&[&["1"]]));
@@ -849,6 +874,13 @@ async fn clients_touch_files_of_one_directory_only() {
     let root = directory.path().join("shared");
     std::fs::create_dir(&root).unwrap();
     std::fs::write(directory.path().join("secret.csv"), "a\n1\n").unwrap();
+    for not_there in ["nothing", "secret.csv"] {
+        let engine = Engine::open(Root::parse(":memory:").unwrap(), EngineOptions::default()).await.unwrap();
+        let mut options = ServerOptions { flight: None, http: None, ..ServerOptions::default() };
+        options.limits.copy_root = Some(directory.path().join(not_there));
+        let error = Server::bind(engine, options).await.unwrap_err();
+        assert!(error.message().contains("copy_root"), "{}", error.message());
+    }
     let server = Running::start(|options| options.limits.copy_root = Some(root.clone())).await;
     let mut client = server.connect().await;
     client.update("CREATE TABLE t (a BIGINT)").await;

@@ -338,6 +338,18 @@ async fn errors_have_a_status_and_a_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn types_of_moments_read_back() {
+    let server = Running::start().await;
+    let sql = "SELECT now() AS a, arrow_cast(now(), 'Timestamp(Microsecond, Some(\"+02:00\"))') AS b";
+    let columns = server.run(sql).await["columns"].clone();
+    for (column, expected) in [(0, "TIMESTAMPTZ(9, '+00:00')"), (1, "TIMESTAMPTZ('+02:00')")] {
+        assert_eq!(columns[column]["type"], json!(expected));
+        let again = server.run(&format!("SELECT now()::{expected} AS c")).await;
+        assert_eq!(again["columns"][0]["type"], json!(expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_are_none() {
     let quiet = Running::start_with(|options| ServerOptions { metrics: false, ..options }).await;
     assert_eq!(http_get(quiet.address, "/metrics").await.status, 404);
@@ -348,9 +360,12 @@ async fn requests_that_are_none() {
     let json_type = "content-type: application/json";
     let body = br#"{"sql": "SELECT 1"}"#;
     assert_eq!(post(&["content-type: application/json; charset=utf-8"], body).await.status, 200);
+    assert_eq!(post(&[json_type, "content-encoding: identity"], body).await.status, 200);
     for (headers, body, status) in [
         (&["content-type: text/plain"][..], &body[..], 415),
         (&[], body, 415),
+        (&[json_type, "content-encoding: gzip"], body, 415),
+        (&[json_type], b" [\"SELECT 1\", [], \"csv\", {}, \"digits\"]", 400),
         (&[json_type, "origin: http://example.com"], body, 403),
         (&[json_type, "accept: image/png"], body, 406),
         (&[json_type, "authorization: Bearer nothing"], body, 401),

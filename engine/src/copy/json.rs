@@ -1,18 +1,22 @@
 //! JSON as COPY writes it, and which keys the objects of a file have.
 //!
 //! Owns: NaN and infinities, which JSON has no numbers for and which are written as text (a FLOAT or DOUBLE column reads
-//! them back); explicit nulls, since a key that is missing means the column's default; finding keys in text that has
-//! already been decoded. Does not own: decoding (Arrow's reader).
+//! them back); explicit nulls, since a key that is missing means the column's default; one key for each column; finding keys
+//! in text that has already been decoded. Does not own: decoding (Arrow's reader).
 
 use std::fmt::Debug;
 use std::io::Write;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray};
-use datafusion::arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type};
+use datafusion::arrow::array::{
+    Array, ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
+};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Schema};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::writer::{Encoder, LineDelimited, NullableEncoder};
 use datafusion::arrow::json::{EncoderFactory, EncoderOptions, Writer, WriterBuilder};
+
+use crate::text::object_names;
 
 /// Writer of one object a line.
 pub(super) type NdjsonWriter<W> = Writer<W, LineDelimited>;
@@ -20,6 +24,18 @@ pub(super) type NdjsonWriter<W> = Writer<W, LineDelimited>;
 /// A writer of one object a line.
 pub(super) fn ndjson_writer<W: Write>(out: W) -> NdjsonWriter<W> {
     WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Floats)).build(out)
+}
+
+/// `batch` with a name for each column that no other has: an object has a key once.
+///
+/// # Errors
+/// None: its columns are those of `batch`.
+pub(super) fn with_keys(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let fields = batch.schema_ref().fields();
+    let keyed = |(field, name): (&FieldRef, String)| Field::clone(field).with_name(name);
+    let schema = Schema::new(fields.iter().zip(object_names(fields)).map(keyed).collect::<Vec<Field>>());
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(schema), batch.columns().to_vec(), &options)
 }
 
 /// How single values are written, lists and structs among them.
@@ -137,7 +153,7 @@ fn string_end(text: &[u8], mut at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch};
+    use datafusion::arrow::array::{ArrayRef, Float32Array, Float64Array};
 
     use super::*;
 

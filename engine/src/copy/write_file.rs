@@ -17,7 +17,7 @@ use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
 
 use super::csv_write::CsvWriter;
-use super::json::{NdjsonWriter, ndjson_writer};
+use super::json::{NdjsonWriter, ndjson_writer, with_keys};
 use super::text_file::TextWriter;
 use super::{Compression, CopyOptions, Format};
 use crate::error::{Error, Result};
@@ -79,7 +79,9 @@ impl OpenFile {
         match self {
             Self::Csv(writer) => writer.write(batch).map_err(|e| failed(path, e)),
             Self::Parquet(writer) => writer.write(batch).map_err(|e| failed_parquet(path, e)),
-            Self::Ndjson(writer) => writer.write(batch).map_err(|e| failed(path, e)),
+            Self::Ndjson(writer) => {
+                with_keys(batch).and_then(|batch| writer.write(&batch)).map_err(|e| failed(path, e))
+            }
             Self::Arrow(writer) => writer.write(batch).map_err(|e| failed(path, e)),
         }
     }

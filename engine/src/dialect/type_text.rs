@@ -7,10 +7,6 @@ use crate::session::identifier;
 /// `column_type` as it is written in CREATE TABLE.
 pub(crate) fn type_text(column_type: &ColumnType) -> String {
     match column_type {
-        ColumnType::TimestampTz { nanos, zone } if zone != "UTC" => {
-            let precision = if *nanos { "9, " } else { "" };
-            format!("TIMESTAMPTZ({precision}'{}')", zone.replace('\'', "''"))
-        }
         ColumnType::List(item) => format!("{}[]", type_text(item)),
         ColumnType::Struct(members) => {
             let members: Vec<String> =

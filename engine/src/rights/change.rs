@@ -158,6 +158,9 @@ impl Change<'_> {
         if known.is_role() {
             return Err(at(invalid("42809", format!("{} is a role", known.name)), ident));
         }
+        if superuser == Some(false) {
+            self.keep_superuser(|account| account.id == known.id, |_| false)?;
+        }
         let mut account = known.clone();
         if let Some(password) = password {
             account.password = Some(self.hash(password).await?);
@@ -201,6 +204,7 @@ impl Change<'_> {
         if dropped.is_empty() {
             return Ok(notes);
         }
+        self.keep_superuser(|account| gone.contains(&account.id), |account| gone.contains(&account.id))?;
         let memberships = self.accounts.memberships.iter();
         let memberships = memberships.filter(|m| gone.contains(&m.role) || gone.contains(&m.member));
         let memberships: Vec<RowId> = memberships.map(|m| m.row).collect();
@@ -211,6 +215,22 @@ impl Change<'_> {
         tables.delete(Own::Members, &memberships)?;
         tables.delete(Own::Grants, &grants)?;
         Ok(notes)
+    }
+
+    /// That a superuser is left for the users that are left, when those that `ends` says are none any more and those that `goes` says
+    /// are not there any more. Whoever opened the database may change all of it.
+    fn keep_superuser(&self, ends: impl Fn(&Account) -> bool, goes: impl Fn(&Account) -> bool) -> Result<()> {
+        let users = || self.accounts.accounts().filter(|account| !account.is_role());
+        let is_kept = users().any(|account| account.superuser && !ends(account));
+        if self.context.owner.is_none() || is_kept || users().all(goes) {
+            return Ok(());
+        }
+        let message = "no superuser would be left, so nobody could look after the other users";
+        Err(invalid("2BP01", message).map(|e| {
+            e.with_hint(
+                "make another user a superuser before (ALTER USER … SUPERUSER), or drop all users at once",
+            )
+        }))
     }
 
     async fn grant_roles(&self, roles: &[Ident], to: &[Ident]) -> Result<Vec<String>> {

@@ -93,6 +93,8 @@ struct Inner {
     rights: Rights,
     /// Between BEGIN and COMMIT or ROLLBACK.
     block: Option<Arc<TransactionBlock>>,
+    /// Only a call ends it, no statement.
+    ends_by_call: bool,
     /// What its user was allowed at BEGIN.
     accounts_at_begin: Option<Arc<Accounts>>,
 }
@@ -131,6 +133,7 @@ impl Session {
             prepared: PreparedStatements::default(),
             rights,
             block: None,
+            ends_by_call: false,
             accounts_at_begin: None,
         };
         let files = Arc::new(files);

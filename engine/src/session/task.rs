@@ -273,7 +273,7 @@ fn rows_of(task: Task, schema: SchemaRef, batches: mpsc::Receiver<Batch>) -> Row
 }
 
 fn stopped() -> Error {
-    Error::new(ErrorKind::Unavailable, "the threads that ran the statement have stopped")
+    Error::new(ErrorKind::Unavailable, "the server stopped while the statement ran")
         .map(|e| e.with_sqlstate("57P01"))
 }
 

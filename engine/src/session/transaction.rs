@@ -25,6 +25,25 @@ impl Session {
         self.lock().block.is_some()
     }
 
+    /// Does what BEGIN does; only [`Session::end_transaction`] ends it: COMMIT and ROLLBACK as statements are refused (25000).
+    ///
+    /// # Errors
+    /// As BEGIN.
+    pub async fn begin_transaction(&self) -> Result<()> {
+        self.execute("BEGIN", None).await?;
+        self.lock().ends_by_call = true;
+        Ok(())
+    }
+
+    /// Does what COMMIT or ROLLBACK does, however the transaction was begun.
+    ///
+    /// # Errors
+    /// As COMMIT and ROLLBACK.
+    pub async fn end_transaction(&self, commit: bool) -> Result<()> {
+        self.lock().ends_by_call = false;
+        self.execute(if commit { "COMMIT" } else { "ROLLBACK" }, None).await.map(|_| ())
+    }
+
     /// The newest accounts; None: the session is nobody's.
     async fn accounts_now(&self) -> Result<Option<Arc<Accounts>>> {
         if self.identity.is_owner() {
@@ -66,7 +85,15 @@ impl Session {
         statement: &TransactionStatement,
         info: &CommitInfo,
     ) -> Result<Output> {
+        let ends_by_call = self.lock().ends_by_call;
         let verb = match statement {
+            TransactionStatement::Commit | TransactionStatement::Rollback if ends_by_call => {
+                return Err(wrong(
+                    "25000",
+                    "a call of the client began this transaction, and a call ends it",
+                )
+                .map(|e| e.with_hint("commit or roll back by the driver, or turn its autocommit on")));
+            }
             TransactionStatement::Begin { read_only } => {
                 if self.in_transaction() {
                     return Err(wrong("25001", "a transaction is open already")

@@ -1,7 +1,7 @@
 //! A statement without its values, for logs: who reads them must learn no secret and no row from them.
 
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::{Statement, inspect};
 use crate::copy::CopySubject;
@@ -9,6 +9,8 @@ use crate::dialect::CairnDialect;
 
 /// Longest fingerprint, in bytes.
 const FINGERPRINT_BYTES_MAX: usize = 4096;
+/// Bytes of a statement that are read for it: tokens take many times the memory of their text.
+const READ_BYTES_MAX: usize = 64 << 10;
 
 /// What is written shorter: many values and many rows are one.
 const REPEATED: [(&str, &str); 8] = [
@@ -22,14 +24,19 @@ const REPEATED: [(&str, &str); 8] = [
     ("(?…),(?", "(?…"),
 ];
 
-/// `sql` with `?` for each literal and `…` for what repeats it, without comments, blanks made one. Empty when it cannot be cut into
-/// tokens.
-pub(crate) fn fingerprint(sql: &str) -> String {
-    let Ok(tokens) = Tokenizer::new(&CairnDialect, sql).tokenize() else { return String::new() };
+/// `sql` with `?` for each literal and `…` for what repeats it, without comments, blanks made one; of a long one its beginning. Empty
+/// when it cannot be cut into tokens. `is_parsed`: it is a statement, whose quotes are where they belong.
+pub(crate) fn fingerprint(sql: &str, is_parsed: bool) -> String {
+    of_beginning(sql, READ_BYTES_MAX, is_parsed)
+}
+
+/// The same of the first `read_max` bytes.
+fn of_beginning(sql: &str, read_max: usize, is_parsed: bool) -> String {
+    let Some((tokens, is_whole)) = tokens_of(sql, read_max, is_parsed) else { return String::new() };
     let mut text = String::new();
     let mut secret = false;
-    for token in &tokens {
-        if text.len() > FINGERPRINT_BYTES_MAX {
+    for token in tokens.iter().map(|token| &token.token) {
+        if text.len() > FINGERPRINT_BYTES_MAX || (secret && !is_whole && !is_parsed) {
             text.push('…');
             break;
         }
@@ -57,8 +64,30 @@ pub(crate) fn fingerprint(sql: &str) -> String {
             }
         }
     }
-    text.truncate(text.trim_end_matches([' ', ';']).len());
+    let last: &[char] = if is_whole { &[' ', ';'] } else { &[' ', ','] };
+    text.truncate(text.trim_end_matches(last).len());
+    if !is_whole && !text.ends_with('…') {
+        text.push('…');
+    }
     text
+}
+
+/// The tokens in the first `read_max` bytes of `sql`, and whether they are all. None when it cannot be cut into tokens.
+fn tokens_of(sql: &str, read_max: usize, is_parsed: bool) -> Option<(Vec<TokenWithSpan>, bool)> {
+    let read = &sql[..sql.floor_char_boundary(read_max)];
+    let mut tokens = Vec::new();
+    let ended = Tokenizer::new(&CairnDialect, read).tokenize_with_location_into_buf(&mut tokens);
+    if read.len() == sql.len() {
+        return ended.is_ok().then_some((tokens, true));
+    }
+    // A quote that is open at the cut may be one too many: then what seems to stand outside of quotes was meant to be inside.
+    if ended.is_err() && !is_parsed {
+        return None;
+    }
+    // The last token may be half of one, and seem to be of another kind.
+    let is_end = |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_) | Token::Comma);
+    tokens.truncate(tokens.iter().rposition(is_end).unwrap_or(0));
+    Some((tokens, false))
 }
 
 /// Punctuation and operators: text without letters, digits and quotes.
@@ -114,10 +143,43 @@ mod tests {
             ("SELECT e <-> '[1,2]' FROM t WHERE a->>'k' = 'v'", "SELECT e <-> ? FROM t WHERE a->>? = ?"),
             ("SELECT 'never closed", ""),
         ] {
-            assert_eq!(fingerprint(sql), expected, "{sql}");
+            assert_eq!(fingerprint(sql, true), expected, "{sql}");
+            assert_eq!(fingerprint(sql, false), expected, "{sql}");
         }
         let long = format!("SELECT {} FROM t", vec!["column_name"; 5000].join(", "));
-        assert!(fingerprint(&long).len() < FINGERPRINT_BYTES_MAX + 64);
+        assert!(fingerprint(&long, true).len() < FINGERPRINT_BYTES_MAX + 64);
+    }
+
+    #[test]
+    fn long_statements_are_read_in_part() {
+        let numbers = format!("SELECT 1{}", ",1".repeat(8 << 20));
+        let begun = std::time::Instant::now();
+        assert_eq!(fingerprint(&numbers, false), "SELECT ?…");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+        let text = format!("INSERT INTO t VALUES (1, 'a'), (2, '{}')", "secret ".repeat(READ_BYTES_MAX));
+        assert_eq!(fingerprint(&text, true), "INSERT INTO t VALUES (?…");
+        assert_eq!(fingerprint(&text, false), "", "nobody knows where its quotes belong");
+    }
+
+    #[test]
+    fn no_literal_stays_where_a_statement_is_cut() {
+        let secret = "secret";
+        for statement in [
+            "CREATE USER anna PASSWORD 'secret secret';",
+            "CREATE USER anna PASSWORD secret secret;",
+            "CREATE USER anna PASSWORD \"secret secret\";",
+            "CREATE USER anna PASSWORD 'it's secret secret';",
+            "SELECT a, E'\\'secret', $$secret$$, $tag$ secret $tag$, 'a''secret' FROM t;",
+        ] {
+            let is_parsed = crate::statement::parse(statement).is_ok();
+            let long = format!("{statement} -- and on");
+            for cut in 0..=statement.len() {
+                for is_parsed in [is_parsed, false] {
+                    let text = of_beginning(&long, cut, is_parsed);
+                    assert!(!text.contains(secret), "{statement} cut at {cut}: {text}");
+                }
+            }
+        }
     }
 
     #[test]

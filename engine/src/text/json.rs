@@ -3,13 +3,13 @@
 //! Integers and decimals are numbers with all their digits; NaN and the infinities, which JSON has no number for, are
 //! strings; binary is hex; times are ISO 8601 strings; lists and structs are arrays and objects.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Fields, SchemaRef};
 use datafusion::arrow::util::display::ArrayFormatter;
 
 use super::{RowWriter, value};
@@ -69,16 +69,7 @@ impl JsonWriter {
     }
 
     fn new(schema: &SchemaRef, form: Form) -> Self {
-        let mut seen: HashMap<&str, u32> = HashMap::new();
-        let names = schema
-            .fields()
-            .iter()
-            .map(|field| {
-                let times = seen.entry(field.name()).or_default();
-                *times += 1;
-                if *times == 1 { string(field.name()) } else { string(&format!("{}_{times}", field.name())) }
-            })
-            .collect();
+        let names = object_names(schema.fields()).iter().map(|name| string(name)).collect();
         Self { names, form, numbers: Numbers::default(), rows: 0 }
     }
 }
@@ -125,6 +116,27 @@ impl RowWriter for JsonWriter {
             (Form::Array, _) => out.write_all(b"]\n"),
         }
     }
+}
+
+/// A name for each of `fields` that no other has: a repeated one gets the next number behind it that makes a name nobody has.
+pub(crate) fn object_names(fields: &Fields) -> Vec<String> {
+    let mut taken: HashSet<String> = fields.iter().map(|field| field.name().clone()).collect();
+    let mut counts: HashMap<&str, u64> = HashMap::new();
+    let mut names = Vec::with_capacity(fields.len());
+    for field in fields.iter() {
+        let count = counts.entry(field.name()).or_default();
+        *count += 1;
+        let mut name = field.name().clone();
+        while *count > 1 {
+            name = format!("{}_{count}", field.name());
+            if taken.insert(name.clone()) {
+                break;
+            }
+            *count += 1;
+        }
+        names.push(name);
+    }
+    names
 }
 
 fn string(text: &str) -> String {
@@ -180,10 +192,10 @@ impl<'a> Value<'a> {
                 Shape::Map(map.value_offsets(), keys, Box::new(Self::of(map.values(), numbers)?))
             }
             DataType::Struct(fields) => {
-                let members = fields.iter().zip(array.as_struct().columns());
+                let members = object_names(fields).into_iter().zip(array.as_struct().columns());
                 Shape::Struct(
                     members
-                        .map(|(f, a)| Ok((string(f.name()), Self::of(a, numbers)?)))
+                        .map(|(name, a)| Ok((string(&name), Self::of(a, numbers)?)))
                         .collect::<io::Result<_>>()?,
                 )
             }
@@ -284,13 +296,16 @@ mod tests {
 
     #[test]
     fn repeated_names_are_numbered() {
-        let schema = Arc::new(Schema::new(vec![
-            Field::new("a", DataType::Int64, false),
-            Field::new("a", DataType::Int64, false),
-        ]));
-        let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
-        let batch = RecordBatch::try_new(schema, vec![one.clone(), one]).unwrap();
-        assert_eq!(lines(&batch), "{\"a\":1,\"a_2\":1}\n");
+        let written = |names: &[&str]| {
+            let fields = names.iter().map(|name| Field::new(*name, DataType::Int64, false));
+            let columns =
+                (1_i64..).take(names.len()).map(|i| Arc::new(Int64Array::from(vec![i])) as ArrayRef);
+            let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+            lines(&RecordBatch::try_new(schema, columns.collect()).unwrap())
+        };
+        assert_eq!(written(&["a", "a"]), "{\"a\":1,\"a_2\":2}\n");
+        assert_eq!(written(&["a", "a", "a_2"]), "{\"a\":1,\"a_3\":2,\"a_2\":3}\n");
+        assert_eq!(written(&["a_2", "a", "a_2", "a"]), "{\"a_2\":1,\"a\":2,\"a_2_2\":3,\"a_3\":4}\n");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use datafusion::arrow::array::RecordBatch;
 
 pub use delimited::DelimitedWriter;
+pub(crate) use json::object_names;
 pub use json::{JsonWriter, Numbers};
 pub use value::{Column, VectorText, columns, exact, failed};
 

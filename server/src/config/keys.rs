@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::value::{
-    address, bytes, count, duration, file, flag, show, show_address, show_bytes, show_file, show_sync, sync,
+    address, bytes, count, duration, file, flag, lifetime, memory, show, show_address, show_bytes, show_file,
+    show_sync, sync,
 };
 use crate::options::TlsOptions;
 
@@ -170,7 +171,7 @@ pub const KEYS: &[Key] = &[
     key!(
         "limit.memory",
         "bytes",
-        |c, v| bytes(v).map(|v| c.server.limits.memory = Some(v)),
+        |c, v| memory(v).map(|v| c.server.limits.memory = Some(v)),
         |c| or_none(c.server.limits.memory, show_bytes),
         "memory the queries of one session may use",
         true
@@ -200,7 +201,7 @@ pub const KEYS: &[Key] = &[
     key!(
         "limit.time",
         "time",
-        |c, v| duration(v).map(|v| c.server.limits.statement_timeout = Some(v)),
+        |c, v| lifetime(v).map(|v| c.server.limits.statement_timeout = Some(v)),
         |c| or_none(c.server.limits.statement_timeout, show),
         "time of one statement, its rows included, waiting to run not",
         true
@@ -208,7 +209,7 @@ pub const KEYS: &[Key] = &[
     key!(
         "memory_limit",
         "bytes",
-        |c, v| bytes(v).map(|v| c.engine.memory_limit = Some(v)),
+        |c, v| memory(v).map(|v| c.engine.memory_limit = Some(v)),
         |c| c.engine.memory_limit.map_or_else(|| "70 % of the machine".to_owned(), show_bytes),
         "memory queries may use together before they spill or fail",
         true
@@ -238,21 +239,21 @@ pub const KEYS: &[Key] = &[
     key!(
         "result.wait",
         "time",
-        |c, v| duration(v).map(|v| c.server.result_wait_max = v),
+        |c, v| lifetime(v).map(|v| c.server.result_wait_max = v),
         |c| show(c.server.result_wait_max),
         "how long a result waits to be fetched"
     ),
     key!(
         "session.idle",
         "time",
-        |c, v| duration(v).map(|v| c.server.session_idle_max = v),
+        |c, v| lifetime(v).map(|v| c.server.session_idle_max = v),
         |c| show(c.server.session_idle_max),
         "a session nobody used for this long ends; its transactions are rolled back"
     ),
     key!(
         "session.lifetime",
         "time",
-        |c, v| duration(v).map(|v| c.server.token_life_max = v),
+        |c, v| lifetime(v).map(|v| c.server.token_life_max = v),
         |c| show(c.server.token_life_max),
         "how long a token is good for, however often it is used; then the client logs in again"
     ),

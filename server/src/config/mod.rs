@@ -178,6 +178,12 @@ mod tests {
         assert!(message(read("x = [", &[], &[])).contains("is not TOML"));
         assert!(message(read("", &[], &[("tls.key", "k.pem")])).contains("tls.certificate"));
         assert!(message(read("[session]\nmax = [1]\n", &[], &[])).contains("single value"));
+        for name in ["session.idle", "session.lifetime", "result.wait", "limit.time"] {
+            assert!(message(read("", &[], &[(name, "0")])).contains("a time above 0"), "{name}");
+        }
+        for name in ["limit.memory", "memory_limit"] {
+            assert!(message(read("", &[], &[(name, "1 KiB")])).contains("at least 1 MiB"), "{name}");
+        }
         for name in ["copy_root", "audit.file", "tls.certificate"] {
             assert!(message(read("", &[], &[(name, " ")])).contains("a path is expected"), "{name}");
         }

@@ -7,6 +7,9 @@ use std::time::Duration;
 use cairn_engine::SyncMode;
 use cairn_engine::config::{parse_bytes, parse_duration, show_duration};
 
+/// Least memory for statements, in bytes: with less, hardly any can run.
+const MEMORY_MIN: usize = 1 << 20;
+
 /// What a value should have been.
 type Expected<T> = Result<T, String>;
 
@@ -36,6 +39,12 @@ pub(super) fn bytes(text: &str) -> Expected<usize> {
     size.ok_or_else(|| "a size is expected, such as 512 MiB".to_owned())
 }
 
+/// Memory for statements.
+pub(super) fn memory(text: &str) -> Expected<usize> {
+    let least = || format!("at least {} is expected", show_bytes(MEMORY_MIN));
+    bytes(text).and_then(|bytes| if bytes < MEMORY_MIN { Err(least()) } else { Ok(bytes) })
+}
+
 pub(super) fn show_bytes(bytes: usize) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes > 0 && bytes.is_multiple_of(1 << shift) {
@@ -52,6 +61,12 @@ pub(super) fn duration(text: &str) -> Expected<Duration> {
         return Err(bad());
     }
     parse_duration(text, Duration::from_secs(1)).map_err(|_| bad())
+}
+
+/// A time after which something ends.
+pub(super) fn lifetime(text: &str) -> Expected<Duration> {
+    let none = || "a time above 0 is expected, such as 30 min".to_owned();
+    duration(text).and_then(|time| if time.is_zero() { Err(none()) } else { Ok(time) })
 }
 
 pub(super) fn show(duration: Duration) -> String {

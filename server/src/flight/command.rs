@@ -25,6 +25,9 @@ pub(super) fn of_descriptor(descriptor: &FlightDescriptor) -> Result<Command> {
 pub(super) fn read(bytes: &[u8]) -> Result<Command> {
     let any = Any::decode(bytes)
         .map_err(|error| wrong_request(format!("the command is no Flight SQL message: {error}")))?;
+    if any.type_url.is_empty() {
+        return Err(wrong_request("the command or ticket is empty, or does not say what it is"));
+    }
     Command::try_from(any)
         .map_err(|error| wrong_request(format!("the command is no Flight SQL message: {error}")))
 }
@@ -45,4 +48,18 @@ pub(super) fn packed<M: ProstMessageExt>(body: &[u8]) -> Result<M> {
 /// `InvalidInput` (08P01) for something else.
 pub(super) fn plain<M: Message + Default>(body: &[u8]) -> Result<M> {
     M::decode(body).map_err(|error| wrong_request(format!("the action's body can't be read: {error}")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_no_command() {
+        for nothing in [&b""[..], b"\x12\x01x"] {
+            let error = read(nothing).unwrap_err();
+            assert_eq!(error.sqlstate(), "08P01", "{}", error.message());
+        }
+    }
 }

@@ -37,7 +37,13 @@ pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usiz
     let first = match messages.next().await {
         Some(Ok(first)) => first,
         Some(Err(status)) => return Err(broken(status.into())),
-        None => return Err(wrong_request("nothing was sent")),
+        None => {
+            return Err(wrong_request("nothing was sent: no command, no columns and no rows").map(|e| {
+                e.with_hint(
+                    "some drivers send nothing at all for a table without rows: make it with CREATE TABLE",
+                )
+            }));
+        }
     };
     let descriptor = first
         .flight_descriptor

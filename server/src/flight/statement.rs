@@ -21,6 +21,7 @@ use super::outcome::Outcome;
 use super::params::ParameterRows;
 use super::results::Rows;
 use super::status::wrong_request;
+use super::wire;
 use crate::session::{Lease, PreparedStatement, SqlSession};
 
 /// Savepoint that many rows are written behind.
@@ -158,7 +159,7 @@ async fn update_each(
             && let Err(error) = engine.execute(&format!("ROLLBACK TO SAVEPOINT {ROWS_SAVEPOINT}"), None).await
         {
             // Half of the rows must not be committed with the rest.
-            engine.execute("ROLLBACK", None).await?;
+            engine.end_transaction(false).await?;
             return Err(error);
         }
         engine.execute(&format!("RELEASE SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
@@ -203,15 +204,16 @@ async fn one_behind_the_other(
 ) -> Result<Answer> {
     let mut values = values.into_iter();
     let first = execute_rows(&sql, text, values.next()).await?;
-    let schema = first.schema();
+    // Planned with the values of one row: a later one may be NULL.
+    let schema = wire::nullable(&wire::schema(&first.schema()));
     let text = text.to_owned();
     let others = futures::stream::iter(values).then(move |values| {
         let (sql, text) = (Arc::clone(&sql), text.clone());
         async move { execute_rows(&sql, &text, Some(values)).await.map_err(DataFusionError::from) }
     });
     let rows = first.chain(others.try_flatten());
-    let rows = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
-    Ok(Answer { rows: Rows::new(rows, session.clone()), outcome: None })
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+    Ok(Answer { rows: Rows { schema, stream, session: session.clone() }, outcome: None })
 }
 
 async fn execute_rows(

@@ -1,8 +1,9 @@
 //! Types and batches as they are sent.
 //!
 //! Owns: which Arrow type stands for which on the wire, batches of a size every client takes. Does not own: encoding them.
-//! Views and dictionaries are sent as plain text and bytes: older drivers know neither. One function says the type, so that the
-//! schema a client was promised is the schema of its rows.
+//! Views, dictionaries and runs are sent as plain values, every list of any length as List: older drivers know no others, and the
+//! encoder would make Lists of LargeLists on its own. One function says the type, so that the schema a client was promised is the
+//! schema of its rows.
 
 use std::sync::Arc;
 
@@ -22,14 +23,34 @@ pub(crate) fn schema(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
+/// `schema`, which [`schema`] made, for rows of several runs of a statement: any of them may have NULL where another has none.
+pub(crate) fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<FieldRef> = schema.fields().iter().map(nullable_field).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+fn nullable_field(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::List(item) => DataType::List(nullable_field(item)),
+        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(nullable_field(item), *size),
+        DataType::Struct(members) => DataType::Struct(members.iter().map(nullable_field).collect()),
+        // Arrow wants the keys and entries of a map as they are.
+        other => other.clone(),
+    };
+    Arc::new(Field::clone(field).with_data_type(data_type).with_nullable(true))
+}
+
 /// The type that is sent for `data_type`.
 pub(crate) fn data_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8View => DataType::Utf8,
         DataType::BinaryView => DataType::Binary,
         DataType::Dictionary(_, values) => self::data_type(values),
-        DataType::List(item) => DataType::List(field(item)),
-        DataType::LargeList(item) => DataType::LargeList(field(item)),
+        DataType::RunEndEncoded(_, values) => self::data_type(values.data_type()),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item) => DataType::List(field(item)),
         DataType::FixedSizeList(item, size) => DataType::FixedSizeList(field(item), *size),
         DataType::Struct(members) => DataType::Struct(members.iter().map(field).collect()),
         DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
@@ -103,6 +124,8 @@ fn viewed_bytes(array: &dyn Array) -> usize {
         DataType::BinaryView => lengths(array.as_binary_view().views()),
         DataType::List(_) => viewed_bytes(array.as_list::<i32>().values()),
         DataType::LargeList(_) => viewed_bytes(array.as_list::<i64>().values()),
+        DataType::ListView(_) => viewed_bytes(array.as_list_view::<i32>().values()),
+        DataType::LargeListView(_) => viewed_bytes(array.as_list_view::<i64>().values()),
         DataType::FixedSizeList(..) => viewed_bytes(array.as_fixed_size_list().values()),
         DataType::Struct(_) => {
             array.as_struct().columns().iter().map(|column| viewed_bytes(column)).max().unwrap_or(0)
@@ -114,7 +137,14 @@ fn viewed_bytes(array: &dyn Array) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use datafusion::arrow::array::{Int64Array, StringArray, StringViewArray};
+    use arrow_flight::decode::FlightRecordBatchStream;
+    use arrow_flight::error::FlightError;
+    use datafusion::arrow::array::{
+        Int64Array, LargeListArray, LargeListViewArray, ListViewArray, StringArray, StringViewArray,
+        StructArray,
+    };
+    use datafusion::arrow::datatypes::Int64Type;
+    use futures::TryStreamExt;
 
     use super::*;
 
@@ -139,6 +169,62 @@ mod tests {
             item.data_type(),
             &DataType::Struct(vec![Field::new("a", DataType::Binary, false)].into())
         );
+    }
+
+    #[tokio::test]
+    async fn lists_of_every_kind_arrive_as_promised() {
+        let rows = || [Some(vec![Some(1), None]), None, Some(vec![])];
+        let large: ArrayRef = Arc::new(LargeListArray::from_iter_primitive::<Int64Type, _, _>(rows()));
+        let member = Arc::new(Field::new("l", large.data_type().clone(), true));
+        let fixed = DataType::new_fixed_size_list(DataType::Int64, 2, true);
+        let pairs = [Some(vec![Some(1), Some(2)]), None, Some(vec![None, Some(3)])];
+        let pairs: ArrayRef = Arc::new(LargeListArray::from_iter_primitive::<Int64Type, _, _>(pairs));
+        let whole = RecordBatch::try_from_iter_with_nullable([
+            ("large", Arc::clone(&large), true),
+            ("inside", Arc::new(StructArray::from(vec![(member, large)])) as ArrayRef, true),
+            (
+                "view",
+                Arc::new(ListViewArray::from_iter_primitive::<Int64Type, _, _>(rows())) as ArrayRef,
+                true,
+            ),
+            (
+                "long",
+                Arc::new(LargeListViewArray::from_iter_primitive::<Int64Type, _, _>(rows())) as ArrayRef,
+                true,
+            ),
+            ("fixed", cast(&pairs, &fixed).unwrap(), true),
+        ])
+        .unwrap();
+        let promised = schema(&whole.schema());
+        let list = DataType::new_list(DataType::Int64, true);
+        for (column, wanted) in [(0, &list), (2, &list), (3, &list), (4, &fixed)] {
+            assert_eq!(promised.field(column).data_type(), wanted);
+        }
+        let messages = crate::flight::encode::stream(
+            futures::stream::iter([Ok(whole)]),
+            Arc::clone(&promised),
+            bytes::Bytes::new(),
+        );
+        let sent = FlightRecordBatchStream::new_from_flight_data(messages.map_err(FlightError::from));
+        let sent: Vec<RecordBatch> = sent.try_collect().await.unwrap();
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].schema(), promised);
+        let inside = sent[0].column(1).as_struct().column(0);
+        for lists in [sent[0].column(0), inside, sent[0].column(2), sent[0].column(3)] {
+            let lists = lists.as_list::<i32>();
+            assert!(lists.is_null(1) && lists.value(2).is_empty());
+            assert_eq!(lists.value(0).as_primitive::<Int64Type>(), &Int64Array::from(vec![Some(1), None]));
+        }
+    }
+
+    #[test]
+    fn any_of_several_runs_may_have_null() {
+        let member = Field::new("m", DataType::Int64, false);
+        let one = Field::new("s", DataType::Struct(vec![member.clone()].into()), false);
+        let wanted = nullable(&Arc::new(Schema::new(vec![member, one])));
+        assert!(wanted.fields().iter().all(|field| field.is_nullable()));
+        let DataType::Struct(members) = wanted.field(1).data_type() else { panic!() };
+        assert!(members[0].is_nullable());
     }
 
     #[test]

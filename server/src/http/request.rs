@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use cairn_engine::text::Numbers;
 use futures::StreamExt;
 use serde::Deserialize;
@@ -22,6 +22,10 @@ use super::format::Format;
 const BODY_TIME_MAX: Duration = Duration::from_secs(300);
 /// Bytes beyond the largest body that are read and dropped.
 const HEARD_OUT_BYTES: usize = 16 << 20;
+
+/// What a body is made of.
+const MEMBERS: &str =
+    "members are sql, params, format, settings and numbers; GET /openapi.json describes them";
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
@@ -67,7 +71,7 @@ impl SqlRequest {
     /// Reads a request.
     ///
     /// # Errors
-    /// 403 from a web page, 415 for another media type, 413 for a body of more than `bytes_max`, 408 for one that takes
+    /// 403 from a web page, 415 for another media type or a compressed body, 413 for a body of more than `bytes_max`, 408 for one that takes
     /// too long, 400 for other JSON.
     pub(super) async fn read(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Self, Problem> {
         if headers.contains_key(header::ORIGIN) {
@@ -83,6 +87,13 @@ impl SqlRequest {
             )
             .with_hint("send {\"sql\": \"SELECT 1\"} with Content-Type: application/json"));
         }
+        if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !is_identity(coding)) {
+            return Err(Problem::request(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "the request has a Content-Encoding: compressed bodies are not taken",
+            )
+            .with_hint("send the body as it is, without the header Content-Encoding"));
+        }
         let body =
             tokio::time::timeout(BODY_TIME_MAX, bytes(body, bytes_max)).await.unwrap_or_else(|_| {
                 Err(Problem::request(
@@ -90,11 +101,18 @@ impl SqlRequest {
                     "the request's body did not come to its end",
                 ))
             })?;
+        // The members in their order, as an array, would be read as well.
+        if body.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+            return Err(Problem::request(
+                StatusCode::BAD_REQUEST,
+                "the request's body is an array, an object is expected",
+            )
+            .with_hint(MEMBERS));
+        }
         // What is said is where and what kind of thing was expected: no text of the request.
         serde_json::from_slice(&body).map_err(|error| {
-            Problem::request(StatusCode::BAD_REQUEST, format!("the request's body: {error}")).with_hint(
-                "members are sql, params, format, settings and numbers; GET /openapi.json describes them",
-            )
+            Problem::request(StatusCode::BAD_REQUEST, format!("the request's body: {error}"))
+                .with_hint(MEMBERS)
         })
     }
 
@@ -113,6 +131,10 @@ impl SqlRequest {
         };
         self.settings.iter().map(text).collect()
     }
+}
+
+fn is_identity(coding: &HeaderValue) -> bool {
+    coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity")
 }
 
 /// All of a body.

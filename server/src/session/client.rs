@@ -125,7 +125,7 @@ impl ClientSession {
     /// `ResourceExhausted` when too many are open; as BEGIN.
     pub(crate) async fn begin(&self) -> Result<Handle> {
         let sql = SqlSession::new(self.sql.engine().fork());
-        sql.execute("BEGIN", None).await?;
+        sql.begin().await?;
         let id = Handle::random();
         let mut held = self.held();
         held.transactions.retain(|_, sql| sql.engine().in_transaction());
@@ -148,7 +148,7 @@ impl ClientSession {
         let id = Handle::read(transaction).ok_or_else(no_transaction)?;
         let sql = self.held().transactions.remove(&id);
         let sql = sql.filter(|sql| sql.engine().in_transaction()).ok_or_else(no_transaction)?;
-        sql.execute(if commit { "COMMIT" } else { "ROLLBACK" }, None).await?;
+        sql.end(commit).await?;
         if commit {
             self.sql.engine().adopt_settings(sql.engine());
         }

@@ -59,6 +59,23 @@ impl SqlSession {
         self.engine.ingest(target, if_missing, if_exists, rows).boxed().await
     }
 
+    /// Opens a transaction that only [`end`](Self::end) ends.
+    ///
+    /// # Errors
+    /// As [`Session::begin_transaction`].
+    pub(crate) async fn begin(&self) -> Result<()> {
+        self.engine.begin_transaction().boxed().await
+    }
+
+    /// Ends the open transaction after the statements of it that came before.
+    ///
+    /// # Errors
+    /// As [`Session::end_transaction`].
+    pub(crate) async fn end(&self, commit: bool) -> Result<()> {
+        let _turn = self.turn().await;
+        self.engine.end_transaction(commit).boxed().await
+    }
+
     /// The right to be the one statement of the open transaction that runs; None: no transaction is open.
     pub(crate) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
         if self.engine.in_transaction() { Some(self.turn.lock().await) } else { None }

@@ -107,6 +107,26 @@ async fn users_come_and_go() {
 }
 
 #[tokio::test]
+async fn the_last_superuser_stays_while_there_are_other_users() {
+    let owner = session().await;
+    let (ada, _) = (user(&owner, "ada").await, user(&owner, "bob").await);
+    all(&owner, &["CREATE ROLE readers", "ALTER USER ada SUPERUSER"]).await;
+    let refused = "2BP01 no superuser would be left, so nobody could look after the other users";
+    for sql in ["DROP USER ada", "ALTER USER ada NOSUPERUSER"] {
+        let got = answer(&ada, sql).await;
+        assert!(got.starts_with(refused), "{sql}: {got}");
+    }
+    all(&ada, &["ALTER USER bob SUPERUSER", "ALTER USER bob NOSUPERUSER", "ALTER USER ada SUPERUSER"]).await;
+    // Another one is left; whoever opened the database needs none.
+    all(&ada, &["ALTER USER bob SUPERUSER", "ALTER USER ada NOSUPERUSER"]).await;
+    all(&owner, &["ALTER USER bob NOSUPERUSER", "DROP USER bob", "ALTER USER ada SUPERUSER"]).await;
+    let got = answer(&ada, "ALTER USER ada NOSUPERUSER").await;
+    assert!(got.starts_with(refused), "{got}");
+    run(&ada, "DROP USER ada", "DROP USER").await;
+    assert!(!owner.engine().has_users().await.unwrap(), "the last one may go: everybody is let in then");
+}
+
+#[tokio::test]
 async fn every_statement_asks_for_its_right() {
     let owner = session().await;
     let bob = user(&owner, "bob").await;
