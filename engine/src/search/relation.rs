@@ -279,6 +279,7 @@ pub(crate) fn searched(factor: &TableFactor) -> Option<ObjectName> {
         _ => None,
     })?;
     object(table).ok()
+}
 
 /// The tables that calls in a query search, where the call says so in a way that can be read.
 pub(crate) fn searched_in(query: &Query) -> Vec<ObjectName> {
