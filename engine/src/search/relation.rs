@@ -30,6 +30,7 @@ use super::table::{SearchTable, Shape};
 use super::{Scope, Search};
 use crate::catalog::{missing, unknown_schema};
 use crate::dialect::CairnDialect;
+use crate::dml::cut;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
 use crate::rights::Right;
@@ -184,6 +185,7 @@ impl VectorSearch {
         };
         let before = context.plan(before)?;
         let (search, query, filters) = self.search(args.to_vec(), context)?;
+        let written: Arc<str> = cut(&query.to_string()).into();
         let vector = context.sql_to_expr(query, before.schema())?;
         let wanted = vector_type(search.dim());
         let found = vector.get_type(before.schema())?;
@@ -199,7 +201,7 @@ impl VectorSearch {
         let table =
             SearchTable::new(Arc::clone(&self.scope.searches), search, Vec::new(), Shape::Ranked, filters);
         let answers = DFSchema::try_from_qualified_schema(TableReference::bare(alias), &table.schema())?;
-        let plan = EachNode::plan(before, vector, table, answers, outer)?;
+        let plan = EachNode::plan(before, (vector, written), table, answers, outer)?;
         match on {
             None => Ok(plan),
             Some(on) => {

@@ -28,6 +28,7 @@ use datafusion::physical_plan::{
 };
 use futures::TryStreamExt;
 
+use crate::dml::row_text;
 use crate::error::Error;
 use crate::search::SampleRate;
 use crate::search::answer::{self, Pick};
@@ -44,6 +45,8 @@ pub(super) struct Each {
     pub(super) table: Arc<SearchTable>,
     pub(super) searcher: VectorSearcher,
     pub(super) vector: Arc<dyn PhysicalExpr>,
+    /// The vector as the statement has it.
+    pub(super) written: Arc<str>,
     pub(super) outer: bool,
     pub(super) rate: SampleRate,
     /// Slices searched at the same time.
@@ -241,7 +244,7 @@ struct Slices {
 
 impl Slices {
     async fn search(&self, part: RecordBatch) -> Result<RecordBatch> {
-        let vectors = self.each.vector.evaluate(&part)?.into_array(part.num_rows())?;
+        let vectors = self.vectors(&part)?;
         let mut queries = Vec::with_capacity(part.num_rows());
         let (mut hits, mut ranks) = (Vec::new(), Vec::new());
         // For each row of the output its row of the input, and of the answers.
@@ -249,7 +252,7 @@ impl Slices {
         Queries::new(&vectors, self.each.table.search().dim())?.each(|row, query| {
             queries.push(row);
             let found = match query {
-                Some(query) => self.nearest(query)?,
+                Some(query) => self.nearest(query).map_err(|e| self.of_row(&part, row, &e))?,
                 None => Vec::new(),
             };
             if found.is_empty() && self.each.outer {
@@ -295,11 +298,48 @@ impl Slices {
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
     }
 
-    fn nearest(&self, query: &[f32]) -> Result<Vec<VectorHit>> {
+    /// The query vectors of a part.
+    fn vectors(&self, part: &RecordBatch) -> Result<ArrayRef> {
+        let evaluated = |part: &RecordBatch| -> Result<ArrayRef> {
+            self.each.vector.evaluate(part)?.into_array(part.num_rows())
+        };
+        evaluated(part).map_err(|error| {
+            // Only their vectors one by one tell whose it was.
+            let bad = (0..part.num_rows())
+                .find_map(|row| evaluated(&part.slice(row, 1)).err().map(|error| (row, error)));
+            match bad {
+                Some((row, error)) => self.of_row(part, row, &Error::of(&error)).into(),
+                None => error,
+            }
+        })
+    }
+
+    /// What is wrong with the query vector of a row, with the row; any other error as it is.
+    fn of_row(&self, part: &RecordBatch, row: usize, error: &Error) -> Error {
+        if error.kind() != ErrorKind::InvalidInput {
+            return error.clone();
+        }
+        let schema = part.schema();
+        let columns = schema.fields().iter().map(|field| field.name().as_str()).zip(part.columns());
+        let message = format!(
+            "the query vector {} of the row with {}: {}",
+            self.each.written,
+            row_text(columns, row),
+            error.message()
+        );
+        Error::new(ErrorKind::InvalidInput, message).map(|e| {
+            let e = e.with_sqlstate(error.sqlstate());
+            match error.hint() {
+                Some(hint) => e.with_hint(hint),
+                None => e,
+            }
+        })
+    }
+
+    fn nearest(&self, query: &[f32]) -> Result<Vec<VectorHit>, Error> {
         let search = self.each.table.search();
         search.metric.check(query.into()).map_err(|e| {
-            Error::new(ErrorKind::InvalidInput, format!("a query vector: {e}"))
-                .map(|e| e.with_sqlstate("22000"))
+            Error::new(ErrorKind::InvalidInput, e.to_string()).map(|e| e.with_sqlstate("22000"))
         })?;
         let (hits, report) =
             self.each.table.searches().nearest(&self.each.searcher, search, query, self.each.rate)?;
