@@ -19,7 +19,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput, Time,
 };
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -30,9 +30,9 @@ use futures::TryStreamExt;
 
 use crate::dml::row_text;
 use crate::error::Error;
-use crate::search::SampleRate;
 use crate::search::answer::{self, Pick};
 use crate::search::table::SearchTable;
+use crate::search::{SampleRate, exec};
 
 /// Most searches of one task: enough to share the reading of their rows, few enough to be cancelled soon.
 const SLICE_ROWS: usize = 64;
@@ -76,6 +76,8 @@ struct Counts {
     queries: Count,
     codes: Count,
     exact: Count,
+    /// What its tasks spend computing.
+    time: Time,
 }
 
 impl EachExec {
@@ -112,15 +114,18 @@ impl EachExec {
 }
 
 impl DisplayAs for EachExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (each, searcher) = (&self.each, &self.each.searcher);
-        write!(f, "SearchEachExec: {}, vector={}", each.table.search(), each.vector)?;
-        if let Some(index) = searcher.index() {
-            write!(f, ", index={}, units={}", index.name, searcher.units())?;
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (each, searcher, search) = (&self.each, &self.each.searcher, self.each.table.search());
+        // No vector is known yet, but how the search for any begins is.
+        let mut facts = match searcher.planned(search.k, search.width) {
+            Ok(report) => exec::facts(search, &report, searcher.matching_rows(), false),
+            Err(error) => vec![search.to_string(), error.message().to_owned()],
+        };
+        facts.insert(1, format!("vector={}", each.vector));
+        if t == DisplayFormatType::TreeRender {
+            return facts.iter().try_for_each(|fact| writeln!(f, "{fact}"));
         }
-        if let Some(rows) = searcher.matching_rows() {
-            write!(f, ", matching_rows={rows}")?;
-        }
+        write!(f, "SearchEachExec: {}", facts.join(", "))?;
         let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
         write!(f, ", projection=[{}]", names.join(", "))
     }
@@ -204,6 +209,7 @@ impl ExecutionPlan for EachExec {
                 queries: count("queries"),
                 codes: count("code_distances"),
                 exact: count("exact_distances"),
+                time: baseline.elapsed_compute().clone(),
             },
         };
         let tasks = self.each.tasks.max(1);
@@ -224,7 +230,9 @@ impl ExecutionPlan for EachExec {
                 async move { task.await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))? }
             })
             .try_buffered(tasks)
-            .inspect_ok(move |batch| baseline.record_output(batch.num_rows()));
+            .inspect_ok(move |batch| {
+                batch.record_output(&baseline);
+            });
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)))
     }
 
@@ -244,6 +252,7 @@ struct Slices {
 
 impl Slices {
     async fn search(&self, part: RecordBatch) -> Result<RecordBatch> {
+        let searching = self.counts.time.timer();
         let vectors = self.vectors(&part)?;
         let mut queries = Vec::with_capacity(part.num_rows());
         let (mut hits, mut ranks) = (Vec::new(), Vec::new());
@@ -267,6 +276,7 @@ impl Slices {
             }
             Ok(())
         })?;
+        searching.done();
         self.counts.queries.add(queries.len());
         let picks: Vec<Pick> = self
             .columns
@@ -282,6 +292,7 @@ impl Slices {
             .collect();
         let table = self.each.table.search().snapshot();
         let answers = answer::rows(table, &hits, &ranks, &picks, &Arc::new(Schema::new(fields))).await?;
+        let _joining = self.counts.time.timer();
         let (of_input, of_answers) = (UInt32Array::from(of_input), UInt32Array::from(of_answers));
         let mut answers = answers.columns().iter();
         let arrays = self.columns.iter().map(|out| -> Result<ArrayRef> {
