@@ -311,8 +311,10 @@ const NAMING_COLUMNS: usize = 4;
 
 /// A row in a message: `(id, tag) = (7, a)`, of the first few columns.
 pub(crate) fn row_text<'a>(columns: impl Iterator<Item = (&'a str, &'a ArrayRef)>, row: usize) -> String {
-    let value =
-        |array: &ArrayRef| if array.is_null(row) { "NULL".to_owned() } else { value_text(array, row) };
+    let value = |array: &ArrayRef| {
+        let null = array.logical_nulls().is_some_and(|nulls| nulls.is_null(row));
+        if null { "NULL".to_owned() } else { value_text(array, row) }
+    };
     let (names, values): (Vec<&str>, Vec<String>) =
         columns.take(NAMING_COLUMNS).map(|(name, array)| (name, value(array))).unzip();
     format!("({}) = ({})", names.join(", "), values.join(", "))
