@@ -26,6 +26,7 @@ pub mod unit;
 
 mod parallel;
 mod random;
+mod value;
 
 pub use distance::{Floats, Kernels};
 pub use metric::{DIM_MAX, Metric, VectorError};

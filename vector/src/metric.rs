@@ -1,8 +1,10 @@
 //! What a distance is in SQL, and which vectors have one.
 //!
-//! Owns: [`Metric`], its values, the checks of a vector before it is stored or asked for. Does not own: sums (`distance`).
+//! Owns: [`Metric`], the checks of a vector before it is stored or asked for. Does not own: sums (`distance`), nor what is
+//! made of them (`value`).
 //!
-//! Every value is f32, the same bits from SQL and from the index:
+//! Every value is f32, the same bits from SQL and from the index, and right at every length a finite vector can have; it is
+//! infinite only where no f32 is as large:
 //!
 //! | metric | operator | value |
 //! |---|---|---|
@@ -12,6 +14,7 @@
 //! | L1 | `<+>` | sum of absolute differences |
 
 use crate::distance::{Floats, Kernels, Sum};
+use crate::value;
 
 /// Components of the longest vector.
 pub const DIM_MAX: usize = 16_000;
@@ -86,7 +89,7 @@ impl Metric {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
-    /// The distance of two checked vectors; NaN where one is zero under cosine or a sum overflows.
+    /// The distance of two checked vectors; NaN where one is zero under cosine.
     ///
     /// # Errors
     /// [`VectorError::Dimension`].
@@ -94,12 +97,12 @@ impl Metric {
         same_dim(a, b)?;
         let floats = &Kernels::get().floats;
         Ok(match self {
-            Metric::L2 => floats.pair(Sum::SquaredDifference, a, b).sqrt(),
+            Metric::L2 => value::l2(floats.pair(Sum::SquaredDifference, a, b), a, b),
             Metric::L1 => floats.pair(Sum::AbsoluteDifference, a, b),
-            Metric::InnerProduct => -floats.pair(Sum::Product, a, b),
+            Metric::InnerProduct => -value::product(floats.pair(Sum::Product, a, b), a, b),
             Metric::Cosine => {
-                let norm = |v| floats.pair(Sum::Product, v, v);
-                cosine(floats.pair(Sum::Product, a, b), norm(a), norm(b))
+                let product = |a, b| floats.pair(Sum::Product, a, b);
+                value::cosine([product(a, b), product(a, a), product(b, b)], a, b)
             }
         })
     }
@@ -153,25 +156,19 @@ pub(crate) fn same_dim(a: Floats<'_>, b: Floats<'_>) -> Result<(), VectorError> 
     Err(VectorError::Dimension { expected: a.dim(), found: b.dim() })
 }
 
-/// `1 - dot / (|a| |b|)` from the sums; both products and roots are exact or rounded once in f64.
-pub(crate) fn cosine(dot: f32, norm_a: f32, norm_b: f32) -> f32 {
-    let cosine = f64::from(dot) / (f64::from(norm_a) * f64::from(norm_b)).sqrt();
-    (1.0 - cosine.clamp(-1.0, 1.0)) as f32
-}
-
 /// Inner product of two vectors.
 ///
 /// # Errors
 /// [`VectorError::Dimension`].
 pub fn inner_product(a: Floats<'_>, b: Floats<'_>) -> Result<f32, VectorError> {
     same_dim(a, b)?;
-    Ok(Kernels::get().floats.pair(Sum::Product, a, b))
+    Ok(value::product(Kernels::get().floats.pair(Sum::Product, a, b), a, b))
 }
 
-/// Euclidean length.
+/// Euclidean length; infinite where no f32 is as large.
 #[must_use]
 pub fn l2_norm(vector: Floats<'_>) -> f32 {
-    Kernels::get().floats.pair(Sum::Product, vector, vector).sqrt()
+    value::length(Kernels::get().floats.pair(Sum::Product, vector, vector), vector)
 }
 
 /// Writes the vector of length 1 in the same direction to `out`; a zero vector stays zero.
@@ -207,6 +204,34 @@ mod tests {
         assert_eq!(distance(Metric::Cosine, &[1.0, 0.0], &[0.0, 2.0]), 1.0);
         assert_eq!(distance(Metric::Cosine, &[0.3, 0.7], &[0.3, 0.7]), 0.0);
         assert_eq!(distance(Metric::Cosine, &[1.0, 0.0], &[-3.0, 0.0]), 2.0);
+    }
+
+    #[test]
+    fn values_are_right_at_every_length() {
+        let ones = [1.0; 4];
+        let near = |got: f32, wanted: f32| assert!((got / wanted - 1.0).abs() < 1e-5, "{got}, not {wanted}");
+        near(distance(Metric::Cosine, &[1e-30, 0.0, 0.0, 0.0], &ones), 0.5);
+        near(distance(Metric::Cosine, &[1e20, 1e20, 1.0, 1.0], &ones), 0.292_893);
+        near(distance(Metric::Cosine, &[-3e38, 0.0, 0.0, 0.0], &ones), 1.5);
+        near(distance(Metric::Cosine, &[1e20, 1e20], &[1e-30, 0.0]), 0.292_893);
+        assert_eq!(distance(Metric::Cosine, &[1e-30, 2e-30], &[1e-30, 2e-30]), 0.0);
+        assert_eq!(distance(Metric::Cosine, &[3e38, 3e38], &[-3e38, -3e38]), 2.0);
+        assert!(distance(Metric::Cosine, &[0.0; 4], &ones).is_nan());
+        near(distance(Metric::L2, &[3e-30, 0.0], &[0.0, 4e-30]), 5e-30);
+        near(distance(Metric::L2, &[3e20, 0.0], &[0.0, 4e20]), 5e20);
+        assert_eq!(distance(Metric::L2, &[3e38], &[-3e38]), f32::INFINITY);
+        assert_eq!(distance(Metric::L2, &[1e-30, 1.0], &[1e-30, 1.0]), 0.0);
+        near(distance(Metric::L1, &[3e-30, 0.0], &[0.0, 4e-30]), 7e-30);
+        // Products that overflow and cancel.
+        assert_eq!(distance(Metric::InnerProduct, &[1e20, 1e20, 1.0], &[1e20, -1e20, 2.0]), -2.0);
+        assert_eq!(distance(Metric::InnerProduct, &[1e20], &[1e20]), f32::NEG_INFINITY);
+        near(
+            inner_product((&[1e20, 1e20, 1.0][..]).into(), (&[1e20, -1e20, 2.0][..]).into()).expect("equal"),
+            2.0,
+        );
+        near(l2_norm((&[1e20, 1e20, 1.0, 1.0][..]).into()), 1.414_214e20);
+        near(l2_norm((&[1e-30, 0.0, 0.0, 0.0][..]).into()), 1e-30);
+        assert_eq!(l2_norm((&[0.0, -0.0][..]).into()), 0.0);
     }
 
     #[test]

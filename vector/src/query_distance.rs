@@ -1,7 +1,8 @@
 //! One query compared exactly to many rows.
 
 use crate::distance::{Floats, Kernels, Sum};
-use crate::metric::{Metric, VectorError, cosine, same_dim};
+use crate::metric::{Metric, VectorError, same_dim};
+use crate::value;
 
 /// One query against many rows: what depends on the query alone is computed once.
 #[derive(Clone, Debug)]
@@ -49,23 +50,35 @@ impl QueryDistance {
     /// When `rows` is shorter than that.
     pub fn many(&self, rows: &[u8], out: &mut [f32]) {
         let (floats, query) = (&Kernels::get().floats, Floats::from(&self.query));
+        let row_bytes = self.dim() * 4;
+        let row = |i: usize| Floats::from_bytes(&rows[i * row_bytes..(i + 1) * row_bytes]);
         match self.metric {
             Metric::L2 => {
                 floats.many(Sum::SquaredDifference, query, rows, out);
-                out.iter_mut().for_each(|d| *d = d.sqrt());
+                // Looked at together first, so that roots are taken many at a time.
+                if out.iter().fold(true, |whole, sum| whole & value::is_whole(*sum)) {
+                    out.iter_mut().for_each(|d| *d = d.sqrt());
+                } else {
+                    out.iter_mut().enumerate().for_each(|(i, d)| *d = value::l2(*d, query, row(i)));
+                }
             }
             Metric::L1 => floats.many(Sum::AbsoluteDifference, query, rows, out),
             Metric::InnerProduct => {
                 floats.many(Sum::Product, query, rows, out);
-                out.iter_mut().for_each(|d| *d = -*d);
+                if out.iter().fold(true, |finite, sum| finite & sum.is_finite()) {
+                    out.iter_mut().for_each(|d| *d = -*d);
+                } else {
+                    out.iter_mut().enumerate().for_each(|(i, d)| *d = -value::product(*d, query, row(i)));
+                }
             }
             Metric::Cosine => {
                 let mut sums = [[0.0; 2]; BLOCK_ROWS];
                 for (block, out) in out.chunks_mut(BLOCK_ROWS).enumerate() {
                     let sums = &mut sums[..out.len()];
-                    floats.many_with_norm(query, &rows[block * BLOCK_ROWS * self.dim() * 4..], sums);
-                    for (out, [dot, norm]) in out.iter_mut().zip(sums) {
-                        *out = cosine(*dot, self.norm, *norm);
+                    let first = block * BLOCK_ROWS;
+                    floats.many_with_norm(query, &rows[first * row_bytes..], sums);
+                    for (i, (out, [dot, norm])) in (first..).zip(out.iter_mut().zip(sums)) {
+                        *out = value::cosine([*dot, self.norm, *norm], query, row(i));
                     }
                 }
             }
@@ -92,6 +105,44 @@ mod tests {
             for (row, d) in rows.chunks(5).zip(out) {
                 assert_eq!(d.to_bits(), single(metric, query, row).to_bits(), "{metric:?}");
                 assert_eq!(d.to_bits(), prepared.one(row.into()).expect("equal dimensions").to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_extreme_length_give_the_same_bits_too() {
+        let components = [0.0, -0.0, 1e-45, 1e-30, -3e-20, 1e-15, 1.0, -2.5, 3e18, -1e20, 3e38, f32::MAX];
+        let mut next = 0_u64;
+        let mut component = || {
+            next = next.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            components[(next >> 33) as usize % components.len()]
+        };
+        let mut rows: Vec<f32> = (0..300 * 3).map(|_| component()).collect();
+        // Whole rows of one magnitude, zero among them.
+        rows.extend(components.iter().flat_map(|&c| [c; 3]));
+        let others: [&[f32]; 3] = [&[0.0, 0.0, 0.0], &[1e-30, 0.0, 1e-30], &[1.0, 2.0, 3.0]];
+        for query in rows.chunks(3).step_by(7).chain(others) {
+            for metric in Metric::ALL {
+                let prepared = QueryDistance::new(metric, query);
+                let mut out = vec![0.0; rows.len() / 3];
+                prepared.many(Floats::from(&rows).bytes(), &mut out);
+                for (row, d) in rows.chunks(3).zip(out) {
+                    let alone = prepared.one(row.into()).expect("equal dimensions");
+                    assert_eq!(
+                        d.to_bits(),
+                        single(metric, query, row).to_bits(),
+                        "{metric:?} {query:?} {row:?}"
+                    );
+                    assert_eq!(
+                        d.to_bits(),
+                        single(metric, row, query).to_bits(),
+                        "{metric:?} {query:?} {row:?}"
+                    );
+                    assert_eq!(d.to_bits(), alone.to_bits(), "{metric:?} {query:?} {row:?}");
+                    let zero = |vector: &[f32]| vector.iter().all(|c| *c == 0.0);
+                    let none = metric == Metric::Cosine && (zero(query) || zero(row));
+                    assert_eq!(d.is_nan(), none, "{metric:?} {query:?} {row:?}");
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `information_schema`: DataFusion's tables, with `views` holding views only.
+//! `information_schema`: DataFusion's tables, with `views` holding views only and `columns` calling vectors VECTOR(n).
 //!
 //! Served from here instead of by the planner (`config` switches that off), whose `views` lists base tables as well.
 
@@ -11,7 +11,8 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::ViewTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{LogicalPlanBuilder, col};
+use datafusion::functions::string::expr_fn::replace;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, col, lit, when};
 
 use super::SnapshotCatalog;
 
@@ -38,17 +39,34 @@ impl SchemaProvider for InformationSchema {
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let Some(table) = self.0.table(name).await? else { return Ok(None) };
-        if name != "views" {
-            return Ok(Some(table));
-        }
-        // Only views have a definition.
-        let views = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?
-            .filter(col("definition").is_not_null())?
-            .build()?;
-        Ok(Some(Arc::new(ViewTable::new(views, None))))
+        let scan = |table| LogicalPlanBuilder::scan(name, provider_as_source(table), None);
+        let view = match name {
+            // Only views have a definition.
+            "views" => scan(table)?.filter(col("definition").is_not_null())?,
+            "columns" => named_vectors(scan(table)?)?,
+            _ => return Ok(Some(table)),
+        };
+        Ok(Some(Arc::new(ViewTable::new(view.build()?, None))))
     }
 
     fn table_exist(&self, name: &str) -> bool {
         self.0.table_exist(name)
     }
+}
+
+/// `columns`, whose types are Arrow's, with those of vectors as SQL has them.
+fn named_vectors(columns: LogicalPlanBuilder) -> Result<LogicalPlanBuilder, DataFusionError> {
+    let all = columns.schema().columns();
+    let shown = all.into_iter().map(|column| -> Result<Expr, DataFusionError> {
+        if column.name != "data_type" {
+            return Ok(Expr::Column(column));
+        }
+        let arrow = Expr::Column(column);
+        let opened = replace(arrow.clone(), lit("FixedSizeList("), lit("VECTOR("));
+        let vector = replace(opened, lit(" x Float32)"), lit(")"));
+        let is_vector = arrow.clone().like(lit("FixedSizeList(% x Float32)"));
+        Ok(when(is_vector, vector).otherwise(arrow)?.alias("data_type"))
+    });
+    let shown = shown.collect::<Result<Vec<Expr>, DataFusionError>>()?;
+    columns.project(shown)
 }

@@ -3,6 +3,7 @@
 //! Owns: what may be indexed and how, names, options. Does not own: building (`storage::index`). An index is there for every
 //! search at once: rows that no unit covers yet are compared exactly.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cairn_storage::id::{IndexId, ObjectId, TableId};
@@ -207,6 +208,11 @@ fn define(target: &Target, create: &CreateIndex) -> Result<IndexDef> {
     let OrderByExpr { expr: Expr::Identifier(column), .. } = &of.column else {
         return Err(Error::not_supported_yet("an index of an expression"));
     };
+    let order = &of.column.options;
+    if order.asc.is_some() || order.nulls_first.is_some() {
+        return Err(invalid("0A000", "an hnsw index has no order")
+            .map(|e| e.with_hint("leave ASC, DESC and NULLS FIRST or LAST out")));
+    }
     let column = target.column_def(target.column(&name_of(column))?);
     if !matches!(column.column_type, ColumnType::Vector(_)) {
         return Err(invalid(
@@ -228,24 +234,44 @@ fn define(target: &Target, create: &CreateIndex) -> Result<IndexDef> {
         builder: IndexBuilder::Partition,
         memory_limit_bytes: None,
     };
-    if let Some(class) = &of.operator_class {
-        index.metric = operator_class(class)?;
+    let class = of.operator_class.as_ref().map(operator_class).transpose()?;
+    index.metric = class.unwrap_or(index.metric);
+    let mut given = HashMap::new();
+    for option in &create.with {
+        let (name, value) = set(&mut index, option)?;
+        if let Some(before) = given.insert(name.clone(), value) {
+            return Err(invalid("42601", format!("option {name} is given twice"))
+                .map(|e| e.with_hint(format!("it is {name} = '{before}' before"))));
+        }
     }
-    create.with.iter().try_for_each(|option| set(&mut index, option))?;
+    check_together(&index, class)?;
     let least = least_memory_limit(&target.def, &index);
     match index.memory_limit_bytes {
         Some(limit) if limit < least => Err(invalid(
             "22023",
             format!(
-                "memory_limit of an index on {} is at least '{} MiB', not '{:.1} MiB'",
+                "memory_limit of an index on {} is at least '{} MiB', not '{}'",
                 column.column_type,
                 least >> 20,
-                limit as f64 / f64::from(1 << 20)
+                given.get("memory_limit").map_or("", String::as_str)
             ),
         )
         .map(|e| e.with_hint("below, it would be built in units too small to be worth having"))),
         _ => Ok(index),
     }
+}
+
+/// Refuses options that contradict each other.
+fn check_together(index: &IndexDef, class: Option<IndexMetric>) -> Result<()> {
+    if let Some(class) = class.filter(|class| *class != index.metric) {
+        let (class, metric) = (metric_name(class), metric_name(index.metric));
+        return Err(invalid(
+            "22023",
+            format!("the operator class says metric '{class}', the option metric '{metric}'"),
+        )
+        .map(|e| e.with_hint("leave one of the two out")));
+    }
+    Ok(())
 }
 
 /// The metric of one of [`OPERATOR_CLASSES`].
@@ -259,7 +285,8 @@ fn operator_class(class: &ObjectName) -> Result<IndexMetric> {
     }
 }
 
-fn set(index: &mut IndexDef, option: &Expr) -> Result<()> {
+/// Sets one option; returns its name and value as written.
+fn set(index: &mut IndexDef, option: &Expr) -> Result<(String, String)> {
     let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = option else {
         return Err(invalid("42601", format!("an option is written name = value, not {option}")));
     };
@@ -317,7 +344,7 @@ fn set(index: &mut IndexDef, option: &Expr) -> Result<()> {
                 .map(|e| e.with_hint(format!("options: {}", options.join(", ")))));
         }
     }
-    Ok(())
+    Ok((name, value))
 }
 
 /// The index's own name: it lives in its table's schema.

@@ -22,7 +22,7 @@ use super::vectors;
 use crate::error::{Error, Result};
 
 /// `columns`, one per column of the table in its order, as a batch the table can take. `first_row` is how many rows the
-/// statement gave before, for errors; None when nobody can tell.
+/// statement gave before, for errors; None when nobody can tell, and a row is named by its key or its values.
 ///
 /// # Errors
 /// A value that does not fit its column, or NULL where none may be.
@@ -36,7 +36,10 @@ pub(crate) fn assign_batch(
     let mut assigned = Vec::with_capacity(columns.len());
     for (column, array) in def.columns.iter().zip(columns) {
         let array = match column.column_type {
-            ColumnType::Vector(dim) => vectors::assign(column, dim, array, first_row)?,
+            ColumnType::Vector(dim) => vectors::assign(column, dim, array, |row| match first_row {
+                Some(first) => format!(" in row {}", first + row as u64 + 1),
+                None => format!(" in the row with {}", named(def, columns, row)),
+            })?,
             _ => assign_column(column, array)?,
         };
         if !column.nullable && array.logical_null_count() > 0 {
@@ -46,6 +49,16 @@ pub(crate) fn assign_batch(
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), assigned, &options).map_err(arrow)
+}
+
+/// What tells a row of the table's `columns` from others: its key, or else the first of its values.
+fn named(def: &TableDef, columns: &[ArrayRef], row: usize) -> String {
+    let mut by = def.key_indices();
+    if by.is_empty() {
+        by = (0..columns.len()).collect();
+    }
+    let column = |i: usize| Some((def.columns.get(i)?.name.as_str(), columns.get(i)?));
+    row_text(by.into_iter().filter_map(column), row)
 }
 
 /// NULL in a column that allows none.
@@ -67,7 +80,7 @@ pub(crate) fn null_violation(def: &TableDef, column: &ColumnDef) -> Error {
 /// A type that cannot be stored there (42804), text that does not read as the type (22P02), a number out of its range (22003).
 pub(crate) fn assign_column(column: &ColumnDef, array: &ArrayRef) -> Result<ArrayRef> {
     if let ColumnType::Vector(dim) = column.column_type {
-        return vectors::assign(column, dim, array, None);
+        return vectors::assign(column, dim, array, |_| String::new());
     }
     let from = array.data_type();
     let to = column.column_type.arrow();
@@ -291,6 +304,20 @@ pub(crate) fn value_text(array: &ArrayRef, row: usize) -> String {
         .map(|f| f.value(row).to_string())
         .unwrap_or_default();
     cut(&text)
+}
+
+/// Columns that a message names a row by, at most.
+const NAMING_COLUMNS: usize = 4;
+
+/// A row in a message: `(id, tag) = (7, a)`, of the first few columns.
+pub(crate) fn row_text<'a>(columns: impl Iterator<Item = (&'a str, &'a ArrayRef)>, row: usize) -> String {
+    let value = |array: &ArrayRef| {
+        let null = array.logical_nulls().is_some_and(|nulls| nulls.is_null(row));
+        if null { "NULL".to_owned() } else { value_text(array, row) }
+    };
+    let (names, values): (Vec<&str>, Vec<String>) =
+        columns.take(NAMING_COLUMNS).map(|(name, array)| (name, value(array))).unzip();
+    format!("({}) = ({})", names.join(", "), values.join(", "))
 }
 
 /// At most 80 characters of `text`.

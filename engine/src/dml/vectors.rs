@@ -13,8 +13,7 @@ use super::assign::mismatch;
 use super::insert::number_text;
 use crate::error::{Error, Result};
 
-/// `array` as vectors of `column`, which has `dim` dimensions. `first_row` is how many rows the statement gave before;
-/// None when nobody can tell.
+/// `array` as vectors of `column`, which has `dim` dimensions. `place` gives the words by which an error names a row of it.
 ///
 /// # Errors
 /// The first value that is no such vector.
@@ -22,18 +21,19 @@ pub(super) fn assign(
     column: &ColumnDef,
     dim: u16,
     array: &ArrayRef,
-    first_row: Option<u64>,
+    place: impl FnOnce(usize) -> String,
 ) -> Result<ArrayRef> {
     vector::vectors(array, Some(dim.into())).map_err(|BadVector { row, why }| {
         if let Why::Type(_) = why {
             return mismatch(column, array.data_type());
         }
-        let row = first_row.map(|first| format!(" in row {}", first + row as u64 + 1)).unwrap_or_default();
         Error::new(
             ErrorKind::InvalidInput,
             format!(
-                "invalid value for column \"{}\" of type {}{row}: {why}",
-                column.name, column.column_type
+                "invalid value for column \"{}\" of type {}{}: {why}",
+                column.name,
+                column.column_type,
+                place(row)
             ),
         )
         .map(|e| e.with_sqlstate(why.sqlstate()))

@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cairn_storage::id::{RowId, TableId};
 use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use cairn_storage::{Database, ErrorKind, Snapshot, TableWriter, Transaction};
-use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use datafusion::arrow::array::{Array, BooleanArray, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 use tokio::task::JoinSet;
 
-use super::assign::{arrow, assign_batch, assign_column};
+use super::assign::{arrow, assign_batch};
 use super::conflict::Resolver;
 use super::node::Operation;
 use super::target::Target;
@@ -263,21 +263,19 @@ pub(crate) async fn insert_all(
 ) -> Result<u64> {
     let columns = column_defs(&plan.schema())?;
     let mut tasks = JoinSet::new();
-    for partition in 0..plan.output_partitioning().partition_count() {
+    let partitions = plan.output_partitioning().partition_count();
+    for partition in 0..partitions {
         let mut stream = plan.execute(partition, ctx.state.task_ctx())?;
         let mut writer = transaction.writer(table)?;
         let (columns, progress) = (Arc::clone(&columns), Arc::clone(&ctx.progress));
         tasks.spawn(async move {
             let schema = columns.arrow_schema();
+            let mut given = (partitions == 1).then_some(0);
             while let Some(batch) = stream.next().await {
                 let batch = batch?;
-                let cast = columns
-                    .columns
-                    .iter()
-                    .zip(batch.columns())
-                    .map(|(column, array)| assign_column(column, array))
-                    .collect::<Result<Vec<ArrayRef>>>()?;
-                let batch = RecordBatch::try_new(Arc::clone(&schema), cast).map_err(arrow)?;
+                let rows = batch.num_rows();
+                let batch = assign_batch(&columns, &schema, batch.columns(), rows, given)?;
+                given = given.map(|given| given + rows as u64);
                 progress.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                 writer.write(batch).await?;
             }

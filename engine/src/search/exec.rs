@@ -11,7 +11,9 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::memory::MemoryStream;
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput,
+};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 
@@ -41,16 +43,21 @@ impl SearchExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        let facts = facts(search, &report, matching);
+        let facts = facts(search, &report, matching, true).join(", ");
         Self { batch, facts, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
-fn facts(search: &Search, report: &SearchReport, matching: Option<u64>) -> String {
+/// What EXPLAIN says of a search that `ran`, or of what it would begin with.
+pub(super) fn facts(search: &Search, report: &SearchReport, matching: Option<u64>, ran: bool) -> Vec<String> {
     let mut facts = vec![search.to_string()];
     facts.extend(report.index.iter().map(|index| format!("index={index}")));
     facts.extend(matching.map(|rows| format!("matching_rows={rows}")));
     for unit in &report.units {
+        if !ran {
+            facts.push(format!("unit {}: [{}]", unit.unit, unit.plan));
+            continue;
+        }
         let ended = match (unit.plan.strategy, unit.strategy) {
             (Strategy::Walk { .. } | Strategy::Probe { .. }, Strategy::Scan) => ", then scanned",
             (Strategy::Probe { .. }, Strategy::Walk { .. }) => ", then walked",
@@ -68,7 +75,7 @@ fn facts(search: &Search, report: &SearchReport, matching: Option<u64>) -> Strin
         facts.push(format!("hot_rows={}", report.exact.hot));
     }
     facts.extend(report.lost.iter().map(|(unit, why)| format!("unit {unit} lost: {why}")));
-    facts.join(", ")
+    facts
 }
 
 impl DisplayAs for SearchExec {
@@ -118,7 +125,7 @@ impl ExecutionPlan for SearchExec {
     }
 
     fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        BaselineMetrics::new(&self.metrics, partition).record_output(self.batch.num_rows());
+        RecordOutput::record_output(&self.batch, &BaselineMetrics::new(&self.metrics, partition));
         Ok(Box::pin(MemoryStream::try_new(vec![self.batch.clone()], self.batch.schema(), None)?))
     }
 

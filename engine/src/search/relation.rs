@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
-use cairn_storage::schema::ColumnType;
+use cairn_storage::schema::{ColumnType, TableDef};
 use cairn_udfs::vector::{dimensions, vector_type};
 use cairn_vector::Metric;
 use datafusion::arrow::datatypes::DataType;
@@ -35,7 +35,8 @@ use super::table::{SearchTable, Shape};
 use super::{Scope, Search};
 use crate::catalog::{INFORMATION_SCHEMA, missing, unknown_schema};
 use crate::dialect::CairnDialect;
-use crate::error::{Error, Result};
+use crate::dml::cut;
+use crate::error::{Error, Result, closest};
 use crate::provider::CairnTable;
 use crate::rights::Right;
 use crate::statement::{name_of, schema_and_name};
@@ -106,7 +107,7 @@ impl VectorSearch {
                 ErrorKind::NotFound,
                 format!("column \"{column}\" of table \"{}\" does not exist", def.qualified_name()),
             )
-            .map(|e| e.with_sqlstate("42703"))
+            .map(|e| e.with_sqlstate("42703").with_hint(column_hint(def, column)))
         })?;
         let found = &def.columns[position];
         let ColumnType::Vector(_) = found.column_type else {
@@ -205,6 +206,7 @@ impl VectorSearch {
         };
         let before = context.plan(before)?;
         let (search, query, filters) = self.search(args.to_vec(), context)?;
+        let written: Arc<str> = cut(&query.to_string()).into();
         let vector = context.sql_to_expr(query, before.schema())?;
         let wanted = vector_type(search.dim());
         let found = vector.get_type(before.schema())?;
@@ -220,7 +222,7 @@ impl VectorSearch {
         let table =
             SearchTable::new(Arc::clone(&self.scope.searches), search, Vec::new(), Shape::Ranked, filters);
         let answers = DFSchema::try_from_qualified_schema(TableReference::bare(alias), &table.schema())?;
-        let plan = EachNode::plan(before, vector, table, answers, outer)?;
+        let plan = EachNode::plan(before, (vector, written), table, answers, outer)?;
         match on {
             None => Ok(plan),
             Some(on) => {
@@ -434,12 +436,27 @@ fn object(value: &SqlExpr) -> Result<ObjectName> {
         SqlExpr::CompoundIdentifier(parts) => return Ok(ObjectName::from(parts.clone())),
         value => text("table", value)?,
     };
-    let parsed = Parser::new(&CairnDialect).try_with_sql(&name).and_then(|mut parser| {
-        let name = parser.parse_object_name(false)?;
-        parser.expect_token(&Token::EOF)?;
-        Ok(name)
+    let parsed = Parser::new(&CairnDialect).try_with_sql(&name).and_then(|mut p| {
+        let parsed = p.parse_object_name(false)?;
+        p.expect_token(&Token::EOF)?;
+        Ok(parsed)
     });
-    parsed.map_err(|_| invalid("42602", format!("'{name}' is not the name of a table")))
+    parsed.map_err(|_| {
+        invalid("42602", format!("'{name}' is not the name of a table"))
+            .map(|e| e.with_hint("quote what is no plain name: 'schema.\"My Table\"'"))
+    })
+}
+
+/// What to write instead of the name of a column that is not there.
+fn column_hint(def: &TableDef, column: &str) -> String {
+    let names = || def.columns.iter().map(|c| c.name.as_str());
+    if let Some(same) = names().find(|name| name.eq_ignore_ascii_case(column)) {
+        return format!("names are in small letters unless quoted: write '\"{same}\"'");
+    }
+    match closest(column, names()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("its columns are {}", names().collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn column_name(value: &SqlExpr) -> Result<String> {
@@ -457,7 +474,7 @@ fn column_name(value: &SqlExpr) -> Result<String> {
 }
 
 /// The metric of the column's index; L2 without one.
-fn the_metric(def: &cairn_storage::schema::TableDef, column: cairn_storage::id::ColumnId) -> Result<Metric> {
+fn the_metric(def: &TableDef, column: cairn_storage::id::ColumnId) -> Result<Metric> {
     let mut metrics = def.metrics_of(column);
     metrics.dedup();
     match metrics.as_slice() {

@@ -1,10 +1,12 @@
 //! Queries: planning, parameters, EXPLAIN.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use datafusion::common::ParamValues;
 use datafusion::common::format::ExplainFormat;
+use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::sqlparser::ast::{self, Query};
@@ -144,8 +146,12 @@ fn prepare_query(context: &StatementContext, shape: &Shape, query: &Query) -> Re
 
 /// Plans physically and starts the stream.
 pub(super) async fn start(context: &StatementContext, plan: LogicalPlan) -> Result<Output> {
-    let physical = context.state.create_physical_plan(&plan).await?;
-    let stream = execute_stream(physical, context.state.task_ctx())?;
+    start_in(&context.state, plan).await
+}
+
+async fn start_in(state: &SessionState, plan: LogicalPlan) -> Result<Output> {
+    let physical = state.create_physical_plan(&plan).await?;
+    let stream = execute_stream(physical, state.task_ctx())?;
     Ok(Output::Rows(RowStream { schema: stream.schema(), stream }))
 }
 
@@ -183,5 +189,8 @@ pub(super) async fn explain(
         .with_analyze(explain.analyze)
         .with_format(format);
     let plan = LogicalPlanBuilder::from(inner).explain_option_format(options)?.build()?;
-    Ok(FileAccess::of(context.state.as_ref()).explained(start(context, plan).await?))
+    // Nobody lives by the answer of a search that is explained: its recall is not that of live ones.
+    let mut state = SessionState::clone(&context.state);
+    state.config_mut().set_extension(Arc::new(search::SampleRate(0.0)));
+    Ok(FileAccess::of(&state).explained(start_in(&state, plan).await?))
 }

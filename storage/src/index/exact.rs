@@ -90,7 +90,7 @@ impl Source {
         let Some(vectors) = &self.vectors else { return Ok(0) };
         let wanted = wanted.map(|wanted| wanted.within(self.view.meta.id, &self.rows));
         if let Some(wanted) = wanted
-            && wanted.len() < self.rows.len() / 8
+            && self.are_few(wanted)
         {
             return self.compare_few(vectors, query, wanted, top);
         }
@@ -112,6 +112,23 @@ impl Source {
             compared += distances.len() as u64;
         }
         Ok(compared)
+    }
+
+    /// How many rows [`compare`](Self::compare) would compare.
+    pub(super) fn to_compare(&self, wanted: Option<&RowSet>) -> u64 {
+        let Some(vectors) = &self.vectors else { return 0 };
+        match wanted.map(|wanted| wanted.within(self.view.meta.id, &self.rows)) {
+            Some(wanted) if self.are_few(wanted) => {
+                let counts = |position: &&u32| self.has(**position) && !vectors.nulls().contains(**position);
+                wanted.iter().filter(counts).count() as u64
+            }
+            _ => self.rows.len() as u64 - vectors.nulls().range_cardinality(self.rows.clone()),
+        }
+    }
+
+    /// Whether these positions are read one by one, not with all the others.
+    fn are_few(&self, wanted: &[u32]) -> bool {
+        wanted.len() < self.rows.len() / 8
     }
 
     /// Shows every visible vector with its row id.
@@ -176,6 +193,18 @@ pub(super) fn compare_hot(
         }
     }
     Ok(compared)
+}
+
+/// How many rows [`compare_hot`] would compare.
+pub(super) fn hot_to_compare(batches: &[RecordBatch], wanted: Option<&RowSet>) -> Result<u64> {
+    let mut rows = 0;
+    for batch in batches {
+        let (list, ids) = hot_columns(batch)?;
+        let counts =
+            |row: &usize| list.is_valid(*row) && wanted.is_none_or(|w| w.contains_hot(ids.value(*row)));
+        rows += (0..list.len()).filter(counts).count() as u64;
+    }
+    Ok(rows)
 }
 
 /// Shows every vector of a batch of hot rows with its row id.

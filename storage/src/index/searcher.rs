@@ -14,16 +14,19 @@ use cairn_vector::{Metric, QueryDistance, VectorError};
 
 use super::alive::{self, Alive, Ordinals};
 use super::cover::{Cover, Part, cover};
-use super::exact::{Source, UnitExact, compare_hot, each_hot};
+use super::exact::{Source, UnitExact, compare_hot, each_hot, hot_to_compare};
 use super::{IndexDef, LoadedUnit, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectId, RowId};
-use crate::version::TableSnapshot;
+use crate::version::{SegmentView, TableSnapshot};
 
 thread_local! {
     /// Grown once, used by every search of the thread.
     static SCRATCH: RefCell<SearchScratch> = RefCell::default();
 }
+
+/// Why rows that a unit is for are compared exactly.
+const WHY_LOST: &str = "their unit is lost, or none covers them yet";
 
 /// A unit with the segments it answers for.
 #[derive(Debug)]
@@ -102,7 +105,7 @@ impl TableSnapshot {
 
     async fn cold(&self, column: usize, metric: Metric, exact: bool) -> Result<Cold> {
         let views = self.segments().await?;
-        let index = self.index_of(column, metric);
+        let index = self.index_of(column, metric, &views).await;
         let (cover, why) = match index {
             _ if exact => (Cover::exact(views), "mode is exact"),
             Some(index) => (cover(self, index, views).await, "no unit covers them yet"),
@@ -157,10 +160,24 @@ impl TableSnapshot {
         Ok(())
     }
 
-    /// The index of a column that answers by `metric`.
-    fn index_of(&self, column: usize, metric: Metric) -> Option<&IndexDef> {
+    /// The index of a column that answers by `metric`: of several, the one whose units cover most rows of `views`, the
+    /// table's segments; the oldest of equals.
+    async fn index_of(&self, column: usize, metric: Metric, views: &[SegmentView]) -> Option<&IndexDef> {
         let column = self.def().columns.get(column)?.id;
-        self.def().indexes.iter().find(|i| i.column == column && i.metric.metric() == metric)
+        let indexes = self.def().indexes.iter();
+        let fitting: Vec<&IndexDef> =
+            indexes.filter(|i| i.column == column && i.metric.metric() == metric).collect();
+        if fitting.len() < 2 {
+            return fitting.first().copied();
+        }
+        let mut best: Option<(&IndexDef, u64)> = None;
+        for index in fitting {
+            let rows = self.coverage(index, views, self.state()).await.rows;
+            if best.is_none_or(|(_, most)| rows > most) {
+                best = Some((index, rows));
+            }
+        }
+        best.map(|(index, _)| index)
     }
 
     async fn sources(&self, parts: Vec<Part>, column: usize) -> Result<Vec<Source>> {
@@ -197,12 +214,6 @@ impl VectorSearcher {
         self.cold.index.as_ref().filter(|_| !self.exact)
     }
 
-    /// Units that every search goes through.
-    #[must_use]
-    pub fn units(&self) -> usize {
-        self.cold.units.len()
-    }
-
     /// How many rows [`among`](Self::among) left.
     #[must_use]
     pub fn matching_rows(&self) -> Option<u64> {
@@ -233,19 +244,14 @@ impl VectorSearcher {
         let cold = &self.cold;
         let mut report = SearchReport { lost: cold.lost.clone(), ..SearchReport::default() };
         let distance = QueryDistance::new(self.metric, query.query);
-        // No answer has more rows than the table; what is asked for may be any number.
-        let rows = cold.rows + self.hot.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
-        let query =
-            &VectorQuery { k: query.k.min(usize::try_from(rows).unwrap_or(usize::MAX)), ..query.clone() };
-        let wanted = self.among.as_ref().map(|among| &among.rows);
+        let query = &VectorQuery { k: self.rows_of_answer(query.k), ..query.clone() };
+        let wanted = self.wanted();
         let mut top = TopRows::new(query.k);
         report.index = self.index().map(|index| index.name.clone());
-        let target = cold.index.as_ref().map_or(1.0, |i| f32::from(i.target_recall_permille) / 1000.0);
+        let effort = self.effort(query.width);
         for (i, covered) in cold.units.iter().enumerate() {
-            let among =
-                self.among.as_ref().and_then(|among| among.units.get(i)).map(Result::as_ref).transpose();
-            let searched = match among {
-                Ok(among) => covered.nearest(query, target, among, &distance, &mut top),
+            let searched = match self.among_of(i) {
+                Ok(among) => covered.nearest(query, effort, among, &distance, &mut top),
                 Err(error) => Err(error.clone()),
             };
             match searched {
@@ -264,10 +270,60 @@ impl VectorSearcher {
             report.exact.segments += source.compare(&distance, wanted, &mut top)?;
         }
         report.exact.hot = compare_hot(&self.hot, &distance, wanted, &mut top)?;
-        if report.exact.segments > 0 {
-            cold.why.clone_into(&mut report.exact.why);
-        }
+        self.tell_why(&mut report);
         Ok((hits(top), report))
+    }
+
+    /// How [`nearest`](Self::nearest) would begin for any query of `k` rows, and what it would compare exactly; nothing is
+    /// searched.
+    ///
+    /// # Errors
+    /// `Internal` for hot rows without vectors.
+    pub fn planned(&self, k: usize, width: Option<usize>) -> Result<SearchReport> {
+        let mut report = SearchReport { lost: self.cold.lost.clone(), ..SearchReport::default() };
+        report.index = self.index().map(|index| index.name.clone());
+        let (k, effort, wanted) = (self.rows_of_answer(k), self.effort(width), self.wanted());
+        for (i, covered) in self.cold.units.iter().enumerate() {
+            match self.among_of(i) {
+                Ok(among) => report.units.push(covered.planned(k, effort, among)),
+                Err(error) => {
+                    report.exact.segments +=
+                        covered.sources.iter().map(|s| s.to_compare(wanted)).sum::<u64>();
+                    report.lost.push((covered.unit.meta.id, error.message().to_owned()));
+                }
+            }
+        }
+        report.exact.segments += self.cold.uncovered.iter().map(|s| s.to_compare(wanted)).sum::<u64>();
+        report.exact.hot = hot_to_compare(&self.hot, wanted)?;
+        self.tell_why(&mut report);
+        Ok(report)
+    }
+
+    fn tell_why(&self, report: &mut SearchReport) {
+        if report.exact.segments > 0 {
+            let why = if report.lost.is_empty() { self.cold.why } else { WHY_LOST };
+            why.clone_into(&mut report.exact.why);
+        }
+    }
+
+    /// No answer has more rows than the table; what is asked for may be any number.
+    fn rows_of_answer(&self, k: usize) -> usize {
+        let rows = self.cold.rows + self.hot.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        k.min(usize::try_from(rows).unwrap_or(usize::MAX))
+    }
+
+    fn effort(&self, width: Option<usize>) -> Effort {
+        let target = self.cold.index.as_ref().map_or(1.0, |i| f32::from(i.target_recall_permille) / 1000.0);
+        width.map_or(Effort::Recall(target), Effort::Width)
+    }
+
+    fn wanted(&self) -> Option<&RowSet> {
+        self.among.as_ref().map(|among| &among.rows)
+    }
+
+    /// The rows of unit `i` that count; None: every one.
+    fn among_of(&self, i: usize) -> std::result::Result<Option<&Ordinals>, &Error> {
+        self.among.as_ref().and_then(|among| among.units.get(i)).map(Result::as_ref).transpose()
     }
 
     /// The exact answer to what [`nearest`](Self::nearest) is asked: every row that counts is compared.
@@ -276,7 +332,7 @@ impl VectorSearcher {
     /// As for [`nearest`](Self::nearest).
     pub fn nearest_exactly(&self, query: &VectorQuery<'_>) -> Result<Vec<VectorHit>> {
         let distance = QueryDistance::new(self.metric, query.query);
-        let wanted = self.among.as_ref().map(|among| &among.rows);
+        let wanted = self.wanted();
         let mut top = TopRows::new(query.k);
         let covered = self.cold.units.iter().flat_map(|covered| &covered.sources);
         for source in covered.chain(&self.cold.uncovered) {
@@ -297,7 +353,7 @@ impl CoveredUnit {
     fn nearest(
         &self,
         query: &VectorQuery<'_>,
-        target: f32,
+        effort: Effort,
         among: Option<&Ordinals>,
         distance: &QueryDistance,
         top: &mut TopRows,
@@ -306,7 +362,7 @@ impl CoveredUnit {
         let request = Request {
             query: query.query,
             k: query.k,
-            effort: query.width.map_or(Effort::Recall(target), Effort::Width),
+            effort,
             filter: allowed.map(|allowed| Filter::with_matches(&allowed.words, allowed.set)),
         };
         let mut exact = UnitExact { unit: &self.unit, sources: &self.sources, query: distance };
@@ -317,6 +373,13 @@ impl CoveredUnit {
             Ok::<_, Error>(found.stats)
         })?;
         Ok(unit_report(&self.unit, &stats))
+    }
+
+    fn planned(&self, k: usize, effort: Effort, among: Option<&Ordinals>) -> UnitReport {
+        let allowed = among.or(self.alive.as_deref());
+        let plan = self.unit.unit.plan(k, effort, allowed.map(|allowed| allowed.set));
+        let (unit, strategy) = (self.unit.meta.id, plan.strategy);
+        UnitReport { unit, plan, strategy, code_distances: 0, exact_distances: 0 }
     }
 
     /// The rows of `rows` that the unit holds and that are alive in it.

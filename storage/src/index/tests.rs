@@ -294,6 +294,7 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
         let query = VectorQuery { query: &query, k: 5, width: None };
         let (_, report) = nearest(&db, false, &query).await.unwrap();
         assert_eq!(report.lost.len(), 1, "{damage}");
+        assert!(report.exact.segments > 0 && report.exact.why.contains("lost"), "{damage}: {report:?}");
         let findings = db.verify(VerifyScope::Database).await.unwrap();
         assert!(
             findings.iter().any(|f| f.is_bad() && f.object.ends_with(".hnsw")),
@@ -312,6 +313,34 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
         assert!(!db.verify(VerifyScope::Database).await.unwrap().iter().any(crate::verify::Finding::is_bad));
         db.close().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_indexes_the_one_that_covers_more_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, model, _) = one_unit(dir.path(), 3_000).await;
+    let mut def = TableDef::clone(table(&db).def());
+    let built = def.indexes[0].clone();
+    def.indexes.insert(0, IndexDef { id: IndexId(2), name: "t_v2".to_owned(), ..built });
+    let tx = db.begin(&db.snapshot()).unwrap();
+    tx.edit(CatalogEdit::PutTable(Arc::new(def))).unwrap();
+    tx.commit(CommitOptions::default()).await.unwrap();
+    // Pinned before the job in the background has built the new one.
+    let pinned = table(&db);
+    assert!(pinned.state().units.iter().all(|unit| unit.index == IndexId(1)), "built already");
+    let searcher = pinned.searcher(1, Metric::L2, false).await.unwrap();
+    assert_eq!(searcher.index().map(|index| index.id), Some(IndexId(1)));
+    let report = searcher.planned(5, None).unwrap();
+    let (_, ran) = searcher.nearest(&VectorQuery { query: &[0.5; DIM], k: 5, width: None }).unwrap();
+    assert_eq!(report.units.iter().map(|u| u.plan).collect::<Vec<_>>(), [ran.units[0].plan]);
+    assert_eq!((report.exact.segments, report.exact.hot), (ran.exact.segments, ran.exact.hot));
+    let exact = pinned.searcher(1, Metric::L2, true).await.unwrap();
+    let (planned, ran) = (
+        exact.planned(5, None).unwrap(),
+        exact.nearest(&VectorQuery { query: &[0.5; DIM], k: 5, width: None }),
+    );
+    assert_eq!(planned.exact.segments, ran.unwrap().1.exact.segments);
+    assert_eq!(planned.exact.segments, model.values().flatten().count() as u64);
 }
 
 fn ask(query: &[f32]) -> VectorQuery<'_> {

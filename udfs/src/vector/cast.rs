@@ -8,9 +8,10 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray, new_null_array};
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result, ScalarValue, internal_err};
+use datafusion::common::{DFSchema, DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
@@ -20,7 +21,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use crate::rewrite;
 
-use super::convert::vectors;
+use super::convert::{BadVector, InvalidVector, Why, cut, vectors};
 use super::{dimensions, text_of, vector_type};
 
 /// Replaces casts to and from vectors by functions. Runs after type coercion.
@@ -98,7 +99,9 @@ impl Converted {
 
     fn convert(&self, array: &ArrayRef) -> Result<ArrayRef> {
         match self.conversion {
-            Conversion::ToVector { dim, safe: false } => Ok(vectors(array, Some(dim))?),
+            Conversion::ToVector { dim, safe: false } => {
+                vectors(array, Some(dim)).map_err(|bad| refused(array, dim, bad))
+            }
             Conversion::ToVector { dim, safe: true } => each_or_null(array, dim),
             Conversion::ToText if *array.data_type() == DataType::Null => {
                 Ok(new_null_array(&DataType::Utf8View, array.len()))
@@ -108,6 +111,16 @@ impl Converted {
             }
         }
     }
+}
+
+/// Column and row are unknown to a cast, so its error names the value.
+fn refused(array: &ArrayRef, dim: usize, bad: BadVector) -> DataFusionError {
+    if matches!(bad.why, Why::Type(_) | Why::Text(..)) {
+        return bad.into();
+    }
+    let BadVector { row, why } = bad;
+    let value = array_value_to_string(array, row).unwrap_or_default();
+    InvalidVector::error(why.sqlstate(), format!("\"{}\" is no VECTOR({dim}): {why}", cut(&value)))
 }
 
 fn each_or_null(array: &ArrayRef, dim: usize) -> Result<ArrayRef> {

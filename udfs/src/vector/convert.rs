@@ -178,7 +178,7 @@ fn from_text(array: &StringViewArray, dim: Option<usize>) -> Result<ArrayRef, Ba
     Ok(assemble(components, dim, array.nulls().cloned(), array.len()))
 }
 
-/// Words for what no component may be are named as in lists. At most 60 characters of a text go into its error.
+/// Words for what no component may be are named as in lists.
 fn not_parsed(text: &str, error: ParseError) -> Why {
     let before: String = text.chars().take(error.position - 1).collect();
     let word: String = text.chars().skip(error.position - 1).take_while(|c| !",] ".contains(*c)).collect();
@@ -188,11 +188,15 @@ fn not_parsed(text: &str, error: ParseError) -> Why {
         "nan" | "inf" | "infinity" => return Why::Component(position, word),
         _ => {}
     }
-    let shown = match text.char_indices().nth(60) {
+    Why::Text(cut(text), error)
+}
+
+/// At most 60 characters of `text`.
+pub(super) fn cut(text: &str) -> String {
+    match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
-    };
-    Why::Text(shown, error)
+    }
 }
 
 fn assemble(components: Vec<f32>, dim: Option<usize>, nulls: Option<NullBuffer>, rows: usize) -> ArrayRef {

@@ -123,5 +123,7 @@ mod tests {
         let flat = calibration(&[(10, 64, 0.90), (10, 128, 0.90)]);
         assert_eq!(flat.width(10, 0.99), 1_000_000);
         assert_eq!(falling.width(10, 1.0), 1_000_000);
+        // Nothing is claimed for a width that was not measured.
+        assert_eq!(falling.recall(10, 1_000_000), 0.90);
     }
 }

@@ -19,7 +19,7 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput, Time,
 };
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -28,10 +28,11 @@ use datafusion::physical_plan::{
 };
 use futures::TryStreamExt;
 
+use crate::dml::row_text;
 use crate::error::Error;
-use crate::search::SampleRate;
 use crate::search::answer::{self, Pick};
 use crate::search::table::SearchTable;
+use crate::search::{SampleRate, exec};
 
 /// Most searches of one task: enough to share the reading of their rows, few enough to be cancelled soon.
 const SLICE_ROWS: usize = 64;
@@ -44,6 +45,8 @@ pub(super) struct Each {
     pub(super) table: Arc<SearchTable>,
     pub(super) searcher: VectorSearcher,
     pub(super) vector: Arc<dyn PhysicalExpr>,
+    /// The vector as the statement has it.
+    pub(super) written: Arc<str>,
     pub(super) outer: bool,
     pub(super) rate: SampleRate,
     /// Slices searched at the same time.
@@ -73,6 +76,8 @@ struct Counts {
     queries: Count,
     codes: Count,
     exact: Count,
+    /// What its tasks spend computing.
+    time: Time,
 }
 
 impl EachExec {
@@ -109,15 +114,18 @@ impl EachExec {
 }
 
 impl DisplayAs for EachExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (each, searcher) = (&self.each, &self.each.searcher);
-        write!(f, "SearchEachExec: {}, vector={}", each.table.search(), each.vector)?;
-        if let Some(index) = searcher.index() {
-            write!(f, ", index={}, units={}", index.name, searcher.units())?;
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (each, searcher, search) = (&self.each, &self.each.searcher, self.each.table.search());
+        // No vector is known yet, but how the search for any begins is.
+        let mut facts = match searcher.planned(search.k, search.width) {
+            Ok(report) => exec::facts(search, &report, searcher.matching_rows(), false),
+            Err(error) => vec![search.to_string(), error.message().to_owned()],
+        };
+        facts.insert(1, format!("vector={}", each.vector));
+        if t == DisplayFormatType::TreeRender {
+            return facts.iter().try_for_each(|fact| writeln!(f, "{fact}"));
         }
-        if let Some(rows) = searcher.matching_rows() {
-            write!(f, ", matching_rows={rows}")?;
-        }
+        write!(f, "SearchEachExec: {}", facts.join(", "))?;
         let names: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
         write!(f, ", projection=[{}]", names.join(", "))
     }
@@ -201,6 +209,7 @@ impl ExecutionPlan for EachExec {
                 queries: count("queries"),
                 codes: count("code_distances"),
                 exact: count("exact_distances"),
+                time: baseline.elapsed_compute().clone(),
             },
         };
         let tasks = self.each.tasks.max(1);
@@ -221,7 +230,9 @@ impl ExecutionPlan for EachExec {
                 async move { task.await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))? }
             })
             .try_buffered(tasks)
-            .inspect_ok(move |batch| baseline.record_output(batch.num_rows()));
+            .inspect_ok(move |batch| {
+                batch.record_output(&baseline);
+            });
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream)))
     }
 
@@ -241,7 +252,8 @@ struct Slices {
 
 impl Slices {
     async fn search(&self, part: RecordBatch) -> Result<RecordBatch> {
-        let vectors = self.each.vector.evaluate(&part)?.into_array(part.num_rows())?;
+        let searching = self.counts.time.timer();
+        let vectors = self.vectors(&part)?;
         let mut queries = Vec::with_capacity(part.num_rows());
         let (mut hits, mut ranks) = (Vec::new(), Vec::new());
         // For each row of the output its row of the input, and of the answers.
@@ -249,7 +261,7 @@ impl Slices {
         Queries::new(&vectors, self.each.table.search().dim())?.each(|row, query| {
             queries.push(row);
             let found = match query {
-                Some(query) => self.nearest(query)?,
+                Some(query) => self.nearest(query).map_err(|e| self.of_row(&part, row, &e))?,
                 None => Vec::new(),
             };
             if found.is_empty() && self.each.outer {
@@ -264,6 +276,7 @@ impl Slices {
             }
             Ok(())
         })?;
+        searching.done();
         self.counts.queries.add(queries.len());
         let picks: Vec<Pick> = self
             .columns
@@ -279,6 +292,7 @@ impl Slices {
             .collect();
         let table = self.each.table.search().snapshot();
         let answers = answer::rows(table, &hits, &ranks, &picks, &Arc::new(Schema::new(fields))).await?;
+        let _joining = self.counts.time.timer();
         let (of_input, of_answers) = (UInt32Array::from(of_input), UInt32Array::from(of_answers));
         let mut answers = answers.columns().iter();
         let arrays = self.columns.iter().map(|out| -> Result<ArrayRef> {
@@ -295,11 +309,48 @@ impl Slices {
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
     }
 
-    fn nearest(&self, query: &[f32]) -> Result<Vec<VectorHit>> {
+    /// The query vectors of a part.
+    fn vectors(&self, part: &RecordBatch) -> Result<ArrayRef> {
+        let evaluated = |part: &RecordBatch| -> Result<ArrayRef> {
+            self.each.vector.evaluate(part)?.into_array(part.num_rows())
+        };
+        evaluated(part).map_err(|error| {
+            // Only their vectors one by one tell whose it was.
+            let bad = (0..part.num_rows())
+                .find_map(|row| evaluated(&part.slice(row, 1)).err().map(|error| (row, error)));
+            match bad {
+                Some((row, error)) => self.of_row(part, row, &Error::of(&error)).into(),
+                None => error,
+            }
+        })
+    }
+
+    /// What is wrong with the query vector of a row, with the row; any other error as it is.
+    fn of_row(&self, part: &RecordBatch, row: usize, error: &Error) -> Error {
+        if error.kind() != ErrorKind::InvalidInput {
+            return error.clone();
+        }
+        let schema = part.schema();
+        let columns = schema.fields().iter().map(|field| field.name().as_str()).zip(part.columns());
+        let message = format!(
+            "the query vector {} of the row with {}: {}",
+            self.each.written,
+            row_text(columns, row),
+            error.message()
+        );
+        Error::new(ErrorKind::InvalidInput, message).map(|e| {
+            let e = e.with_sqlstate(error.sqlstate());
+            match error.hint() {
+                Some(hint) => e.with_hint(hint),
+                None => e,
+            }
+        })
+    }
+
+    fn nearest(&self, query: &[f32]) -> Result<Vec<VectorHit>, Error> {
         let search = self.each.table.search();
         search.metric.check(query.into()).map_err(|e| {
-            Error::new(ErrorKind::InvalidInput, format!("a query vector: {e}"))
-                .map(|e| e.with_sqlstate("22000"))
+            Error::new(ErrorKind::InvalidInput, e.to_string()).map(|e| e.with_sqlstate("22000"))
         })?;
         let (hits, report) =
             self.each.table.searches().nearest(&self.each.searcher, search, query, self.each.rate)?;

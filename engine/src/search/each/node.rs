@@ -26,6 +26,8 @@ pub(in crate::search) struct EachNode {
     input: LogicalPlan,
     /// The vector to search for, of the column's type.
     vector: Expr,
+    /// The same as the statement has it, for errors.
+    written: Arc<str>,
     table: Arc<SearchTable>,
     /// The schema of the answers, qualified.
     answers: DFSchemaRef,
@@ -35,16 +37,17 @@ pub(in crate::search) struct EachNode {
 }
 
 impl EachNode {
-    /// `answers` is the schema of the answers, qualified.
+    /// `answers` is the schema of the answers, qualified; the vector comes with its text.
     pub(in crate::search) fn plan(
         input: LogicalPlan,
-        vector: Expr,
+        (vector, written): (Expr, Arc<str>),
         table: SearchTable,
         answers: DFSchema,
         outer: bool,
     ) -> Result<LogicalPlan> {
         let schema = joined(&input, &answers, outer)?;
-        let node = Self { input, vector, table: Arc::new(table), answers: Arc::new(answers), outer, schema };
+        let (table, answers) = (Arc::new(table), Arc::new(answers));
+        let node = Self { input, vector, written, table, answers, outer, schema };
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 }
@@ -151,7 +154,8 @@ impl ExtensionPlanner for EachPlanner {
         let searcher = node.table.searcher(session).await?;
         let tasks = session.config().target_partitions();
         let rate = sample_rate(session);
-        let each = Each { table: Arc::clone(&node.table), searcher, vector, outer: node.outer, rate, tasks };
+        let (table, written) = (Arc::clone(&node.table), Arc::clone(&node.written));
+        let each = Each { table, searcher, vector, written, outer: node.outer, rate, tasks };
         let schema = Arc::new(node.schema.as_arrow().clone());
         Ok(Some(Arc::new(EachExec::new(each, Arc::clone(input), schema))))
     }

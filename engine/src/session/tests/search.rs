@@ -388,6 +388,38 @@ async fn conditions_by_the_order_of_a_column_mean_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn searches_for_each_row_are_explained() {
+    let session = indexed().await;
+    let call =
+        |more: &str| format!("SELECT n.id FROM v, vector_search('v', 'e', v.e, metric => 'l2'{more}) n");
+    let plan = answer(&session, &format!("EXPLAIN FORMAT indent {}", call(""))).await;
+    for fact in ["SearchEachExec: table=public.v", "vector=e@", "index=v_l2", "unit ", "hot_rows=300"] {
+        assert!(plan.contains(fact), "{fact}: {plan}");
+    }
+    let plan = answer(&session, &format!("EXPLAIN FORMAT indent {}", call(", mode => 'exact'"))).await;
+    assert!(plan.contains("exact_rows=6000 (mode is exact), hot_rows=300"), "{plan}");
+    let ran = answer(&session, &format!("EXPLAIN ANALYZE {} WHERE v.id < 100", call(""))).await;
+    let line = ran.lines().find(|line| line.contains("SearchEachExec")).unwrap();
+    assert!(line.contains("queries=") && !line.contains("output_bytes=0.0 B"), "{line}");
+    assert!(!line.contains("output_batches=0"), "{line}");
+}
+
+#[tokio::test]
+async fn names_that_need_quotes_are_hinted_at() {
+    let session = session().await;
+    answer(&session, "CREATE TABLE q (\"E mb\" VECTOR(2))").await;
+    for (column, hint) in [
+        ("E mb", "names are in small letters unless quoted: write '\"E mb\"'"),
+        ("e_mb", "did you mean E mb?"),
+        ("other", "its columns are E mb"),
+    ] {
+        let sql = format!("SELECT * FROM vector_search('q', '{column}', '[1,2]')");
+        let Err(error) = session.execute(&sql, None).await else { panic!("{column} is there") };
+        assert_eq!(error.hint(), Some(hint));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn recall_is_sampled() {
     let session = indexed().await;
     let recall = "SELECT samples, recall >= 0.95, lowest_recall <= recall, exact_ms > 0, sampled_at IS NOT NULL FROM system.vector_recall WHERE index_name = 'v_l2'";
@@ -405,6 +437,11 @@ async fn recall_is_sampled() {
             .to_owned(),
     ] {
         assert!(!answer(&session, &sql).await.is_empty(), "{sql}");
+    }
+    // What is explained is no live search.
+    let near = format!("SELECT id FROM v ORDER BY e <-> {QUERY} LIMIT 5");
+    for sql in [format!("EXPLAIN FORMAT indent {near}"), format!("EXPLAIN ANALYZE {near}")] {
+        assert!(answer(&session, &sql).await.contains("SearchExec"), "{sql}");
     }
     // Three, and one for each of the twelve of thirteen ids that 7 does not divide.
     assert_eq!(answer(&session, recall).await, "15,true,true,true,true");
