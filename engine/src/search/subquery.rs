@@ -154,8 +154,8 @@ fn each_subquery(statement: &mut ast::Statement, see: impl FnMut(&mut Expr)) {
 
 fn is_distance(op: &BinaryOperator) -> bool {
     match op {
-        BinaryOperator::LtDashGt | BinaryOperator::Spaceship => true,
-        BinaryOperator::Custom(op) => op == "<#>" || op == "<+>",
+        BinaryOperator::Spaceship => true,
+        BinaryOperator::Custom(op) => matches!(op.as_str(), "<->" | "<#>" | "<+>"),
         _ => false,
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Owns: which there are, in order, and the type each is known to have. Does not own: their values (`dml::params`, the planner).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, visit_expressions};
+
+use super::placeholder::number_of;
 
 /// One parameter of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,11 +31,12 @@ pub(crate) struct Parameters {
 impl Parameters {
     /// Those of `statement`, of no known type.
     pub(crate) fn of(statement: &Statement) -> Self {
-        let mut names: Vec<String> = Vec::new();
+        let (mut names, mut seen) = (Vec::new(), HashSet::<String>::new());
         let _ = visit_expressions(statement, |expr| {
             if let Some(name) = placeholder(expr)
-                && !names.iter().any(|known| known == name)
+                && !seen.contains(name)
             {
+                seen.insert(name.to_owned());
                 names.push(name.to_owned());
             }
             ControlFlow::<()>::Continue(())
@@ -47,7 +50,12 @@ impl Parameters {
 
     /// Whether they are `$1`, `$2`, … rather than named.
     pub(crate) fn are_numbered(&self) -> bool {
-        self.names.iter().all(|name| name.parse::<usize>().is_ok())
+        self.names.iter().all(|name| number_of(name).is_some())
+    }
+
+    /// The largest number among the names; 0 when none has one.
+    fn largest(&self) -> usize {
+        self.names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0)
     }
 
     /// That `expr` gets a value of `data_type`, when it is a parameter.
@@ -70,10 +78,9 @@ impl Parameters {
 
     /// One of each: `$1` up to the largest number, or the named ones by their first place.
     pub(crate) fn list(&self) -> Vec<Parameter> {
-        let largest = self.names.iter().map(|name| name.parse::<usize>().ok()).max().flatten();
-        let names: Vec<String> = match largest {
-            Some(largest) if self.are_numbered() => (1..=largest).map(|n| n.to_string()).collect(),
-            _ => self.names.clone(),
+        let names: Vec<String> = match self.are_numbered() {
+            true => (1..=self.largest()).map(|n| n.to_string()).collect(),
+            false => self.names.clone(),
         };
         names.into_iter().map(|name| Parameter { data_type: self.types.get(&name).cloned(), name }).collect()
     }
