@@ -231,7 +231,7 @@ fn one() -> SelectItem {
 }
 
 /// Plans a query of the statement with the session's catalog.
-pub(crate) async fn plan_query(ctx: &StatementContext, mut query: Query) -> Result<LogicalPlan> {
+pub(super) async fn plan_query(ctx: &StatementContext, mut query: Query) -> Result<LogicalPlan> {
     select_values(&mut query)?;
     search::plan(&ctx.state, search::Scope::of(ctx), Statement::Query(Box::new(query))).await
 }

@@ -39,7 +39,7 @@ pub(crate) use exact::compare_exactly;
 pub(crate) use fingerprint::{fingerprint, tables};
 pub use kind::StatementKind;
 pub use parameters::Parameter;
-pub(crate) use parameters::Parameters;
+pub(crate) use parameters::{Parameters, wrong_count};
 pub(crate) use parse::{parse, parse_expression, parse_query};
 pub(crate) use place::{ident_position, name_of, object_position, schema_and_name};
 pub use script::ScriptStatement;

@@ -1,15 +1,21 @@
 //! The parameters of a statement, before they have values.
 //!
-//! Owns: which there are, in order, and the type each is known to have. Does not own: their values (`dml::params`, the planner).
+//! Owns: which there are, in order, the type each is known to have, and that no value is given to none of them. Does not own: their
+//! values (`dml::params`, the planner).
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
+use cairn_storage::ErrorKind;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ParamValues;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, visit_expressions};
+use datafusion::sql::sqlparser::ast::{Expr, Value, Visit, visit_expressions};
 
+use super::Statement;
 use super::placeholder::number_of;
+use crate::copy::CopySubject;
+use crate::error::{Error, Result};
 
 /// One parameter of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +35,38 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
-    /// Those of `statement`, of no known type.
-    pub(crate) fn of(statement: &Statement) -> Self {
+    /// Those of a whole statement, wherever it may hold a query.
+    pub(crate) fn of_statement(statement: &Statement) -> Self {
+        match statement {
+            Statement::Query(query) => Self::of(query.as_ref()),
+            Statement::Dml(change) => Self::of(change.as_ref()),
+            Statement::CreateTable(table) => Self::of(table.as_ref()),
+            Statement::CreateView(view) => Self::of(view.as_ref()),
+            Statement::CreateIndex(index) => Self::of(index.as_ref()),
+            Statement::Explain(explain) => Self::of_statement(&explain.statement),
+            Statement::Copy(copy) => match &copy.subject {
+                CopySubject::Query(query) => Self::of(query.as_ref()),
+                CopySubject::Table { .. } => Self::default(),
+            },
+            Statement::Reindex(_)
+            | Statement::CreateSchema { .. }
+            | Statement::Drop(_)
+            | Statement::Truncate { .. }
+            | Statement::Describe(_)
+            | Statement::Show(_)
+            | Statement::Set { .. }
+            | Statement::Reset(_)
+            | Statement::Use(_)
+            | Statement::Checkpoint(_)
+            | Statement::Verify { .. }
+            | Statement::Transaction(_)
+            | Statement::Account(_)
+            | Statement::WaitForVersion { .. } => Self::default(),
+        }
+    }
+
+    /// Those of a part of a statement, of no known type.
+    pub(crate) fn of<V: Visit>(statement: &V) -> Self {
         let (mut names, mut seen) = (Vec::new(), HashSet::<String>::new());
         let _ = visit_expressions(statement, |expr| {
             if let Some(name) = placeholder(expr)
@@ -46,6 +82,36 @@ impl Parameters {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// As first seen, without the `$`.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether each has a type.
+    pub(crate) fn are_typed(&self) -> bool {
+        self.names.iter().all(|name| self.types.contains_key(name))
+    }
+
+    /// That every one of `values` belongs to a parameter; those that are missing are told where they are looked up.
+    ///
+    /// # Errors
+    /// 07001 for one too many.
+    pub(crate) fn take(&self, values: &ParamValues) -> Result<()> {
+        match values {
+            ParamValues::List(values) if self.are_numbered() && values.len() > self.largest() => {
+                Err(wrong_count(self.largest(), values.len()))
+            }
+            ParamValues::List(_) => Ok(()),
+            ParamValues::Map(values) => {
+                let known: HashSet<&str> = self.names.iter().map(String::as_str).collect();
+                match values.keys().filter(|name| !known.contains(name.as_str())).min() {
+                    Some(name) => Err(wrong(format!("the statement has no parameter ${name}"))),
+                    None => Ok(()),
+                }
+            }
+        }
     }
 
     /// Whether they are `$1`, `$2`, … rather than named.
@@ -84,6 +150,21 @@ impl Parameters {
         };
         names.into_iter().map(|name| Parameter { data_type: self.types.get(&name).cloned(), name }).collect()
     }
+}
+
+/// The error for a statement of `wanted` parameters that is `given` another number of values.
+pub(crate) fn wrong_count(wanted: usize, given: usize) -> Error {
+    let parameters = if wanted == 1 { "parameter" } else { "parameters" };
+    let were = match given {
+        0 => "none were".to_owned(),
+        1 => "1 was".to_owned(),
+        _ => format!("{given} were"),
+    };
+    wrong(format!("the statement has {wanted} {parameters}, {were} given"))
+}
+
+fn wrong(message: String) -> Error {
+    Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("07001"))
 }
 
 fn placeholder(expr: &Expr) -> Option<&str> {
