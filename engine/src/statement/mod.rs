@@ -10,6 +10,7 @@ mod copy;
 mod exact;
 mod explain;
 mod fingerprint;
+mod grouping;
 mod guard;
 mod kind;
 mod later;
