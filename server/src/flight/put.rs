@@ -55,8 +55,11 @@ pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usiz
         Command::CommandPreparedStatementUpdate(update) => {
             let prepared = session.prepared(&update.prepared_statement_handle)?;
             let mut batches = batches;
-            // The schema comes before the first batch, or alone when there is none.
-            let first = batches.next().await;
+            // The schema comes before the first batch, or alone when there is none. Nothing is waited for that nobody needs.
+            let first = match prepared.description.parameters.is_empty() {
+                true => None,
+                false => batches.next().await,
+            };
             let are_sent = has_rows_of(&prepared, batches.schema())?;
             let rows = parameter_rows(&prepared, futures::stream::iter(first).chain(batches));
             counted(statement::update_prepared(session, &prepared, are_sent, rows).await?)
