@@ -79,7 +79,7 @@ async fn copies_and_columns_take_values_as_they_take_literals() {
     let directory = tempfile::tempdir().unwrap();
     all(&session, &["CREATE TABLE t (id BIGINT PRIMARY KEY)", "INSERT INTO t VALUES (1.5), (4), (5)"]).await;
     assert_eq!(
-        changed(&session, "INSERT INTO t VALUES ($1)", vec![ScalarValue::from(2.6)]).await,
+        changed(&session, "INSERT INTO t VALUES ($1)", vec![ScalarValue::from(2.6_f64)]).await,
         "INSERT 1"
     );
     assert_eq!(answer(&session, "SELECT * FROM t ORDER BY id").await, "2;3;4;5");
