@@ -287,6 +287,10 @@ async fn prepared_statements_say_what_they_are() {
         ("CREATE TABLE u (a INT)", None, vec![]),
         ("SHOW TABLES", Some("schema name kind rows bytes"), vec![]),
         ("EXPLAIN SELECT 1", Some("plan_type plan"), vec![]),
+        ("EXPLAIN ANALYZE SELECT s FROM t WHERE id=?", Some("plan_type plan"), vec![DataType::Int32]),
+        ("EXPLAIN DELETE FROM t WHERE id=?", Some("plan_type plan"), vec![DataType::Int32]),
+        ("COPY (SELECT s FROM t WHERE id>?) TO 'rows.csv'", None, vec![DataType::Int32]),
+        ("SELECT 1^? AS a", Some("a"), vec![DataType::Utf8]),
     ] {
         let prepared = client.0.prepare(sql.to_owned(), None).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         let names: Vec<&str> =
@@ -297,8 +301,15 @@ async fn prepared_statements_say_what_they_are() {
         assert_eq!(types, parameters, "{sql}");
         prepared.close().await.unwrap();
     }
-    let error = client.0.prepare("SELECT * FROM nowhere".to_owned(), None).await.unwrap_err();
-    assert_eq!(status(error).code(), Code::NotFound);
+    for (sql, code, message) in [
+        ("SELECT * FROM nowhere", Code::NotFound, "nowhere"),
+        ("CREATE VIEW v AS SELECT ?", Code::InvalidArgument, "a view cannot have the parameter $1"),
+        ("SELECT $99999999", Code::ResourceExhausted, "a statement has at most 65535 parameters"),
+    ] {
+        let error = status(client.0.prepare(sql.to_owned(), None).await.unwrap_err());
+        assert_eq!(error.code(), code, "{sql}: {error}");
+        assert!(error.message().contains(message), "{sql}: {error}");
+    }
     assert_eq!(client.rows("SHOW TABLES").await.len(), 1, "preparing creates nothing");
     server.stop().await;
 }
@@ -355,6 +366,48 @@ async fn parameters_are_bound_and_bound_again() {
     let (schema, batches) = client.fetch(info).await.unwrap();
     assert_eq!(schema.field(0).data_type(), &DataType::new_list(DataType::Int64, true));
     assert_eq!(batches[0].column(0).as_list::<i32>().value(0).len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_rows_of_parameters_are_no_runs() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (id BIGINT PRIMARY KEY)").await;
+    client.update("INSERT INTO t VALUES (1)").await;
+    let mut delete = client.0.prepare("DELETE FROM t WHERE id = ?".to_owned(), None).await.unwrap();
+    let unbound = status(delete.execute_update().await.unwrap_err());
+    assert!(unbound.message().contains("the statement has 1 parameter, none were given"), "{unbound}");
+    delete.set_parameters(numbers([])).unwrap();
+    assert_eq!(delete.execute_update().await.unwrap(), 0);
+    assert_eq!(delete.execute().await.unwrap().total_records, 0);
+    let mut select = client.0.prepare("SELECT id FROM t WHERE id = ?".to_owned(), None).await.unwrap();
+    select.set_parameters(numbers([])).unwrap();
+    let info = select.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(schema.fields().len(), 1);
+    assert!(render(&schema, &batches).rows().is_empty());
+    assert_eq!(client.rows("SELECT * FROM t").await, cells(&[&["1"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_may_tell_what_a_statement_means() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (id BIGINT PRIMARY KEY)").await;
+    client.update("INSERT INTO t VALUES (1), (2), (3)").await;
+    let sql = "SELECT id FROM t WHERE id = ANY(?) ORDER BY id";
+    let mut any = client.0.prepare(sql.to_owned(), None).await.unwrap();
+    let ids = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), Some(3)])]);
+    any.set_parameters(RecordBatch::try_from_iter([("1", Arc::new(ids) as ArrayRef)]).unwrap()).unwrap();
+    let info = any.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["1"], &["3"]]));
+    let mut explain = client.0.prepare("EXPLAIN SELECT id FROM t WHERE id=?".to_owned(), None).await.unwrap();
+    explain.set_parameters(numbers([2])).unwrap();
+    let info = explain.execute().await.unwrap();
+    assert!(!client.fetch(info).await.unwrap().1.is_empty());
     server.stop().await;
 }
 

@@ -296,6 +296,9 @@ async fn parameters() {
         ("SELECT id FROM t WHERE day = $1", json!(["2024-02-29"]), json!([[1]])),
         ("SELECT id FROM t WHERE v IS NOT NULL ORDER BY v <-> $1 LIMIT 1", json!([[0.1, 0.9]]), json!([[2]])),
         ("SELECT id FROM t WHERE v IS NOT NULL ORDER BY v <-> $1 LIMIT 1", json!(["[1,0]"]), json!([[1]])),
+        ("SELECT id FROM t WHERE id = ANY(?) ORDER BY id", json!([[1, 3]]), json!([[1], [3]])),
+        ("SELECT id FROM t WHERE id>=?AND id<? ORDER BY id", json!([1, 3]), json!([[1], [2]])),
+        ("SELECT -?, ?||'b', 5%?", json!([1, "a", 3]), json!([[-1, "ab", 2]])),
         ("SELECT $1 IS NULL", json!([null]), json!([[true]])),
         ("SELECT $1", json!([18446744073709551615_u64]), json!([[18446744073709551615_u64]])),
     ] {
@@ -304,6 +307,17 @@ async fn parameters() {
     }
     let missing = server.error(json!({"sql": "SELECT $2", "params": [1]})).await;
     assert_eq!((missing.0, missing.1.as_str()), (400, "42P02"), "{}", missing.2);
+    for (sql, params, message) in [
+        ("SELECT $1", json!([1, 2]), "the statement has 1 parameter, 2 were given"),
+        ("SELECT 1", json!([1]), "the statement has 0 parameters, 1 was given"),
+        ("SELECT $a", json!({"a": 1, "c": 2}), "the statement has no parameter $c"),
+        ("INSERT INTO t (id) VALUES ($1)", json!([4, 5]), "the statement has 1 parameter, 2 were given"),
+    ] {
+        let surplus = server.error(json!({"sql": sql, "params": params})).await;
+        assert_eq!((surplus.0, surplus.1.as_str(), surplus.2.as_str()), (400, "07001", message), "{sql}");
+    }
+    let most = server.error(json!({"sql": "SELECT $99999999", "params": [1]})).await;
+    assert_eq!(most.1, "54000", "{}", most.2);
     let object = server.error(json!({"sql": "SELECT $1", "params": [{"a": 1}]})).await;
     assert_eq!((object.0, object.1.as_str()), (400, "08P01"));
 }

@@ -16,6 +16,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, ident};
 use datafusion::physical_plan::execute_stream;
+use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
@@ -23,13 +24,14 @@ use super::from::blocking;
 use super::write_file::{OpenFile, check_compression};
 use super::{Compression, CopyOptions, CopyStatement, CopySubject, Format};
 use crate::context::StatementContext;
-use crate::dml::{Target, plan_query};
+use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
 use crate::output::Output;
 use crate::provider::CairnTable;
 use crate::rights::Right;
-use crate::session::Awaited;
+use crate::session::{Awaited, plan_query};
+use crate::statement::inspect;
 
 /// Files of one statement open at once.
 const FILES_MAX: usize = 500;
@@ -84,7 +86,10 @@ fn format_of(path: &Path, options: &CopyOptions) -> Result<Format> {
 
 async fn source(ctx: &StatementContext, subject: &CopySubject) -> Result<LogicalPlan> {
     match subject {
-        CopySubject::Query(query) => plan_query(ctx, query.as_ref().clone()).await,
+        CopySubject::Query(query) => {
+            let shape = inspect(&ast::Statement::Query(query.clone()));
+            plan_query(ctx, &shape, query).await
+        }
         CopySubject::Table { name, columns } => {
             let target = Target::resolve(ctx, name, Right::Select)?;
             let named = target.columns(columns.iter())?;

@@ -21,7 +21,7 @@ pub(crate) use index::{
 pub use limits::{COLUMNS_MAX, KEY_COLUMNS_MAX, NAME_BYTES_MAX};
 pub(crate) use name::new_object as new_name;
 pub(crate) use table::{create_table, create_table_for};
-pub(crate) use view::create_view;
+pub(crate) use view::{create_view, refuse_parameters};
 
 use crate::catalog::unknown_schema;
 use crate::context::StatementContext;

@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::rights::Rights;
 use crate::search;
 use crate::session::identifier;
-use crate::statement::{inspect, object_position, parse_query, schema_and_name};
+use crate::statement::{Parameters, inspect, object_position, parse_query, schema_and_name};
 
 /// CREATE [OR REPLACE] VIEW.
 ///
@@ -30,6 +30,7 @@ pub(crate) async fn create_view(
     view: &CreateView,
 ) -> Result<Output> {
     refuse_unread(view)?;
+    refuse_parameters(view)?;
     let (schema, name) = new_object(context, &view.name)?;
     let position = object_position(&view.name);
     let known = context.snapshot.catalog().view(&schema, &name).filter(|_| view.or_replace);
@@ -48,9 +49,6 @@ pub(crate) async fn create_view(
     }
     let plan =
         plan_below(&context.state, catalog, query, &context.search_path, context.rights.clone()).await?;
-    if let Some(parameter) = plan.get_parameter_names()?.into_iter().next() {
-        return Err(invalid("42P02", format!("a view cannot have the parameter {parameter}")));
-    }
     let mut seen = HashSet::new();
     column::check_count(plan.schema().fields().len())?;
     for field in plan.schema().fields() {
@@ -68,6 +66,17 @@ pub(crate) async fn create_view(
     transaction.edit(CatalogEdit::PutView(view))?;
     context.commit(transaction).await?;
     Ok(Output::Done { verb: "CREATE VIEW", notes: Vec::new() })
+}
+
+/// Refuses a view whose query would have to be given values.
+///
+/// # Errors
+/// 42P02 for a parameter.
+pub(crate) fn refuse_parameters(view: &CreateView) -> Result<()> {
+    match Parameters::of(view.query.as_ref()).names().first() {
+        Some(name) => Err(invalid("42P02", format!("a view cannot have the parameter ${name}"))),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a `view` with which others, that stand on it and work now, would not any more.

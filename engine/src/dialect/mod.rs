@@ -1,7 +1,7 @@
 //! The SQL dialect: PostgreSQL's, and what Cairn adds to it.
 //!
 //! Owns: lexing and grammar switches, the types' names (`types`), types that the parser has no grammar for (`folded_type`),
-//! their text (`type_text`), `<+>` (`operator`). Does not own: statements (`statement`), functions (`cairn_udfs`).
+//! their text (`type_text`), `<->` and `<+>` (`operator`). Does not own: statements (`statement`), functions (`cairn_udfs`).
 
 mod folded_type;
 mod operator;
@@ -59,8 +59,9 @@ impl Dialect for CairnDialect {
         POSTGRES.is_identifier_part(ch)
     }
 
+    // Behind another operator these begin an operand or a comment: `a >-1`, `a >=?`, `a >/* … */1`.
     fn is_custom_operator_part(&self, ch: char) -> bool {
-        POSTGRES.is_custom_operator_part(ch)
+        !matches!(ch, '?' | '+' | '-' | '*' | '/') && POSTGRES.is_custom_operator_part(ch)
     }
 
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
@@ -77,6 +78,11 @@ impl Dialect for CairnDialect {
 
     fn prec_value(&self, precedence: Precedence) -> u8 {
         POSTGRES.prec_value(precedence)
+    }
+
+    // Geometric types have operators that begin with `?`, which is a placeholder here.
+    fn supports_geometric_types(&self) -> bool {
+        false
     }
 
     as_in_postgres! {
@@ -99,7 +105,6 @@ impl Dialect for CairnDialect {
         supports_string_escape_constant,
         supports_numeric_literal_underscores,
         supports_array_typedef_with_brackets,
-        supports_geometric_types,
         supports_set_names,
         supports_alter_column_type_using,
         supports_notnull_operator,

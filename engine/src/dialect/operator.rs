@@ -1,30 +1,41 @@
-//! `<+>` as one token.
+//! `<->` and `<+>` as one token.
 //!
-//! Owns: the one operator that the lexer, which takes `<+` for a comparison with a signed number, cuts in three. The
-//! other operators of vectors come out of it whole.
+//! Owns: the operators of vectors that hold a sign, which the lexer cuts where a signed number may begin (`a<-1`). The others come
+//! out of it whole.
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
-/// Folds every `<`, `+`, `>` without space between them into one operator.
+/// Folds every `<->` and `<+>` that is written without space into one operator.
 pub(crate) fn fold_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let is_cut = |at: &[TokenWithSpan]| matches!(at, [a, b, c] if a.token == Token::Lt && b.token == Token::Plus && c.token == Token::Gt);
-    if !tokens.windows(3).any(is_cut) {
+    if !(0..tokens.len()).any(|at| cut(&tokens[at..]).is_some()) {
         return tokens;
     }
     let mut folded = Vec::with_capacity(tokens.len());
     let mut at = 0;
     while at < tokens.len() {
-        match tokens.get(at..at + 3) {
-            Some(three) if is_cut(three) => {
-                let token = Token::CustomBinaryOperator("<+>".to_owned());
-                folded.push(TokenWithSpan { token, span: three[0].span.union(&three[2].span) });
-                at += 3;
+        match cut(&tokens[at..]) {
+            Some((operator, pieces)) => {
+                let token = Token::CustomBinaryOperator(operator.to_owned());
+                let span = tokens[at].span.union(&tokens[at + pieces - 1].span);
+                folded.push(TokenWithSpan { token, span });
+                at += pieces;
             }
-            _ => {
+            None => {
                 folded.push(tokens[at].clone());
                 at += 1;
             }
         }
     }
     folded
+}
+
+/// The operator that `tokens` begin with, and in how many pieces it is. Blanks are tokens, too.
+fn cut(tokens: &[TokenWithSpan]) -> Option<(&'static str, usize)> {
+    match tokens {
+        [a, b, ..] if a.token == Token::Lt && b.token == Token::Arrow => Some(("<->", 2)),
+        [a, b, c, ..] if a.token == Token::Lt && b.token == Token::Plus && c.token == Token::Gt => {
+            Some(("<+>", 3))
+        }
+        _ => None,
+    }
 }

@@ -231,7 +231,7 @@ fn one() -> SelectItem {
 }
 
 /// Plans a query of the statement with the session's catalog; subqueries that stand for a vector to search for are run.
-pub(crate) async fn plan_query(ctx: &StatementContext, mut query: Query) -> Result<LogicalPlan> {
+pub(super) async fn plan_query(ctx: &StatementContext, mut query: Query) -> Result<LogicalPlan> {
     select_values(&mut query)?;
     let (scope, mut statement) = (search::Scope::of(ctx), Statement::Query(Box::new(query)));
     search::bind_subqueries(&ctx.state, &scope, ctx.params.as_ref(), &mut statement).await?;

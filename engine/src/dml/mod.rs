@@ -47,7 +47,6 @@ use datafusion::sql::sqlparser::ast::{Insert, Statement};
 use futures::TryStreamExt;
 
 pub(crate) use assign::{assign_batch, assign_column, cut, null_violation, row_text};
-pub(crate) use change::plan_query;
 pub(crate) use describe::describe;
 pub(crate) use direct::key_value;
 pub(crate) use insert::default_expr;

@@ -1,4 +1,4 @@
-//! Searches that are described and not run: their parameters have types, and no values yet.
+//! Searches that are described and not run: their parameters have types, and no values yet; their subqueries are not run either.
 //!
 //! Owns: a value of the right type in every place of a call that must be constant, so that it can be planned. Which value it is
 //! changes no column of the answer. Does not own: parameters elsewhere, whose types the planner finds.
@@ -26,7 +26,7 @@ pub(crate) async fn stand_in(
     statement: &mut ast::Statement,
     parameters: &mut Parameters,
 ) -> Result<()> {
-    if parameters.is_empty() || !is_called(statement) {
+    if !is_called(statement) {
         return Ok(());
     }
     let search = VectorSearch::new(Scope::of(context));

@@ -262,8 +262,8 @@ fn each_subquery(node: &mut impl VisitMut, see: impl FnMut(&mut Expr, &[Around])
 
 fn is_distance(op: &BinaryOperator) -> bool {
     match op {
-        BinaryOperator::LtDashGt | BinaryOperator::Spaceship => true,
-        BinaryOperator::Custom(op) => op == "<#>" || op == "<+>",
+        BinaryOperator::Spaceship => true,
+        BinaryOperator::Custom(op) => matches!(op.as_str(), "<->" | "<#>" | "<+>"),
         _ => false,
     }
 }

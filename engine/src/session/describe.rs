@@ -13,17 +13,19 @@ use super::{Session, query, shape_of, show, upkeep};
 use crate::catalog::SnapshotCatalog;
 use crate::config::Settings;
 use crate::context::StatementContext;
+use crate::copy::CopySubject;
+use crate::ddl;
 use crate::dml;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Watch;
 use crate::output::Output;
 pub use crate::statement::Parameter;
-use crate::statement::{ExplainStatement, Parameters, Shape, Statement};
+use crate::statement::{ExplainStatement, Parameters, Shape, Statement, wrong_count};
 
 /// A statement as its client sees it before it runs.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// Columns of its rows; None: it has no result set.
+    /// Columns of its rows; None: it has no result set, or one whose columns only the types of its values tell.
     pub columns: Option<SchemaRef>,
     /// Whether it changes nothing: rows, definitions, settings.
     pub reads_only: bool,
@@ -31,11 +33,19 @@ pub struct Description {
     pub parameters: Vec<Parameter>,
 }
 
+impl Description {
+    /// The error for another number of values than it has parameters.
+    #[must_use]
+    pub fn wrong_count(&self, given: usize) -> Error {
+        wrong_count(self.parameters.len(), given)
+    }
+}
+
 impl Session {
-    /// Describes one statement, within the time that it might run: subqueries that stand for a vector are run.
+    /// Describes one statement, within the time that it might run. No part of it is run.
     ///
     /// # Errors
-    /// What is wrong with the statement, with its place where known.
+    /// What is wrong with the statement, with its place where known; not what only its values or rows can be told by.
     pub async fn describe(&self, sql: &str) -> Result<Description> {
         let mut watch = self.watch(sql);
         watch.is_prepare();
@@ -78,15 +88,20 @@ impl Session {
         };
         let columns = match statement {
             Statement::Query(query) => return describe_query(context, shape, query).await,
-            Statement::Dml(statement) => {
-                let prepared = query::prepare(context, shape, statement)?;
-                let (parameters, columns) = dml::describe(context, &prepared).await?;
-                return Ok(Description { columns, reads_only: false, parameters: parameters.list() });
-            }
+            Statement::Dml(change) => return describe_change(context, shape, change).await,
             Statement::CreateTable(table) => {
-                let Some(query) = &table.query else { return Ok(no_columns()) };
-                let Description { parameters, .. } = describe_query(context, shape, query).await?;
-                return Ok(Description { columns: None, reads_only: false, parameters });
+                return describe_stored(context, shape, table.query.as_deref()).await;
+            }
+            Statement::Copy(copy) => {
+                let query = match &copy.subject {
+                    CopySubject::Query(query) => Some(query.as_ref()),
+                    CopySubject::Table { .. } => None,
+                };
+                return describe_stored(context, shape, query).await;
+            }
+            Statement::CreateView(view) => {
+                ddl::refuse_parameters(view)?;
+                None
             }
             Statement::Explain(explain) => return describe_explain(context, shape, explain).await,
             // These only look.
@@ -94,9 +109,7 @@ impl Session {
             Statement::Show(what) => rows(show::show(context, catalog, settings, &self.engine, what).await?),
             Statement::Checkpoint(_) => Some(upkeep::checkpoint_columns()),
             Statement::Verify { .. } => Some(upkeep::verify_columns()),
-            Statement::Copy(_)
-            | Statement::CreateView(_)
-            | Statement::CreateIndex(_)
+            Statement::CreateIndex(_)
             | Statement::Reindex(_)
             | Statement::CreateSchema { .. }
             | Statement::Account(_)
@@ -114,8 +127,27 @@ impl Session {
     }
 }
 
-fn no_columns() -> Description {
-    Description { columns: None, reads_only: false, parameters: Vec::new() }
+async fn describe_change(
+    context: &StatementContext,
+    shape: &Shape,
+    change: &ast::Statement,
+) -> Result<Description> {
+    let prepared = query::prepare(context, shape, change)?;
+    let (parameters, columns) = dml::describe(context, &prepared).await?;
+    Ok(Description { columns, reads_only: false, parameters: parameters.list() })
+}
+
+/// A statement that puts what `query` gives somewhere.
+async fn describe_stored(
+    context: &StatementContext,
+    shape: &Shape,
+    query: Option<&ast::Query>,
+) -> Result<Description> {
+    let parameters = match query {
+        Some(query) => describe_query(context, shape, query).await?.parameters,
+        None => Vec::new(),
+    };
+    Ok(Description { columns: None, reads_only: false, parameters })
 }
 
 /// EXPLAIN shows the plan of a statement with its values; its columns are the same without.
@@ -124,12 +156,22 @@ async fn describe_explain(
     shape: &Shape,
     explain: &ExplainStatement,
 ) -> Result<Description> {
-    match query::explain(context, shape, explain).await? {
-        Output::Rows(rows) => {
-            Ok(Description { columns: Some(rows.schema), reads_only: true, parameters: Vec::new() })
+    let explained = match explain.statement.as_ref() {
+        Statement::Query(query) => describe_query(context, shape, query).await?,
+        Statement::Dml(change) => describe_change(context, shape, change).await?,
+        Statement::CreateTable(table) if table.query.is_some() => {
+            describe_stored(context, shape, table.query.as_deref()).await?
         }
-        _ => Ok(no_columns()),
-    }
+        // It has columns of its own, and no parameters.
+        _ => {
+            let Output::Rows(rows) = query::explain(context, shape, explain).await? else {
+                return Ok(Description { columns: None, reads_only: true, parameters: Vec::new() });
+            };
+            return Ok(Description { columns: Some(rows.schema), reads_only: true, parameters: Vec::new() });
+        }
+    };
+    let columns = Some(LogicalPlan::explain_schema());
+    Ok(Description { columns, reads_only: true, parameters: explained.parameters })
 }
 
 async fn describe_query(
@@ -137,34 +179,41 @@ async fn describe_query(
     shape: &Shape,
     query: &ast::Query,
 ) -> Result<Description> {
-    let statement = ast::Statement::Query(Box::new(query.clone()));
-    let mut parameters = Parameters::of(&statement);
-    if parameters.is_empty() {
-        let plan = query::unbound(context, shape, query).await?;
-        let columns = context.state.create_physical_plan(&plan).await?.schema();
-        return Ok(Description { columns: Some(columns), reads_only: true, parameters: Vec::new() });
-    }
+    let mut parameters = Parameters::of(query);
     let plan = query::described(context, shape, query, &mut parameters).await?;
     parameters.take_types(&plan);
-    let columns = columns_of(context, plan, &parameters)?;
-    Ok(Description { columns: Some(columns), reads_only: true, parameters: parameters.list() })
+    let columns = columns_of(context, &plan, &parameters)?;
+    Ok(Description { columns, reads_only: true, parameters: parameters.list() })
 }
 
 /// Columns of a plan whose parameters have no value yet: those it has when each is NULL of its type.
-fn columns_of(context: &StatementContext, plan: LogicalPlan, parameters: &Parameters) -> Result<SchemaRef> {
-    let plan = plan.with_param_values(nulls(parameters)?)?;
-    let options = context.state.config_options();
-    let plan = context.state.analyzer().execute_and_check(plan, options, |_, _| {})?;
-    Ok(std::sync::Arc::clone(plan.schema().inner()))
+fn columns_of(
+    context: &StatementContext,
+    plan: &LogicalPlan,
+    parameters: &Parameters,
+) -> Result<Option<SchemaRef>> {
+    let with_nulls = |untyped: &DataType| -> Result<SchemaRef> {
+        let mut plan = plan.clone();
+        if !parameters.is_empty() {
+            plan = plan.with_param_values(nulls(parameters, untyped)?)?;
+        }
+        let options = context.state.config_options();
+        let plan = context.state.analyzer().execute_and_check(plan, options, |_, _| {})?;
+        Ok(SchemaRef::clone(plan.schema().inner()))
+    };
+    if parameters.are_typed() {
+        return with_nulls(&DataType::Utf8).map(Some);
+    }
+    // Drivers bind text where nothing asks for a type. Where text cannot stand another type may, and only the values say which:
+    // what is wrong with them then is told when they come.
+    Ok(with_nulls(&DataType::Utf8).or_else(|_| with_nulls(&DataType::Null)).ok())
 }
 
-/// NULL of each parameter's type; text where it has none.
-fn nulls(parameters: &Parameters) -> Result<ParamValues> {
+/// NULL of each parameter's type; `untyped` where it has none.
+fn nulls(parameters: &Parameters, untyped: &DataType) -> Result<ParamValues> {
     let list = parameters.list();
-    let null = |parameter: &Parameter| {
-        let data_type = parameter.data_type.as_ref().unwrap_or(&DataType::Utf8);
-        Ok(ScalarValue::try_from(data_type)?)
-    };
+    let null =
+        |parameter: &Parameter| Ok(ScalarValue::try_from(parameter.data_type.as_ref().unwrap_or(untyped))?);
     if parameters.are_numbered() {
         return Ok(ParamValues::from(list.iter().map(null).collect::<Result<Vec<_>>>()?));
     }

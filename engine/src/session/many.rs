@@ -35,6 +35,7 @@ impl Session {
     ) -> Result<Output> {
         let prepared = self.prepare(sql)?;
         watch.is(&prepared.statement);
+        rows.iter().try_for_each(|params| prepared.take(params))?;
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
         let settings = self.lock().settings.clone();
         let (session, timeout) = (self.handle(), settings.statement_timeout);

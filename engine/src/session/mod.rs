@@ -146,8 +146,8 @@ impl Session {
     /// Runs exactly one statement.
     ///
     /// # Errors
-    /// What is wrong with the statement, with its place where known; nothing has changed then. `OutcomeUnknown` alone leaves
-    /// open whether a commit became durable.
+    /// What is wrong with the statement, with its place where known; 07001 for a value that no parameter takes. Nothing has
+    /// changed then. `OutcomeUnknown` alone leaves open whether a commit became durable.
     pub async fn execute(&self, sql: &str, params: Option<ParamValues>) -> Result<Output> {
         let mut watch = self.watch(sql);
         let result = self.execute_watched(sql, params, &mut watch).await;
@@ -162,6 +162,9 @@ impl Session {
     ) -> Result<Output> {
         let prepared = self.prepare(sql)?;
         watch.is(&prepared.statement);
+        if let Some(params) = &params {
+            prepared.take(params)?;
+        }
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
         let settings = {
             let mut inner = self.lock();

@@ -1,10 +1,13 @@
 //! Statements that were parsed lately, by their text.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use datafusion::common::ParamValues;
 
 use super::direct::DirectRead;
-use crate::statement::Statement;
+use crate::error::Result;
+use crate::statement::{Parameters, Statement};
 
 /// Statements kept.
 const KEPT_MAX: usize = 32;
@@ -17,11 +20,21 @@ pub(super) struct Prepared {
     pub(super) statement: Statement,
     /// How it is answered without a planner, if it may be.
     pub(super) read: Option<DirectRead>,
+    /// Looked for when values come.
+    parameters: OnceLock<Parameters>,
 }
 
 impl Prepared {
     pub(super) fn new(statement: Statement) -> Self {
-        Self { read: DirectRead::recognise(&statement), statement }
+        Self { read: DirectRead::recognise(&statement), statement, parameters: OnceLock::new() }
+    }
+
+    /// That every one of `params` belongs to a parameter of the statement.
+    ///
+    /// # Errors
+    /// 07001 for one too many.
+    pub(super) fn take(&self, params: &ParamValues) -> Result<()> {
+        self.parameters.get_or_init(|| Parameters::of_statement(&self.statement)).take(params)
     }
 }
 

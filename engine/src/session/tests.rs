@@ -3,6 +3,7 @@
 
 mod ingest;
 mod limits;
+mod parameters;
 mod rights;
 mod screens;
 mod search;

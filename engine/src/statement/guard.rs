@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     self, ObjectName, Query, Select, SetExpr, TableFactor, TableVersion, Visit, Visitor, With,
 };
 
+use super::grouping;
 use super::place::{name_of, object_position};
 use crate::error::{Error, Result};
 
@@ -18,7 +19,7 @@ const LATER_FUNCTIONS: &[&str] = &["text_search", "hybrid_search", "changes", "h
 /// Refuses what would be ignored anywhere in `statement`.
 ///
 /// # Errors
-/// `Unsupported` naming the clause.
+/// `Unsupported` naming the clause; 54001 for too many grouping sets.
 pub(super) fn check(statement: &ast::Statement) -> Result<()> {
     // WITH before a change is parsed as a query around it. Its parts are looked at one by one: a change in any other
     // query is refused.
@@ -145,6 +146,9 @@ impl Visitor for Guard {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+        if let Err(error) = grouping::check(select) {
+            return ControlFlow::Break(Box::new(error));
+        }
         let unread = [
             (select.into.is_some(), "SELECT … INTO"),
             (select.prewhere.is_some(), "PREWHERE"),

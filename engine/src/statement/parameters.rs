@@ -1,13 +1,21 @@
 //! The parameters of a statement, before they have values.
 //!
-//! Owns: which there are, in order, and the type each is known to have. Does not own: their values (`dml::params`, the planner).
+//! Owns: which there are, in order, the type each is known to have, and that no value is given to none of them. Does not own: their
+//! values (`dml::params`, the planner).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
+use cairn_storage::ErrorKind;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::ParamValues;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, visit_expressions};
+use datafusion::sql::sqlparser::ast::{Expr, Value, Visit, visit_expressions};
+
+use super::Statement;
+use super::placeholder::number_of;
+use crate::copy::CopySubject;
+use crate::error::{Error, Result};
 
 /// One parameter of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +35,44 @@ pub(crate) struct Parameters {
 }
 
 impl Parameters {
-    /// Those of `statement`, of no known type.
-    pub(crate) fn of(statement: &Statement) -> Self {
-        let mut names: Vec<String> = Vec::new();
+    /// Those of a whole statement, wherever it may hold a query.
+    pub(crate) fn of_statement(statement: &Statement) -> Self {
+        match statement {
+            Statement::Query(query) => Self::of(query.as_ref()),
+            Statement::Dml(change) => Self::of(change.as_ref()),
+            Statement::CreateTable(table) => Self::of(table.as_ref()),
+            Statement::CreateView(view) => Self::of(view.as_ref()),
+            Statement::CreateIndex(index) => Self::of(index.as_ref()),
+            Statement::Explain(explain) => Self::of_statement(&explain.statement),
+            Statement::Copy(copy) => match &copy.subject {
+                CopySubject::Query(query) => Self::of(query.as_ref()),
+                CopySubject::Table { .. } => Self::default(),
+            },
+            Statement::Reindex(_)
+            | Statement::CreateSchema { .. }
+            | Statement::Drop(_)
+            | Statement::Truncate { .. }
+            | Statement::Describe(_)
+            | Statement::Show(_)
+            | Statement::Set { .. }
+            | Statement::Reset(_)
+            | Statement::Use(_)
+            | Statement::Checkpoint(_)
+            | Statement::Verify { .. }
+            | Statement::Transaction(_)
+            | Statement::Account(_)
+            | Statement::WaitForVersion { .. } => Self::default(),
+        }
+    }
+
+    /// Those of a part of a statement, of no known type.
+    pub(crate) fn of<V: Visit>(statement: &V) -> Self {
+        let (mut names, mut seen) = (Vec::new(), HashSet::<String>::new());
         let _ = visit_expressions(statement, |expr| {
             if let Some(name) = placeholder(expr)
-                && !names.iter().any(|known| known == name)
+                && !seen.contains(name)
             {
+                seen.insert(name.to_owned());
                 names.push(name.to_owned());
             }
             ControlFlow::<()>::Continue(())
@@ -45,9 +84,44 @@ impl Parameters {
         self.names.is_empty()
     }
 
+    /// As first seen, without the `$`.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether each has a type.
+    pub(crate) fn are_typed(&self) -> bool {
+        self.names.iter().all(|name| self.types.contains_key(name))
+    }
+
+    /// That every one of `values` belongs to a parameter; those that are missing are told where they are looked up.
+    ///
+    /// # Errors
+    /// 07001 for one too many.
+    pub(crate) fn take(&self, values: &ParamValues) -> Result<()> {
+        match values {
+            ParamValues::List(values) if self.are_numbered() && values.len() > self.largest() => {
+                Err(wrong_count(self.largest(), values.len()))
+            }
+            ParamValues::List(_) => Ok(()),
+            ParamValues::Map(values) => {
+                let known: HashSet<&str> = self.names.iter().map(String::as_str).collect();
+                match values.keys().filter(|name| !known.contains(name.as_str())).min() {
+                    Some(name) => Err(wrong(format!("the statement has no parameter ${name}"))),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
     /// Whether they are `$1`, `$2`, … rather than named.
     pub(crate) fn are_numbered(&self) -> bool {
-        self.names.iter().all(|name| name.parse::<usize>().is_ok())
+        self.names.iter().all(|name| number_of(name).is_some())
+    }
+
+    /// The largest number among the names; 0 when none has one.
+    fn largest(&self) -> usize {
+        self.names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0)
     }
 
     /// That `expr` gets a value of `data_type`, when it is a parameter.
@@ -70,13 +144,27 @@ impl Parameters {
 
     /// One of each: `$1` up to the largest number, or the named ones by their first place.
     pub(crate) fn list(&self) -> Vec<Parameter> {
-        let largest = self.names.iter().map(|name| name.parse::<usize>().ok()).max().flatten();
-        let names: Vec<String> = match largest {
-            Some(largest) if self.are_numbered() => (1..=largest).map(|n| n.to_string()).collect(),
-            _ => self.names.clone(),
+        let names: Vec<String> = match self.are_numbered() {
+            true => (1..=self.largest()).map(|n| n.to_string()).collect(),
+            false => self.names.clone(),
         };
         names.into_iter().map(|name| Parameter { data_type: self.types.get(&name).cloned(), name }).collect()
     }
+}
+
+/// The error for a statement of `wanted` parameters that is `given` another number of values.
+pub(crate) fn wrong_count(wanted: usize, given: usize) -> Error {
+    let parameters = if wanted == 1 { "parameter" } else { "parameters" };
+    let were = match given {
+        0 => "none were".to_owned(),
+        1 => "1 was".to_owned(),
+        _ => format!("{given} were"),
+    };
+    wrong(format!("the statement has {wanted} {parameters}, {were} given"))
+}
+
+fn wrong(message: String) -> Error {
+    Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("07001"))
 }
 
 fn placeholder(expr: &Expr) -> Option<&str> {

@@ -4,10 +4,12 @@
 
 use cairn_engine::{Description, Error, Result};
 use cairn_storage::ErrorKind;
+use cairn_storage::schema::ColumnType;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::error::DataFusionError;
 
 use super::wire;
 
@@ -36,9 +38,7 @@ impl ParameterRows {
     pub(crate) fn new(description: &Description, batch: &RecordBatch) -> Result<Self> {
         let wanted = &description.parameters;
         if batch.num_columns() != wanted.len() {
-            let message =
-                format!("the statement has {} parameters, {} were given", wanted.len(), batch.num_columns());
-            return Err(wrong("07001", message));
+            return Err(description.wrong_count(batch.num_columns()));
         }
         let named = wanted.iter().any(|parameter| parameter.name.parse::<usize>().is_err());
         let mut columns = Vec::with_capacity(wanted.len());
@@ -79,7 +79,7 @@ impl ParameterRows {
 /// `column` in the type its place asks for, when it is of the same family; otherwise as it is, for the planner to judge.
 fn fit(column: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
     let given = column.data_type();
-    // A decimal or a float cast to an integer would lose its fraction without a word.
+    // A cast would cut the fraction off; as it is, a condition compares all of it, and a column rounds it as it does a literal.
     let lossy = wanted.is_integer() && !given.is_integer() && !is_text(given) && *given != DataType::Null;
     let shortened = matches!(
         (given, wanted),
@@ -92,19 +92,16 @@ fn fit(column: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
     }
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(column, wanted, &options).map_err(|error| {
-        wrong(
-            "22018",
-            format!("a value of parameter {name} does not fit its place, which is {wanted}: {error}"),
-        )
+        let place = ColumnType::from_arrow(wanted).map_or_else(|| wanted.to_string(), |t| t.to_string());
+        let message = format!("a value of parameter {name} does not fit its place, which is {place}");
+        let error = Error::from(DataFusionError::from(error));
+        Error::new(ErrorKind::InvalidInput, message)
+            .map(|e| e.with_sqlstate("22018").with_detail(error.message()))
     })
 }
 
 fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-}
-
-fn wrong(sqlstate: &'static str, message: String) -> Error {
-    Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate(sqlstate))
 }
 
 #[cfg(test)]
@@ -113,7 +110,7 @@ mod tests {
     use std::sync::Arc;
 
     use cairn_engine::Parameter;
-    use datafusion::arrow::array::{Float64Array, Int64Array, ListArray, StringArray};
+    use datafusion::arrow::array::{BinaryArray, Float64Array, Int64Array, ListArray, StringArray};
     use datafusion::arrow::datatypes::Float64Type;
 
     use super::*;
@@ -161,6 +158,24 @@ mod tests {
         let fraction = batch(vec![("a", Arc::new(Float64Array::from(vec![1.5])))]);
         let rows = ParameterRows::new(&description, &fraction).unwrap();
         assert_eq!(list(rows.row(0).unwrap()), [ScalarValue::Float64(Some(1.5))]);
+    }
+
+    #[test]
+    fn errors_name_the_types_of_sql() {
+        let description = description(&[("1", Some(DataType::Utf8View))]);
+        let bytes = batch(vec![("a", Arc::new(BinaryArray::from(vec![&[0xff_u8][..]])))]);
+        let error = ParameterRows::new(&description, &bytes).unwrap_err();
+        assert_eq!(error.sqlstate(), "22018");
+        assert_eq!(error.message(), "a value of parameter 1 does not fit its place, which is TEXT");
+        let few = batch(vec![
+            ("a", Arc::new(Int64Array::from(vec![1]))),
+            ("b", Arc::new(Int64Array::from(vec![1]))),
+        ]);
+        let error = ParameterRows::new(&description, &few).unwrap_err();
+        assert_eq!(
+            (error.sqlstate(), error.message()),
+            ("07001", "the statement has 1 parameter, 2 were given")
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What clients send: changes, rows of parameters, rows to store.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
@@ -12,6 +13,7 @@ use arrow_flight::{FlightData, PutResult};
 use cairn_engine::{Error, IfExists, IfMissing, IngestTarget, Result, Session};
 use cairn_storage::{ErrorKind, HeldMemory};
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -58,8 +60,15 @@ pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usiz
         }
         Command::CommandPreparedStatementUpdate(update) => {
             let prepared = session.prepared(&update.prepared_statement_handle)?;
-            let rows = parameter_rows(&prepared, batches);
-            counted(statement::update_prepared(session, &prepared, rows).await?)
+            let mut batches = batches;
+            // The schema comes before the first batch, or alone when there is none. Nothing is waited for that nobody needs.
+            let first = match prepared.description.parameters.is_empty() {
+                true => None,
+                false => batches.next().await,
+            };
+            let are_sent = has_rows_of(&prepared, batches.schema())?;
+            let rows = parameter_rows(&prepared, futures::stream::iter(first).chain(batches));
+            counted(statement::update_prepared(session, &prepared, are_sent, rows).await?)
         }
         Command::CommandPreparedStatementQuery(query) => {
             let prepared = session.prepared(&query.prepared_statement_handle)?;
@@ -109,22 +118,34 @@ fn broken(error: FlightError) -> Error {
     }
 }
 
+/// Whether rows of this schema are rows of parameters, although they may be none at all: drivers send rows without columns for "no
+/// parameters".
+fn has_rows_of(prepared: &PreparedStatement, schema: Option<&SchemaRef>) -> Result<bool> {
+    let Some(schema) = schema.filter(|schema| !schema.fields().is_empty()) else { return Ok(false) };
+    if prepared.description.parameters.is_empty() {
+        return Ok(false);
+    }
+    ParameterRows::new(&prepared.description, &RecordBatch::new_empty(Arc::clone(schema)))?;
+    Ok(true)
+}
+
 fn parameter_rows<'a>(
     prepared: &'a PreparedStatement,
-    batches: FlightRecordBatchStream,
+    batches: impl Stream<Item = std::result::Result<RecordBatch, FlightError>> + Send + 'a,
 ) -> impl Stream<Item = Result<ParameterRows>> + Send + 'a {
     batches
         .map_err(broken)
-        // Drivers send an empty batch for "no parameters", which has no parts.
+        // An empty batch has no parts.
         .map_ok(|batch| futures::stream::iter(receive::parts(batch).map(Ok)))
         .try_flatten()
         .and_then(|batch| std::future::ready(ParameterRows::new(&prepared.description, &batch)))
 }
 
+/// What is bound: rows, be they none; None: nothing.
 async fn bound(
     prepared: &PreparedStatement,
     mut batches: FlightRecordBatchStream,
-) -> Result<Vec<RecordBatch>> {
+) -> Result<Option<Vec<RecordBatch>>> {
     let (mut kept, mut held) = (Vec::new(), HeldMemory::default());
     while let Some(batch) = batches.next().await.transpose().map_err(broken)? {
         if batch.num_rows() == 0 {
@@ -142,7 +163,8 @@ async fn bound(
         }
         kept.push(batch);
     }
-    Ok(kept)
+    let are_sent = has_rows_of(prepared, batches.schema())?;
+    Ok((are_sent || !kept.is_empty()).then_some(kept))
 }
 
 async fn store(

@@ -7,9 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cairn_engine::{Error, Output, Result, RowStream, Session};
-use cairn_storage::ErrorKind;
-use datafusion::arrow::datatypes::Schema;
+use cairn_engine::{Description, Error, Output, Result, RowStream, Session, StatementKind};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ParamValues;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -43,9 +42,21 @@ impl Answer {
         let outcome = Outcome::of(&output);
         let stream = match output {
             Output::Rows(RowStream { stream, .. }) => stream,
-            Output::Affected { .. } | Output::Done { .. } => no_rows(),
+            Output::Affected { .. } | Output::Done { .. } => no_rows(None),
         };
         Self { rows: Rows::new(stream, session.clone()), outcome }
+    }
+
+    /// What running a statement for no rows of parameters comes to.
+    fn of_no_runs(prepared: &PreparedStatement, kind: StatementKind, session: &Lease) -> Self {
+        let Description { columns, reads_only, .. } = &prepared.description;
+        let has_rows = *reads_only || columns.is_some();
+        let outcome = (!has_rows).then(|| Outcome {
+            verb: kind.name().to_ascii_uppercase(),
+            rows: Some(0),
+            notes: Vec::new(),
+        });
+        Self { rows: Rows::new(no_rows(columns.clone()), session.clone()), outcome }
     }
 
     /// Rows it changed, none where there is nothing to count; None: it has rows.
@@ -83,17 +94,17 @@ pub(crate) async fn run(session: &Lease, sql: &SqlSession, text: &str) -> Result
 }
 
 /// Runs a prepared statement with the rows bound to it: a change once for each, in one transaction; a query once for each, its
-/// results one behind the other.
+/// results one behind the other. No rows are no runs.
 ///
 /// # Errors
-/// `InvalidInput` (07001) when no values are bound to its parameters; as the engine says.
+/// `InvalidInput` (07001) when nothing is bound to its parameters; as the engine says.
 pub(crate) async fn run_prepared(session: &Lease, prepared: &PreparedStatement) -> Result<Answer> {
     let sql = session.sql_of_prepared(prepared)?;
     let text = &prepared.text;
     if prepared.description.parameters.is_empty() {
         return run(session, &sql, text).await;
     }
-    let bound = prepared.bound();
+    let Some(bound) = prepared.bound() else { return Err(prepared.description.wrong_count(0)) };
     let rows = bound.iter().map(|batch| ParameterRows::new(&prepared.description, batch));
     let rows = rows.collect::<Result<Vec<_>>>()?;
     let mut values = Vec::new();
@@ -103,7 +114,7 @@ pub(crate) async fn run_prepared(session: &Lease, prepared: &PreparedStatement) 
         }
     }
     match values.len() {
-        0 => Err(unbound(prepared)),
+        0 => Ok(Answer::of_no_runs(prepared, sql.engine().statement_kind(text)?, session)),
         1 => Ok(Answer::of(sql.execute(text, values.pop()).await?, session)),
         _ if prepared.description.reads_only => one_behind_the_other(session, sql, text, values).await,
         _ if prepared.description.columns.is_some() => {
@@ -113,18 +124,19 @@ pub(crate) async fn run_prepared(session: &Lease, prepared: &PreparedStatement) 
         _ => {
             let rows = futures::stream::iter(rows.into_iter().map(Ok));
             let outcome = Some(update_each(&sql, text, rows).await?);
-            Ok(Answer { rows: Rows::new(no_rows(), session.clone()), outcome })
+            Ok(Answer { rows: Rows::new(no_rows(None), session.clone()), outcome })
         }
     }
 }
 
-/// Runs a prepared change with rows of parameters that the client sends now; returns how many rows it changed.
+/// Runs a prepared change with the rows of parameters that the client sends now, if they `are_sent`; returns how many rows it changed.
 ///
 /// # Errors
 /// As [`run_prepared`]; an error of `batches`. Nothing has changed then.
 pub(crate) async fn update_prepared(
     session: &Lease,
     prepared: &PreparedStatement,
+    are_sent: bool,
     rows: impl Stream<Item = Result<ParameterRows>> + Send,
 ) -> Result<u64> {
     let sql = session.sql_of_prepared(prepared)?;
@@ -133,6 +145,9 @@ pub(crate) async fn update_prepared(
     }
     let mut rows = pin!(rows.try_filter(|rows| std::future::ready(rows.len() > 0)).peekable());
     let Some(first) = rows.next().await.transpose()? else {
+        if are_sent {
+            return Ok(0);
+        }
         // Bound by a call before, if at all.
         return run_prepared(session, prepared).await?.count().await;
     };
@@ -227,12 +242,6 @@ async fn execute_rows(
     }
 }
 
-fn no_rows() -> SendableRecordBatchStream {
-    Box::pin(EmptyRecordBatchStream::new(Arc::new(Schema::empty())))
-}
-
-fn unbound(prepared: &PreparedStatement) -> Error {
-    let count = prepared.description.parameters.len();
-    Error::new(ErrorKind::InvalidInput, format!("the statement has {count} parameters, no values were bound"))
-        .map(|e| e.with_sqlstate("07001"))
+fn no_rows(columns: Option<SchemaRef>) -> SendableRecordBatchStream {
+    Box::pin(EmptyRecordBatchStream::new(columns.unwrap_or_else(|| Arc::new(Schema::empty()))))
 }

@@ -14,7 +14,7 @@ pub(crate) struct PreparedStatement {
     pub(crate) description: Description,
     /// The transaction it was prepared in.
     pub(crate) transaction: Option<Handle>,
-    bound: Mutex<Vec<RecordBatch>>,
+    bound: Mutex<Option<Vec<RecordBatch>>>,
 }
 
 impl PreparedStatement {
@@ -22,13 +22,13 @@ impl PreparedStatement {
         Self { text, description, transaction, bound: Mutex::default() }
     }
 
-    /// Puts `rows` in place of what was bound before.
-    pub(crate) fn bind(&self, rows: Vec<RecordBatch>) {
+    /// Puts `rows` in place of what was bound before; None: nothing is bound any more, which no rows at all are not.
+    pub(crate) fn bind(&self, rows: Option<Vec<RecordBatch>>) {
         *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = rows;
     }
 
-    /// What is bound.
-    pub(crate) fn bound(&self) -> Vec<RecordBatch> {
+    /// What is bound, if anything.
+    pub(crate) fn bound(&self) -> Option<Vec<RecordBatch>> {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -39,7 +39,7 @@ impl ExprPlanner for VectorOperators {
     fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
         let dim = |side: &Expr| side.get_type(schema).ok().as_ref().and_then(dimensions);
         let metric = match &expr.op {
-            BinaryOperator::LtDashGt => Metric::L2,
+            BinaryOperator::Custom(op) if op == "<->" => Metric::L2,
             BinaryOperator::Spaceship if dim(&expr.left).or_else(|| dim(&expr.right)).is_some() => {
                 Metric::Cosine
             }

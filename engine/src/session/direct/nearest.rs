@@ -198,7 +198,7 @@ impl NearestRead {
         let column = position(&self.column)?;
         let ColumnType::Vector(dim) = def.columns[column].column_type else { return None };
         let metric = match &self.operator {
-            BinaryOperator::LtDashGt => Metric::L2,
+            BinaryOperator::Custom(op) if op == "<->" => Metric::L2,
             BinaryOperator::Spaceship => Metric::Cosine,
             BinaryOperator::Custom(op) if op == "<#>" => Metric::InnerProduct,
             _ => return None,
