@@ -356,7 +356,7 @@ async fn types_of_moments_read_back() {
     let server = Running::start().await;
     let sql = "SELECT now() AS a, arrow_cast(now(), 'Timestamp(Microsecond, Some(\"+02:00\"))') AS b";
     let columns = server.run(sql).await["columns"].clone();
-    for (column, expected) in [(0, "TIMESTAMPTZ(9, '+00:00')"), (1, "TIMESTAMPTZ('+02:00')")] {
+    for (column, expected) in [(0_usize, "TIMESTAMPTZ(9, '+00:00')"), (1, "TIMESTAMPTZ('+02:00')")] {
         assert_eq!(columns[column]["type"], json!(expected));
         let again = server.run(&format!("SELECT now()::{expected} AS c")).await;
         assert_eq!(again["columns"][0]["type"], json!(expected));

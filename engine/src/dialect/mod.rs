@@ -65,7 +65,16 @@ impl Dialect for CairnDialect {
     }
 
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
-        POSTGRES.is_reserved_for_identifier(keyword)
+        // The parser reads what it cannot read once more, with the word as a name: at each level of nesting, and so that what is nested
+        // too deep seems to be something else.
+        matches!(keyword, Keyword::NOT | Keyword::CASE | Keyword::CAST | Keyword::TRY_CAST)
+            || POSTGRES.is_reserved_for_identifier(keyword)
+    }
+
+    fn supports_named_fn_args_with_expr_name(&self) -> bool {
+        // Names of arguments are plain names. To look for an expression the parser would read each argument twice, at each level of
+        // nesting.
+        false
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
@@ -99,7 +108,6 @@ impl Dialect for CairnDialect {
         supports_comment_on,
         supports_load_extension,
         supports_named_fn_args_with_colon_operator,
-        supports_named_fn_args_with_expr_name,
         supports_empty_projections,
         supports_nested_comments,
         supports_string_escape_constant,
@@ -115,5 +123,36 @@ impl Dialect for CairnDialect {
         supports_comma_separated_trim,
         supports_xml_expressions,
         supports_comment_optimizer_hint,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use crate::statement::parse;
+
+    fn nested(open: &str, inner: &str, close: &str, levels: usize) -> String {
+        format!("SELECT {}{inner}{}", open.repeat(levels), close.repeat(levels))
+    }
+
+    #[test]
+    fn what_is_nested_is_read_once() {
+        let begun = Instant::now();
+        for (open, inner, close) in [
+            ("replace(", "'a'", ", 'b', 'c')"),
+            ("NOT (", "true", ")"),
+            ("CAST(", "1", " AS BIGINT)"),
+            ("CASE WHEN true THEN ", "1", " END"),
+        ] {
+            parse(&nested(open, inner, close, 24)).unwrap();
+            let broken = parse(&nested(open, "1 +", close, 24)).unwrap_err();
+            assert_eq!(broken.sqlstate(), "42601", "{open}: {}", broken.message());
+            let deep = parse(&nested(open, inner, close, 200)).unwrap_err();
+            assert_eq!(deep.sqlstate(), "54001", "{open}: {}", deep.message());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        parse("SELECT f(a, k => 1)").unwrap();
     }
 }

@@ -374,7 +374,6 @@ fn named(arg: FunctionArg) -> Result<(Option<String>, SqlExpr)> {
     let (name, arg) = match arg {
         FunctionArg::Unnamed(arg) => (None, arg),
         FunctionArg::Named { name, arg, .. } => (Some(name_of(&name)), arg),
-        FunctionArg::ExprNamed { name: SqlExpr::Identifier(name), arg, .. } => (Some(name_of(&name)), arg),
         FunctionArg::ExprNamed { name, .. } => {
             return Err(invalid("42601", format!("{name} is no name of an argument")));
         }

@@ -83,11 +83,6 @@ impl Calls<'_> {
     fn named(&mut self, arg: &mut FunctionArg) {
         let (name, value) = match arg {
             FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), .. } => (name_of(name), value),
-            FunctionArg::ExprNamed {
-                name: Expr::Identifier(name),
-                arg: FunctionArgExpr::Expr(value),
-                ..
-            } => (name_of(name), value),
             _ => return,
         };
         if !needs_value(value) {

@@ -171,7 +171,7 @@ mod tests {
             "CREATE USER anna PASSWORD 'it's secret secret';",
             "SELECT a, E'\\'secret', $$secret$$, $tag$ secret $tag$, 'a''secret' FROM t;",
         ] {
-            let is_parsed = crate::statement::parse(statement).is_ok();
+            let is_parsed = parse(statement).is_ok();
             let long = format!("{statement} -- and on");
             for cut in 0..=statement.len() {
                 for is_parsed in [is_parsed, false] {
