@@ -231,11 +231,19 @@ fn one() -> SelectItem {
 }
 
 /// Plans a query of the statement with the session's catalog; subqueries that stand for a vector to search for are run.
-pub(super) async fn plan_query(ctx: &StatementContext, mut query: Query) -> Result<LogicalPlan> {
-    select_values(&mut query)?;
+pub(super) async fn plan_query(ctx: &StatementContext, query: Query) -> Result<LogicalPlan> {
     let (scope, mut statement) = (search::Scope::of(ctx), Statement::Query(Box::new(query)));
     search::bind_subqueries(&ctx.state, &scope, ctx.params.as_ref(), &mut statement).await?;
+    if let Statement::Query(query) = &mut statement {
+        select_values(query)?;
+    }
     search::plan(&ctx.state, scope, statement).await
+}
+
+/// The same for a query that is described, of which nothing is run.
+pub(super) async fn describe_query(ctx: &StatementContext, mut query: Query) -> Result<LogicalPlan> {
+    select_values(&mut query)?;
+    search::plan(&ctx.state, search::Scope::of(ctx), Statement::Query(Box::new(query))).await
 }
 
 fn column(table: &TableReference, name: &str) -> Expr {

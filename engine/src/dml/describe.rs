@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     Insert, OnConflictAction, OnInsert, SelectItem, SetExpr, Statement, With,
 };
 
-use super::change::{Written, assignments, plan_query};
+use super::change::{Written, assignments, describe_query};
 use super::insert;
 use super::returning::{Returning, RowKind};
 use super::with::{put_before, take_apart};
@@ -53,7 +53,7 @@ async fn describe_written(
     for (column, value) in &written.assigned {
         parameters.assign(value, &written.target.column_def(*column).column_type.arrow());
     }
-    parameters.take_types(&plan_query(ctx, written.query).await?);
+    parameters.take_types(&describe_query(ctx, written.query).await?);
     Ok(returning)
 }
 
@@ -84,9 +84,9 @@ async fn describe_insert(
                     }
                 }
                 insert::name_items_apart(select);
-                parameters.take_types(&plan_query(ctx, put_before(with, *query)).await?);
+                parameters.take_types(&describe_query(ctx, put_before(with, *query)).await?);
             }
-            _ => parameters.take_types(&plan_query(ctx, put_before(with, *query)).await?),
+            _ => parameters.take_types(&describe_query(ctx, put_before(with, *query)).await?),
         }
     }
     if let Some(OnInsert::OnConflict(clause)) = insert.on
