@@ -69,7 +69,7 @@ async fn every_form_can_be_bound_everywhere() {
             "{form:?}"
         );
         assert_eq!(
-            run("SELECT v FROM t WHERE id = $1 OR id = $1 + 200").await,
+            run("SELECT v FROM t WHERE v = $2 AND (id = $1 OR id = $1 + 200)").await,
             "[1.0, -2.0, 3.0]|[1.0, -2.0, 3.0]"
         );
         for (sql, distance) in [
