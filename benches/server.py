@@ -38,6 +38,7 @@ START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 120
 ANSWER_SECONDS_MAX = 1800
 MILLION = 1_000_000
+INGEST_ROWS = 65_536
 
 
 def with_packages() -> None:
@@ -168,7 +169,8 @@ class Server(Process):
 
     def ingest(self, name: str, rows, mode: str) -> int:
         with self.connect() as connection, connection.cursor() as cursor:
-            return cursor.adbc_ingest(name, rows, mode=mode)
+            # The driver sends a batch in one message, of 16 MiB at most.
+            return cursor.adbc_ingest(name, rows.to_reader(max_chunksize=INGEST_ROWS), mode=mode)
 
 
 class Bench:
