@@ -39,6 +39,8 @@ STOP_SECONDS_MAX = 120
 ANSWER_SECONDS_MAX = 1800
 MILLION = 1_000_000
 INGEST_ROWS = 65_536
+# The driver refuses larger ones, and sends the whole buffers of a part of a table.
+MESSAGE_BYTES_MAX = 64 << 20
 
 
 def with_packages() -> None:
@@ -158,7 +160,8 @@ class Server(Process):
     def connect(self):
         from adbc_driver_flightsql import dbapi
 
-        return dbapi.connect(self.uri, autocommit=True)
+        options = {"adbc.flight.sql.client_option.with_max_msg_size": str(MESSAGE_BYTES_MAX)}
+        return dbapi.connect(self.uri, db_kwargs=options, autocommit=True)
 
     def run(self, *statements: str) -> list:
         """Rows of the last one."""
@@ -169,7 +172,7 @@ class Server(Process):
 
     def ingest(self, name: str, rows, mode: str) -> int:
         with self.connect() as connection, connection.cursor() as cursor:
-            # The driver sends a batch in one message, of 16 MiB at most.
+            # The driver sends a batch in one message.
             return cursor.adbc_ingest(name, rows.to_reader(max_chunksize=INGEST_ROWS), mode=mode)
 
 
