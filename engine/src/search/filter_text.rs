@@ -13,7 +13,7 @@ use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, Query, VisitMut, VisitorMut};
 
-use super::relation::{FUNCTION, invalid};
+use super::call::{FUNCTION, invalid};
 use crate::error::{Error, Result};
 use crate::provider::{CairnTable, usable};
 use crate::statement::{call_session_words, compare_exactly_in, name_of, parse_expression};

@@ -18,6 +18,7 @@
 //! stands above it and filters the answer.
 
 mod answer;
+mod call;
 mod conditions;
 mod each;
 mod exec;
@@ -63,7 +64,7 @@ pub(crate) use rule::K_MAX;
 pub(crate) use stand_in::stand_in;
 pub(crate) use subquery::bind as bind_subqueries;
 
-pub(crate) use relation::{ARGUMENTS, FUNCTION, is_search, searched, searched_in};
+pub(crate) use call::{ARGUMENTS, FUNCTION, is_search, searched, searched_in};
 
 /// Name of the distance in a search's answer.
 pub(crate) const DISTANCE_COLUMN: &str = "_distance";

@@ -1,9 +1,8 @@
-//! `vector_search('table', 'column', vector, k => 10, filter => '…', metric => '…', mode => '…', ef => …)` in FROM.
+//! Calls of `vector_search` planned as relations.
 //!
-//! Owns: its arguments and their errors. The vector must be a constant; its parameters are bound before planning.
+//! Owns: finding what a call names, and that it may be searched; its vector, which must be a constant: parameters are bound before
+//! planning. Does not own: reading the call (`call`).
 
-use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
@@ -21,20 +20,15 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, Join, ObjectName, Query, TableAlias, TableFactor,
-    Value, Visit, Visitor,
-};
-use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, Join, ObjectName, TableFactor};
 
+use super::call::{Arguments, FUNCTION, call_of, column_name, invalid, object};
 use super::each::{self, EachNode};
 use super::filter_text::condition;
 use super::literal::{may_be_vector, vector_of};
 use super::table::{SearchTable, Shape};
 use super::{Scope, Search};
 use crate::catalog::{INFORMATION_SCHEMA, missing, unknown_schema};
-use crate::dialect::CairnDialect;
 use crate::dml::cut;
 use crate::error::{Error, Result, closest};
 use crate::provider::CairnTable;
@@ -42,25 +36,8 @@ use crate::rights::Right;
 use crate::statement::{name_of, schema_and_name};
 use crate::system;
 
-/// The function's name.
-pub(crate) const FUNCTION: &str = "vector_search";
-/// Its named arguments, with the values of those that have a list of them.
-pub(crate) const ARGUMENTS: &[(&str, &[&str])] = &[
-    ("k", &[]),
-    ("filter", &[]),
-    ("metric", &["l2", "cosine", "ip", "l1"]),
-    ("mode", &["auto", "ann", "exact"]),
-    ("ef", &[]),
-];
 /// How one search for each row is written.
 const PER_ROW: &str = "one search for each row of q: FROM q, vector_search('t', 'c', q.v, k => 10) n, or with rows without an answer: FROM q LEFT JOIN LATERAL vector_search('t', 'c', q.v, k => 10) n ON true";
-/// Rows when k is not said.
-const K_DEFAULT: usize = 10;
-/// Most rows of one search: they are held in memory.
-const K_MAX: usize = 1_000_000;
-/// Widest walk.
-const EF_MAX: usize = 1_000_000;
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct VectorSearch {
@@ -256,196 +233,6 @@ impl RelationPlanner for VectorSearch {
     }
 }
 
-/// Name, arguments and alias of a call of this function.
-pub(super) fn call_of(relation: &TableFactor) -> Option<(&ObjectName, &[FunctionArg], Option<&TableAlias>)> {
-    let (name, args, alias) = match relation {
-        TableFactor::Table { name, args: Some(args), alias, .. } => (name, args.args.as_slice(), alias),
-        TableFactor::Function { name, args, alias, .. } => (name, args.as_slice(), alias),
-        _ => return None,
-    };
-    let is_search =
-        matches!(name.0.as_slice(), [part] if part.as_ident().is_some_and(|i| name_of(i) == FUNCTION));
-    is_search.then_some((name, args, alias.as_ref()))
-}
-
-/// Whether a relation is a call of this function.
-pub(crate) fn is_search(factor: &TableFactor) -> bool {
-    call_of(factor).is_some()
-}
-
-/// The table that a call searches; None: no call, or one that names none.
-pub(crate) fn searched(factor: &TableFactor) -> Option<ObjectName> {
-    let (_, args, _) = call_of(factor)?;
-    let table = args.iter().find_map(|arg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(table)) => Some(table),
-        _ => None,
-    })?;
-    object(table).ok()
-}
-
-/// The tables that calls in a query search, where the call says so in a way that can be read.
-pub(crate) fn searched_in(query: &Query) -> Vec<ObjectName> {
-    struct Tables(Vec<ObjectName>);
-
-    impl Visitor for Tables {
-        type Break = ();
-
-        fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
-            self.0.extend(searched(factor));
-            ControlFlow::Continue(())
-        }
-    }
-
-    let mut tables = Tables(Vec::new());
-    let _ = query.visit(&mut tables);
-    tables.0
-}
-
-/// What a call says.
-struct Arguments {
-    table: ObjectName,
-    column: String,
-    query: SqlExpr,
-    k: usize,
-    filter: Option<String>,
-    metric: Option<Metric>,
-    exact: bool,
-    width: Option<usize>,
-}
-
-impl Arguments {
-    fn read(args: Vec<FunctionArg>) -> Result<Self> {
-        let mut positional = Vec::new();
-        let (mut k, mut filter, mut metric, mut mode, mut ef) =
-            (K_DEFAULT, None, None, "auto".to_owned(), None);
-        let mut said = HashSet::new();
-        for arg in args {
-            let (name, value) = named(arg)?;
-            if let Some(name) = &name
-                && !said.insert(name.clone())
-            {
-                return Err(invalid("42601", format!("vector_search is told {name} more than once")));
-            }
-            match name.as_deref() {
-                None => positional.push(value),
-                Some("k") => k = number("k", &value, K_MAX)?,
-                Some("ef") => ef = Some(number("ef", &value, EF_MAX)?),
-                Some("filter") => filter = Some(text("filter", &value)?),
-                Some("mode") => mode = text("mode", &value)?.to_ascii_lowercase(),
-                Some("metric") => metric = Some(metric_of(&text("metric", &value)?)?),
-                Some("as_of") => return Err(Error::not_supported_yet("vector_search(… as_of => …)")),
-                Some(other) => {
-                    return Err(invalid("42883", format!("vector_search has no argument {other}")).map(|e| {
-                        e.with_hint("vector_search(table, column, vector, k => 10, filter => '…', metric => '…', mode => 'auto', ef => …)")
-                    }));
-                }
-            }
-        }
-        let count = positional.len();
-        let [table, column, query] = <[SqlExpr; 3]>::try_from(positional).map_err(|_| {
-            invalid(
-                "42883",
-                format!("vector_search takes a table, a column and a vector, not {count} arguments"),
-            )
-        })?;
-        let exact = match mode.as_str() {
-            "exact" if ef.is_some() => return Err(invalid("22023", "an exact search has no ef")),
-            "exact" => true,
-            "auto" | "ann" => false,
-            other => {
-                return Err(invalid("22023", format!("there is no mode {other}"))
-                    .map(|e| e.with_hint("modes: auto, ann, exact")));
-            }
-        };
-        Ok(Self {
-            table: object(&table)?,
-            column: column_name(&column)?,
-            query,
-            k,
-            filter,
-            metric,
-            exact,
-            width: ef,
-        })
-    }
-}
-
-fn named(arg: FunctionArg) -> Result<(Option<String>, SqlExpr)> {
-    let (name, arg) = match arg {
-        FunctionArg::Unnamed(arg) => (None, arg),
-        FunctionArg::Named { name, arg, .. } => (Some(name_of(&name)), arg),
-        FunctionArg::ExprNamed { name, .. } => {
-            return Err(invalid("42601", format!("{name} is no name of an argument")));
-        }
-    };
-    match arg {
-        FunctionArgExpr::Expr(value) => Ok((name, value)),
-        _ => Err(invalid("42601", "vector_search takes no * as an argument")),
-    }
-}
-
-fn text(name: &str, value: &SqlExpr) -> Result<String> {
-    match value {
-        SqlExpr::Value(v) => match &v.value {
-            Value::SingleQuotedString(text) => Ok(text.clone()),
-            _ => Err(invalid("22023", format!("{name} of vector_search must be a text, not {value}"))),
-        },
-        _ => Err(invalid("22023", format!("{name} of vector_search must be a text, not {value}"))),
-    }
-}
-
-fn number(name: &str, value: &SqlExpr, max: usize) -> Result<usize> {
-    let number = match value {
-        SqlExpr::Value(v) => match &v.value {
-            Value::Number(digits, _) => digits.parse().ok(),
-            _ => None,
-        },
-        // As the value of a parameter is written.
-        SqlExpr::Cast { expr, .. } => match expr.as_ref() {
-            SqlExpr::Value(v) => match &v.value {
-                Value::SingleQuotedString(digits) => digits.parse().ok(),
-                _ => None,
-            },
-            _ => None,
-        },
-        _ => None,
-    };
-    number.filter(|n| (1..=max).contains(n)).ok_or_else(|| {
-        let shown = match value {
-            SqlExpr::Cast { expr, .. } => expr.to_string().trim_matches('\'').to_owned(),
-            value => value.to_string(),
-        };
-        invalid("22023", format!("{name} of vector_search must be a number from 1 to {max}, not {shown}"))
-    })
-}
-
-fn metric_of(name: &str) -> Result<Metric> {
-    let lower = name.to_ascii_lowercase();
-    let name = if lower == "ip" { "inner_product" } else { &lower };
-    Metric::from_name(name).ok_or_else(|| {
-        invalid("22023", format!("there is no metric {lower}"))
-            .map(|e| e.with_hint("metrics: l2, cosine, ip (inner_product), l1"))
-    })
-}
-
-/// A table as text ('t', 'schema.t') or as a name.
-fn object(value: &SqlExpr) -> Result<ObjectName> {
-    let name = match value {
-        SqlExpr::Identifier(ident) => return Ok(ObjectName::from(vec![ident.clone()])),
-        SqlExpr::CompoundIdentifier(parts) => return Ok(ObjectName::from(parts.clone())),
-        value => text("table", value)?,
-    };
-    let parsed = Parser::new(&CairnDialect).try_with_sql(&name).and_then(|mut p| {
-        let parsed = p.parse_object_name(false)?;
-        p.expect_token(&Token::EOF)?;
-        Ok(parsed)
-    });
-    parsed.map_err(|_| {
-        invalid("42602", format!("'{name}' is not the name of a table"))
-            .map(|e| e.with_hint("quote what is no plain name: 'schema.\"My Table\"'"))
-    })
-}
-
 /// What to write instead of the name of a column that is not there.
 fn column_hint(def: &TableDef, column: &str) -> String {
     let names = || def.columns.iter().map(|c| c.name.as_str());
@@ -455,20 +242,6 @@ fn column_hint(def: &TableDef, column: &str) -> String {
     match closest(column, names()) {
         Some(near) => format!("did you mean {near}?"),
         None => format!("its columns are {}", names().collect::<Vec<_>>().join(", ")),
-    }
-}
-
-fn column_name(value: &SqlExpr) -> Result<String> {
-    match value {
-        SqlExpr::Identifier(ident) => Ok(name_of(ident)),
-        value => {
-            let name = text("column", value)?;
-            // As an identifier would be, so that 'Embedding' finds what CREATE TABLE made of Embedding.
-            Ok(name_of(&match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
-                Some(quoted) => Ident::with_quote('"', quoted),
-                None => Ident::new(name),
-            }))
-        }
     }
 }
 
@@ -533,8 +306,4 @@ fn any_vector(expr: &Expr, dim: usize) -> Option<Vec<f32>> {
     let dim = dimensions(field.data_type()).or_else(|| may_be_vector(field.data_type()).then_some(dim))?;
     // Every metric takes a vector of length 1.
     Some((0..dim).map(|i| if i == 0 { 1.0 } else { 0.0 }).collect())
-}
-
-pub(super) fn invalid(sqlstate: &'static str, message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate(sqlstate))
 }

@@ -10,8 +10,9 @@ use datafusion::sql::sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, Query, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 
+use super::call::call_of;
 use super::each::is_each;
-use super::relation::{VectorSearch, call_of};
+use super::relation::VectorSearch;
 use super::{Scope, is_called, plan};
 use crate::context::StatementContext;
 use crate::error::Result;

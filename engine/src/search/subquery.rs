@@ -20,8 +20,8 @@ use datafusion::sql::sqlparser::ast::{
     Query, TableFactor, VisitMut, VisitorMut, With, visit_relations,
 };
 
+use super::call::{call_of, invalid};
 use super::literal::may_be_vector;
-use super::relation::{call_of, invalid};
 use super::{Scope, is_called, plan};
 use crate::dml;
 use crate::error::{Error, Result};

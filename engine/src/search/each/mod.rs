@@ -20,7 +20,7 @@ pub(super) use node::EachNode;
 pub(crate) use node::EachPlanner;
 pub(super) use rule::InputsFirst;
 
-use super::relation::call_of;
+use super::call::call_of;
 
 /// Makes of every call whose vector is made of columns, and of what stands before it in FROM, one relation: a parenthesised
 /// join that ends with the call.
