@@ -120,6 +120,8 @@ impl Estimate {
         let mut disk_bytes = rows * unit_row + rows / 64 * stride + 4096;
         if rows >= CALIBRATED_ROWS as u64 && sketch::is_wanted(options.metric, stride as usize) {
             let short = quantize::WIDTH as u64;
+            // Kept from before the candidates to the end: walks over them are measured.
+            memory += rows * (short + 8);
             disk_bytes += rows * (short + 8) + 4 * short * stride;
             seconds += rows as f64 * stride as f64 * 6e-9 / threads as f64;
         }
