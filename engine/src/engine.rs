@@ -118,7 +118,7 @@ impl Engine {
         builder = crate::rules::register(builder);
         crate::files::register(&mut builder);
         let mut template = builder.build();
-        cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"))?;
+        cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"), memory_limit)?;
         let functions = functions(&template);
         Ok(Arc::new(Self {
             db,

@@ -1055,9 +1055,13 @@ async fn everything_that_ends_is_counted() {
     assert_eq!(insert.execute_update().await.unwrap(), 100);
 
     let lines = std::fs::read_to_string(&audit).unwrap();
-    assert!(!lines.contains("471"), "{lines}");
     let lines: Vec<serde_json::Value> =
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &lines {
+        // Not in the whole line: ports and moments may have any digits.
+        let statement = line["statement"].as_str().unwrap();
+        assert!(!statement.contains("471"), "{line}");
+    }
     let told: Vec<_> = lines
         .iter()
         .filter(|line| line["kind"] != "transaction")

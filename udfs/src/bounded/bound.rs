@@ -1,0 +1,342 @@
+//! How large the result of a call can be, from its arguments alone.
+
+use datafusion::arrow::array::new_null_array;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{ColumnarValue, Expr};
+
+use super::column::{Column, counts, leaves, lengths, widths};
+use super::series;
+
+/// Bytes of an element of `range`.
+const SERIES_ELEMENT: u64 = 8;
+
+/// In which way a function makes much of little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Bound {
+    /// `repeat(text, count)`
+    Repeat,
+    /// `lpad(text, length, fill)`
+    Pad,
+    /// `concat(text, …)`: one constant many times, in every row.
+    Concat,
+    /// `concat_ws(separator, text, …)`
+    ConcatSeparated,
+    /// `translate(text, from, to)`: a byte becomes up to four.
+    Translate,
+    /// `replace(text, from, to)`
+    Replace,
+    /// `regexp_replace(text, pattern, to, flags)`
+    ReplaceMatches,
+    /// `array_repeat(element, count)`
+    RepeatElement,
+    /// `array_resize(list, size, fill)`
+    Resize,
+    /// `array_replace_n(list, from, to, most)`, `array_replace_all(list, from, to)`
+    ReplaceElements,
+    /// `array_to_string(list, separator, null)`
+    JoinElements,
+    /// `range(start, stop, step)`
+    Series,
+    /// `arrow_cast(value, type)`, where the type alone can have gigabytes.
+    Type,
+}
+
+impl Bound {
+    /// The functions of DataFusion that need one.
+    pub(super) const FUNCTIONS: [(&'static str, Self); 17] = [
+        ("array_repeat", Self::RepeatElement),
+        ("array_replace_all", Self::ReplaceElements),
+        ("array_replace_n", Self::ReplaceElements),
+        ("array_resize", Self::Resize),
+        ("array_to_string", Self::JoinElements),
+        ("arrow_cast", Self::Type),
+        ("arrow_try_cast", Self::Type),
+        ("concat", Self::Concat),
+        ("concat_ws", Self::ConcatSeparated),
+        ("generate_series", Self::Series),
+        ("lpad", Self::Pad),
+        ("range", Self::Series),
+        ("regexp_replace", Self::ReplaceMatches),
+        ("repeat", Self::Repeat),
+        ("replace", Self::Replace),
+        ("rpad", Self::Pad),
+        ("translate", Self::Translate),
+    ];
+
+    /// That of the function `name`; None: it needs none.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Self::FUNCTIONS.iter().find(|(function, _)| *function == name).map(|(_, bound)| *bound)
+    }
+
+    /// Whether [`Self::sizes`] are about those of the result, not only never below them.
+    pub(super) fn is_exact(self) -> bool {
+        matches!(
+            self,
+            Self::Repeat | Self::Concat | Self::ConcatSeparated | Self::RepeatElement | Self::Series
+        )
+    }
+
+    /// Bytes that each of `rows` results has at most; where that is more than `limit`, it is looked at more closely if that can
+    /// be done.
+    pub(super) fn sizes(self, args: &[ColumnarValue], rows: usize, limit: u64) -> Result<Vec<u64>> {
+        match (self, args) {
+            (Self::Repeat, [text, count]) => {
+                let (text, count) = (lengths(text)?, counts(count)?);
+                Ok(each(rows, |row| text.at(row).saturating_mul(count.at(row))))
+            }
+            (Self::Pad, [text, length, fill @ ..]) => {
+                let (text, length) = (lengths(text)?, counts(length)?);
+                let widest = fill.first().map_or(1, widest);
+                Ok(each(rows, |row| length.at(row).saturating_mul(widest).saturating_add(text.at(row))))
+            }
+            (Self::Concat, texts) => Ok(joined(&lengths_of_all(texts)?, rows)),
+            (Self::ConcatSeparated, [separator, texts @ ..]) => {
+                let (separator, between) = (lengths(separator)?, texts.len().saturating_sub(1) as u64);
+                let mut sizes = joined(&lengths_of_all(texts)?, rows);
+                for (row, size) in sizes.iter_mut().enumerate() {
+                    *size = size.saturating_add(separator.at(row).saturating_mul(between));
+                }
+                Ok(sizes)
+            }
+            (Self::Translate, [text, _, to]) => {
+                let (text, widest) = (lengths(text)?, widest(to).max(1));
+                Ok(each(rows, |row| text.at(row).saturating_mul(widest)))
+            }
+            (Self::Replace, [text, from, to]) => replaced(text, from, to, rows, limit),
+            (Self::ReplaceMatches, [text, _, to, flags @ ..]) => {
+                let (matches_all, references) = (flags.first().is_some_and(may_be_global), references(to)?);
+                let (text, to) = (lengths(text)?, lengths(to)?);
+                Ok(each(rows, |row| {
+                    // Also between characters, before the first and behind the last. What matches is put in once for each
+                    // reference to it, and matches do not overlap.
+                    let matches = if matches_all { text.at(row).saturating_add(1) } else { 1 };
+                    let copies = text.at(row).saturating_mul(references.at(row).saturating_add(1));
+                    copies.saturating_add(matches.saturating_mul(to.at(row)))
+                }))
+            }
+            (Self::RepeatElement, [element, count]) => {
+                let (element, count) = (widths(element)?, counts(count)?);
+                Ok(each(rows, |row| element.at(row).saturating_mul(count.at(row))))
+            }
+            (Self::Resize, [list, size, fill @ ..]) => {
+                let fill = fill.first().map_or_else(|| width_of_null(&list.data_type()), widths)?;
+                let (list, size) = (widths(list)?, counts(size)?);
+                Ok(each(rows, |row| fill.at(row).saturating_mul(size.at(row)).saturating_add(list.at(row))))
+            }
+            (Self::ReplaceElements, [list, _, to, most @ ..]) => {
+                let most = most.first().map_or(Ok(Column::Same(u64::MAX)), counts)?;
+                let (elements, list, to) = (lengths(list)?, widths(list)?, widths(to)?);
+                Ok(each(rows, |row| {
+                    let replaced = elements.at(row).min(most.at(row));
+                    replaced.saturating_mul(to.at(row)).saturating_add(list.at(row))
+                }))
+            }
+            (Self::JoinElements, [list, separator, null @ ..]) => {
+                let null = null.first().map_or(Ok(Column::Same(0)), lengths)?;
+                let (elements, list, separator) = (leaves(list)?, widths(list)?, lengths(separator)?);
+                Ok(each(rows, |row| {
+                    let beside = separator.at(row).saturating_add(null.at(row));
+                    elements.at(row).saturating_mul(beside).saturating_add(list.at(row))
+                }))
+            }
+            (Self::Series, args) => {
+                let counts = series::counts(args, rows)?;
+                Ok(counts.into_iter().map(|count| count.saturating_mul(SERIES_ELEMENT)).collect())
+            }
+            // The wrong number of arguments is for the function to refuse.
+            _ => Ok(vec![0; rows]),
+        }
+    }
+
+    /// Bytes that the constants among `args` come to when the planner puts them together.
+    pub(super) fn folded(self, args: &[Expr]) -> u64 {
+        let texts = args.iter().filter_map(|arg| match arg {
+            Expr::Literal(value, _) => value.try_as_str().flatten().map(|text| text.len() as u64),
+            _ => None,
+        });
+        match (self, args) {
+            (Self::Concat, _) => texts.fold(0_u64, u64::saturating_add),
+            (Self::ConcatSeparated, [Expr::Literal(separator, _), ..]) => {
+                let separator = separator.try_as_str().flatten().map_or(0, str::len) as u64;
+                texts.fold(0_u64, |sum, text| sum.saturating_add(text).saturating_add(separator))
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// Bytes that every value of a type has, if only as NULL: those of its parts of fixed size.
+pub(super) fn fixed_bytes(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::FixedSizeBinary(bytes) => u64::try_from(*bytes).unwrap_or(0),
+        DataType::FixedSizeList(item, size) => {
+            u64::try_from(*size).unwrap_or(0).saturating_mul(fixed_bytes(item.data_type()).max(1))
+        }
+        DataType::Struct(members) => {
+            members.iter().fold(0_u64, |sum, member| sum.saturating_add(fixed_bytes(member.data_type())))
+        }
+        DataType::List(item) | DataType::LargeList(item) | DataType::Map(item, _) => {
+            fixed_bytes(item.data_type())
+        }
+        DataType::Dictionary(_, values) => fixed_bytes(values),
+        other => other.primitive_width().unwrap_or(0) as u64,
+    }
+}
+
+fn each(rows: usize, size: impl Fn(usize) -> u64) -> Vec<u64> {
+    (0..rows).map(size).collect()
+}
+
+fn lengths_of_all(texts: &[ColumnarValue]) -> Result<Vec<Column<u64>>> {
+    texts.iter().map(lengths).collect()
+}
+
+fn joined(texts: &[Column<u64>], rows: usize) -> Vec<u64> {
+    each(rows, |row| texts.iter().fold(0_u64, |sum, text| sum.saturating_add(text.at(row))))
+}
+
+/// Bytes of the widest character of a constant; four where it is not one.
+fn widest(text: &ColumnarValue) -> u64 {
+    match text {
+        ColumnarValue::Scalar(value) => {
+            let characters = value.try_as_str().flatten().unwrap_or_default().chars();
+            characters.map(|c| c.len_utf8() as u64).max().unwrap_or(0)
+        }
+        ColumnarValue::Array(_) => 4,
+    }
+}
+
+fn may_be_global(flags: &ColumnarValue) -> bool {
+    match flags {
+        ColumnarValue::Scalar(value) => value.try_as_str().flatten().is_some_and(|flags| flags.contains('g')),
+        ColumnarValue::Array(_) => true,
+    }
+}
+
+/// How often a replacement may refer to what matched: `$1`, `\1`.
+fn references(to: &ColumnarValue) -> Result<Column<u64>> {
+    Ok(match to {
+        ColumnarValue::Scalar(value) => {
+            let text = value.try_as_str().flatten().unwrap_or_default();
+            Column::Same(text.bytes().filter(|byte| matches!(byte, b'$' | b'\\')).count() as u64)
+        }
+        ColumnarValue::Array(_) => match lengths(to)? {
+            Column::Same(bytes) => Column::Same(bytes / 2),
+            Column::Each(rows) => Column::Each(rows.into_iter().map(|bytes| bytes / 2).collect()),
+        },
+    })
+}
+
+fn replaced(
+    text: &ColumnarValue,
+    from: &ColumnarValue,
+    to: &ColumnarValue,
+    rows: usize,
+    limit: u64,
+) -> Result<Vec<u64>> {
+    let (texts, froms, tos) = (lengths(text)?, lengths(from)?, lengths(to)?);
+    (0..rows)
+        .map(|row| {
+            let (bytes, to) = (texts.at(row), tos.at(row));
+            let size = |places: u64| bytes.saturating_add(places.saturating_mul(to));
+            // The empty text is nowhere.
+            let most = bytes.checked_div(froms.at(row)).unwrap_or(0);
+            if size(most) <= limit {
+                return Ok(size(most));
+            }
+            let (text, from) = (value_at(text, row)?, value_at(from, row)?);
+            Ok(match (text.try_as_str().flatten(), from.try_as_str().flatten()) {
+                (Some(text), Some(from)) => size(text.matches(from).count() as u64),
+                _ => size(most),
+            })
+        })
+        .collect()
+}
+
+fn value_at(arg: &ColumnarValue, row: usize) -> Result<ScalarValue> {
+    match arg {
+        ColumnarValue::Scalar(value) => Ok(value.clone()),
+        ColumnarValue::Array(array) => ScalarValue::try_from_array(array, row),
+    }
+}
+
+/// What a list of that type is filled up with when nothing is given.
+fn width_of_null(list: &DataType) -> Result<Column<u64>> {
+    let element = match list {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            item.data_type().clone()
+        }
+        _ => DataType::Null,
+    };
+    widths(&ColumnarValue::Array(new_null_array(&element, 1))).map(|width| Column::Same(width.at(0)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray, StringViewArray};
+
+    use super::*;
+
+    fn text(text: &str) -> ColumnarValue {
+        ColumnarValue::Scalar(ScalarValue::Utf8(Some(text.to_owned())))
+    }
+
+    fn number(number: i64) -> ColumnarValue {
+        ColumnarValue::Scalar(ScalarValue::Int64(Some(number)))
+    }
+
+    fn column(array: impl datafusion::arrow::array::Array + 'static) -> ColumnarValue {
+        ColumnarValue::Array(Arc::new(array) as ArrayRef)
+    }
+
+    fn sizes(name: &str, args: &[ColumnarValue], rows: usize) -> Vec<u64> {
+        Bound::of(name).unwrap().sizes(args, rows, 100).unwrap()
+    }
+
+    #[test]
+    fn texts_times_numbers() {
+        assert_eq!(sizes("repeat", &[text("ab"), number(3)], 1), [6]);
+        assert_eq!(sizes("repeat", &[text("ab"), number(-3)], 1), [0]);
+        assert_eq!(sizes("repeat", &[text("ab"), ColumnarValue::Scalar(ScalarValue::Int64(None))], 1), [0]);
+        assert_eq!(sizes("repeat", &[text("ab"), number(i64::MAX)], 1), [u64::MAX - 1]);
+        let counts = column(Int64Array::from(vec![Some(1), None, Some(5)]));
+        let texts =
+            column(StringViewArray::from(vec![Some("a"), Some("b"), Some("a long text, in a buffer")]));
+        assert_eq!(sizes("repeat", &[texts, counts.clone()], 3), [1, 0, 120]);
+        assert_eq!(sizes("lpad", &[text("ab"), counts], 3), [3, 2, 7]);
+        assert_eq!(sizes("rpad", &[text("ab"), number(10), text("→")], 1), [32]);
+    }
+
+    #[test]
+    fn places_are_counted_where_a_guess_is_too_large() {
+        let texts = column(StringArray::from(vec!["aaaa", "bbbb"]));
+        assert_eq!(sizes("replace", &[texts, text("a"), text(&"x".repeat(50))], 2), [204, 4]);
+        assert_eq!(sizes("replace", &[text("abc"), text(""), text("xy")], 1), [3]);
+        assert_eq!(sizes("regexp_replace", &[text("aaaa"), text("a"), text("xyz")], 1), [7]);
+        assert_eq!(sizes("regexp_replace", &[text("aaaa"), text("a"), text("xyz"), text("g")], 1), [19]);
+    }
+
+    #[test]
+    fn lists_times_numbers() {
+        assert_eq!(sizes("array_repeat", &[number(1), number(1_000)], 1), [8_000]);
+        let list = ColumnarValue::Scalar(ScalarValue::List(ScalarValue::new_list_nullable(
+            &[ScalarValue::Int64(Some(1)), ScalarValue::Int64(None)],
+            &DataType::Int64,
+        )));
+        assert_eq!(sizes("array_repeat", &[list.clone(), number(3)], 1), [96]);
+        assert_eq!(sizes("array_resize", &[list.clone(), number(100)], 1), [832]);
+        assert_eq!(sizes("array_to_string", &[list.clone(), text("0123456789")], 1), [52]);
+        assert_eq!(sizes("array_replace_all", &[list, number(1), number(2)], 1), [48]);
+        assert_eq!(sizes("range", &[number(10)], 1), [88]);
+    }
+
+    #[test]
+    fn types_of_fixed_size() {
+        let nested: DataType = "FixedSizeList(1000, FixedSizeBinary(1000))".parse().unwrap();
+        assert_eq!((fixed_bytes(&nested), fixed_bytes(&DataType::Utf8)), (1_000_000, 0));
+    }
+}

@@ -1,0 +1,208 @@
+//! A number per row of an argument: how often, how long, how wide.
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, GenericListArray, OffsetSizeTrait};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::compute::kernels::length::length;
+use datafusion::arrow::datatypes::{ArrowNativeType, DataType, Int64Type};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::ColumnarValue;
+
+/// Bytes beside its content that a text or a list takes in its array.
+const ENTRY: u64 = 16;
+/// Least bytes of an element: lists are put together by indexes of 8 bytes.
+const ELEMENT: u64 = 8;
+
+/// What is added up over the values in a row.
+struct Measure {
+    /// What every value of a type comes to; None: it depends on the value.
+    same: fn(&DataType) -> Option<u64>,
+    /// What comes to it for each text and list.
+    entry: u64,
+}
+
+const WIDTHS: Measure = Measure { same: element_width, entry: ENTRY };
+const LEAVES: Measure = Measure { same: leaves_in, entry: 0 };
+
+/// One of a constant, which stands for every row, or one per row.
+pub(super) enum Column<T> {
+    /// Of a constant.
+    Same(T),
+    /// Of each row.
+    Each(Vec<T>),
+}
+
+impl<T: Copy + Default> Column<T> {
+    /// That of row `row`.
+    pub(super) fn at(&self, row: usize) -> T {
+        match self {
+            Self::Same(value) => *value,
+            Self::Each(values) => values.get(row).copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// The integers of an argument, also those that dates and times are kept as.
+pub(super) fn integers(arg: &ColumnarValue) -> Result<Column<Option<i64>>> {
+    Ok(match arg {
+        ColumnarValue::Scalar(value) => match value.cast_to(&DataType::Int64)? {
+            ScalarValue::Int64(number) => Column::Same(number),
+            _ => Column::Same(None),
+        },
+        ColumnarValue::Array(array) => Column::Each(integers_of(array)?),
+    })
+}
+
+/// How often; 0 for NULL and for what is below 0.
+pub(super) fn counts(arg: &ColumnarValue) -> Result<Column<u64>> {
+    Ok(match integers(arg)? {
+        Column::Same(number) => Column::Same(count(number)),
+        Column::Each(numbers) => Column::Each(numbers.into_iter().map(count).collect()),
+    })
+}
+
+/// Bytes of texts and binaries, elements of lists; 0 for NULL and for what has no length.
+pub(super) fn lengths(arg: &ColumnarValue) -> Result<Column<u64>> {
+    Ok(match arg {
+        ColumnarValue::Scalar(value) => match value.try_as_str() {
+            Some(text) => Column::Same(text.map_or(0, str::len) as u64),
+            None => Column::Same(first(&lengths_of(value.to_array()?.as_ref())?)),
+        },
+        ColumnarValue::Array(array) => Column::Each(lengths_of(array.as_ref())?),
+    })
+}
+
+/// Bytes that a value takes as an element of a list.
+pub(super) fn widths(arg: &ColumnarValue) -> Result<Column<u64>> {
+    of_elements(arg, &WIDTHS)
+}
+
+/// Values in a list that are no lists themselves.
+pub(super) fn leaves(arg: &ColumnarValue) -> Result<Column<u64>> {
+    of_elements(arg, &LEAVES)
+}
+
+fn of_elements(arg: &ColumnarValue, measure: &Measure) -> Result<Column<u64>> {
+    Ok(match arg {
+        ColumnarValue::Scalar(value) => Column::Same(first(&sums(value.to_array()?.as_ref(), measure)?)),
+        ColumnarValue::Array(array) => Column::Each(sums(array.as_ref(), measure)?),
+    })
+}
+
+fn count(number: Option<i64>) -> u64 {
+    number.and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
+}
+
+fn first(numbers: &[u64]) -> u64 {
+    numbers.first().copied().unwrap_or(0)
+}
+
+fn integers_of(array: &ArrayRef) -> Result<Vec<Option<i64>>> {
+    let numbers = cast(array.as_ref(), &DataType::Int64)?;
+    Ok(numbers.as_primitive::<Int64Type>().iter().collect())
+}
+
+fn lengths_of(array: &dyn Array) -> Result<Vec<u64>> {
+    if !has_length(array.data_type()) {
+        return Ok(vec![0; array.len()]);
+    }
+    Ok(integers_of(&length(array)?)?.into_iter().map(count).collect())
+}
+
+fn has_length(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => has_length(values),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            true
+        }
+        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(_, _) => true,
+        DataType::ListView(_) | DataType::LargeListView(_) | DataType::Map(_, _) => true,
+        _ => false,
+    }
+}
+
+/// What every value of a type takes as an element; None: it depends on the value.
+fn element_width(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Null | DataType::Boolean => Some(ELEMENT),
+        DataType::FixedSizeBinary(bytes) => Some(u64::try_from(*bytes).ok()?.max(ELEMENT)),
+        DataType::FixedSizeList(item, size) => {
+            Some(u64::try_from(*size).ok()?.saturating_mul(element_width(item.data_type())?))
+        }
+        DataType::Dictionary(_, values) => element_width(values),
+        other => Some((other.primitive_width()? as u64).max(ELEMENT)),
+    }
+}
+
+fn leaves_in(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::FixedSizeList(item, size) => {
+            Some(u64::try_from(*size).ok()?.saturating_mul(leaves_in(item.data_type())?))
+        }
+        DataType::List(_) | DataType::LargeList(_) | DataType::Struct(_) | DataType::Map(_, _) => None,
+        _ => Some(1),
+    }
+}
+
+/// For each row the sum over the values in it.
+fn sums(array: &dyn Array, measure: &Measure) -> Result<Vec<u64>> {
+    if let Some(one) = (measure.same)(array.data_type()) {
+        return Ok(vec![one; array.len()]);
+    }
+    Ok(match array.data_type() {
+        DataType::List(_) => sums_of_lists(array.as_list::<i32>(), measure)?,
+        DataType::LargeList(_) => sums_of_lists(array.as_list::<i64>(), measure)?,
+        DataType::FixedSizeList(_, size) => {
+            let size = usize::try_from(*size).unwrap_or(0);
+            let running = running(&sums(array.as_fixed_size_list().values().as_ref(), measure)?);
+            (0..array.len()).map(|row| between(&running, row * size, (row + 1) * size)).collect()
+        }
+        DataType::Map(_, _) => {
+            let map = array.as_map();
+            let running = running(&sums(map.entries(), measure)?);
+            map.offsets()
+                .windows(2)
+                .map(|ends| between(&running, ends[0].as_usize(), ends[1].as_usize()))
+                .collect()
+        }
+        DataType::Struct(_) => {
+            let mut rows = vec![0_u64; array.len()];
+            for member in array.as_struct().columns() {
+                for (row, sum) in rows.iter_mut().zip(sums(member.as_ref(), measure)?) {
+                    *row = row.saturating_add(sum);
+                }
+            }
+            rows
+        }
+        _ => lengths_of(array)?.into_iter().map(|bytes| bytes + measure.entry).collect(),
+    })
+}
+
+fn sums_of_lists<O: OffsetSizeTrait>(lists: &GenericListArray<O>, measure: &Measure) -> Result<Vec<u64>> {
+    let ends = lists.offsets().windows(2).map(|ends| (ends[0].as_usize(), ends[1].as_usize()));
+    let entry = measure.entry;
+    if let Some(one) = (measure.same)(&lists.value_type()) {
+        return Ok(ends
+            .map(|(from, to)| entry.saturating_add(one.saturating_mul((to - from) as u64)))
+            .collect());
+    }
+    let running = running(&sums(lists.values().as_ref(), measure)?);
+    Ok(ends.map(|(from, to)| entry.saturating_add(between(&running, from, to))).collect())
+}
+
+/// The sum of the values before each, and of all.
+fn running(values: &[u64]) -> Vec<u64> {
+    let mut sum = 0_u64;
+    let before = values.iter().map(|value| {
+        sum = sum.saturating_add(*value);
+        sum
+    });
+    std::iter::once(0).chain(before).collect()
+}
+
+fn between(running: &[u64], from: usize, to: usize) -> u64 {
+    match (running.get(from), running.get(to)) {
+        (Some(from), Some(to)) => to.saturating_sub(*from),
+        _ => 0,
+    }
+}

@@ -1,0 +1,75 @@
+//! Functions of a few bytes that ask for gigabytes: refused before anything is allocated.
+//!
+//! Owns: the wrapper around DataFusion's functions whose results can be much larger than their arguments, and the limit of one
+//! value and of the values made together. Does not own: what the functions compute (DataFusion), memory of queries (engine).
+
+mod bound;
+mod centroids;
+mod column;
+mod function;
+mod series;
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::AggregateUDF;
+
+use bound::Bound;
+use centroids::Centroids;
+
+/// Bytes a value may have, as text in PostgreSQL, and the values of one batch together: their offsets have 32 bits.
+const VALUE_MAX: usize = 1 << 30;
+/// Least limit: less than this, ordinary batches would not fit.
+const VALUE_MAX_FLOOR: usize = 64 << 20;
+
+/// A call whose result would be too large to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Which function would make how much, and how much there may be.
+    pub message: String,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+impl TooLarge {
+    /// As the error of a function.
+    fn error(message: String) -> DataFusionError {
+        DataFusionError::External(Box::new(Self { message }))
+    }
+}
+
+/// Puts bounds on the functions that `registry` has; `memory_limit` is what queries may use together, in bytes.
+///
+/// # Errors
+/// When the registry has not one of the functions, or takes none.
+pub(crate) fn register(registry: &mut dyn FunctionRegistry, memory_limit: usize) -> Result<()> {
+    let limit = memory_limit.clamp(VALUE_MAX_FLOOR, VALUE_MAX) as u64;
+    for (name, _) in Bound::FUNCTIONS {
+        let function = function::bounded(&registry.udf(name)?, limit);
+        registry.register_udf(function)?;
+    }
+    for name in centroids::FUNCTIONS {
+        let function = Centroids::new(Arc::clone(registry.udaf(name)?.inner()));
+        registry.register_udaf(Arc::new(AggregateUDF::from(function)))?;
+    }
+    Ok(())
+}
+
+/// `bytes` as a limit is written.
+fn shown(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 30) {
+        format!("{} GiB", bytes >> 30)
+    } else if bytes >= 1 << 20 {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes >> 10)
+    }
+}
