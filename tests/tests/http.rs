@@ -672,7 +672,7 @@ async fn statements_are_logged_without_their_values() {
     assert_eq!(
         told,
         [
-            ("", "CREATE TABLE t (id INT PRIMARY KEY, name TEXT)", 0, "ok"),
+            ("", "CREATE TABLE t (id BIGINT PRIMARY KEY, name TEXT)", 0, "ok"),
             ("", "INSERT INTO t VALUES (?…)", 2, "ok"),
             ("anna", "SELECT * FROM t WHERE name = $1", 2, "ok"),
             ("", "INSERT INTO t VALUES (?…)", 0, "23505"),
