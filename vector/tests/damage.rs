@@ -9,7 +9,7 @@ use cairn_vector::Metric;
 use cairn_vector::hnsw::BuildOptions;
 use cairn_vector::search::{Effort, Filter, Hit, SearchError, SearchScratch};
 use cairn_vector::unit::codec::BLOCK_BYTES;
-use cairn_vector::unit::{Unit, UnitError};
+use cairn_vector::unit::{Compared, Unit, UnitError};
 use data::{Data, ID_FACTOR, Shape, bitmap, open};
 
 fn small() -> (Data, Vec<u8>) {
@@ -304,11 +304,33 @@ fn concurrent_first_searches_agree() {
 fn newer_units_are_refused_by_name() {
     let (_, bytes) = small();
     let mut newer = bytes.clone();
-    newer[8] = 3;
-    assert_eq!(Unit::open(Bytes::from(newer)).err(), Some(UnitError::Newer { format: 3, features: 0 }));
+    newer[8] = 4;
+    assert_eq!(Unit::open(Bytes::from(newer)).err(), Some(UnitError::Newer { format: 4, features: 0 }));
     let mut feature = bytes;
     feature[13] = 1;
-    assert_eq!(Unit::open(Bytes::from(feature)).err(), Some(UnitError::Newer { format: 2, features: 256 }));
+    assert_eq!(Unit::open(Bytes::from(feature)).err(), Some(UnitError::Newer { format: 3, features: 256 }));
+}
+
+#[test]
+fn sketches_of_the_second_format_are_left_aside() {
+    let data = Data::new(Shape::Flat, 5_000, 200, 1);
+    let mut bytes = data.build(&BuildOptions { threads: 2, ..BuildOptions::new(Metric::L2) });
+    let now = open(bytes.clone());
+    assert_eq!(now.calibration().compared, Compared::Codes);
+    let scanned = |unit: &Unit| {
+        let request = (&data.queries[..data.dim], 5, Effort::Exact);
+        data.search(unit, request, None, &mut SearchScratch::default())
+    };
+    let (right, sketched) = scanned(&now);
+    bytes[8] = 2;
+    let header = crc32c::crc32c(&bytes[..124]);
+    bytes[124..128].copy_from_slice(&header.to_le_bytes());
+    reseal(&mut bytes);
+    let unit = open(bytes);
+    assert_eq!(unit.verify(), []);
+    let (found, stats) = scanned(&unit);
+    assert_eq!((found, stats.code_distances), (right, 5_000));
+    assert!(sketched.code_distances > 5_000, "{sketched:?}");
 }
 
 #[test]

@@ -127,10 +127,8 @@ fn connect(
         calibration = calibrate::measure(clustered, &graph, &walks, &truth, work)?;
         improved += 1;
     }
-    if let Some(sketch) = sketch
-        && let Some(sketching) = sketch.sketching(clustered.codes.grid.low.len())
-    {
-        let space = sketch.codes.space();
+    if let Some(sketch) = sketch {
+        let (space, sketching) = (sketch.codes.space(), sketch.sketching(clustered.codes.grid.stride()));
         let seeds = Seeds::new(&space, clustered.pivots.clone());
         let walks = Walks { space, seeds, sketching: Some(sketching) };
         let of_sketches = calibrate::measure(clustered, &graph, &walks, &truth, work)?;

@@ -205,13 +205,13 @@ fn total(
     let norm_max = clustered.codes.norm_max();
     let parts = fold_chunks(work, truth.queries.len(), 32, |range| {
         let (mut scratch, mut sums) = (WalkScratch::default(), vec![]);
-        let (mut query, mut sketch, mut point) = (QueryCode::default(), QueryCode::default(), vec![]);
+        let (mut query, mut sketch) = (QueryCode::default(), QueryCode::default());
         let (mut found, mut scored) = ([0; DEPTHS.len()], 0);
         for i in range {
             query.encode(grid, norm_max, &truth.queries[i]);
             scratch.clear(walks.space.rows.len(), width);
             let (code, comparison) = match &walks.sketching {
-                Some(sketching) if sketching.ask(grid, &query, &mut point, &mut sketch) => {
+                Some(sketching) if sketching.ask(grid, &query, &mut sketch) => {
                     (&sketch.code, Comparison::sketches(walks.space, &sketch.code))
                 }
                 // Rows are too far apart for sketches: the walk finds nothing.

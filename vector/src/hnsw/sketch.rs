@@ -11,7 +11,7 @@ use super::space::Space;
 use crate::distance::{CodeQuery, CodeSum, Floats, Kernels, Sum};
 use crate::metric::Metric;
 use crate::parallel::{Work, each, fold_chunks};
-use crate::quantize::{self, AXES, Projection, Sketching, WIDTH};
+use crate::quantize::{self, AXES, Axes, Sketching, WIDTH};
 use crate::random::Random;
 use crate::rows::MemoryRows;
 use crate::unit::high;
@@ -23,8 +23,6 @@ const SAMPLE_ROWS: usize = 2048;
 const SAMPLE_CHUNK_ROWS: usize = 512;
 /// Steps of the subspace iteration. More than two find less than one per cent more of what the rows differ by.
 const ROUNDS: usize = 2;
-/// Keeps the axes, rounded to f32, from lengthening anything.
-const SHRINK: f64 = 0.9999;
 const CHUNK_ROWS: usize = 256;
 /// Queries and rows that tell what a scan is worth, and the rows wanted of it.
 const TRIED_QUERIES: usize = 32;
@@ -41,8 +39,7 @@ const ERROR_MARGIN: f32 = 1.25;
 /// Sketches of the rows of a unit.
 #[derive(Clone, Debug)]
 pub(crate) struct Sketch {
-    /// Mean and axes, as [`Projection`] reads them.
-    pub(crate) axes: Vec<f32>,
+    pub(crate) axes: Axes,
     /// Codes of the projections; errors are those of projection, code and row together. The norm of a row whose error is larger
     /// than `error_max` is [`SILENT`].
     pub(crate) codes: Codes,
@@ -52,10 +49,10 @@ pub(crate) struct Sketch {
 }
 
 impl Sketch {
-    /// How the points of `dim` components became these.
-    pub(crate) fn sketching(&self, dim: usize) -> Option<Sketching<'_>> {
-        let projection = Projection::new((&self.axes).into(), dim)?;
-        Some(Sketching { projection, grid: &self.codes.grid, norm_max: self.codes.norm_max() })
+    /// How the points with codes of `stride` bytes became these.
+    pub(crate) fn sketching(&self, stride: usize) -> Sketching<'_> {
+        let projection = self.axes.projection(stride);
+        Sketching { projection, grid: &self.codes.grid, norm_max: self.codes.norm_max() }
     }
 }
 
@@ -69,20 +66,21 @@ pub(crate) fn is_wanted(metric: Metric, stride: usize) -> bool {
 /// # Errors
 /// Cancellation.
 pub(crate) fn sketch(codes: &Codes, seed: u64, work: &Work<'_>) -> Result<Option<Sketch>, BuildError> {
-    let dim = codes.grid.low.len();
     let axes = axes(codes, seed, work)?;
-    let Some(projection) = Projection::new((&axes).into(), dim) else { return Ok(None) };
+    let (projection, space) = (axes.projection(codes.grid.stride()), codes.space());
     let rows = codes.errors.len();
     let (mut points, mut errors) = (vec![0.0_f32; rows * WIDTH], vec![0.0_f32; rows]);
     let chunks = points.chunks_mut(CHUNK_ROWS * WIDTH).zip(errors.chunks_mut(CHUNK_ROWS)).enumerate();
     each(work, chunks, |(chunk, (points, errors))| {
-        let mut point = vec![0.0; dim];
+        let mut point = CodeQuery::default();
         let (points, _) = points.as_chunks_mut::<WIDTH>();
         for (i, (projected, error)) in points.iter_mut().zip(errors).enumerate() {
             let row = chunk * CHUNK_ROWS + i;
-            centred(codes, row, &mut point);
-            // A code's length is always an f32.
-            let rounded = projection.project(&mut point, projected).unwrap_or(f64::INFINITY);
+            space.ask_row(row as u32, &mut point);
+            let signed = point.codes.bytes().iter().map(|code| i32::from(code.cast_signed()));
+            let square = signed.map(|code| code * code).sum::<i32>().into();
+            // A code's length is always a number.
+            let rounded = projection.project(&point, square, projected).unwrap_or(f64::INFINITY);
             projected.iter_mut().for_each(|c| *c *= codes.grid.step);
             let scaled = projected.iter().fold(0.0_f32, |sum, c| sum + c.abs()) * f32::EPSILON;
             *error =
@@ -112,8 +110,8 @@ fn centred(codes: &Codes, row: usize, point: &mut [f32]) {
     point.iter_mut().zip(from).for_each(|(c, &code)| *c = f32::from(code) - 128.0);
 }
 
-/// The mean of a sample, then the axes.
-fn axes(codes: &Codes, seed: u64, work: &Work<'_>) -> Result<Vec<f32>, BuildError> {
+/// The axes that a sample differs most along, around its mean.
+fn axes(codes: &Codes, seed: u64, work: &Work<'_>) -> Result<Axes, BuildError> {
     let (rows, dim) = (codes.errors.len(), codes.grid.low.len());
     let count = rows.min(SAMPLE_ROWS);
     let mut sample = vec![0.0_f32; count * dim];
@@ -132,7 +130,7 @@ fn axes(codes: &Codes, seed: u64, work: &Work<'_>) -> Result<Vec<f32>, BuildErro
         axes = spread(&sample, &axes, dim, work)?;
         orthonormal(&mut axes, dim);
     }
-    Ok([mean, axes].concat())
+    Ok(Axes::new(&mean, &axes, codes.grid.stride()))
 }
 
 /// `XᵀXW`: each axis moved towards what the rows of X differ by along it.
@@ -155,7 +153,7 @@ fn spread(sample: &[f32], axes: &[f32], dim: usize, work: &Work<'_>) -> Result<V
     Ok(total)
 }
 
-/// Makes the axes orthogonal and of length [`SHRINK`], by Gram and Schmidt, twice; one that adds no direction becomes zero.
+/// Makes the axes orthogonal and of length 1, by Gram and Schmidt, twice; one that adds no direction becomes zero.
 fn orthonormal(axes: &mut [f32], dim: usize) {
     let mut done: Vec<Vec<f64>> = Vec::with_capacity(AXES);
     for axis in axes.chunks_exact_mut(dim) {
@@ -170,7 +168,7 @@ fn orthonormal(axes: &mut [f32], dim: usize) {
         let after = length(&axis_now);
         let scale = if after > 1e-6 * before { 1.0 / after } else { 0.0 };
         axis_now.iter_mut().for_each(|c| *c *= scale);
-        axis.iter_mut().zip(&axis_now).for_each(|(to, c)| *to = (c * SHRINK) as f32);
+        axis.iter_mut().zip(&axis_now).for_each(|(to, c)| *to = *c as f32);
         done.push(axis_now);
     }
 }

@@ -32,6 +32,6 @@ mod tests;
 pub(crate) use self::fit::fit;
 pub(crate) use self::grid::FILLER;
 pub use self::grid::{Grid, RowCode};
-pub(crate) use self::projection::{AXES, Projection, WIDTH};
+pub(crate) use self::projection::{AXES, Axes, Frame, Projection, WIDTH};
 pub use self::query::QueryCode;
 pub(crate) use self::sketching::Sketching;

@@ -1,61 +1,153 @@
 //! Points seen along the few axes they differ most along, and the distance that is left at least.
 //!
-//! Owns: projecting a point, what that may round off. Does not own: choosing the axes (`hnsw::sketch`), codes of what comes out
-//! (the grid).
+//! Owns: projecting a point that is given as codes, what that may round off, axes as codes. Does not own: choosing the axes
+//! (`hnsw::sketch`), codes of what comes out (the grid).
 //!
 //! # Bound
 //! Rows `w` of the matrix W are axes; W shrinks every vector a little or leaves its length, so does `M = (I - WᵀW)^½`, and
 //! `|Wd|² + |Md|² = |d|²`. A point c becomes `(Wc, |Mc|)`. For two points `|Wp - Wq|² + (|Mp| - |Mq|)² <= |p - q|²`: what
 //! is near has a near projection, and a projection that is far is of a point that is far (filter and refine: Seidl and Kriegel, SIGMOD
 //! 1998; the axes are principal components).
+//!
+//! # Integers
+//! Points are codes, so are the axes, each with a scale of its own, and the centre that points are counted from: one panel, whose
+//! products with a point are exact. Axes as codes are no longer quite orthogonal. With `WWᵀ = I + E` none of them lengthens anything
+//! by more than `(1 + |E|)^½`, which the scales take off, and `|E|` is at most the fourth root of the Frobenius norm of `E⁴`.
 
-use crate::distance::{Floats, Kernels, Sum};
+use super::grid::FILLER;
+use crate::distance::{AlignedCodes, CodeQuery, CodeSum, Kernels, Panel};
 
 /// Axes.
 pub(crate) const AXES: usize = 63;
 /// Components of a projection: one per axis, and the length of the rest.
 pub(crate) const WIDTH: usize = AXES + 1;
 
-/// The mean of some points, then the axes through it, each of as many components as a point.
+/// The largest code of an axis.
+const CODE_MAX: f64 = 127.0;
+/// Keeps the scales, rounded to f32, from lengthening anything.
+const SHRINK: f64 = 1.0 - 1e-6;
+/// What sums in f64 may round off, over the sum of the lengths of their terms.
+const ROUNDED: f64 = 256.0 * f64::EPSILON;
+
+/// What the sums along axes are worth.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Frame {
+    /// Length of a component of each axis per unit of its codes; the last stands for the centre and is not used.
+    pub(crate) scales: [f32; WIDTH],
+    /// The products of the centre with each axis, all as codes, then with itself.
+    pub(crate) centre: [i32; WIDTH],
+}
+
+/// Axes and centre as codes.
+#[derive(Clone, Debug)]
+pub(crate) struct Axes {
+    panel: AlignedCodes,
+    pub(crate) frame: Frame,
+}
+
+impl Axes {
+    /// The nearest codes of orthonormal `axes`, one after the other (or zeros for some of them), and of the `centre`, in steps
+    /// around the middle of the codes; rows of the panel have `stride` bytes.
+    pub(crate) fn new(centre: &[f32], axes: &[f32], stride: usize) -> Self {
+        let mut rows: Vec<Vec<i8>> = axes.chunks_exact(centre.len()).map(codes_of_axis).collect();
+        rows.push(centre.iter().map(|&c| c.round() as i8).collect());
+        let mut panel = AlignedCodes::zeroed(WIDTH * stride);
+        let mut padded = vec![FILLER; stride];
+        for (place, row) in rows.iter().enumerate() {
+            padded.iter_mut().zip(row).for_each(|(to, &code)| *to = code.cast_unsigned() ^ FILLER);
+            Panel::put(panel.bytes_mut(), place, &padded);
+        }
+        let mut frame = Frame { scales: [0.0; WIDTH], centre: [0; WIDTH] };
+        let lengths: Vec<f64> = rows.iter().map(|row| f64::from(product(row, row)).sqrt()).collect();
+        let shrink = SHRINK / (1.0 + skew(&rows[..AXES], &lengths)).sqrt();
+        for (place, row) in rows.iter().enumerate() {
+            frame.centre[place] = product(row, &rows[AXES]);
+            if place < AXES && lengths[place] > 0.0 {
+                frame.scales[place] = (shrink / lengths[place]) as f32;
+            }
+        }
+        Self { panel, frame }
+    }
+
+    /// The bytes of the panel.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.panel.bytes()
+    }
+
+    pub(crate) fn projection(&self, stride: usize) -> Projection<'_> {
+        Projection { panel: Panel::new(self.panel.bytes(), stride), frame: &self.frame }
+    }
+}
+
+fn codes_of_axis(axis: &[f32]) -> Vec<i8> {
+    let largest = axis.iter().fold(0.0_f32, |most, c| most.max(c.abs()));
+    let scale = if largest > 0.0 { CODE_MAX / f64::from(largest) } else { 0.0 };
+    axis.iter().map(|&c| (f64::from(c) * scale).round() as i8).collect()
+}
+
+fn product(a: &[i8], b: &[i8]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+}
+
+/// How far axes of these lengths are from orthogonal: a bound on the norm of `WWᵀ - I`, each axis having length 1.
+fn skew(axes: &[Vec<i8>], lengths: &[f64]) -> f64 {
+    let mut matrix = vec![0.0; AXES * AXES];
+    for (i, a) in axes.iter().enumerate() {
+        for (j, b) in axes.iter().enumerate().filter(|&(j, _)| j != i && lengths[i] * lengths[j] > 0.0) {
+            matrix[i * AXES + j] = f64::from(product(a, b)) / (lengths[i] * lengths[j]);
+        }
+    }
+    for _ in 0..2 {
+        matrix = squared(&matrix);
+    }
+    matrix.iter().map(|c| c * c).sum::<f64>().powf(0.125) * (1.0 + 1e-9)
+}
+
+/// A symmetric matrix times itself.
+fn squared(matrix: &[f64]) -> Vec<f64> {
+    let rows = || matrix.chunks_exact(AXES);
+    rows().flat_map(|a| rows().map(|b| a.iter().zip(b).map(|(a, b)| a * b).sum())).collect()
+}
+
+/// Axes and centre in the bytes of a unit or of [`Axes`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Projection<'a> {
-    mean: Floats<'a>,
-    axes: &'a [u8],
+    panel: Panel<'a>,
+    frame: &'a Frame,
 }
 
 impl<'a> Projection<'a> {
-    /// Over `1 + AXES` vectors of `dim` components, one after the other; None when `floats` is not as long.
-    pub(crate) fn new(floats: Floats<'a>, dim: usize) -> Option<Self> {
-        let (mean, axes) = floats.bytes().split_at_checked(4 * dim)?;
-        (dim > 0 && axes.len() == 4 * dim * AXES).then_some(Self { mean: Floats::from_bytes(mean), axes })
+    /// None when `panel` has not [`WIDTH`] rows.
+    pub(crate) fn new(panel: Panel<'a>, frame: &'a Frame) -> Option<Self> {
+        (panel.width() == WIDTH).then_some(Self { panel, frame })
     }
 
-    /// Writes the projection of `point`, which is left as its difference to the mean. Returns how far the result may be from where
-    /// it should be; None: the point is so far from the others that its length is no f32.
-    pub(crate) fn project(&self, point: &mut [f32], out: &mut [f32; WIDTH]) -> Option<f64> {
-        point.iter_mut().zip(self.mean.components()).for_each(|(c, mean)| *c -= mean);
-        let (point, floats) = (Floats::from(&*point), &Kernels::get().floats);
-        let square = f64::from(floats.pair(Sum::Product, point, point));
-        if !square.is_finite() {
-            return None;
+    /// Writes the projection of the point whose codes are `point`, with the squared length `square`, to `out`, in steps of the
+    /// codes. Returns how far the result may be from where it should be; None: the point is so far from the others that its length
+    /// is no number.
+    pub(crate) fn project(&self, point: &CodeQuery, square: f64, out: &mut [f32; WIDTH]) -> Option<f64> {
+        let Frame { scales, centre } = self.frame;
+        let mut sums = [0; WIDTH];
+        Kernels::get().codes.panel(CodeSum::Product, &self.panel, point.codes.bytes(), 1, &mut sums);
+        // Codes of the point are this many steps.
+        let factor = -0.5 * f64::from(point.ratio);
+        let product = |place: usize| factor * f64::from(sums[place].wrapping_sub(point.bias));
+        let mut inside = 0.0;
+        for (place, out) in out[..AXES].iter_mut().enumerate() {
+            let along = f64::from(scales[place]) * (product(place) - f64::from(centre[place]));
+            inside += along * along;
+            *out = along as f32;
         }
-        floats.many(Sum::Product, point, self.axes, &mut out[..AXES]);
-        let inside: f64 = out[..AXES].iter().map(|&along| f64::from(along).powi(2)).sum();
-        let rest = (square - inside).max(0.0).sqrt();
+        let (twice, of_centre) = (2.0 * product(AXES), f64::from(centre[AXES]));
+        let distance = square - twice + of_centre;
+        let rest = (distance - inside).max(0.0).sqrt();
         out[AXES] = rest as f32;
-        Some(rounding(point.dim(), square, rest))
+        // Of a root: |√(a + e) - √a| is at most √e, and at most e / √a.
+        let of_square = ROUNDED * (square + twice.abs() + of_centre);
+        let of_rest = of_square / rest.max(of_square.sqrt()).max(f64::MIN_POSITIVE);
+        let rounded = of_rest + (inside + rest * rest).sqrt() * (f64::from(f32::EPSILON) + ROUNDED);
+        (rounded.is_finite() && inside.is_finite()).then_some(rounded)
     }
-}
-
-/// What sums over `dim` products may round off a projection of a point with this squared length and rest.
-fn rounding(dim: usize, square: f64, rest: f64) -> f64 {
-    let relative = (dim / 32 + 8) as f64 * f64::from(f32::EPSILON);
-    let length = square.sqrt();
-    let along = (AXES as f64).sqrt() * relative * length;
-    let of_square = relative * square + 2.0 * length * along;
-    // Of a root: |√(a + e) - √a| is at most √e, and at most e / √a.
-    let of_rest = of_square / rest.max(of_square.sqrt()).max(f64::MIN_POSITIVE);
-    along + of_rest + length * f64::from(f32::EPSILON)
 }
 
 #[cfg(test)]
@@ -65,44 +157,81 @@ mod tests {
     use crate::random::Random;
 
     const DIM: usize = 100;
+    const STRIDE: usize = 128;
 
-    fn vector(random: &mut Random, scale: f32) -> Vec<f32> {
-        (0..DIM).map(|_| (random.below(2001) as f32 - 1000.0) * scale).collect()
+    /// Codes around their middle as those of a point, with its squared length.
+    fn coded(codes: &[i8], factor: f32) -> (CodeQuery, f64) {
+        let mut point = CodeQuery { codes: AlignedCodes::zeroed(STRIDE), ..CodeQuery::default() };
+        point.codes.bytes_mut().iter_mut().zip(codes).for_each(|(to, code)| *to = code.cast_unsigned());
+        point.bias = 128 * codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+        point.ratio = -2.0 * factor;
+        (point, f64::from(factor).powi(2) * f64::from(product(codes, codes)))
+    }
+
+    /// Rows of a rotation by random planes: orthonormal, none along a component.
+    fn rotated(random: &mut Random) -> Vec<f32> {
+        let mut axes: Vec<f64> = (0..AXES * DIM).map(|i| f64::from(u8::from(i / DIM == i % DIM))).collect();
+        for _ in 0..2_000 {
+            let (i, j, angle) = (random.below(DIM), random.below(DIM), random.below(628) as f64 / 100.0);
+            for axis in axes.chunks_exact_mut(DIM).filter(|_| i != j) {
+                let (a, b) = (axis[i], axis[j]);
+                (axis[i], axis[j]) = (a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos());
+            }
+        }
+        axes.into_iter().map(|c| c as f32).collect()
     }
 
     #[test]
     fn projections_are_never_farther_apart_than_points() {
         let mut random = Random::new(1, 2);
-        // Unit vectors of a basis are axes of the kind; the last ones are missing.
-        let mut floats = vector(&mut random, 0.01);
-        for axis in 0..AXES {
-            floats.extend((0..DIM).map(|i| if i == axis { 1.0 } else { 0.0 }));
-        }
-        let projection = Projection::new((&floats).into(), DIM).unwrap();
-        for _ in 0..200 {
-            let scale = 10.0_f32.powi(random.below(9) as i32 - 4);
-            let points = [vector(&mut random, scale), vector(&mut random, scale / 100.0)];
-            let exact: f64 =
-                points[0].iter().zip(&points[1]).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+        let centre: Vec<f32> = (0..DIM).map(|_| random.below(200) as f32 - 100.0).collect();
+        let axes = Axes::new(&centre, &rotated(&mut random), STRIDE);
+        let projection = axes.projection(STRIDE);
+        for round in 0..300 {
+            let spread = [2, 20, 200][round % 3];
+            let around: Vec<i32> = (0..DIM).map(|_| random.below(256) as i32 - 128).collect();
+            let factors = [1.0, [1.0, 1.25, 3.0][round % 3]];
+            let points = factors.map(|factor| {
+                let near = |&c: &i32| c + random.below(spread) as i32 - spread as i32 / 2;
+                let near: Vec<i8> = around.iter().map(|c| near(c).clamp(-128, 127) as i8).collect();
+                (near, factor)
+            });
+            let place = |(codes, factor): &(Vec<i8>, f32), i: usize| f64::from(codes[i]) * f64::from(*factor);
+            let exact =
+                (0..DIM).map(|i| (place(&points[0], i) - place(&points[1], i)).powi(2)).sum::<f64>().sqrt();
             let mut errors = 0.0;
-            let projected = points.map(|mut point| {
-                let mut out = [0.0; WIDTH];
-                errors += projection.project(&mut point, &mut out).unwrap();
+            let projected = points.map(|(codes, factor)| {
+                let ((point, square), mut out) = (coded(&codes, factor), [0.0; WIDTH]);
+                errors += projection.project(&point, square, &mut out).unwrap();
                 out
             });
             let between = projected[0].iter().zip(&projected[1]);
             let between: f64 = between.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
             assert!(between - errors <= exact, "{between} - {errors} > {exact}");
-            assert!(between >= exact * 0.5, "{between} of {exact}");
+            assert!(between >= exact * 0.5 && errors <= 0.01, "{between} of {exact}, error {errors}");
         }
     }
 
     #[test]
-    fn lengths_beyond_f32_have_none() {
-        let floats = vec![0.0; (1 + AXES) * DIM];
-        let projection = Projection::new((&floats).into(), DIM).unwrap();
-        assert!(projection.project(&mut [1e30; DIM], &mut [0.0; WIDTH]).is_none());
-        assert_eq!(projection.project(&mut [0.0; DIM], &mut [1.0; WIDTH]), Some(0.0));
-        assert!(Projection::new((&floats).into(), DIM - 1).is_none());
+    fn axes_that_are_not_orthogonal_are_shortened() {
+        // All the same: together they lengthen by the root of their number.
+        let axes = vec![0.1; AXES * DIM];
+        let axes = Axes::new(&[0.0; DIM], &axes, STRIDE);
+        let (point, square) = coded(&[10; DIM], 1.0);
+        let mut out = [0.0; WIDTH];
+        axes.projection(STRIDE).project(&point, square, &mut out).unwrap();
+        let length = out.iter().map(|&c| f64::from(c).powi(2)).sum::<f64>().sqrt();
+        assert!((99.0..=100.001).contains(&length), "{length}");
+    }
+
+    #[test]
+    fn lengths_beyond_numbers_have_none() {
+        let axes = Axes::new(&[0.0; DIM], &[0.0; AXES * DIM], STRIDE);
+        let projection = axes.projection(STRIDE);
+        let (point, square) = coded(&[100; DIM], f32::INFINITY);
+        assert!(projection.project(&point, square, &mut [0.0; WIDTH]).is_none());
+        let (point, square) = coded(&[0; DIM], 1.0);
+        assert!(projection.project(&point, square, &mut [1.0; WIDTH]).unwrap() < 1e-9);
+        assert!(Projection::new(Panel::new(&axes.bytes()[..48 * STRIDE], STRIDE), &axes.frame).is_none());
     }
 }

@@ -102,9 +102,14 @@ impl QueryCode {
         self.score_slack = 0.0;
     }
 
-    /// The query's point.
-    pub(crate) fn point(&self) -> &[f32] {
-        &self.point
+    /// Squared length of its codes, in steps of the unit's grid; not under L1.
+    pub(crate) fn square(&self) -> f64 {
+        self.constant
+    }
+
+    /// Bound on the distance between the query's point and its code, with what rows are from theirs by rounding.
+    pub(crate) fn error(&self) -> f64 {
+        self.error
     }
 
     /// Makes the bounds of a query that is this much farther from where it should be than [`encode`](Self::encode) knows.

@@ -14,32 +14,19 @@ pub(crate) struct Sketching<'a> {
 }
 
 impl Sketching<'_> {
-    /// Makes `sketch` that of `query`, a query on `grid`; `point` is a buffer. False: the query is so far from the rows that it has
-    /// none.
-    pub(crate) fn ask(
-        &self,
-        grid: &Grid,
-        query: &QueryCode,
-        point: &mut Vec<f32>,
-        sketch: &mut QueryCode,
-    ) -> bool {
-        let step = f64::from(grid.step);
-        let inverse = 1.0 / step;
-        point.clear();
-        // In steps around the middle of the codes, as the rows were projected.
-        let steps = query
-            .point()
-            .iter()
-            .zip(&grid.low)
-            .map(|(&c, &low)| (f64::from(c) - f64::from(low)) * inverse - 128.0);
-        point.extend(steps.map(|c| c as f32));
+    /// Makes `sketch` that of `query`, a query on `grid`, from its codes, as those of rows were made. False: the query is so far
+    /// from the rows that it has none.
+    pub(crate) fn ask(&self, grid: &Grid, query: &QueryCode, sketch: &mut QueryCode) -> bool {
         let mut projected = [0.0; WIDTH];
-        let Some(rounded) = self.projection.project(point, &mut projected) else { return false };
+        let step = f64::from(grid.step);
+        let Some(rounded) = self.projection.project(&query.code, query.square(), &mut projected) else {
+            return false;
+        };
         projected.iter_mut().for_each(|c| *c *= grid.step);
         let length = projected.iter().map(|&c| f64::from(c).powi(2)).sum::<f64>().sqrt();
         sketch.encode(self.grid, self.norm_max, &projected);
-        // What each step here rounds, and the middle that rows are counted from.
-        sketch.widen(rounded * step + 3.0 * grid.rounding() + 4.0 * length * f64::from(f32::EPSILON));
+        // How far the query is from its codes, and what each step here rounds.
+        sketch.widen(query.error() + rounded * step + 4.0 * length * f64::from(f32::EPSILON));
         length.is_finite()
     }
 }

@@ -36,7 +36,7 @@ const GATHER_OVER_SCAN: f32 = 1.5;
 /// Bytes of codes whose scoring in a walk takes as long as the walk's own part.
 const WALK_BYTES: f32 = 400.0;
 /// Cost of projecting a query, per byte of codes.
-const PROJECTION: f32 = 0.08;
+const PROJECTION: f32 = 0.01;
 
 impl WalkCosts {
     /// Of a walk that compares these in a unit with codes of `stride` bytes.

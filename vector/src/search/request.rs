@@ -75,7 +75,6 @@ pub struct SearchScratch {
     /// The query's projection, and whether it is there.
     pub(super) sketch: QueryCode,
     pub(super) is_sketched: bool,
-    pub(super) point: Vec<f32>,
     pub(super) sketched: Sketched,
     pub(super) sums: Vec<i32>,
     /// Score and ordinal of rows to rerank, best first.
@@ -96,7 +95,7 @@ impl SearchScratch {
         }
         let Some(sketching) = unit.sketching() else { return Ok(false) };
         guard.section(Section::SketchAxes)?;
-        self.is_sketched = sketching.ask(unit.grid(), &self.query, &mut self.point, &mut self.sketch);
+        self.is_sketched = sketching.ask(unit.grid(), &self.query, &mut self.sketch);
         Ok(self.is_sketched)
     }
 }

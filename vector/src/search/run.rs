@@ -260,22 +260,20 @@ impl Unit {
         guard.section(Section::PivotRows)?;
         scratch.walk.clear(self.len(), width);
         let SearchScratch { query, sketch, batch, sums, distances, .. } = scratch;
-        match compared {
-            Compared::Codes => {
-                guard.section(Section::PivotCodes)?;
-                guard.section(Section::PivotNorms)?;
-                stats.code_distances += self.pivots().width();
-                Ok(self.nearest_pivots(&query.code, sums))
-            }
-            Compared::Sketches => {
-                batch.clear();
-                batch.extend(self.pivot_rows().filter(|&row| (row as usize) < self.len()));
-                self.comparison(compared, query, sketch).scores(batch, distances, guard)?;
-                stats.code_distances += batch.len();
-                let nearest = nearest(distances.iter().copied().take(batch.len()));
-                Ok(nearest.map(|place| batch.get(place as usize).copied().unwrap_or(NO_ROW)))
-            }
+        if compared == self.calibration().compared {
+            guard.section(Section::PivotCodes)?;
+            guard.section(Section::PivotNorms)?;
+            stats.code_distances += self.pivots().width();
+            let query = if compared == Compared::Codes { query } else { sketch };
+            return Ok(self.nearest_pivots(&query.code, sums));
         }
+        // The query is too far away for sketches, which the pivots are kept as.
+        batch.clear();
+        batch.extend(self.pivot_rows().filter(|&row| (row as usize) < self.len()));
+        self.comparison(compared, query, sketch).scores(batch, distances, guard)?;
+        stats.code_distances += batch.len();
+        let nearest = nearest(distances.iter().copied().take(batch.len()));
+        Ok(nearest.map(|place| batch.get(place as usize).copied().unwrap_or(NO_ROW)))
     }
 
     fn nearest_pivots(&self, query: &crate::distance::CodeQuery, sums: &mut Vec<i32>) -> [u32; SEEDS] {

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::blocks::{FirstUse, Guard};
 use super::calibration::Calibration;
 use super::codec::{Section, read};
-use super::open::{SketchGrid, Unit, UnitError};
+use super::open::{SketchGrid, Unit, UnitError, pivot_stride};
 use super::parts::BuildStatistics;
-use crate::distance::{CodeRows, CodeSum, Floats, Panel};
+use crate::distance::{CodeRows, CodeSum, Panel};
 use crate::hnsw::{Adjacency, DEGREE, NO_ROW, Neighbours, Space};
 use crate::metric::Metric;
 use crate::quantize::{self, Grid, Projection, Sketching};
@@ -121,8 +121,9 @@ impl Unit {
         Space { rows: CodeRows::new(codes, norms, self.grid.stride()), sum: self.grid.code_sum() }
     }
 
+    /// Of what walks compare.
     pub(crate) fn pivots(&self) -> Panel<'_> {
-        Panel::new(self.section(Section::PivotCodes), self.grid.stride())
+        Panel::new(self.section(Section::PivotCodes), pivot_stride(self.calibration.compared, &self.grid))
     }
 
     /// Ordinals of the pivots; a damaged one may be no row.
@@ -166,9 +167,9 @@ impl Unit {
 
     /// How points become sketches; None: it has none.
     pub(crate) fn sketching(&self) -> Option<Sketching<'_>> {
-        let SketchGrid { grid, norm_max, .. } = self.sketch()?;
-        let axes = Floats::from_bytes(self.section(Section::SketchAxes));
-        Some(Sketching { projection: Projection::new(axes, self.grid.low.len())?, grid, norm_max: *norm_max })
+        let SketchGrid { grid, norm_max, frame, .. } = self.sketch()?;
+        let axes = Panel::new(self.section(Section::SketchAxes), self.grid.stride());
+        Some(Sketching { projection: Projection::new(axes, frame)?, grid, norm_max: *norm_max })
     }
 
     pub(crate) fn graph(&self) -> MappedGraph<'_> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header, 128 bytes
-//!   0 [8] "CAIRNVEC"        8 u16 format version (2)    10 u8 metric (0 L2, 1 cosine, 2 inner product, 3 L1)
+//!   0 [8] "CAIRNVEC"        8 u16 format version (3)    10 u8 metric (0 L2, 1 cosine, 2 inner product, 3 L1)
 //!  11 u8 walks compare (0 codes, 1 sketches)
 //!  12 u32 features: bits a reader must know (none yet)
 //!  16 u32 dimension        20 u32 stride: bytes of a row of codes, a multiple of 64
@@ -10,9 +10,10 @@
 //!  40 f32 step of the grid 44 f32 longest row (inner product)
 //!  48 f32 largest norm     52 f32 error exceeded by one row in a hundred
 //!  56 reserved (0)        124 u32 crc32c of the 124 bytes before
-//! sections in this order, each at a multiple of 64, zeros between; format version 1 has no 15 to 18
+//! sections in this order, each at a multiple of 64, zeros between; format version 1 has no 15 to 18, those of version 2
+//! are not read, as if the unit had no sketches
 //!   1 grid          f32 per component of a point: value of code 0
-//!   2 pivot codes   panel: groups of 16 rows interleaved by 4 bytes
+//!   2 pivot codes   panel: groups of 16 rows interleaved by 4 bytes; of what walks compare, as are the norms
 //!   3 pivot norms   f32 per pivot
 //!   4 pivot rows    u32 per pivot: its ordinal
 //!   5 pivot starts  u32 per pivot and one more: pivot i stands for ordinals start[i]..start[i + 1]
@@ -25,8 +26,9 @@
 //!  12 calibration   16 bytes per point: u32 k, u32 width, f32 recall, f32 rows scored
 //!  13 statistics    u8 builder (0 partition, 1 hnsw_rs), 3 reserved, u32 improved, u64 seed, f32 target recall
 //!  15 sketch grid   f32 step, largest norm, error no row exceeds, part of the rows left; then 64 f32: value of code 0 per
-//!                   component. This section and the next three are empty without sketches
-//!  16 sketch axes   64 vectors, f32 per component of a point: the mean in codes around 128, then the axes
+//!                   component, 64 f32: scale of each axis, 64 i32: product of the centre with each axis and with itself.
+//!                   This section and the next three are empty without sketches
+//!  16 sketch axes   panel as the pivot codes: 63 axes, then the centre
 //!  17 sketch codes  64 bytes per row
 //!  18 sketch norms  f32 per row; -1e30: the sketch says nothing of the row, whose error is larger
 //!  14 checksums     u32 per 64 KiB block of all bytes before this section: crc32c
@@ -43,7 +45,9 @@ use crate::metric::Metric;
 
 pub(super) const MAGIC: [u8; 8] = *b"CAIRNVEC";
 pub(super) const END_MAGIC: [u8; 8] = *b"CAIRNEND";
-pub(super) const FORMAT_VERSION: u16 = 2;
+pub(super) const FORMAT_VERSION: u16 = 3;
+/// The first format version with sketches as they are now.
+pub(super) const SKETCHES_SINCE: u16 = 3;
 /// Feature bits this version knows.
 pub(super) const FEATURES: u32 = 0;
 pub(super) const HEADER_BYTES: usize = 128;
@@ -58,6 +62,8 @@ pub(super) const POINT_BYTES: usize = 16;
 pub(super) const STATISTICS_BYTES: usize = 20;
 /// Of the sketch grid, before the lowest values.
 pub(super) const SKETCH_HEAD_BYTES: usize = 16;
+/// Of all of it.
+pub(super) const SKETCH_GRID_BYTES: usize = SKETCH_HEAD_BYTES + 3 * 4 * crate::quantize::WIDTH;
 
 const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && BLOCK_BYTES.is_multiple_of(ALIGNMENT));
 
@@ -128,8 +134,13 @@ impl Section {
 
     /// Those a file of this format version has, in its order.
     pub(super) fn of_format(version: u16) -> Vec<Section> {
-        let had = |section: &Section| version > 1 || !SKETCH_SECTIONS.contains(section);
+        let had = |section: &Section| version > 1 || !section.is_of_sketches();
         Self::ALL.into_iter().filter(had).collect()
+    }
+
+    /// Whether it is empty in a unit without sketches.
+    pub(super) fn is_of_sketches(self) -> bool {
+        SKETCH_SECTIONS.contains(&self)
     }
 }
 

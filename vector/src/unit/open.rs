@@ -9,14 +9,14 @@ use super::blocks::Blocks;
 use super::calibration::{Calibration, CalibrationPoint, Compared};
 use super::codec::{
     ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, POINT_BYTES,
-    SECTION_BYTES, SKETCH_HEAD_BYTES, STATISTICS_BYTES, Section, TAIL_BYTES, TAIL_CHECKSUM_AT,
-    compared_number, metric_of, read,
+    SECTION_BYTES, SKETCH_GRID_BYTES, SKETCH_HEAD_BYTES, SKETCHES_SINCE, STATISTICS_BYTES, Section,
+    TAIL_BYTES, TAIL_CHECKSUM_AT, compared_number, metric_of, read,
 };
 use super::parts::BuildStatistics;
 use crate::distance::PANEL_ROWS;
 use crate::hnsw::{Builder, DEGREE};
 use crate::metric::{DIM_MAX, Metric};
-use crate::quantize::{self, Grid};
+use crate::quantize::{self, Frame, Grid};
 use crate::search::pool::ROWS_MAX;
 
 /// Why bytes are no unit.
@@ -64,6 +64,8 @@ pub struct Unit {
 pub(crate) struct SketchGrid {
     pub(crate) grid: Grid,
     pub(crate) norm_max: f32,
+    /// Of the axes.
+    pub(crate) frame: Frame,
     /// Bound on the distance between the projection of a row and its sketch.
     pub(crate) error_max: f32,
     /// Part of some thousand rows that a search has to look at in full.
@@ -77,18 +79,20 @@ impl Unit {
     /// # Errors
     /// [`UnitError`]; what is wrong in other sections is found by searches and by [`Unit::verify`].
     pub fn open(bytes: Bytes) -> Result<Self, UnitError> {
-        let sections = sections(&bytes)?;
+        let format = known_format(&bytes)?;
+        let sections = sections(&bytes, format)?;
         let header = &bytes[..HEADER_BYTES];
         let (grid, rows) = header_grid(header)?;
+        let compared = compared(header, format)?;
         let pivots = read!(header, 32, u32) as usize;
-        check_lengths(&sections, &grid, rows, pivots)?;
+        check_lengths(&sections, &grid, rows, (pivots, compared))?;
         let blocks = sections[Section::Checksums as usize - 1].len() / 4;
         let mut unit = Self {
             grid,
             rows,
             norm_max: read!(header, 48, f32),
             error_high: read!(header, 52, f32),
-            calibration: Calibration::default(),
+            calibration: Calibration { compared, ..Calibration::default() },
             statistics: BuildStatistics::default(),
             sketch: None,
             bytes,
@@ -99,7 +103,7 @@ impl Unit {
             unit.check(unit.sections[section as usize - 1].clone())?;
         }
         unit.grid.low = unit.section(Section::Grid).chunks_exact(4).map(|c| read!(c, 0, f32)).collect();
-        unit.calibration = calibration(compared(&unit.bytes)?, unit.section(Section::Calibration));
+        unit.calibration = calibration(compared, unit.section(Section::Calibration));
         unit.statistics = statistics(unit.section(Section::Statistics))?;
         unit.sketch = sketch_grid(unit.section(Section::SketchGrid));
         Ok(unit)
@@ -107,8 +111,8 @@ impl Unit {
 }
 
 /// The ranges of all sections.
-fn sections(bytes: &[u8]) -> Result<[Range<usize>; Section::ALL.len()], UnitError> {
-    let present = Section::of_format(known_format(bytes)?);
+fn sections(bytes: &[u8], format: u16) -> Result<[Range<usize>; Section::ALL.len()], UnitError> {
+    let present = Section::of_format(format);
     let table = section_table(bytes, present.len())?;
     let mut ranges = [const { 0..0 }; Section::ALL.len()];
     let entries = bytes[table.clone()].chunks_exact(SECTION_BYTES);
@@ -120,8 +124,10 @@ fn sections(bytes: &[u8]) -> Result<[Range<usize>; Section::ALL.len()], UnitErro
         let ordered = offset >= before;
         match offset.checked_add(length) {
             Some(end) if named && ordered && end <= table.start as u64 => {
-                ranges[section as usize - 1] = offset as usize..end as usize;
                 before = end;
+                if format >= SKETCHES_SINCE || !section.is_of_sketches() {
+                    ranges[section as usize - 1] = offset as usize..end as usize;
+                }
             }
             _ => return Err(damaged(table.start, format!("section {section:?}"))),
         }
@@ -187,7 +193,7 @@ fn check_lengths(
     sections: &[Range<usize>; Section::ALL.len()],
     grid: &Grid,
     rows: usize,
-    pivots: usize,
+    (pivots, compared): (usize, Compared),
 ) -> Result<(), UnitError> {
     let stride = grid.stride();
     // 0 without sketches, else 1.
@@ -196,7 +202,9 @@ fn check_lengths(
         let range = &sections[section as usize - 1];
         let right = match section {
             Section::Grid => range.len() == Grid::point_dim(grid.metric, grid.dim) * 4,
-            Section::PivotCodes => range.len() == pivots.next_multiple_of(PANEL_ROWS) * stride,
+            Section::PivotCodes => {
+                range.len() == pivots.next_multiple_of(PANEL_ROWS) * pivot_stride(compared, grid)
+            }
             Section::PivotNorms | Section::PivotRows => range.len() == pivots * 4,
             Section::PivotStarts => range.len() == (pivots + 1) * 4,
             Section::Codes => range.len() == rows * stride,
@@ -205,10 +213,8 @@ fn check_lengths(
             Section::RowIds => range.len() == rows * 8,
             Section::Calibration => range.len().is_multiple_of(POINT_BYTES),
             Section::Statistics => range.len() == STATISTICS_BYTES,
-            Section::SketchGrid => range.len() == sketches * (SKETCH_HEAD_BYTES + quantize::WIDTH * 4),
-            Section::SketchAxes => {
-                range.len() == sketches * quantize::WIDTH * Grid::point_dim(grid.metric, grid.dim) * 4
-            }
+            Section::SketchGrid => range.len() == sketches * SKETCH_GRID_BYTES,
+            Section::SketchAxes => range.len() == sketches * quantize::WIDTH * stride,
             Section::SketchCodes => range.len() == sketches * rows * quantize::WIDTH,
             Section::SketchNorms => range.len() == sketches * rows * 4,
             Section::Checksums => range.len() == range.start.div_ceil(BLOCK_BYTES) * 4,
@@ -222,9 +228,16 @@ fn check_lengths(
 
 /// None: there are no sketches, or no numbers to compare them by.
 fn sketch_grid(bytes: &[u8]) -> Option<SketchGrid> {
-    let (head, low) = bytes.split_at_checked(SKETCH_HEAD_BYTES)?;
-    let [step, norm_max, error_max, left] = [0, 4, 8, 12].map(|at| read!(head, at, f32));
-    let low = low.chunks_exact(4).map(|c| read!(c, 0, f32)).collect();
+    if bytes.len() != SKETCH_GRID_BYTES {
+        return None;
+    }
+    let [step, norm_max, error_max, left] = [0, 4, 8, 12].map(|at| read!(bytes, at, f32));
+    let at = |column: usize, place: usize| SKETCH_HEAD_BYTES + 4 * (column * quantize::WIDTH + place);
+    let low = (0..quantize::WIDTH).map(|place| read!(bytes, at(0, place), f32)).collect();
+    let frame = Frame {
+        scales: std::array::from_fn(|place| read!(bytes, at(1, place), f32)),
+        centre: std::array::from_fn(|place| read!(bytes, at(2, place), i32)),
+    };
     let grid = Grid {
         metric: Metric::L2,
         dim: quantize::WIDTH,
@@ -233,11 +246,22 @@ fn sketch_grid(bytes: &[u8]) -> Option<SketchGrid> {
         low,
         rounding: OnceLock::new(),
     };
-    (step.is_normal() && step > 0.0).then_some(SketchGrid { grid, norm_max, error_max, left })
+    (step.is_normal() && step > 0.0).then_some(SketchGrid { grid, norm_max, frame, error_max, left })
+}
+
+/// Bytes of the codes of a pivot: pivots are what walks compare.
+pub(super) fn pivot_stride(compared: Compared, grid: &Grid) -> usize {
+    match compared {
+        Compared::Codes => grid.stride(),
+        Compared::Sketches => quantize::WIDTH,
+    }
 }
 
 /// What walks compare.
-fn compared(header: &[u8]) -> Result<Compared, UnitError> {
+fn compared(header: &[u8], format: u16) -> Result<Compared, UnitError> {
+    if format < SKETCHES_SINCE {
+        return Ok(Compared::Codes);
+    }
     let all = [Compared::Codes, Compared::Sketches];
     let known = all.into_iter().find(|&compared| compared_number(compared) == header[11]);
     known.ok_or_else(|| damaged(11, "what walks compare"))

@@ -1,6 +1,6 @@
 //! A built unit in memory, before it is written.
 
-use super::calibration::Calibration;
+use super::calibration::{Calibration, Compared};
 use crate::distance::{PANEL_ROWS, Panel};
 use crate::hnsw::sketch::Sketch;
 use crate::hnsw::{BuildError, Builder, Clustered, Graph};
@@ -67,15 +67,19 @@ impl UnitParts {
         }
         starts.resize(starts.len() + orphans.len(), row_ids.len() as u32);
         pivots.extend(orphans);
-        let stride = codes.grid.stride();
-        let mut pivot_codes = vec![FILLER; pivots.len().next_multiple_of(PANEL_ROWS) * stride];
+        let compared = match (calibration.compared, &sketch) {
+            (Compared::Sketches, Some(sketch)) => &sketch.codes,
+            _ => &codes,
+        };
+        let space = compared.space();
+        let mut pivot_codes = vec![FILLER; pivots.len().next_multiple_of(PANEL_ROWS) * space.rows.stride()];
         for (i, &row) in pivots.iter().enumerate() {
-            Panel::put(&mut pivot_codes, i, codes.space().rows.row(row));
+            Panel::put(&mut pivot_codes, i, space.rows.row(row));
         }
         Ok(Self {
             norm_max: codes.norm_max(),
             error_high: high(&codes.errors),
-            pivot_norms: pivots.iter().map(|&row| codes.norms[row as usize]).collect(),
+            pivot_norms: pivots.iter().map(|&row| compared.norms[row as usize]).collect(),
             grid: codes.grid,
             codes: codes.codes,
             norms: codes.norms,

@@ -136,13 +136,10 @@ impl UnitParts {
                 .try_for_each(|section| file.section(section, std::iter::empty()));
         };
         let head = [codes.grid.step, codes.norm_max(), *error_max, *left];
-        let grid = [&head, codes.grid.low.as_slice()].concat();
-        let bytes = [
-            Floats::from(&grid).bytes(),
-            Floats::from(axes).bytes(),
-            codes.codes.bytes(),
-            Floats::from(&codes.norms).bytes(),
-        ];
+        let floats = [&head, codes.grid.low.as_slice(), &axes.frame.scales].concat();
+        let centre = axes.frame.centre.map(i32::to_le_bytes);
+        let grid = [Floats::from(&floats).bytes(), centre.as_flattened()].concat();
+        let bytes = [grid.as_slice(), axes.bytes(), codes.codes.bytes(), Floats::from(&codes.norms).bytes()];
         let mut sections = SKETCH_SECTIONS.into_iter().zip(bytes);
         sections.try_for_each(|(section, bytes)| file.section(section, std::iter::once(bytes)))
     }
