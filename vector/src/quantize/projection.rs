@@ -192,9 +192,8 @@ mod tests {
             let around: Vec<i32> = (0..DIM).map(|_| random.below(256) as i32 - 128).collect();
             let factors = [1.0, [1.0, 1.25, 3.0][round % 3]];
             let points = factors.map(|factor| {
-                let near = |&c: &i32| c + random.below(spread) as i32 - spread as i32 / 2;
-                let near: Vec<i8> = around.iter().map(|c| near(c).clamp(-128, 127) as i8).collect();
-                (near, factor)
+                let moved = around.iter().map(|c| c + random.below(spread) as i32 - spread as i32 / 2);
+                (moved.map(|c| c.clamp(-128, 127) as i8).collect::<Vec<_>>(), factor)
             });
             let place = |(codes, factor): &(Vec<i8>, f32), i: usize| f64::from(codes[i]) * f64::from(*factor);
             let exact =
