@@ -43,6 +43,30 @@ fn reseal(bytes: &mut [u8]) {
     bytes[tail + 28..tail + 32].copy_from_slice(&sum.to_le_bytes());
 }
 
+/// Where the section table begins.
+fn table_of(bytes: &[u8]) -> usize {
+    let tail = bytes.len() - 40;
+    u64::from_le_bytes(bytes[tail + 8..tail + 16].try_into().expect("eight bytes")) as usize
+}
+
+/// The bytes of the section that is this entry of the table.
+fn section(bytes: &[u8], entry: usize) -> std::ops::Range<usize> {
+    let entry = &bytes[table_of(bytes) + entry * 24..];
+    let number = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().expect("eight bytes")) as usize;
+    number(8)..number(8) + number(16)
+}
+
+/// Entries of the grid and the axes of sketches.
+const SKETCH_GRID: usize = 13;
+const SKETCH_AXES: usize = 14;
+
+/// Makes the step of the sketches no number, under right checksums.
+fn spoil_sketches(bytes: &mut [u8]) {
+    let grid = section(bytes, SKETCH_GRID);
+    bytes[grid][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    reseal(bytes);
+}
+
 /// Searches a unit in every way, whatever comes out.
 fn search(data: &Data, unit: &Unit, scratch: &mut SearchScratch) {
     for effort in [Effort::Recall(0.9), Effort::Width(8), Effort::Exact] {
@@ -57,6 +81,48 @@ fn noticed(data: &Data, bytes: Vec<u8>, scratch: &mut SearchScratch) -> bool {
     let Ok(unit) = Unit::open(Bytes::from(bytes)) else { return true };
     search(data, &unit, scratch);
     !unit.verify().is_empty()
+}
+
+#[test]
+fn sealed_nonsense_about_sketches_ends_no_search() {
+    let data = Data::new(Shape::Flat, 5_000, 200, 1);
+    let bytes = data.build(&BuildOptions { threads: 2, ..BuildOptions::new(Metric::L2) });
+    let (grid, axes) = (section(&bytes, SKETCH_GRID), section(&bytes, SKETCH_AXES));
+    let places = [8..12, 40..56].into_iter().flatten().chain(grid).chain(axes.step_by(997));
+    let mut scratch = SearchScratch::default();
+    for at in places {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0xFF;
+        let header = crc32c::crc32c(&damaged[..124]);
+        damaged[124..128].copy_from_slice(&header.to_le_bytes());
+        reseal(&mut damaged);
+        if let Ok(unit) = Unit::open(Bytes::from(damaged)) {
+            search(&data, &unit, &mut scratch);
+            let _ = unit.verify();
+        }
+    }
+    let mut damaged = bytes;
+    spoil_sketches(&mut damaged);
+    let unit = open(damaged);
+    assert_eq!(unit.verify().len(), 1, "{:?}", unit.verify());
+}
+
+#[test]
+fn walks_go_by_codes_where_queries_have_no_sketch() {
+    let data = Data::new(Shape::Flat, 12_000, 600, 20);
+    let mut bytes = data.build(&BuildOptions { threads: 2, ..BuildOptions::new(Metric::L2) });
+    let answers = |unit: &Unit| -> Vec<Vec<Hit>> {
+        let request = |query| (query, 10, Effort::Recall(0.99));
+        let search = |query| data.search(unit, request(query), None, &mut SearchScratch::default()).0;
+        data.queries().map(search).collect()
+    };
+    let unit = open(bytes.clone());
+    assert_eq!(unit.calibration().compared, Compared::Sketches);
+    let by_sketches = answers(&unit);
+    spoil_sketches(&mut bytes);
+    let by_codes = answers(&open(bytes));
+    let found = by_codes.iter().zip(&by_sketches).flat_map(|(a, b)| a.iter().filter(|hit| b.contains(hit)));
+    assert!(found.count() >= 195, "{by_codes:?}");
 }
 
 #[test]
@@ -322,14 +388,17 @@ fn sketches_of_the_second_format_are_left_aside() {
         data.search(unit, request, None, &mut SearchScratch::default())
     };
     let (right, sketched) = scanned(&now);
-    bytes[8] = 2;
+    // Whatever its walks compared.
+    (bytes[8], bytes[11]) = (2, 1);
     let header = crc32c::crc32c(&bytes[..124]);
     bytes[124..128].copy_from_slice(&header.to_le_bytes());
     reseal(&mut bytes);
     let unit = open(bytes);
     assert_eq!(unit.verify(), []);
     let (found, stats) = scanned(&unit);
-    assert_eq!((found, stats.code_distances), (right, 5_000));
+    assert_eq!((&found, stats.code_distances), (&right, 5_000));
+    let walked = (&data.queries[..data.dim], 5, Effort::Width(200));
+    assert_eq!(data.search(&unit, walked, None, &mut SearchScratch::default()).0, right);
     assert!(sketched.code_distances > 5_000, "{sketched:?}");
 }
 
@@ -338,8 +407,7 @@ fn units_of_the_first_format_are_read() {
     let (data, mut bytes) = small();
     let right = answer(&data, &open(bytes.clone()), &(Effort::Exact, None)).expect("an answer");
     // It had no sections for sketches, which are empty in this unit: entries 13 to 16 of the table.
-    let tail = bytes.len() - 40;
-    let table = u64::from_le_bytes(bytes[tail + 8..tail + 16].try_into().expect("eight bytes")) as usize;
+    let table = table_of(&bytes);
     bytes.drain(table + 13 * 24..table + 17 * 24);
     let (length, tail) = (bytes.len() as u64, bytes.len() - 40);
     bytes[tail + 16..tail + 24].copy_from_slice(&length.to_le_bytes());

@@ -78,6 +78,23 @@ fn queries_far_outside_the_rows() {
 }
 
 #[test]
+fn queries_beyond_all_codes() {
+    let mut data = Data::new(Shape::Clustered, 5_000, 8, 1);
+    data.base.iter_mut().for_each(|c| *c *= 1e-21);
+    data.queries = [vec![1e16; 8], vec![-1e15; 8]].concat();
+    let unit = data.unit(Metric::L2);
+    for query in data.queries() {
+        for effort in [Effort::Recall(0.9), Effort::Exact] {
+            let (hits, _) = data.search(&unit, (query, 10, effort), None, &mut SearchScratch::default());
+            // All are equally far in f32: those with the lowest ids.
+            check_answer(&hits, 10);
+            let found: Vec<u64> = hits.iter().map(|hit| hit.row_id).collect();
+            assert_eq!(found, data.nearest(Metric::L2, query, 10, |_| true));
+        }
+    }
+}
+
+#[test]
 fn rows_are_found_by_id() {
     let data = Data::new(Shape::Clustered, 3_000, 8, 1);
     let unit = data.unit(Metric::L2);

@@ -122,7 +122,10 @@ impl Estimate {
             let short = quantize::WIDTH as u64;
             // Kept from before the candidates to the end: walks over them are measured.
             memory += rows * (short + 8);
-            disk_bytes += rows * (short + 8) + 4 * short * stride;
+            // Before that, a sample of the rows as floats, sums along the axes, and all projections as floats.
+            let projected = rows * (stride + 350) + (4 * sketch::SAMPLE_ROWS as u64 + 1600) * dim as u64;
+            memory = memory.max(projected);
+            disk_bytes += rows * (short + 4) + short * stride;
             seconds += rows as f64 * stride as f64 * 6e-9 / threads as f64;
         }
         Self { memory_bytes: memory, disk_bytes, seconds }

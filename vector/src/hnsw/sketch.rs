@@ -19,7 +19,7 @@ use crate::unit::high;
 /// Codes shorter than this are scanned as they are.
 pub(crate) const STRIDE_MIN: usize = 256;
 /// Rows the axes are found on.
-const SAMPLE_ROWS: usize = 2048;
+pub(crate) const SAMPLE_ROWS: usize = 2048;
 const SAMPLE_CHUNK_ROWS: usize = 512;
 /// Steps of the subspace iteration. More than two find less than one per cent more of what the rows differ by.
 const ROUNDS: usize = 2;
@@ -211,4 +211,65 @@ fn distances(codes: &Codes, query: u32, rows: &[u32]) -> Vec<f32> {
     space.scores(rows, &asked, &mut scores);
     let constant = space.constant(query);
     scores.iter().map(|score| codes.grid.step * (score + constant).max(0.0).sqrt()).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::quantize::QueryCode;
+    use crate::query_distance::QueryDistance;
+
+    const DIM: usize = 300;
+    const ROWS: usize = 2_000;
+
+    /// Rows on a plane of some dimensions: what the axes leave is next to nothing, and the bound is as close as it gets.
+    fn on_a_plane(random: &mut Random, planes: &[f32], rows: usize, spread: f32) -> Vec<f32> {
+        let mut points = vec![1.0; rows * DIM];
+        for point in points.chunks_exact_mut(DIM) {
+            for plane in planes.chunks_exact(DIM) {
+                let at = (random.below(2001) as f32 / 1000.0 - 1.0) * spread;
+                point.iter_mut().zip(plane).for_each(|(c, along)| *c += at * along);
+            }
+        }
+        points
+    }
+
+    #[test]
+    fn no_row_is_nearer_than_its_sketch_says() {
+        let work = Work { threads: 1, cancelled: &|| false };
+        let mut random = Random::new(5, 6);
+        let planes: Vec<f32> = (0..20 * DIM).map(|_| random.below(2001) as f32 / 1000.0 - 1.0).collect();
+        for metric in [Metric::L2, Metric::Cosine, Metric::InnerProduct] {
+            let rows = on_a_plane(&mut random, &planes, ROWS, 1.0);
+            let reader = MemoryRows::new(&rows, DIM);
+            let codes = encode(&reader, quantize::fit(&reader, metric, &work).unwrap(), &work).unwrap();
+            let sketch = sketch(&codes, 7, &work).unwrap().unwrap();
+            let sketching = sketch.sketching(codes.grid.stride());
+            let ids: Vec<u32> = (0..ROWS as u32).collect();
+            let (mut query, mut asked) = (QueryCode::default(), QueryCode::default());
+            let (mut scores, mut exact, mut closest) = (vec![0.0; ROWS], vec![0.0; ROWS], f32::INFINITY);
+            // On the plane, outside the grid on it, and beside it.
+            let mut queries = on_a_plane(&mut random, &planes, 8, 1.0);
+            queries.extend(on_a_plane(&mut random, &planes, 8, 2.5));
+            queries.extend((0..4 * DIM).map(|_| random.below(2001) as f32 / 100.0 - 10.0));
+            queries.extend_from_slice(&rows[..2 * DIM]);
+            for vector in queries.chunks_exact(DIM) {
+                query.encode(&codes.grid, codes.norm_max(), vector);
+                assert!(sketching.ask(&codes.grid, &query, &mut asked));
+                sketch.codes.space().scores(&ids, &asked.code, &mut scores);
+                QueryDistance::new(metric, vector).many(Floats::from(&rows).bytes(), &mut exact);
+                for ((&score, &distance), &error) in scores.iter().zip(&exact).zip(&sketch.codes.errors) {
+                    if score == SILENT {
+                        continue;
+                    }
+                    let within = query.points_within(distance) * (1.0 + f64::from(f32::EPSILON));
+                    let beyond = asked.score_beyond(within as f32, error);
+                    assert!(score <= beyond, "{metric:?}: a score of {score}, not above {beyond}");
+                    closest = closest.min((beyond - score) / beyond.abs().max(1.0));
+                }
+            }
+            assert!(closest < 0.2, "{metric:?}: the bound is never closer than {closest}");
+        }
+    }
 }

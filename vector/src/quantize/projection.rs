@@ -11,8 +11,8 @@
 //!
 //! # Integers
 //! Points are codes, so are the axes, each with a scale of its own, and the centre that points are counted from: one panel, whose
-//! products with a point are exact. Axes as codes are no longer quite orthogonal. With `WWᵀ = I + E` none of them lengthens anything
-//! by more than `(1 + |E|)^½`, which the scales take off, and `|E|` is at most the fourth root of the Frobenius norm of `E⁴`.
+//! products with a point are exact. Axes as codes are no longer quite orthogonal. With `WWᵀ = I + E`, W lengthens nothing by more
+//! than `(1 + |E|)^½`, which the scales take off, and `|E|` is at most the fourth root of the Frobenius norm of `E⁴`.
 
 use super::grid::FILLER;
 use crate::distance::{AlignedCodes, CodeQuery, CodeSum, Kernels, Panel};
@@ -100,7 +100,9 @@ fn skew(axes: &[Vec<i8>], lengths: &[f64]) -> f64 {
     for _ in 0..2 {
         matrix = squared(&matrix);
     }
-    matrix.iter().map(|c| c * c).sum::<f64>().powf(0.125) * (1.0 + 1e-9)
+    let squares: f64 = matrix.iter().map(|c| c * c).sum();
+    // Not a power: roots have the same bits on every machine.
+    squares.sqrt().sqrt().sqrt() * (1.0 + 1e-9)
 }
 
 /// A symmetric matrix times itself.
@@ -212,6 +214,35 @@ mod tests {
     }
 
     #[test]
+    fn no_direction_is_lengthened() {
+        let mut random = Random::new(3, 4);
+        let axes = rotated(&mut random);
+        let rows: Vec<Vec<i8>> = axes.chunks_exact(DIM).map(codes_of_axis).collect();
+        let axes = Axes::new(&[0.0; DIM], &axes, STRIDE);
+        // The direction that the axes lengthen most, by power iteration.
+        let mut direction: Vec<f64> = (0..DIM).map(|i| 1.0 + i as f64 / 50.0).collect();
+        for _ in 0..2_000 {
+            let mut next = vec![0.0; DIM];
+            for (row, &scale) in rows.iter().zip(&axes.frame.scales) {
+                let along = row.iter().zip(&direction).map(|(&w, d)| f64::from(w) * d).sum::<f64>();
+                let along = along * f64::from(scale).powi(2);
+                next.iter_mut().zip(row).for_each(|(sum, &w)| *sum += along * f64::from(w));
+            }
+            let largest = next.iter().fold(0.0_f64, |most, c| most.max(c.abs()));
+            direction = next.iter().map(|c| c / largest).collect();
+        }
+        let codes: Vec<i8> = direction.iter().map(|c| (127.0 * c).round() as i8).collect();
+        for factor in [1.0, 1.7] {
+            let ((point, square), mut out) = (coded(&codes, factor), [0.0; WIDTH]);
+            let rounded = axes.projection(STRIDE).project(&point, square, &mut out).unwrap();
+            let along = out[..AXES].iter().map(|&c| f64::from(c).powi(2)).sum::<f64>().sqrt();
+            assert!((0.98..=1.0).contains(&(along / square.sqrt())), "{along} of {}", square.sqrt());
+            let length = out.iter().map(|&c| f64::from(c).powi(2)).sum::<f64>().sqrt();
+            assert!((length - square.sqrt()).abs() <= rounded, "{length} for {}", square.sqrt());
+        }
+    }
+
+    #[test]
     fn axes_that_are_not_orthogonal_are_shortened() {
         // All the same: together they lengthen by the root of their number.
         let axes = vec![0.1; AXES * DIM];
@@ -219,8 +250,8 @@ mod tests {
         let (point, square) = coded(&[10; DIM], 1.0);
         let mut out = [0.0; WIDTH];
         axes.projection(STRIDE).project(&point, square, &mut out).unwrap();
-        let length = out.iter().map(|&c| f64::from(c).powi(2)).sum::<f64>().sqrt();
-        assert!((99.0..=100.001).contains(&length), "{length}");
+        let along = out[..AXES].iter().map(|&c| f64::from(c).powi(2)).sum::<f64>().sqrt();
+        assert!((99.0..=100.0).contains(&along), "{along}");
     }
 
     #[test]

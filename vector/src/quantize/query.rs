@@ -76,6 +76,9 @@ impl QueryCode {
         // Row codes reach from -128 to 127 around the middle; so may the query's on the same grid.
         let coarser = if farthest <= 127.5 { 1.0 } else { farthest / 127.0 };
         let unit = grid.step * coarser;
+        if !(unit.is_finite() && coarser.powi(2).is_finite()) {
+            return self.say_nothing();
+        }
         let Rounded { squares, sum, squared_codes } =
             codes.round(&self.point, &grid.low, offset, unit, self.code.codes.bytes_mut());
         self.code.bias = 128 * sum;
@@ -84,6 +87,18 @@ impl QueryCode {
         let length = squared_length(&self.point).sqrt();
         self.error = f64::from(upward(squares, self.point.len()).sqrt()) + length * f64::from(f32::EPSILON);
         self.score_slack = 4.0 * f64::from(f32::EPSILON) * (f64::from(norm_max) + self.constant);
+    }
+
+    /// Makes it a query so far from the rows that its codes, and the bounds they give, say nothing.
+    fn say_nothing(&mut self) {
+        self.code.codes.bytes_mut().fill(0);
+        (self.code.bias, self.code.ratio, self.constant) = (0, 0.0, 0.0);
+        (self.error, self.score_slack) = (f64::INFINITY, 0.0);
+    }
+
+    /// Whether scores of rows say which of them are near.
+    pub(crate) fn says_something(&self) -> bool {
+        self.error.is_finite()
     }
 
     fn encode_clamped(&mut self, grid: &Grid) {

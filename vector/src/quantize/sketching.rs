@@ -15,7 +15,7 @@ pub(crate) struct Sketching<'a> {
 
 impl Sketching<'_> {
     /// Makes `sketch` that of `query`, a query on `grid`, from its codes, as those of rows were made. False: the query is so far
-    /// from the rows that it has none.
+    /// from the rows that it has none, or they say nothing.
     pub(crate) fn ask(&self, grid: &Grid, query: &QueryCode, sketch: &mut QueryCode) -> bool {
         let mut projected = [0.0; WIDTH];
         let step = f64::from(grid.step);
@@ -27,6 +27,6 @@ impl Sketching<'_> {
         sketch.encode(self.grid, self.norm_max, &projected);
         // How far the query is from its codes, and what each step here rounds.
         sketch.widen(query.error() + rounded * step + 4.0 * length * f64::from(f32::EPSILON));
-        length.is_finite()
+        length.is_finite() && query.says_something() && sketch.says_something()
     }
 }

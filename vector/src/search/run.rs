@@ -126,6 +126,11 @@ impl Unit {
             }
             Strategy::Walk { width } | Strategy::Probe { width } => {
                 scratch.query.encode(self.grid(), self.norm_max(), request.query);
+                if !scratch.query.says_something() {
+                    stats.strategy = Strategy::Scan;
+                    stats.code_distances += scan(self, request.k, request.filter, guard, scratch)?;
+                    return Ok(());
+                }
                 let sketches = self.calibration().compared == Compared::Sketches;
                 let compared = match sketches && scratch.ask_sketches(self, guard)? {
                     true => Compared::Sketches,
@@ -279,6 +284,7 @@ impl Unit {
     fn nearest_pivots(&self, query: &crate::distance::CodeQuery, sums: &mut Vec<i32>) -> [u32; SEEDS] {
         let panel = self.pivots();
         sums.resize(panel.width(), 0);
+        // Sketches are compared by products, as are the codes of all units that have them.
         Kernels::get().codes.panel(self.grid().code_sum(), &panel, query.codes.bytes(), 1, sums);
         let scores = self.pivot_norms().zip(sums.iter()).map(|(norm, &sum)| query.score(norm, sum));
         nearest(scores).map(|pivot| self.pivot_row(pivot))

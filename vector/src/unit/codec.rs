@@ -11,7 +11,7 @@
 //!  48 f32 largest norm     52 f32 error exceeded by one row in a hundred
 //!  56 reserved (0)        124 u32 crc32c of the 124 bytes before
 //! sections in this order, each at a multiple of 64, zeros between; format version 1 has no 15 to 18, those of version 2
-//! are not read, as if the unit had no sketches
+//! are not read, nor is what its walks compare, as if the unit had no sketches
 //!   1 grid          f32 per component of a point: value of code 0
 //!   2 pivot codes   panel: groups of 16 rows interleaved by 4 bytes; of what walks compare, as are the norms
 //!   3 pivot norms   f32 per pivot
@@ -73,7 +73,7 @@ const _: () = assert!(HEADER_BYTES.is_multiple_of(ALIGNMENT) && BLOCK_BYTES.is_m
 pub enum Section {
     /// Value of code 0 by component.
     Grid = 1,
-    /// Codes of the pivots.
+    /// Codes of the pivots, or their sketches: what walks compare.
     PivotCodes,
     /// Norms of the pivots.
     PivotNorms,

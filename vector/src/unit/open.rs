@@ -246,7 +246,9 @@ fn sketch_grid(bytes: &[u8]) -> Option<SketchGrid> {
         low,
         rounding: OnceLock::new(),
     };
-    (step.is_normal() && step > 0.0).then_some(SketchGrid { grid, norm_max, frame, error_max, left })
+    let known = [norm_max, error_max, left].iter().chain(&frame.scales).all(|c| c.is_finite() && *c >= 0.0);
+    (step.is_normal() && step > 0.0 && known && grid.low.iter().all(|c| c.is_finite()))
+        .then_some(SketchGrid { grid, norm_max, frame, error_max, left })
 }
 
 /// Bytes of the codes of a pivot: pivots are what walks compare.

@@ -31,7 +31,7 @@ pub struct UnitParts {
     pub(crate) norm_max: f32,
     /// Error that few rows are above.
     pub(crate) error_high: f32,
-    /// Codes of the pivots as a panel.
+    /// The pivots as a panel of what walks compare, as are their norms.
     pub(crate) pivot_codes: Vec<u8>,
     pub(crate) pivot_norms: Vec<f32>,
     pub(crate) pivot_rows: Vec<u32>,

@@ -26,6 +26,7 @@ impl Unit {
         findings.extend(self.wrong_rows().into_iter().take(FINDINGS_MAX));
         findings.extend(self.wrong_neighbours().into_iter().take(FINDINGS_MAX));
         findings.extend(self.wrong_clusters());
+        findings.extend(self.wrong_sketches());
         findings.extend(self.unreachable());
         findings
     }
@@ -97,6 +98,13 @@ impl Unit {
         }
         let outside = self.pivot_rows().position(|row| row as usize >= self.len())?;
         Some(self.finding(Section::PivotRows, outside * 4, "a pivot is no row".into()))
+    }
+
+    /// How rows became sketches is told in numbers.
+    fn wrong_sketches(&self) -> Option<Finding> {
+        let told = !self.section(Section::SketchGrid).is_empty();
+        (told && self.sketch().is_none())
+            .then(|| self.finding(Section::SketchGrid, 0, "the grid of the sketches is none".into()))
     }
 
     fn unreachable(&self) -> Option<Finding> {
