@@ -1,13 +1,15 @@
-//! Rules of our own among DataFusion's for physical plans: what those would get wrong, or leave undone.
+//! Rules of our own among DataFusion's: what those would get wrong, or leave undone.
 
 mod joins;
 mod offsets;
+mod projections;
 
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::optimizer::Optimizer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
@@ -15,10 +17,10 @@ use datafusion::physical_plan::ExecutionPlan;
 /// The rule of DataFusion's that sees to the yielding of leaves. What pushes filters through the plan comes behind it.
 const LEAVES: &str = "EnsureCooperative";
 
-/// What a rule does to a plan: it needs no settings and keeps the schema.
+/// What a rule does to a physical plan: it needs no settings and keeps the schema.
 type Change = fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>;
 
-/// A change of a plan, as the planner takes it.
+/// A change of a physical plan, as the planner takes it.
 #[derive(Debug)]
 struct Rule {
     name: &'static str,
@@ -45,9 +47,12 @@ impl PhysicalOptimizerRule for Rule {
 
 /// Gives a session's planner the rules.
 pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
+    let mut logical = Optimizer::new().rules;
+    let before = logical.iter().position(|rule| rule.name() == projections::DROPS).unwrap_or(logical.len());
+    logical.insert(before, Arc::new(projections::ProjectionsDiffer));
     let mut rules = PhysicalOptimizer::new().rules;
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
     rules.insert(0, Arc::new(Rule { name: "offsets_stay", change: offsets::staying }));
-    builder.with_physical_optimizer_rules(rules)
+    builder.with_optimizer_rules(logical).with_physical_optimizer_rules(rules)
 }
