@@ -120,10 +120,17 @@ impl StatementLimits {
                 }
             }
         };
-        Ok(match (output, self.rows) {
-            (Output::Rows(rows), Some(most)) => Output::Rows(limit_rows(rows, most)),
-            (output, _) => output,
-        })
+        Ok(limit_output(output, self.rows))
+    }
+
+    /// The same on the threads of whoever waits, for what is over at once, its rows included; None: it is not.
+    pub(super) async fn try_here(
+        &self,
+        setting: Option<Duration>,
+        read: impl Future<Output = Result<Option<Output>>>,
+    ) -> Result<Option<Output>> {
+        let output = in_time(self.deadline(setting), caught(read)).await?;
+        Ok(output.map(|output| limit_output(output, self.rows)))
     }
 
     /// The same, on the threads of whoever waits.
@@ -202,6 +209,13 @@ fn limit_time(rows: RowStream, deadline: Option<Deadline>) -> RowStream {
     RowStream {
         schema: Arc::clone(&rows.schema),
         stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, Box::pin(stream))),
+    }
+}
+
+fn limit_output(output: Output, rows: Option<u64>) -> Output {
+    match (output, rows) {
+        (Output::Rows(rows), Some(most)) => Output::Rows(limit_rows(rows, most)),
+        (output, _) => output,
     }
 }
 

@@ -172,7 +172,14 @@ impl Session {
             inner.settings.clone()
         };
         let limits = if is_at_once(&prepared.statement) { limits.here() } else { limits };
-        let (session, timeout) = (self.handle(), settings.statement_timeout);
+        let timeout = settings.statement_timeout;
+        if let Some(read) = prepared.read.as_ref().filter(|read| read.is_short()) {
+            let read = direct::run(self, &settings, params.as_ref(), &prepared.statement, Some(read)).boxed();
+            if let Some(output) = limits.try_here(timeout, read).await.transpose() {
+                return self.files.answer(output);
+            }
+        }
+        let session = self.handle();
         // Boxed: it is large, and whoever calls this holds it.
         let statement = async move { session.run(&prepared, &settings, params).await }.boxed();
         self.files.answer(limits.run(timeout, statement).await)

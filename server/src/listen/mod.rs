@@ -4,6 +4,7 @@
 //! Does not own: what is said on a connection.
 
 mod connection;
+mod gather;
 mod tls;
 
 pub(crate) use connection::{Connection, ConnectionId, ConnectionInfo};

@@ -37,6 +37,11 @@ impl DirectRead {
             .map(Self::Key)
             .or_else(|| NearestRead::recognise(query).map(Box::new).map(Self::Nearest))
     }
+
+    /// Whether it is over before other threads would have begun.
+    pub(super) fn is_short(&self) -> bool {
+        matches!(self, Self::Key(_))
+    }
 }
 
 /// The answer of a statement that needs no planner; None: plan it.

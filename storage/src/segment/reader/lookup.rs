@@ -79,7 +79,12 @@ impl SegmentReader {
         }
         let mut wanted: Vec<Wanted<'_>> =
             keys.iter().enumerate().map(|(place, key)| Wanted { key: key.as_bytes(), place }).collect();
-        let pages = self.key_pages()?;
+        let indices = self.def.key_indices();
+        let in_key_order = self.meta.sorted && self.def.sort_indices() == indices;
+        let mut pages = self.key_pages()?;
+        if in_key_order {
+            pages = between(pages, &wanted);
+        }
         if !pages.iter().any(|page| !page.candidates(&wanted).is_empty()) {
             return Ok(found);
         }
@@ -95,8 +100,6 @@ impl SegmentReader {
         if ranges.is_empty() {
             return Ok(found);
         }
-        let indices = self.def.key_indices();
-        let in_key_order = self.meta.sorted && self.def.sort_indices() == indices;
         let visible = |position: &u32| hidden.is_none_or(|hidden| !hidden.contains(*position));
         let mut decoded = Vec::new();
         for range in ranges {
@@ -243,6 +246,17 @@ fn page_bounds(column_type: &ColumnType, values: &ArrayRef) -> Result<Vec<Option
         .iter()
         .map(|key| key.split_first().filter(|(mark, _)| **mark == 0).map(|(_, k)| EncodedKey::new(k)))
         .collect())
+}
+
+/// Those of the `pages`, which ascend as their rows do, that are not before the first of the keys nor behind the last.
+fn between<'a>(pages: &'a [KeyPage], wanted: &[Wanted<'_>]) -> &'a [KeyPage] {
+    let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return &[] };
+    let from = pages.partition_point(|page| {
+        let max = page.max.as_ref().map(EncodedKey::as_bytes);
+        max.is_some_and(|max| max < first.key && !first.key.starts_with(max))
+    });
+    let pages = &pages[from..];
+    &pages[..pages.partition_point(|page| page.min.as_ref().is_none_or(|min| min.as_bytes() <= last.key))]
 }
 
 /// Rows of the pages that may hold one of the keys, merged where they meet.
