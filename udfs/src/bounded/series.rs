@@ -22,7 +22,9 @@ pub(super) fn counts(args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
         [start, stop, step] => (Some(start), stop, Some(step)),
         _ => return Ok(vec![0; rows]),
     };
-    let unit = unit(&stop.data_type());
+    // The two may be kept in different units: the one of now() is not that of a literal.
+    let starts_unit = start.map_or(1, |start| unit(&start.data_type()));
+    let stops_unit = unit(&stop.data_type());
     let starts = start.map_or(Ok(Column::Same(Some(0))), integers)?;
     let stops = integers(stop)?;
     let kind = Kind::of(&stop.data_type());
@@ -35,7 +37,9 @@ pub(super) fn counts(args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
         },
     };
     let count = |row| match (starts.at(row), stops.at(row), steps.at(row)) {
-        (Some(start), Some(stop), Some(step)) => step.count((i128::from(stop) - i128::from(start)) * unit),
+        (Some(start), Some(stop), Some(step)) => {
+            step.count(i128::from(stop) * stops_unit - i128::from(start) * starts_unit)
+        }
         _ => 0,
     };
     Ok((0..rows).map(count).collect())
@@ -171,6 +175,22 @@ mod tests {
         assert_eq!(step(0, 0, 1, Kind::Times).count(DAY), 25);
         assert!(step(0, 1, 0, Kind::TimesOfZone).count(10 * DAY) >= 11);
         assert_eq!(step(0, 1, -23, Kind::Times).count(DAY), 25);
+    }
+
+    #[test]
+    fn start_and_stop_may_have_units_of_their_own() {
+        let of = |start: ScalarValue, stop: ScalarValue, step: IntervalMonthDayNano| {
+            let step = ScalarValue::IntervalMonthDayNano(Some(step));
+            counts(&[start, stop, step].map(ColumnarValue::Scalar), 1).unwrap()
+        };
+        let seconds = |seconds| ScalarValue::TimestampSecond(Some(seconds), None);
+        let nanos = |seconds: i64| ScalarValue::TimestampNanosecond(Some(seconds * 1_000_000_000), None);
+        let second = IntervalMonthDayNano::new(0, 0, 1_000_000_000);
+        assert_eq!(of(seconds(1_700_000_000), nanos(1_700_000_009), second), [10]);
+        assert_eq!(of(nanos(1_700_000_000), seconds(1_700_000_009), second), [10]);
+        let (days, millis) = (ScalarValue::Date32(Some(19_000)), 19_009 * 86_400_000);
+        let day = IntervalMonthDayNano::new(0, 1, 0);
+        assert_eq!(of(days, ScalarValue::Date64(Some(millis)), day), [10]);
     }
 
     #[test]
