@@ -19,10 +19,13 @@ use datafusion::logical_expr::AggregateUDF;
 use bound::Bound;
 use centroids::Centroids;
 
-/// Bytes a value may have, as text in PostgreSQL, and the values of one batch together: their offsets have 32 bits.
-const VALUE_MAX: usize = 1 << 30;
+/// Bytes a value may have, and the values of one batch together.
+const VALUE_MAX: usize = 256 << 20;
 /// Least limit: less than this, ordinary batches would not fit.
 const VALUE_MAX_FLOOR: usize = 64 << 20;
+/// Limits that fit into the memory of queries, which does not count them: a value is copied when it is folded, put into a batch
+/// and shown, and several calls run at a time.
+const SHARE: usize = 16;
 
 /// A call whose result would be too large to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +49,13 @@ impl TooLarge {
     }
 }
 
-/// Puts bounds on the functions that `registry` has; `memory_limit` is what queries may use together, in bytes.
+/// Puts bounds on the functions that `registry` has; `memory_limit` is what queries may use together, in bytes, and what the limit
+/// is a share of.
 ///
 /// # Errors
 /// When the registry has not one of the functions, or takes none.
 pub(crate) fn register(registry: &mut dyn FunctionRegistry, memory_limit: usize) -> Result<()> {
-    let limit = memory_limit.clamp(VALUE_MAX_FLOOR, VALUE_MAX) as u64;
+    let limit = (memory_limit / SHARE).clamp(VALUE_MAX_FLOOR, VALUE_MAX) as u64;
     for (name, _) in Bound::FUNCTIONS {
         let function = function::bounded(&registry.udf(name)?, limit);
         registry.register_udf(function)?;
