@@ -2,10 +2,10 @@
 
 use datafusion::arrow::array::new_null_array;
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, Expr};
 
-use super::column::{Column, counts, leaves, lengths, widths};
+use super::column::{Column, all_lengths, all_widths, counts, largest_count, leaves, lengths, widths};
 use super::series;
 
 /// Bytes of an element of `range`.
@@ -77,6 +77,47 @@ impl Bound {
         )
     }
 
+    /// Bytes that all of `rows` results have at most, found without a number for each row; None: not to be had so, or not said.
+    pub(super) fn in_all(self, args: &[ColumnarValue], rows: usize) -> Result<Option<u64>> {
+        let times = |number: u64, of: Option<u64>| of.map(|of| number.saturating_mul(of));
+        let plus = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
+        let all = |texts: &[ColumnarValue]| {
+            texts
+                .iter()
+                .try_fold(Some(0), |sum, text| Ok::<_, DataFusionError>(plus(sum, all_lengths(text, rows)?)))
+        };
+        Ok(match (self, args) {
+            (Self::Repeat, [text, count]) => match largest_count(count)? {
+                Some(count) => times(count, all_lengths(text, rows)?),
+                None => None,
+            },
+            (Self::Pad, [text, length, fill @ ..]) => {
+                let widest = fill.first().map_or(1, widest).saturating_mul(rows as u64);
+                plus(all_lengths(text, rows)?, times(widest, largest_count(length)?))
+            }
+            (Self::Concat, texts) => all(texts)?,
+            (Self::ConcatSeparated, [separator, texts @ ..]) => {
+                let between = texts.len().saturating_sub(1) as u64;
+                plus(all(texts)?, times(between, all_lengths(separator, rows)?))
+            }
+            (Self::Translate, [text, _, to]) => times(widest(to).max(1), all_lengths(text, rows)?),
+            (Self::Replace, [text, from @ ColumnarValue::Scalar(_), to @ ColumnarValue::Scalar(_)]) => {
+                let (text, from, to) = (all_lengths(text, rows)?, lengths(from)?.at(0), lengths(to)?.at(0));
+                text.map(|text| text.saturating_add(text.checked_div(from).unwrap_or(0).saturating_mul(to)))
+            }
+            (Self::ReplaceMatches, [text, _, to @ ColumnarValue::Scalar(_), flags @ ..]) => {
+                let to = Replacement { of: lengths(to)?.at(0), references: references(to)?.at(0) };
+                let matches_all = flags.first().is_some_and(may_be_global);
+                all_lengths(text, rows)?.map(|text| to.size(text, rows as u64, matches_all))
+            }
+            (Self::RepeatElement, [element, count]) => match largest_count(count)? {
+                Some(count) => times(count, all_widths(element, rows)?),
+                None => None,
+            },
+            _ => None,
+        })
+    }
+
     /// Bytes that each of `rows` results has at most; where that is more than `limit`, it is looked at more closely if that can
     /// be done.
     pub(super) fn sizes(self, args: &[ColumnarValue], rows: usize, limit: u64) -> Result<Vec<u64>> {
@@ -108,11 +149,8 @@ impl Bound {
                 let (matches_all, references) = (flags.first().is_some_and(may_be_global), references(to)?);
                 let (text, to) = (lengths(text)?, lengths(to)?);
                 Ok(each(rows, |row| {
-                    // Also between characters, before the first and behind the last. What matches is put in once for each
-                    // reference to it, and matches do not overlap.
-                    let matches = if matches_all { text.at(row).saturating_add(1) } else { 1 };
-                    let copies = text.at(row).saturating_mul(references.at(row).saturating_add(1));
-                    copies.saturating_add(matches.saturating_mul(to.at(row)))
+                    let to = Replacement { of: to.at(row), references: references.at(row) };
+                    to.size(text.at(row), 1, matches_all)
                 }))
             }
             (Self::RepeatElement, [element, count]) => {
@@ -228,6 +266,22 @@ fn references(to: &ColumnarValue) -> Result<Column<u64>> {
     })
 }
 
+/// What is put in place of matches: bytes of it, and references to what matched among them.
+struct Replacement {
+    of: u64,
+    references: u64,
+}
+
+impl Replacement {
+    /// Bytes at most of `rows` texts of `bytes` bytes together. What matches is put in once for each reference to it, and matches
+    /// do not overlap; they are also between characters, before the first and behind the last.
+    fn size(&self, bytes: u64, rows: u64, matches_all: bool) -> u64 {
+        let matches = if matches_all { bytes.saturating_add(rows) } else { rows };
+        let copies = bytes.saturating_mul(self.references.saturating_add(1));
+        copies.saturating_add(matches.saturating_mul(self.of))
+    }
+}
+
 fn replaced(
     text: &ColumnarValue,
     from: &ColumnarValue,
@@ -332,6 +386,37 @@ mod tests {
         assert_eq!(sizes("array_to_string", &[list.clone(), text("0123456789")], 1), [52]);
         assert_eq!(sizes("array_replace_all", &[list, number(1), number(2)], 1), [48]);
         assert_eq!(sizes("range", &[number(10)], 1), [88]);
+    }
+
+    #[test]
+    fn slices_of_lists_are_measured_alone() {
+        let list = |texts: &[&str]| {
+            let texts: Vec<ScalarValue> = texts.iter().map(|text| ScalarValue::from(*text)).collect();
+            ScalarValue::List(ScalarValue::new_list_nullable(&texts, &DataType::Utf8))
+        };
+        let lists = [list(&["before"]), list(&["a", "bc"]), list(&[]), list(&["behind"])];
+        let lists = ScalarValue::iter_to_array(lists).unwrap().slice(1, 2);
+        let args = [ColumnarValue::Array(lists), number(3)];
+        assert_eq!(sizes("array_repeat", &args, 2), [3 * (16 + 17 + 18), 3 * 16]);
+        assert_eq!(Bound::RepeatElement.in_all(&args, 2).unwrap(), Some(3 * (32 + 35)));
+    }
+
+    #[test]
+    fn what_fits_is_known_without_a_look_at_rows() {
+        let in_all = |name: &str, args: &[ColumnarValue]| Bound::of(name).unwrap().in_all(args, 3).unwrap();
+        let texts = column(StringArray::from(vec!["front", "ab", "", "longer than twelve"]).slice(1, 3));
+        let views = column(StringViewArray::from(vec!["ab", "", "longer than twelve"]));
+        for texts in [texts, views] {
+            assert_eq!(in_all("concat", &[texts.clone(), text("xy"), texts.clone()]), Some(46));
+            assert_eq!(in_all("concat_ws", &[text("--"), texts.clone(), text("xy")]), Some(32));
+            let counts = column(Int64Array::from(vec![Some(1), None, Some(5)]));
+            assert_eq!(in_all("repeat", &[texts.clone(), counts]), Some(100));
+            assert_eq!(in_all("lpad", &[texts.clone(), number(10)]), Some(50));
+            assert_eq!(in_all("replace", &[texts.clone(), text("aa"), text("bbb")]), Some(50));
+            assert_eq!(in_all("replace", &[texts.clone(), texts.clone(), text("bbb")]), None);
+            assert_eq!(in_all("array_repeat", &[number(1), number(2)]), Some(48));
+        }
+        assert_eq!(in_all("concat", &[column(Int64Array::from(vec![1, 2, 3]))]), None);
     }
 
     #[test]

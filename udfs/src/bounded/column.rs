@@ -1,8 +1,9 @@
 //! A number per row of an argument: how often, how long, how wide.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, GenericListArray, OffsetSizeTrait};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::kernels::length::length;
+use datafusion::arrow::compute::{self, cast};
 use datafusion::arrow::datatypes::{ArrowNativeType, DataType, Int64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
@@ -20,6 +21,7 @@ struct Measure {
     entry: u64,
 }
 
+const TEXTS: Measure = Measure { same: |_| None, entry: 0 };
 const WIDTHS: Measure = Measure { same: element_width, entry: ENTRY };
 const LEAVES: Measure = Measure { same: leaves_in, entry: 0 };
 
@@ -76,6 +78,29 @@ pub(super) fn widths(arg: &ColumnarValue) -> Result<Column<u64>> {
     of_elements(arg, &WIDTHS)
 }
 
+/// Bytes of all texts of `rows` rows, at most; None: it takes a look at each of them.
+pub(super) fn all_lengths(arg: &ColumnarValue, rows: usize) -> Result<Option<u64>> {
+    match arg.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => all(arg, rows, &TEXTS),
+        _ => Ok(None),
+    }
+}
+
+/// Bytes that `rows` values take as elements of lists, at most; None: it takes a look at each of them.
+pub(super) fn all_widths(arg: &ColumnarValue, rows: usize) -> Result<Option<u64>> {
+    all(arg, rows, &WIDTHS)
+}
+
+/// The largest of [`counts`]; None: it takes a conversion.
+pub(super) fn largest_count(arg: &ColumnarValue) -> Result<Option<u64>> {
+    Ok(match arg {
+        ColumnarValue::Scalar(_) => Some(counts(arg)?.at(0)),
+        ColumnarValue::Array(array) => {
+            array.as_primitive_opt::<Int64Type>().map(|numbers| count(compute::max(numbers)))
+        }
+    })
+}
+
 /// Values in a list that are no lists themselves.
 pub(super) fn leaves(arg: &ColumnarValue) -> Result<Column<u64>> {
     of_elements(arg, &LEAVES)
@@ -85,6 +110,20 @@ fn of_elements(arg: &ColumnarValue, measure: &Measure) -> Result<Column<u64>> {
     Ok(match arg {
         ColumnarValue::Scalar(value) => Column::Same(first(&sums(value.to_array()?.as_ref(), measure)?)),
         ColumnarValue::Array(array) => Column::Each(sums(array.as_ref(), measure)?),
+    })
+}
+
+fn all(arg: &ColumnarValue, rows: usize, measure: &Measure) -> Result<Option<u64>> {
+    Ok(match arg {
+        ColumnarValue::Scalar(value) => {
+            let one = match ((measure.same)(&value.data_type()), value.try_as_str()) {
+                (Some(one), _) => one,
+                (None, Some(text)) => text.map_or(0, str::len) as u64 + measure.entry,
+                (None, None) => first(&sums(value.to_array()?.as_ref(), measure)?),
+            };
+            Some(one.saturating_mul(rows as u64))
+        }
+        ColumnarValue::Array(array) => total(array.as_ref(), measure),
     })
 }
 
@@ -159,10 +198,11 @@ fn sums(array: &dyn Array, measure: &Measure) -> Result<Vec<u64>> {
         }
         DataType::Map(_, _) => {
             let map = array.as_map();
-            let running = running(&sums(map.entries(), measure)?);
+            let (first, last) = ends(map.offsets());
+            let running = running(&sums(&map.entries().slice(first, last - first), measure)?);
             map.offsets()
                 .windows(2)
-                .map(|ends| between(&running, ends[0].as_usize(), ends[1].as_usize()))
+                .map(|ends| between(&running, ends[0].as_usize() - first, ends[1].as_usize() - first))
                 .collect()
         }
         DataType::Struct(_) => {
@@ -186,8 +226,55 @@ fn sums_of_lists<O: OffsetSizeTrait>(lists: &GenericListArray<O>, measure: &Meas
             .map(|(from, to)| entry.saturating_add(one.saturating_mul((to - from) as u64)))
             .collect());
     }
-    let running = running(&sums(lists.values().as_ref(), measure)?);
-    Ok(ends.map(|(from, to)| entry.saturating_add(between(&running, from, to))).collect())
+    // Of a slice, not the lists before and behind it.
+    let (first, last) = self::ends(lists.offsets());
+    let running = running(&sums(lists.values().slice(first, last - first).as_ref(), measure)?);
+    Ok(ends.map(|(from, to)| entry.saturating_add(between(&running, from - first, to - first))).collect())
+}
+
+/// The sum over all rows, at most, without anything for each row but the lengths of views; None: not to be had so.
+fn total(array: &dyn Array, measure: &Measure) -> Option<u64> {
+    let rows = array.len() as u64;
+    if let Some(one) = (measure.same)(array.data_type()) {
+        return Some(one.saturating_mul(rows));
+    }
+    let content = match array.data_type() {
+        DataType::Utf8 => bytes(array.as_string::<i32>().offsets()),
+        DataType::LargeUtf8 => bytes(array.as_string::<i64>().offsets()),
+        DataType::Binary => bytes(array.as_binary::<i32>().offsets()),
+        DataType::LargeBinary => bytes(array.as_binary::<i64>().offsets()),
+        DataType::Utf8View => array.as_string_view().total_bytes_len() as u64,
+        DataType::BinaryView => array.as_binary_view().total_bytes_len() as u64,
+        DataType::List(_) => total_of_lists(array.as_list::<i32>(), measure)?,
+        DataType::LargeList(_) => total_of_lists(array.as_list::<i64>(), measure)?,
+        DataType::FixedSizeList(_, _) => return total(array.as_fixed_size_list().values().as_ref(), measure),
+        DataType::Struct(_) => {
+            let members = array.as_struct().columns().iter();
+            return members
+                .map(|member| total(member.as_ref(), measure))
+                .try_fold(0_u64, |sum, member| Some(sum.saturating_add(member?)));
+        }
+        _ => return None,
+    };
+    Some(content.saturating_add(measure.entry.saturating_mul(rows)))
+}
+
+fn total_of_lists<O: OffsetSizeTrait>(lists: &GenericListArray<O>, measure: &Measure) -> Option<u64> {
+    let (first, last) = ends(lists.offsets());
+    total(lists.values().slice(first, last - first).as_ref(), measure)
+}
+
+/// Where the first row begins and the last one ends.
+fn ends<O: ArrowNativeType>(offsets: &OffsetBuffer<O>) -> (usize, usize) {
+    match (offsets.first(), offsets.last()) {
+        (Some(first), Some(last)) => (first.as_usize(), last.as_usize()),
+        _ => (0, 0),
+    }
+}
+
+fn bytes<O: ArrowNativeType>(offsets: &OffsetBuffer<O>) -> u64 {
+    let (first, last) = ends(offsets);
+    (last - first) as u64
 }
 
 /// The sum of the values before each, and of all.

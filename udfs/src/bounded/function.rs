@@ -167,6 +167,9 @@ impl ScalarUDFImpl for Bounded {
         // Of constants alone, one value is made for all rows.
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
+        if self.bound.in_all(&args.args, rows)?.is_some_and(|bytes| bytes <= self.limit) {
+            return self.inner.invoke_with_args(args);
+        }
         let sizes = self.bound.sizes(&args.args, rows, self.limit)?;
         self.check(sizes.iter().copied().max().unwrap_or(0))?;
         if sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(*size)) <= self.limit {
