@@ -5,7 +5,9 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, Expr};
 
-use super::column::{Column, all_lengths, all_widths, counts, largest_count, leaves, lengths, widths};
+use super::column::{
+    Column, all_lengths, all_widths, counts, largest_count, leaves, lengths, printed, widths,
+};
 use super::series;
 
 /// Bytes of an element of `range`.
@@ -172,7 +174,7 @@ impl Bound {
             }
             (Self::JoinElements, [list, separator, null @ ..]) => {
                 let null = null.first().map_or(Ok(Column::Same(0)), lengths)?;
-                let (elements, list, separator) = (leaves(list)?, widths(list)?, lengths(separator)?);
+                let (elements, list, separator) = (leaves(list)?, printed(list)?, lengths(separator)?);
                 Ok(each(rows, |row| {
                     let beside = separator.at(row).saturating_add(null.at(row));
                     elements.at(row).saturating_mul(beside).saturating_add(list.at(row))
@@ -383,7 +385,13 @@ mod tests {
         )));
         assert_eq!(sizes("array_repeat", &[list.clone(), number(3)], 1), [96]);
         assert_eq!(sizes("array_resize", &[list.clone(), number(100)], 1), [832]);
-        assert_eq!(sizes("array_to_string", &[list.clone(), text("0123456789")], 1), [52]);
+        assert_eq!(sizes("array_to_string", &[list.clone(), text("0123456789")], 1), [100]);
+        let floats = [0.5, 1e308, f64::NAN].map(|float| ScalarValue::Float64(Some(float)));
+        let floats = ColumnarValue::Scalar(ScalarValue::List(ScalarValue::new_list_nullable(
+            &floats,
+            &DataType::Float64,
+        )));
+        assert_eq!(sizes("array_to_string", &[floats, text(",")], 1), [3 + 30 + 330 + 330]);
         assert_eq!(sizes("array_replace_all", &[list, number(1), number(2)], 1), [48]);
         assert_eq!(sizes("range", &[number(10)], 1), [88]);
     }

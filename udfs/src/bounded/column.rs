@@ -4,7 +4,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, GenericListArray, Offse
 use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::kernels::length::length;
 use datafusion::arrow::compute::{self, cast};
-use datafusion::arrow::datatypes::{ArrowNativeType, DataType, Int64Type};
+use datafusion::arrow::datatypes::{ArrowNativeType, DataType, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
 
@@ -23,7 +23,12 @@ struct Measure {
 
 const TEXTS: Measure = Measure { same: |_| None, entry: 0 };
 const WIDTHS: Measure = Measure { same: element_width, entry: ENTRY };
+const PRINTED: Measure = Measure { same: printed_width, entry: 0 };
 const LEAVES: Measure = Measure { same: leaves_in, entry: 0 };
+
+/// Bytes of a float in digits: `1e308` has 309 of them, ordinary ones have few.
+const FLOAT: u64 = 330;
+const ORDINARY_FLOAT: u64 = 30;
 
 /// One of a constant, which stands for every row, or one per row.
 pub(super) enum Column<T> {
@@ -76,6 +81,11 @@ pub(super) fn lengths(arg: &ColumnarValue) -> Result<Column<u64>> {
 /// Bytes that a value takes as an element of a list.
 pub(super) fn widths(arg: &ColumnarValue) -> Result<Column<u64>> {
     of_elements(arg, &WIDTHS)
+}
+
+/// Bytes that the values in a list have as text.
+pub(super) fn printed(arg: &ColumnarValue) -> Result<Column<u64>> {
+    of_elements(arg, &PRINTED)
 }
 
 /// Bytes of all texts of `rows` rows, at most; None: it takes a look at each of them.
@@ -173,6 +183,33 @@ fn element_width(data_type: &DataType) -> Option<u64> {
     }
 }
 
+/// What every value of a type has as text at most; None: it depends on the value.
+fn printed_width(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Null => Some(0),
+        DataType::Float64 => None,
+        DataType::Float32 => Some(50),
+        DataType::Decimal128(_, _) | DataType::Decimal256(_, _) => Some(160),
+        DataType::Interval(_) => Some(120),
+        DataType::FixedSizeBinary(bytes) => Some(u64::try_from(*bytes).ok()?.saturating_mul(2)),
+        DataType::FixedSizeList(item, size) => {
+            Some(u64::try_from(*size).ok()?.saturating_mul(printed_width(item.data_type())?))
+        }
+        DataType::Dictionary(_, values) => match values.as_ref() {
+            DataType::Float64 => Some(FLOAT),
+            values => printed_width(values),
+        },
+        other => (other.is_primitive() || *other == DataType::Boolean).then_some(40),
+    }
+}
+
+fn printed_float(float: f64) -> u64 {
+    match float.abs() {
+        ordinary if ordinary == 0.0 || (1e-7..1e17).contains(&ordinary) => ORDINARY_FLOAT,
+        _ => FLOAT,
+    }
+}
+
 fn leaves_in(data_type: &DataType) -> Option<u64> {
     match data_type {
         DataType::FixedSizeList(item, size) => {
@@ -213,6 +250,10 @@ fn sums(array: &dyn Array, measure: &Measure) -> Result<Vec<u64>> {
                 }
             }
             rows
+        }
+        // Only where they are printed is a float not like any other.
+        DataType::Float64 => {
+            array.as_primitive::<Float64Type>().values().iter().copied().map(printed_float).collect()
         }
         _ => lengths_of(array)?.into_iter().map(|bytes| bytes + measure.entry).collect(),
     })
