@@ -206,20 +206,26 @@ impl Bound {
     }
 }
 
-/// Bytes that every value of a type has, if only as NULL: those of its parts of fixed size.
+/// Bytes that every value of a type has, if only as NULL: those of its parts of fixed size, and where the others are.
 pub(super) fn fixed_bytes(data_type: &DataType) -> u64 {
+    let in_all = |sum: u64, data_type: &DataType| sum.saturating_add(fixed_bytes(data_type));
     match data_type {
+        DataType::Null => 0,
+        DataType::Boolean => 1,
         DataType::FixedSizeBinary(bytes) => u64::try_from(*bytes).unwrap_or(0),
         DataType::FixedSizeList(item, size) => {
             u64::try_from(*size).unwrap_or(0).saturating_mul(fixed_bytes(item.data_type()).max(1))
         }
-        DataType::Struct(members) => {
-            members.iter().fold(0_u64, |sum, member| sum.saturating_add(fixed_bytes(member.data_type())))
-        }
-        DataType::List(item) | DataType::LargeList(item) | DataType::Map(item, _) => {
-            fixed_bytes(item.data_type())
-        }
-        DataType::Dictionary(_, values) => fixed_bytes(values),
+        DataType::Struct(members) => members.iter().map(|member| member.data_type()).fold(0, in_all),
+        DataType::Union(members, _) => members.iter().map(|(_, member)| member.data_type()).fold(5, in_all),
+        DataType::Utf8 | DataType::Binary => 4,
+        DataType::LargeUtf8 | DataType::LargeBinary => 8,
+        DataType::Utf8View | DataType::BinaryView => 16,
+        DataType::List(item) | DataType::Map(item, _) => in_all(4, item.data_type()),
+        DataType::LargeList(item) | DataType::ListView(item) => in_all(8, item.data_type()),
+        DataType::LargeListView(item) => in_all(16, item.data_type()),
+        DataType::Dictionary(keys, values) => in_all(fixed_bytes(keys), values),
+        DataType::RunEndEncoded(_, values) => fixed_bytes(values.data_type()),
         other => other.primitive_width().unwrap_or(0) as u64,
     }
 }
@@ -429,7 +435,11 @@ mod tests {
 
     #[test]
     fn types_of_fixed_size() {
-        let nested: DataType = "FixedSizeList(1000, FixedSizeBinary(1000))".parse().unwrap();
-        assert_eq!((fixed_bytes(&nested), fixed_bytes(&DataType::Utf8)), (1_000_000, 0));
+        let bytes = |data_type: &str| fixed_bytes(&data_type.parse().unwrap());
+        assert_eq!(bytes("FixedSizeList(1000, FixedSizeBinary(1000))"), 1_000_000);
+        assert_eq!(bytes("FixedSizeList(1000, Utf8View)"), 16_000);
+        assert_eq!(bytes("FixedSizeList(1000, Boolean)"), 1_000);
+        assert_eq!(bytes("FixedSizeList(1000, List(LargeUtf8))"), 12_000);
+        assert_eq!((bytes("Utf8"), bytes("Dictionary(Int32, Utf8)")), (4, 8));
     }
 }
