@@ -1,12 +1,12 @@
 //! How large the result of a call can be, from its arguments alone.
 
-use datafusion::arrow::array::new_null_array;
+use datafusion::arrow::array::{AsArray, new_null_array};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, Expr};
 
 use super::column::{
-    Column, all_lengths, all_widths, counts, largest_count, leaves, lengths, printed, widths,
+    Column, all_lengths, all_widths, counts, is_narrow, largest_count, leaves, lengths, printed, widths,
 };
 use super::series;
 
@@ -71,12 +71,13 @@ impl Bound {
         Self::FUNCTIONS.iter().find(|(function, _)| *function == name).map(|(_, bound)| *bound)
     }
 
-    /// Whether [`Self::sizes`] are about those of the result, not only never below them.
-    pub(super) fn is_exact(self) -> bool {
-        matches!(
-            self,
-            Self::Repeat | Self::Concat | Self::ConcatSeparated | Self::RepeatElement | Self::Series
-        )
+    /// Whether [`Self::sizes`] of `args` are about those of the result, not only never below them.
+    pub(super) fn is_exact(self, args: &[ColumnarValue]) -> bool {
+        match (self, args) {
+            (Self::Repeat | Self::Concat | Self::Series, _) => true,
+            (Self::RepeatElement, [element, _]) => !is_narrow(&element.data_type()),
+            _ => false,
+        }
     }
 
     /// Bytes that all of `rows` results have at most, found without a number for each row; None: not to be had so, or not said.
@@ -242,14 +243,22 @@ fn joined(texts: &[Column<u64>], rows: usize) -> Vec<u64> {
     each(rows, |row| texts.iter().fold(0_u64, |sum, text| sum.saturating_add(text.at(row))))
 }
 
-/// Bytes of the widest character of a constant; four where it is not one.
+/// Bytes of the widest character of a constant; of a column at most.
 fn widest(text: &ColumnarValue) -> u64 {
     match text {
         ColumnarValue::Scalar(value) => {
             let characters = value.try_as_str().flatten().unwrap_or_default().chars();
             characters.map(|c| c.len_utf8() as u64).max().unwrap_or(0)
         }
-        ColumnarValue::Array(_) => 4,
+        ColumnarValue::Array(texts) => {
+            let is_ascii = match texts.data_type() {
+                DataType::Utf8 => texts.as_string::<i32>().is_ascii(),
+                DataType::LargeUtf8 => texts.as_string::<i64>().is_ascii(),
+                DataType::Utf8View => texts.as_string_view().is_ascii(),
+                _ => false,
+            };
+            if is_ascii { 1 } else { 4 }
+        }
     }
 }
 
@@ -282,11 +291,13 @@ struct Replacement {
 
 impl Replacement {
     /// Bytes at most of `rows` texts of `bytes` bytes together. What matches is put in once for each reference to it, and matches
-    /// do not overlap; they are also between characters, before the first and behind the last.
+    /// do not overlap; they are also between characters, before the first and behind the last. A reference has two bytes itself,
+    /// which are not put in.
     fn size(&self, bytes: u64, rows: u64, matches_all: bool) -> u64 {
         let matches = if matches_all { bytes.saturating_add(rows) } else { rows };
         let copies = bytes.saturating_mul(self.references.saturating_add(1));
-        copies.saturating_add(matches.saturating_mul(self.of))
+        let plain = self.of.saturating_sub(self.references.saturating_mul(2));
+        copies.saturating_add(matches.saturating_mul(plain))
     }
 }
 
@@ -400,6 +411,26 @@ mod tests {
         assert_eq!(sizes("array_to_string", &[floats, text(",")], 1), [3 + 30 + 330 + 330]);
         assert_eq!(sizes("array_replace_all", &[list, number(1), number(2)], 1), [48]);
         assert_eq!(sizes("range", &[number(10)], 1), [88]);
+    }
+
+    #[test]
+    fn copies_of_views_share_their_text() {
+        let views = column(StringViewArray::from(vec!["a long text, in a buffer"]));
+        assert_eq!(sizes("array_repeat", &[views, number(100)], 1), [1_600]);
+        let yes = ColumnarValue::Scalar(ScalarValue::Boolean(Some(true)));
+        assert_eq!(sizes("array_repeat", &[yes.clone(), number(100)], 1), [800]);
+        assert!(!Bound::RepeatElement.is_exact(&[yes, number(100)]));
+        assert!(Bound::RepeatElement.is_exact(&[text("a"), number(100)]));
+    }
+
+    #[test]
+    fn references_are_no_text_of_a_replacement() {
+        let replaced =
+            |to: &str| sizes("regexp_replace", &[text("abcabc"), text("(a)(b)(c)"), text(to), text("g")], 1);
+        assert_eq!((replaced(r"\3\2\1"), replaced("[$0]")), (vec![24], vec![12 + 7 * 2]));
+        let fill = |fill: &str| column(StringArray::from(vec![fill]));
+        assert_eq!(sizes("lpad", &[text("a"), number(9), fill("xy")], 1), [10]);
+        assert_eq!(sizes("lpad", &[text("a"), number(9), fill("→")], 1), [37]);
     }
 
     #[test]

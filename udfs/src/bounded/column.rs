@@ -23,6 +23,7 @@ struct Measure {
 
 const TEXTS: Measure = Measure { same: |_| None, entry: 0 };
 const WIDTHS: Measure = Measure { same: element_width, entry: ENTRY };
+const KEPT: Measure = Measure { same: kept_width, entry: ENTRY };
 const PRINTED: Measure = Measure { same: printed_width, entry: 0 };
 const LEAVES: Measure = Measure { same: leaves_in, entry: 0 };
 
@@ -78,9 +79,34 @@ pub(super) fn lengths(arg: &ColumnarValue) -> Result<Column<u64>> {
     })
 }
 
-/// Bytes that a value takes as an element of a list.
+/// Bytes that a copy of a value takes as an element of a list.
 pub(super) fn widths(arg: &ColumnarValue) -> Result<Column<u64>> {
     of_elements(arg, &WIDTHS)
+}
+
+/// Whether elements of the type are smaller than the index that a copy of them is made by.
+pub(super) fn is_narrow(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            is_narrow(item.data_type())
+        }
+        other => kept_width(other).is_some_and(|bytes| bytes < ELEMENT),
+    }
+}
+
+/// Bytes of a result.
+pub(super) fn kept(array: &dyn Array) -> Result<u64> {
+    // Texts of views are new in a column of them; in lists they are copies, which share.
+    let texts = match array.data_type() {
+        DataType::Utf8View => array.as_string_view().total_bytes_len() as u64,
+        DataType::BinaryView => array.as_binary_view().total_bytes_len() as u64,
+        _ => 0,
+    };
+    let rest = match total(array, &KEPT) {
+        Some(bytes) => bytes,
+        None => sums(array, &KEPT)?.into_iter().fold(0, u64::saturating_add),
+    };
+    Ok(rest.saturating_add(texts))
 }
 
 /// Bytes that the values in a list have as text.
@@ -96,7 +122,7 @@ pub(super) fn all_lengths(arg: &ColumnarValue, rows: usize) -> Result<Option<u64
     }
 }
 
-/// Bytes that `rows` values take as elements of lists, at most; None: it takes a look at each of them.
+/// The sum of [`widths`] of `rows` rows, at most; None: it takes a look at each of them.
 pub(super) fn all_widths(arg: &ColumnarValue, rows: usize) -> Result<Option<u64>> {
     all(arg, rows, &WIDTHS)
 }
@@ -170,16 +196,30 @@ fn has_length(data_type: &DataType) -> bool {
     }
 }
 
-/// What every value of a type takes as an element; None: it depends on the value.
+/// As [`kept_width`], with the index that a copy is made by.
 fn element_width(data_type: &DataType) -> Option<u64> {
     match data_type {
-        DataType::Null | DataType::Boolean => Some(ELEMENT),
-        DataType::FixedSizeBinary(bytes) => Some(u64::try_from(*bytes).ok()?.max(ELEMENT)),
         DataType::FixedSizeList(item, size) => {
             Some(u64::try_from(*size).ok()?.saturating_mul(element_width(item.data_type())?))
         }
         DataType::Dictionary(_, values) => element_width(values),
-        other => Some((other.primitive_width()? as u64).max(ELEMENT)),
+        other => Some(kept_width(other)?.max(ELEMENT)),
+    }
+}
+
+/// What every value of a type takes in the array of a list; None: it depends on the value.
+fn kept_width(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Null => Some(0),
+        DataType::Boolean => Some(1),
+        // Copies of a view share its text.
+        DataType::Utf8View | DataType::BinaryView => Some(ENTRY),
+        DataType::FixedSizeBinary(bytes) => u64::try_from(*bytes).ok(),
+        DataType::FixedSizeList(item, size) => {
+            Some(u64::try_from(*size).ok()?.saturating_mul(kept_width(item.data_type())?))
+        }
+        DataType::Dictionary(_, values) => kept_width(values),
+        other => Some(other.primitive_width()? as u64),
     }
 }
 

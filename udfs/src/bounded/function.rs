@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 };
 
 use super::bound::{Bound, fixed_bytes};
-use super::column::widths;
+use super::column::kept;
 use super::{TooLarge, shown};
 
 /// Bytes of a value of a type whose values all have as many: a batch of them has 1 GiB.
@@ -81,8 +81,7 @@ impl Bounded {
             };
             let rows = sizes[from..].iter().take_while(fits).count().max(1);
             let part = self.inner.invoke_with_args(slice(args, from, rows))?.into_array(rows)?;
-            let widths = widths(&ColumnarValue::Array(Arc::clone(&part)))?;
-            made = (0..rows).fold(made, |made, row| made.saturating_add(widths.at(row)));
+            made = made.saturating_add(kept(part.as_ref())?);
             if made > self.limit {
                 return Err(self.too_many(sizes.len()));
             }
@@ -175,7 +174,7 @@ impl ScalarUDFImpl for Bounded {
         if sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(*size)) <= self.limit {
             return self.inner.invoke_with_args(args);
         }
-        if self.bound.is_exact() {
+        if self.bound.is_exact(&args.args) {
             return Err(self.too_many(rows));
         }
         self.in_parts(&args, &sizes)
