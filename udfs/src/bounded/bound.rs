@@ -6,12 +6,19 @@ use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::logical_expr::{ColumnarValue, Expr};
 
 use super::column::{
-    Column, all_lengths, all_widths, counts, is_narrow, largest_count, leaves, lengths, printed, widths,
+    Column, all_lengths, all_members, all_widths, counts, is_narrow, largest_count, leaves, lengths, members,
+    printed, widths,
 };
 use super::series;
 
 /// Bytes of an element of `range`.
 const SERIES_ELEMENT: u64 = 8;
+/// Bytes that a byte becomes in the longest encoding, and what the others put behind it.
+const ENCODED: u64 = 2;
+const PADDING: u64 = 4;
+/// Bytes that a byte of a pattern becomes at most (`%+`), and those of a duration, which has no pattern.
+const FORMATTED: u64 = 25;
+const DURATION: u64 = 100;
 
 /// In which way a function makes much of little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +45,17 @@ pub(super) enum Bound {
     ReplaceElements,
     /// `array_to_string(list, separator, null)`
     JoinElements,
+    /// `array_concat(list, …)`, `array_append(list, element)`, `make_array(element, …)`, `map(keys, values)`: one constant in every
+    /// row.
+    Together,
+    /// `string_to_array(text, delimiter, null)`: a byte becomes an element.
+    Split,
+    /// `overlay(text, other, start, length)`: of a length below 0, the text twice.
+    Overlay,
+    /// `encode(binary, encoding)`
+    Encode,
+    /// `to_char(time, pattern)`
+    Format,
     /// `range(start, stop, step)`
     Series,
     /// `arrow_cast(value, type)`, where the type alone can have gigabytes.
@@ -46,7 +64,10 @@ pub(super) enum Bound {
 
 impl Bound {
     /// The functions of DataFusion that need one.
-    pub(super) const FUNCTIONS: [(&'static str, Self); 17] = [
+    pub(super) const FUNCTIONS: [(&'static str, Self); 26] = [
+        ("array_append", Self::Together),
+        ("array_concat", Self::Together),
+        ("array_prepend", Self::Together),
         ("array_repeat", Self::RepeatElement),
         ("array_replace_all", Self::ReplaceElements),
         ("array_replace_n", Self::ReplaceElements),
@@ -56,13 +77,19 @@ impl Bound {
         ("arrow_try_cast", Self::Type),
         ("concat", Self::Concat),
         ("concat_ws", Self::ConcatSeparated),
+        ("encode", Self::Encode),
         ("generate_series", Self::Series),
         ("lpad", Self::Pad),
+        ("make_array", Self::Together),
+        ("map", Self::Together),
+        ("overlay", Self::Overlay),
         ("range", Self::Series),
         ("regexp_replace", Self::ReplaceMatches),
         ("repeat", Self::Repeat),
         ("replace", Self::Replace),
         ("rpad", Self::Pad),
+        ("string_to_array", Self::Split),
+        ("to_char", Self::Format),
         ("translate", Self::Translate),
     ];
 
@@ -74,7 +101,7 @@ impl Bound {
     /// Whether [`Self::sizes`] of `args` are about those of the result, not only never below them.
     pub(super) fn is_exact(self, args: &[ColumnarValue]) -> bool {
         match (self, args) {
-            (Self::Repeat | Self::Concat | Self::Series, _) => true,
+            (Self::Repeat | Self::Concat | Self::Together | Self::Series, _) => true,
             (Self::RepeatElement, [element, _]) => !is_narrow(&element.data_type()),
             _ => false,
         }
@@ -117,6 +144,23 @@ impl Bound {
                 Some(count) => times(count, all_widths(element, rows)?),
                 None => None,
             },
+            (Self::Together, parts) => parts.iter().try_fold(Some(0), |sum, part| {
+                Ok::<_, DataFusionError>(plus(sum, all_members(part, rows)?))
+            })?,
+            (Self::Split, [text, ..]) => {
+                let elements = all_lengths(text, rows)?.map(|bytes| bytes.saturating_add(rows as u64));
+                plus(all_lengths(text, rows)?, times(element_entry(text), elements))
+            }
+            (Self::Overlay, [text, other, _, length @ ..]) => {
+                plus(times(overlaid(length), all_lengths(text, rows)?), all_lengths(other, rows)?)
+            }
+            (Self::Encode, [binary, _]) => {
+                plus(times(ENCODED, all_lengths(binary, rows)?), Some(PADDING.saturating_mul(rows as u64)))
+            }
+            (Self::Format, [_, pattern]) => plus(
+                times(FORMATTED, all_lengths(pattern, rows)?),
+                Some(DURATION.saturating_mul(rows as u64)),
+            ),
             _ => None,
         })
     }
@@ -180,6 +224,23 @@ impl Bound {
                     let beside = separator.at(row).saturating_add(null.at(row));
                     elements.at(row).saturating_mul(beside).saturating_add(list.at(row))
                 }))
+            }
+            (Self::Together, parts) => {
+                let parts: Vec<Column<u64>> = parts.iter().map(members).collect::<Result<_>>()?;
+                Ok(joined(&parts, rows))
+            }
+            (Self::Split, [text, delimiter, ..]) => split(text, delimiter, rows, limit),
+            (Self::Overlay, [text, other, _, length @ ..]) => {
+                let (times, text, other) = (overlaid(length), lengths(text)?, lengths(other)?);
+                Ok(each(rows, |row| text.at(row).saturating_mul(times).saturating_add(other.at(row))))
+            }
+            (Self::Encode, [binary, _]) => {
+                let binary = lengths(binary)?;
+                Ok(each(rows, |row| binary.at(row).saturating_mul(ENCODED).saturating_add(PADDING)))
+            }
+            (Self::Format, [_, pattern]) => {
+                let pattern = lengths(pattern)?;
+                Ok(each(rows, |row| pattern.at(row).saturating_mul(FORMATTED).saturating_add(DURATION)))
             }
             (Self::Series, args) => {
                 let counts = series::counts(args, rows)?;
@@ -327,6 +388,38 @@ fn replaced(
         .collect()
 }
 
+/// How often a text can be in what `overlay` makes of it; `length` is its last argument.
+fn overlaid(length: &[ColumnarValue]) -> u64 {
+    if length.is_empty() { 1 } else { 2 }
+}
+
+/// Bytes of a text in a list beside its own.
+fn element_entry(text: &ColumnarValue) -> u64 {
+    if text.data_type() == DataType::Utf8View { 16 } else { 8 }
+}
+
+fn split(text: &ColumnarValue, delimiter: &ColumnarValue, rows: usize, limit: u64) -> Result<Vec<u64>> {
+    let (texts, delimiters, entry) = (lengths(text)?, lengths(delimiter)?, element_entry(text));
+    (0..rows)
+        .map(|row| {
+            let bytes = texts.at(row);
+            let size = |places: u64| bytes.saturating_add(places.saturating_add(1).saturating_mul(entry));
+            // NULL is between all characters.
+            let most = bytes.checked_div(delimiters.at(row)).unwrap_or(bytes);
+            if size(most) <= limit {
+                return Ok(size(most));
+            }
+            let (text, delimiter) = (value_at(text, row)?, value_at(delimiter, row)?);
+            Ok(match (text.try_as_str().flatten(), delimiter.try_as_str().flatten()) {
+                (Some(_), Some("")) => size(0),
+                (Some(text), Some(delimiter)) => size(text.matches(delimiter).count() as u64),
+                (Some(text), None) => size(text.chars().count() as u64),
+                (None, _) => size(most),
+            })
+        })
+        .collect()
+}
+
 fn value_at(arg: &ColumnarValue, row: usize) -> Result<ScalarValue> {
     match arg {
         ColumnarValue::Scalar(value) => Ok(value.clone()),
@@ -411,6 +504,35 @@ mod tests {
         assert_eq!(sizes("array_to_string", &[floats, text(",")], 1), [3 + 30 + 330 + 330]);
         assert_eq!(sizes("array_replace_all", &[list, number(1), number(2)], 1), [48]);
         assert_eq!(sizes("range", &[number(10)], 1), [88]);
+    }
+
+    #[test]
+    fn constants_are_in_every_row() {
+        let numbers = column(Int64Array::from(vec![1, 2, 3]));
+        let args = [text("abcd"), numbers];
+        assert_eq!(sizes("make_array", &args, 3), [28, 28, 28]);
+        assert_eq!(Bound::Together.in_all(&args, 3).unwrap(), Some(84));
+        let list = ColumnarValue::Scalar(ScalarValue::List(ScalarValue::new_list_nullable(
+            &[ScalarValue::Int64(Some(1)), ScalarValue::Int64(None)],
+            &DataType::Int64,
+        )));
+        assert_eq!(sizes("array_concat", &[list.clone(), list.clone()], 1), [64]);
+        assert_eq!(sizes("map", &[list.clone(), list], 1), [64]);
+        assert_eq!(sizes("overlay", &[text("abcd"), text("xy"), number(1)], 1), [6]);
+        assert_eq!(sizes("overlay", &[text("abcd"), text("xy"), number(1), number(-9)], 1), [10]);
+    }
+
+    #[test]
+    fn texts_that_grow() {
+        let binary = ColumnarValue::Scalar(ScalarValue::Binary(Some(vec![0; 10])));
+        assert_eq!(sizes("encode", &[binary.clone(), text("hex")], 1), [24]);
+        assert_eq!(Bound::Encode.in_all(&[binary, text("hex")], 1).unwrap(), Some(24));
+        let time = ColumnarValue::Scalar(ScalarValue::TimestampSecond(Some(0), None));
+        assert_eq!(sizes("to_char", &[time, text("%c%c")], 1), [200]);
+        assert_eq!(sizes("string_to_array", &[text("abcd"), text(",,")], 1), [28]);
+        assert_eq!(sizes("string_to_array", &[text("abcd,abcdefghi"), text(",")], 1), [30]);
+        let none = ColumnarValue::Scalar(ScalarValue::Utf8(None));
+        assert_eq!(sizes("string_to_array", &[text(&"→".repeat(20)), none], 1), [60 + 21 * 8]);
     }
 
     #[test]

@@ -84,6 +84,16 @@ pub(super) fn widths(arg: &ColumnarValue) -> Result<Column<u64>> {
     of_elements(arg, &WIDTHS)
 }
 
+/// Bytes that a value takes as an element of a list put together of others.
+pub(super) fn members(arg: &ColumnarValue) -> Result<Column<u64>> {
+    of_elements(arg, &KEPT)
+}
+
+/// The sum of [`members`] of `rows` rows, at most; None: it takes a look at each of them.
+pub(super) fn all_members(arg: &ColumnarValue, rows: usize) -> Result<Option<u64>> {
+    all(arg, rows, &KEPT)
+}
+
 /// Whether elements of the type are smaller than the index that a copy of them is made by.
 pub(super) fn is_narrow(data_type: &DataType) -> bool {
     match data_type {
@@ -114,10 +124,11 @@ pub(super) fn printed(arg: &ColumnarValue) -> Result<Column<u64>> {
     of_elements(arg, &PRINTED)
 }
 
-/// Bytes of all texts of `rows` rows, at most; None: it takes a look at each of them.
+/// Bytes of all texts and binaries of `rows` rows, at most; None: it takes a look at each of them.
 pub(super) fn all_lengths(arg: &ColumnarValue, rows: usize) -> Result<Option<u64>> {
     match arg.data_type() {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => all(arg, rows, &TEXTS),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => all(arg, rows, &TEXTS),
         _ => Ok(None),
     }
 }
