@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
 
 use super::bound::{Bound, fixed_bytes};
 use super::column::kept;
+use super::concatenation::{self, Concatenation};
 use super::{TooLarge, shown};
 
 /// Bytes of a value of a type whose values all have as many: a batch of them has 1 GiB.
@@ -37,6 +38,17 @@ pub(super) fn bounded(function: &Arc<ScalarUDF>, limit: u64) -> Arc<ScalarUDF> {
         }
         _ => Arc::clone(function),
     }
+}
+
+/// The function for `||`, with its bound.
+pub(super) fn concatenation(limit: u64) -> Arc<ScalarUDF> {
+    let inner: Arc<dyn ScalarUDFImpl> = Arc::new(Concatenation::default());
+    Arc::new(ScalarUDF::from(Bounded { inner: inner.into(), bound: Bound::Concat, limit }))
+}
+
+/// Whether `function` is that.
+pub(super) fn is_concatenation(function: &ScalarUDF) -> bool {
+    function.name() == concatenation::NAME && function.inner().is::<Bounded>()
 }
 
 /// See the module.

@@ -4,8 +4,10 @@
 //! value and of the values made together. Does not own: what the functions compute (DataFusion), memory of queries (engine).
 
 mod bound;
+mod calls;
 mod centroids;
 mod column;
+mod concatenation;
 mod function;
 mod series;
 
@@ -15,6 +17,8 @@ use std::sync::Arc;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::AggregateUDF;
+
+pub use calls::BoundedCalls;
 
 use bound::Bound;
 use centroids::Centroids;
@@ -55,7 +59,7 @@ impl TooLarge {
 /// # Errors
 /// When the registry has not one of the functions, or takes none.
 pub(crate) fn register(registry: &mut dyn FunctionRegistry, memory_limit: usize) -> Result<()> {
-    let limit = (memory_limit / SHARE).clamp(VALUE_MAX_FLOOR, VALUE_MAX) as u64;
+    let limit = limit(memory_limit);
     for (name, _) in Bound::FUNCTIONS {
         let function = function::bounded(&registry.udf(name)?, limit);
         registry.register_udf(function)?;
@@ -65,6 +69,11 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry, memory_limit: usize)
         registry.register_udaf(Arc::new(AggregateUDF::from(function)))?;
     }
     Ok(())
+}
+
+/// The limit where queries may use `memory_limit` bytes together.
+fn limit(memory_limit: usize) -> u64 {
+    (memory_limit / SHARE).clamp(VALUE_MAX_FLOOR, VALUE_MAX) as u64
 }
 
 /// `bytes` as a limit is written.
