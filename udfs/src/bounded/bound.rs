@@ -56,6 +56,9 @@ pub(super) enum Bound {
     Encode,
     /// `to_char(time, pattern)`
     Format,
+    /// `substr(text, start)`, `split_part(text, delimiter, index)` and others that make nothing of their own: a constant beside
+    /// columns is copied for each row first.
+    Beside,
     /// `range(start, stop, step)`
     Series,
     /// `arrow_cast(value, type)`, where the type alone can have gigabytes.
@@ -64,7 +67,7 @@ pub(super) enum Bound {
 
 impl Bound {
     /// The functions of DataFusion that need one.
-    pub(super) const FUNCTIONS: [(&'static str, Self); 26] = [
+    pub(super) const FUNCTIONS: [(&'static str, Self); 43] = [
         ("array_append", Self::Together),
         ("array_concat", Self::Together),
         ("array_prepend", Self::Together),
@@ -75,20 +78,37 @@ impl Bound {
         ("array_to_string", Self::JoinElements),
         ("arrow_cast", Self::Type),
         ("arrow_try_cast", Self::Type),
+        ("btrim", Self::Beside),
         ("concat", Self::Concat),
         ("concat_ws", Self::ConcatSeparated),
+        ("contains", Self::Beside),
         ("encode", Self::Encode),
+        ("ends_with", Self::Beside),
+        ("find_in_set", Self::Beside),
         ("generate_series", Self::Series),
+        ("left", Self::Beside),
+        ("levenshtein", Self::Beside),
         ("lpad", Self::Pad),
+        ("ltrim", Self::Beside),
         ("make_array", Self::Together),
         ("map", Self::Together),
         ("overlay", Self::Overlay),
         ("range", Self::Series),
+        ("regexp_count", Self::Beside),
+        ("regexp_instr", Self::Beside),
+        ("regexp_match", Self::Beside),
         ("regexp_replace", Self::ReplaceMatches),
         ("repeat", Self::Repeat),
         ("replace", Self::Replace),
+        ("right", Self::Beside),
         ("rpad", Self::Pad),
+        ("rtrim", Self::Beside),
+        ("split_part", Self::Beside),
+        ("starts_with", Self::Beside),
         ("string_to_array", Self::Split),
+        ("strpos", Self::Beside),
+        ("substr", Self::Beside),
+        ("substr_index", Self::Beside),
         ("to_char", Self::Format),
         ("translate", Self::Translate),
     ];
@@ -147,6 +167,10 @@ impl Bound {
             (Self::Together, parts) => parts.iter().try_fold(Some(0), |sum, part| {
                 Ok::<_, DataFusionError>(plus(sum, all_members(part, rows)?))
             })?,
+            (Self::Beside, args) => args
+                .iter()
+                .filter(|arg| matches!(arg, ColumnarValue::Scalar(_)))
+                .try_fold(Some(0), |sum, arg| Ok::<_, DataFusionError>(plus(sum, all_members(arg, rows)?)))?,
             (Self::Split, [text, ..]) => {
                 let elements = all_lengths(text, rows)?.map(|bytes| bytes.saturating_add(rows as u64));
                 plus(all_lengths(text, rows)?, times(element_entry(text), elements))
@@ -228,6 +252,11 @@ impl Bound {
             (Self::Together, parts) => {
                 let parts: Vec<Column<u64>> = parts.iter().map(members).collect::<Result<_>>()?;
                 Ok(joined(&parts, rows))
+            }
+            (Self::Beside, args) => {
+                let constants = args.iter().filter(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+                let constants: Vec<Column<u64>> = constants.map(members).collect::<Result<_>>()?;
+                Ok(joined(&constants, rows))
             }
             (Self::Split, [text, delimiter, ..]) => split(text, delimiter, rows, limit),
             (Self::Overlay, [text, other, _, length @ ..]) => {
@@ -520,6 +549,15 @@ mod tests {
         assert_eq!(sizes("map", &[list.clone(), list], 1), [64]);
         assert_eq!(sizes("overlay", &[text("abcd"), text("xy"), number(1)], 1), [6]);
         assert_eq!(sizes("overlay", &[text("abcd"), text("xy"), number(1), number(-9)], 1), [10]);
+    }
+
+    #[test]
+    fn constants_beside_columns_are_copied() {
+        let numbers = column(Int64Array::from(vec![1, 2, 3]));
+        assert_eq!(sizes("left", &[text("abcd"), numbers.clone()], 3), [20, 20, 20]);
+        assert_eq!(Bound::Beside.in_all(&[text("abcd"), numbers], 3).unwrap(), Some(60));
+        let texts = column(StringArray::from(vec!["a,b"]));
+        assert_eq!(Bound::Beside.in_all(&[texts, text(","), number(1)], 1).unwrap(), Some(17 + 8));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
@@ -93,6 +93,11 @@ impl Bounded {
             };
             let rows = sizes[from..].iter().take_while(fits).count().max(1);
             let part = self.inner.invoke_with_args(slice(args, from, rows))?.into_array(rows)?;
+            // Views of constants that were copied for these rows would keep all of the copies.
+            let part = match part.data_type() {
+                DataType::Utf8View => Arc::new(part.as_string_view().gc()) as ArrayRef,
+                _ => part,
+            };
             made = made.saturating_add(kept(part.as_ref())?);
             if made > self.limit {
                 return Err(self.too_many(sizes.len()));
@@ -260,7 +265,7 @@ impl ScalarUDFImpl for Bounded {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use datafusion::arrow::array::{AsArray, StringArray};
+    use datafusion::arrow::array::StringArray;
     use datafusion::arrow::datatypes::Field;
     use datafusion::execution::FunctionRegistry;
     use datafusion::prelude::SessionContext;
