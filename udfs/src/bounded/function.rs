@@ -24,7 +24,7 @@ use super::column::kept;
 use super::concatenation::{self, Concatenation};
 use super::{TooLarge, shown};
 
-/// Bytes of a value of a type whose values all have as many: a batch of them has 1 GiB.
+/// Bytes of a value of a type whose values all have as many: 8,192 of them have 1 GiB.
 const FIXED_MAX: u64 = 128 << 10;
 /// Parts of the limit that are made at a time where sizes are not known before.
 const PARTS: u64 = 4;
@@ -65,9 +65,13 @@ impl Bounded {
         if bytes <= self.limit {
             return Ok(());
         }
-        let more = if bytes == u64::MAX { " or more" } else { "" };
+        let size = if bytes == u64::MAX {
+            "that has no end or is too large".to_owned()
+        } else {
+            format!("of {bytes} bytes")
+        };
         Err(TooLarge::error(format!(
-            "{} would make a value of {bytes} bytes{more}; a value has at most {}",
+            "{} would make a value {size}; a value has at most {}",
             self.name(),
             shown(self.limit)
         )))

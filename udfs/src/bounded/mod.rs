@@ -1,7 +1,10 @@
-//! Functions of a few bytes that ask for gigabytes: refused before anything is allocated.
+//! Functions of a few bytes that ask for gigabytes: refused before they have taken them.
 //!
-//! Owns: the wrapper around DataFusion's functions whose results can be much larger than their arguments, and the limit of one
-//! value and of the values made together. Does not own: what the functions compute (DataFusion), memory of queries (engine).
+//! Owns: the wrapper around DataFusion's functions whose results can be much larger than their arguments, the function that stands
+//! for `||`, the rule that puts them in place of what syntax is planned to, and the limit of one value and of the values made
+//! together. What is too large for sure is refused before anything is allocated; what only may be is made in parts, up to the
+//! limit. Does not own: what the functions compute (DataFusion), constants that a select list, CASE and aggregates copy for each row
+//! of a batch, memory of queries (engine).
 
 mod bound;
 mod calls;
