@@ -2,13 +2,14 @@
 
 use datafusion::arrow::array::{AsArray, new_null_array};
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{ColumnarValue, Expr};
 
 use super::column::{
     Column, all_lengths, all_members, all_widths, counts, is_narrow, largest_count, leaves, lengths, members,
     printed, widths,
 };
+use super::places::{Replacement, element_entry, may_be_global, references, replaced, split};
 use super::series;
 
 /// Bytes of an element of `range`.
@@ -352,108 +353,9 @@ fn widest(text: &ColumnarValue) -> u64 {
     }
 }
 
-fn may_be_global(flags: &ColumnarValue) -> bool {
-    match flags {
-        ColumnarValue::Scalar(value) => value.try_as_str().flatten().is_some_and(|flags| flags.contains('g')),
-        ColumnarValue::Array(_) => true,
-    }
-}
-
-/// How often a replacement may refer to what matched: `$1`, `\1`.
-fn references(to: &ColumnarValue) -> Result<Column<u64>> {
-    Ok(match to {
-        ColumnarValue::Scalar(value) => {
-            let text = value.try_as_str().flatten().unwrap_or_default();
-            Column::Same(text.bytes().filter(|byte| matches!(byte, b'$' | b'\\')).count() as u64)
-        }
-        ColumnarValue::Array(_) => match lengths(to)? {
-            Column::Same(bytes) => Column::Same(bytes / 2),
-            Column::Each(rows) => Column::Each(rows.into_iter().map(|bytes| bytes / 2).collect()),
-        },
-    })
-}
-
-/// What is put in place of matches: bytes of it, and references to what matched among them.
-struct Replacement {
-    of: u64,
-    references: u64,
-}
-
-impl Replacement {
-    /// Bytes at most of `rows` texts of `bytes` bytes together. What matches is put in once for each reference to it, and matches
-    /// do not overlap; they are also between characters, before the first and behind the last. A reference has two bytes itself,
-    /// which are not put in.
-    fn size(&self, bytes: u64, rows: u64, matches_all: bool) -> u64 {
-        let matches = if matches_all { bytes.saturating_add(rows) } else { rows };
-        let copies = bytes.saturating_mul(self.references.saturating_add(1));
-        let plain = self.of.saturating_sub(self.references.saturating_mul(2));
-        copies.saturating_add(matches.saturating_mul(plain))
-    }
-}
-
-fn replaced(
-    text: &ColumnarValue,
-    from: &ColumnarValue,
-    to: &ColumnarValue,
-    rows: usize,
-    limit: u64,
-) -> Result<Vec<u64>> {
-    let (texts, froms, tos) = (lengths(text)?, lengths(from)?, lengths(to)?);
-    (0..rows)
-        .map(|row| {
-            let (bytes, to) = (texts.at(row), tos.at(row));
-            let size = |places: u64| bytes.saturating_add(places.saturating_mul(to));
-            // The empty text is nowhere.
-            let most = bytes.checked_div(froms.at(row)).unwrap_or(0);
-            if size(most) <= limit {
-                return Ok(size(most));
-            }
-            let (text, from) = (value_at(text, row)?, value_at(from, row)?);
-            Ok(match (text.try_as_str().flatten(), from.try_as_str().flatten()) {
-                (Some(text), Some(from)) => size(text.matches(from).count() as u64),
-                _ => size(most),
-            })
-        })
-        .collect()
-}
-
 /// How often a text can be in what `overlay` makes of it; `length` is its last argument.
 fn overlaid(length: &[ColumnarValue]) -> u64 {
     if length.is_empty() { 1 } else { 2 }
-}
-
-/// Bytes of a text in a list beside its own.
-fn element_entry(text: &ColumnarValue) -> u64 {
-    if text.data_type() == DataType::Utf8View { 16 } else { 8 }
-}
-
-fn split(text: &ColumnarValue, delimiter: &ColumnarValue, rows: usize, limit: u64) -> Result<Vec<u64>> {
-    let (texts, delimiters, entry) = (lengths(text)?, lengths(delimiter)?, element_entry(text));
-    (0..rows)
-        .map(|row| {
-            let bytes = texts.at(row);
-            let size = |places: u64| bytes.saturating_add(places.saturating_add(1).saturating_mul(entry));
-            // NULL is between all characters.
-            let most = bytes.checked_div(delimiters.at(row)).unwrap_or(bytes);
-            if size(most) <= limit {
-                return Ok(size(most));
-            }
-            let (text, delimiter) = (value_at(text, row)?, value_at(delimiter, row)?);
-            Ok(match (text.try_as_str().flatten(), delimiter.try_as_str().flatten()) {
-                (Some(_), Some("")) => size(0),
-                (Some(text), Some(delimiter)) => size(text.matches(delimiter).count() as u64),
-                (Some(text), None) => size(text.chars().count() as u64),
-                (None, _) => size(most),
-            })
-        })
-        .collect()
-}
-
-fn value_at(arg: &ColumnarValue, row: usize) -> Result<ScalarValue> {
-    match arg {
-        ColumnarValue::Scalar(value) => Ok(value.clone()),
-        ColumnarValue::Array(array) => ScalarValue::try_from_array(array, row),
-    }
 }
 
 /// What a list of that type is filled up with when nothing is given.
@@ -473,6 +375,7 @@ mod tests {
     use std::sync::Arc;
 
     use datafusion::arrow::array::{ArrayRef, Int64Array, StringArray, StringViewArray};
+    use datafusion::common::ScalarValue;
 
     use super::*;
 

@@ -12,6 +12,7 @@ mod centroids;
 mod column;
 mod concatenation;
 mod function;
+mod places;
 mod series;
 
 use std::fmt;
