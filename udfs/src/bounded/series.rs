@@ -27,7 +27,8 @@ pub(super) fn counts(args: &[ColumnarValue], rows: usize) -> Result<Vec<u64>> {
     let stops_unit = unit(&stop.data_type());
     let starts = start.map_or(Ok(Column::Same(Some(0))), integers)?;
     let stops = integers(stop)?;
-    let kind = Kind::of(&stop.data_type());
+    // The zone of the start is the one that steps go by.
+    let kind = Kind::of(&start.unwrap_or(stop).data_type());
     let steps = match step {
         None => Column::Same(Some(Step::of(1))),
         Some(step) if is_interval(&step.data_type()) => intervals(step, kind),
