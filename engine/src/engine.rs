@@ -106,12 +106,15 @@ impl Engine {
             .clamp(1, 1024);
         let runtime = runtime(memory_limit, spill_directory)?;
         crate::session::keep_places();
+        let calls = Arc::new(cairn_udfs::BoundedCalls::new(memory_limit));
         let mut builder = SessionStateBuilder::new_with_default_features()
-            .with_config(base_config(partitions))
+            // Beside the rule also for expressions outside a plan.
+            .with_config(base_config(partitions).with_extension(Arc::clone(&calls)))
             .with_runtime_env(runtime)
             .with_type_planner(Arc::new(CairnTypes))
             .with_analyzer_rule(Arc::new(cairn_udfs::CheckedIntegers::default()))
             .with_analyzer_rule(Arc::new(cairn_udfs::vector::VectorCasts))
+            .with_analyzer_rule(calls)
             .with_query_planner(Arc::new(CairnQueryPlanner::new()));
         let searches = Arc::new(Searches::new(Arc::clone(&db)));
         builder = crate::search::register(builder, &searches);

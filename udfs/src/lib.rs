@@ -19,7 +19,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, ColumnarValue, ScalarUDF, Volatility, create_udf};
 
 pub use arithmetic::CheckedIntegers;
-pub use bounded::TooLarge;
+pub use bounded::{BoundedCalls, TooLarge};
 
 /// Registers every function of this crate; `version` is the text of `version()`, `memory_limit` the bytes that queries may use
 /// together.

@@ -30,8 +30,8 @@ use std::sync::Arc;
 use cairn_storage::id::{RowId, TableId};
 use cairn_storage::transaction::TransactionBlock;
 use cairn_storage::{CommitReceipt, Database, ErrorKind, Snapshot, Transaction};
-use cairn_udfs::CheckedIntegers;
 use cairn_udfs::vector::VectorCasts;
+use cairn_udfs::{BoundedCalls, CheckedIntegers};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNode;
@@ -214,7 +214,11 @@ pub(crate) fn simplified(state: &SessionState, mut expr: Expr, schema: &DFSchema
     let coerced = simplifier.coerce(expr, schema)?;
     let checked = CheckedIntegers::default().rewrite(coerced, schema)?.data;
     let checked = VectorCasts.rewrite(checked, schema)?.data;
-    Ok(simplifier.simplify(checked)?)
+    let bounded = match state.config().get_extension::<BoundedCalls>() {
+        Some(calls) => calls.rewrite(checked, schema)?.data,
+        None => checked,
+    };
+    Ok(simplifier.simplify(bounded)?)
 }
 
 fn first_row(receipt: &CommitReceipt, table: TableId) -> RowId {

@@ -1,9 +1,10 @@
 //! A number per row of an argument: how often, how long, how wide.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, GenericListArray, OffsetSizeTrait};
-use datafusion::arrow::compute::cast;
+use datafusion::arrow::buffer::OffsetBuffer;
 use datafusion::arrow::compute::kernels::length::length;
-use datafusion::arrow::datatypes::{ArrowNativeType, DataType, Int64Type};
+use datafusion::arrow::compute::{self, cast};
+use datafusion::arrow::datatypes::{ArrowNativeType, DataType, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::ColumnarValue;
 
@@ -20,8 +21,15 @@ struct Measure {
     entry: u64,
 }
 
+const TEXTS: Measure = Measure { same: |_| None, entry: 0 };
 const WIDTHS: Measure = Measure { same: element_width, entry: ENTRY };
+const KEPT: Measure = Measure { same: kept_width, entry: ENTRY };
+const PRINTED: Measure = Measure { same: printed_width, entry: 0 };
 const LEAVES: Measure = Measure { same: leaves_in, entry: 0 };
+
+/// Bytes of a float in digits: `1e308` has 309 of them, ordinary ones have few.
+const FLOAT: u64 = 330;
+const ORDINARY_FLOAT: u64 = 30;
 
 /// One of a constant, which stands for every row, or one per row.
 pub(super) enum Column<T> {
@@ -71,9 +79,73 @@ pub(super) fn lengths(arg: &ColumnarValue) -> Result<Column<u64>> {
     })
 }
 
-/// Bytes that a value takes as an element of a list.
+/// Bytes that a copy of a value takes as an element of a list.
 pub(super) fn widths(arg: &ColumnarValue) -> Result<Column<u64>> {
     of_elements(arg, &WIDTHS)
+}
+
+/// Bytes that a value takes as an element of a list put together of others.
+pub(super) fn members(arg: &ColumnarValue) -> Result<Column<u64>> {
+    of_elements(arg, &KEPT)
+}
+
+/// The sum of [`members`] of `rows` rows, at most; None: it takes a look at each of them.
+pub(super) fn all_members(arg: &ColumnarValue, rows: usize) -> Result<Option<u64>> {
+    all(arg, rows, &KEPT)
+}
+
+/// Whether elements of the type are smaller than the index that a copy of them is made by.
+pub(super) fn is_narrow(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            is_narrow(item.data_type())
+        }
+        other => kept_width(other).is_some_and(|bytes| bytes < ELEMENT),
+    }
+}
+
+/// Bytes of a result.
+pub(super) fn kept(array: &dyn Array) -> Result<u64> {
+    // Texts of views are new in a column of them; in lists they are copies, which share.
+    let texts = match array.data_type() {
+        DataType::Utf8View => array.as_string_view().total_bytes_len() as u64,
+        DataType::BinaryView => array.as_binary_view().total_bytes_len() as u64,
+        _ => 0,
+    };
+    let rest = match total(array, &KEPT) {
+        Some(bytes) => bytes,
+        None => sums(array, &KEPT)?.into_iter().fold(0, u64::saturating_add),
+    };
+    Ok(rest.saturating_add(texts))
+}
+
+/// Bytes that the values in a list have as text.
+pub(super) fn printed(arg: &ColumnarValue) -> Result<Column<u64>> {
+    of_elements(arg, &PRINTED)
+}
+
+/// Bytes of all texts and binaries of `rows` rows, at most; None: it takes a look at each of them.
+pub(super) fn all_lengths(arg: &ColumnarValue, rows: usize) -> Result<Option<u64>> {
+    match arg.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => all(arg, rows, &TEXTS),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => all(arg, rows, &TEXTS),
+        _ => Ok(None),
+    }
+}
+
+/// The sum of [`widths`] of `rows` rows, at most; None: it takes a look at each of them.
+pub(super) fn all_widths(arg: &ColumnarValue, rows: usize) -> Result<Option<u64>> {
+    all(arg, rows, &WIDTHS)
+}
+
+/// The largest of [`counts`]; None: it takes a conversion.
+pub(super) fn largest_count(arg: &ColumnarValue) -> Result<Option<u64>> {
+    Ok(match arg {
+        ColumnarValue::Scalar(_) => Some(counts(arg)?.at(0)),
+        ColumnarValue::Array(array) => {
+            array.as_primitive_opt::<Int64Type>().map(|numbers| count(compute::max(numbers)))
+        }
+    })
 }
 
 /// Values in a list that are no lists themselves.
@@ -85,6 +157,20 @@ fn of_elements(arg: &ColumnarValue, measure: &Measure) -> Result<Column<u64>> {
     Ok(match arg {
         ColumnarValue::Scalar(value) => Column::Same(first(&sums(value.to_array()?.as_ref(), measure)?)),
         ColumnarValue::Array(array) => Column::Each(sums(array.as_ref(), measure)?),
+    })
+}
+
+fn all(arg: &ColumnarValue, rows: usize, measure: &Measure) -> Result<Option<u64>> {
+    Ok(match arg {
+        ColumnarValue::Scalar(value) => {
+            let one = match ((measure.same)(&value.data_type()), value.try_as_str()) {
+                (Some(one), _) => one,
+                (None, Some(text)) => text.map_or(0, str::len) as u64 + measure.entry,
+                (None, None) => first(&sums(value.to_array()?.as_ref(), measure)?),
+            };
+            Some(one.saturating_mul(rows as u64))
+        }
+        ColumnarValue::Array(array) => total(array.as_ref(), measure),
     })
 }
 
@@ -121,16 +207,57 @@ fn has_length(data_type: &DataType) -> bool {
     }
 }
 
-/// What every value of a type takes as an element; None: it depends on the value.
+/// As [`kept_width`], with the index that a copy is made by.
 fn element_width(data_type: &DataType) -> Option<u64> {
     match data_type {
-        DataType::Null | DataType::Boolean => Some(ELEMENT),
-        DataType::FixedSizeBinary(bytes) => Some(u64::try_from(*bytes).ok()?.max(ELEMENT)),
         DataType::FixedSizeList(item, size) => {
             Some(u64::try_from(*size).ok()?.saturating_mul(element_width(item.data_type())?))
         }
         DataType::Dictionary(_, values) => element_width(values),
-        other => Some((other.primitive_width()? as u64).max(ELEMENT)),
+        other => Some(kept_width(other)?.max(ELEMENT)),
+    }
+}
+
+/// What every value of a type takes in the array of a list; None: it depends on the value.
+fn kept_width(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Null => Some(0),
+        DataType::Boolean => Some(1),
+        // Copies of a view share its text.
+        DataType::Utf8View | DataType::BinaryView => Some(ENTRY),
+        DataType::FixedSizeBinary(bytes) => u64::try_from(*bytes).ok(),
+        DataType::FixedSizeList(item, size) => {
+            Some(u64::try_from(*size).ok()?.saturating_mul(kept_width(item.data_type())?))
+        }
+        DataType::Dictionary(_, values) => kept_width(values),
+        other => Some(other.primitive_width()? as u64),
+    }
+}
+
+/// What every value of a type has as text at most; None: it depends on the value.
+fn printed_width(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Null => Some(0),
+        DataType::Float64 => None,
+        DataType::Float32 => Some(50),
+        DataType::Decimal128(_, _) | DataType::Decimal256(_, _) => Some(160),
+        DataType::Interval(_) => Some(120),
+        DataType::FixedSizeBinary(bytes) => Some(u64::try_from(*bytes).ok()?.saturating_mul(2)),
+        DataType::FixedSizeList(item, size) => {
+            Some(u64::try_from(*size).ok()?.saturating_mul(printed_width(item.data_type())?))
+        }
+        DataType::Dictionary(_, values) => match values.as_ref() {
+            DataType::Float64 => Some(FLOAT),
+            values => printed_width(values),
+        },
+        other => (other.is_primitive() || *other == DataType::Boolean).then_some(40),
+    }
+}
+
+fn printed_float(float: f64) -> u64 {
+    match float.abs() {
+        ordinary if ordinary == 0.0 || (1e-7..1e17).contains(&ordinary) => ORDINARY_FLOAT,
+        _ => FLOAT,
     }
 }
 
@@ -159,10 +286,11 @@ fn sums(array: &dyn Array, measure: &Measure) -> Result<Vec<u64>> {
         }
         DataType::Map(_, _) => {
             let map = array.as_map();
-            let running = running(&sums(map.entries(), measure)?);
+            let (first, last) = ends(map.offsets());
+            let running = running(&sums(&map.entries().slice(first, last - first), measure)?);
             map.offsets()
                 .windows(2)
-                .map(|ends| between(&running, ends[0].as_usize(), ends[1].as_usize()))
+                .map(|ends| between(&running, ends[0].as_usize() - first, ends[1].as_usize() - first))
                 .collect()
         }
         DataType::Struct(_) => {
@@ -173,6 +301,10 @@ fn sums(array: &dyn Array, measure: &Measure) -> Result<Vec<u64>> {
                 }
             }
             rows
+        }
+        // Only where they are printed is a float not like any other.
+        DataType::Float64 => {
+            array.as_primitive::<Float64Type>().values().iter().copied().map(printed_float).collect()
         }
         _ => lengths_of(array)?.into_iter().map(|bytes| bytes + measure.entry).collect(),
     })
@@ -186,8 +318,55 @@ fn sums_of_lists<O: OffsetSizeTrait>(lists: &GenericListArray<O>, measure: &Meas
             .map(|(from, to)| entry.saturating_add(one.saturating_mul((to - from) as u64)))
             .collect());
     }
-    let running = running(&sums(lists.values().as_ref(), measure)?);
-    Ok(ends.map(|(from, to)| entry.saturating_add(between(&running, from, to))).collect())
+    // Of a slice, not the lists before and behind it.
+    let (first, last) = self::ends(lists.offsets());
+    let running = running(&sums(lists.values().slice(first, last - first).as_ref(), measure)?);
+    Ok(ends.map(|(from, to)| entry.saturating_add(between(&running, from - first, to - first))).collect())
+}
+
+/// The sum over all rows, at most, without anything for each row but the lengths of views; None: not to be had so.
+fn total(array: &dyn Array, measure: &Measure) -> Option<u64> {
+    let rows = array.len() as u64;
+    if let Some(one) = (measure.same)(array.data_type()) {
+        return Some(one.saturating_mul(rows));
+    }
+    let content = match array.data_type() {
+        DataType::Utf8 => bytes(array.as_string::<i32>().offsets()),
+        DataType::LargeUtf8 => bytes(array.as_string::<i64>().offsets()),
+        DataType::Binary => bytes(array.as_binary::<i32>().offsets()),
+        DataType::LargeBinary => bytes(array.as_binary::<i64>().offsets()),
+        DataType::Utf8View => array.as_string_view().total_bytes_len() as u64,
+        DataType::BinaryView => array.as_binary_view().total_bytes_len() as u64,
+        DataType::List(_) => total_of_lists(array.as_list::<i32>(), measure)?,
+        DataType::LargeList(_) => total_of_lists(array.as_list::<i64>(), measure)?,
+        DataType::FixedSizeList(_, _) => return total(array.as_fixed_size_list().values().as_ref(), measure),
+        DataType::Struct(_) => {
+            let members = array.as_struct().columns().iter();
+            return members
+                .map(|member| total(member.as_ref(), measure))
+                .try_fold(0_u64, |sum, member| Some(sum.saturating_add(member?)));
+        }
+        _ => return None,
+    };
+    Some(content.saturating_add(measure.entry.saturating_mul(rows)))
+}
+
+fn total_of_lists<O: OffsetSizeTrait>(lists: &GenericListArray<O>, measure: &Measure) -> Option<u64> {
+    let (first, last) = ends(lists.offsets());
+    total(lists.values().slice(first, last - first).as_ref(), measure)
+}
+
+/// Where the first row begins and the last one ends.
+fn ends<O: ArrowNativeType>(offsets: &OffsetBuffer<O>) -> (usize, usize) {
+    match (offsets.first(), offsets.last()) {
+        (Some(first), Some(last)) => (first.as_usize(), last.as_usize()),
+        _ => (0, 0),
+    }
+}
+
+fn bytes<O: ArrowNativeType>(offsets: &OffsetBuffer<O>) -> u64 {
+    let (first, last) = ends(offsets);
+    (last - first) as u64
 }
 
 /// The sum of the values before each, and of all.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
@@ -20,10 +20,11 @@ use datafusion::logical_expr::{
 };
 
 use super::bound::{Bound, fixed_bytes};
-use super::column::widths;
+use super::column::kept;
+use super::concatenation::{self, Concatenation};
 use super::{TooLarge, shown};
 
-/// Bytes of a value of a type whose values all have as many: a batch of them has 1 GiB.
+/// Bytes of a value of a type whose values all have as many: 8,192 of them have 1 GiB.
 const FIXED_MAX: u64 = 128 << 10;
 /// Parts of the limit that are made at a time where sizes are not known before.
 const PARTS: u64 = 4;
@@ -37,6 +38,17 @@ pub(super) fn bounded(function: &Arc<ScalarUDF>, limit: u64) -> Arc<ScalarUDF> {
         }
         _ => Arc::clone(function),
     }
+}
+
+/// The function for `||`, with its bound.
+pub(super) fn concatenation(limit: u64) -> Arc<ScalarUDF> {
+    let inner: Arc<dyn ScalarUDFImpl> = Arc::new(Concatenation::default());
+    Arc::new(ScalarUDF::from(Bounded { inner: inner.into(), bound: Bound::Concat, limit }))
+}
+
+/// Whether `function` is that.
+pub(super) fn is_concatenation(function: &ScalarUDF) -> bool {
+    function.name() == concatenation::NAME && function.inner().is::<Bounded>()
 }
 
 /// See the module.
@@ -53,9 +65,13 @@ impl Bounded {
         if bytes <= self.limit {
             return Ok(());
         }
-        let more = if bytes == u64::MAX { " or more" } else { "" };
+        let size = if bytes == u64::MAX {
+            "that has no end or is too large".to_owned()
+        } else {
+            format!("of {bytes} bytes")
+        };
         Err(TooLarge::error(format!(
-            "{} would make a value of {bytes} bytes{more}; a value has at most {}",
+            "{} would make a value {size}; a value has at most {}",
             self.name(),
             shown(self.limit)
         )))
@@ -81,8 +97,12 @@ impl Bounded {
             };
             let rows = sizes[from..].iter().take_while(fits).count().max(1);
             let part = self.inner.invoke_with_args(slice(args, from, rows))?.into_array(rows)?;
-            let widths = widths(&ColumnarValue::Array(Arc::clone(&part)))?;
-            made = (0..rows).fold(made, |made, row| made.saturating_add(widths.at(row)));
+            // Views of constants that were copied for these rows would keep all of the copies.
+            let part = match part.data_type() {
+                DataType::Utf8View => Arc::new(part.as_string_view().gc()) as ArrayRef,
+                _ => part,
+            };
+            made = made.saturating_add(kept(part.as_ref())?);
             if made > self.limit {
                 return Err(self.too_many(sizes.len()));
             }
@@ -167,12 +187,15 @@ impl ScalarUDFImpl for Bounded {
         // Of constants alone, one value is made for all rows.
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
+        if self.bound.in_all(&args.args, rows)?.is_some_and(|bytes| bytes <= self.limit) {
+            return self.inner.invoke_with_args(args);
+        }
         let sizes = self.bound.sizes(&args.args, rows, self.limit)?;
         self.check(sizes.iter().copied().max().unwrap_or(0))?;
         if sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(*size)) <= self.limit {
             return self.inner.invoke_with_args(args);
         }
-        if self.bound.is_exact() {
+        if self.bound.is_exact(&args.args) {
             return Err(self.too_many(rows));
         }
         self.in_parts(&args, &sizes)
@@ -246,7 +269,7 @@ impl ScalarUDFImpl for Bounded {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use datafusion::arrow::array::{AsArray, StringArray};
+    use datafusion::arrow::array::StringArray;
     use datafusion::arrow::datatypes::Field;
     use datafusion::execution::FunctionRegistry;
     use datafusion::prelude::SessionContext;
