@@ -61,6 +61,10 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
         let found = Model::read(&connection);
         if with_in_flight.is(&found) && with_in_flight != model {
             in_flight_done += 1;
+            if model.is(&found) {
+                // A view of the same rows as the one before: which of the two it is cannot be seen yet. It is made again.
+                connection.exec(&operations[acknowledged].sql(&root));
+            }
             model = with_in_flight;
         }
         assert!(

@@ -48,8 +48,10 @@ impl PhysicalOptimizerRule for Rule {
 /// Gives a session's planner the rules.
 pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut logical = Optimizer::new().rules;
-    let before = logical.iter().position(|rule| rule.name() == projections::DROPS).unwrap_or(logical.len());
-    logical.insert(before, Arc::new(projections::ProjectionsDiffer));
+    if let Some(drops) = logical.iter().position(|rule| rule.name() == projections::DROPS) {
+        logical.insert(drops + 1, Arc::new(projections::NamesOnce));
+        logical.insert(drops, Arc::new(projections::ProjectionsDiffer));
+    }
     let mut rules = PhysicalOptimizer::new().rules;
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));

@@ -64,7 +64,8 @@ impl Session {
         }
         let (mut verb, mut changed, mut notes) = ("INSERT", 0, Vec::new());
         for params in rows {
-            let output = self.run(prepared, settings, Some(params)).await?;
+            let output =
+                self.run(&prepared.statement, prepared.read.as_ref(), settings, Some(params)).await?;
             if let Output::Affected { verb: of, rows, notes: more } = output {
                 verb = of;
                 changed += rows;

@@ -173,7 +173,9 @@ impl Session {
         };
         let limits = if is_at_once(&prepared.statement) { limits.here() } else { limits };
         let timeout = settings.statement_timeout;
-        if let Some(read) = prepared.read.as_ref().filter(|read| read.is_short()) {
+        let short = prepared.read.as_ref().filter(|read| read.is_short());
+        let is_tried = short.is_some();
+        if let Some(read) = short {
             let read = direct::run(self, &settings, params.as_ref(), &prepared.statement, Some(read)).boxed();
             if let Some(output) = limits.try_here(timeout, read).await.transpose() {
                 return self.files.answer(output);
@@ -181,7 +183,11 @@ impl Session {
         }
         let session = self.handle();
         // Boxed: it is large, and whoever calls this holds it.
-        let statement = async move { session.run(&prepared, &settings, params).await }.boxed();
+        let statement = async move {
+            let read = prepared.read.as_ref().filter(|_| !is_tried);
+            session.run(&prepared.statement, read, &settings, params).await
+        };
+        let statement = statement.boxed();
         self.files.answer(limits.run(timeout, statement).await)
     }
 
@@ -337,11 +343,12 @@ impl Session {
 
     async fn run(
         &self,
-        prepared: &Prepared,
+        statement: &Statement,
+        read: Option<&DirectRead>,
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
-        match &prepared.statement {
+        match statement {
             Statement::Set { name, value } => self.set(name, value.as_deref()),
             Statement::Reset(name) => self.reset(name.as_deref()),
             Statement::Use(name) => {
@@ -352,7 +359,7 @@ impl Session {
             Statement::WaitForVersion { version, timeout } => {
                 upkeep::wait_for_version(self.engine.database(), *version, *timeout).await
             }
-            statement => self.retry(statement, prepared.read.as_ref(), settings, params).await,
+            statement => self.retry(statement, read, settings, params).await,
         }
     }
 

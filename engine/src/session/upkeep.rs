@@ -39,7 +39,10 @@ pub(super) async fn checkpoint(context: &StatementContext, table: Option<&Object
         ("rows", number(receipt.rows)),
         ("deletes", number(receipt.deletes)),
         ("bytes", number(receipt.bytes)),
-        ("duration_ms", Arc::new(Float64Array::from(vec![receipt.duration.as_secs_f64() * 1_000.0]))),
+        (
+            "duration_ms",
+            Arc::new(Float64Array::from(vec![(receipt.duration.as_secs_f64() * 1e6).round() / 1e3])),
+        ),
     ])
 }
 

@@ -85,8 +85,20 @@ impl Bounded {
         ))
     }
 
-    /// Some rows at a time, until there are more bytes than there may be; `sizes` are the most that each row can have.
-    fn in_parts(&self, args: &ScalarFunctionArgs, sizes: &[u64]) -> Result<ColumnarValue> {
+    /// Bytes that the results for a batch may have: as many as one value, and as the largest argument, which is there already. Never more
+    /// than offsets of 32 bits reach.
+    fn batch_limit(&self, args: &[ColumnarValue]) -> Result<u64> {
+        let mut largest = 0;
+        for arg in args {
+            if let ColumnarValue::Array(array) = arg {
+                largest = kept(array.as_ref())?.max(largest);
+            }
+        }
+        Ok(self.limit.saturating_add(largest).min(i32::MAX as u64))
+    }
+
+    /// Some rows at a time, until there are more bytes than `limit`; `sizes` are the most that each row can have.
+    fn in_parts(&self, args: &ScalarFunctionArgs, sizes: &[u64], limit: u64) -> Result<ColumnarValue> {
         let mut parts: Vec<ArrayRef> = Vec::new();
         let (mut made, mut from) = (0_u64, 0);
         while from < sizes.len() {
@@ -103,7 +115,7 @@ impl Bounded {
                 _ => part,
             };
             made = made.saturating_add(kept(part.as_ref())?);
-            if made > self.limit {
+            if made > limit {
                 return Err(self.too_many(sizes.len()));
             }
             parts.push(part);
@@ -192,17 +204,21 @@ impl ScalarUDFImpl for Bounded {
         }
         let sizes = self.bound.sizes(&args.args, rows, self.limit)?;
         self.check(sizes.iter().copied().max().unwrap_or(0))?;
-        if sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(*size)) <= self.limit {
+        let limit = self.batch_limit(&args.args)?;
+        if sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(*size)) <= limit {
             return self.inner.invoke_with_args(args);
         }
         if self.bound.is_exact(&args.args) {
             return Err(self.too_many(rows));
         }
-        self.in_parts(&args, &sizes)
+        self.in_parts(&args, &sizes, limit)
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        self.check(self.bound.folded(&args))?;
+        if self.bound.folded(&args) > self.limit {
+            // Refused where it is called, which it may never be.
+            return Ok(ExprSimplifyResult::Original(args));
+        }
         Ok(match self.inner.simplify(args, info)? {
             // What DataFusion puts in its place is one of its own functions.
             ExprSimplifyResult::Simplified(Expr::ScalarFunction(call)) => {
