@@ -311,13 +311,16 @@ mod tests {
 
     #[test]
     fn batches_that_only_might_be_too_large_are_made_in_parts() {
-        let texts = ["bbbbbbbb", "abbbbbbb", "", "bbbbbbbb", "aa"];
+        // Nothing matches, which is not known before: 35 bytes of each at most, 240 of the column as it is.
+        let mut texts = ["bbbbbbbb"; 10];
+        texts[3] = "abbbbbbb";
         let whole = replaced(&texts, 1 << 20).unwrap();
-        assert_eq!(whole.as_string::<i32>().value(1), "xyzbbbbbbb");
-        let most = 5 * 16 + 8 + 10 + 8 + 6;
-        assert_eq!(&replaced(&texts, most).unwrap(), &whole);
-        let refused = replaced(&texts, most - 1).unwrap_err().to_string();
+        assert_eq!(whole.as_string::<i32>().value(3), "xyzbbbbbbb");
+        assert_eq!(&replaced(&texts, 100).unwrap(), &whole);
+        let refused = replaced(&["aaaaaaaa"; 10], 100).unwrap_err().to_string();
         assert!(refused.contains("regexp_replace would make more than"), "{refused}");
+        // No more than the column has.
+        assert_eq!(replaced(&["aa"; 10], 200).unwrap().len(), 10);
         let refused = replaced(&["a", &"b".repeat(100)], 100).unwrap_err().to_string();
         assert!(refused.contains("would make a value of 403 bytes"), "{refused}");
     }
