@@ -36,7 +36,7 @@ pub mod verify;
 pub mod version;
 
 pub use checkpoint::{CheckpointReason, CheckpointReceipt};
-pub use database::{Database, OpenOptions, Root, VersionRow};
+pub use database::{ClaimAt, Clock, Database, OpenOptions, Root, VersionRow};
 pub use error::{Error, ErrorKind, Result};
 pub use held::HeldMemory;
 pub use jobs::JobRow;

@@ -125,6 +125,75 @@ pub struct WalMetrics {
     pub syncs: Histogram,
 }
 
+/// Requests to an object store, as sent: one that is tried again counts again.
+#[derive(Debug, Default)]
+pub struct ObjectMetrics {
+    /// Reads of objects or ranges of them.
+    pub gets: Counter,
+    /// Questions whether an object is there.
+    pub heads: Counter,
+    /// Objects and parts of objects written.
+    pub puts: Counter,
+    /// Objects deleted.
+    pub deletes: Counter,
+    /// Pages of listings.
+    pub lists: Counter,
+    /// Requests that failed and were sent again.
+    pub retries: Counter,
+    /// Requests that failed for good; "not found" and "exists already" are answers.
+    pub failures: Counter,
+    /// Bytes the store sent.
+    pub read_bytes: Counter,
+    /// Bytes sent to the store.
+    pub written_bytes: Counter,
+    /// Times of requests.
+    pub waits: Histogram,
+}
+
+/// [`ObjectMetrics`] at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectFigures {
+    /// See [`ObjectMetrics::gets`].
+    pub gets: u64,
+    /// See [`ObjectMetrics::heads`].
+    pub heads: u64,
+    /// See [`ObjectMetrics::puts`].
+    pub puts: u64,
+    /// See [`ObjectMetrics::deletes`].
+    pub deletes: u64,
+    /// See [`ObjectMetrics::lists`].
+    pub lists: u64,
+    /// See [`ObjectMetrics::retries`].
+    pub retries: u64,
+    /// See [`ObjectMetrics::failures`].
+    pub failures: u64,
+    /// See [`ObjectMetrics::read_bytes`].
+    pub read_bytes: u64,
+    /// See [`ObjectMetrics::written_bytes`].
+    pub written_bytes: u64,
+    /// See [`ObjectMetrics::waits`].
+    pub waits: HistogramFigures,
+}
+
+impl ObjectMetrics {
+    /// The counts of now.
+    #[must_use]
+    pub fn figures(&self) -> ObjectFigures {
+        ObjectFigures {
+            gets: self.gets.value(),
+            heads: self.heads.value(),
+            puts: self.puts.value(),
+            deletes: self.deletes.value(),
+            lists: self.lists.value(),
+            retries: self.retries.value(),
+            failures: self.failures.value(),
+            read_bytes: self.read_bytes.value(),
+            written_bytes: self.written_bytes.value(),
+            waits: self.waits.figures(),
+        }
+    }
+}
+
 /// Jobs of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct JobFigures {
@@ -186,6 +255,10 @@ pub struct DatabaseFigures {
     pub segment_bytes: u64,
     /// The cache of segments.
     pub cache: CacheFigures,
+    /// The cache on disk of what is read from an object store; None: there is none.
+    pub disk_cache: Option<CacheFigures>,
+    /// Requests to the object store; None: the database is in a directory or in memory.
+    pub objects: Option<ObjectFigures>,
     /// Jobs, by kind.
     pub jobs: Vec<JobFigures>,
 }

@@ -150,10 +150,17 @@ pub(crate) fn lasting(filters: &[Expr]) -> Result<bool> {
 /// # Errors
 /// What evaluating them meets; the store's.
 async fn rows(state: &dyn Session, table: &TableSnapshot, filters: &[Expr]) -> crate::error::Result<RowSet> {
+    if let Some(comparisons) = resident::Condition::of_comparisons(table, filters)?
+        && let Some(set) = resident::rows(table, &comparisons).await?
+    {
+        return Ok(set);
+    }
     let schema = CairnTable::with_pseudo_columns(table.clone()).schema();
     let state = session_state(state)?;
     let condition = condition(state, filters, &schema)?;
-    if let Some(set) = resident::rows(state, table, &condition).await? {
+    if let Some(planned) = resident::Condition::planned(state, table, &condition)?
+        && let Some(set) = resident::rows(table, &planned).await?
+    {
         return Ok(set);
     }
     Ok(table.row_set(scanned(state, table, &schema, condition).await?).await?)

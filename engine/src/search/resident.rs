@@ -16,11 +16,12 @@ use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{prep_null_mask_filter, take};
 use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use datafusion::arrow::util::bit_util;
-use datafusion::common::{DFSchema, internal_datafusion_err};
+use datafusion::common::{DFSchema, ScalarValue, internal_datafusion_err};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Expr, Operator};
+use datafusion::logical_expr_common::casts::try_cast_literal_to_type;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
-use datafusion::physical_expr::{PhysicalExpr, split_conjunction};
+use datafusion::physical_expr::{PhysicalExpr, conjunction_opt, split_conjunction};
 
 use crate::error::Result;
 
@@ -29,39 +30,32 @@ const ROWS_AT_A_TIME: usize = 32 * 1024;
 /// A condition is evaluated over the rows a part of it leaves when these are at most one in so many.
 const FEW: usize = 8;
 
-/// The visible rows for which `condition`, its types settled, is true; None: scan for them.
+/// The visible rows for which `condition` is true; None: scan for them.
 ///
 /// # Errors
-/// What is wrong with the condition itself; the store's.
-pub(super) async fn rows(
-    state: &SessionState,
-    table: &TableSnapshot,
-    condition: &Expr,
-) -> Result<Option<RowSet>> {
-    let Some(columns) = columns_of(table.def(), condition) else { return Ok(None) };
+/// The store's.
+pub(super) async fn rows(table: &TableSnapshot, condition: &Condition) -> Result<Option<RowSet>> {
     // Who reads the past must not see what a segment got since.
     if !table.is_newest() {
         return Ok(None);
     }
-    let schema = table.projected_schema(&columns, false)?;
-    let of_columns = DFSchema::try_from(Arc::clone(&schema))?;
-    let condition = Condition::new(state.create_physical_expr(condition.clone(), &of_columns)?, &schema);
+    let Condition { columns, schema, .. } = condition;
     let mut set = RowSet::default();
     for view in table.segments().await? {
         let reader = table.open_segment(&view.meta).await?;
         let mut kept = Vec::with_capacity(columns.len());
-        for &column in &columns {
+        for &column in columns {
             let Some(column) = reader.kept_column(column).await? else { return Ok(None) };
             kept.push(column);
         }
-        let rows = whole(&schema, &kept, view.meta.rows)?;
+        let rows = whole(schema, &kept, view.meta.rows)?;
         let Some(mut positions) = condition.matching_kept(&rows, &kept) else { return Ok(None) };
         if let Some(deleted) = &view.deleted {
             positions.retain(|position| !deleted.contains(*position));
         }
         set.add_segment(view.meta.id, positions);
     }
-    for batch in table.hot_batches(&columns, true)? {
+    for batch in table.hot_batches(columns, true)? {
         let Some(rows) = condition.matching(&batch) else { return Ok(None) };
         let row_ids = batch.column(columns.len()).as_primitive::<UInt64Type>().values();
         set.add_hot(rows.into_iter().map(|row| row_ids[row as usize]));
@@ -69,11 +63,10 @@ pub(super) async fn rows(
     Ok(Some(set))
 }
 
-/// Positions of the condition's columns in the definition, ascending; None: it names a pseudo-column.
-fn columns_of(def: &TableDef, condition: &Expr) -> Option<Vec<usize>> {
+/// Positions of columns in the definition, ascending; None: one is a pseudo-column.
+fn columns_of<'a>(def: &TableDef, names: impl Iterator<Item = &'a str>) -> Option<Vec<usize>> {
     let position = |name: &str| def.columns.iter().position(|column| column.name == name);
-    let named = condition.column_refs().into_iter().map(|column| position(&column.name));
-    let mut columns = named.collect::<Option<Vec<_>>>()?;
+    let mut columns = names.map(position).collect::<Option<Vec<_>>>()?;
     columns.sort_unstable();
     columns.dedup();
     Some(columns)
@@ -86,8 +79,12 @@ fn whole(schema: &SchemaRef, kept: &[Arc<KeptColumn>], rows: u64) -> Result<Reco
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?)
 }
 
-/// A condition and what of it an order of values answers.
-struct Condition {
+/// A condition over columns of a table, and what of it an order of values answers.
+pub(super) struct Condition {
+    /// Positions in the definition, ascending.
+    columns: Vec<usize>,
+    /// The same columns.
+    schema: SchemaRef,
     predicate: Arc<dyn PhysicalExpr>,
     limits: Vec<Limit>,
     /// Whether the limits are all there is to it.
@@ -103,11 +100,48 @@ struct Limit {
 }
 
 impl Condition {
-    fn new(predicate: Arc<dyn PhysicalExpr>, schema: &SchemaRef) -> Self {
+    /// `condition`, its types settled; None: it names a pseudo-column.
+    ///
+    /// # Errors
+    /// What is wrong with the condition.
+    pub(super) fn planned(
+        state: &SessionState,
+        table: &TableSnapshot,
+        condition: &Expr,
+    ) -> Result<Option<Self>> {
+        let named = condition.column_refs();
+        let Some(columns) = columns_of(table.def(), named.iter().map(|column| column.name.as_str())) else {
+            return Ok(None);
+        };
+        let schema = table.projected_schema(&columns, false)?;
+        let of_columns = DFSchema::try_from(Arc::clone(&schema))?;
+        let predicate = state.create_physical_expr(condition.clone(), &of_columns)?;
+        Ok(Some(Self::new(columns, schema, predicate)))
+    }
+
+    /// The same as all of `filters` [`planned`](Self::planned), where each compares a column with a value that its type
+    /// holds: what the planner makes of it is known, and not worth the tens of microseconds that it takes. None: plan it.
+    ///
+    /// # Errors
+    /// `Internal` only.
+    pub(super) fn of_comparisons(table: &TableSnapshot, filters: &[Expr]) -> Result<Option<Self>> {
+        let comparisons: Option<Vec<[Option<Comparison<'_>>; 2]>> = filters.iter().map(comparisons).collect();
+        let Some(comparisons) = comparisons else { return Ok(None) };
+        let comparisons: Vec<Comparison<'_>> = comparisons.into_iter().flatten().flatten().collect();
+        let Some(columns) = columns_of(table.def(), comparisons.iter().map(|c| c.column)) else {
+            return Ok(None);
+        };
+        let schema = table.projected_schema(&columns, false)?;
+        let conjuncts: Option<Vec<_>> = comparisons.iter().map(|c| c.over(&schema)).collect();
+        let Some(predicate) = conjuncts.and_then(conjunction_opt) else { return Ok(None) };
+        Ok(Some(Self::new(columns, schema, predicate)))
+    }
+
+    fn new(columns: Vec<usize>, schema: SchemaRef, predicate: Arc<dyn PhysicalExpr>) -> Self {
         let conjuncts = split_conjunction(&predicate);
-        let limits: Vec<Limit> = conjuncts.iter().filter_map(|c| Limit::of(c.as_ref(), schema)).collect();
+        let limits: Vec<Limit> = conjuncts.iter().filter_map(|c| Limit::of(c.as_ref(), &schema)).collect();
         let only_limits = limits.len() == conjuncts.len();
-        Self { predicate, limits, only_limits }
+        Self { columns, schema, predicate, limits, only_limits }
     }
 
     /// The rows of a segment, whose columns are `kept`, for which it is true, ascending; None: it fails on one.
@@ -171,6 +205,67 @@ impl Condition {
     }
 }
 
+/// `column operator value` as it is written.
+struct Comparison<'a> {
+    column: &'a str,
+    operator: Operator,
+    value: &'a ScalarValue,
+}
+
+/// What a filter compares, two for BETWEEN; None: it is something else.
+fn comparisons(filter: &Expr) -> Option<[Option<Comparison<'_>>; 2]> {
+    match filter {
+        Expr::BinaryExpr(binary) => {
+            let found = Comparison::of(&binary.left, binary.op, &binary.right);
+            let found = found.or_else(|| Comparison::of(&binary.right, binary.op.swap()?, &binary.left));
+            Some([Some(found?), None])
+        }
+        Expr::Between(between) if !between.negated => {
+            let low = Comparison::of(&between.expr, Operator::GtEq, &between.low)?;
+            let high = Comparison::of(&between.expr, Operator::LtEq, &between.high)?;
+            Some([Some(low), Some(high)])
+        }
+        _ => None,
+    }
+}
+
+impl<'a> Comparison<'a> {
+    fn of(column: &'a Expr, operator: Operator, value: &'a Expr) -> Option<Self> {
+        match (column, value) {
+            (Expr::Column(column), Expr::Literal(value, _)) => {
+                Some(Self { column: &column.name, operator, value })
+            }
+            _ => None,
+        }
+    }
+
+    /// None: the planner has more to say about these types, or of another operator.
+    fn over(&self, schema: &SchemaRef) -> Option<Arc<dyn PhysicalExpr>> {
+        let (index, field) = schema.column_with_name(self.column)?;
+        if !is_limit(self.operator) || self.value.is_null() {
+            return None;
+        }
+        let value = held(self.value, field.data_type())?;
+        let column = Arc::new(Column::new(self.column, index));
+        Some(Arc::new(BinaryExpr::new(column, self.operator, Arc::new(Literal::new(value)))))
+    }
+}
+
+/// The value in a column's type: its own, or an integer or text that the type holds as it is.
+fn held(value: &ScalarValue, data_type: &DataType) -> Option<ScalarValue> {
+    let from = value.data_type();
+    let is_text = |t: &DataType| matches!(t, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
+    if from == *data_type {
+        return Some(value.clone());
+    }
+    let is_exact = (from.is_integer() && data_type.is_integer()) || (is_text(&from) && is_text(data_type));
+    if is_exact { try_cast_literal_to_type(value, data_type) } else { None }
+}
+
+fn is_limit(operator: Operator) -> bool {
+    matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
+}
+
 impl Limit {
     /// None: the conjunct is something else.
     fn of(conjunct: &dyn PhysicalExpr, schema: &SchemaRef) -> Option<Self> {
@@ -181,10 +276,8 @@ impl Limit {
             (Some(column), Some(value)) => (column, *binary.op(), value),
             _ => (column(binary.right())?, binary.op().swap()?, value(binary.left())?),
         };
-        let compares =
-            matches!(operator, Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
         let data_type: &DataType = schema.field(column).data_type();
-        if !compares || value.is_null() || value.data_type() != *data_type {
+        if !is_limit(operator) || value.is_null() || value.data_type() != *data_type {
             return None;
         }
         Some(Self { column, operator, value: value.to_array().ok()? })

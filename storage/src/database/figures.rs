@@ -26,6 +26,8 @@ impl Database {
             segments: 0,
             segment_bytes: 0,
             cache: self.shared.cache.figures(),
+            disk_cache: None,
+            objects: None,
             jobs: self.jobs.figures(),
         };
         for table in snapshot.state().live_tables() {

@@ -3,6 +3,7 @@
 //! Owns: opening (lock, recovery), publishing, back-pressure, background checkpoints, following, closing. Does not own:
 //! the commit order (`order`), what a checkpoint writes (`checkpoint`), conflicts (`transaction`).
 
+mod clock;
 mod figures;
 mod follow;
 mod indexes;
@@ -21,7 +22,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
-pub use options::{OpenOptions, Root};
+pub use clock::Clock;
+pub use options::{ClaimAt, OpenOptions, Root};
 pub use order::VersionRow;
 pub(crate) use order::{Accept, CommitOrder};
 pub(crate) use replay::row as replay_row;

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use object_store::ObjectStore;
+
+use super::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
+use crate::object::StoreUrl;
 use crate::wal::SyncMode;
 
 /// Where a database lives.
@@ -14,15 +18,17 @@ use crate::wal::SyncMode;
 pub enum Root {
     /// A local directory.
     Path(PathBuf),
+    /// A bucket, or what stands below a prefix of one.
+    Store(StoreUrl),
     /// In memory; gone when closed.
     Memory,
 }
 
 impl Root {
-    /// Reads `./dir`, `file:///abs/dir`, `:memory:` or `memory://`.
+    /// Reads `./dir`, `file:///abs/dir`, `s3://bucket/prefix`, `gs://…`, `az://…`, `:memory:` or `memory://`.
     ///
     /// # Errors
-    /// `Unsupported` for other schemes, `InvalidInput` for an empty text.
+    /// `Unsupported` for other schemes, `InvalidInput` for an empty text or a bucket without a name.
     pub fn parse(text: &str) -> Result<Self> {
         if matches!(text, ":memory:" | "memory://") {
             return Ok(Self::Memory);
@@ -30,12 +36,8 @@ impl Root {
         if let Some(path) = text.strip_prefix("file://") {
             return Ok(Self::Path(PathBuf::from(path)));
         }
-        if let Some((scheme, _)) = text.split_once("://") {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("a database on {scheme}:// is not supported yet"),
-            )
-            .with_hint("give a directory, or :memory:"));
+        if text.contains("://") {
+            return StoreUrl::parse(text).map(Self::Store);
         }
         if text.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "the database's directory is empty"));
@@ -48,9 +50,20 @@ impl fmt::Display for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(path) => path.display().fmt(f),
+            Self::Store(url) => url.fmt(f),
             Self::Memory => f.write_str(":memory:"),
         }
     }
+}
+
+/// When a database on an object store begins to write, which takes it away from whoever wrote before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClaimAt {
+    /// At the first change: whoever only looks disturbs nobody.
+    #[default]
+    FirstWrite,
+    /// When it is opened.
+    Open,
 }
 
 /// How a database is opened. Sizes in bytes.
@@ -82,6 +95,30 @@ pub struct OpenOptions {
     pub segment_cache_bytes: usize,
     /// A file system to use in place of the local one; for tests.
     pub fs: Option<Arc<dyn FileSystem>>,
+    /// On object storage: when to begin to write.
+    pub claim: ClaimAt,
+    /// On object storage: take the database over from a writer that is alive.
+    pub take_over: bool,
+    /// On object storage: how old what a reader sees may be.
+    pub poll_interval: Duration,
+    /// On object storage: how long replaced objects are kept for readers that may hold them.
+    pub reader_grace: Duration,
+    /// On object storage: least time between two objects of the log.
+    pub wal_flush_interval: Duration,
+    /// On object storage: a checkpoint runs by itself when the log has this many objects.
+    pub checkpoint_wal_objects: u64,
+    /// On object storage: on closing, a checkpoint runs when the log has this many objects.
+    pub close_wal_objects: u64,
+    /// On object storage: how long a commit is tried while the store does not answer; then its outcome is unknown.
+    pub commit_timeout: Duration,
+    /// On object storage: where objects are kept for the next read; None: nowhere.
+    pub cache_directory: Option<PathBuf>,
+    /// On object storage: most bytes kept there.
+    pub cache_directory_bytes: u64,
+    /// A store to use in place of the one the root names, already below its prefix; for tests and measurements.
+    pub store: Option<Arc<dyn ObjectStore>>,
+    /// What time it is; for tests.
+    pub clock: Clock,
 }
 
 impl Default for OpenOptions {
@@ -100,6 +137,18 @@ impl Default for OpenOptions {
             version_retention: Duration::from_secs(24 * 3600),
             segment_cache_bytes: 256 << 20,
             fs: None,
+            claim: ClaimAt::FirstWrite,
+            take_over: false,
+            poll_interval: Duration::from_secs(1),
+            reader_grace: Duration::from_secs(3600),
+            wal_flush_interval: Duration::ZERO,
+            checkpoint_wal_objects: 1024,
+            close_wal_objects: 256,
+            commit_timeout: Duration::from_secs(30),
+            cache_directory: None,
+            cache_directory_bytes: 10 << 30,
+            store: None,
+            clock: Clock::default(),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! the objects are. A put that returned is durable.
 
 mod local;
+mod meter;
+mod url;
 
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
 pub use local::LocalStore;
+pub use meter::{ReadFigures, ReadMeter};
+pub use url::{Scheme, StoreUrl};
 
 use crate::error::{Error, ErrorKind, Result};
 
