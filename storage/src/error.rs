@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The commit may or may not be durable; look its id up after reopening.
     OutcomeUnknown,
+    /// What a pinned version needs was removed meanwhile; read again at a newer one.
+    SnapshotExpired,
     /// Bytes on disk are not what was written; see the hint for what is at stake.
     Corrupt,
     /// A limit was hit: disk, memory, size, depth.
@@ -57,6 +59,7 @@ impl ErrorKind {
             Self::ReadOnly => "25006",
             Self::Unavailable => "57P03",
             Self::OutcomeUnknown => "40003",
+            Self::SnapshotExpired => "72000",
             Self::Corrupt => "XX001",
             Self::ResourceExhausted => "53000",
             Self::Cancelled => "57014",

@@ -40,6 +40,7 @@ pub use database::{ClaimAt, Clock, Database, OpenOptions, Root, VersionRow};
 pub use error::{Error, ErrorKind, Result};
 pub use held::HeldMemory;
 pub use jobs::JobRow;
+pub use manifest::history::CommitFound;
 pub use transaction::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction};
 pub use verify::{Finding, FindingStatus, VerifyScope};
 pub use version::{Catalog, SegmentView, Snapshot, TableSnapshot};

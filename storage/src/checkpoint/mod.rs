@@ -13,10 +13,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::database::boundary::Boundary;
 use crate::database::{Database, Writer};
 use crate::error::{Error, Result};
-use crate::id::{CommitId, CommitVersion, ManifestNumber, TableId, WalNumber};
-use crate::manifest::{Manifest, SegmentEntry, TableRecord};
+use crate::id::{CommitId, CommitVersion, Epoch, ManifestNumber, TableId, WalNumber};
+use crate::manifest::{Manifest, SegmentEntry, TableRecord, history};
 use crate::version::{TableState, Version};
 use flush::Flushed;
 
@@ -146,7 +147,17 @@ async fn checkpoint(
             return Err(error);
         }
     };
-    if let Err(error) = database.manifests.write(&manifest, previous).await {
+    let (first, commits) = writer.order.ids_up_to(version.number);
+    let store = &*database.shared.store;
+    if let Err(error) = history::put(store, manifest.number, first, &commits).await {
+        remove(database, &flushed).await;
+        return Err(error);
+    }
+    let deadline = match database.shared.remote {
+        true => tokio::time::Instant::now() + database.options().commit_timeout,
+        false => tokio::time::Instant::now(),
+    };
+    if let Err(error) = database.manifests.write_settled(&manifest, previous, deadline).await {
         // It may stand there all the same; going on could write a second one under its number. A new open decides.
         if error.kind() != crate::error::ErrorKind::ResourceExhausted
             || database.manifests.read(manifest.number).await.is_ok()
@@ -161,8 +172,18 @@ async fn checkpoint(
     receipt.manifest = manifest.number;
     let driving = writer.order.driving().await;
     driving.relayout(|now| relaid(now, &flushed, version.number, manifest.number));
+    writer.order.forget_ids_up_to(version.number);
     // The manifest stands whether or not the files before it could be removed.
     let truncated = driving.wal().truncate(replay_from).await;
+    drop(driving);
+    if database.shared.remote {
+        let newest = Boundary { oldest: ManifestNumber(0), newest: manifest.number };
+        // A hint: who opens without it searches a little longer.
+        let _ = Boundary::raise(store, newest).await;
+    } else {
+        // What stays is asked for again at the next checkpoint.
+        let _ = history::prune(store, database.options().clock.now_us()).await;
+    }
     Ok((manifest, truncated))
 }
 
@@ -219,6 +240,8 @@ async fn publishable(
         version: version.number,
         time_us: version.time_us,
         replay_from,
+        replay_epoch: if database.shared.remote { writer.epoch } else { Epoch(0) },
+        is_claim: false,
         horizon: previous.map_or(CommitVersion(0), |m| m.horizon),
         next_table_id: version.next_table_id,
         catalog: version.catalog.to_record(),

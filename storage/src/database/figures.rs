@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Database, Role};
+use super::{Database, Half};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{DatabaseFigures, HistogramFigures};
 
@@ -26,8 +26,8 @@ impl Database {
             segments: 0,
             segment_bytes: 0,
             cache: self.shared.cache.figures(),
-            disk_cache: None,
-            objects: None,
+            disk_cache: self.reach.disk_cache.as_ref().map(|cached| cached.figures()),
+            objects: self.reach.metrics.as_ref().map(|metrics| metrics.figures()),
             jobs: self.jobs.figures(),
         };
         for table in snapshot.state().live_tables() {
@@ -37,7 +37,7 @@ impl Database {
                 figures.segment_bytes += segment.meta.bytes;
             }
         }
-        if let Role::Writer(writer) = &self.role {
+        if let Half::Writes(writer) = self.half() {
             let commits = writer.order.metrics();
             let wal = writer.order.wal_metrics();
             figures.commits = commits.commits.value();
@@ -58,6 +58,10 @@ impl Database {
     pub fn check_writable(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::ReadOnly, "the database is closed"));
+        }
+        if self.claimable().is_some() && self.follows() {
+            // The first change claims it.
+            return Ok(());
         }
         match self.writer()?.order.poisoned() {
             Some(error) => Err(error),

@@ -1,17 +1,23 @@
-//! Reading along with another process that writes the same local root.
+//! Reading along with another process that writes.
 //!
 //! Owns: the follower's published version and how it catches up: log entries as they become durable, or the newest
 //! manifest when the log it needs is gone. It writes nothing, repairs nothing and never shows what is not durable.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
-use super::{Database, VersionRow, open, replay};
-use crate::error::{Error, Result};
+use tokio::time::Instant;
+
+use super::boundary::Boundary;
+use super::replay::Missing;
+use super::{Database, VersionRow, claim, open, replay};
+use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
-use crate::id::{DatabaseId, ManifestNumber, WalNumber};
-use crate::manifest::ManifestStore;
+use crate::id::{CommitId, DatabaseId, Epoch, ManifestNumber, WalNumber};
+use crate::manifest::history::CommitFound;
+use crate::manifest::{Manifest, ManifestStore};
 use crate::version::{Shared, Version};
-use crate::wal::{FileWalFollower, Followed, WalStatus};
+use crate::wal::{FileWalFollower, Followed, ObjectWalReader, Recovered, WalStatus};
 
 /// How often loading is tried while the writer removes what is being loaded.
 const LOAD_ATTEMPTS: usize = 20;
@@ -21,27 +27,67 @@ const HOT_BYTES_MAX: u64 = 64 << 20;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    fs: Arc<dyn FileSystem>,
     id: DatabaseId,
     published: RwLock<Arc<Version>>,
-    /// Held while catching up. None after an error: the next refresh loads anew.
-    log: tokio::sync::Mutex<Option<FileWalFollower>>,
+    /// Held while catching up.
+    place: tokio::sync::Mutex<Place>,
     history: Mutex<Vec<VersionRow>>,
 }
 
+/// How far a follower has read.
+#[derive(Debug)]
+struct Place {
+    /// None after an error: the next refresh loads anew.
+    log: Option<Log>,
+    /// When the last refresh that found everything began.
+    refreshed: Instant,
+}
+
+/// The log as it is followed.
+#[derive(Debug)]
+enum Log {
+    Files(FileWalFollower),
+    Objects(ObjectWalReader),
+}
+
+impl Log {
+    fn begin(shared: &Shared, id: DatabaseId, manifest: Option<&Manifest>) -> Self {
+        let from = manifest.map_or(WalNumber(1), |m| m.replay_from);
+        match &shared.files {
+            Some(fs) => Self::Files(FileWalFollower::new(Arc::clone(fs), id, from)),
+            None => {
+                let epoch = manifest.map_or(Epoch(0), |m| m.replay_epoch);
+                Self::Objects(ObjectWalReader::new(Arc::clone(&shared.store), id, from, epoch))
+            }
+        }
+    }
+
+    /// Entries since the last poll; None: the writer removed what is to be read next.
+    async fn poll(&mut self, at_once: u64) -> Result<Option<Vec<Recovered>>> {
+        match self {
+            Self::Files(files) => Ok(match files.poll()? {
+                Followed::Entries(entries) => Some(entries),
+                Followed::Gone(_) => None,
+            }),
+            Self::Objects(objects) => objects.read_on(at_once).await.map(Some),
+        }
+    }
+}
+
 impl Follower {
+    /// `boundary` is that of an object store, if it was read already.
     pub(super) async fn open(
-        fs: Arc<dyn FileSystem>,
         id: DatabaseId,
         manifests: &ManifestStore,
         shared: &Shared,
+        boundary: Option<Boundary>,
     ) -> Result<Self> {
-        let (state, history, log) = load(&fs, id, manifests, shared, ManifestNumber(0)).await?;
+        let refreshed = Instant::now();
+        let (state, history, log) = load(id, manifests, shared, ManifestNumber(0), boundary).await?;
         Ok(Self {
-            fs,
             id,
             published: RwLock::new(Arc::new(state)),
-            log: tokio::sync::Mutex::new(Some(log)),
+            place: tokio::sync::Mutex::new(Place { log: Some(log), refreshed }),
             history: Mutex::new(history),
         })
     }
@@ -54,37 +100,73 @@ impl Follower {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The commit of that id, if it was seen in the log.
+    pub(super) fn commit_of(&self, id: CommitId) -> Option<CommitFound> {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = history.iter().rfind(|row| row.commit_id == id)?;
+        Some(CommitFound { commit_id: id, version: row.version, time_us: row.time_us })
+    }
+
     pub(super) fn status(&self) -> WalStatus {
         WalStatus { durable: self.published().number, ..WalStatus::default() }
     }
 
-    pub(super) async fn refresh(&self, database: &Database) -> Result<()> {
-        let mut log = self.log.lock().await;
-        let now = self.published();
-        if let Some(mut follower) = log.take()
-            && now.hot_bytes() < HOT_BYTES_MAX
-        {
-            match follower.poll()? {
-                // An entry may name a segment that a checkpoint wrote: only the newest manifest knows it.
-                Followed::Entries(entries) => {
-                    let applied = replay::apply(Version::clone(&now), entries, &database.shared.store).await;
-                    if let Ok((state, rows)) = applied {
-                        self.publish(state, rows, false);
-                        *log = Some(follower);
-                        return Ok(());
-                    }
-                }
-                Followed::Gone(_) => {}
-            }
+    /// Sees everything that was durable `max_age` ago.
+    pub(super) async fn refresh(&self, database: &Database, max_age: Duration) -> Result<()> {
+        let mut place = self.place.lock().await;
+        let begun = Instant::now();
+        if place.log.is_some() && begun < place.refreshed + max_age {
+            return Ok(());
         }
-        let (state, history, follower) =
-            load(&self.fs, self.id, &database.manifests, &database.shared, now.manifest).await?;
+        let now = self.published();
+        if let Some(mut log) = place.log.take()
+            && now.hot_bytes() < HOT_BYTES_MAX
+            && let Some((state, rows)) = self.read_on(database, &mut log, &now).await?
+        {
+            if let Some(state) = state {
+                self.publish(state, rows, false);
+            }
+            *place = Place { log: Some(log), refreshed: begun };
+            return Ok(());
+        }
+        let (state, history, log) =
+            load(self.id, &database.manifests, &database.shared, now.manifest, None).await?;
         // Versions never go back, whatever was loaded.
         if state.number >= now.number {
             self.publish(state, history, true);
-            *log = Some(follower);
+            *place = Place { log: Some(log), refreshed: begun };
         }
         Ok(())
+    }
+
+    /// The state after what the log has gained, None when it has gained nothing; nothing at all: load anew.
+    async fn read_on(
+        &self,
+        database: &Database,
+        log: &mut Log,
+        now: &Arc<Version>,
+    ) -> Result<Option<(Option<Version>, Vec<VersionRow>)>> {
+        let entries = match log.poll(1).await {
+            Ok(Some(entries)) => entries,
+            Ok(None) => return Ok(None),
+            // Objects that the writer has collected look like damage; the newest manifest tells.
+            Err(error) if error.kind() == ErrorKind::Corrupt && matches!(log, Log::Objects(_)) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if entries.is_empty() {
+            let stays = match log {
+                Log::Files(_) => true,
+                // What it would read next may have been collected.
+                Log::Objects(_) => !database.manifests.is_newer_than(now.manifest).await?,
+            };
+            return Ok(stays.then(|| (None, Vec::new())));
+        }
+        // An entry may name a segment that a checkpoint wrote: only the newest manifest knows it.
+        let applied =
+            replay::apply(Version::clone(now), entries, &database.shared.store, Missing::Collected).await;
+        Ok(applied.ok().map(|(state, rows)| (Some(state), rows)))
     }
 
     fn publish(&self, state: Version, rows: Vec<VersionRow>, anew: bool) {
@@ -100,29 +182,54 @@ impl Follower {
     }
 }
 
-/// The newest manifest with the log after it. The writer may publish a newer one and remove files meanwhile: then once more.
+/// The newest manifest with the log after it. The writer may publish a newer one and remove objects meanwhile: then once more.
 async fn load(
-    fs: &Arc<dyn FileSystem>,
     id: DatabaseId,
     manifests: &ManifestStore,
     shared: &Shared,
-    hint: ManifestNumber,
-) -> Result<(Version, Vec<VersionRow>, FileWalFollower)> {
-    for _ in 0..LOAD_ATTEMPTS {
-        let manifest = manifests.newest(hint).await?;
-        open::check_id(id, manifest.as_ref().map(|m| m.database_id))?;
-        let from = manifest.as_ref().map_or(WalNumber(1), |m| m.replay_from);
-        let base = replay::base(manifest.as_ref(), manifests, &shared.store).await?;
-        let mut follower = FileWalFollower::new(Arc::clone(fs), id, from);
-        if let Followed::Entries(entries) = follower.poll()? {
-            let (state, history) = replay::apply(base, entries, &shared.store).await?;
-            return Ok((state, history, follower));
+    seen: ManifestNumber,
+    mut boundary: Option<Boundary>,
+) -> Result<(Version, Vec<VersionRow>, Log)> {
+    for attempt in 1..=LOAD_ATTEMPTS {
+        // What is missing each time is damage.
+        let is_last = attempt == LOAD_ATTEMPTS;
+        let missing = if shared.remote && !is_last { Missing::Collected } else { Missing::Damage };
+        let known = boundary.take();
+        match load_once(id, manifests, shared, seen, known, missing).await {
+            Ok(Some(loaded)) => return Ok(loaded),
+            Ok(None) => {}
+            Err(error) if missing == Missing::Collected && may_be_collected(&error) => {}
+            Err(error) => return Err(error),
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    Err(Error::new(
-        crate::error::ErrorKind::Unavailable,
-        "the writer removes log files faster than they can be read here",
-    )
-    .with_hint("try again"))
+    Err(Error::new(ErrorKind::Unavailable, "the writer removes log files faster than they can be read here")
+        .with_hint("try again"))
+}
+
+fn may_be_collected(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt)
+}
+
+async fn load_once(
+    id: DatabaseId,
+    manifests: &ManifestStore,
+    shared: &Shared,
+    seen: ManifestNumber,
+    boundary: Option<Boundary>,
+    missing: Missing,
+) -> Result<Option<(Version, Vec<VersionRow>, Log)>> {
+    let manifest = match (shared.remote, boundary) {
+        (true, Some(known)) => claim::newest_from(manifests, Some(known), seen).await?,
+        (true, None) => claim::newest(manifests, shared, seen).await?,
+        (false, _) => manifests.newest(seen).await?,
+    };
+    open::check_id(id, manifest.as_ref().map(|m| m.database_id))?;
+    let mut log = Log::begin(shared, id, manifest.as_ref());
+    // On object storage each costs a round trip.
+    let (base, entries) =
+        futures::join!(replay::base(manifest.as_ref(), manifests, &shared.store, missing), log.poll(2));
+    let (base, Some(entries)) = (base?, entries?) else { return Ok(None) };
+    let (state, history) = replay::apply(base, entries, &shared.store, missing).await?;
+    Ok(Some((state, history, log)))
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Database, Role};
+use super::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IndexId, ObjectId, TableId};
 
@@ -93,7 +93,7 @@ impl Database {
 
     /// Tells that units could not be used; they are built again in the background.
     pub fn index_units_lost(self: &Arc<Self>, units: impl IntoIterator<Item = ObjectId>) {
-        if !matches!(self.role, Role::Writer(_)) {
+        if self.follows() {
             return;
         }
         let mut lost = self.indexes.lost.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +109,7 @@ impl Database {
     /// Looks in the background whether a unit is due.
     pub(crate) fn index_soon(self: &Arc<Self>) {
         let indexed = |db: &Self| db.snapshot().state().live_tables().any(|t| !t.def.indexes.is_empty());
-        if !matches!(self.role, Role::Writer(_))
+        if self.follows()
             || self.closed.load(Ordering::Acquire)
             || !indexed(self)
             || self.indexes.due.swap(true, Ordering::AcqRel)

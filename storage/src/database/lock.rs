@@ -41,7 +41,8 @@ fn read(file: &dyn File) -> String {
     }
 }
 
-fn host() -> String {
+/// This machine's name.
+pub(super) fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .or_else(|| std::env::var("HOSTNAME").ok())

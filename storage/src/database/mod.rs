@@ -3,6 +3,9 @@
 //! Owns: opening (lock, recovery), publishing, back-pressure, background checkpoints, following, closing. Does not own:
 //! the commit order (`order`), what a checkpoint writes (`checkpoint`), conflicts (`transaction`).
 
+mod advisory;
+pub(crate) mod boundary;
+mod claim;
 mod clock;
 mod figures;
 mod follow;
@@ -16,7 +19,7 @@ mod replay;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use object_store::ObjectStore;
@@ -31,20 +34,25 @@ pub(crate) use replay::row as replay_row;
 use crate::checkpoint::{CheckpointReason, CheckpointReceipt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem};
-use crate::id::{CommitVersion, DatabaseId, Epoch, ObjectIds};
+use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ObjectIds};
 use crate::jobs::{JobRow, Jobs};
+use crate::manifest::history::{self, CommitFound};
 use crate::manifest::{Manifest, ManifestStore};
+use crate::metrics::ObjectMetrics;
+use crate::object::CachedStore;
 use crate::transaction::Transaction;
 use crate::verify::{Finding, VerifyScope};
 use crate::version::{Shared, Snapshot};
-use crate::wal::{SyncMode, WalStatus};
+use crate::wal::{FileWalReader, ObjectWalReader, SyncMode, WalStatus};
 use follow::Follower;
 
 /// The writer's half.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) order: CommitOrder,
+    pub(crate) order: Arc<CommitOrder>,
     pub(crate) epoch: Epoch,
+    /// The version it began with.
+    since: CommitVersion,
     pub(crate) ids: ObjectIds,
     /// The newest manifest; holding it is what makes checkpoints one at a time.
     pub(crate) manifest: tokio::sync::Mutex<Option<Arc<Manifest>>>,
@@ -52,10 +60,58 @@ pub(crate) struct Writer {
     lock: Mutex<Option<Arc<dyn File>>>,
 }
 
+impl Writer {
+    fn new(
+        order: CommitOrder,
+        epoch: Epoch,
+        manifest: Option<Manifest>,
+        lock: Option<Arc<dyn File>>,
+    ) -> Self {
+        Self {
+            since: order.published().number,
+            order: Arc::new(order),
+            epoch,
+            ids: ObjectIds::new(epoch),
+            manifest: tokio::sync::Mutex::new(manifest.map(Arc::new)),
+            lock: Mutex::new(lock),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Role {
     Writer(Writer),
     Follower(Follower),
+    Claimable(Box<Claimable>),
+}
+
+/// Follows until it is claimed, and writes from then on.
+#[derive(Debug)]
+struct Claimable {
+    follower: Follower,
+    writer: OnceLock<Writer>,
+    /// Held while it is claimed.
+    claiming: tokio::sync::Mutex<()>,
+}
+
+impl Claimable {
+    fn new(follower: Follower) -> Box<Self> {
+        Box::new(Self { follower, writer: OnceLock::new(), claiming: tokio::sync::Mutex::default() })
+    }
+}
+
+/// What reaches the objects.
+#[derive(Debug, Default)]
+struct Reach {
+    fs: Option<Arc<dyn FileSystem>>,
+    metrics: Option<Arc<ObjectMetrics>>,
+    disk_cache: Option<Arc<CachedStore>>,
+}
+
+/// What a database does now.
+enum Half<'a> {
+    Writes(&'a Writer),
+    Follows(&'a Follower),
 }
 
 /// One open database.
@@ -63,7 +119,7 @@ enum Role {
 pub struct Database {
     root: Root,
     options: OpenOptions,
-    fs: Option<Arc<dyn FileSystem>>,
+    reach: Reach,
     id: DatabaseId,
     pub(crate) shared: Arc<Shared>,
     pub(crate) manifests: ManifestStore,
@@ -77,24 +133,75 @@ pub struct Database {
 }
 
 impl Database {
+    #[expect(clippy::too_many_arguments, reason = "the parts of a database, put together in two places")]
+    fn over(
+        root: Root,
+        options: OpenOptions,
+        id: DatabaseId,
+        shared: Arc<Shared>,
+        manifests: ManifestStore,
+        role: Role,
+        reach: Reach,
+        notes: Vec<String>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            root,
+            options,
+            reach,
+            id,
+            shared,
+            manifests,
+            jobs: Jobs::default(),
+            role,
+            notes,
+            tasks: Mutex::default(),
+            checkpoint_due: false.into(),
+            indexes: indexes::IndexUpkeep::default(),
+            closed: false.into(),
+        })
+    }
+
     /// The newest version published here.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let version = match &self.role {
-            Role::Writer(writer) => writer.order.published(),
-            Role::Follower(follower) => follower.published(),
+        let version = match self.half() {
+            Half::Writes(writer) => writer.order.published(),
+            Half::Follows(follower) => follower.published(),
         };
         Snapshot::new(version, Arc::clone(&self.shared))
     }
 
-    /// A follower catches up with the writer; a writer is always there.
+    /// A follower catches up with the writer, on object storage as far as `poll_interval` asks; a writer is always there.
     ///
     /// # Errors
     /// `Corrupt` or `Unavailable` from reading the log or a manifest; what was published stays.
     pub async fn refresh(&self) -> Result<()> {
+        let max_age = if self.shared.remote { self.options.poll_interval } else { Duration::ZERO };
+        self.refresh_to(max_age).await
+    }
+
+    async fn refresh_to(&self, max_age: Duration) -> Result<()> {
+        match self.half() {
+            Half::Writes(_) => Ok(()),
+            Half::Follows(follower) => follower.refresh(self, max_age).await,
+        }
+    }
+
+    fn half(&self) -> Half<'_> {
         match &self.role {
-            Role::Writer(_) => Ok(()),
-            Role::Follower(follower) => follower.refresh(self).await,
+            Role::Writer(writer) => Half::Writes(writer),
+            Role::Follower(follower) => Half::Follows(follower),
+            Role::Claimable(claimable) => match claimable.writer.get() {
+                Some(writer) => Half::Writes(writer),
+                None => Half::Follows(&claimable.follower),
+            },
+        }
+    }
+
+    fn claimable(&self) -> Option<&Claimable> {
+        match &self.role {
+            Role::Claimable(claimable) => Some(claimable),
+            Role::Writer(_) | Role::Follower(_) => None,
         }
     }
 
@@ -105,7 +212,7 @@ impl Database {
     pub async fn wait_for_version(&self, version: CommitVersion, timeout: Duration) -> Result<()> {
         let end = tokio::time::Instant::now() + timeout;
         loop {
-            self.refresh().await?;
+            self.refresh_to(Duration::ZERO).await?;
             let now = self.snapshot().version();
             if now >= version {
                 return Ok(());
@@ -121,16 +228,31 @@ impl Database {
         }
     }
 
-    /// Begins a write set that reads at `snapshot`.
+    /// Begins a write set that reads at `snapshot`; a database on object storage is claimed for it.
     ///
     /// # Errors
-    /// `ReadOnly` on a follower or a closed database; the log's error when it has failed.
-    pub fn begin(self: &Arc<Self>, snapshot: &Snapshot) -> Result<Transaction> {
+    /// `ReadOnly` on a follower or a closed database; the log's error when it has failed; those of [`claim`](Self::claim), and `Conflict`
+    /// when there are newer commits than `snapshot` knows.
+    pub async fn begin(self: &Arc<Self>, snapshot: &Snapshot) -> Result<Transaction> {
+        if self.follows() {
+            self.claim().await?;
+        }
         let writer = self.writer()?;
         if let Some(error) = writer.order.poisoned() {
             return Err(error);
         }
+        // What a follower saw may have been moved into segments since, where conflicts do not show.
+        if snapshot.version() < writer.since {
+            return Err(Error::new(ErrorKind::Conflict, "others have changed the database meanwhile")
+                .with_hint("run the statement again"));
+        }
         Ok(Transaction::new(Arc::clone(self), snapshot.clone()))
+    }
+
+    /// Whether it reads along with another writer now, and is to be [refreshed](Self::refresh) before it is read.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        matches!(self.half(), Half::Follows(_))
     }
 
     /// Writes everything hot into segments and publishes a manifest. Blocks neither readers nor writers.
@@ -169,18 +291,34 @@ impl Database {
     /// State of the log.
     #[must_use]
     pub fn wal_status(&self) -> WalStatus {
-        match &self.role {
-            Role::Writer(writer) => writer.order.wal_status(),
-            Role::Follower(follower) => follower.status(),
+        match self.half() {
+            Half::Writes(writer) => writer.order.wal_status(),
+            Half::Follows(follower) => follower.status(),
         }
     }
 
     /// Recent commits, oldest first.
     #[must_use]
     pub fn versions(&self) -> Vec<VersionRow> {
-        match &self.role {
-            Role::Writer(writer) => writer.order.history(),
-            Role::Follower(follower) => follower.history(),
+        match self.half() {
+            Half::Writes(writer) => writer.order.history(),
+            Half::Follows(follower) => follower.history(),
+        }
+    }
+
+    /// The commit of that id: whether a commit whose outcome was unknown took effect. Commits are known for 24 hours after the
+    /// checkpoint that has their rows. On a follower as far as it has [read](Self::refresh).
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn commit_version(&self, id: CommitId) -> Result<Option<CommitFound>> {
+        let recent = match self.half() {
+            Half::Writes(writer) => writer.order.commit_of(id),
+            Half::Follows(follower) => follower.commit_of(id),
+        };
+        match recent {
+            Some(found) => Ok(Some(found)),
+            None => history::find(&*self.shared.store, self.snapshot().state().manifest, id).await,
         }
     }
 
@@ -190,7 +328,7 @@ impl Database {
         Arc::clone(&self.shared.store)
     }
 
-    /// Whether this handle only reads.
+    /// Whether this handle only reads, whatever is asked of it.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         matches!(self.role, Role::Follower(_))
@@ -235,7 +373,7 @@ impl Database {
             // Timers and waiters; a checkpoint under way has a task of its own.
             task.abort();
         }
-        let Role::Writer(writer) = &self.role else { return Ok(()) };
+        let Half::Writes(writer) = self.half() else { return Ok(()) };
         drop(writer.manifest.lock().await);
         // It was told to stop; the units it has committed stay.
         self.indexes.ended().await;
@@ -244,7 +382,9 @@ impl Database {
             return Ok(());
         }
         writer.order.settle_all().await;
-        let checkpoint = if writer.order.wal_status().bytes > self.options.close_wal_bytes {
+        let log = writer.order.wal_status();
+        let is_long = self.shared.remote && log.objects >= self.options.close_wal_objects;
+        let checkpoint = if is_long || log.bytes > self.options.close_wal_bytes {
             self.checkpoint(CheckpointReason::Close).await.map(|_| ())
         } else {
             Ok(())
@@ -256,6 +396,9 @@ impl Database {
         let driving = writer.order.driving().await;
         driving.flush().await;
         let sealed = driving.wal().close().await;
+        if self.shared.remote && sealed.is_ok() {
+            claim::leave(self, writer.epoch).await;
+        }
         drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         sealed.and(checkpoint)
     }
@@ -266,26 +409,50 @@ impl Database {
     /// `Corrupt` naming file and offset.
     pub(crate) async fn check_log(&self) -> Result<String> {
         // First: files are removed only under it.
-        let driving = match &self.role {
-            Role::Writer(writer) => Some(writer.order.driving().await),
-            Role::Follower(_) => None,
+        let driving = match self.half() {
+            Half::Writes(writer) => Some(writer.order.driving().await),
+            Half::Follows(_) => None,
         };
-        let newest = self.manifests.newest(self.snapshot().state().manifest).await?;
-        let from = newest.map_or(crate::id::WalNumber(1), |m| m.replay_from);
-        let recovery = open::read_log(self.fs.as_deref(), &self.shared, self.id, from).await?;
+        let newest = self.newest_manifest().await?;
+        let from = newest.as_ref().map_or(crate::id::WalNumber(1), |m| m.replay_from);
+        let entries = match &self.reach.fs {
+            Some(fs) => FileWalReader::recover(&**fs, from, self.id)?.entries,
+            None => {
+                let epoch = newest.map_or(Epoch(0), |m| m.replay_epoch);
+                ObjectWalReader::new(Arc::clone(&self.shared.store), self.id, from, epoch).read_on(2).await?
+            }
+        };
         drop(driving);
-        for recovered in &recovery.entries {
+        for recovered in &entries {
             crate::wal::codec::decode(recovered.payload.clone())?;
         }
-        Ok(format!("{} entries after the newest manifest", recovery.entries.len()))
+        Ok(format!("{} entries after the newest manifest", entries.len()))
+    }
+
+    /// The newest manifest there is, whoever wrote it.
+    ///
+    /// # Errors
+    /// As [`ManifestStore::newest`].
+    pub(crate) async fn newest_manifest(&self) -> Result<Option<Manifest>> {
+        let seen = self.snapshot().state().manifest;
+        match self.shared.remote {
+            true => claim::newest(&self.manifests, &self.shared, seen).await,
+            false => self.manifests.newest(seen).await,
+        }
     }
 
     /// The writer's half.
     pub(crate) fn writer(&self) -> Result<&Writer> {
-        match &self.role {
-            Role::Writer(writer) => Ok(writer),
-            Role::Follower(_) => Err(Error::new(ErrorKind::ReadOnly, "this database is open read-only")
-                .with_hint("open it without --read-only to write")),
+        match self.half() {
+            Half::Writes(writer) => Ok(writer),
+            Half::Follows(_) if self.is_read_only() => {
+                Err(Error::new(ErrorKind::ReadOnly, "this database is open read-only")
+                    .with_hint("open it without --read-only to write"))
+            }
+            Half::Follows(_) => {
+                Err(Error::new(ErrorKind::ReadOnly, "nothing was written to this database here yet")
+                    .with_hint("the first change takes it over for writing; until then it is read along"))
+            }
         }
     }
 
@@ -320,8 +487,10 @@ impl Database {
 
     /// Begins a checkpoint in the background when the log has grown enough and none is under way.
     pub(crate) fn checkpoint_if_due(self: &Arc<Self>) {
-        let Role::Writer(writer) = &self.role else { return };
-        if writer.order.wal_status().bytes >= self.options.checkpoint_wal_bytes {
+        let Half::Writes(writer) = self.half() else { return };
+        let log = writer.order.wal_status();
+        let is_long = self.shared.remote && log.objects >= self.options.checkpoint_wal_objects;
+        if is_long || log.bytes >= self.options.checkpoint_wal_bytes {
             self.checkpoint_soon(CheckpointReason::WalBytes);
         }
     }
@@ -345,8 +514,14 @@ impl Database {
 
     /// Timed work: syncs of `SyncMode::Interval`, checkpoints of `checkpoint_interval`.
     fn start_timers(self: &Arc<Self>) {
-        let Role::Writer(_) = &self.role else { return };
+        let Half::Writes(writer) = self.half() else { return };
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.remote {
+            let (weak, epoch) = (Arc::downgrade(self), writer.epoch);
+            tasks.push(tokio::spawn(repeat(weak, advisory::RENEWED_EVERY, move |db| async move {
+                claim::renew(&db, epoch).await;
+            })));
+        }
         if let SyncMode::Interval(every) = self.options.sync {
             let weak = Arc::downgrade(self);
             tasks.push(tokio::spawn(repeat(weak, every, |db| async move {

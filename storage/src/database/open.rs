@@ -5,104 +5,176 @@
 
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use object_store::ObjectStore;
 
+use super::boundary::Boundary;
 use super::follow::Follower;
-use super::{CommitOrder, Database, OpenOptions, Role, Root, Writer, lock, replay};
+use super::replay::Missing;
+use super::{
+    ClaimAt, Claimable, CommitOrder, Database, OpenOptions, Reach, Role, Root, Writer, lock, replay,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem, OsFileSystem};
-use crate::id::{CommitVersion, DatabaseId, Epoch, ManifestNumber, ObjectIds, WalNumber};
-use crate::jobs::Jobs;
+use crate::id::{CommitVersion, DatabaseId, Epoch, ManifestNumber, WalNumber};
 use crate::manifest::store::Access;
 use crate::manifest::{ManifestStore, identity};
-use crate::object::LocalStore;
+use crate::object::{self, CachedStore, LocalStore, StoreUrl};
 use crate::segment::SegmentCache;
-use crate::version::Shared;
-use crate::wal::{FileWal, FileWalOptions, FileWalReader, ObjectWal, Recovery, Wal, WalTip};
+use crate::version::{Shared, Version};
+use crate::wal::{
+    FileWal, FileWalOptions, FileWalReader, ObjectWal, ObjectWalOptions, ObjectWalReader, Recovery, WalTip,
+};
 
 impl Database {
-    /// Opens the database at `root` for writing, or for following with `read_only`.
+    /// Opens the database at `root` for writing, or for following with `read_only`. On an object store it follows until it is
+    /// [claimed](Self::claim).
     ///
     /// # Errors
     /// `NotFound` when it is not there and `create` is off or `read_only` on; `Unavailable` when another process writes it;
     /// `Corrupt`, `Unsupported` (a newer format) and I/O errors naming the object.
     pub async fn open(root: Root, options: OpenOptions) -> Result<Arc<Self>> {
-        let fs = match (&root, &options.fs) {
-            (Root::Memory, _) => None,
-            (Root::Path(_), Some(fs)) => Some(Arc::clone(fs)),
-            (Root::Path(path), None) => {
-                if !path.exists() {
-                    prepare_directory(&root, path, &options)?;
-                }
-                Some(Arc::new(OsFileSystem::new(path.clone())) as Arc<dyn FileSystem>)
+        let claim_now = options.claim == ClaimAt::Open && !options.read_only;
+        let database = match &root {
+            Root::Store(url) => {
+                let url = url.clone();
+                open_remote(root, &url, options).await?
             }
+            Root::Path(_) | Root::Memory => open_local(root, options).await?,
         };
-        let local = fs.as_ref().map(|fs| LocalStore::new(Arc::clone(fs)));
-        let store: Arc<dyn ObjectStore> = match &local {
-            Some(local) => Arc::new(local.clone()),
-            None => crate::object::open_memory(),
-        };
-        let found = identity::read_identity(&*store).await?;
-        if found.is_none() {
-            refuse_foreign(&root, fs.as_deref(), &options)?;
+        if matches!(database.role, Role::Claimable(_)) {
+            if claim_now {
+                database.claim().await?;
+            }
+            return Ok(database);
         }
-        let mut notes = Vec::new();
-        let mut held = None;
-        if !options.read_only {
-            if let Some(fs) = &fs {
-                held = Some(lock::take(&**fs, &root.to_string())?);
-            }
-            if let Some(local) = &local {
-                let removed = local.remove_temporary()?;
-                if removed > 0 {
-                    notes.push(format!("removed {removed} unfinished file(s) of an earlier process"));
-                }
-            }
-        }
-        let id = match found {
-            Some(id) => id,
-            None => {
-                let id = DatabaseId(uuid::Uuid::new_v4());
-                identity::create_identity(&*store, id).await?;
-                id
-            }
-        };
-        let access = if options.read_only { Access::Read } else { Access::Write };
-        let manifests = ManifestStore::new(Arc::clone(&store), access);
-        let cache = SegmentCache::new(options.segment_cache_bytes);
-        let shared = Arc::new(Shared { store, cache, files: fs.clone() });
-        let role = match (&fs, options.read_only) {
-            (Some(fs), true) => {
-                Role::Follower(Follower::open(Arc::clone(fs), id, &manifests, &shared).await?)
-            }
-            (None, true) => {
-                return Err(Error::new(ErrorKind::InvalidInput, "a database in memory has no readers")
-                    .with_hint("open it without --read-only"));
-            }
-            (_, false) => {
-                let writer = writer(fs.clone(), held, id, &manifests, &shared, &options, &mut notes).await;
-                Role::Writer(writer.map_err(for_writing)?)
-            }
-        };
-        let database = Arc::new(Self {
-            root,
-            options,
-            fs,
-            id,
-            shared,
-            manifests,
-            jobs: Jobs::default(),
-            role,
-            notes,
-            tasks: std::sync::Mutex::default(),
-            checkpoint_due: false.into(),
-            indexes: Default::default(),
-            closed: false.into(),
-        });
         database.start_timers();
         database.checkpoint_if_due();
         database.index_soon();
         Ok(database)
+    }
+}
+
+async fn open_local(root: Root, options: OpenOptions) -> Result<Arc<Database>> {
+    let fs = match (&root, &options.fs) {
+        (Root::Path(_), Some(fs)) => Some(Arc::clone(fs)),
+        (Root::Path(path), None) => {
+            if !path.exists() {
+                prepare_directory(&root, path, &options)?;
+            }
+            Some(Arc::new(OsFileSystem::new(path.clone())) as Arc<dyn FileSystem>)
+        }
+        _ => None,
+    };
+    let local = fs.as_ref().map(|fs| LocalStore::new(Arc::clone(fs)));
+    let store: Arc<dyn ObjectStore> = match &local {
+        Some(local) => Arc::new(local.clone()),
+        None => crate::object::open_memory(),
+    };
+    let found = identity::read_identity(&*store).await?;
+    if found.is_none() {
+        refuse_foreign(&root, fs.as_deref(), &options)?;
+    }
+    let mut notes = Vec::new();
+    let mut held = None;
+    if !options.read_only {
+        if let Some(fs) = &fs {
+            held = Some(lock::take(&**fs, &root.to_string())?);
+        }
+        if let Some(local) = &local {
+            let removed = local.remove_temporary()?;
+            if removed > 0 {
+                notes.push(format!("removed {removed} unfinished file(s) of an earlier process"));
+            }
+        }
+    }
+    let id = match found {
+        Some(id) => id,
+        None => create(&*store).await?,
+    };
+    let access = if options.read_only { Access::Read } else { Access::Write };
+    let manifests = ManifestStore::new(Arc::clone(&store), access);
+    let cache = SegmentCache::new(options.segment_cache_bytes);
+    let may_expire = false.into();
+    let shared = Arc::new(Shared { store, cache, files: fs.clone(), remote: false, may_expire });
+    let role = match (&fs, options.read_only) {
+        (Some(_), true) => Role::Follower(Follower::open(id, &manifests, &shared, None).await?),
+        (None, true) => {
+            return Err(Error::new(ErrorKind::InvalidInput, "a database in memory has no readers")
+                .with_hint("open it without --read-only"));
+        }
+        (_, false) => {
+            let writer = writer(fs.clone(), held, id, &manifests, &shared, &options, &mut notes).await;
+            Role::Writer(writer.map_err(for_writing)?)
+        }
+    };
+    Ok(Database::over(root, options, id, shared, manifests, role, Reach { fs, ..Reach::default() }, notes))
+}
+
+async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result<Arc<Database>> {
+    let (store, metrics) = match &options.store {
+        Some(store) => object::steady(Arc::clone(store)),
+        None => object::connect(url)?,
+    };
+    // Both at once: on object storage each costs a round trip.
+    let (identity, boundary) = futures::join!(identity::read_identity(&*store), Boundary::read(&*store));
+    let boundary = boundary?.map(|(boundary, _)| boundary);
+    let id = match identity? {
+        Some(id) => id,
+        None => {
+            refuse_foreign_prefix(&root, &*store, &options).await?;
+            create(&*store).await?
+        }
+    };
+    let disk_cache = match &options.cache_directory {
+        Some(directory) => {
+            let directory = directory.join(id.to_string());
+            Some(Arc::new(CachedStore::new(Arc::clone(&store), directory, options.cache_directory_bytes)?))
+        }
+        None => None,
+    };
+    let store = match &disk_cache {
+        Some(cached) => Arc::clone(cached) as Arc<dyn ObjectStore>,
+        None => store,
+    };
+    let access = if options.read_only { Access::Read } else { Access::Write };
+    let manifests = ManifestStore::new(Arc::clone(&store), access);
+    let cache = SegmentCache::new(options.segment_cache_bytes);
+    let shared = Arc::new(Shared { store, cache, files: None, remote: true, may_expire: true.into() });
+    let follower = Follower::open(id, &manifests, &shared, boundary).await?;
+    let role = match options.read_only {
+        true => Role::Follower(follower),
+        false => Role::Claimable(Claimable::new(follower)),
+    };
+    let reach = Reach { fs: None, metrics: Some(metrics), disk_cache };
+    Ok(Database::over(root, options, id, shared, manifests, role, reach, Vec::new()))
+}
+
+async fn create(store: &dyn ObjectStore) -> Result<DatabaseId> {
+    let id = DatabaseId(uuid::Uuid::new_v4());
+    match identity::create_identity(store, id).await {
+        Ok(()) => Ok(id),
+        // Two were created at once: the first one stands.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            identity::read_identity(store).await?.ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A prefix without our identity object is taken only when there is nothing below it.
+async fn refuse_foreign_prefix(root: &Root, store: &dyn ObjectStore, options: &OpenOptions) -> Result<()> {
+    if options.read_only || !options.create {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no database at {root}"))
+            .with_hint("check bucket and prefix; opening it without --read-only creates it"));
+    }
+    match store.list(None).try_next().await? {
+        None => Ok(()),
+        Some(object) => {
+            Err(Error::new(ErrorKind::InvalidInput, format!("{root} is not a Cairn database and not empty"))
+                .with_detail(format!("it holds {}, and no object CAIRN", object.location))
+                .with_hint("give a prefix with nothing below it"))
+        }
     }
 }
 
@@ -148,12 +220,13 @@ async fn writer(
     let manifest = manifests.newest(ManifestNumber(0)).await?;
     check_id(id, manifest.as_ref().map(|m| m.database_id))?;
     let from = manifest.as_ref().map_or(WalNumber(1), |m| m.replay_from);
-    let base = replay::base(manifest.as_ref(), manifests, &shared.store).await?;
-    let recovery = read_log(fs.as_deref(), shared, id, from).await?;
+    let base = replay::base(manifest.as_ref(), manifests, &shared.store, Missing::Damage).await?;
+    let Some(fs) = fs else { return in_memory(id, base, shared, options) };
+    let recovery = FileWalReader::recover(&*fs, from, id)?;
     let Recovery { entries, torn, next, predecessor } = recovery;
     notes.extend(torn);
     let next = next.max(from);
-    if fs.is_some() && manifest.is_some() && predecessor.is_none() {
+    if manifest.is_some() && predecessor.is_none() {
         // Rotation makes that file durable before the manifest that names it.
         return Err(Error::corrupt(
             format!("wal/{:020}", from.0),
@@ -161,27 +234,30 @@ async fn writer(
         )
         .with_hint("restore the directory wal from a backup of the same moment"));
     }
-    let (state, history) = replay::apply(base, entries, &shared.store).await?;
-    if let Some(fs) = &fs {
-        check_tip(&**fs, state.number)?;
-    }
-    let first = state.number.next();
-    let wal: Arc<dyn Wal> = match fs {
-        Some(fs) => {
-            let settings = FileWalOptions::new(id, options.sync);
-            Arc::new(FileWal::create(fs, settings, next, first, predecessor)?)
-        }
-        None => Arc::new(ObjectWal::create(Arc::clone(&shared.store), id, next, first, predecessor)),
-    };
+    let (state, history) = replay::apply(base, entries, &shared.store, Missing::Damage).await?;
+    check_tip(&*fs, state.number)?;
+    let settings = FileWalOptions::new(id, options.sync);
+    let wal = FileWal::create(fs, settings, next, state.number.next(), predecessor)?;
     // The number of the log file an open begins is its epoch: dense, never reused, durable before any object is named.
-    let epoch = Epoch(next.0);
-    Ok(Writer {
-        order: CommitOrder::new(Arc::new(state), wal, history),
+    let described = manifest.as_ref().map_or(CommitVersion(0), |m| m.version);
+    let order = CommitOrder::new(Arc::new(state), Arc::new(wal), history, described);
+    Ok(Writer::new(order, Epoch(next.0), manifest, held))
+}
+
+/// The writer of a database in memory, which nobody else has.
+fn in_memory(id: DatabaseId, base: Version, shared: &Shared, options: &OpenOptions) -> Result<Writer> {
+    let epoch = Epoch(1);
+    let wal = ObjectWalOptions {
+        database_id: id,
         epoch,
-        ids: ObjectIds::new(epoch),
-        manifest: tokio::sync::Mutex::new(manifest.map(Arc::new)),
-        lock: std::sync::Mutex::new(held),
-    })
+        flush_interval: options.wal_flush_interval,
+        timeout: options.commit_timeout,
+        removes: true,
+    };
+    let read = ObjectWalReader::new(Arc::clone(&shared.store), id, WalNumber(1), epoch);
+    let wal = ObjectWal::create(wal, &read, base.number.next());
+    let order = CommitOrder::new(Arc::new(base), Arc::new(wal), Vec::new(), CommitVersion(0));
+    Ok(Writer::new(order, epoch, None, None))
 }
 
 /// What followers were told is durable must be here: a newest file that is gone cannot be noticed otherwise. A tip that
@@ -194,19 +270,6 @@ fn check_tip(fs: &dyn FileSystem, recovered: CommitVersion) -> Result<()> {
         )
         .with_hint("restore the directory wal from a backup of the same moment")),
         _ => Ok(()),
-    }
-}
-
-/// Everything in the log from `from` on.
-pub(super) async fn read_log(
-    fs: Option<&dyn FileSystem>,
-    shared: &Shared,
-    id: DatabaseId,
-    from: WalNumber,
-) -> Result<Recovery> {
-    match fs {
-        Some(fs) => FileWalReader::recover(fs, from, id),
-        None => ObjectWal::recover(&*shared.store, from, id).await,
     }
 }
 

@@ -6,7 +6,7 @@
 //! Order of one commit: accept (conflicts, version, row ids, under one short lock) -> log, one write and one sync for all that wait ->
 //! publish -> acknowledge. Locks: `drive` before `accepted` before `published`; none is held across I/O but `drive`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, TableId};
+use crate::manifest::history::CommitFound;
 use crate::metrics::{CommitMetrics, WalMetrics};
 use crate::version::Version;
 use crate::wal::{AppendError, CommitInfo, Group, Wal};
@@ -51,6 +52,8 @@ struct Pending {
 struct Accepted {
     head: Arc<Version>,
     pending: Vec<Pending>,
+    /// Ids that clients gave to commits which were accepted here.
+    named: HashSet<CommitId>,
     poisoned: Option<Error>,
 }
 
@@ -71,10 +74,18 @@ pub(crate) struct Ticket(oneshot::Receiver<Result<()>>);
 pub(crate) struct CommitOrder {
     accepted: Mutex<Accepted>,
     published: RwLock<Arc<Version>>,
-    drive: tokio::sync::Mutex<()>,
+    drive: Arc<tokio::sync::Mutex<()>>,
     wal: Arc<dyn Wal>,
     history: Mutex<VecDeque<VersionRow>>,
+    ids: Mutex<RecentIds>,
     metrics: CommitMetrics,
+}
+
+/// Ids and times of the commits that are in no `history` object yet, in order of dense versions.
+#[derive(Debug)]
+struct RecentIds {
+    first: CommitVersion,
+    commits: Vec<(CommitId, i64)>,
 }
 
 impl std::fmt::Debug for CommitOrder {
@@ -84,9 +95,9 @@ impl std::fmt::Debug for CommitOrder {
 }
 
 /// Exclusive use of the log; while it is held no group is in flight.
-pub(crate) struct Driving<'a> {
-    order: &'a CommitOrder,
-    _guard: tokio::sync::MutexGuard<'a, ()>,
+pub(crate) struct Driving {
+    order: Arc<CommitOrder>,
+    _guard: tokio::sync::OwnedMutexGuard<()>,
 }
 
 /// A poisoned std lock only says that another thread panicked; the values behind ours are swapped whole.
@@ -95,11 +106,26 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl CommitOrder {
-    pub(crate) fn new(start: Arc<Version>, wal: Arc<dyn Wal>, history: Vec<VersionRow>) -> Self {
+    /// Goes on from `start`; `history` are the commits since the newest manifest, which describes `described`.
+    pub(crate) fn new(
+        start: Arc<Version>,
+        wal: Arc<dyn Wal>,
+        history: Vec<VersionRow>,
+        described: CommitVersion,
+    ) -> Self {
+        let since = history.iter().filter(|row| row.version > described);
+        let commits = since.map(|row| (row.commit_id, row.time_us)).collect();
+        let ids = Mutex::new(RecentIds { first: described.next(), commits });
         Self {
-            accepted: Mutex::new(Accepted { head: Arc::clone(&start), pending: Vec::new(), poisoned: None }),
+            ids,
+            accepted: Mutex::new(Accepted {
+                head: Arc::clone(&start),
+                pending: Vec::new(),
+                named: HashSet::new(),
+                poisoned: None,
+            }),
             published: RwLock::new(start),
-            drive: tokio::sync::Mutex::new(()),
+            drive: Arc::default(),
             wal,
             history: Mutex::new(history.into()),
             metrics: CommitMetrics::default(),
@@ -131,11 +157,25 @@ impl CommitOrder {
         held(&self.history).iter().cloned().collect()
     }
 
-    /// Runs `commit` against the accepted head; when it succeeds the commit has its version.
-    pub(crate) fn accept(&self, commit: impl FnOnce(&Version) -> Result<Accept>) -> Result<Ticket> {
+    /// Runs `commit` against the accepted head; when it succeeds the commit has its version. `named` is the id that a client gave
+    /// it.
+    ///
+    /// # Errors
+    /// What `commit` says; `Conflict` when a commit of that id was accepted already.
+    pub(crate) fn accept(
+        &self,
+        named: Option<CommitId>,
+        commit: impl FnOnce(&Version) -> Result<Accept>,
+    ) -> Result<Ticket> {
         let mut accepted = held(&self.accepted);
         if let Some(error) = &accepted.poisoned {
             return Err(error.clone());
+        }
+        if let Some(id) = named
+            && accepted.named.contains(&id)
+        {
+            return Err(Error::new(ErrorKind::Conflict, format!("commit {id} is under way already"))
+                .with_hint("run the statement again: it is applied once"));
         }
         let Accept { after, payload, row } = commit(&accepted.head).inspect_err(|error| {
             if error.kind() == ErrorKind::Conflict {
@@ -145,22 +185,27 @@ impl CommitOrder {
         let after = Arc::new(after);
         let (done, ticket) = oneshot::channel();
         accepted.head = Arc::clone(&after);
+        accepted.named.extend(named);
         accepted.pending.push(Pending { payload, row, after, done });
         Ok(Ticket(ticket))
     }
 
     /// Waits until the commit is durable and published, driving the group itself when nobody else does.
-    pub(crate) async fn settle(&self, mut ticket: Ticket) -> Result<()> {
+    pub(crate) async fn settle(self: &Arc<Self>, mut ticket: Ticket) -> Result<()> {
         // Whoever is about to commit on this thread comes along: one sync for all of them. Before the lock, which whoever yields
         // would keep for as long as the others of its thread run.
         tokio::task::yield_now().await;
         let driving = self.driving().await;
         match ticket.0.try_recv() {
             Ok(result) => return result,
+            Err(oneshot::error::TryRecvError::Empty) if self.wal.waits() => {
+                // In a task of its own: a caller that goes away must not take the answer for a group with it.
+                let flushed = tokio::spawn(async move { driving.flush().await }).await;
+                flushed.map_err(|e| Error::internal(format!("writing the log ended early: {e}")))?;
+            }
             Err(oneshot::error::TryRecvError::Empty) => driving.flush().await,
-            Err(oneshot::error::TryRecvError::Closed) => {}
+            Err(oneshot::error::TryRecvError::Closed) => drop(driving),
         }
-        drop(driving);
         ticket.0.try_recv().unwrap_or_else(|_| {
             let unknown = Error::new(ErrorKind::OutcomeUnknown, "a commit was neither done nor failed")
                 .with_hint("close and open the database, then look whether the change is there");
@@ -170,12 +215,13 @@ impl CommitOrder {
     }
 
     /// Waits until everything accepted so far is durable or failed.
-    pub(crate) async fn settle_all(&self) {
+    pub(crate) async fn settle_all(self: &Arc<Self>) {
         self.driving().await.flush().await;
     }
 
-    pub(crate) async fn driving(&self) -> Driving<'_> {
-        Driving { order: self, _guard: self.drive.lock().await }
+    pub(crate) async fn driving(self: &Arc<Self>) -> Driving {
+        let guard = Arc::clone(&self.drive).lock_owned().await;
+        Driving { order: Arc::clone(self), _guard: guard }
     }
 
     /// Stops all further commits with `error`; reads go on.
@@ -189,7 +235,33 @@ impl CommitOrder {
         held(&self.accepted).poisoned.clone()
     }
 
+    /// The durable commit of that id, if it is younger than the newest manifest.
+    pub(crate) fn commit_of(&self, id: CommitId) -> Option<CommitFound> {
+        let ids = held(&self.ids);
+        let at = ids.commits.iter().rposition(|(known, _)| *known == id)?;
+        let version = CommitVersion(ids.first.0 + at as u64);
+        Some(CommitFound { commit_id: id, version, time_us: ids.commits[at].1 })
+    }
+
+    /// The commits up to `version` that are in no `history` object yet, with the version of the first.
+    pub(crate) fn ids_up_to(&self, version: CommitVersion) -> (CommitVersion, Vec<(CommitId, i64)>) {
+        let ids = held(&self.ids);
+        let count = version.next().0.saturating_sub(ids.first.0);
+        let commits = ids.commits.iter().take(usize::try_from(count).unwrap_or(usize::MAX));
+        (ids.first, commits.copied().collect())
+    }
+
+    /// The commits up to `version` are in a `history` object.
+    pub(crate) fn forget_ids_up_to(&self, version: CommitVersion) {
+        let mut ids = held(&self.ids);
+        let count = usize::try_from(version.next().0.saturating_sub(ids.first.0)).unwrap_or(usize::MAX);
+        let count = count.min(ids.commits.len());
+        ids.commits.drain(..count);
+        ids.first = CommitVersion(ids.first.0 + count as u64);
+    }
+
     fn record(&self, row: VersionRow) {
+        held(&self.ids).commits.push((row.commit_id, row.time_us));
         self.metrics.commits.one();
         self.metrics.rows_added.add(row.rows_added);
         self.metrics.rows_deleted.add(row.rows_deleted);
@@ -201,9 +273,9 @@ impl CommitOrder {
     }
 }
 
-impl Driving<'_> {
-    /// Logs and publishes all pending commits. No await lies between the log's answer and publishing, and the file log
-    /// never yields, so a dropped caller leaves either all or nothing of a group behind.
+impl Driving {
+    /// Logs and publishes all pending commits. No await lies between the log's answer and publishing, the file log never yields and
+    /// one that does is driven by a task, so a dropped caller leaves either all or nothing of a group behind.
     pub(crate) async fn flush(&self) {
         let group = std::mem::take(&mut held(&self.order.accepted).pending);
         self.log(group).await;
@@ -215,7 +287,7 @@ impl Driving<'_> {
     /// # Errors
     /// The log's, when the versions up to the border did not become durable.
     pub(crate) async fn cut(&self) -> Result<Arc<Version>> {
-        let order = self.order;
+        let order = &self.order;
         let (group, sealed) = {
             let mut accepted = held(&order.accepted);
             let sealed = Arc::new(accepted.head.sealed());
@@ -237,7 +309,7 @@ impl Driving<'_> {
     }
 
     async fn log(&self, group: Vec<Pending>) {
-        let order = self.order;
+        let order = &self.order;
         let Some(first) = group.first() else { return };
         let entries = group.iter().map(|p| p.payload.clone()).collect();
         match order.wal.append(Group { first: first.row.version, entries }).await {
@@ -255,27 +327,38 @@ impl Driving<'_> {
                 let mut accepted = held(&order.accepted);
                 let later = std::mem::take(&mut accepted.pending);
                 accepted.head = order.published();
+                for pending in group.iter().chain(&later) {
+                    accepted.named.remove(&pending.row.commit_id);
+                }
                 drop(accepted);
                 for pending in group.into_iter().chain(later) {
                     let _ = pending.done.send(Err(error.clone()));
                 }
             }
             Err(AppendError::Unknown(error)) => {
-                let stopped = Error::new(
-                    ErrorKind::Unavailable,
-                    format!(
-                        "the write-ahead log failed, so this database only answers reads: {}",
-                        error.message()
-                    ),
-                )
-                .with_hint("check the disk, then close and open the database again")
-                .with_source(error.clone());
+                let stopped = match error.kind() {
+                    ErrorKind::Fenced => error.clone(),
+                    _ => Error::new(
+                        ErrorKind::Unavailable,
+                        format!(
+                            "the write-ahead log failed, so this database only answers reads: {}",
+                            error.message()
+                        ),
+                    )
+                    .with_hint("check the disk, then close and open the database again")
+                    .with_source(error.clone()),
+                };
                 let mut accepted = held(&order.accepted);
                 accepted.poisoned.get_or_insert(stopped);
                 let later = std::mem::take(&mut accepted.pending);
                 accepted.head = order.published();
                 drop(accepted);
                 for pending in group.into_iter().chain(later) {
+                    // Another writer's object stands where this one's would: it is nowhere.
+                    if error.kind() == ErrorKind::Fenced {
+                        let _ = pending.done.send(Err(error.clone()));
+                        continue;
+                    }
                     let unknown = Error::new(
                         ErrorKind::OutcomeUnknown,
                         format!("commit outcome unknown (id {})", pending.row.commit_id),

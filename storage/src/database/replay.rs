@@ -6,12 +6,21 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 
 use super::VersionRow;
-use crate::error::{DAMAGE_HINT, Error, ErrorKind, Result, missing};
+use crate::error::{self, DAMAGE_HINT, Error, ErrorKind, Result};
 use crate::id::CommitVersion;
 use crate::manifest::{Manifest, ManifestStore, SegmentEntry};
 use crate::segment::{DeletesMeta, DeletionVector};
 use crate::version::{Catalog, LoadedDeletes, SegmentState, TableState, Version};
 use crate::wal::{Recovered, WalEntry, codec};
+
+/// What a `.deletes` object that is named and not there means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// Damage of its segment; the rest of the database goes on.
+    Damage,
+    /// That it was collected since it was named: load anew.
+    Collected,
+}
 
 /// The state a manifest describes.
 ///
@@ -21,13 +30,14 @@ pub(crate) async fn base(
     manifest: Option<&Manifest>,
     manifests: &ManifestStore,
     store: &Arc<dyn ObjectStore>,
+    missing: Missing,
 ) -> Result<Version> {
     let Some(manifest) = manifest else { return Ok(Version::default()) };
     let mut tables = imbl::OrdMap::new();
     for record in &manifest.tables {
         let mut segments = Vec::new();
         for entry in manifests.load_table(record).await? {
-            segments.push(Arc::new(segment(entry, store).await?));
+            segments.push(Arc::new(segment(entry, store, missing).await?));
         }
         let state = TableState::restored(
             Arc::clone(&record.def),
@@ -51,11 +61,15 @@ pub(crate) async fn base(
     })
 }
 
-async fn segment(entry: SegmentEntry, store: &Arc<dyn ObjectStore>) -> Result<SegmentState> {
+async fn segment(
+    entry: SegmentEntry,
+    store: &Arc<dyn ObjectStore>,
+    missing: Missing,
+) -> Result<SegmentState> {
     let mut deletes: Option<Arc<DeletionVector>> = None;
     let mut damaged = None;
     for meta in &entry.deletes {
-        match load(store, meta).await? {
+        match load(store, meta, missing).await? {
             Ok(loaded) => {
                 deletes = Some(match deletes {
                     None => loaded,
@@ -82,13 +96,14 @@ pub(crate) async fn apply(
     mut state: Version,
     entries: Vec<Recovered>,
     store: &Arc<dyn ObjectStore>,
+    missing: Missing,
 ) -> Result<(Version, Vec<VersionRow>)> {
     let mut history = Vec::with_capacity(entries.len());
     for recovered in entries {
         let place = format!("wal/{:020} at offset {}", recovered.number.0, recovered.offset);
         let entry = codec::decode(recovered.payload).map_err(|e| Error::corrupt(&place, e.message()))?;
         check_order(&state, &entry, &place)?;
-        let deletes = load_deletes(&state, &entry, store).await?;
+        let deletes = load_deletes(&state, &entry, store, missing).await?;
         history.push(row(&entry));
         state = state.apply(&entry, &deletes)?;
     }
@@ -111,6 +126,7 @@ async fn load_deletes(
     state: &Version,
     entry: &WalEntry,
     store: &Arc<dyn ObjectStore>,
+    missing: Missing,
 ) -> Result<LoadedDeletes> {
     let mut loaded = HashMap::new();
     for change in &entry.tables {
@@ -121,17 +137,23 @@ async fn load_deletes(
         for meta in &change.deletes {
             let mut meta = meta.clone();
             meta.version = Some(entry.version);
-            loaded.insert(meta.id, load(store, &meta).await?);
+            loaded.insert(meta.id, load(store, &meta, missing).await?);
         }
     }
     Ok(loaded)
 }
 
 /// The deletion vector of one object, or what is wrong with it when it is missing or damaged.
-async fn load(store: &Arc<dyn ObjectStore>, meta: &DeletesMeta) -> Result<Result<Arc<DeletionVector>>> {
+async fn load(
+    store: &Arc<dyn ObjectStore>,
+    meta: &DeletesMeta,
+    missing: Missing,
+) -> Result<Result<Arc<DeletionVector>>> {
     match DeletionVector::load(&**store, meta).await {
         Ok(vector) => Ok(Ok(Arc::new(vector))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(missing(&meta.path()))),
+        Err(error) if error.kind() == ErrorKind::NotFound && missing == Missing::Damage => {
+            Ok(Err(error::missing(&meta.path())))
+        }
         Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Err(error.with_hint(DAMAGE_HINT))),
         Err(error) => Err(error),
     }

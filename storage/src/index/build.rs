@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cairn_vector::hnsw::{BuildError, BuildOptions, Progress, build};
-use object_store::path::Path;
-use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::capacity;
@@ -27,6 +25,7 @@ use super::{IndexDef, UnitMeta};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IndexId, ObjectId, TableId};
+use crate::object::put_own;
 use crate::transaction::CommitOptions;
 use crate::version::{Snapshot, TableSnapshot};
 use crate::wal::{CatalogEdit, CommitInfo};
@@ -189,9 +188,7 @@ async fn one(
         build_ms: begun.elapsed().as_millis() as u64,
         recall_permille: permille(calibration.recall(10, u32::try_from(width).unwrap_or(u32::MAX))),
     });
-    let put = PutOptions { mode: PutMode::Create, ..Default::default() };
-    let store = database.object_store();
-    store.put_opts(&Path::from(meta.path()), PutPayload::from_bytes(bytes), put).await?;
+    put_own(&*database.shared.store, meta.path(), bytes).await?;
     if let Err(error) = commit(database, &plan.index, &meta).await {
         if error.kind() != ErrorKind::OutcomeUnknown {
             remove(database, meta.table, &[meta.id]).await;
@@ -274,7 +271,7 @@ async fn commit(database: &Arc<Database>, index: &IndexDef, meta: &Arc<UnitMeta>
         if !is_wanted(&snapshot, meta.table, index) {
             return Err(dropped());
         }
-        let transaction = database.begin(&snapshot)?;
+        let transaction = database.begin(&snapshot).await?;
         transaction.edit(CatalogEdit::PutUnit(Arc::clone(meta)))?;
         let info = CommitInfo { message: "build_index".to_owned(), ..CommitInfo::default() };
         match transaction.commit(CommitOptions { info, ..CommitOptions::default() }).await {

@@ -26,7 +26,7 @@ pub(super) async fn retire(database: &Arc<Database>, table: Option<TableId>) -> 
         if units.is_empty() {
             continue;
         }
-        let transaction = database.begin(&snapshot)?;
+        let transaction = database.begin(&snapshot).await?;
         transaction.edit(CatalogEdit::DropUnits { table: state.def.id, units: units.clone() })?;
         match transaction.commit(CommitOptions::default()).await {
             Ok(_) => remove(database, state.def.id, &units).await,
@@ -38,16 +38,23 @@ pub(super) async fn retire(database: &Arc<Database>, table: Option<TableId>) -> 
     Ok(())
 }
 
-/// Best effort: a search that still wants one compares its rows exactly.
+/// Best effort: a search that still wants one compares its rows exactly. On object storage, where readers may hold them, the
+/// collector does it.
 pub(crate) async fn remove(database: &Database, table: TableId, units: &[ObjectId]) {
+    if database.shared.remote {
+        return;
+    }
     for unit in units {
         let _ = database.object_store().delete(&Path::from(format!("table/{table}/index/{unit}.hnsw"))).await;
     }
 }
 
 /// Removes what earlier writers left of units that no commit names: a build that was killed, a removal that failed.
-/// Object ids begin with the writer's epoch, so nothing of this one's is touched.
+/// Object ids begin with the writer's epoch, so nothing of this one's is touched. On object storage the collector does it.
 pub(crate) async fn sweep(database: &Database) -> Result<()> {
+    if database.shared.remote {
+        return Ok(());
+    }
     let epoch = database.writer()?.epoch;
     let store = database.object_store();
     for (table, state) in &database.snapshot().state().tables {

@@ -82,7 +82,7 @@ fn batch(rows: &Model) -> RecordBatch {
 }
 
 async fn create(db: &Arc<Database>, metric: IndexMetric, memory_limit: Option<u64>) {
-    let tx = db.begin(&db.snapshot()).unwrap();
+    let tx = db.begin(&db.snapshot()).await.unwrap();
     tx.edit(CatalogEdit::PutTable(Arc::new(definition(metric, memory_limit)))).unwrap();
     tx.commit(CommitOptions::default()).await.unwrap();
 }
@@ -100,7 +100,7 @@ async fn row_ids(table: &TableSnapshot, keys: &[i64]) -> Vec<Option<RowId>> {
 
 /// Deletes `gone` and writes `rows` in one commit.
 async fn change(db: &Arc<Database>, gone: &[i64], rows: &Model) {
-    let tx = db.begin(&db.snapshot()).unwrap();
+    let tx = db.begin(&db.snapshot()).await.unwrap();
     let ids: Vec<RowId> = row_ids(&table(db), gone).await.into_iter().flatten().collect();
     tx.delete(TableId(1), &ids).unwrap();
     if !rows.is_empty() {
@@ -322,7 +322,7 @@ async fn of_two_indexes_the_one_that_covers_more_is_used() {
     let mut def = TableDef::clone(table(&db).def());
     let built = def.indexes[0].clone();
     def.indexes.insert(0, IndexDef { id: IndexId(2), name: "t_v2".to_owned(), ..built });
-    let tx = db.begin(&db.snapshot()).unwrap();
+    let tx = db.begin(&db.snapshot()).await.unwrap();
     tx.edit(CatalogEdit::PutTable(Arc::new(def))).unwrap();
     tx.commit(CommitOptions::default()).await.unwrap();
     // Pinned before the job in the background has built the new one.

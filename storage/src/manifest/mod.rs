@@ -5,6 +5,7 @@
 //! is created only if absent.
 
 pub mod codec;
+pub mod history;
 pub mod identity;
 pub mod invariants;
 pub mod model;

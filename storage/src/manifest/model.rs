@@ -28,6 +28,13 @@ pub struct Manifest {
     pub time_us: i64,
     /// Replay starts with this WAL file or object.
     pub replay_from: WalNumber,
+    /// Objects of the log from there on are of this epoch or a later one; those of earlier ones are void. 0 for files.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub replay_epoch: Epoch,
+    /// Whether it only claims its epoch: nothing else differs from the one before. Such a manifest is never collected, so that an
+    /// older writer's next one always meets it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_claim: bool,
     /// Oldest version a read may name.
     pub horizon: CommitVersion,
     /// Next unused table id.
@@ -36,6 +43,11 @@ pub struct Manifest {
     pub catalog: CatalogRecord,
     /// Live tables.
     pub tables: Vec<TableRecord>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_first(epoch: &Epoch) -> bool {
+    epoch.0 == 0
 }
 
 /// Catalog without the tables.

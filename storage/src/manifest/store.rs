@@ -12,10 +12,12 @@ mod probe;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use tokio::time::Instant;
 
 use super::codec::{decode_manifest, encode_manifest, newer};
 use super::invariants;
@@ -25,6 +27,9 @@ use crate::id::ManifestNumber;
 
 /// How often a create that wrote nothing and says "exists" is tried (S3 answers 409 to racing creates).
 const CREATE_ATTEMPTS: usize = 4;
+/// Pause before a write is tried again; each one is twice as long as the one before.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// What the database is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +74,28 @@ impl ManifestStore {
         match self.create_or_find(&path, bytes).await? {
             None => Ok(()),
             Some(found) => self.settle(&path, &found, manifest),
+        }
+    }
+
+    /// As [`write`](Self::write), tried until the store says what stands there or `deadline` passes.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub(crate) async fn write_settled(
+        &self,
+        manifest: &Manifest,
+        previous: Option<&Manifest>,
+        deadline: Instant,
+    ) -> Result<()> {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match self.write(manifest, previous).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() + pause < deadline => {
+                    tokio::time::sleep(pause).await;
+                    pause = (2 * pause).min(PAUSE_MAX);
+                }
+                result => return result,
+            }
         }
     }
 

@@ -44,8 +44,11 @@ impl StoreUrl {
     /// `Unsupported` for other schemes; `InvalidInput` without a bucket, with credentials, a query or a fragment.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| {
-            Err(Error::new(ErrorKind::InvalidInput, format!("'{}' names no bucket: {why}", without_secrets(text)))
-                .with_hint("write s3://bucket/prefix; credentials come from the environment"))
+            Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("'{}' names no bucket: {why}", without_secrets(text)),
+            )
+            .with_hint("write s3://bucket/prefix; credentials come from the environment"))
         };
         let Some((scheme, rest)) = text.split_once("://") else { return wrong("it has no ://") };
         let scheme = match scheme.to_ascii_lowercase().as_str() {
@@ -69,7 +72,8 @@ impl StoreUrl {
             return wrong("a bucket's name is made of letters, digits, '-', '_' and '.'");
         }
         let prefix = prefix.trim_matches('/');
-        if prefix.split('/').any(|part| matches!(part, "." | "..") || (part.is_empty() && !prefix.is_empty())) {
+        if prefix.split('/').any(|part| matches!(part, "." | "..") || (part.is_empty() && !prefix.is_empty()))
+        {
             return wrong("its prefix has an empty part, '.' or '..'");
         }
         Ok(Self { scheme, bucket: bucket.to_owned(), prefix: prefix.to_owned() })

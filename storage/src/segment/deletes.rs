@@ -237,8 +237,7 @@ impl DeletionVector {
             crc32c: crc32c::crc32c(&bytes),
             version: None,
         };
-        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        store.put_opts(&Path::from(meta.path()), PutPayload::from(bytes), options).await?;
+        put_own(store, meta.path(), bytes.into()).await?;
         Ok(meta)
     }
 

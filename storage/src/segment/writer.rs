@@ -10,12 +10,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 
 use super::encode::{Encoded, Encoder};
 use super::{Created, RowIds, SegmentMeta};
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, ObjectId, RowId};
+use crate::object::put_own;
 use crate::schema::TableDef;
 
 /// How a segment's rows get their ids and versions.
@@ -189,10 +190,10 @@ impl SegmentWriter {
                 upload.complete().await?;
             }
         } else {
-            put(&self.store, self.meta.path(), bytes.into()).await?;
+            put_own(&*self.store, self.meta.path(), bytes.into()).await?;
         }
         if let Some(filter) = key_filter {
-            put(&self.store, self.meta.key_filter_path(), filter).await?;
+            put_own(&*self.store, self.meta.key_filter_path(), filter).await?;
         }
         Ok(())
     }
@@ -245,12 +246,6 @@ impl std::fmt::Debug for SegmentWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SegmentWriter").field("path", &self.meta.path()).field("rows", &self.rows()).finish()
     }
-}
-
-async fn put(store: &Arc<dyn ObjectStore>, path: String, bytes: Bytes) -> Result<()> {
-    let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-    store.put_opts(&Path::from(path), PutPayload::from_bytes(bytes), options).await?;
-    Ok(())
 }
 
 fn closed() -> Error {

@@ -142,7 +142,11 @@ impl TransactionBlock {
             ));
         }
         if changes.is_empty() && set.catalog.is_empty() {
-            return Ok(CommitReceipt { version: state.version.number, first_row_ids: Vec::new() });
+            return Ok(CommitReceipt {
+                version: state.version.number,
+                first_row_ids: Vec::new(),
+                repeated: false,
+            });
         }
         let mut entry = WalEntry {
             version: state.version.number.next(),
@@ -162,6 +166,7 @@ impl TransactionBlock {
         let receipt = CommitReceipt {
             version: entry.version,
             first_row_ids: entry.tables.iter().map(|t| (t.table, t.first_row_id)).collect(),
+            repeated: false,
         };
         state.keep(&self.base, entry);
         state.version = Arc::new(after);
@@ -213,10 +218,10 @@ impl TransactionBlock {
         let (base, database) = (&self.base, &self.database);
         if !state.is_changed() {
             remove_segments(database, &left).await;
-            return Ok(CommitReceipt { version: base.version(), first_row_ids: Vec::new() });
+            return Ok(CommitReceipt { version: base.version(), first_row_ids: Vec::new(), repeated: false });
         }
         let (kept, units) = (state.segments(), state.removed_units(base));
-        let transaction = database.begin(base)?;
+        let transaction = database.begin(base).await?;
         let committed = match gather(&transaction, state).await {
             // The segments it names are its own now: it removes them where it fails.
             Ok(()) => {

@@ -40,7 +40,7 @@ const DELETED_ROWS_IN_ENTRY: usize = if cfg!(test) { 12 } else { 32_768 };
 pub struct CommitOptions {
     /// Who and why.
     pub info: CommitInfo,
-    /// The client's own id of the commit; None: a random one.
+    /// The client's own id of the commit, under which it is applied once however often it is tried; None: a random one.
     pub commit_id: Option<CommitId>,
     /// Whether it is still wanted.
     pub last_word: LastWord,
@@ -84,6 +84,9 @@ pub struct CommitReceipt {
     pub version: CommitVersion,
     /// Per table the id of its first appended row.
     pub first_row_ids: Vec<(TableId, RowId)>,
+    /// Whether a commit of the id that the client gave was there already: nothing was changed now, and the version is that
+    /// commit's.
+    pub repeated: bool,
 }
 
 /// Changes of one table's rows.
@@ -283,6 +286,17 @@ impl Transaction {
         let database = &self.shared.database;
         let writer = database.writer()?;
         let whole = if set.of_block { WholeTables::AsRead } else { WholeTables::AsFound };
+        let named = commit_id;
+        if let Some(id) = named
+            && let Some(found) = database.commit_version(id).await?
+        {
+            let mut left = Vec::new();
+            for table in set.tables.into_values() {
+                left.extend(table.segments);
+            }
+            remove_segments(database, &left).await;
+            return Ok(CommitReceipt { version: found.version, first_row_ids: Vec::new(), repeated: true });
+        }
         let mut prepared = Vec::new();
         let mut loaded = LoadedDeletes::new();
         for (id, table) in set.tables {
@@ -291,7 +305,8 @@ impl Transaction {
             }
         }
         if prepared.is_empty() && set.catalog.is_empty() {
-            return Ok(CommitReceipt { version: self.shared.snapshot.version(), first_row_ids: Vec::new() });
+            let version = self.shared.snapshot.version();
+            return Ok(CommitReceipt { version, first_row_ids: Vec::new(), repeated: false });
         }
         database.make_room().await?;
         let (keys, changes): (Vec<_>, Vec<_>) = prepared.into_iter().map(|p| (p.keys, p.change)).unzip();
@@ -306,8 +321,9 @@ impl Transaction {
             catalog: set.catalog,
             tables: changes,
         };
-        let mut receipt = CommitReceipt { version: CommitVersion(0), first_row_ids: Vec::new() };
-        let accepted = writer.order.accept(|head| {
+        let mut receipt =
+            CommitReceipt { version: CommitVersion(0), first_row_ids: Vec::new(), repeated: false };
+        let accepted = writer.order.accept(named, |head| {
             conflict::check(&self.shared.snapshot, head, &entry, &keys, whole)?;
             entry.version = head.number.next();
             entry.time_us = now_us().max(head.time_us);

@@ -4,6 +4,7 @@
 //! own: Parquet (`segment`), scans (the engine builds them from [`SegmentView`]s). A snapshot never changes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, interleave};
@@ -28,9 +29,28 @@ pub struct Shared {
     pub cache: Arc<SegmentCache>,
     /// Files below the root, where objects are files: read in place then.
     pub files: Option<Arc<dyn FileSystem>>,
+    /// Whether objects are in a store that other processes use too.
+    pub(crate) remote: bool,
+    /// Whether somebody else may collect objects that are read here.
+    pub(crate) may_expire: AtomicBool,
 }
 
 impl Shared {
+    /// The error of an object that is named and not there.
+    pub(crate) fn missing(&self, path: &str) -> Error {
+        if !self.may_expire.load(Ordering::Relaxed) {
+            return missing(path);
+        }
+        Error::new(
+            ErrorKind::SnapshotExpired,
+            "the snapshot has expired: what it reads was collected meanwhile",
+        )
+        .with_detail(format!("{path} is not there any more"))
+        .with_hint(
+            "run the statement again; a longer reader_grace at the writer keeps replaced objects longer",
+        )
+    }
+
     /// An object's bytes: the file itself where there is one, else as the store gives them.
     ///
     /// # Errors
@@ -243,7 +263,7 @@ impl TableSnapshot {
         let (store, cache) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.cache));
         SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache)
             .await
-            .map_err(|e| if e.kind() == ErrorKind::NotFound { missing(&meta.path()) } else { e })
+            .map_err(|e| if e.kind() == ErrorKind::NotFound { self.shared.missing(&meta.path()) } else { e })
     }
 
     /// Visible rows that are in no segment yet.

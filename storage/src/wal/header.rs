@@ -16,7 +16,9 @@
 //! | 72 | 8 | length of the predecessor up to where it counts (seal or cut); 0: there is none |
 //! | 80 | 8 | last version in the predecessor and those before it |
 //! | 88 | 8 | length the file was created with; it is shorter only when sealed. 0 in objects |
-//! | 96 | 28 | zero |
+//! | 96 | 8 | epoch of the writer, in objects; 0 in files |
+//! | 104 | 4 | kind: 0 entries follow, 1 a fence: nothing follows |
+//! | 108 | 16 | zero |
 //! | 124 | 4 | crc32c of bytes 0..124 |
 
 use std::fmt::Display;
@@ -25,7 +27,7 @@ use uuid::Uuid;
 
 use super::frame::{u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{CommitVersion, DatabaseId, WalNumber};
+use crate::id::{CommitVersion, DatabaseId, Epoch, WalNumber};
 
 /// Length of a header; frames begin behind it.
 pub(crate) const HEADER_BYTES: usize = 128;
@@ -43,6 +45,9 @@ pub(crate) struct FileHeader {
     pub(crate) predecessor_length: u64,
     pub(crate) predecessor_last: CommitVersion,
     pub(crate) created_length: u64,
+    pub(crate) epoch: Epoch,
+    /// Whether the object only takes its number away from an older writer.
+    pub(crate) is_fence: bool,
 }
 
 impl FileHeader {
@@ -59,6 +64,8 @@ impl FileHeader {
         put(72, &self.predecessor_length.to_le_bytes());
         put(80, &self.predecessor_last.0.to_le_bytes());
         put(88, &self.created_length.to_le_bytes());
+        put(96, &self.epoch.0.to_le_bytes());
+        put(104, &u32::from(self.is_fence).to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -93,6 +100,10 @@ impl FileHeader {
         if let Some(feature) = unknown(u64_at(bytes, 24)) {
             return Err(newer(what, &format!("writer feature {feature}")));
         }
+        let kind = u32_at(bytes, 104);
+        if kind > 1 {
+            return Err(newer(what, &format!("kind {kind}")));
+        }
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[32..48]);
         let header = Self {
@@ -103,6 +114,8 @@ impl FileHeader {
             predecessor_length: u64_at(bytes, 72),
             predecessor_last: CommitVersion(u64_at(bytes, 80)),
             created_length: u64_at(bytes, 88),
+            epoch: Epoch(u64_at(bytes, 96)),
+            is_fence: kind == 1,
         };
         if header.database_id != database_id {
             return Err(Error::new(
@@ -142,6 +155,8 @@ mod tests {
             predecessor_length: 4096,
             predecessor_last: CommitVersion(9),
             created_length: 1 << 20,
+            epoch: Epoch(0),
+            is_fence: false,
         }
     }
 
@@ -190,5 +205,12 @@ mod tests {
         assert!(patched(24, 1).message().contains("writer feature 0"));
         assert_eq!(patched(32, 9).kind(), ErrorKind::InvalidInput);
         assert_eq!(patched(48, 9).kind(), ErrorKind::Corrupt);
+        assert!(patched(104, 2).message().contains("kind 2"));
+    }
+
+    #[test]
+    fn a_fence_and_its_epoch_come_back() {
+        let fence = FileHeader { epoch: Epoch(5), is_fence: true, ..sample() };
+        assert_eq!(decode(&fence.encode()).unwrap(), fence);
     }
 }

@@ -18,7 +18,8 @@ use bytes::Bytes;
 
 pub use entry::{CatalogEdit, CommitInfo, RowBody, TableChange, WalEntry};
 pub use file::{FileWal, FileWalFollower, FileWalOptions, FileWalReader, Followed, WalTip};
-pub use object::ObjectWal;
+pub use object::{FENCE_BYTES, ObjectWal, ObjectWalOptions, ObjectWalReader, object_path};
+pub(crate) use object::{fenced, put_fence};
 
 use crate::error::Error;
 use crate::id::{CommitVersion, WalNumber};
@@ -107,6 +108,8 @@ pub struct WalStatus {
     pub oldest: WalNumber,
     /// Bytes of entries in all files kept.
     pub bytes: u64,
+    /// Files or objects of them.
+    pub objects: u64,
     /// Syncs (or object puts) since open.
     pub syncs: u64,
     /// Last version known durable.
@@ -128,6 +131,8 @@ pub trait Wal: Send + Sync + std::fmt::Debug {
     async fn truncate(&self, below: WalNumber) -> Result<(), Error>;
     /// Seals cleanly; nothing may be appended after.
     async fn close(&self) -> Result<(), Error>;
+    /// Whether `append` waits for others than the disk of this machine: then it must not depend on a caller who may go away.
+    fn waits(&self) -> bool;
     /// For `system.wal`.
     fn status(&self) -> WalStatus;
     /// What it counts; reading waits for no append.

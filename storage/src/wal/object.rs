@@ -1,36 +1,64 @@
 //! The log as objects `wal/<number>`: one object for each group, created only if absent.
 //!
-//! Owns: object bytes (the header and frames of a WAL file, whole or absent), settling of lost replies (D9), recovery by
-//! probing numbers. Does not own: epochs and fences; a root in memory has one writer. An object is never listed for, and
-//! there is nothing to sync or seal.
+//! Owns: object bytes (the header and frames of a WAL file, whole or absent), settling of lost replies (D9), fences, which object
+//! is void, reading on by probing numbers. Does not own: who may be the writer (`database::claim`), when objects go (`collect`; a root in
+//! memory removes them itself). An object is never listed for, and there is nothing to sync or seal.
+//!
+//! Objects are acknowledged in the order of their numbers: the next one is put only when the one before it stands. So where a
+//! number is free every later one is, and what stands is durable, whoever put it has heard of it or not.
+
+mod read;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::time::Instant;
 
-use super::frame::{FRAME_HEADER, Found, FrameKind, encode, look};
+pub use read::ObjectWalReader;
+
+use super::frame::{FrameKind, encode};
 use super::header::{FileHeader, HEADER_BYTES};
-use super::{AppendError, Group, Predecessor, Recovered, Recovery, Wal, WalStatus};
+use super::{AppendError, Group, Wal, WalStatus};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::Poison;
-use crate::id::{CommitVersion, DatabaseId, WalNumber};
+use crate::id::{CommitVersion, DatabaseId, Epoch, WalNumber};
 use crate::metrics::WalMetrics;
-use crate::object::put_if_absent;
+use crate::object::{Put, put_settled};
 
-fn path(number: WalNumber) -> String {
+/// Length of a fence; every other object is longer.
+pub const FENCE_BYTES: u64 = HEADER_BYTES as u64;
+
+/// Path of an object of the log below the root.
+#[must_use]
+pub fn object_path(number: WalNumber) -> String {
     format!("wal/{number:020}", number = number.0)
+}
+
+/// How the log of a root in an object store is written.
+#[derive(Clone, Debug)]
+pub struct ObjectWalOptions {
+    /// The database.
+    pub database_id: DatabaseId,
+    /// The writer's epoch.
+    pub epoch: Epoch,
+    /// Least time between two objects.
+    pub flush_interval: Duration,
+    /// How long a put is tried while the store does not answer.
+    pub timeout: Duration,
+    /// Whether [`Wal::truncate`] removes objects; else the collector does, which knows of readers.
+    pub removes: bool,
 }
 
 /// The log of a root in an object store.
 #[derive(Debug)]
 pub struct ObjectWal {
     store: Arc<dyn ObjectStore>,
-    database_id: DatabaseId,
+    options: ObjectWalOptions,
     state: Mutex<State>,
     metrics: Arc<WalMetrics>,
 }
@@ -40,6 +68,7 @@ struct State {
     number: WalNumber,
     next: CommitVersion,
     predecessor_length: u64,
+    last_put: Option<Instant>,
     puts: u64,
     kept: BTreeMap<WalNumber, u64>,
     closed: bool,
@@ -47,92 +76,132 @@ struct State {
 }
 
 impl ObjectWal {
-    /// Goes on with object `number`, whose first entry will have `next_version`. Writes nothing yet.
+    /// Goes on behind what `read` has read; the next entry will have `next`. Writes nothing yet.
     #[must_use]
-    pub fn create(
-        store: Arc<dyn ObjectStore>,
-        database_id: DatabaseId,
-        number: WalNumber,
-        next_version: CommitVersion,
-        predecessor: Option<Predecessor>,
-    ) -> Self {
+    pub fn create(options: ObjectWalOptions, read: &ObjectWalReader, next: CommitVersion) -> Self {
+        let store = Arc::clone(read.store());
         let state = State {
-            number,
-            next: next_version,
-            predecessor_length: predecessor.map_or(0, |p| p.length),
+            number: read.number(),
+            next,
+            predecessor_length: read.predecessor().map_or(0, |p| p.length),
+            last_put: None,
             puts: 0,
-            kept: BTreeMap::new(),
+            kept: read.lengths().clone(),
             closed: false,
             poison: Poison::default(),
         };
-        Self { store, database_id, state: Mutex::new(state), metrics: Arc::default() }
-    }
-
-    /// Everything in the objects from `from` on, found by probing numbers.
-    ///
-    /// # Errors
-    /// `Corrupt` when an object is damaged: objects are whole or absent, so there is no torn tail.
-    pub async fn recover(
-        store: &dyn ObjectStore,
-        from: WalNumber,
-        database_id: DatabaseId,
-    ) -> Result<Recovery> {
-        let mut recovery = Recovery { next: from, ..Recovery::default() };
-        loop {
-            let name = path(recovery.next);
-            let bytes = match store.get(&Path::from(name.as_str())).await {
-                Ok(found) => found.bytes().await?,
-                Err(object_store::Error::NotFound { .. }) => return Ok(recovery),
-                Err(e) => return Err(e.into()),
-            };
-            read_object(&name, &bytes, database_id, &mut recovery)?;
-            recovery.next = recovery.next.next();
-        }
+        Self { store, options, state: Mutex::new(state), metrics: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Puts the object of `entries` under the next number that no older writer took.
+    ///
+    /// # Errors
+    /// The store's, with whether some attempt may have taken effect.
+    async fn put(&self, first: CommitVersion, entries: &[Bytes]) -> Result<(), (Error, bool)> {
+        let last_put = self.state().last_put;
+        if let Some(last) = last_put {
+            tokio::time::sleep_until(last + self.options.flush_interval).await;
+        }
+        let begun = Instant::now();
+        loop {
+            let (number, header) = {
+                let state = self.state();
+                (state.number, self.header(&state))
+            };
+            let bytes = object_bytes(&header, first, entries);
+            let path = Path::from(object_path(number));
+            match put_settled(&*self.store, &path, &bytes, begun + self.options.timeout).await? {
+                Put::Ours => {
+                    let length = bytes.len() as u64;
+                    self.metrics.syncs.observe(begun.elapsed());
+                    self.metrics.written_bytes.add(length);
+                    self.state().wrote(number, length, CommitVersion(first.0 + entries.len() as u64));
+                    return Ok(());
+                }
+                Put::Taken(found) => {
+                    let theirs = FileHeader::decode(&found, &path, number, self.options.database_id);
+                    let epoch = theirs.map_err(|error| (error, false))?.epoch;
+                    if epoch >= self.options.epoch {
+                        return Err((fenced(&path, epoch, self.options.epoch), false));
+                    }
+                    // Void: its writer was fenced at a smaller number.
+                    self.state().number = number.next();
+                }
+            }
+        }
+    }
+
+    fn header(&self, state: &State) -> FileHeader {
+        FileHeader {
+            database_id: self.options.database_id,
+            number: state.number,
+            salt: rand::random(),
+            first: state.next,
+            predecessor_length: state.predecessor_length,
+            predecessor_last: CommitVersion(state.next.0.saturating_sub(1)),
+            created_length: 0,
+            epoch: self.options.epoch,
+            is_fence: false,
+        }
+    }
 }
 
-fn read_object(name: &str, bytes: &Bytes, database_id: DatabaseId, recovery: &mut Recovery) -> Result<()> {
-    let number = recovery.next;
-    let header = FileHeader::decode(bytes, &name, number, database_id)?;
-    if let Some(before) = recovery.predecessor
-        && (header.first != before.last.next() || header.predecessor_length != before.length)
-    {
-        return Err(Error::corrupt(name, format!("it does not follow number {}", before.number)));
+/// Takes the first free number, the one an older writer would put its next object under, so that this one and every later one
+/// of it fails; `read` has read everything below and goes on behind.
+///
+/// # Errors
+/// `Fenced` when a newer writer has been there; `Corrupt`; the store's.
+pub(crate) async fn put_fence(
+    read: &mut ObjectWalReader,
+    epoch: Epoch,
+    next: CommitVersion,
+    timeout: Duration,
+) -> Result<()> {
+    let predecessor = read.predecessor();
+    let header = FileHeader {
+        database_id: read.database_id(),
+        number: read.number(),
+        salt: rand::random(),
+        first: next,
+        predecessor_length: predecessor.map_or(0, |p| p.length),
+        predecessor_last: CommitVersion(next.0.saturating_sub(1)),
+        created_length: 0,
+        epoch,
+        is_fence: true,
+    };
+    let bytes = Bytes::copy_from_slice(&header.encode());
+    let path = Path::from(object_path(header.number));
+    let deadline = Instant::now() + timeout;
+    match put_settled(&**read.store(), &path, &bytes, deadline).await.map_err(|(error, _)| error)? {
+        Put::Ours => read.take(&bytes).map(|_| ()),
+        // Somebody else was faster; what he put is read next.
+        Put::Taken(_) => Ok(()),
     }
-    let (mut at, mut next) = (HEADER_BYTES, header.first);
-    while at < bytes.len() {
-        let why = match look(bytes, at, 0, header.salt) {
-            Found::Frame(frame) if frame.kind == FrameKind::Entry && frame.version == next => {
-                let payload = at + FRAME_HEADER;
-                let payload = bytes.slice(payload..payload + frame.payload);
-                recovery.entries.push(Recovered { number, offset: (at - HEADER_BYTES) as u64, payload });
-                at += frame.length;
-                next = next.next();
-                continue;
-            }
-            Found::Frame(_) => "a version is out of order",
-            Found::End => "entries are missing",
-            Found::Bad(why) => why,
-        };
-        return Err(Error::corrupt(format_args!("{name} at offset {at}"), why)
-            .with_detail(format!("version {next} and any after it are at stake")));
+}
+
+fn object_bytes(header: &FileHeader, first: CommitVersion, entries: &[Bytes]) -> Bytes {
+    let mut bytes = header.encode().to_vec();
+    for (version, payload) in (first.0..).zip(entries) {
+        encode(&mut bytes, header.salt, FrameKind::Entry, 0, CommitVersion(version), payload);
     }
-    let length = bytes.len() as u64;
-    // An object names how many entries it has by its length only: an object cut between frames would pass, so the
-    // object behind it, which knows this one's length, is checked against `length` above.
-    let last = CommitVersion(next.0.saturating_sub(1));
-    recovery.predecessor = Some(Predecessor { number, length, synced: length, last });
-    Ok(())
+    bytes.into()
+}
+
+/// The error of a writer that finds a newer one's object in its place.
+pub(crate) fn fenced(what: &dyn std::fmt::Display, theirs: Epoch, ours: Epoch) -> Error {
+    Error::new(ErrorKind::Fenced, "another writer has taken the database over")
+        .with_detail(format!("{what} is of epoch {theirs}, this writer's is {ours}"))
+        .with_hint("what was acknowledged is kept; open the database again to read or write on")
 }
 
 #[async_trait]
 impl Wal for ObjectWal {
     async fn append(&self, group: Group) -> Result<(), AppendError> {
-        let (number, header) = {
+        {
             let state = self.state();
             state.check().map_err(AppendError::Unknown)?;
             if group.entries.is_empty() {
@@ -142,42 +211,21 @@ impl Wal for ObjectWal {
                 let message = format!("version {} was appended where {} was due", group.first, state.next);
                 return Err(AppendError::Clean(Error::internal(message)));
             }
-            (state.number, state.header(self.database_id))
-        };
-        let mut bytes = header.encode().to_vec();
-        for (version, payload) in (group.first.0..).zip(&group.entries) {
-            if u32::try_from(payload.len()).is_err() {
-                let message = format!("commit {version} is longer than a WAL entry can be");
-                return Err(AppendError::Clean(Error::new(ErrorKind::ResourceExhausted, message)));
-            }
-            encode(&mut bytes, header.salt, FrameKind::Entry, 0, CommitVersion(version), payload);
         }
-        let bytes = Bytes::from(bytes);
-        // The salt is this object's unique id: equal bytes are ours.
-        let ours = bytes.clone();
-        let begun = Instant::now();
-        let put =
-            put_if_absent(&*self.store, &Path::from(path(number)), bytes.clone(), |found| found == ours)
-                .await;
-        let mut state = self.state();
-        match put {
-            Ok(()) => {
-                state.number = number.next();
-                state.next = group.last().next();
-                state.predecessor_length = bytes.len() as u64;
-                state.puts += 1;
-                self.metrics.syncs.observe(begun.elapsed());
-                self.metrics.written_bytes.add(bytes.len() as u64);
-                state.kept.insert(number, bytes.len() as u64);
-                Ok(())
+        if let Some(long) = group.entries.iter().position(|payload| u32::try_from(payload.len()).is_err()) {
+            let message = format!("commit {} is longer than a WAL entry can be", group.first.0 + long as u64);
+            return Err(AppendError::Clean(Error::new(ErrorKind::ResourceExhausted, message)));
+        }
+        match self.put(group.first, &group.entries).await {
+            Ok(()) => Ok(()),
+            Err((error, _)) if error.kind() == ErrorKind::Fenced => {
+                Err(AppendError::Unknown(self.state().poison.set(error)))
             }
-            Err(e) => {
-                let kind = match e.kind() {
-                    ErrorKind::AlreadyExists => ErrorKind::Fenced,
-                    _ => ErrorKind::OutcomeUnknown,
-                };
-                let message = format!("writing {}: {e}", path(number));
-                Err(AppendError::Unknown(state.poison.set(Error::new(kind, message).with_source(e))))
+            Err((error, false)) => Err(AppendError::Clean(error)),
+            Err((error, true)) => {
+                let message = format!("writing {}: {error}", object_path(self.state().number));
+                let unknown = Error::new(ErrorKind::OutcomeUnknown, message).with_source(error);
+                Err(AppendError::Unknown(self.state().poison.set(unknown)))
             }
         }
     }
@@ -197,9 +245,14 @@ impl Wal for ObjectWal {
     }
 
     async fn truncate(&self, below: WalNumber) -> Result<()> {
+        if !self.options.removes {
+            let mut state = self.state();
+            state.kept = state.kept.split_off(&below);
+            return Ok(());
+        }
         let old: Vec<WalNumber> = self.state().kept.range(..below).map(|(number, _)| *number).collect();
         for number in old {
-            match self.store.delete(&Path::from(path(number))).await {
+            match self.store.delete(&Path::from(object_path(number))).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => self.state().kept.remove(&number),
                 Err(e) => return Err(e.into()),
             };
@@ -219,9 +272,14 @@ impl Wal for ObjectWal {
             number: state.number,
             oldest: state.kept.keys().next().copied().unwrap_or(state.number),
             bytes: state.kept.values().sum(),
+            objects: state.kept.len() as u64,
             syncs: state.puts,
             durable: CommitVersion(state.next.0.saturating_sub(1)),
         }
+    }
+
+    fn waits(&self) -> bool {
+        true
     }
 
     fn metrics(&self) -> Arc<WalMetrics> {
@@ -238,16 +296,13 @@ impl State {
         Ok(())
     }
 
-    fn header(&self, database_id: DatabaseId) -> FileHeader {
-        FileHeader {
-            database_id,
-            number: self.number,
-            salt: rand::random(),
-            first: self.next,
-            predecessor_length: self.predecessor_length,
-            predecessor_last: CommitVersion(self.next.0.saturating_sub(1)),
-            created_length: 0,
-        }
+    fn wrote(&mut self, number: WalNumber, length: u64, next: CommitVersion) {
+        self.number = number.next();
+        self.next = next;
+        self.predecessor_length = length;
+        self.last_put = Some(Instant::now());
+        self.puts += 1;
+        self.kept.insert(number, length);
     }
 }
 

@@ -111,7 +111,7 @@ impl History {
             85..87 => {
                 next.clear();
                 self.pending = Some(next);
-                let tx = db.begin(&db.snapshot())?;
+                let tx = db.begin(&db.snapshot()).await?;
                 tx.truncate(table)?;
                 tx.commit(CommitOptions::default()).await?;
             }

@@ -53,7 +53,7 @@ pub(super) fn batch(rows: &[(i64, String)]) -> RecordBatch {
 }
 
 pub(super) async fn create(db: &Arc<Database>, name: &str, keyed: bool) -> Result<TableId> {
-    let tx = db.begin(&db.snapshot())?;
+    let tx = db.begin(&db.snapshot()).await?;
     let id = tx.next_table_id();
     tx.edit(CatalogEdit::PutTable(Arc::new(definition(id, name, keyed))))?;
     tx.commit(CommitOptions::default()).await?;
@@ -61,7 +61,7 @@ pub(super) async fn create(db: &Arc<Database>, name: &str, keyed: bool) -> Resul
 }
 
 pub(super) async fn insert(db: &Arc<Database>, table: TableId, rows: &[(i64, String)]) -> Result<()> {
-    let tx = db.begin(&db.snapshot())?;
+    let tx = db.begin(&db.snapshot()).await?;
     let mut writer = tx.writer(table)?;
     for chunk in rows.chunks(50) {
         writer.write(batch(chunk)).await?;
@@ -87,7 +87,7 @@ pub(super) async fn change(
 ) -> Result<usize> {
     let snapshot = db.snapshot();
     let ids = ids_of(&snapshot.table(table).unwrap(), keys).await?;
-    let tx = db.begin(&snapshot)?;
+    let tx = db.begin(&snapshot).await?;
     tx.delete(table, &ids)?;
     if !rows.is_empty() {
         let mut writer = tx.writer(table)?;

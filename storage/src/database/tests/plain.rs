@@ -100,7 +100,7 @@ async fn the_first_of_two_changes_to_a_row_wins() {
     insert(&db, table, &rows(0..3)).await.unwrap();
     let snapshot = db.snapshot();
     let ids = ids_of(&snapshot.table(table).unwrap(), &[1]).await.unwrap();
-    let (first, second) = (db.begin(&snapshot).unwrap(), db.begin(&snapshot).unwrap());
+    let (first, second) = (db.begin(&snapshot).await.unwrap(), db.begin(&snapshot).await.unwrap());
     first.delete(table, &ids).unwrap();
     second.delete(table, &ids).unwrap();
     first.commit(CommitOptions::default()).await.unwrap();
@@ -108,7 +108,7 @@ async fn the_first_of_two_changes_to_a_row_wins() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     // The same key, written by two who both saw it free.
     let snapshot = db.snapshot();
-    let tx: Vec<_> = (0..2).map(|_| db.begin(&snapshot).unwrap()).collect();
+    let tx = [db.begin(&snapshot).await.unwrap(), db.begin(&snapshot).await.unwrap()];
     let mut results = Vec::new();
     for tx in tx {
         let mut writer = tx.writer(table).unwrap();
@@ -132,7 +132,7 @@ async fn a_snapshot_never_changes() {
     assert_eq!(contents(&pinned).await.unwrap(), before);
     db.checkpoint(CheckpointReason::Statement).await.unwrap();
     assert_eq!(contents(&pinned).await.unwrap(), before);
-    let tx = db.begin(&db.snapshot()).unwrap();
+    let tx = db.begin(&db.snapshot()).await.unwrap();
     tx.truncate(table).unwrap();
     tx.commit(CommitOptions::default()).await.unwrap();
     assert_eq!(contents(&pinned).await.unwrap(), before);
@@ -214,7 +214,7 @@ async fn a_follower_sees_what_is_acknowledged() {
         let theirs = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
         assert_eq!(contents(&follower.snapshot().table(table).unwrap()).await.unwrap(), theirs);
     }
-    assert_eq!(follower.begin(&follower.snapshot()).unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(follower.begin(&follower.snapshot()).await.unwrap_err().kind(), ErrorKind::ReadOnly);
     let error = follower
         .wait_for_version(crate::id::CommitVersion(1_000_000), Duration::from_millis(20))
         .await

@@ -223,7 +223,7 @@ async fn dropping_the_index_ends_its_build() {
     let mut def = TableDef::clone(table(&db).def());
     def.indexes.clear();
     let gone: Vec<ObjectId> = loop {
-        let tx = db.begin(&db.snapshot()).unwrap();
+        let tx = db.begin(&db.snapshot()).await.unwrap();
         let gone = ids(&db).into_iter().collect();
         tx.edit(CatalogEdit::PutTable(Arc::new(def.clone()))).unwrap();
         if tx.commit(CommitOptions::default()).await.is_ok() {

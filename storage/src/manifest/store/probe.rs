@@ -22,8 +22,14 @@ impl ManifestStore {
     /// # Errors
     /// `Corrupt` and `Unsupported` naming the manifest; `Unavailable` when it vanished again and again.
     pub async fn newest(&self, hint: ManifestNumber) -> Result<Option<Manifest>> {
+        let from = ManifestNumber(hint.0.max(1));
+        // The hint is mostly the newest itself: one round trip tells and brings it.
+        let (manifest, newer) = futures::join!(self.read_if_present(from), self.exists(from.next()));
+        if !newer? && let Some(manifest) = manifest? {
+            return Ok(Some(manifest));
+        }
         for _ in 0..SEARCHES {
-            let Some(number) = self.newest_number(hint).await? else {
+            let Some(number) = self.newest_number(from).await? else {
                 return Ok(None);
             };
             if let Some(manifest) = self.read_if_present(number).await? {
@@ -34,8 +40,15 @@ impl ManifestStore {
             .with_hint("try again; if it stays so, run VERIFY"))
     }
 
-    async fn newest_number(&self, hint: ManifestNumber) -> Result<Option<ManifestNumber>> {
-        let from = ManifestNumber(hint.0.max(1));
+    /// Whether there is a manifest after `number`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn is_newer_than(&self, number: ManifestNumber) -> Result<bool> {
+        self.exists(number.next()).await
+    }
+
+    async fn newest_number(&self, from: ManifestNumber) -> Result<Option<ManifestNumber>> {
         if self.exists(from).await? {
             return self.gallop(from).await.map(Some);
         }
@@ -81,8 +94,11 @@ impl ManifestStore {
         }
     }
 
-    /// Largest number that a listing shows.
-    async fn listed(&self) -> Result<Option<ManifestNumber>> {
+    /// Largest number that a listing shows: a hint where nothing better is known.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn listed(&self) -> Result<Option<ManifestNumber>> {
         let numbers = self.store.list(Some(&Path::from("manifest"))).map_ok(|object| {
             let path = object.location.as_ref();
             let number = path.strip_prefix("manifest/").and_then(|name| name.parse().ok());

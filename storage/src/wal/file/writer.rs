@@ -17,7 +17,7 @@ use super::tip::TipFile;
 use super::{DIRECTORY, WalTip, files, path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, Poison};
-use crate::id::{CommitVersion, DatabaseId, WalNumber};
+use crate::id::{CommitVersion, DatabaseId, Epoch, WalNumber};
 use crate::metrics::WalMetrics;
 use crate::wal::frame::{FrameKind, SEAL_BYTES, encode};
 use crate::wal::header::{FileHeader, HEADER_BYTES};
@@ -105,6 +105,8 @@ impl FileWal {
             predecessor_length: predecessor.map_or(0, |p| p.length),
             predecessor_last: predecessor.map_or(CommitVersion(next_version.0.saturating_sub(1)), |p| p.last),
             created_length: options.first_bytes.max(HEADER_BYTES as u64),
+            epoch: Epoch(0),
+            is_fence: false,
         };
         let file = prepare(&*fs, &header).map_err(Failure::into_error)?;
         name(&*fs, number)?;
@@ -265,6 +267,8 @@ impl State {
             predecessor_length: sealed,
             predecessor_last: CommitVersion(next_version.0.saturating_sub(1)),
             created_length: options.first_bytes.max(HEADER_BYTES as u64),
+            epoch: Epoch(0),
+            is_fence: false,
         };
         let file = match prepare(fs, &header) {
             Ok(file) => file,
@@ -349,9 +353,14 @@ impl Wal for FileWal {
             number: state.present.number,
             oldest: state.kept.keys().next().copied().unwrap_or(state.present.number),
             bytes: state.kept.values().sum(),
+            objects: state.kept.len() as u64,
             syncs: state.syncs,
             durable: state.durable,
         }
+    }
+
+    fn waits(&self) -> bool {
+        false
     }
 
     fn metrics(&self) -> Arc<WalMetrics> {

@@ -1,5 +1,4 @@
 #![allow(clippy::unwrap_used)]
-use futures::executor::block_on;
 use uuid::Uuid;
 
 use super::*;
@@ -9,53 +8,130 @@ fn group(first: u64, payloads: &[&'static [u8]]) -> Group {
     Group { first: CommitVersion(first), entries: payloads.iter().map(|p| Bytes::from_static(p)).collect() }
 }
 
-#[test]
-fn groups_come_back_and_old_objects_go() {
-    let (store, id) = (open_memory(), DatabaseId(Uuid::from_u128(1)));
-    let wal = ObjectWal::create(Arc::clone(&store), id, WalNumber(1), CommitVersion(1), None);
-    block_on(wal.append(group(1, &[b"one", b"two"]))).unwrap();
-    block_on(wal.append(group(3, &[b"three"]))).unwrap();
-    assert!(matches!(block_on(wal.append(group(9, &[b"x"]))), Err(AppendError::Clean(_))));
-    let found = block_on(ObjectWal::recover(&*store, WalNumber(1), id)).unwrap();
-    let payloads: Vec<_> = found.entries.iter().map(|e| e.payload.clone()).collect();
-    assert_eq!(payloads, ["one", "two", "three"]);
-    assert_eq!(found.next, WalNumber(3));
-    assert_eq!(found.predecessor.unwrap().last, CommitVersion(3));
+fn id() -> DatabaseId {
+    DatabaseId(Uuid::from_u128(1))
+}
 
-    let next = block_on(wal.rotate(CommitVersion(4))).unwrap();
-    block_on(wal.append(group(4, &[b"four"]))).unwrap();
-    block_on(wal.truncate(next)).unwrap();
+fn reader(store: &Arc<dyn ObjectStore>, from: u64) -> ObjectWalReader {
+    ObjectWalReader::new(Arc::clone(store), id(), WalNumber(from), Epoch(0))
+}
+
+fn options(epoch: u64) -> ObjectWalOptions {
+    ObjectWalOptions {
+        database_id: id(),
+        epoch: Epoch(epoch),
+        flush_interval: Duration::ZERO,
+        timeout: Duration::from_secs(1),
+        removes: true,
+    }
+}
+
+fn log(store: &Arc<dyn ObjectStore>, epoch: u64) -> ObjectWal {
+    ObjectWal::create(options(epoch), &reader(store, 1), CommitVersion(1))
+}
+
+#[tokio::test]
+async fn groups_come_back_and_old_objects_go() {
+    let store = open_memory();
+    let wal = log(&store, 1);
+    wal.append(group(1, &[b"one", b"two"])).await.unwrap();
+    wal.append(group(3, &[b"three"])).await.unwrap();
+    assert!(matches!(wal.append(group(9, &[b"x"])).await, Err(AppendError::Clean(_))));
+    for at_once in [1, 2, 7] {
+        let mut found = reader(&store, 1);
+        let payloads: Vec<_> =
+            found.read_on(at_once).await.unwrap().into_iter().map(|entry| entry.payload).collect();
+        assert_eq!(payloads, ["one", "two", "three"]);
+        assert_eq!(found.number(), WalNumber(3));
+        assert_eq!(found.predecessor().unwrap().last, CommitVersion(3));
+        assert!(found.read_on(1).await.unwrap().is_empty());
+    }
+    let next = wal.rotate(CommitVersion(4)).await.unwrap();
+    wal.append(group(4, &[b"four"])).await.unwrap();
+    wal.truncate(next).await.unwrap();
     let status = wal.status();
-    assert_eq!((status.oldest, status.durable), (next, CommitVersion(4)));
-    let found = block_on(ObjectWal::recover(&*store, next, id)).unwrap();
-    assert_eq!(found.entries[0].payload, "four");
-    block_on(wal.close()).unwrap();
-    block_on(wal.append(group(5, &[b"five"]))).unwrap_err();
+    assert_eq!((status.oldest, status.objects, status.durable), (next, 1, CommitVersion(4)));
+    assert_eq!(reader(&store, next.0).read_on(2).await.unwrap()[0].payload, "four");
+    wal.close().await.unwrap();
+    wal.append(group(5, &[b"five"])).await.unwrap_err();
 }
 
-#[test]
-fn somebody_elses_object_fences_for_ever() {
-    let (store, id) = (open_memory(), DatabaseId(Uuid::from_u128(1)));
-    let mine = ObjectWal::create(Arc::clone(&store), id, WalNumber(1), CommitVersion(1), None);
-    let theirs = ObjectWal::create(Arc::clone(&store), id, WalNumber(1), CommitVersion(1), None);
-    block_on(theirs.append(group(1, &[b"theirs"]))).unwrap();
-    let Err(AppendError::Unknown(error)) = block_on(mine.append(group(1, &[b"mine"]))) else { panic!() };
+#[tokio::test]
+async fn somebody_elses_object_fences_for_ever() {
+    let store = open_memory();
+    let (mine, theirs) = (log(&store, 1), log(&store, 1));
+    theirs.append(group(1, &[b"theirs"])).await.unwrap();
+    let Err(AppendError::Unknown(error)) = mine.append(group(1, &[b"mine"])).await else { panic!() };
     assert_eq!(error.kind(), ErrorKind::Fenced);
-    block_on(mine.append(group(1, &[b"mine"]))).unwrap_err();
+    mine.append(group(1, &[b"mine"])).await.unwrap_err();
 }
 
-#[test]
-fn every_flipped_byte_is_noticed() {
-    let (store, id) = (open_memory(), DatabaseId(Uuid::from_u128(1)));
-    let wal = ObjectWal::create(Arc::clone(&store), id, WalNumber(1), CommitVersion(1), None);
-    block_on(wal.append(group(1, &[b"one", b"two"]))).unwrap();
-    let path = Path::from(path(WalNumber(1)));
-    let good = block_on(async { store.get(&path).await.unwrap().bytes().await.unwrap() }).to_vec();
+#[tokio::test]
+async fn a_fence_stops_the_writer_before_it_and_is_read_over() {
+    let store = open_memory();
+    let old = log(&store, 1);
+    old.append(group(1, &[b"one"])).await.unwrap();
+    let mut read = reader(&store, 1);
+    read.read_on(2).await.unwrap();
+    put_fence(&mut read, Epoch(2), CommitVersion(2), Duration::from_secs(1)).await.unwrap();
+    assert_eq!(read.number(), WalNumber(3));
+    let Err(AppendError::Unknown(error)) = old.append(group(2, &[b"late"])).await else { panic!() };
+    assert_eq!(error.kind(), ErrorKind::Fenced);
+
+    let new = ObjectWal::create(options(2), &read, CommitVersion(2));
+    new.append(group(2, &[b"two"])).await.unwrap();
+    let mut all = reader(&store, 1);
+    let payloads: Vec<_> = all.read_on(2).await.unwrap().into_iter().map(|entry| entry.payload).collect();
+    assert_eq!(payloads, ["one", "two"]);
+    assert_eq!(all.epoch(), Epoch(2));
+    let fence = store.head(&Path::from(object_path(WalNumber(2)))).await.unwrap();
+    assert_eq!(fence.size, FENCE_BYTES);
+}
+
+#[tokio::test]
+async fn an_object_of_an_older_epoch_behind_a_fence_is_void() {
+    let store = open_memory();
+    let mut read = reader(&store, 1);
+    put_fence(&mut read, Epoch(3), CommitVersion(1), Duration::from_secs(1)).await.unwrap();
+    // A writer that never saw the fence.
+    let stale = ObjectWal::create(options(2), &read, CommitVersion(1));
+    stale.append(group(1, &[b"stale"])).await.unwrap();
+    let new = ObjectWal::create(options(3), &read, CommitVersion(1));
+    new.append(group(1, &[b"one"])).await.unwrap();
+    new.append(group(2, &[b"two"])).await.unwrap();
+    let payloads: Vec<_> =
+        reader(&store, 1).read_on(2).await.unwrap().into_iter().map(|entry| entry.payload).collect();
+    assert_eq!(payloads, ["one", "two"]);
+    // Also when the fence itself is below the place where reading begins.
+    let mut later = ObjectWalReader::new(Arc::clone(&store), id(), WalNumber(2), Epoch(3));
+    assert_eq!(later.read_on(2).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_missing_object_in_the_middle_is_damage() {
+    let store = open_memory();
+    let wal = log(&store, 1);
+    for version in 1..=3 {
+        wal.append(group(version, &[b"x"])).await.unwrap();
+    }
+    store.delete(&Path::from(object_path(WalNumber(2)))).await.unwrap();
+    let error = reader(&store, 1).read_on(4).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains("wal/00000000000000000002"), "{error}");
+}
+
+#[tokio::test]
+async fn every_flipped_byte_is_noticed() {
+    let store = open_memory();
+    let wal = log(&store, 1);
+    wal.append(group(1, &[b"one", b"two"])).await.unwrap();
+    let path = Path::from(object_path(WalNumber(1)));
+    let good = store.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
     for at in 0..good.len() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
-        block_on(store.put(&path, Bytes::from(bad).into())).unwrap();
-        let error = block_on(ObjectWal::recover(&*store, WalNumber(1), id)).unwrap_err();
+        store.put(&path, Bytes::from(bad).into()).await.unwrap();
+        let error = reader(&store, 1).read_on(1).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}");
     }
 }

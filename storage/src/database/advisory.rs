@@ -1,0 +1,84 @@
+//! The object `writer`: who writes the database, and when he last said so.
+//!
+//! Owns: its text and how old it may be. It decides nothing about commits: epochs and fences do. It keeps whoever only wants to
+//! try something from taking a database away from the process that serves it.
+
+use std::time::Duration;
+
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde::{Deserialize, Serialize};
+
+use super::lock::host;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::Epoch;
+use crate::object::put_own;
+
+/// Path below the root.
+pub(super) const WRITER_PATH: &str = "writer";
+/// How often a writer says that it is there.
+pub(super) const RENEWED_EVERY: Duration = Duration::from_secs(20);
+/// A writer that has not said so for this long is taken for dead.
+const ALIVE_FOR: Duration = Duration::from_secs(60);
+
+/// What a writer says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WriterNote {
+    host: String,
+    pid: u32,
+    epoch: Epoch,
+    /// µs since 1970 UTC.
+    time_us: i64,
+    /// Closed in order: nobody writes now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    closed: bool,
+}
+
+impl WriterNote {
+    /// This process, at `time_us`.
+    pub(super) fn of_this_process(epoch: Epoch, time_us: i64, closed: bool) -> Self {
+        Self { host: host(), pid: std::process::id(), epoch, time_us, closed }
+    }
+
+    /// Puts it in place of whatever stands there.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn put(&self, store: &dyn ObjectStore) -> Result<()> {
+        let text =
+            serde_json::to_vec(self).map_err(|e| Error::internal(format!("the note of a writer: {e}")))?;
+        put_own(store, WRITER_PATH.to_owned(), text.into()).await
+    }
+
+    /// That no writer is alive.
+    ///
+    /// # Errors
+    /// `Unavailable` naming the one that is; the store's.
+    pub(super) async fn check_nobody_writes(store: &dyn ObjectStore, now_us: i64) -> Result<()> {
+        let found = match store.get(&Path::from(WRITER_PATH)).await {
+            Ok(found) => found.bytes().await?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        // A note that cannot be read keeps nobody out: it is advice.
+        let Ok(note) = serde_json::from_slice::<Self>(&found) else { return Ok(()) };
+        let age = now_us.saturating_sub(note.time_us);
+        let alive_us = i64::try_from(ALIVE_FOR.as_micros()).unwrap_or(i64::MAX);
+        if note.closed || age > alive_us || note.has_ended() {
+            return Ok(());
+        }
+        let who = format!("pid {}, host {}, heard of {} s ago", note.pid, note.host, age.max(0) / 1_000_000);
+        Err(Error::new(ErrorKind::Unavailable, format!("another process writes this database ({who})"))
+            .with_hint(
+                "write there, or take the database over with --take-over; it can't commit any more then",
+            ))
+    }
+
+    /// Whether it is known to be a process of this machine that is gone, or this process.
+    fn has_ended(&self) -> bool {
+        let processes = std::path::Path::new("/proc");
+        self.host == host()
+            && processes.join("self").exists()
+            && !processes.join(self.pid.to_string()).exists()
+    }
+}

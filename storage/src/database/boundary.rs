@@ -1,0 +1,144 @@
+//! The object `boundary`: from which number on manifests are there, and which was the newest a while ago.
+//!
+//! Owns: its bytes, and that its numbers only go up, by compare-and-swap. Everything in [`oldest`, the newest manifest] exists;
+//! `newest` is a hint where the search may begin. Without the object both are unknown and the search begins at 1.
+//!
+//! ```text
+//! 0 [8] magic "CAIRNBND"    8 u64 oldest    16 u64 newest    24 u32 crc32c of bytes 0..24
+//! ```
+
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ManifestNumber;
+
+/// Path below the root.
+pub(crate) const BOUNDARY_PATH: &str = "boundary";
+const MAGIC: &[u8; 8] = b"CAIRNBND";
+const BYTES: usize = 28;
+/// How often a raise is tried against others who raise it too.
+const ATTEMPTS: usize = 16;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Boundary {
+    /// The first manifest that is certainly there; older ones may have been collected.
+    pub(crate) oldest: ManifestNumber,
+    /// A manifest at or below the newest.
+    pub(crate) newest: ManifestNumber,
+}
+
+impl Boundary {
+    /// The boundary of the database in `store`, with what a change of it must name; None: it was never raised.
+    ///
+    /// # Errors
+    /// `Corrupt`; the store's.
+    pub(crate) async fn read(store: &dyn ObjectStore) -> Result<Option<(Self, UpdateVersion)>> {
+        let found = match store.get(&Path::from(BOUNDARY_PATH)).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let tag = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
+        Ok(Some((Self::decode(&found.bytes().await?)?, tag)))
+    }
+
+    /// Raises both numbers to at least those of `to`; returns what stands then.
+    ///
+    /// # Errors
+    /// `Unavailable` when others change it all the time; `Corrupt`; the store's.
+    pub(crate) async fn raise(store: &dyn ObjectStore, to: Self) -> Result<Self> {
+        for _ in 0..ATTEMPTS {
+            let known = Self::read(store).await?;
+            let now = known.as_ref().map(|(now, _)| *now).unwrap_or_default();
+            let raised = Self { oldest: now.oldest.max(to.oldest), newest: now.newest.max(to.newest) };
+            if known.is_some() && raised == now {
+                return Ok(now);
+            }
+            let mode = known.map_or(PutMode::Create, |(_, tag)| PutMode::Update(tag));
+            match store
+                .put_opts(&Path::from(BOUNDARY_PATH), raised.encode().to_vec().into(), mode.into())
+                .await
+            {
+                Ok(_) => return Ok(raised),
+                // Another change came first, or our own answer was lost: what stands now tells.
+                Err(
+                    object_store::Error::AlreadyExists { .. }
+                    | object_store::Error::Precondition { .. }
+                    | object_store::Error::NotFound { .. },
+                ) => {}
+                Err(error) => {
+                    let error = Error::from(error);
+                    if error.kind() != ErrorKind::Unavailable {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, format!("{BOUNDARY_PATH} can't be changed"))
+            .with_hint("try again"))
+    }
+
+    fn encode(self) -> [u8; BYTES] {
+        let mut out = [0; BYTES];
+        out[..8].copy_from_slice(MAGIC);
+        out[8..16].copy_from_slice(&self.oldest.0.to_le_bytes());
+        out[16..24].copy_from_slice(&self.newest.0.to_le_bytes());
+        let crc = crc32c::crc32c(&out[..24]);
+        out[24..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let damaged = |why| {
+            Err(Error::corrupt(BOUNDARY_PATH, why)
+                .with_hint("remove this object while no writer is open: it is made again from what is there"))
+        };
+        let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+        let crc = bytes.get(24..28).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        match (word(8), word(16), crc) {
+            (Some(oldest), Some(newest), Some(crc)) if bytes.len() == BYTES && bytes.starts_with(MAGIC) => {
+                if crc32c::crc32c(&bytes[..24]) != crc {
+                    return damaged("its checksum is wrong");
+                }
+                Ok(Self { oldest: ManifestNumber(oldest), newest: ManifestNumber(newest) })
+            }
+            _ => damaged("it is not a boundary"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn boundary(oldest: u64, newest: u64) -> Boundary {
+        Boundary { oldest: ManifestNumber(oldest), newest: ManifestNumber(newest) }
+    }
+
+    #[tokio::test]
+    async fn it_only_goes_up() {
+        let store = InMemory::new();
+        assert_eq!(Boundary::read(&store).await.unwrap(), None);
+        assert_eq!(Boundary::raise(&store, boundary(0, 3)).await.unwrap(), boundary(0, 3));
+        assert_eq!(Boundary::raise(&store, boundary(2, 1)).await.unwrap(), boundary(2, 3));
+        assert_eq!(Boundary::raise(&store, boundary(1, 2)).await.unwrap(), boundary(2, 3));
+        assert_eq!(Boundary::read(&store).await.unwrap().unwrap().0, boundary(2, 3));
+    }
+
+    #[test]
+    fn every_flip_and_cut_is_noticed() {
+        let good = boundary(5, 9).encode();
+        assert_eq!(Boundary::decode(&good).unwrap(), boundary(5, 9));
+        for at in 0..good.len() {
+            Boundary::decode(&good[..at]).unwrap_err();
+            let mut bad = good;
+            bad[at] ^= 1;
+            assert_eq!(Boundary::decode(&bad).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Taking a database on an object store over, to write it.
+//!
+//! Owns: the order of the steps, each of which makes the next one safe whatever else happens at the same time. Does not own: the bytes
+//! of manifests and of the log.
+//!
+//! 1. The store is tried: without conditional puts two writers would destroy each other's commits.
+//! 2. Unless told to take over: that no other writer is alive (`advisory`).
+//! 3. The newest manifest, m - 1, is found, and m is created: the same content with the next epoch. An older writer's next manifest
+//!    meets it for ever.
+//! 4. The boundary is read again. If its oldest number has passed m, others collected what was being searched: start over.
+//! 5. The log is read from m's replay point on, and a fence is created under the first free number. An older writer's next object
+//!    meets it for ever, whenever it lands; an object that was faster is read, and the next number is tried.
+//! 6. What stands below the fence is replayed. From here on commits need no further check.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::advisory::WriterNote;
+use super::boundary::Boundary;
+use super::replay::Missing;
+use super::{CommitOrder, Database, Writer, open, replay};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ManifestNumber, TableId, WalNumber};
+use crate::manifest::{Manifest, ManifestStore};
+use crate::version::{Catalog, Shared};
+use crate::wal::{ObjectWal, ObjectWalOptions, ObjectWalReader, fenced, put_fence};
+
+/// How often a claim begins anew when others write manifests meanwhile.
+const ATTEMPTS: usize = 10;
+
+impl Database {
+    /// Makes this the one that writes, if it is not yet; on a directory it always is.
+    ///
+    /// # Errors
+    /// `ReadOnly` with `read_only`; `Unavailable` when another writer is alive and `take_over` is off, or the store does not answer;
+    /// `Unsupported` when the store has no conditional puts; `Corrupt`.
+    pub async fn claim(self: &Arc<Self>) -> Result<()> {
+        let Some(claimable) = self.claimable() else { return self.writer().map(|_| ()) };
+        let _one_at_a_time = claimable.claiming.lock().await;
+        if claimable.writer.get().is_some() {
+            return Ok(());
+        }
+        let writer = self.take_over().await?;
+        // Only here, and under the lock, is it set.
+        let _ = claimable.writer.set(writer);
+        self.shared.may_expire.store(false, Ordering::Relaxed);
+        self.start_timers();
+        self.checkpoint_if_due();
+        self.index_soon();
+        Ok(())
+    }
+
+    async fn take_over(&self) -> Result<Writer> {
+        let (store, options) = (&*self.shared.store, self.options());
+        crate::object::probe(store).await?;
+        if !options.take_over {
+            WriterNote::check_nobody_writes(store, options.clock.now_us()).await?;
+        }
+        for _ in 0..ATTEMPTS {
+            let Some(manifest) = self.claim_manifest().await? else { continue };
+            let epoch = manifest.epoch;
+            let boundary = Boundary::read(store).await?.map(|(boundary, _)| boundary).unwrap_or_default();
+            if boundary.oldest > manifest.number {
+                continue;
+            }
+            Boundary::raise(store, Boundary { oldest: ManifestNumber(0), newest: manifest.number }).await?;
+            let writer = self.fence_and_replay(manifest).await?;
+            WriterNote::of_this_process(epoch, options.clock.now_us(), false).put(store).await?;
+            return Ok(writer);
+        }
+        Err(Error::new(ErrorKind::Unavailable, "others write manifests of this database all the time")
+            .with_hint("another process writes it or takes it over; close that one, or try again"))
+    }
+
+    /// Creates the manifest of the next epoch; None: somebody else's came first.
+    async fn claim_manifest(&self) -> Result<Option<Manifest>> {
+        let newest = newest(&self.manifests, &self.shared, self.snapshot().state().manifest).await?;
+        open::check_id(self.id, newest.as_ref().map(|m| m.database_id))?;
+        let claim = match &newest {
+            Some(newest) => Manifest {
+                number: newest.number.next(),
+                epoch: newest.epoch.next(),
+                commit_id: CommitId::random(),
+                is_claim: true,
+                ..newest.clone()
+            },
+            None => first_manifest(self.id),
+        };
+        let deadline = Instant::now() + self.options().commit_timeout;
+        match self.manifests.write_settled(&claim, newest.as_ref(), deadline).await {
+            Ok(()) => Ok(Some(claim)),
+            Err(error) if error.kind() == ErrorKind::Fenced => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn fence_and_replay(&self, manifest: Manifest) -> Result<Writer> {
+        let (shared, options) = (&self.shared, self.options());
+        let epoch = manifest.epoch;
+        let mut base = replay::base(Some(&manifest), &self.manifests, &shared.store, Missing::Damage).await?;
+        let mut history = Vec::new();
+        let mut log = ObjectWalReader::new(
+            Arc::clone(&shared.store),
+            self.id,
+            manifest.replay_from,
+            manifest.replay_epoch,
+        );
+        loop {
+            let entries = log.read_on(2).await?;
+            if log.epoch() > epoch {
+                return Err(fenced(&"the log", log.epoch(), epoch));
+            }
+            let (state, rows) = replay::apply(base, entries, &shared.store, Missing::Damage).await?;
+            base = state;
+            history.extend(rows);
+            put_fence(&mut log, epoch, base.number.next(), options.commit_timeout).await?;
+            if log.epoch() == epoch {
+                break;
+            }
+        }
+        let wal = ObjectWalOptions {
+            database_id: self.id,
+            epoch,
+            flush_interval: options.wal_flush_interval,
+            timeout: options.commit_timeout,
+            removes: false,
+        };
+        let wal = ObjectWal::create(wal, &log, base.number.next());
+        let order = CommitOrder::new(Arc::new(base), Arc::new(wal), history, manifest.version);
+        Ok(Writer::new(order, epoch, Some(manifest), None))
+    }
+}
+
+/// The newest manifest of a database on an object store; `seen` is a number at or below it.
+///
+/// Manifests below the boundary may be gone, but for those that claim an epoch: a search that began at one of them would end there.
+/// Nothing below the boundary's newest is therefore asked for; where there is no boundary, a listing tells where to begin.
+///
+/// # Errors
+/// As [`ManifestStore::newest`].
+pub(super) async fn newest(
+    manifests: &ManifestStore,
+    shared: &Shared,
+    seen: ManifestNumber,
+) -> Result<Option<Manifest>> {
+    let boundary = Boundary::read(&*shared.store).await?;
+    newest_from(manifests, boundary.map(|(boundary, _)| boundary), seen).await
+}
+
+/// The same where the boundary was read already.
+pub(super) async fn newest_from(
+    manifests: &ManifestStore,
+    boundary: Option<Boundary>,
+    seen: ManifestNumber,
+) -> Result<Option<Manifest>> {
+    let hint = match boundary {
+        Some(boundary) => boundary.newest,
+        None => manifests.listed().await?.unwrap_or_default(),
+    };
+    manifests.newest(hint.max(seen)).await
+}
+
+/// Of a database in which nothing was ever written.
+fn first_manifest(id: DatabaseId) -> Manifest {
+    Manifest {
+        number: ManifestNumber(1),
+        database_id: id,
+        epoch: Epoch(1),
+        commit_id: CommitId::random(),
+        version: CommitVersion(0),
+        time_us: 0,
+        replay_from: WalNumber(1),
+        replay_epoch: Epoch(0),
+        is_claim: true,
+        horizon: CommitVersion(0),
+        next_table_id: TableId(1),
+        catalog: Catalog::default().to_record(),
+        tables: Vec::new(),
+    }
+}
+
+/// Says from time to time that the writer is there, as long as it is.
+pub(super) async fn renew(database: &Database, epoch: Epoch) {
+    let note = WriterNote::of_this_process(epoch, database.options().clock.now_us(), false);
+    // Only advice: the next time comes soon.
+    let _ = note.put(&*database.shared.store).await;
+}
+
+/// Says that the writer has gone.
+pub(super) async fn leave(database: &Database, epoch: Epoch) {
+    let note = WriterNote::of_this_process(epoch, database.options().clock.now_us(), true);
+    // Only advice: whoever comes next waits a minute without it.
+    let _ = tokio::time::timeout(Duration::from_secs(5), note.put(&*database.shared.store)).await;
+}
