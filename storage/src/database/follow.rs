@@ -12,7 +12,6 @@ use super::boundary::Boundary;
 use super::replay::Missing;
 use super::{Database, VersionRow, claim, open, replay};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::FileSystem;
 use crate::id::{CommitId, DatabaseId, Epoch, ManifestNumber, WalNumber};
 use crate::manifest::history::CommitFound;
 use crate::manifest::{Manifest, ManifestStore};

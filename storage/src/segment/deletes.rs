@@ -9,12 +9,13 @@ mod codec;
 use std::sync::Arc;
 
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, ObjectId, TableId};
+use crate::object::put_own;
 
 /// Everything the manifest and WAL say of one `.deletes` object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@ mod history;
 mod lost;
 mod plain;
 mod pressure;
+mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -88,6 +88,8 @@ pub(crate) fn sound() -> Manifest {
         commit_id: CommitId(uuid::Uuid::from_u128(2)),
         version: CommitVersion(30),
         time_us: 1000,
+        replay_epoch: Epoch(0),
+        is_claim: false,
         replay_from: WalNumber(4),
         horizon: CommitVersion(10),
         next_table_id: TableId(2),

@@ -1,0 +1,196 @@
+//! Databases on an object store: who writes, who follows, who takes over.
+
+use std::time::Duration;
+
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::*;
+use crate::checkpoint::CheckpointReason;
+use crate::error::ErrorKind;
+use crate::id::CommitId;
+use crate::verify::FindingStatus;
+
+fn rows(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
+    range.map(|k| (k, format!("value {k}"))).collect()
+}
+
+fn options(store: &Arc<InMemory>) -> OpenOptions {
+    OpenOptions {
+        store: Some(Arc::clone(store) as Arc<dyn ObjectStore>),
+        poll_interval: Duration::ZERO,
+        ..OpenOptions::default()
+    }
+}
+
+async fn open(store: &Arc<InMemory>) -> Arc<Database> {
+    Database::open(Root::parse("s3://bucket/db").unwrap(), options(store)).await.unwrap()
+}
+
+async fn open_taking_over(store: &Arc<InMemory>) -> Arc<Database> {
+    let options = OpenOptions { take_over: true, ..options(store) };
+    Database::open(Root::parse("s3://bucket/db").unwrap(), options).await.unwrap()
+}
+
+async fn all(db: &Arc<Database>, table: TableId) -> Rows {
+    contents(&db.snapshot().table(table).unwrap()).await.unwrap()
+}
+
+async fn there(store: &Arc<InMemory>, path: &str) -> bool {
+    store.head(&Path::from(path)).await.is_ok()
+}
+
+#[tokio::test]
+async fn whoever_only_reads_takes_nothing_from_the_writer() {
+    let store = Arc::new(InMemory::new());
+    let writer = open(&store).await;
+    assert!(writer.follows() && !writer.is_read_only() && !there(&store, "writer").await);
+    let table = create(&writer, "t", true).await.unwrap();
+    assert!(!writer.follows() && there(&store, "writer").await);
+    insert(&writer, table, &rows(0..3)).await.unwrap();
+
+    let reader = open(&store).await;
+    assert_eq!(all(&reader, table).await.len(), 3);
+    insert(&writer, table, &rows(3..5)).await.unwrap();
+    reader.refresh().await.unwrap();
+    assert_eq!(all(&reader, table).await.len(), 5);
+    // Also over a checkpoint, and with what came after it.
+    writer.checkpoint(CheckpointReason::Statement).await.unwrap();
+    insert(&writer, table, &rows(5..6)).await.unwrap();
+    reader.refresh().await.unwrap();
+    reader.refresh().await.unwrap();
+    assert_eq!(all(&reader, table).await.len(), 6);
+    assert!(reader.follows());
+    reader.close().await.unwrap();
+    // A writer that is alive is named to whoever wants to write, who gets nothing.
+    let other = open(&store).await;
+    let error = other.begin(&other.snapshot()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains(&format!("pid {}", std::process::id())), "{error}");
+    assert!(error.hint().unwrap().contains("--take-over"));
+    insert(&writer, table, &rows(6..7)).await.unwrap();
+    writer.close().await.unwrap();
+    // Closed in order: the next one need not wait.
+    insert(&other, table, &rows(7..8)).await.unwrap_err();
+    other.refresh().await.unwrap();
+    insert(&other, table, &rows(7..8)).await.unwrap();
+    assert_eq!(all(&other, table).await, rows(0..8).into_iter().collect());
+}
+
+#[tokio::test]
+async fn a_database_survives_its_writers() {
+    let store = Arc::new(InMemory::new());
+    let mut table = TableId(0);
+    let mut expected = Rows::new();
+    for round in 0..6 {
+        let db = open_taking_over(&store).await;
+        if round == 0 {
+            table = create(&db, "t", true).await.unwrap();
+        }
+        let new = rows(round * 10..round * 10 + 7);
+        insert(&db, table, &new).await.unwrap();
+        expected.extend(new);
+        if round % 3 == 1 {
+            assert!(db.checkpoint(CheckpointReason::Statement).await.unwrap().triggered);
+        }
+        let gone: Vec<i64> = expected.keys().copied().step_by(4).collect();
+        change(&db, table, &gone, &[]).await.unwrap();
+        expected.retain(|k, _| !gone.contains(k));
+        assert_eq!(all(&db, table).await, expected);
+        for finding in db.verify(crate::verify::VerifyScope::Database).await.unwrap() {
+            assert!(
+                matches!(finding.status, FindingStatus::Ok | FindingStatus::Warning),
+                "{} {}: {}",
+                finding.object,
+                finding.check,
+                finding.detail
+            );
+        }
+        // Every other one simply stops.
+        if round % 2 == 0 {
+            db.close().await.unwrap();
+        }
+    }
+    assert_eq!(all(&open(&store).await, table).await, expected);
+}
+
+#[tokio::test]
+async fn a_writer_that_was_taken_over_only_answers_reads() {
+    let store = Arc::new(InMemory::new());
+    let first = open(&store).await;
+    let table = create(&first, "t", true).await.unwrap();
+    insert(&first, table, &rows(0..2)).await.unwrap();
+    let second = open_taking_over(&store).await;
+    second.claim().await.unwrap();
+    let error = insert(&first, table, &rows(2..3)).await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Fenced, "57P04"));
+    assert_eq!(insert(&first, table, &rows(3..4)).await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(first.checkpoint(CheckpointReason::Statement).await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(all(&first, table).await.len(), 2);
+    first.close().await.unwrap();
+    insert(&second, table, &rows(2..4)).await.unwrap();
+    assert_eq!(all(&second, table).await, rows(0..4).into_iter().collect());
+    // Its checkpoint meets the manifest of the claim as well.
+    let third = open_taking_over(&store).await;
+    third.claim().await.unwrap();
+    assert_eq!(second.checkpoint(CheckpointReason::Statement).await.unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+#[tokio::test]
+async fn a_commit_is_found_by_its_id_and_made_once() {
+    let store = Arc::new(InMemory::new());
+    let id = CommitId::random();
+    let again = |db: Arc<Database>, table: TableId| async move {
+        let tx = db.begin(&db.snapshot()).await?;
+        let mut writer = tx.writer(table)?;
+        writer.write(batch(&rows(0..2))).await?;
+        writer.finish().await?;
+        tx.commit(CommitOptions { commit_id: Some(id), ..CommitOptions::default() }).await
+    };
+    let db = open(&store).await;
+    let table = create(&db, "t", false).await.unwrap();
+    assert_eq!(db.commit_version(id).await.unwrap(), None);
+    let first = again(Arc::clone(&db), table).await.unwrap();
+    assert!(!first.repeated);
+    let repeated = again(Arc::clone(&db), table).await.unwrap();
+    assert!(repeated.repeated && repeated.version == first.version);
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    assert!(again(Arc::clone(&db), table).await.unwrap().repeated);
+    db.close().await.unwrap();
+    let db = open(&store).await;
+    assert_eq!(db.commit_version(id).await.unwrap().unwrap().version, first.version);
+    assert!(again(Arc::clone(&db), table).await.unwrap().repeated);
+    assert_eq!(db.snapshot().table(table).unwrap().row_count().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_prefix_with_other_things_is_refused() {
+    let store = Arc::new(InMemory::new());
+    store.put(&Path::from("photos/1.jpg"), "x".into()).await.unwrap();
+    let root = Root::parse("s3://bucket/db").unwrap();
+    let error = Database::open(root.clone(), options(&store)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.detail().unwrap().contains("photos/1.jpg"));
+    let empty = Arc::new(InMemory::new());
+    for options in [
+        OpenOptions { read_only: true, ..options(&empty) },
+        OpenOptions { create: false, ..options(&empty) },
+    ] {
+        assert_eq!(Database::open(root.clone(), options).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert!(!there(&empty, "CAIRN").await);
+}
+
+#[tokio::test]
+async fn opening_costs_few_requests() {
+    let store = Arc::new(InMemory::new());
+    let db = open(&store).await;
+    let table = create(&db, "t", true).await.unwrap();
+    insert(&db, table, &rows(0..100)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    let reader = open(&store).await;
+    let objects = reader.figures().objects.unwrap();
+    // CAIRN, boundary, the manifest and the one after it, two of the log.
+    assert_eq!((objects.gets + objects.heads, objects.puts, objects.lists), (6, 0, 0));
+}
