@@ -20,6 +20,7 @@ pub mod context;
 mod dialect;
 mod file_access;
 mod files;
+mod plans;
 mod provider;
 mod rights;
 mod rules;

@@ -1,13 +1,16 @@
 //! The second process of a test.
 //!
-//! Owns: starting `cairn-test-process` and talking to it in lines. `follow` opens the database read-only and answers
-//! statements (JSON a line); `write` runs a random workload and says `ack <n>` for each finished statement; `serve` is a server
-//! of Flight SQL. Does not own: what the process does inside (`bin/process.rs`).
+//! Owns: starting `cairn-test-process` and talking to it. `follow` opens the database read-only and answers
+//! statements (JSON a line); `plans` does so with plans (bytes behind their length); `write` runs a random workload and says
+//! `ack <n>` for each finished statement; `serve` is a server of Flight SQL. Does not own: what the process does inside
+//! (`bin/process.rs`).
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use cairn_engine::Root;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Answer, SqlError};
@@ -21,12 +24,45 @@ pub struct Question {
     pub sql: String,
 }
 
-/// A read-only process that follows the writer of a directory.
-pub struct Follower {
+/// A process that answers what it is asked, one line of JSON each.
+struct Asked {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
+
+impl Asked {
+    fn start(program: &Path, what: &str, root: &OsStr) -> std::io::Result<Self> {
+        let mut child =
+            Command::new(program).arg(what).arg(root).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Ok(Self { child, input, output })
+    }
+
+    fn ask(&mut self, question: &[u8]) -> Result<Answer, SqlError> {
+        let input = self.input.as_mut().ok_or_else(|| SqlError::of_test("the process is closed"))?;
+        input.write_all(question).and_then(|()| input.flush()).map_err(SqlError::of_test)?;
+        let mut reply = String::new();
+        self.output.read_line(&mut reply).map_err(SqlError::of_test)?;
+        if reply.is_empty() {
+            return Err(SqlError::of_test("the process died"));
+        }
+        serde_json::from_str::<Result<Answer, SqlError>>(&reply).map_err(SqlError::of_test)?
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // End of its input ends it; a process that hangs must not hang the test.
+        drop(self.input.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A read-only process that follows the writer of a directory.
+pub struct Follower(Asked);
 
 impl Follower {
     /// Starts it. `program` is the path of `cairn-test-process`.
@@ -37,15 +73,7 @@ impl Follower {
     /// # Panics
     /// When the pipes asked for are not there.
     pub fn start(program: &Path, root: &Path) -> std::io::Result<Self> {
-        let mut child = Command::new(program)
-            .arg("follow")
-            .arg(root)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let input = child.stdin.take();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Ok(Self { child, input, output })
+        Asked::start(program, "follow", root.as_os_str()).map(Self)
     }
 
     /// Runs one statement there, at `version` or later.
@@ -56,23 +84,32 @@ impl Follower {
         let question = Question { version, sql: sql.into() };
         let mut line = serde_json::to_string(&question).map_err(SqlError::of_test)?;
         line.push('\n');
-        let input = self.input.as_mut().ok_or_else(|| SqlError::of_test("the follower is closed"))?;
-        input.write_all(line.as_bytes()).and_then(|()| input.flush()).map_err(SqlError::of_test)?;
-        let mut reply = String::new();
-        self.output.read_line(&mut reply).map_err(SqlError::of_test)?;
-        if reply.is_empty() {
-            return Err(SqlError::of_test("the follower died"));
-        }
-        serde_json::from_str::<Result<Answer, SqlError>>(&reply).map_err(SqlError::of_test)?
+        self.0.ask(line.as_bytes())
     }
 }
 
-impl Drop for Follower {
-    fn drop(&mut self) {
-        // End of its input ends it; a follower that hangs must not hang the test.
-        drop(self.input.take());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// A read-only process that runs plans made elsewhere.
+pub struct PlanRunner(Asked);
+
+impl PlanRunner {
+    /// Starts it on a database that is there. `program` is the path of `cairn-test-process`.
+    ///
+    /// # Errors
+    /// When the process can't be started.
+    ///
+    /// # Panics
+    /// When the pipes asked for are not there.
+    pub fn start(program: &Path, root: &Root) -> std::io::Result<Self> {
+        Asked::start(program, "plans", OsStr::new(&root.to_string())).map(Self)
+    }
+
+    /// Runs a plan of [`plan::encode`](crate::plan::encode) there.
+    ///
+    /// # Errors
+    /// What the plan fails with there, or that the process is gone.
+    pub fn run(&mut self, plan: &[u8]) -> Result<Answer, SqlError> {
+        let length = (plan.len() as u64).to_le_bytes();
+        self.0.ask(&[&length, plan].concat())
     }
 }
 

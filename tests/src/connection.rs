@@ -13,6 +13,7 @@ use futures::TryStreamExt;
 use tokio::runtime::Runtime;
 
 use crate::answer::{Answer, SqlError, render};
+use crate::plan;
 
 /// How long a just released lock may take to be free.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -98,6 +99,16 @@ impl Connection {
                 Output::Done { .. } => Ok(Answer::Done),
             }
         })
+    }
+
+    /// The plan of a query, for another process.
+    ///
+    /// # Errors
+    /// What the engine says; that no other process can run it.
+    pub fn plan(&self, sql: &str) -> Result<Vec<u8>, SqlError> {
+        let session = self.session.as_ref().unwrap();
+        let plan = self.block_on(session.physical_plan(sql))?;
+        plan::encode(self.engine(), plan)
     }
 
     /// Runs one statement that must succeed; its rows.

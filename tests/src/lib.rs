@@ -2,7 +2,8 @@
 //!
 //! * [`connection`]: a database opened in this process, asked in SQL through `Session::execute`.
 //! * [`answer`]: the answer of a statement as text, the same for every mode.
-//! * [`child`]: the second process: a read-only follower, a writer that gets killed, or a server.
+//! * [`plan`]: a plan of one process, run in another.
+//! * [`child`]: the second process: a read-only follower, a writer that gets killed, one that runs plans, or a server.
 //! * [`served`]: a database behind a server of this process, asked over Flight SQL.
 //! * [`http`]: a client of HTTP/1.1 that shows everything about an answer.
 //! * [`workload`]: random statements and the model of what they must leave behind.
@@ -17,11 +18,12 @@ pub mod answer;
 pub mod child;
 pub mod connection;
 pub mod http;
+pub mod plan;
 pub mod served;
 pub mod tpch;
 pub mod workload;
 
 pub use answer::{Answer, Kind, SqlError};
-pub use child::{Follower, ServerProcess};
+pub use child::{Follower, PlanRunner, ServerProcess};
 pub use connection::Connection;
 pub use served::Served;

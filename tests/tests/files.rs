@@ -2,8 +2,13 @@
 //!
 //! The Rust half reads with the `parquet` crate. The other half asks pyarrow and DuckDB through
 //! `python/read_segments.py`; it runs when `CAIRN_TEST_PYTHON` names a Python that has both (`.ci/run` sets it).
+//!
+//! And other processes of Cairn read what a plan names, wherever it was made (`files/plans.rs`).
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a panic is the report")]
+
+#[path = "files/plans.rs"]
+mod plans;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

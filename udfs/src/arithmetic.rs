@@ -89,6 +89,17 @@ impl CheckedIntegers {
     }
 }
 
+/// The operation that `function` stands for, as its place among them; None: it is none of this module.
+pub(crate) fn place(function: &ScalarUDF) -> Option<u8> {
+    let checked = function.inner().downcast_ref::<Checked>()?;
+    OPERATIONS.iter().position(|operation| *operation == checked.operation)?.try_into().ok()
+}
+
+/// The function of the operation at `place`; None: there is none.
+pub(crate) fn at(place: u8) -> Option<ScalarUDF> {
+    OPERATIONS.get(usize::from(place)).map(|operation| ScalarUDF::from(Checked::new(*operation)))
+}
+
 fn call(function: &Arc<ScalarUDF>, args: Vec<Expr>) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(function), args))
 }
@@ -100,6 +111,10 @@ enum Operation {
     Multiply,
     Negate,
 }
+
+/// In the order of their places.
+const OPERATIONS: [Operation; 4] =
+    [Operation::Add, Operation::Subtract, Operation::Multiply, Operation::Negate];
 
 /// One operator as a function of one or two integers of the same type.
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -6,6 +6,7 @@
 
 mod arithmetic;
 mod bounded;
+pub mod codec;
 mod rewrite;
 mod sum;
 pub mod vector;

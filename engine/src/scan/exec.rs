@@ -7,9 +7,9 @@
 //!
 //! # Encoding for other processes
 //! Everything the node is made from is plain data in [`Scan`] (table, version, segment references with their hidden
-//! rows, pieces per partition) plus the inner source's projection, predicate and limit; rows in memory become Arrow IPC.
-//! A codec writes those, never the inner source, whose protobuf form drops row selections; the reader of the bytes
-//! builds the source anew with `files`.
+//! rows, pieces per partition) plus the inner source's columns, order and limit, and the rows in memory. `codec` writes
+//! those, never the inner source, whose protobuf form drops row selections; the reader of the bytes builds the source anew
+//! with `files`. A scan that is to be encoded (`portable`) takes neither expressions nor the promise of a filter.
 
 use std::fmt;
 use std::sync::Arc;
@@ -64,6 +64,8 @@ pub(crate) struct Scan {
     pub(crate) keys: Option<usize>,
     /// Why a sort by distance above it uses no index.
     pub(crate) unsearched: Option<Arc<str>>,
+    /// Whether it is to be encoded: it puts out columns, and filters stay above it.
+    pub(crate) portable: bool,
 }
 
 /// Reads one table at one version: its rows in memory, then its segments.
@@ -99,45 +101,64 @@ impl SegmentScanExec {
         Arc::new(self.with_inner(inner))
     }
 
-    fn file_config(&self) -> Option<&FileScanConfig> {
+    /// What it reads.
+    pub(super) fn scan(&self) -> &Scan {
+        &self.scan
+    }
+
+    /// Its rows in memory.
+    pub(super) fn memory(&self) -> &MemoryRows {
+        &self.memory
+    }
+
+    /// What reads its segments.
+    pub(super) fn inner(&self) -> Option<&Arc<dyn ExecutionPlan>> {
+        self.inner.as_ref()
+    }
+
+    /// The most rows each partition gives, of those in memory and those of segments.
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.fetch
+    }
+
+    pub(super) fn file_config(&self) -> Option<&FileScanConfig> {
         self.inner.as_ref()?.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<FileScanConfig>()
     }
 
     /// This scan with the segments dealt out so that every partition is in `order`; None when they can't be.
     fn in_order(&self, order: &[PhysicalSortExpr]) -> Result<Option<Self>> {
+        let Some(over_table) = self.file_config().and_then(|config| in_table_columns(config, order)) else {
+            return Ok(None);
+        };
+        let Some(ordered) = self.ordered_by(over_table) else { return Ok(None) };
+        let holds = ordered.properties.equivalence_properties().ordering_satisfy(order.iter().cloned())?;
+        Ok(holds.then_some(ordered))
+    }
+
+    /// The same by an order over the table's columns, each with its position.
+    pub(super) fn ordered_by(&self, over_table: Vec<(usize, PhysicalSortExpr)>) -> Option<Self> {
         let (Some(config), Some(files), true) =
             (self.file_config(), &self.scan.files, self.memory.rows() == 0)
         else {
-            return Ok(None);
+            return None;
         };
         let def = self.scan.table.def();
         let user = def.arrow_schema();
         let pieces: Vec<Piece> = self.scan.pieces.iter().flatten().copied().collect();
         let sort_columns = def.sort_indices();
-        let Some(sorted) =
-            SortedPieces::new(&self.scan.segments, &user, def.schema_version, &sort_columns, &pieces)
-        else {
-            return Ok(None);
-        };
-        let Some(over_table) = in_table_columns(config, order) else {
-            return Ok(None);
-        };
+        let sorted =
+            SortedPieces::new(&self.scan.segments, &user, def.schema_version, &sort_columns, &pieces)?;
         let asked: Vec<usize> = over_table.iter().map(|(index, _)| *index).collect();
         if !sorted.columns.starts_with(&asked) {
-            return Ok(None);
+            return None;
         }
-        let exprs = over_table.into_iter().map(|(_, expr)| expr);
-        let Some(ordering) = LexOrdering::new(exprs) else {
-            return Ok(None);
-        };
+        let ordering = LexOrdering::new(over_table.into_iter().map(|(_, expr)| expr))?;
         let partitions = self.properties.output_partitioning().partition_count();
         let config = FileScanConfigBuilder::from(config.clone())
             .with_file_groups(files.groups(&sorted.runs(partitions)))
             .with_output_ordering(vec![ordering])
             .build();
-        let ordered = self.with_inner(DataSourceExec::from_data_source(config));
-        let holds = ordered.properties.equivalence_properties().ordering_satisfy(order.iter().cloned())?;
-        Ok(holds.then_some(ordered))
+        Some(self.with_inner(DataSourceExec::from_data_source(config)))
     }
 }
 
@@ -376,7 +397,9 @@ impl ExecutionPlan for SegmentScanExec {
         let memory = match columns {
             Some(columns) => self.memory.project(&columns, &schema)?,
             // Expressions go into the source only when it is the only one to compute them.
-            None if self.memory.rows() == 0 && self.inner.is_some() => MemoryRows::none(&schema),
+            None if self.memory.rows() == 0 && self.inner.is_some() && !self.scan.portable => {
+                MemoryRows::none(&schema)
+            }
             None => return Ok(None),
         };
         let inner = match &self.inner {
@@ -401,7 +424,8 @@ impl ExecutionPlan for SegmentScanExec {
             return Ok(FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; filters]));
         };
         let computed = self.file_config().is_some_and(|c| !c.table_partition_cols().is_empty());
-        let only_prune = config.execution.parquet.pushdown_filters && (computed || self.memory.rows() > 0);
+        let unpromised = computed || self.memory.rows() > 0 || self.scan.portable;
+        let only_prune = config.execution.parquet.pushdown_filters && unpromised;
         let pushed = if only_prune {
             let mut pruning = config.clone();
             pruning.execution.parquet.pushdown_filters = false;

@@ -103,6 +103,12 @@ impl MemoryRows {
         Self { schema: schema.clone(), shares, rows }
     }
 
+    /// Rows of `schema` that have been shared already.
+    pub(super) fn of_shares(schema: &SchemaRef, shares: Vec<Vec<RecordBatch>>) -> Self {
+        let rows = shares.iter().flatten().map(RecordBatch::num_rows).sum();
+        Self { schema: schema.clone(), shares, rows }
+    }
+
     /// The memtable's live rows at the snapshot, in `schema` (the scan's).
     pub(crate) fn of_memtable(
         table: &TableSnapshot,
@@ -140,6 +146,11 @@ impl MemoryRows {
     /// How many rows.
     pub(crate) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// The share of each partition that has one.
+    pub(super) fn shares(&self) -> &[Vec<RecordBatch>] {
+        &self.shares
     }
 
     /// How many partitions have some.

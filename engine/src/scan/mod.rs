@@ -7,10 +7,11 @@
 //! 4. [`partition`]: the rest is cut by row group and shared among partitions.
 //! 5. [`pseudo`], [`files`], [`statistics`]: a Parquet source over the pieces; hidden rows are row selections.
 //! 6. [`hot`]: the memtable's rows, shared likewise.
-//! 7. [`exec`]: one node of both; [`order`] if a sort sits on it.
+//! 7. [`exec`]: one node of both; [`order`] if a sort sits on it. [`codec`]: the node as bytes, for another process.
 //!
 //! Planning reads metas held in memory; a footer is looked at only to cut a large segment, and stays cached in storage.
 
+mod codec;
 mod exec;
 mod files;
 mod hot;
@@ -31,6 +32,8 @@ use datafusion::common::Result;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
+
+pub(crate) use codec::{Portable, decode, encode};
 
 use exec::{Scan, SegmentScanExec};
 use files::{Files, SourceOptions};
@@ -63,6 +66,7 @@ pub(crate) struct ScanRequest<'a> {
 pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
     let ScanRequest { table, schema, projection, filters, limit, unsearched } = request;
     let def = table.def();
+    let portable = Portable::is_asked(state);
     let wanted = Wanted::new(projection, def.columns.len());
     let output: SchemaRef = Arc::new(schema.project(projection)?);
     if let Some(keys) = point::keys(filters, schema, &def.key_indices())
@@ -76,6 +80,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
             files: None,
             keys: Some(keys.len()),
             unsearched,
+            portable,
         };
         return Ok(Arc::new(SegmentScanExec::new(scan, rows, None)));
     }
@@ -93,6 +98,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
         files: None,
         keys: None,
         unsearched,
+        portable,
     };
     if scan.segments.is_empty() {
         return Ok(Arc::new(SegmentScanExec::new(scan, memory, None)));
@@ -100,7 +106,8 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
     scan.pieces = share(table, &scan.segments, partitions).await?;
     let user = def.arrow_schema();
     let layout = Layout::new(&user, projection);
-    let options = SourceOptions::new(state, memory.rows() == 0 && !layout.pseudo, limit);
+    let late_filters = memory.rows() == 0 && !layout.pseudo && !portable;
+    let options = SourceOptions::new(state, late_filters, limit);
     let files = Files::new(table, &scan.segments, &layout, &user)?;
     let source = files.source(table, &layout, &scan.pieces, options)?;
     scan.files = Some(files);

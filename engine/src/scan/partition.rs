@@ -6,6 +6,8 @@
 
 use std::cmp::Reverse;
 
+use serde::{Deserialize, Serialize};
+
 /// Pieces per partition worth cutting; more only costs openings.
 const PIECES_PER_PARTITION: u64 = 4;
 /// Rows below which a piece is not worth an opening of its own.
@@ -21,7 +23,7 @@ pub(crate) struct RowGroupSpan {
 }
 
 /// A part of a segment that one partition reads in one go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Piece {
     /// Position of the segment in the scan's list.
     pub(crate) segment: usize,

@@ -101,6 +101,29 @@ impl Layout {
         });
         Self { table, projection: ProjectionExprs::new(exprs), pseudo: true }
     }
+
+    /// The same columns under other names, one for each.
+    pub(crate) fn named<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let columns = self.projection.iter().zip(names);
+        let named: Vec<_> =
+            columns.map(|(column, name)| ProjectionExpr::new(Arc::clone(&column.expr), name)).collect();
+        Self { projection: ProjectionExprs::new(named), ..self }
+    }
+}
+
+/// Where among the columns of `user`, with the pseudo-columns behind them, is what `expr` puts out of a layout's table; None: it is
+/// computed.
+pub(crate) fn surface_index(user: &SchemaRef, expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    let width = user.fields().len();
+    let index = |column: &Arc<dyn PhysicalExpr>| column.downcast_ref::<Column>().map(Column::index);
+    if let Some(pseudo) = expr.downcast_ref::<StoredOr>() {
+        return index(&pseudo.stored).filter(|i| (width..width + 2).contains(i));
+    }
+    if let Some(vectors) = expr.downcast_ref::<Vectors>() {
+        return index(&vectors.stored).filter(|i| *i < width);
+    }
+    // A vector as it is stored is nothing that the surface shows.
+    index(expr).filter(|i| *i < width && dimensions(user.field(*i).data_type()).is_none())
 }
 
 /// `user` as segments store it.
@@ -322,6 +345,25 @@ mod tests {
         let out = layout.projection.project_schema(layout.table.table_schema()).unwrap();
         let surface = with_pseudo_columns(&user());
         assert_eq!(out.fields(), surface.project(&[2, 0, 1]).unwrap().fields());
+    }
+
+    #[test]
+    fn columns_are_known_in_whatever_form() {
+        let vector = DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), 2);
+        let user = Arc::new(Schema::new(vec![
+            Field::new("a", DataType::Int64, true),
+            Field::new("e", vector, true),
+        ]));
+        for projection in [vec![1, 0, 1], vec![3, 1, 2, 0]] {
+            let layout = Layout::new(&user, &projection).named(["w", "x", "y", "z"]);
+            let found: Vec<_> = layout.projection.iter().map(|p| surface_index(&user, &p.expr)).collect();
+            assert_eq!(found, projection.iter().map(|i| Some(*i)).collect::<Vec<_>>());
+            assert_eq!(layout.projection.iter().next().unwrap().alias, "w");
+        }
+        let computed: Arc<dyn PhysicalExpr> =
+            Arc::new(CastExpr::new(Arc::new(Column::new("a", 0)), DataType::UInt64, None));
+        let stored: Arc<dyn PhysicalExpr> = Arc::new(Column::new("e", 1));
+        assert_eq!((surface_index(&user, &computed), surface_index(&user, &stored)), (None, None));
     }
 
     #[test]

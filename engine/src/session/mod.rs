@@ -17,6 +17,7 @@ mod many;
 mod memory;
 mod panics;
 mod pin;
+mod plan;
 mod prepared;
 mod query;
 mod relations;

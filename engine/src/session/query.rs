@@ -8,7 +8,7 @@ use datafusion::common::ParamValues;
 use datafusion::common::format::ExplainFormat;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::sqlparser::ast::{self, Query};
 
 use crate::context::StatementContext;
@@ -17,6 +17,7 @@ use crate::dml;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
 use crate::output::{Output, RowStream};
+use crate::scan::Portable;
 use crate::search;
 use crate::statement::{
     ExplainStatement, Parameters, Shape, Statement, call_session_words, compare_exactly,
@@ -153,6 +154,21 @@ async fn start_in(state: &SessionState, plan: LogicalPlan) -> Result<Output> {
     let physical = state.create_physical_plan(&plan).await?;
     let stream = execute_stream(physical, state.task_ctx())?;
     Ok(Output::Rows(RowStream { schema: stream.schema(), stream }))
+}
+
+/// The physical plan of a query, its scans as other processes can be given them.
+///
+/// # Errors
+/// What is wrong with the query.
+pub(super) async fn portable(
+    context: &StatementContext,
+    shape: &Shape,
+    query: &Query,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let plan = plan(context, shape, query).await?;
+    let mut state = SessionState::clone(&context.state);
+    Portable::ask(state.config_mut());
+    Ok(state.create_physical_plan(&plan).await?)
 }
 
 /// EXPLAIN of a query, a change, or the query of CREATE TABLE … AS.

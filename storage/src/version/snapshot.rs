@@ -126,6 +126,14 @@ impl Snapshot {
         })
     }
 
+    /// A table as another process has it, by definition and version alone: it names no segment and has no row, and opens the
+    /// segments whose metas the caller brings.
+    #[must_use]
+    pub fn detached(&self, def: Arc<TableDef>, at: CommitVersion) -> TableSnapshot {
+        let state = TableState::restored(def, RowId(1), at, Vec::new(), None);
+        TableSnapshot { state: Arc::new(state), at, shared: Arc::clone(&self.shared) }
+    }
+
     /// A table by name.
     #[must_use]
     pub fn table_named(&self, schema: &str, name: &str) -> Option<TableSnapshot> {

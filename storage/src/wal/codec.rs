@@ -38,7 +38,7 @@ use serde::de::DeserializeOwned;
 pub use self::body::EncodedBody;
 use self::input::{Input, damaged};
 pub(crate) use self::ipc::compacted;
-pub use self::rows::{decode_rows, encoded_rows_len};
+pub use self::rows::{decode_rows, encode_rows, encoded_rows_len};
 use super::entry::{CommitInfo, RowBody, TableChange, WalEntry};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, RowId, SchemaVersion, TableId};

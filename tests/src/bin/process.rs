@@ -7,12 +7,13 @@ use std::sync::Arc;
 use cairn_engine::{Engine, EngineOptions, OpenOptions, Root};
 use cairn_server::{Server, ServerOptions};
 use cairn_tests::child::Question;
-use cairn_tests::{Connection, SqlError, tpch, workload};
+use cairn_tests::{Connection, SqlError, plan, tpch, workload};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["follow", root] => follow(Path::new(root)),
+        ["plans", root] => plans(Root::parse(root)?),
         ["serve", root] => serve(Path::new(root)),
         ["write", root, seed, round] => write(Path::new(root), seed.parse()?, round.parse()?),
         // For answers/make.py.
@@ -24,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(())
         }
         _ => Err(
-            "usage: follow ROOT | serve ROOT | write ROOT SEED ROUND | tpch-data DIR SCALE | tpch-query N"
+            "usage: follow ROOT | plans ROOT | serve ROOT | write ROOT SEED ROUND | tpch-data DIR SCALE | tpch-query N"
                 .into(),
         ),
     }
@@ -48,6 +49,26 @@ fn follow(root: &Path) -> Result<(), Box<dyn std::error::Error>> {
         say(&serde_json::to_string(&reply)?)?;
     }
     Ok(())
+}
+
+/// Runs plans made elsewhere, each behind its length: 8 bytes, little-endian.
+fn plans(root: Root) -> Result<(), Box<dyn std::error::Error>> {
+    let options = OpenOptions { read_only: true, create: false, ..OpenOptions::default() };
+    let connection = Connection::open(root, options)?;
+    let mut input = std::io::stdin().lock();
+    loop {
+        let mut length = [0; 8];
+        if let Err(error) = input.read_exact(&mut length) {
+            return match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => Ok(()),
+                _ => Err(error.into()),
+            };
+        }
+        let mut bytes = vec![0; usize::try_from(u64::from_le_bytes(length))?];
+        input.read_exact(&mut bytes)?;
+        let reply = connection.block_on(plan::run(connection.engine(), &bytes));
+        say(&serde_json::to_string(&reply)?)?;
+    }
 }
 
 /// Serves Flight SQL until the end of standard input.

@@ -47,7 +47,7 @@ pub(super) fn concatenation(limit: u64) -> Arc<ScalarUDF> {
 }
 
 /// Whether `function` is that.
-pub(super) fn is_concatenation(function: &ScalarUDF) -> bool {
+pub(crate) fn is_concatenation(function: &ScalarUDF) -> bool {
     function.name() == concatenation::NAME && function.inner().is::<Bounded>()
 }
 

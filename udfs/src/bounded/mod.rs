@@ -20,9 +20,10 @@ use std::sync::Arc;
 
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 pub use calls::BoundedCalls;
+pub(crate) use function::is_concatenation;
 
 use bound::Bound;
 use centroids::Centroids;
@@ -73,6 +74,11 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry, memory_limit: usize)
         registry.register_udaf(Arc::new(AggregateUDF::from(function)))?;
     }
     Ok(())
+}
+
+/// The function for `||`, as [`BoundedCalls`] has it with that `memory_limit`.
+pub(crate) fn concatenation(memory_limit: usize) -> Arc<ScalarUDF> {
+    function::concatenation(limit(memory_limit))
 }
 
 /// The limit where queries may use `memory_limit` bytes together.

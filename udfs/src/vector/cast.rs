@@ -71,18 +71,30 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
 }
 
 fn call(conversion: Conversion, inner: &Expr) -> Expr {
-    let function = Arc::new(ScalarUDF::from(Converted::new(conversion)));
-    Expr::ScalarFunction(ScalarFunction::new_udf(function, vec![inner.clone()]))
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(conversion.function()), vec![inner.clone()]))
 }
 
+/// What a cast to or from a vector does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Conversion {
+pub(crate) enum Conversion {
     /// Of this dimension; what is none is NULL when `safe`.
     ToVector {
         dim: usize,
         safe: bool,
     },
     ToText,
+}
+
+impl Conversion {
+    /// That of a function; None: it is no cast.
+    pub(crate) fn of(function: &ScalarUDF) -> Option<Self> {
+        function.inner().downcast_ref::<Converted>().map(|converted| converted.conversion)
+    }
+
+    /// The function that does it.
+    pub(crate) fn function(self) -> ScalarUDF {
+        ScalarUDF::from(Converted::new(self))
+    }
 }
 
 /// One cast as a function.

@@ -48,8 +48,13 @@ impl Distance {
         Self { metric, negated, operator, signature: Signature::user_defined(Volatility::Immutable) }
     }
 
+    /// The metric of an operator; None: it is a function.
+    pub(crate) fn operator_metric(&self) -> Option<Metric> {
+        self.operator.then_some(self.metric)
+    }
+
     /// The operator of `metric`.
-    pub(super) fn operator(metric: Metric) -> ScalarUDF {
+    pub(crate) fn operator(metric: Metric) -> ScalarUDF {
         ScalarUDF::from(Self::new(metric, false, true))
     }
 

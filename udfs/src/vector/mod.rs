@@ -20,6 +20,7 @@ use datafusion::execution::FunctionRegistry;
 
 pub use cairn_vector::Metric;
 pub use cairn_vector::metric::DIM_MAX;
+pub(crate) use cast::Conversion;
 pub use cast::VectorCasts;
 pub use convert::{BadVector, InvalidVector, Why, list, parse, vectors};
 pub use distance::Distance;

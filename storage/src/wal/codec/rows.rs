@@ -60,7 +60,10 @@ fn column_tag(data_type: &DataType) -> Result<u8> {
 }
 
 /// Appends the body of `batches` (one schema) to `out`; returns how many rows it holds.
-pub(super) fn encode_rows(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<u64> {
+///
+/// # Errors
+/// `Internal` for types that no column has; `ResourceExhausted` for a batch of 4 GiB.
+pub fn encode_rows(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<u64> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let Some(first) = batches.first().filter(|_| rows > 0) else {
         return Ok(0);
