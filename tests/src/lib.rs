@@ -5,16 +5,18 @@
 //! * [`plan`]: a plan of one process, run in another.
 //! * [`child`]: the second process: a read-only follower, a writer that gets killed, one that runs plans, or a server.
 //! * [`served`]: a database behind a server of this process, asked over Flight SQL.
+//! * [`bucket`]: a bucket on S3's protocol, on this machine.
 //! * [`http`]: a client of HTTP/1.1 that shows everything about an answer.
 //! * [`workload`]: random statements and the model of what they must leave behind.
 //! * [`tpch`]: TPC-H data, queries and known answers.
 //!
 //! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/files.rs`,
-//! `tests/flight.rs`, `tests/http.rs`.
+//! `tests/flight.rs`, `tests/http.rs`. Those of the shell use it, too: `sql-shell/tests/bucket.rs`.
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
 pub mod answer;
+pub mod bucket;
 pub mod child;
 pub mod connection;
 pub mod http;
@@ -25,5 +27,7 @@ pub mod workload;
 
 pub use answer::{Answer, Kind, SqlError};
 pub use child::{Follower, PlanRunner, ServerProcess};
+pub use bucket::Bucket;
+pub use child::{Follower, ServerProcess};
 pub use connection::Connection;
 pub use served::Served;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use cairn_engine::{OpenOptions, Root};
 use cairn_tests::served::Calls;
-use cairn_tests::{Answer, Connection, Follower, Kind, Served, SqlError};
+use cairn_tests::{Answer, Bucket, Connection, Follower, Kind, Served, SqlError};
 use sqllogictest::{DB, DBOutput, Runner, strict_column_validator};
 use tempfile::TempDir;
 
@@ -52,6 +52,8 @@ enum Mode {
     Flight,
     /// The same, each statement prepared first.
     FlightPrepared,
+    /// On object storage, with a checkpoint after some statements that write, so that rows are read from there.
+    Bucket,
 }
 
 #[test]
@@ -97,6 +99,13 @@ fn over_flight_sql() {
 #[test]
 fn over_flight_sql_prepared() {
     run_all(Mode::FlightPrepared);
+}
+
+#[test]
+fn in_a_bucket() {
+    if Bucket::start().is_some() {
+        run_all(Mode::Bucket);
+    }
 }
 
 fn run_all(mode: Mode) {
@@ -148,6 +157,7 @@ fn run_script(mode: Mode, script: &Path, data: &Path) -> Result<(), String> {
 struct Subject {
     mode: Mode,
     home: TempDir,
+    bucket: Option<Bucket>,
     data: PathBuf,
     connection: Option<Connection>,
     served: Option<Served>,
@@ -163,6 +173,7 @@ impl Subject {
         let mut subject = Self {
             mode,
             home,
+            bucket: if mode == Mode::Bucket { Bucket::start() } else { None },
             data: data.to_path_buf(),
             connection: None,
             served: None,
@@ -184,8 +195,12 @@ impl Subject {
     }
 
     fn open(&mut self) -> Result<(), SqlError> {
-        let connection = match self.mode {
-            Mode::Memory => Connection::open(Root::Memory, OpenOptions::default())?,
+        let connection = match (self.mode, &self.bucket) {
+            (Mode::Memory, _) => Connection::open(Root::Memory, OpenOptions::default())?,
+            (_, Some(bucket)) => {
+                let (root, options) = bucket.database("db");
+                Connection::open(root, options)?
+            }
             _ => Connection::open_dir(&self.root(), &OpenOptions::default())?,
         };
         for statement in &self.session {
@@ -250,7 +265,8 @@ impl Subject {
             Mode::Checkpoint => drop(self.here()?.run("CHECKPOINT")?),
             // The follower must also follow from manifest to manifest.
             Mode::Follower if self.writes.is_multiple_of(3) => drop(self.here()?.run("CHECKPOINT")?),
-            Mode::Follower => {}
+            Mode::Bucket if self.writes.is_multiple_of(5) => drop(self.here()?.run("CHECKPOINT")?),
+            Mode::Follower | Mode::Bucket => {}
             Mode::Reopen => {
                 if let Some(connection) = self.connection.take() {
                     connection.close()?;
