@@ -26,8 +26,7 @@ pub mod tpch;
 pub mod workload;
 
 pub use answer::{Answer, Kind, SqlError};
-pub use child::{Follower, PlanRunner, ServerProcess};
 pub use bucket::Bucket;
-pub use child::{Follower, ServerProcess};
+pub use child::{Follower, PlanRunner, ServerProcess};
 pub use connection::Connection;
 pub use served::Served;
