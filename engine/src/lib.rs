@@ -20,6 +20,7 @@ pub mod context;
 mod dialect;
 mod file_access;
 mod files;
+mod measure;
 mod provider;
 mod rights;
 mod rules;
@@ -34,6 +35,7 @@ mod dml;
 
 pub mod config;
 pub mod error;
+pub mod figures;
 mod log;
 mod metrics;
 pub mod output;

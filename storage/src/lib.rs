@@ -42,4 +42,4 @@ pub use held::HeldMemory;
 pub use jobs::JobRow;
 pub use transaction::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction};
 pub use verify::{Finding, FindingStatus, VerifyScope};
-pub use version::{Catalog, SegmentView, Snapshot, TableSnapshot};
+pub use version::{Catalog, SegmentView, Snapshot, TableSnapshot, WarmReceipt};

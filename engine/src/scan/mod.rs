@@ -32,6 +32,7 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::measure::ReadMeters;
 use exec::{Scan, SegmentScanExec};
 use files::{Files, SourceOptions};
 use hot::{MemoryRows, Wanted};
@@ -62,6 +63,9 @@ pub(crate) struct ScanRequest<'a> {
 /// Plans the leaf that answers `request`.
 pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
     let ScanRequest { table, schema, projection, filters, limit, unsearched } = request;
+    let meter = ReadMeters::next(state);
+    let metered = meter.clone().map(|meter| table.clone().metered(meter));
+    let table = metered.as_ref().unwrap_or(table);
     let def = table.def();
     let wanted = Wanted::new(projection, def.columns.len());
     let output: SchemaRef = Arc::new(schema.project(projection)?);
@@ -77,7 +81,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
             keys: Some(keys.len()),
             unsearched,
         };
-        return Ok(Arc::new(SegmentScanExec::new(scan, rows, None)));
+        return Ok(Arc::new(SegmentScanExec::new(scan, rows, None).metered(meter)));
     }
     let partitions = state.config().target_partitions();
     let all = table.segments().await.map_err(storage_error)?;
@@ -95,7 +99,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
         unsearched,
     };
     if scan.segments.is_empty() {
-        return Ok(Arc::new(SegmentScanExec::new(scan, memory, None)));
+        return Ok(Arc::new(SegmentScanExec::new(scan, memory, None).metered(meter)));
     }
     scan.pieces = share(table, &scan.segments, partitions).await?;
     let user = def.arrow_schema();
@@ -104,7 +108,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
     let files = Files::new(table, &scan.segments, &layout, &user)?;
     let source = files.source(table, &layout, &scan.pieces, options)?;
     scan.files = Some(files);
-    Ok(Arc::new(SegmentScanExec::new(scan, memory, Some(source))))
+    Ok(Arc::new(SegmentScanExec::new(scan, memory, Some(source)).metered(meter)))
 }
 
 /// Cuts the segments and shares the pieces.
