@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_storage::ErrorKind;
+use cairn_storage::id::CommitId;
 use cairn_storage::wal::{CommitInfo, SyncMode};
 use datafusion::prelude::SessionConfig;
 
+use crate::context::GivenCommit;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::search::{SAMPLE_RATE_DEFAULT, SampleRate};
@@ -42,6 +44,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "application_name", "text", true, "Name of the session, kept with its commits.";
     "checkpoint_interval", "duration", false, "Time between automatic checkpoints; off when not set at open.";
     "checkpoint_wal_bytes", "bytes", false, "Size of the log that starts an automatic checkpoint.";
+    "commit_id", "text", true, "Id of the session's next commit, a UUID; empty: a random one. What is committed under it already changes nothing again.";
     "commit_message", "text", true, "Text kept with every commit of the session; shown by SHOW VERSIONS.";
     "memory_limit", "bytes", false, "Memory queries may use together before they spill or fail.";
     "memtable_hard_bytes", "bytes", false, "Size of the rows not yet in segments at which writers wait.";
@@ -96,6 +99,10 @@ pub(crate) struct Settings {
     pub(crate) timezone: String,
     pub(crate) statement_timeout: Option<Duration>,
     pub(crate) info: CommitInfo,
+    /// The id of the next commit.
+    pub(crate) commit_id: Option<CommitId>,
+    /// The id that a statement has taken for its own commit; a session has none.
+    pub(crate) given: Option<GivenCommit>,
     /// Where statements come from; empty: this process.
     pub(crate) client: String,
     pub(crate) partitions: Option<usize>,
@@ -111,6 +118,8 @@ impl Default for Settings {
             timezone: "+00:00".to_owned(),
             statement_timeout: None,
             info: CommitInfo::default(),
+            commit_id: None,
+            given: None,
             client: String::new(),
             partitions: None,
             recall_sample_rate: SAMPLE_RATE_DEFAULT,
@@ -150,6 +159,10 @@ impl Settings {
             "statement_timeout" => {
                 let limit = value.map(|v| parse_duration(v, Duration::from_millis(1))).transpose()?;
                 self.statement_timeout = limit.filter(|limit| !limit.is_zero());
+            }
+            "commit_id" => {
+                let id = value.filter(|id| !id.trim().is_empty());
+                self.commit_id = id.map(commit_id).transpose()?;
             }
             "commit_message" => {
                 let message = value.unwrap_or_default();
@@ -237,6 +250,7 @@ impl Settings {
                 options.checkpoint_interval.map_or_else(|| "off".to_owned(), show_duration)
             }
             "checkpoint_wal_bytes" => options.checkpoint_wal_bytes.to_string(),
+            "commit_id" => self.commit_id.map(|id| id.to_string()).unwrap_or_default(),
             "commit_message" => self.info.message.clone(),
             "memory_limit" => engine.memory_limit().to_string(),
             "memtable_hard_bytes" => options.memtable_hard_bytes.to_string(),
@@ -304,6 +318,22 @@ fn unknown(name: &str) -> Error {
 fn invalid(name: &str, value: &str, expected: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("'{value}' is not a value of {name}: {expected} is expected"))
         .map(|e| e.with_sqlstate("22023"))
+}
+
+/// Reads the id of a commit.
+///
+/// # Errors
+/// 22023 when it is not a UUID.
+pub(crate) fn commit_id(text: &str) -> Result<CommitId> {
+    let id = uuid::Uuid::try_parse(text.trim()).ok().filter(|id| !id.is_nil());
+    id.map(CommitId).ok_or_else(|| {
+        let shown: String = text.chars().take(64).collect();
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("'{shown}' is not the id of a commit: a UUID is expected"),
+        )
+        .map(|e| e.with_sqlstate("22023").with_hint("such as '6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43'"))
+    })
 }
 
 fn time_zone(value: &str) -> Result<String> {
@@ -424,6 +454,8 @@ mod tests {
             ("search_path", "a, b", "0A000"),
             ("datafusion.runtime.memory_limit", "1G", "42501"),
             ("datafusion.execution.batch_size", "many", "22023"),
+            ("commit_id", "7", "22023"),
+            ("commit_id", "00000000-0000-0000-0000-000000000000", "22023"),
         ] {
             assert_eq!(settings.set(name, Some(value)).unwrap_err().sqlstate(), sqlstate, "{name}");
         }

@@ -1,12 +1,12 @@
 //! Everything one statement runs with. Made once per attempt of a statement; a retry after a conflict makes a new one.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
-use cairn_storage::id::UserId;
+use cairn_storage::id::{CommitId, CommitVersion, UserId};
 use cairn_storage::transaction::TransactionBlock;
 use cairn_storage::wal::CommitInfo;
-use cairn_storage::{CommitOptions, CommitReceipt, Database, Snapshot, Transaction};
+use cairn_storage::{CommitOptions, CommitReceipt, Database, LastWord, Snapshot, Transaction};
 use datafusion::common::ParamValues;
 use datafusion::execution::context::SessionState;
 
@@ -25,6 +25,51 @@ pub struct Progress {
     pub bytes: AtomicU64,
     /// Bytes of input in all; 0 when not known.
     pub bytes_total: AtomicU64,
+}
+
+/// The id that a client gave a commit, for the one statement that makes it.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenCommit {
+    id: CommitId,
+    /// The version of the commit that has had the id all along.
+    repeats: Arc<OnceLock<CommitVersion>>,
+}
+
+impl GivenCommit {
+    pub(crate) fn new(id: CommitId) -> Self {
+        Self { id, repeats: Arc::default() }
+    }
+
+    pub(crate) fn id(&self) -> CommitId {
+        self.id
+    }
+
+    /// The version of the commit that has the id; None: none was met that had it before.
+    pub(crate) fn repeats(&self) -> Option<CommitVersion> {
+        self.repeats.get().copied()
+    }
+
+    /// What became of a commit with the id.
+    pub(crate) fn made(&self, receipt: &CommitReceipt) {
+        if receipt.repeated {
+            self.found(receipt.version);
+        }
+    }
+
+    /// A commit has the id already.
+    pub(crate) fn found(&self, version: CommitVersion) {
+        // No two commits have it.
+        self.repeats.get_or_init(|| version);
+    }
+}
+
+/// How to commit for `info`, under the id that was `given`.
+pub(crate) fn commit_options(
+    info: &CommitInfo,
+    given: Option<&GivenCommit>,
+    last_word: LastWord,
+) -> CommitOptions {
+    CommitOptions { info: info.clone(), commit_id: given.map(GivenCommit::id), last_word }
 }
 
 /// One attempt at one statement.
@@ -54,6 +99,8 @@ pub struct StatementContext {
     pub params: Option<ParamValues>,
     /// Who commits.
     pub info: CommitInfo,
+    /// The id its commit was given.
+    pub(crate) given: Option<GivenCommit>,
     /// Progress counters of this statement.
     pub progress: Arc<Progress>,
 }
@@ -72,7 +119,12 @@ impl StatementContext {
     /// # Errors
     /// `Conflict` when a fresh snapshot may succeed; what storage says of the rows. Nothing has changed then.
     pub(crate) async fn commit(&self, transaction: Transaction) -> Result<CommitReceipt> {
-        commit(self.block.as_deref(), &self.info, transaction).await
+        commit(self.block.as_deref(), &self.info, self.given.as_ref(), transaction).await
+    }
+
+    /// Whether the commit was there before the statement, which has changed nothing then.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.given.as_ref().is_some_and(|given| given.repeats().is_some())
     }
 }
 
@@ -83,16 +135,18 @@ impl StatementContext {
 pub(crate) async fn commit(
     block: Option<&TransactionBlock>,
     info: &CommitInfo,
+    given: Option<&GivenCommit>,
     transaction: Transaction,
 ) -> Result<CommitReceipt> {
     let committed = Awaited::of_task().committing(|last_word| async move {
         match block {
             Some(block) => block.add(transaction, &last_word).await,
-            None => {
-                let options = CommitOptions { info: info.clone(), last_word, ..CommitOptions::default() };
-                transaction.commit(options).await
-            }
+            None => transaction.commit(commit_options(info, given, last_word)).await,
         }
     });
-    Ok(committed.await?)
+    let receipt = committed.await?;
+    if let Some(given) = given {
+        given.made(&receipt);
+    }
+    Ok(receipt)
 }

@@ -199,7 +199,7 @@ impl Engine {
 
     /// Catches up with the writer when this is a reader.
     async fn refresh(&self) -> Result<()> {
-        if self.db.is_read_only() {
+        if self.db.follows() {
             self.db.refresh().await?;
         }
         Ok(())

@@ -20,6 +20,7 @@ pub mod context;
 mod dialect;
 mod file_access;
 mod files;
+mod measure;
 mod plans;
 mod provider;
 mod rights;
@@ -35,6 +36,7 @@ mod dml;
 
 pub mod config;
 pub mod error;
+pub mod figures;
 mod log;
 mod metrics;
 pub mod output;

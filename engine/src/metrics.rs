@@ -23,9 +23,9 @@ use crate::queue::Permit;
 use crate::statement::{Statement, StatementKind, fingerprint, tables};
 
 /// How statements end: well, or with an error of one of these classes of SQLSTATE; the last stands for all others.
-const OUTCOMES: [&str; 22] = [
+const OUTCOMES: [&str; 23] = [
     "ok", "08", "0A", "0L", "20", "21", "22", "23", "25", "28", "2B", "34", "3D", "3F", "40", "42", "53",
-    "54", "55", "57", "58", "XX",
+    "54", "55", "57", "58", "72", "XX",
 ];
 const OK: usize = 0;
 /// Class of what the caller or a time limit stopped.
@@ -280,7 +280,7 @@ mod tests {
                 cairn_storage::Error::new(cairn_storage::ErrorKind::InvalidInput, "").with_sqlstate(state);
             OUTCOMES[class(&error.into())]
         };
-        assert_eq!((of("23505"), of("0A000"), of("99999")), ("23", "0A", "XX"));
+        assert_eq!((of("23505"), of("0A000"), of("72000"), of("99999")), ("23", "0A", "72", "XX"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cairn_storage::TableSnapshot;
+use cairn_storage::object::ReadMeter;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{ScanArgs, ScanResult, Session, TableProvider};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -41,6 +42,11 @@ impl CairnTable {
     pub(crate) fn with_pseudo_columns(table: TableSnapshot) -> Self {
         let schema = pseudo::with_pseudo_columns(&table.def().arrow_schema());
         Self::with_schema(table, schema)
+    }
+
+    /// The same, its reads counted by `meter`.
+    pub(crate) fn metered(self, meter: ReadMeter) -> Self {
+        Self { table: self.table.metered(meter), ..self }
     }
 
     /// The table behind it.

@@ -218,6 +218,7 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
             return relations(names).chain(keywords(more)).chain(functions).collect();
         }
         "REINDEX" => return keywords(&["INDEX", "TABLE"]).collect(),
+        "WARM" => return keywords(&["TABLE"]).collect(),
         "INDEX" => {
             let own = names.indexes.iter().filter(|(schema, _)| *schema == names.current_schema);
             let dropped = words.first().is_some_and(|w| w.eq_ignore_ascii_case("drop"));
@@ -267,7 +268,7 @@ fn relations(names: &Names) -> impl Iterator<Item = Candidate<'_>> {
 }
 
 fn show_words(names: &Names) -> Vec<Candidate<'_>> {
-    keywords(&["ALL", "COLUMNS", "CREATE", "FUNCTIONS", "JOBS", "SCHEMAS", "TABLES", "VERSIONS"])
+    keywords(&["ALL", "COLUMNS", "COMMIT", "CREATE", "FUNCTIONS", "JOBS", "SCHEMAS", "TABLES", "VERSIONS"])
         .chain(names.settings.iter().map(|s| Candidate::Name(s)))
         .collect()
 }
@@ -551,6 +552,7 @@ mod tests {
             &[
                 "ALL",
                 "COLUMNS",
+                "COMMIT",
                 "CREATE",
                 "FUNCTIONS",
                 "JOBS",
@@ -598,6 +600,8 @@ mod tests {
         check("create index on pages using hnsw (text_vec) with (m = 8)|", &[]);
         check("explain create index on pages u|", &["using"]);
         check("reindex |", &["INDEX", "TABLE"]);
+        check("warm |", &["TABLE"]);
+        check("warm table pa|", &["pages"]);
         check("reindex table p|", &["pages", "public"]);
         check("reindex index p|", &["pages_text_vec_idx"]);
         check("reindex index i|", &[]);

@@ -26,6 +26,7 @@ pub(crate) const STARTS: &[&str] = &[
     "VALUES",
     "VERIFY",
     "WAIT",
+    "WARM",
     "WITH",
 ];
 

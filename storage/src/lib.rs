@@ -43,4 +43,4 @@ pub use jobs::JobRow;
 pub use manifest::history::CommitFound;
 pub use transaction::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction};
 pub use verify::{Finding, FindingStatus, VerifyScope};
-pub use version::{Catalog, SegmentView, Snapshot, TableSnapshot};
+pub use version::{Catalog, SegmentView, Snapshot, TableSnapshot, WarmReceipt};

@@ -1145,6 +1145,54 @@ async fn passwords_stay_where_they_were_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_called_again_is_made_once() {
+    let server = Running::start(|_| ()).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (id INT PRIMARY KEY, n INT)").await;
+    let id = |n: u8| format!("6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b4{n}");
+    let with_id = |client: &Client, n: u8| {
+        let mut with_id = client.clone();
+        with_id.0.set_header("x-cairn-commit-id", id(n));
+        with_id
+    };
+    for (sql, first) in [("INSERT INTO t VALUES (1, 0)", 1), ("INSERT INTO t VALUES (1, 0)", 0)] {
+        assert_eq!(with_id(&client, 1).update(sql).await, first);
+    }
+    // By GetFlightInfo and DoGet, and as the session's own setting.
+    with_id(&client, 2).info("UPDATE t SET n = n + 1").await;
+    client.info(&format!("SET commit_id = '{}'", id(2))).await;
+    assert_eq!(client.update("UPDATE t SET n = n + 1").await, 0);
+    assert_eq!(client.rows("SHOW commit_id").await, [["(empty)"]]);
+    // A transaction of the driver's.
+    for _ in 0..2 {
+        let mut client = with_id(&client, 3);
+        let transaction = client.0.begin_transaction().await.unwrap();
+        let update = "UPDATE t SET n = n + 10".to_owned();
+        client.0.execute_update(update, Some(transaction.clone())).await.unwrap();
+        client.0.end_transaction(transaction, EndTransaction::Commit).await.unwrap();
+    }
+    // Many rows of parameters are one commit.
+    for _ in 0..2 {
+        let mut client = with_id(&client, 4);
+        let insert = "INSERT INTO t VALUES ($1, $2)".to_owned();
+        let mut prepared = client.0.prepare(insert, None).await.unwrap();
+        let column = || -> ArrayRef { Arc::new(Int64Array::from(vec![7, 8])) };
+        prepared
+            .set_parameters(RecordBatch::try_from_iter([("$1", column()), ("$2", column())]).unwrap())
+            .unwrap();
+        prepared.execute_update().await.unwrap();
+    }
+    assert_eq!(client.rows("SELECT id, n FROM t ORDER BY id").await, [["1", "11"], ["7", "7"], ["8", "8"]]);
+    for n in 1..=4 {
+        assert_eq!(client.rows(&format!("SHOW COMMIT '{}'", id(n))).await[0][3], "committed", "{n}");
+    }
+    let mut wrong = client.clone();
+    wrong.0.set_header("x-cairn-commit-id", "mine");
+    assert_eq!(wrong.fails("DELETE FROM t").await.code(), Code::InvalidArgument);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tokens_end_with_their_time() {
     let server = Running::start(|options| options.token_life_max = Duration::from_millis(400)).await;
     server.engine.session().execute("CREATE USER anna PASSWORD 'correct horse'", None).await.unwrap();

@@ -563,6 +563,31 @@ async fn figures_move() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_sent_again_is_made_once() {
+    let server = Running::start().await;
+    server.run("CREATE TABLE t (id INT PRIMARY KEY, n INT)").await;
+    let id = "6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43";
+    let header = format!("Cairn-Commit-Id: {id}");
+    let insert = json!({"sql": "INSERT INTO t VALUES ($1, 0)", "params": [1]});
+    let first = http_sql_as(server.address, insert.clone(), &[header.as_str()]).await.json();
+    assert_eq!(first, json!({"statement": "INSERT", "affected": 1, "notes": []}));
+    for _ in 0..2 {
+        let again = http_sql_as(server.address, insert.clone(), &[header.as_str()]).await.json();
+        assert_eq!(again["affected"], 0, "{again}");
+        let note = again["notes"][0].as_str().unwrap();
+        assert!(note.starts_with(&format!("commit {id} is there already, at version ")), "{note}");
+    }
+    // Its own header is a request's alone.
+    assert_eq!(server.run("INSERT INTO t VALUES (2, 0)").await["affected"], 1);
+    assert_eq!(server.rows(&format!("SHOW COMMIT '{id}'")).await[0][3], "committed");
+    let settings = json!({"sql": "UPDATE t SET n = n + 1", "settings": {"commit_id": id}});
+    assert_eq!(server.sql(settings).await.json()["affected"], 0);
+    assert_eq!(server.rows("SELECT id, n FROM t ORDER BY id").await, json!([[1, 0], [2, 0]]));
+    let wrong = http_sql_as(server.address, insert, &["Cairn-Commit-Id: mine"]).await;
+    assert_eq!((wrong.status, &wrong.json()["error"]["code"]), (400, &json!("22023")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_server_is_ready_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let root = Root::Path(folder.path().join("db"));

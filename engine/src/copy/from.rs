@@ -161,7 +161,7 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
         blocking(files).await?
     };
 
-    let transaction = ctx.db.begin(&ctx.snapshot)?;
+    let transaction = ctx.db.begin(&ctx.snapshot).await?;
     let cancelled = Arc::new(AtomicBool::new(false));
     let guard = CancelOnDrop(Arc::clone(&cancelled));
     let mut running = JoinSet::new();

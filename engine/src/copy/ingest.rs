@@ -77,19 +77,24 @@ pub(crate) async fn run(
     let fields = rows.schema();
     let (schema, table) = split_name(&name, &ctx.search_path)?;
     let exists = ctx.snapshot.catalog().table(&schema, &table).is_some();
-    let transaction = ctx.db.begin(&ctx.snapshot)?;
     let create = match exists {
         true => if_exists != IfExists::Append,
         // What else may stand under the name is told by whoever looks for the table.
         false => if_missing == IfMissing::Create,
     };
-    let (def, removed) = if create {
-        let replace = if_exists == IfExists::Replace;
-        let (def, removed) =
-            ddl::create_table_for(ctx, &transaction, &name, fields.fields(), replace).await?;
-        (def, Some(removed))
-    } else {
-        (Target::resolve(ctx, &name, Right::Insert)?.def, None)
+    let known = match create {
+        true => None,
+        false => Some(Target::resolve(ctx, &name, Right::Insert)?.def),
+    };
+    let transaction = ctx.db.begin(&ctx.snapshot).await?;
+    let (def, removed) = match known {
+        Some(def) => (def, None),
+        None => {
+            let replace = if_exists == IfExists::Replace;
+            let (def, removed) =
+                ddl::create_table_for(ctx, &transaction, &name, fields.fields(), replace).await?;
+            (def, Some(removed))
+        }
     };
     let written = write(ctx, &transaction, &def, rows).await;
     let rows = match written {

@@ -65,7 +65,7 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
         DropKind::Index => "DROP INDEX",
     };
     dependents(context, statement.cascade, &mut doomed, &mut notes)?;
-    let transaction = context.db.begin(&context.snapshot)?;
+    let transaction = context.db.begin(&context.snapshot).await?;
     let mut units = RemovedUnits::default();
     for (_, _, table) in &doomed.tables {
         units.0.extend(RemovedUnits::of_table(context, *table).0);
@@ -99,7 +99,8 @@ impl RemovedUnits {
 
     /// Removes them once the commit is there; within a transaction that is for COMMIT to do.
     pub(crate) async fn remove(&self, context: &StatementContext) {
-        if context.block.is_none() {
+        // A commit that was there before has taken others out, and these may be in use.
+        if context.block.is_none() && !context.is_repeated() {
             for (table, units) in &self.0 {
                 context.db.remove_index_units(*table, units).await;
             }
@@ -252,7 +253,7 @@ pub(crate) async fn truncate(
             Err(error) => return Err(error),
         }
     }
-    let transaction = context.db.begin(&context.snapshot)?;
+    let transaction = context.db.begin(&context.snapshot).await?;
     let mut rows = 0;
     let mut emptied = Vec::new();
     for id in ids {

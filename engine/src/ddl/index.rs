@@ -70,7 +70,7 @@ pub(crate) async fn create_index(context: &StatementContext, create: &CreateInde
     target.table.check_vectors(column.unwrap_or_default(), index.metric.metric()).await?;
     let mut def = TableDef::clone(&target.def);
     def.indexes.push(index.clone());
-    let transaction = context.db.begin(&context.snapshot)?;
+    let transaction = context.db.begin(&context.snapshot).await?;
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
     context.commit(transaction).await?;
     context.searches.recall().forget(target.def.id, index.id);
@@ -156,6 +156,7 @@ pub(crate) async fn reindex(context: &StatementContext, what: &Reindex) -> Resul
             (def.id, Some(index.id))
         }
     };
+    context.db.claim().await?;
     context.db.checkpoint(CheckpointReason::Statement).await?;
     context.db.rebuild_indexes(table, index).await?;
     Ok(Output::Done { verb: "REINDEX", notes: Vec::new() })

@@ -47,7 +47,7 @@ pub(crate) async fn create_schema(
         let message = format!("schema {schema} already exists");
         return exists(if_not_exists, "CREATE SCHEMA", "42P06", message, object_position(name));
     }
-    let transaction = context.db.begin(&context.snapshot)?;
+    let transaction = context.db.begin(&context.snapshot).await?;
     transaction.edit(CatalogEdit::CreateSchema { name: schema })?;
     context.commit(transaction).await?;
     Ok(Output::Done { verb: "CREATE SCHEMA", notes: Vec::new() })

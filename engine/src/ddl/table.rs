@@ -49,7 +49,7 @@ pub(crate) async fn create_table(
         }
     };
     let sort = sort(table, &columns)?;
-    let transaction = context.db.begin(&context.snapshot)?;
+    let transaction = context.db.begin(&context.snapshot).await?;
     let id = transaction.next_table_id();
     let next_column_id = column::id_at(columns.len());
     let def = TableDef {

@@ -62,7 +62,7 @@ pub(crate) async fn create_view(
     if replaces {
         check_dependents(context, catalog, &view).await.map_err(|e| at(e, position))?;
     }
-    let transaction = context.db.begin(&context.snapshot)?;
+    let transaction = context.db.begin(&context.snapshot).await?;
     transaction.edit(CatalogEdit::PutView(view))?;
     context.commit(transaction).await?;
     Ok(Output::Done { verb: "CREATE VIEW", notes: Vec::new() })

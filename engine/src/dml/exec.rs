@@ -166,6 +166,7 @@ async fn run(
     input: &Arc<dyn ExecutionPlan>,
     context: &Arc<TaskContext>,
 ) -> Result<Written> {
+    work.transaction.open().await?;
     let partitions = input.output_partitioning().partition_count();
     if partitions == 1 {
         return consume(work, input.execute(0, Arc::clone(context))?, true).await;

@@ -90,7 +90,7 @@ pub(crate) async fn plan(ctx: &StatementContext, statement: &Statement) -> Resul
 pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) -> Result<Output> {
     let Prepared { verb, table, plan, transaction, mut returning, retry_duplicates } =
         prepare(ctx, statement).await?;
-    transaction.open()?;
+    transaction.open().await?;
     let ran = run(ctx, plan, returning.as_mut()).await;
     let transaction = transaction.take()?;
     let rows = match ran {
@@ -114,7 +114,11 @@ pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) 
     })?;
     match returning {
         Some(returning) => {
-            let (schema, batches) = returning.finish(receipt.version, first_row(&receipt, table))?;
+            let (schema, mut batches) = returning.finish(receipt.version, first_row(&receipt, table))?;
+            if receipt.repeated {
+                // What it wrote is nowhere.
+                batches.clear();
+            }
             Ok(rows_output(schema, batches))
         }
         None => Ok(Output::Affected { verb, rows, notes: Vec::new() }),
@@ -177,11 +181,11 @@ pub(crate) async fn insert_directly(
         return Ok(None);
     };
     let rows = batch.num_rows() as u64;
-    let transaction = db.begin(snapshot)?;
+    let transaction = db.begin(snapshot).await?;
     let mut writer = transaction.writer(table)?;
     writer.write(batch).await?;
     writer.finish().await?;
-    commit(block, &settings.info, transaction).await?;
+    commit(block, &settings.info, settings.given.as_ref(), transaction).await?;
     Ok(Some(rows))
 }
 

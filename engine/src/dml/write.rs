@@ -24,7 +24,7 @@ use super::target::Target;
 use crate::context::{Progress, StatementContext};
 use crate::error::{Error, Result};
 
-/// The write set of one statement, begun when first written to, so that EXPLAIN begins none.
+/// The write set of one statement, begun before its first row comes, so that EXPLAIN begins none.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedTransaction(Arc<Shared>);
 
@@ -47,12 +47,18 @@ impl SharedTransaction {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Begins it when it has not begun.
+    /// Begins it when it has not begun; nothing can be written before.
     ///
     /// # Errors
-    /// The database is read-only.
-    pub(crate) fn open(&self) -> Result<()> {
-        self.with(|_| Ok(()))
+    /// The database is read-only, or another process writes to it; `Conflict` when a fresh snapshot may succeed.
+    pub(crate) async fn open(&self) -> Result<()> {
+        if self.lock().is_some() {
+            return Ok(());
+        }
+        let begun = self.0.db.begin(&self.0.snapshot).await?;
+        // One that was begun meanwhile may have been written to.
+        self.lock().get_or_insert(begun);
+        Ok(())
     }
 
     /// A writer of its own for one task.
@@ -71,11 +77,7 @@ impl SharedTransaction {
     }
 
     fn with<T>(&self, act: impl FnOnce(&Transaction) -> Result<T>) -> Result<T> {
-        let mut slot = self.lock();
-        if slot.is_none() {
-            *slot = Some(self.0.db.begin(&self.0.snapshot)?);
-        }
-        match slot.as_ref() {
+        match self.lock().as_ref() {
             Some(transaction) => act(transaction),
             None => Err(Error::new(ErrorKind::Internal, "the statement's write set did not begin")),
         }

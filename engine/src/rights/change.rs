@@ -33,7 +33,7 @@ const RESERVED: &[&str] = &["public", "cairn", "none", "current_user", "session_
 /// 42501 for who may not, 42710 and 42704 for names taken and missing; what is wrong with the statement.
 pub(crate) async fn run(context: &StatementContext, statement: &AccountStatement) -> Result<Output> {
     let accounts = context.accounts().await?;
-    let transaction = context.db.begin(&context.snapshot)?;
+    let transaction = context.db.begin(&context.snapshot).await?;
     let change = Change { context, accounts, transaction };
     let (verb, notes) = match statement {
         AccountStatement::CreateUser { name, if_not_exists, password, superuser, limits } => {

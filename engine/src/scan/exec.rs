@@ -14,6 +14,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use cairn_storage::object::ReadMeter;
 use cairn_storage::{SegmentView, TableSnapshot};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
@@ -46,6 +47,7 @@ use super::hot::MemoryRows;
 use super::order::SortedPieces;
 use super::partition::Piece;
 use super::statistics;
+use crate::measure::with_reads;
 
 /// What a scan reads, decided when it was planned.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub(crate) struct SegmentScanExec {
     fetch: Option<usize>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// What its reads are counted by, those of its planning included; None: by nothing.
+    meter: Option<ReadMeter>,
 }
 
 impl SegmentScanExec {
@@ -90,7 +94,13 @@ impl SegmentScanExec {
             fetch: None,
             properties,
             metrics: ExecutionPlanMetricsSet::new(),
+            meter: None,
         }
+    }
+
+    /// The same, showing what `meter` counts of the table it reads.
+    pub(crate) fn metered(self, meter: Option<ReadMeter>) -> Self {
+        Self { meter, ..self }
     }
 
     fn with_inner(&self, inner: Arc<dyn ExecutionPlan>) -> Self {
@@ -341,7 +351,7 @@ impl ExecutionPlan for SegmentScanExec {
         if let Some(inner) = self.inner.as_ref().and_then(|i| i.metrics()) {
             inner.iter().for_each(|metric| metrics.push(Arc::clone(metric)));
         }
-        Some(metrics)
+        Some(with_reads(metrics, self.meter.as_ref()))
     }
 
     fn statistics_from_inputs(

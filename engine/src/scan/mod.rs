@@ -35,6 +35,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use codec::{Portable, decode, encode};
 
+use crate::measure::ReadMeters;
 use exec::{Scan, SegmentScanExec};
 use files::{Files, SourceOptions};
 use hot::{MemoryRows, Wanted};
@@ -65,6 +66,9 @@ pub(crate) struct ScanRequest<'a> {
 /// Plans the leaf that answers `request`.
 pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
     let ScanRequest { table, schema, projection, filters, limit, unsearched } = request;
+    let meter = ReadMeters::next(state);
+    let metered = meter.clone().map(|meter| table.clone().metered(meter));
+    let table = metered.as_ref().unwrap_or(table);
     let def = table.def();
     let portable = Portable::is_asked(state);
     let wanted = Wanted::new(projection, def.columns.len());
@@ -82,7 +86,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
             unsearched,
             portable,
         };
-        return Ok(Arc::new(SegmentScanExec::new(scan, rows, None)));
+        return Ok(Arc::new(SegmentScanExec::new(scan, rows, None).metered(meter)));
     }
     let partitions = state.config().target_partitions();
     let all = table.segments().await.map_err(storage_error)?;
@@ -101,7 +105,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
         portable,
     };
     if scan.segments.is_empty() {
-        return Ok(Arc::new(SegmentScanExec::new(scan, memory, None)));
+        return Ok(Arc::new(SegmentScanExec::new(scan, memory, None).metered(meter)));
     }
     scan.pieces = share(table, &scan.segments, partitions).await?;
     let user = def.arrow_schema();
@@ -111,7 +115,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
     let files = Files::new(table, &scan.segments, &layout, &user)?;
     let source = files.source(table, &layout, &scan.pieces, options)?;
     scan.files = Some(files);
-    Ok(Arc::new(SegmentScanExec::new(scan, memory, Some(source))))
+    Ok(Arc::new(SegmentScanExec::new(scan, memory, Some(source)).metered(meter)))
 }
 
 /// Cuts the segments and shares the pieces.

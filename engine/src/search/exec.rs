@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cairn_storage::index::SearchReport;
+use cairn_storage::object::ReadMeter;
 use cairn_vector::search::Strategy;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -18,6 +19,7 @@ use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 
 use super::Search;
+use crate::measure::with_reads;
 
 /// See the module. The search ran when the plan was made.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub(super) struct SearchExec {
     facts: String,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// What the reads of the search were counted by; None: by nothing.
+    meter: Option<ReadMeter>,
 }
 
 impl SearchExec {
@@ -44,7 +48,13 @@ impl SearchExec {
             Boundedness::Bounded,
         );
         let facts = facts(search, &report, matching, true).join(", ");
-        Self { batch, facts, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { batch, facts, properties: Arc::new(properties), metrics, meter: None }
+    }
+
+    /// The same, showing what `meter` has counted.
+    pub(super) fn metered(self, meter: Option<ReadMeter>) -> Self {
+        Self { meter, ..self }
     }
 }
 
@@ -130,7 +140,7 @@ impl ExecutionPlan for SearchExec {
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        Some(with_reads(self.metrics.clone_inner(), self.meter.as_ref()))
     }
 
     fn statistics_from_inputs(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cairn_storage::id::RowId;
 use cairn_storage::index::{SearchReport, VectorHit, VectorSearcher};
+use cairn_storage::object::ReadMeter;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -17,6 +18,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::answer::{self, Pick};
 use super::exec::SearchExec;
 use super::{DISTANCE_COLUMN, RANK_COLUMN, Search, Searches, matching, sample_rate};
+use crate::measure::ReadMeters;
 use crate::provider::usable;
 
 /// What an answer holds besides the table's columns.
@@ -73,6 +75,13 @@ impl SearchTable {
         let mut among = self.clone();
         among.filters.push(condition.clone());
         Ok(Some(among))
+    }
+
+    /// The same search, its reads counted by `meter`.
+    pub(super) fn metered(&self, meter: ReadMeter) -> Self {
+        let mut metered = self.clone();
+        metered.search.table = metered.search.table.metered(meter);
+        metered
     }
 
     async fn nearest(&self, state: &dyn Session) -> Result<(Vec<VectorHit>, SearchReport, Option<u64>)> {
@@ -171,7 +180,10 @@ impl TableProvider for SearchTable {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (mut hits, report, matching) = self.nearest(state).await?;
+        let meter = ReadMeters::next(state);
+        let metered = meter.clone().map(|meter| self.metered(meter));
+        let search = metered.as_ref().unwrap_or(self);
+        let (mut hits, report, matching) = search.nearest(state).await?;
         hits.truncate(limit.unwrap_or(usize::MAX));
         let every: Vec<usize>;
         let projection = match projection {
@@ -184,8 +196,8 @@ impl TableProvider for SearchTable {
         let schema = Arc::new(self.schema.project(projection)?);
         let picks: Vec<Pick> = projection.iter().map(|index| self.pick(*index)).collect();
         let ranks: Vec<u64> = (1..=hits.len() as u64).collect();
-        let batch = answer::rows(self.search.snapshot(), &hits, &ranks, &picks, &schema).await?;
+        let batch = answer::rows(search.search.snapshot(), &hits, &ranks, &picks, &schema).await?;
         let orders = self.orders(state, &schema)?;
-        Ok(Arc::new(SearchExec::new(&self.search, batch, orders, report, matching)))
+        Ok(Arc::new(SearchExec::new(&self.search, batch, orders, report, matching).metered(meter)))
     }
 }

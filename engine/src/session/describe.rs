@@ -65,7 +65,11 @@ impl Session {
         limits.run_in_time(timeout, describe).await
     }
 
-    async fn describe_now(&self, statement: &Statement, settings: &Settings) -> Result<Description> {
+    pub(super) async fn describe_now(
+        &self,
+        statement: &Statement,
+        settings: &Settings,
+    ) -> Result<Description> {
         let shape = shape_of(statement);
         let (context, catalog) = self.context(&shape, settings, None).await?;
         let description = self.describe_at(&context, &catalog, settings, &shape, statement).await;
@@ -108,6 +112,7 @@ impl Session {
             Statement::Describe(name) => rows(show::describe(context, catalog, name).await?),
             Statement::Show(what) => rows(show::show(context, catalog, settings, &self.engine, what).await?),
             Statement::Checkpoint(_) => Some(upkeep::checkpoint_columns()),
+            Statement::Warm(_) => Some(upkeep::warm_columns()),
             Statement::Verify { .. } => Some(upkeep::verify_columns()),
             Statement::CreateIndex(_)
             | Statement::Reindex(_)
@@ -121,8 +126,10 @@ impl Session {
             | Statement::Transaction(_)
             | Statement::WaitForVersion { .. } => None,
         };
-        let reads_only =
-            matches!(statement, Statement::Describe(_) | Statement::Show(_) | Statement::Verify { .. });
+        let reads_only = matches!(
+            statement,
+            Statement::Describe(_) | Statement::Show(_) | Statement::Verify { .. } | Statement::Warm(_)
+        );
         Ok(Description { columns, reads_only, parameters: Vec::new() })
     }
 }

@@ -4,6 +4,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::FutureExt;
 
 use super::Session;
+use crate::config::Settings;
 use crate::copy::{self, IfExists, IfMissing, IngestTarget};
 use crate::error::Result;
 use crate::metrics::Watch;
@@ -37,16 +38,41 @@ impl Session {
         rows: SendableRecordBatchStream,
         watch: &mut Watch,
     ) -> Result<u64> {
+        let given = self.given_for_rows();
         let limits = self.admit(true, watch).await?;
-        let settings = self.lock().settings.clone();
+        let settings = Settings { given, ..self.lock().settings.clone() };
         let (session, target, timeout) = (self.handle(), target.clone(), settings.statement_timeout);
         let ingest = async move {
-            let (context, catalog) = session.context(&Shape::default(), &settings, None).await?;
-            let written = copy::ingest(&context, &target, if_missing, if_exists, rows).await;
-            drop((context, catalog));
-            session.lock().unpin();
-            written
+            let there = match &settings.given {
+                Some(given) => session.find(given).await,
+                None => Ok(false),
+            };
+            if there? {
+                return Ok(0);
+            }
+            let written = session.ingest_now(&settings, &target, if_missing, if_exists, rows).await;
+            session.settled_rows(&settings, written).await
         };
         limits.run_in_time(timeout, ingest.boxed()).await
+    }
+
+    async fn ingest_now(
+        &self,
+        settings: &Settings,
+        target: &IngestTarget,
+        if_missing: IfMissing,
+        if_exists: IfExists,
+        rows: SendableRecordBatchStream,
+    ) -> Result<u64> {
+        let db = self.engine.database();
+        if db.follows() && !self.in_transaction() {
+            // Rows come once: no conflict with what another writer did may be found when they have.
+            db.claim().await?;
+        }
+        let (context, catalog) = self.context(&Shape::default(), settings, None).await?;
+        let written = copy::ingest(&context, target, if_missing, if_exists, rows).await;
+        drop((context, catalog));
+        self.lock().unpin();
+        written
     }
 }

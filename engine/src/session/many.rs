@@ -10,7 +10,7 @@ use futures::FutureExt;
 use super::prepared::Prepared;
 use super::{Session, direct, waits_its_turn};
 use crate::config::Settings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Watch;
 use crate::output::Output;
 
@@ -35,9 +35,10 @@ impl Session {
     ) -> Result<Output> {
         let prepared = self.prepare(sql)?;
         watch.is(&prepared.statement);
+        let given = self.given_for(&prepared.statement);
         rows.iter().try_for_each(|params| prepared.take(params))?;
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
-        let settings = self.lock().settings.clone();
+        let settings = Settings { given, ..self.lock().settings.clone() };
         let (session, timeout) = (self.handle(), settings.statement_timeout);
         // Boxed: it is large, and whoever calls this holds it.
         let each = async move { session.run_each(&prepared, &settings, rows).await }.boxed();
@@ -51,6 +52,20 @@ impl Session {
         settings: &Settings,
         rows: Vec<ParamValues>,
     ) -> Result<Output> {
+        let statement = &prepared.statement;
+        if let Some(output) = self.repeated(statement, settings).await? {
+            return Ok(output);
+        }
+        let result = self.run_each_once(prepared, settings, rows).await;
+        self.settled(statement, settings, result).await
+    }
+
+    async fn run_each_once(
+        &self,
+        prepared: &Prepared,
+        settings: &Settings,
+        rows: Vec<ParamValues>,
+    ) -> Result<Output> {
         let inserted = {
             let params: Vec<_> = rows.iter().map(Some).collect();
             direct::insert(self, settings, &params, &prepared.statement).await
@@ -59,13 +74,20 @@ impl Session {
             Ok(Some(rows)) => return Ok(Output::Affected { verb: "INSERT", rows, notes: Vec::new() }),
             // One by one, and tried again as often as any other.
             Ok(None) => {}
-            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            Err(error)
+                if error.kind() == ErrorKind::Conflict && (settings.given.is_none() || rows.len() == 1) => {}
             Err(error) => return Err(error),
+        }
+        if settings.given.is_some() && rows.len() > 1 {
+            return Err(Error::not_supported_yet(
+                "one commit_id for the commits of several rows of parameters",
+            )
+            .map(|e| e.with_hint("run them between BEGIN and COMMIT: that is one commit")));
         }
         let (mut verb, mut changed, mut notes) = ("INSERT", 0, Vec::new());
         for params in rows {
             let output =
-                self.run(&prepared.statement, prepared.read.as_ref(), settings, Some(params)).await?;
+                self.run_once(&prepared.statement, prepared.read.as_ref(), settings, Some(params)).await?;
             if let Output::Affected { verb: of, rows, notes: more } = output {
                 verb = of;
                 changed += rows;

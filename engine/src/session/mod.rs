@@ -11,6 +11,7 @@
 
 mod describe;
 mod direct;
+mod expiry;
 mod ingest;
 mod limits;
 mod many;
@@ -21,6 +22,7 @@ mod plan;
 mod prepared;
 mod query;
 mod relations;
+mod repeat;
 mod show;
 mod task;
 #[cfg(test)]
@@ -163,6 +165,7 @@ impl Session {
     ) -> Result<Output> {
         let prepared = self.prepare(sql)?;
         watch.is(&prepared.statement);
+        let given = self.given_for(&prepared.statement);
         if let Some(params) = &params {
             prepared.take(params)?;
         }
@@ -170,7 +173,7 @@ impl Session {
         let settings = {
             let mut inner = self.lock();
             inner.progress = Arc::default();
-            inner.settings.clone()
+            Settings { given, ..inner.settings.clone() }
         };
         let limits = if is_at_once(&prepared.statement) { limits.here() } else { limits };
         let timeout = settings.statement_timeout;
@@ -324,10 +327,11 @@ impl Session {
         }
     }
 
-    /// Takes the settings that `other` has now.
+    /// Takes the settings that `other` has now, but for `commit_id`, which is one session's ([`take_commit_id`](Self::take_commit_id)).
     pub fn adopt_settings(&self, other: &Self) {
-        let settings = other.lock().settings.clone();
+        let mut settings = other.lock().settings.clone();
         let mut inner = self.lock();
+        settings.commit_id = inner.settings.commit_id;
         inner.settings = settings;
         self.reconfigure(&mut inner);
     }
@@ -349,6 +353,20 @@ impl Session {
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
+        if let Some(output) = self.repeated(statement, settings).await? {
+            return Ok(output);
+        }
+        let result = self.run_once(statement, read, settings, params).await;
+        self.settled(statement, settings, result).await
+    }
+
+    async fn run_once(
+        &self,
+        statement: &Statement,
+        read: Option<&DirectRead>,
+        settings: &Settings,
+        params: Option<ParamValues>,
+    ) -> Result<Output> {
         match statement {
             Statement::Set { name, value } => self.set(name, value.as_deref()),
             Statement::Reset(name) => self.reset(name.as_deref()),
@@ -356,7 +374,7 @@ impl Session {
                 self.set("search_path", Some(&statement::name_of(name)))?;
                 Ok(done("USE"))
             }
-            Statement::Transaction(statement) => self.transaction(statement, &settings.info).await,
+            Statement::Transaction(statement) => self.transaction(statement, settings).await,
             Statement::WaitForVersion { version, timeout } => {
                 upkeep::wait_for_version(self.engine.database(), *version, *timeout).await
             }
@@ -381,10 +399,14 @@ impl Session {
         }
         let shape = shape_of(statement);
         let mut attempt = 1;
+        let mut may_expire = expiry::may_be_met_by(statement) && !self.in_transaction();
         loop {
             let (context, catalog) = self.context(&shape, settings, params.clone()).await?;
-            let result = self.attempt(&context, &catalog, settings, &shape, statement).await;
-            let state = Arc::clone(&context.state);
+            let mut result = self.attempt(&context, &catalog, settings, &shape, statement).await;
+            if may_expire && expiry::is_possible_at(&context.db) {
+                result = expiry::with_first_rows(result).await;
+            }
+            let (state, snapshot) = (Arc::clone(&context.state), context.snapshot.clone());
             drop((context, catalog));
             let result = match result {
                 Ok(Output::Rows(rows)) => return Ok(Output::Rows(pin::pinned(rows, state, &self.inner))),
@@ -393,6 +415,10 @@ impl Session {
             drop(state);
             self.lock().unpin();
             match result {
+                Err(error) if may_expire && error.kind() == ErrorKind::SnapshotExpired => {
+                    may_expire = false;
+                    upkeep::refresh_past(self.engine.database(), &snapshot).await?;
+                }
                 Err(error)
                     if error.kind() == ErrorKind::Conflict
                         && attempt < ATTEMPTS
@@ -439,6 +465,7 @@ impl Session {
             Statement::Account(account) => Box::pin(rights::run(context, account)),
             Statement::Checkpoint(table) => Box::pin(upkeep::checkpoint(context, table.as_ref())),
             Statement::Verify { table } => Box::pin(upkeep::verify(context, table.as_ref())),
+            Statement::Warm(table) => Box::pin(upkeep::warm(context, table)),
             Statement::Set { .. }
             | Statement::Reset(_)
             | Statement::Use(_)
@@ -458,7 +485,7 @@ impl Session {
     ) -> Result<(StatementContext, SnapshotCatalog)> {
         let db = self.engine.database();
         let block = self.block();
-        if db.is_read_only() && block.is_none() {
+        if db.follows() && block.is_none() {
             upkeep::refresh(db).await?;
         }
         let snapshot = block.as_ref().map_or_else(|| db.snapshot(), |block| block.snapshot());
@@ -492,6 +519,7 @@ impl Session {
             owner: self.identity.id(),
             params,
             info: settings.info.clone(),
+            given: settings.given.clone(),
             progress,
         };
         Ok((context, catalog))
@@ -515,6 +543,11 @@ impl Session {
     fn set(&self, name: &str, value: Option<&str>) -> Result<Output> {
         let mut changed = self.lock().settings.clone();
         changed.set(name, value)?;
+        if name == "commit_id" {
+            // Nothing is planned by it, and some set it before every statement.
+            self.lock().settings.commit_id = changed.commit_id;
+            return Ok(done("SET"));
+        }
         let snapshot = self.snapshot();
         let schema = &changed.search_path;
         let known = snapshot.catalog().has_schema(schema)
@@ -617,7 +650,8 @@ fn waits_its_turn(statement: &Statement) -> bool {
         | Statement::Drop(_)
         | Statement::Truncate { .. }
         | Statement::Checkpoint(_)
-        | Statement::Verify { .. } => true,
+        | Statement::Verify { .. }
+        | Statement::Warm(_) => true,
         Statement::Set { .. }
         | Statement::Reset(_)
         | Statement::Use(_)

@@ -16,6 +16,7 @@ use crate::ddl;
 use crate::dml;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
+use crate::measure::ReadMeters;
 use crate::output::{Output, RowStream};
 use crate::scan::Portable;
 use crate::search;
@@ -177,6 +178,8 @@ pub(super) async fn explain(
     shape: &Shape,
     explain: &ExplainStatement,
 ) -> Result<Output> {
+    let measured = if explain.analyze { ReadMeters::of(context) } else { None };
+    let context = measured.as_ref().map_or(context, |(_, measured)| measured);
     let inner = match explain.statement.as_ref() {
         Statement::CreateIndex(create) => return ddl::explain_create_index(context, create).await,
         Statement::Query(query) => plan(context, shape, query).await?,
@@ -208,5 +211,10 @@ pub(super) async fn explain(
     // Nobody lives by the answer of a search that is explained: its recall is not that of live ones.
     let mut state = SessionState::clone(&context.state);
     state.config_mut().set_extension(Arc::new(search::SampleRate(0.0)));
-    Ok(FileAccess::of(&state).explained(start_in(&state, plan).await?))
+    let explained = start_in(&state, plan).await?;
+    let explained = match &measured {
+        Some((meters, _)) => Arc::clone(meters).summed_up(explained),
+        None => explained,
+    };
+    Ok(FileAccess::of(&state).explained(explained))
 }

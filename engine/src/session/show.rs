@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::{ColumnType, TableDef};
-use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringViewArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, RecordBatch, StringViewArray, TimestampMicrosecondArray, UInt64Array,
+};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::CatalogProvider;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast::ObjectName;
 
 use super::query;
 use crate::catalog::{INFORMATION_SCHEMA, SnapshotCatalog, unknown_schema};
-use crate::config::{SETTINGS, Settings};
+use crate::config::{SETTINGS, Settings, commit_id};
 use crate::context::StatementContext;
 use crate::dialect::type_text;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Position, Result};
 use crate::output::{Output, RowStream};
 use crate::statement::{Shape, Show, name_of, parse_query, schema_and_name};
 
@@ -50,6 +52,7 @@ pub(super) async fn show(
         Show::Columns(name) => describe(context, catalog, name).await,
         Show::Create(name) => create(context, catalog, name),
         Show::Versions => select(context, "SELECT * FROM system.versions ORDER BY version DESC").await,
+        Show::Commit(id, position) => commit(context, id, *position).await,
         Show::Functions => select(context, "SELECT * FROM system.functions ORDER BY name, kind").await,
         Show::Jobs { table: None } => select(context, "SELECT * FROM system.jobs ORDER BY id").await,
         Show::Jobs { table: Some(name) } => {
@@ -83,6 +86,33 @@ pub(super) async fn show(
             ])
         }
     }
+}
+
+/// SHOW COMMIT 'id': whether there is a commit of that id, and which one it is. A row also where there is none, so that scripts can
+/// ask again.
+async fn commit(context: &StatementContext, id: &str, position: Option<Position>) -> Result<Output> {
+    let id = commit_id(id).map_err(|e| match position {
+        Some(position) => e.at(position),
+        None => e,
+    })?;
+    let found = context.db.commit_version(id).await?;
+    let version = found.as_ref().map(|found| found.version.0);
+    let time = found.as_ref().map(|found| found.time_us);
+    let status = if found.is_some() { "committed" } else { "unknown" };
+    let zone: Arc<str> = "UTC".into();
+    let schema = Schema::new(vec![
+        Field::new("commit_id", DataType::Utf8View, false),
+        Field::new("version", DataType::UInt64, true),
+        Field::new("time", DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(&zone))), true),
+        Field::new("status", DataType::Utf8View, false),
+    ]);
+    let columns = vec![
+        texts(&[id.to_string()]),
+        Arc::new(UInt64Array::from(vec![version])) as ArrayRef,
+        Arc::new(TimestampMicrosecondArray::from(vec![time]).with_timezone(zone)),
+        texts(&[status]),
+    ];
+    rows_in(Arc::new(schema), columns)
 }
 
 /// DESCRIBE t: one row per column.
@@ -272,9 +302,12 @@ pub(crate) fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Output> {
             )
         })
         .collect();
-    let schema = Arc::new(Schema::new(fields));
-    let batch =
-        RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect())?;
+    rows_in(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, array)| array).collect())
+}
+
+/// A result of ready columns of `schema`.
+fn rows_in(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<Output> {
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), futures::stream::iter([Ok(batch)]));
     Ok(Output::Rows(RowStream { schema, stream: Box::pin(stream) }))
 }

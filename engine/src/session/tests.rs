@@ -1,8 +1,10 @@
 //! The surface of a session, statement by statement, on a database in memory.
 #![allow(clippy::unwrap_used)]
 
+mod commit_ids;
 mod ingest;
 mod limits;
+mod objects;
 mod parameters;
 mod rights;
 mod screens;

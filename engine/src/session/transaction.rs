@@ -7,11 +7,13 @@
 use std::sync::Arc;
 
 use cairn_storage::transaction::TransactionBlock;
-use cairn_storage::wal::CommitInfo;
-use cairn_storage::{CommitOptions, ErrorKind, Snapshot};
+use cairn_storage::{ErrorKind, Snapshot};
 
+use super::repeat::noted;
 use super::task::Awaited;
 use super::{Session, done, upkeep};
+use crate::config::Settings;
+use crate::context::commit_options;
 use crate::dml::ident_text;
 use crate::error::{Error, Result};
 use crate::output::Output;
@@ -83,7 +85,7 @@ impl Session {
     pub(super) async fn transaction(
         &self,
         statement: &TransactionStatement,
-        info: &CommitInfo,
+        settings: &Settings,
     ) -> Result<Output> {
         let ends_by_call = self.lock().ends_by_call;
         let verb = match statement {
@@ -100,14 +102,15 @@ impl Session {
                         .map(|e| e.with_hint("SAVEPOINT name marks a point to come back to")));
                 }
                 let db = self.engine.database();
-                if db.is_read_only() {
+                if db.follows() {
                     upkeep::refresh(db).await?;
                 }
+                let repeats = self.repeats_commit().await?;
                 let block = Arc::new(TransactionBlock::begin(Arc::clone(db), *read_only));
                 let accounts = self.accounts_now().await?;
                 let mut inner = self.lock();
                 (inner.block, inner.accounts_at_begin) = (Some(block), accounts);
-                "BEGIN"
+                return Ok(noted(done("BEGIN"), repeats));
             }
             // Taken first: whatever happens, the transaction has ended.
             TransactionStatement::Commit => {
@@ -119,15 +122,24 @@ impl Session {
                     block.rollback().await;
                     return Err(error);
                 }
+                let (info, given) = (&settings.info, settings.given.as_ref());
                 let committed = Awaited::of_task().committing(|last_word| async move {
-                    let options = CommitOptions { info: info.clone(), last_word, ..CommitOptions::default() };
-                    block.commit(options).await
+                    block.commit(commit_options(info, given, last_word)).await
                 });
-                committed.await?;
+                let receipt = committed.await?;
+                if let Some(given) = given {
+                    given.made(&receipt);
+                }
                 "COMMIT"
             }
             TransactionStatement::Rollback => {
-                let block = self.lock().block.take().ok_or_else(none_open)?;
+                let block = {
+                    let mut inner = self.lock();
+                    let block = inner.block.take().ok_or_else(none_open)?;
+                    // It was for this COMMIT.
+                    inner.settings.commit_id = None;
+                    block
+                };
                 block.rollback().await;
                 "ROLLBACK"
             }

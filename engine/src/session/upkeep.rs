@@ -1,10 +1,11 @@
-//! CHECKPOINT, VERIFY, WAIT FOR VERSION: each answers with a receipt or one row per finding.
+//! CHECKPOINT, VERIFY, WARM TABLE, WAIT FOR VERSION: each answers with a receipt or one row per finding.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_storage::id::CommitVersion;
-use cairn_storage::{CheckpointReason, Database, ErrorKind, FindingStatus, VerifyScope};
+use cairn_storage::id::{CommitVersion, TableId};
+use cairn_storage::schema::TableDef;
+use cairn_storage::{CheckpointReason, Database, ErrorKind, FindingStatus, Snapshot, VerifyScope};
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, StringViewArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::ObjectName;
@@ -14,6 +15,7 @@ use crate::catalog::missing;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::rights::Right;
 use crate::statement::{object_position, schema_and_name};
 
 /// CHECKPOINT [TABLE t]: one receipt row. A manifest describes the whole database, so naming a table only checks that it exists.
@@ -22,6 +24,7 @@ pub(super) async fn checkpoint(context: &StatementContext, table: Option<&Object
     if let Some(name) = table {
         table_id(context, name)?;
     }
+    context.db.claim().await?;
     let receipt = context.db.checkpoint(CheckpointReason::Statement).await?;
     let number = |n: u64| Arc::new(UInt64Array::from(vec![n])) as ArrayRef;
     let reason = match receipt.reason {
@@ -39,11 +42,13 @@ pub(super) async fn checkpoint(context: &StatementContext, table: Option<&Object
         ("rows", number(receipt.rows)),
         ("deletes", number(receipt.deletes)),
         ("bytes", number(receipt.bytes)),
-        (
-            "duration_ms",
-            Arc::new(Float64Array::from(vec![(receipt.duration.as_secs_f64() * 1e6).round() / 1e3])),
-        ),
+        ("duration_ms", milliseconds(receipt.duration)),
     ])
+}
+
+/// A time in milliseconds, to the microsecond.
+fn milliseconds(time: Duration) -> ArrayRef {
+    Arc::new(Float64Array::from(vec![(time.as_secs_f64() * 1e6).round() / 1e3]))
 }
 
 /// Columns of CHECKPOINT's receipt.
@@ -102,6 +107,35 @@ pub(super) fn verify_columns() -> SchemaRef {
     Arc::new(Schema::new(["object", "check", "status", "detail", "hint"].map(text).to_vec()))
 }
 
+/// WARM TABLE t: reads all of the table, so that what is kept near holds it; one receipt row.
+pub(super) async fn warm(context: &StatementContext, name: &ObjectName) -> Result<Output> {
+    let def = table_def(context, name)?;
+    context.rights.table(Right::Select, &def)?;
+    let table = context.snapshot.table(def.id);
+    let table = table.ok_or_else(|| Error::new(ErrorKind::Internal, "a table has a name and no rows"))?;
+    let receipt = table.warm().await?;
+    let number = |n: u64| Arc::new(UInt64Array::from(vec![n])) as ArrayRef;
+    rows(vec![
+        ("table", Arc::new(StringViewArray::from(vec![def.qualified_name()]))),
+        ("segments", number(receipt.segments)),
+        ("units", number(receipt.units)),
+        ("bytes", number(receipt.bytes)),
+        ("duration_ms", milliseconds(receipt.duration)),
+    ])
+}
+
+/// Columns of WARM TABLE's receipt.
+pub(super) fn warm_columns() -> SchemaRef {
+    let number = |name: &str| Field::new(name, DataType::UInt64, false);
+    Arc::new(Schema::new(vec![
+        Field::new("table", DataType::Utf8View, false),
+        number("segments"),
+        number("units"),
+        number("bytes"),
+        Field::new("duration_ms", DataType::Float64, false),
+    ]))
+}
+
 /// WAIT FOR VERSION n: returns when this handle sees version n.
 pub(super) async fn wait_for_version(db: &Arc<Database>, version: u64, timeout: Duration) -> Result<Output> {
     db.wait_for_version(CommitVersion(version), timeout).await?;
@@ -113,21 +147,38 @@ pub(super) async fn refresh(db: &Arc<Database>) -> Result<()> {
     Ok(db.refresh().await?)
 }
 
-fn table_id(context: &StatementContext, name: &ObjectName) -> Result<cairn_storage::id::TableId> {
+/// Catches a follower up with its writer after objects of `snapshot` were gone: what it saw last may be just that.
+pub(super) async fn refresh_past(db: &Arc<Database>, snapshot: &Snapshot) -> Result<()> {
+    if !db.follows() {
+        return Ok(());
+    }
+    db.refresh().await?;
+    if Arc::ptr_eq(db.snapshot().state(), snapshot.state()) {
+        // It looks so seldom, and has looked just now.
+        tokio::time::sleep(db.options().poll_interval).await;
+        db.refresh().await?;
+    }
+    Ok(())
+}
+
+/// The table of that name, for its owner.
+fn table_id(context: &StatementContext, name: &ObjectName) -> Result<TableId> {
+    let def = table_def(context, name)?;
+    context.rights.own(def.owner, &def.schema, &def.name)?;
+    Ok(def.id)
+}
+
+/// The table of that name, for whoever may do something with it.
+fn table_def(context: &StatementContext, name: &ObjectName) -> Result<Arc<TableDef>> {
     let (schema, table) = schema_and_name(name, &context.search_path)?;
     let catalog = context.snapshot.catalog();
-    match catalog.table(&schema, &table) {
-        Some(def) => {
-            context.rights.own(def.owner, &schema, &table)?;
-            Ok(def.id)
-        }
-        None => {
-            let seen = catalog.tables(&schema).filter(|t| context.rights.sees(t.owner, &schema, &t.name));
-            let error: Error = missing(&schema, &table, seen.map(|t| t.name.as_str()));
-            Err(match object_position(name) {
-                Some(position) => error.at(position),
-                None => error,
-            })
-        }
+    if let Some(def) = catalog.table(&schema, &table) {
+        return Ok(Arc::clone(def));
     }
+    let seen = catalog.tables(&schema).filter(|t| context.rights.sees(t.owner, &schema, &t.name));
+    let error: Error = missing(&schema, &table, seen.map(|t| t.name.as_str()));
+    Err(match object_position(name) {
+        Some(position) => error.at(position),
+        None => error,
+    })
 }

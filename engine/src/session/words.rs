@@ -165,6 +165,7 @@ const KEYWORDS: &[&str] = &[
     "VERSIONS",
     "VIEW",
     "WAIT",
+    "WARM",
     "WHEN",
     "WHERE",
     "WINDOW",

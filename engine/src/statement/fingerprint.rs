@@ -115,7 +115,7 @@ pub(crate) fn tables(statement: &Statement) -> Vec<String> {
             CopySubject::Table { name, .. } => vec![name.clone()],
             CopySubject::Query(query) => of_query(query),
         },
-        Statement::Describe(name) => vec![name.clone()],
+        Statement::Describe(name) | Statement::Warm(name) => vec![name.clone()],
         Statement::Explain(explain) => return tables(&explain.statement),
         _ => Vec::new(),
     };

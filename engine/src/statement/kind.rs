@@ -25,7 +25,7 @@ pub enum StatementKind {
     Setting,
     /// Any, described for a client and not run.
     Prepare,
-    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, VERIFY, WAIT, and what is no statement at all.
+    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, VERIFY, WARM, WAIT, and what is no statement at all.
     Other,
 }
 
@@ -81,6 +81,7 @@ impl StatementKind {
             | Statement::Show(_)
             | Statement::Checkpoint(_)
             | Statement::Verify { .. }
+            | Statement::Warm(_)
             | Statement::WaitForVersion { .. } => Self::Other,
         }
     }

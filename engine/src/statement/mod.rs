@@ -114,6 +114,8 @@ pub(crate) enum Statement {
         /// One table, or all.
         table: Option<ObjectName>,
     },
+    /// WARM TABLE t.
+    Warm(ObjectName),
     /// BEGIN, COMMIT, ROLLBACK and savepoints.
     Transaction(TransactionStatement),
     /// Users, roles and grants.
@@ -317,6 +319,8 @@ pub(crate) enum Show {
     Create(ObjectName),
     /// SHOW VERSIONS.
     Versions,
+    /// SHOW COMMIT 'id'.
+    Commit(String, Option<Position>),
     /// SHOW FUNCTIONS.
     Functions,
     /// SHOW JOBS [FOR TABLE t].

@@ -59,6 +59,7 @@ impl Parameters {
             | Statement::Use(_)
             | Statement::Checkpoint(_)
             | Statement::Verify { .. }
+            | Statement::Warm(_)
             | Statement::Transaction(_)
             | Statement::Account(_)
             | Statement::WaitForVersion { .. } => Self::default(),

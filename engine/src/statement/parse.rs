@@ -120,6 +120,13 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
         }
         "VERIFY" => verify(parser),
         "REINDEX" => reindex(parser),
+        "WARM" => {
+            parser.next_token();
+            if !take(parser, "TABLE") {
+                return Err(unexpected("TABLE", &parser.peek_token()));
+            }
+            Ok(Statement::Warm(parser.parse_object_name(false).map_err(syntax)?))
+        }
         "WAIT" => wait(parser),
         "SHOW" => show(parser),
         "USE" => {
@@ -333,6 +340,9 @@ mod tests {
             ("USE app", "Use"),
             ("CHECKPOINT TABLE t", "Checkpoint"),
             ("VERIFY DATABASE DEEP", "Verify"),
+            ("WARM TABLE s.t", "Warm"),
+            ("SHOW COMMIT '6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43'", "Show(Commit"),
+            ("SHOW commit_id", "Show(Setting"),
             ("WAIT FOR VERSION 7 TIMEOUT '5 s'", "WaitForVersion"),
         ] {
             let parsed = parse(sql).map_err(|e| format!("{sql}: {e}")).unwrap();
@@ -386,6 +396,8 @@ mod tests {
             ("SELECT 1 2 3", 1, 10),
             ("CREATE TABEL t (a INT)", 1, 8),
             ("SHOW", 1, 5),
+            ("SHOW COMMIT 7", 1, 13),
+            ("WARM t", 1, 6),
         ] {
             let error = parse(sql).unwrap_err();
             assert_eq!(error.sqlstate(), "42601", "{sql}");

@@ -47,6 +47,14 @@ pub(super) fn show(parser: &mut Parser<'_>) -> Result<Statement> {
             parser.next_token();
             Show::Versions
         }
+        "COMMIT" => {
+            parser.next_token();
+            let token = parser.next_token();
+            match &token.token {
+                Token::SingleQuotedString(id) => Show::Commit(id.clone(), position_of(token.span.start)),
+                _ => return Err(unexpected("the id of a commit in single quotes", &token)),
+            }
+        }
         "FUNCTIONS" => {
             parser.next_token();
             Show::Functions

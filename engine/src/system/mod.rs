@@ -1,13 +1,14 @@
 //! `system.*`: the database about itself. `sys` is the same schema by another name.
 //!
 //! Owns: which tables there are, and computing their rows when, and only when, a query reads them. Figures of tables are those
-//! of the statement's snapshot; jobs and the log show the moment of the scan.
+//! of the statement's snapshot; jobs, metrics and the log show the moment of the scan.
 
 mod columns;
 mod functions;
 mod grants;
 mod indexes;
 mod jobs;
+mod metrics;
 mod roles;
 mod segments;
 mod settings;
@@ -87,6 +88,7 @@ const TABLES: &[&dyn SystemTable] = &[
     &grants::Grants,
     &indexes::Indexes,
     &jobs::Jobs,
+    &metrics::Metrics,
     &roles::Roles,
     &segments::Segments,
     &settings::SettingsTable,
@@ -104,7 +106,7 @@ pub(crate) fn is_system_schema(schema: &str) -> bool {
 
 /// Whether a table is about the whole database, whoever's it is: superusers may read it.
 pub(crate) fn is_of_everything(name: &str) -> bool {
-    ["jobs", "versions", "wal"].contains(&name)
+    ["jobs", "metrics", "versions", "wal"].contains(&name)
 }
 
 /// Names of the tables.

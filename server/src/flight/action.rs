@@ -88,6 +88,12 @@ pub(super) async fn run(shared: &Shared, session: &Lease, action: Action) -> Res
         "EndTransaction" => {
             let request: ActionEndTransactionRequest = command::packed(body)?;
             let commit = is_commit(request.action)?;
+            // Where there is none, ending it says so.
+            if let (true, Some(id)) = (commit, session.commit_id())
+                && let Ok(sql) = transaction_of(session, &request.transaction_id)
+            {
+                sql.engine().configure("commit_id", id)?;
+            }
             session.end(&request.transaction_id, commit).await?;
             None
         }

@@ -24,6 +24,9 @@ use crate::session::Lease;
 /// Metadata of every answer: `open` when the session's own transaction (BEGIN as a statement) is open after it, else `none`.
 pub const TRANSACTION_HEADER: &str = "cairn-transaction";
 
+/// Metadata of a call: the id of the commit that its statement makes. One that is called again changes nothing again.
+const COMMIT_ID_HEADER: &str = "x-cairn-commit-id";
+
 const COOKIE: &str = "arrow_flight_session_id";
 /// The one call that has no session yet: it makes one, of what stands in its head. Its messages are not read.
 const HANDSHAKE: &str = "/Handshake";
@@ -72,27 +75,43 @@ pub(super) async fn caller(
         return Ok(None);
     }
     let metadata = MetadataMap::from_headers(headers.clone());
-    if let Some(token) = authorization(&metadata, "Bearer") {
+    let commit_id = commit_id(&metadata)?;
+    let Caller { session, cookie } = known_caller(shared, &metadata, extensions).await?;
+    Ok(Some(Caller { session: session.with_commit_id(commit_id), cookie }))
+}
+
+async fn known_caller(shared: &Shared, metadata: &MetadataMap, extensions: &Extensions) -> Result<Caller> {
+    if let Some(token) = authorization(metadata, "Bearer") {
         let session = shared.session_of_token(token).await?;
-        return Ok(Some(Caller { session, cookie: None }));
+        return Ok(Caller { session, cookie: None });
     }
     let connection = connection(extensions)?;
-    if let Some(basic) = authorization(&metadata, "Basic") {
+    if let Some(basic) = authorization(metadata, "Basic") {
         let (user, password) = credentials(basic)?;
         let own = shared.logins.session(&user, &password, connection.remote.ip()).await?;
         let session = session_of(shared, connection, own)?;
-        return Ok(Some(Caller { session, cookie: None }));
+        return Ok(Caller { session, cookie: None });
     }
     shared.logins.check_open().await?;
-    if let Some(session) = cookie(&metadata).and_then(|id| shared.sessions.of_cookie(id)) {
-        return Ok(Some(Caller { session, cookie: None }));
+    if let Some(session) = cookie(metadata).and_then(|id| shared.sessions.of_cookie(id)) {
+        return Ok(Caller { session, cookie: None });
     }
     let session = match shared.sessions.of_connection(connection, &Identity::owner()) {
         Some(session) => session,
         None => session_of(shared, connection, shared.logins.anonymous().await?)?,
     };
     let cookie = format!("{COOKIE}={}; Path=/; HttpOnly", session.id().text());
-    Ok(Some(Caller { session, cookie: cookie.parse().ok() }))
+    Ok(Caller { session, cookie: cookie.parse().ok() })
+}
+
+/// The id that a call gives the commit of its statement.
+///
+/// # Errors
+/// `InvalidInput` (08P01) when it is no text.
+fn commit_id(metadata: &MetadataMap) -> Result<Option<&str>> {
+    let Some(id) = metadata.get(COMMIT_ID_HEADER) else { return Ok(None) };
+    let text = id.to_str();
+    text.map(Some).map_err(|_| status::wrong_request(format!("the header {COMMIT_ID_HEADER} cannot be read")))
 }
 
 /// The session that the identity of `own` has on the connection; `own` when there is none.

@@ -56,6 +56,7 @@ pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usiz
     let result = match command {
         Command::CommandStatementUpdate(update) => {
             let sql = session.sql_of(update.transaction_id.as_deref())?;
+            let sql = session.for_commit(sql, Some(&update.query))?;
             counted(statement::run(session, &sql, &update.query).await?.count().await?)
         }
         Command::CommandPreparedStatementUpdate(update) => {
@@ -194,7 +195,7 @@ async fn store(
     };
     let target =
         IngestTarget { schema: ingest.schema.filter(|schema| !schema.is_empty()), table: ingest.table };
-    let sql = session.sql_of(ingest.transaction_id.as_deref())?;
+    let sql = session.for_commit(session.sql_of(ingest.transaction_id.as_deref())?, None)?;
     // The schema comes before the first batch, or alone when there is none.
     let first = batches.next().await.transpose().map_err(broken)?;
     let schema = batches.schema().cloned().ok_or_else(|| wrong_request("the rows have no schema"))?;

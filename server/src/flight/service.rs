@@ -74,6 +74,7 @@ impl Flight {
         match command {
             Command::CommandStatementQuery(query) => {
                 let sql = session.sql_of(query.transaction_id.as_deref())?;
+                let sql = session.for_commit(sql, Some(&query.query))?;
                 statement::run(session, &sql, &query.query).await
             }
             Command::CommandPreparedStatementQuery(query) => {

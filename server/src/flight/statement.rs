@@ -99,7 +99,7 @@ pub(crate) async fn run(session: &Lease, sql: &SqlSession, text: &str) -> Result
 /// # Errors
 /// `InvalidInput` (07001) when nothing is bound to its parameters; as the engine says.
 pub(crate) async fn run_prepared(session: &Lease, prepared: &PreparedStatement) -> Result<Answer> {
-    let sql = session.sql_of_prepared(prepared)?;
+    let sql = session.for_commit(session.sql_of_prepared(prepared)?, Some(&prepared.text))?;
     let text = &prepared.text;
     if prepared.description.parameters.is_empty() {
         return run(session, &sql, text).await;
@@ -139,7 +139,7 @@ pub(crate) async fn update_prepared(
     are_sent: bool,
     rows: impl Stream<Item = Result<ParameterRows>> + Send,
 ) -> Result<u64> {
-    let sql = session.sql_of_prepared(prepared)?;
+    let sql = session.for_commit(session.sql_of_prepared(prepared)?, Some(&prepared.text))?;
     if prepared.description.parameters.is_empty() {
         return run(session, &sql, &prepared.text).await?.count().await;
     }
@@ -181,10 +181,26 @@ async fn update_each(
         return changed;
     }
     let own = sql.engine().fork();
-    own.execute("BEGIN", None).await?;
+    own.take_commit_id(sql.engine());
     // An error drops the session, which rolls back.
-    let changed = execute_each(&own, text, rows).await?;
-    own.execute("COMMIT", None).await?;
+    update_in_transaction(&own, text, rows).await
+}
+
+/// The same in a transaction of `own`, unless that was committed before.
+async fn update_in_transaction(
+    own: &Session,
+    text: &str,
+    rows: impl Stream<Item = Result<ParameterRows>> + Send,
+) -> Result<Outcome> {
+    if let Some(note) = own.repeats_commit().await? {
+        let verb = own.statement_kind(text)?.name().to_ascii_uppercase();
+        return Ok(Outcome { verb, rows: Some(0), notes: vec![note] });
+    }
+    own.execute("BEGIN", None).await?;
+    let mut changed = execute_each(own, text, rows).await?;
+    if let Output::Done { notes, .. } = own.execute("COMMIT", None).await? {
+        changed.notes.extend(notes);
+    }
     Ok(changed)
 }
 

@@ -59,7 +59,8 @@ fn code(error: &Error) -> Code {
         ErrorKind::InvalidInput | ErrorKind::ConstraintViolation => Code::InvalidArgument,
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::AlreadyExists => Code::AlreadyExists,
-        ErrorKind::Conflict => Code::Aborted,
+        // Both go well when the statement is run again.
+        ErrorKind::Conflict | ErrorKind::SnapshotExpired => Code::Aborted,
         ErrorKind::ReadOnly => Code::FailedPrecondition,
         ErrorKind::Fenced | ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::OutcomeUnknown => Code::Unknown,
@@ -147,6 +148,7 @@ mod tests {
         assert_eq!(status.metadata().get("cairn-line").unwrap(), "2");
         let code = |kind, sqlstate| of(&Error::new(kind, "m").map(|e| e.with_sqlstate(sqlstate))).code();
         assert_eq!(code(ErrorKind::Conflict, "40001"), Code::Aborted);
+        assert_eq!(code(ErrorKind::SnapshotExpired, "72000"), Code::Aborted);
         assert_eq!(code(ErrorKind::Unauthenticated, "28P01"), Code::Unauthenticated);
         assert_eq!(code(ErrorKind::ConstraintViolation, "23505"), Code::AlreadyExists);
         assert_eq!(code(ErrorKind::ConstraintViolation, "23502"), Code::InvalidArgument);

@@ -89,9 +89,13 @@ fn status(kind: ErrorKind, sqlstate: &str) -> StatusCode {
         (_, "53300" | "53400") => StatusCode::TOO_MANY_REQUESTS,
         (ErrorKind::InvalidInput, _) => StatusCode::BAD_REQUEST,
         (ErrorKind::NotFound, _) => StatusCode::NOT_FOUND,
-        (ErrorKind::ConstraintViolation | ErrorKind::AlreadyExists | ErrorKind::Conflict, _) => {
-            StatusCode::CONFLICT
-        }
+        (
+            ErrorKind::ConstraintViolation
+            | ErrorKind::AlreadyExists
+            | ErrorKind::Conflict
+            | ErrorKind::SnapshotExpired,
+            _,
+        ) => StatusCode::CONFLICT,
         (ErrorKind::ReadOnly | ErrorKind::PermissionDenied, _) => StatusCode::FORBIDDEN,
         (ErrorKind::Fenced | ErrorKind::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
         (ErrorKind::ResourceExhausted, "57014") => StatusCode::GATEWAY_TIMEOUT,
@@ -114,6 +118,7 @@ fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::NotFound => "not_found",
         ErrorKind::AlreadyExists => "already_exists",
         ErrorKind::Conflict => "conflict",
+        ErrorKind::SnapshotExpired => "snapshot_expired",
         ErrorKind::Fenced => "fenced",
         ErrorKind::ReadOnly => "read_only",
         ErrorKind::Unavailable => "unavailable",
@@ -146,6 +151,7 @@ mod tests {
             (ErrorKind::NotFound, "42P01", 404),
             (ErrorKind::ConstraintViolation, "23505", 409),
             (ErrorKind::Conflict, "40001", 409),
+            (ErrorKind::SnapshotExpired, "72000", 409),
             (ErrorKind::ResourceExhausted, "53300", 429),
             (ErrorKind::ResourceExhausted, "54000", 400),
             (ErrorKind::ResourceExhausted, "53100", 507),

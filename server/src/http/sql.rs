@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use cairn_engine::{Error, Session, StatementKind};
 use cairn_storage::ErrorKind;
@@ -20,6 +20,9 @@ use super::request::SqlRequest;
 use super::serve::Http;
 use super::{identity, params};
 use crate::listen::ConnectionInfo;
+
+/// The id of the commit that the statement makes: one that is sent again changes nothing again.
+const COMMIT_ID: HeaderName = HeaderName::from_static("cairn-commit-id");
 
 pub(super) async fn answer(
     State(http): State<Arc<Http>>,
@@ -47,6 +50,11 @@ async fn run(
     let params = params::params(&request.params)?;
     for (name, value) in request.settings()? {
         session.configure(&name, &value)?;
+    }
+    if let Some(id) = headers.get(&COMMIT_ID) {
+        let unreadable =
+            |_| Problem::request(StatusCode::BAD_REQUEST, "the header Cairn-Commit-Id cannot be read");
+        session.configure("commit_id", id.to_str().map_err(unreadable)?)?;
     }
     check(&session, &request.sql)?;
     let output = session.execute(&request.sql, params).await?;

@@ -1,7 +1,7 @@
 //! Figures of a server, as Prometheus reads them.
 //!
-//! Owns: names of figures, what the protocols count, the page. Does not own: what storage and engine count
-//! (`cairn_storage::metrics`, `cairn_engine::StatementFigures`).
+//! Owns: what the protocols count and its names, the page. Does not own: figures of the database and its statements
+//! (`cairn_engine::figures`).
 
 mod flight;
 mod http;

@@ -1,10 +1,9 @@
 //! The page of `GET /metrics`.
 //!
-//! Names begin with `cairn_`, in base units; `docs/src/metrics.md` lists them all. Reading takes no lock that a statement waits for
-//! longer than for a look.
+//! Names begin with `cairn_`, in base units; `docs/src/metrics.md` lists them all. Those of the database and its statements are the
+//! engine's (`cairn_engine::figures`), as `system.metrics` has them. Reading takes no lock that a statement waits for longer than for a look.
 
-use cairn_engine::{Engine, StatementQueue};
-use cairn_storage::metrics::DatabaseFigures;
+use cairn_engine::StatementQueue;
 
 use super::text::Page;
 use crate::server::Shared;
@@ -16,15 +15,8 @@ pub(crate) fn page(shared: &Shared) -> String {
     server(&mut page, shared);
     shared.metrics.http.write(&mut page);
     shared.metrics.flight.write(&mut page);
-    statements(&mut page, &shared.engine);
     queue(&mut page, &shared.queue);
-    let database = shared.engine.database();
-    let writable = database.check_writable().is_ok();
-    let figures = database.figures();
-    commits(&mut page, &figures, writable);
-    log(&mut page, &figures);
-    tables(&mut page, &figures);
-    jobs(&mut page, &figures);
+    shared.engine.figures().iter().for_each(|family| page.family(family));
     page.finish()
 }
 
@@ -55,27 +47,6 @@ fn server(page: &mut Page, shared: &Shared) {
     page.value(&[], shared.log.lost());
 }
 
-fn statements(page: &mut Page, engine: &Engine) {
-    let figures = engine.statement_figures();
-    page.histogram(
-        "cairn_statement_duration_seconds",
-        "Time of statements until their last row was taken, by kind, and outcome: ok or the class of the SQLSTATE.",
-    );
-    for times in &figures.times {
-        page.buckets(&[("kind", times.kind.name()), ("outcome", times.outcome)], &times.times);
-    }
-    page.gauge("cairn_statements_running", "Statements that run, those whose rows are still read included.");
-    page.value(&[], figures.running);
-    page.counter("cairn_rows_returned_total", "Rows that statements answered with.");
-    page.value(&[], figures.rows);
-    page.gauge("cairn_query_memory_bytes", "Memory queries use now, of what counts against the limit.");
-    page.value(&[], engine.memory_used());
-    page.gauge("cairn_query_memory_limit_bytes", "Memory queries may use together.");
-    page.value(&[], engine.memory_limit());
-    page.gauge("cairn_query_spilled_bytes", "Bytes that running queries hold on disk for lack of memory.");
-    page.value(&[], engine.spilled_bytes());
-}
-
 fn queue(page: &mut Page, queue: &StatementQueue) {
     let figures = queue.figures();
     page.gauge("cairn_queue_running", "Statements that hold one of the places of limit.concurrent.");
@@ -87,75 +58,4 @@ fn queue(page: &mut Page, queue: &StatementQueue) {
     page.value(&[("reason", "late")], figures.refused_late);
     page.histogram("cairn_queue_wait_duration_seconds", "Time that statements waited before they ran.");
     page.buckets(&[], &figures.waits);
-}
-
-fn commits(page: &mut Page, figures: &DatabaseFigures, writable: bool) {
-    page.gauge("cairn_writable", "1 when changes can be made, else 0.");
-    page.value(&[], u8::from(writable));
-    page.gauge("cairn_commit_version", "The newest commit version.");
-    page.value(&[], figures.version.0);
-    page.counter("cairn_commits_total", "Commits made durable.");
-    page.value(&[], figures.commits);
-    page.counter(
-        "cairn_commit_groups_total",
-        "Writes of the log that made one or more commits durable together.",
-    );
-    page.value(&[], figures.commit_groups);
-    page.counter("cairn_commit_conflicts_total", "Attempts to commit that lost against another commit.");
-    page.value(&[], figures.conflicts);
-    page.counter("cairn_rows_added_total", "Rows that commits appended.");
-    page.value(&[], figures.rows_added);
-    page.counter("cairn_rows_deleted_total", "Rows that commits deleted, those of TRUNCATE not counted.");
-    page.value(&[], figures.rows_deleted);
-}
-
-fn log(page: &mut Page, figures: &DatabaseFigures) {
-    page.counter("cairn_wal_written_bytes_total", "Bytes written to the write-ahead log.");
-    page.value(&[], figures.wal_written_bytes);
-    page.histogram("cairn_wal_sync_duration_seconds", "Time of syncs of the write-ahead log.");
-    page.buckets(&[], &figures.wal_syncs);
-    page.gauge("cairn_wal_bytes", "Bytes of entries in the files of the write-ahead log.");
-    page.value(&[], figures.wal_bytes);
-}
-
-fn tables(page: &mut Page, figures: &DatabaseFigures) {
-    page.gauge("cairn_memtable_bytes", "Memory of rows that are in no segment yet.");
-    page.value(&[], figures.hot_bytes);
-    page.gauge("cairn_tables", "Tables.");
-    page.value(&[], figures.tables);
-    page.gauge("cairn_segments", "Segments of the tables.");
-    page.value(&[], figures.segments);
-    page.gauge("cairn_segment_bytes", "Bytes of the tables' segments.");
-    page.value(&[], figures.segment_bytes);
-    page.gauge("cairn_cache_bytes", "Bytes of segments and indexes kept in memory.");
-    page.value(&[], figures.cache.bytes);
-    page.gauge("cairn_cache_limit_bytes", "Bytes of segments and indexes that may be kept in memory.");
-    page.value(&[], figures.cache.limit_bytes);
-    page.counter("cairn_cache_hits_total", "Parts of segments looked for in memory and found.");
-    page.value(&[], figures.cache.hits);
-    page.counter("cairn_cache_misses_total", "Parts of segments looked for in memory and not found.");
-    page.value(&[], figures.cache.misses);
-}
-
-fn jobs(page: &mut Page, figures: &DatabaseFigures) {
-    page.gauge("cairn_jobs_running", "Jobs that run now, by kind: checkpoint, build_index.");
-    for job in &figures.jobs {
-        page.value(&[("kind", &job.kind)], job.running);
-    }
-    page.histogram(
-        "cairn_job_duration_seconds",
-        "Time of jobs that ended, by kind and status: completed or failed.",
-    );
-    for job in &figures.jobs {
-        page.buckets(&[("kind", &job.kind), ("status", "completed")], &job.completed);
-        page.buckets(&[("kind", &job.kind), ("status", "failed")], &job.failed);
-    }
-    page.counter("cairn_job_rows_total", "Rows that jobs worked on, by kind.");
-    for job in &figures.jobs {
-        page.value(&[("kind", &job.kind)], job.rows);
-    }
-    page.counter("cairn_job_written_bytes_total", "Bytes that jobs wrote, by kind.");
-    for job in &figures.jobs {
-        page.value(&[("kind", &job.kind)], job.bytes);
-    }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt::{Display, Write};
 
+use cairn_engine::figures::{FigureFamily, FigureValue};
 use cairn_storage::metrics::{BUCKETS_US, HistogramFigures};
 
 /// Media type of the format.
@@ -47,6 +48,18 @@ impl Page {
         self.line("_bucket", labels, Some("+Inf"), figures.count());
         self.line("_sum", labels, None, figures.sum.as_secs_f64());
         self.line("_count", labels, None, figures.count());
+    }
+
+    /// Figures of one name.
+    pub(crate) fn family(&mut self, family: &FigureFamily) {
+        self.begin(family.name, family.description, family.kind.as_str());
+        for (labels, value) in &family.samples {
+            let labels: Vec<(&str, &str)> = labels.iter().map(|(name, of)| (*name, of.as_str())).collect();
+            match value {
+                FigureValue::Number(number) => self.value(&labels, number),
+                FigureValue::Times(times) => self.buckets(&labels, times),
+            }
+        }
     }
 
     /// The page.

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cairn_engine::{Error, Identity, Result, Session};
+use cairn_engine::{Error, Identity, Result, Session, StatementKind};
 use cairn_storage::ErrorKind;
 
 use super::prepared::PreparedStatement;
@@ -126,6 +126,8 @@ impl ClientSession {
     pub(crate) async fn begin(&self) -> Result<Handle> {
         let sql = SqlSession::new(self.sql.engine().fork());
         sql.begin().await?;
+        // That of the session's next commit is that of this transaction.
+        sql.engine().take_commit_id(self.sql.engine());
         let id = Handle::random();
         let mut held = self.held();
         held.transactions.retain(|_, sql| sql.engine().in_transaction());
@@ -204,18 +206,62 @@ fn no_transaction() -> Error {
 
 /// A session in use: it does not end for being idle.
 #[derive(Debug)]
-pub(crate) struct Lease(Arc<ClientSession>);
+pub(crate) struct Lease {
+    session: Arc<ClientSession>,
+    /// The id that the call gave the commit of its statement.
+    commit_id: Option<Arc<str>>,
+}
 
 impl Lease {
     pub(super) fn new(session: Arc<ClientSession>) -> Self {
         session.held().uses += 1;
-        Self(session)
+        Self { session, commit_id: None }
+    }
+
+    /// The same, for a call that gives the commit of its statement an id.
+    pub(crate) fn with_commit_id(mut self, id: Option<&str>) -> Self {
+        self.commit_id = id.map(Arc::from);
+        self
+    }
+
+    /// The id that the call gave the commit of its statement.
+    pub(crate) fn commit_id(&self) -> Option<&str> {
+        self.commit_id.as_deref()
+    }
+
+    /// Where `statement` of the call runs, or rows it sends are written, when `sql` is where others would be: beside it where the call gave
+    /// the id of the commit, which no other call of the session must get.
+    ///
+    /// # Errors
+    /// `InvalidInput` (22023) when what it gave is no id.
+    pub(crate) fn for_commit(
+        &self,
+        sql: Arc<SqlSession>,
+        statement: Option<&str>,
+    ) -> Result<Arc<SqlSession>> {
+        let Some(id) = self.commit_id() else { return Ok(sql) };
+        let engine = sql.engine();
+        match statement.and_then(|text| engine.statement_kind(text).ok()) {
+            // COMMIT takes it from the session whose transaction it ends.
+            Some(StatementKind::Transaction) => {
+                engine.configure("commit_id", id)?;
+                Ok(sql)
+            }
+            Some(StatementKind::Setting) => Ok(sql),
+            // Not they commit.
+            _ if engine.in_transaction() => Ok(sql),
+            _ => {
+                let own = engine.fork();
+                own.configure("commit_id", id)?;
+                Ok(Arc::new(SqlSession::new(own)))
+            }
+        }
     }
 }
 
 impl Clone for Lease {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.0))
+        Self::new(Arc::clone(&self.session)).with_commit_id(self.commit_id.as_deref())
     }
 }
 
@@ -223,13 +269,13 @@ impl Deref for Lease {
     type Target = ClientSession;
 
     fn deref(&self) -> &ClientSession {
-        &self.0
+        &self.session
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut held = self.0.held();
+        let mut held = self.session.held();
         held.uses -= 1;
         held.last_used = Instant::now();
     }

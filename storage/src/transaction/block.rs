@@ -235,10 +235,12 @@ impl TransactionBlock {
             ErrorKind::Conflict => error.with_hint("the transaction was rolled back; run it again"),
             _ => error,
         })?;
-        for (table, units) in units {
-            database.remove_index_units(table, &units).await;
+        if !receipt.repeated {
+            for (table, units) in units {
+                database.remove_index_units(table, &units).await;
+            }
+            database.index_soon();
         }
-        database.index_soon();
         Ok(receipt)
     }
 

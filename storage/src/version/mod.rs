@@ -10,6 +10,7 @@ mod catalog;
 mod keys;
 mod snapshot;
 mod table;
+mod warm;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use catalog::{Catalog, DEFAULT_SCHEMA, OWN_SCHEMA};
 pub use keys::HotKeys;
 pub use snapshot::{SegmentView, Shared, Snapshot, TableSnapshot};
 pub use table::{HotDeletes, SegmentState, TableState};
+pub use warm::WarmReceipt;
 
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, ManifestNumber, ObjectId, TableId};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use cairn_storage::index::{VectorHit, VectorSearcher};
+use cairn_storage::object::ReadMeter;
 use cairn_udfs::vector::dimensions;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::take;
@@ -30,6 +31,7 @@ use futures::TryStreamExt;
 
 use crate::dml::row_text;
 use crate::error::Error;
+use crate::measure::with_reads;
 use crate::search::answer::{self, Pick};
 use crate::search::table::SearchTable;
 use crate::search::{SampleRate, exec};
@@ -51,6 +53,8 @@ pub(super) struct Each {
     pub(super) rate: SampleRate,
     /// Slices searched at the same time.
     pub(super) tasks: usize,
+    /// What their reads are counted by; None: by nothing.
+    pub(super) meter: Option<ReadMeter>,
 }
 
 /// One column of the output.
@@ -237,7 +241,7 @@ impl ExecutionPlan for EachExec {
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        Some(with_reads(self.metrics.clone_inner(), self.each.meter.as_ref()))
     }
 }
 

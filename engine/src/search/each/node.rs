@@ -17,6 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::exec::{Each, EachExec};
+use crate::measure::ReadMeters;
 use crate::search::sample_rate;
 use crate::search::table::SearchTable;
 
@@ -151,11 +152,16 @@ impl ExtensionPlanner for EachPlanner {
         let Some(node) = node.as_any().downcast_ref::<EachNode>() else { return Ok(None) };
         let [input] = physical_inputs else { return plan_err!("searches have one input") };
         let vector = session.create_physical_expr(node.vector.clone(), node.input.schema())?;
-        let searcher = node.table.searcher(session).await?;
+        let meter = ReadMeters::next(session);
+        let table = match &meter {
+            Some(meter) => Arc::new(node.table.metered(meter.clone())),
+            None => Arc::clone(&node.table),
+        };
+        let searcher = table.searcher(session).await?;
         let tasks = session.config().target_partitions();
         let rate = sample_rate(session);
-        let (table, written) = (Arc::clone(&node.table), Arc::clone(&node.written));
-        let each = Each { table, searcher, vector, written, outer: node.outer, rate, tasks };
+        let written = Arc::clone(&node.written);
+        let each = Each { table, searcher, vector, written, outer: node.outer, rate, tasks, meter };
         let schema = Arc::new(node.schema.as_arrow().clone());
         Ok(Some(Arc::new(EachExec::new(each, Arc::clone(input), schema))))
     }

@@ -8,6 +8,7 @@ mod nearest;
 
 use std::sync::Arc;
 
+use cairn_storage::ErrorKind;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::ParamValues;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -61,14 +62,23 @@ pub(super) async fn run(
     }
     let db = session.engine.database();
     let Some(read) = read else { return Ok(None) };
-    if db.is_read_only() && !session.in_transaction() {
+    let open = session.in_transaction();
+    if db.follows() && !open {
         upkeep::refresh(db).await?;
     }
     let snapshot = session.snapshot();
     let rights = session.rights(&snapshot).await?;
-    match read {
+    let answer = match read {
         DirectRead::Key(read) => read.run(&snapshot, &rights, &settings.search_path, params).await,
         DirectRead::Nearest(read) => read.run(session, &snapshot, &rights, settings, params).await,
+    };
+    match answer {
+        // Planned, at a newer version.
+        Err(error) if error.kind() == ErrorKind::SnapshotExpired && !open => {
+            upkeep::refresh_past(db, &snapshot).await?;
+            Ok(None)
+        }
+        answer => answer,
     }
 }
 
@@ -91,7 +101,7 @@ pub(super) async fn insert(
     dml::insert_directly(db, block.as_deref(), seen, settings, params, insert).await
 }
 
-fn one_batch(batch: RecordBatch) -> Output {
+pub(super) fn one_batch(batch: RecordBatch) -> Output {
     let schema = batch.schema();
     let rows = (batch.num_rows() > 0).then_some(Ok(batch));
     let stream = futures::stream::iter(rows);

@@ -195,7 +195,7 @@ async fn users_of_an_older_database_get_limits() {
     all(&owner, &["CREATE USER bob PASSWORD 'pw'", "CREATE USER ada PASSWORD 'pw'"]).await;
     let db = owner.engine().database();
     let snapshot = db.snapshot();
-    let transaction = db.begin(&snapshot).unwrap();
+    let transaction = db.begin(&snapshot).await.unwrap();
     let table = snapshot.catalog().own_table("limits").unwrap();
     assert_eq!(table.schema, OWN_SCHEMA);
     transaction.edit(CatalogEdit::DropTable { table: table.id }).unwrap();

@@ -192,6 +192,7 @@ async fn every_statement_asks_for_its_right() {
         ("DELETE FROM t WHERE id = 1", "DELETE"),
         ("WITH x AS (SELECT 1) DELETE FROM t", "DELETE"),
         ("TRUNCATE t", "TRUNCATE"),
+        ("WARM TABLE t", "SELECT"),
     ] {
         let got = answer(&bob, sql).await;
         let files = sql.starts_with("COPY t TO") && got.contains("files of the server");
@@ -228,6 +229,7 @@ async fn every_statement_asks_for_its_right() {
         "SHOW VERSIONS",
         "SHOW JOBS",
         "SELECT * FROM system.wal",
+        "SELECT * FROM system.metrics",
         "SELECT * FROM sys.versions",
     ] {
         denied(&bob, sql, "user bob may not").await;

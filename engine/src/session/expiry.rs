@@ -1,0 +1,93 @@
+//! Queries whose version's objects were collected while they were read: run once more, at a newer version.
+//!
+//! Owns: which statements are, and telling before their first row is handed on; afterwards their reader gets the error. Does not own:
+//! how long objects are kept (storage).
+
+use cairn_storage::{Database, Root};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
+
+use crate::error::Result;
+use crate::output::{Output, RowStream};
+use crate::statement::Statement;
+
+/// Whether running a statement again changes nothing but what its reader sees.
+pub(super) fn may_be_met_by(statement: &Statement) -> bool {
+    matches!(statement, Statement::Query(_))
+}
+
+/// Whether objects of a version that is read can go.
+pub(super) fn is_possible_at(db: &Database) -> bool {
+    matches!(db.root(), Root::Store(_))
+}
+
+/// The same answer, with its first rows made: an error that comes instead of them is the statement's.
+///
+/// # Errors
+/// That of `result`, or of the first rows.
+pub(super) async fn with_first_rows(result: Result<Output>) -> Result<Output> {
+    let RowStream { schema, mut stream } = match result? {
+        Output::Rows(rows) => rows,
+        other => return Ok(other),
+    };
+    let first = stream.next().await.transpose()?;
+    let rows = futures::stream::iter(first.map(Ok)).chain(stream);
+    let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), rows));
+    Ok(Output::Rows(RowStream { schema, stream }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use cairn_storage::ErrorKind;
+    use datafusion::arrow::array::{Int32Array, RecordBatch};
+    use datafusion::error::DataFusionError;
+    use futures::TryStreamExt;
+
+    use super::*;
+    use crate::error::Error;
+
+    fn batch(n: i32) -> RecordBatch {
+        RecordBatch::try_from_iter([("n", Arc::new(Int32Array::from(vec![n])) as _)]).unwrap()
+    }
+
+    fn answer(batches: Vec<Result<RecordBatch>>) -> Result<Output> {
+        let schema = batch(0).schema();
+        let batches = batches.into_iter().map(|batch| batch.map_err(DataFusionError::from));
+        let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), futures::stream::iter(batches));
+        Ok(Output::Rows(RowStream { schema, stream: Box::pin(stream) }))
+    }
+
+    fn expired() -> Error {
+        Error::new(ErrorKind::SnapshotExpired, "the version is gone")
+    }
+
+    async fn rows(answer: Result<Output>) -> Vec<RecordBatch> {
+        match answer {
+            Ok(Output::Rows(rows)) => rows.stream.try_collect().await.unwrap(),
+            _ => panic!("no rows"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_before_the_first_row_is_the_statement_s() {
+        let told = with_first_rows(answer(vec![Err(expired()), Ok(batch(1))])).await;
+        assert_eq!(told.err().unwrap().kind(), ErrorKind::SnapshotExpired);
+        assert_eq!(with_first_rows(Err(expired())).await.err().unwrap().kind(), ErrorKind::SnapshotExpired);
+        // Afterwards it is its reader's.
+        let begun = with_first_rows(answer(vec![Ok(batch(1)), Err(expired())])).await;
+        let Ok(Output::Rows(mut begun)) = begun else { panic!("no rows") };
+        assert_eq!(begun.stream.next().await.unwrap().unwrap(), batch(1));
+        let error = Error::from(begun.stream.next().await.unwrap().unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::SnapshotExpired);
+    }
+
+    #[tokio::test]
+    async fn every_row_stays_in_its_place() {
+        let whole = with_first_rows(answer((0..3).map(|n| Ok(batch(n))).collect())).await;
+        assert_eq!(rows(whole).await, (0..3).map(batch).collect::<Vec<_>>());
+        assert!(rows(with_first_rows(answer(Vec::new())).await).await.is_empty());
+    }
+}

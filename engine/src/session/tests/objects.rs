@@ -1,0 +1,235 @@
+//! Sessions of databases in a bucket: who writes, what others see, what reads cost.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cairn_storage::{OpenOptions, Root};
+use datafusion::object_store::memory::InMemory;
+use datafusion::object_store::path::Path;
+use datafusion::object_store::{ObjectStore, ObjectStoreExt};
+
+use super::{all, answer, run, session};
+use crate::{Engine, EngineOptions, Session};
+
+/// A bucket of its own.
+fn bucket() -> Arc<dyn ObjectStore> {
+    Arc::new(InMemory::new())
+}
+
+/// A session of an engine of its own, as another process would have it, which sees at once what others have committed.
+async fn opened(bucket: &Arc<dyn ObjectStore>, change: impl FnOnce(&mut OpenOptions)) -> Session {
+    let store = Some(Arc::clone(bucket));
+    let mut storage = OpenOptions { store, poll_interval: Duration::ZERO, ..OpenOptions::default() };
+    change(&mut storage);
+    let options =
+        EngineOptions { storage, memory_limit: Some(64 << 20), partitions: Some(2), spill_directory: None };
+    Engine::open(Root::parse("s3://t/db").unwrap(), options).await.unwrap().session()
+}
+
+async fn writer_of(bucket: &Arc<dyn ObjectStore>) -> Option<Bytes> {
+    match bucket.get(&Path::from("writer")).await {
+        Ok(found) => Some(found.bytes().await.unwrap()),
+        Err(_) => None,
+    }
+}
+
+/// A figure of the last line of EXPLAIN ANALYZE, which is about the whole statement.
+fn figure(explained: &str, name: &str) -> u64 {
+    let line = explained.rsplit(';').next().unwrap();
+    assert!(line.starts_with("Object store,"), "{explained}");
+    let (_, rest) = line.split_once(&format!("{name}=")).unwrap();
+    rest.split(',').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn one_writes_and_others_see_it() {
+    let bucket = bucket();
+    let writer = opened(&bucket, |_| ()).await;
+    run(&writer, "CREATE TABLE t (id INT PRIMARY KEY, n INT)", "CREATE TABLE").await;
+    let reader = opened(&bucket, |_| ()).await;
+    for n in 1..=3 {
+        run(&writer, &format!("INSERT INTO t VALUES ({n}, 0)"), "INSERT 1").await;
+        run(&reader, "SELECT count(*) FROM t", &n.to_string()).await;
+        run(&reader, &format!("SELECT n FROM t WHERE id = {n}"), "0").await;
+    }
+    all(&writer, &["CHECKPOINT"]).await;
+    run(&writer, "UPDATE t SET n = 7 WHERE id = 2", "UPDATE 1").await;
+    // A transaction sees what was there at its beginning.
+    run(&reader, "BEGIN READ ONLY", "BEGIN").await;
+    run(&writer, "DELETE FROM t WHERE id = 1", "DELETE 1").await;
+    run(&reader, "SELECT id, n FROM t ORDER BY id", "1,0;2,7;3,0").await;
+    run(&reader, "COMMIT", "COMMIT").await;
+    run(&reader, "SELECT id, n FROM t ORDER BY id", "2,7;3,0").await;
+}
+
+#[tokio::test]
+async fn who_only_looks_disturbs_nobody() {
+    let empty = bucket();
+    let curious = opened(&empty, |_| ()).await;
+    all(&curious, &["SELECT 1", "SHOW TABLES", "SELECT * FROM system.tables", "BEGIN", "COMMIT"]).await;
+    assert_eq!(writer_of(&empty).await, None);
+
+    let bucket = bucket();
+    let writer = opened(&bucket, |_| ()).await;
+    all(&writer, &["CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)", "CHECKPOINT"]).await;
+    let before = writer_of(&bucket).await;
+    assert!(before.is_some());
+    let curious = opened(&bucket, |_| ()).await;
+    all(
+        &curious,
+        &[
+            "SELECT * FROM t",
+            "SELECT * FROM t WHERE id = 1",
+            "EXPLAIN ANALYZE SELECT count(*) FROM t",
+            "EXPLAIN INSERT INTO t VALUES (2)",
+            "WARM TABLE t",
+            "VERIFY TABLE t",
+            "SHOW COMMIT '6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43'",
+        ],
+    )
+    .await;
+    // What is refused is refused before it would take anything away.
+    let refused = answer(&curious, "INSERT INTO nowhere VALUES (1)").await;
+    assert!(refused.starts_with("42P01"), "{refused}");
+    assert_eq!(writer_of(&bucket).await, before);
+    let refused = answer(&curious, "INSERT INTO t VALUES (2)").await;
+    assert!(refused.starts_with("57P03"), "a writer is alive: {refused}");
+    run(&writer, "INSERT INTO t VALUES (2)", "INSERT 1").await;
+    run(&curious, "SELECT count(*) FROM t", "2").await;
+}
+
+#[tokio::test]
+async fn a_change_that_takes_the_database_over_sees_all_that_was_there() {
+    let bucket = bucket();
+    let first = opened(&bucket, |_| ()).await;
+    all(&first, &["CREATE TABLE t (id INT PRIMARY KEY, n INT)", "INSERT INTO t VALUES (1, 1)"]).await;
+    // It looks seldom: what it has seen is old when it writes.
+    for (n, sql) in [
+        (2, "INSERT INTO t VALUES (20, 1)"),
+        (3, "INSERT INTO t SELECT 30, count(*) FROM t"),
+        (4, "UPDATE t SET n = n + 1"),
+    ] {
+        let writer = opened(&bucket, |options| options.take_over = true).await;
+        let next = opened(&bucket, |options| {
+            options.take_over = true;
+            options.poll_interval = Duration::from_secs(3600);
+        })
+        .await;
+        run(&writer, &format!("INSERT INTO t VALUES ({n}, 1)"), "INSERT 1").await;
+        let changed = answer(&next, sql).await;
+        assert!(changed.starts_with("INSERT 1") || changed == "UPDATE 6", "{sql}: {changed}");
+        run(&next, &format!("SELECT count(*) FROM t WHERE id = {n}"), "1").await;
+        let fenced = answer(&writer, "DELETE FROM t").await;
+        assert!(fenced.starts_with("57P04"), "{fenced}");
+    }
+    let last = opened(&bucket, |_| ()).await;
+    run(&last, "SELECT id, n FROM t ORDER BY id", "1,2;2,2;3,2;4,2;20,2;30,5").await;
+}
+
+#[tokio::test]
+async fn what_reads_cost_is_told() {
+    let bucket = bucket();
+    let writer = opened(&bucket, |_| ()).await;
+    all(
+        &writer,
+        &[
+            "CREATE TABLE t (id INT PRIMARY KEY, n INT)",
+            "INSERT INTO t SELECT value, value FROM generate_series(1, 10000) AS g(value)",
+            "CHECKPOINT",
+        ],
+    )
+    .await;
+    for sql in ["SELECT sum(n) FROM t", "SELECT n FROM t WHERE id = 77", "SELECT n FROM t WHERE id IN (1, 2)"]
+    {
+        let cold = opened(&bucket, |_| ()).await;
+        let explained = answer(&cold, &format!("EXPLAIN ANALYZE {sql}")).await;
+        assert!(figure(&explained, "store_requests") > 0, "{sql}: {explained}");
+        assert!(figure(&explained, "store_bytes") > 100, "{sql}: {explained}");
+        let scan = explained.split_once("SegmentScanExec").unwrap().1;
+        for name in ["store_requests=", "store_bytes=", "cache_reads=", "cache_bytes=", "store_wait="] {
+            assert!(scan.contains(name), "{sql}: {explained}");
+        }
+        let plain = answer(&cold, &format!("EXPLAIN {sql}")).await;
+        assert!(!plain.contains("store_"), "{plain}");
+    }
+    run(
+        &writer,
+        "SELECT count(*) > 4 FROM system.metrics WHERE name = 'cairn_object_requests_total'",
+        "true",
+    )
+    .await;
+    run(
+        &writer,
+        "SELECT value > 0 FROM system.metrics WHERE name = 'cairn_object_requests_total' AND labels = '{\"operation\":\"put\"}'",
+        "true",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_warm_table_asks_for_nothing() {
+    let (bucket, cache) = (bucket(), tempfile::tempdir().unwrap());
+    let writer = opened(&bucket, |_| ()).await;
+    all(
+        &writer,
+        &[
+            "CREATE TABLE t (id INT PRIMARY KEY, n INT)",
+            "INSERT INTO t SELECT value, value FROM generate_series(1, 10000) AS g(value)",
+            "CHECKPOINT",
+        ],
+    )
+    .await;
+    let directory: PathBuf = cache.path().join("cache");
+    let warm = opened(&bucket, |options| options.cache_directory = Some(directory)).await;
+    let receipt = answer(&warm, "WARM TABLE t").await;
+    assert!(receipt.starts_with("public.t,1,0,"), "{receipt}");
+    let explained = answer(&warm, "EXPLAIN ANALYZE SELECT sum(n) FROM t").await;
+    assert_eq!(figure(&explained, "store_requests"), 0, "{explained}");
+    assert!(figure(&explained, "cache_bytes") > 0, "{explained}");
+    run(&warm, "SELECT sum(n) FROM t", "50005000").await;
+    run(&warm, "SELECT value > 0 FROM system.metrics WHERE name = 'cairn_disk_cache_bytes'", "true").await;
+}
+
+#[tokio::test]
+async fn a_commit_is_found_by_another_process() {
+    let bucket = bucket();
+    let id = "6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43";
+    let writer = opened(&bucket, |_| ()).await;
+    all(&writer, &["CREATE TABLE t (id INT PRIMARY KEY)", &format!("SET commit_id = '{id}'")]).await;
+    run(&writer, "INSERT INTO t VALUES (1)", "INSERT 1").await;
+    let shown = answer(&writer, &format!("SHOW COMMIT '{id}'")).await;
+    assert!(shown.ends_with(",committed"), "{shown}");
+    // The client's next attempt meets another process, which takes nothing over for it.
+    let before = writer_of(&bucket).await;
+    let other = opened(&bucket, |_| ()).await;
+    run(&other, &format!("SHOW COMMIT '{id}'"), &shown).await;
+    all(&other, &[&format!("SET commit_id = '{id}'")]).await;
+    let again = answer(&other, "INSERT INTO t VALUES (1)").await;
+    assert!(again.starts_with(&format!("INSERT 0 commit {id} is there already, at version ")), "{again}");
+    assert_eq!(writer_of(&bucket).await, before);
+    run(&other, "SELECT count(*) FROM t", "1").await;
+}
+
+#[tokio::test]
+async fn a_database_without_a_bucket_tells_nothing_of_one() {
+    let session = session().await;
+    all(
+        &session,
+        &["CREATE TABLE t (id INT PRIMARY KEY, n INT)", "INSERT INTO t VALUES (1, 2), (2, 4)", "CHECKPOINT"],
+    )
+    .await;
+    let explained = answer(&session, "EXPLAIN ANALYZE SELECT sum(n) FROM t").await;
+    assert!(explained.contains("SegmentScanExec") && !explained.contains("store_"), "{explained}");
+    assert!(!explained.contains("Object store"), "{explained}");
+    run(&session, "SELECT count(*) FROM system.metrics WHERE name LIKE 'cairn_object%'", "0").await;
+    run(&session, "SELECT value, labels FROM system.metrics WHERE name = 'cairn_tables'", "1.0,").await;
+    let counted = "SELECT value, type FROM system.metrics WHERE name = 'cairn_statement_duration_seconds_count' AND labels = '{\"kind\":\"insert\",\"outcome\":\"ok\"}'";
+    run(&session, counted, "1.0,histogram").await;
+    // All of it is read all the same.
+    let receipt = answer(&session, "WARM TABLE t").await;
+    assert!(receipt.starts_with("public.t,1,0,"), "{receipt}");
+    let missing = answer(&session, "WARM TABLE u").await;
+    assert!(missing.starts_with("42P01 1:12 "), "{missing}");
+}
