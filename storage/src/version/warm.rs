@@ -15,7 +15,7 @@ use object_store::path::Path;
 use tokio::time::Instant;
 
 use super::{Shared, TableSnapshot};
-use crate::error::{Error, ErrorKind, Result, missing};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::UnitMeta;
 use crate::segment::SegmentReader;
 
@@ -129,7 +129,7 @@ async fn read_unit(shared: &Arc<Shared>, unit: &UnitMeta) -> Result<Option<u64>>
 async fn read_range(shared: &Shared, path: &str, range: Range<u64>) -> Result<u64> {
     match shared.store.get_range(&Path::from(path), range).await {
         Ok(bytes) => Ok(bytes.len() as u64),
-        Err(object_store::Error::NotFound { .. }) => Err(missing(path)),
+        Err(object_store::Error::NotFound { .. }) => Err(shared.missing(path)),
         Err(error) => Err(error.into()),
     }
 }
