@@ -1,10 +1,15 @@
 //! The way to objects: the only module that knows how `object_store` stores behave.
 //!
-//! Owns: the durable local store, the in-memory store, settling of create-if-absent (D9). Does not own: what
-//! the objects are. A put that returned is durable.
+//! Owns: the durable local store, the in-memory store, clients of remote ones (`remote`) and their steadiness (`steady`),
+//! whether a store can hold a database (`probe`), what its errors mean (`reason`), settling of create-if-absent (D9). Does
+//! not own: what the objects are. A put that returned is durable.
 
 mod local;
 mod meter;
+mod probe;
+mod reason;
+mod remote;
+mod steady;
 mod url;
 
 use std::sync::Arc;
@@ -16,6 +21,10 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
 pub use local::LocalStore;
 pub use meter::{ReadFigures, ReadMeter};
+pub use probe::probe;
+pub(crate) use reason::describe;
+pub use remote::{StoreSettings, client, connect};
+pub use steady::{RequestLimits, SteadyStore, steady};
 pub use url::{Scheme, StoreUrl};
 
 use crate::error::{Error, ErrorKind, Result};
