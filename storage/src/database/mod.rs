@@ -4,6 +4,7 @@
 //! the commit order (`order`), what a checkpoint writes (`checkpoint`), conflicts (`transaction`).
 
 mod clock;
+mod collection;
 mod figures;
 mod follow;
 mod indexes;
@@ -29,6 +30,7 @@ pub(crate) use order::{Accept, CommitOrder};
 pub(crate) use replay::row as replay_row;
 
 use crate::checkpoint::{CheckpointReason, CheckpointReceipt};
+use crate::collect::Uploads;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem};
 use crate::id::{CommitVersion, DatabaseId, Epoch, ObjectIds};
@@ -46,6 +48,8 @@ pub(crate) struct Writer {
     pub(crate) order: CommitOrder,
     pub(crate) epoch: Epoch,
     pub(crate) ids: ObjectIds,
+    /// Whose objects no commit names yet.
+    pub(crate) uploads: Uploads,
     /// The newest manifest; holding it is what makes checkpoints one at a time.
     pub(crate) manifest: tokio::sync::Mutex<Option<Arc<Manifest>>>,
     /// Exclusive lock on the root; released on closing, at the latest when the handle goes.
@@ -73,6 +77,7 @@ pub struct Database {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     checkpoint_due: AtomicBool,
     indexes: indexes::IndexUpkeep,
+    collector: collection::Collector,
     closed: AtomicBool,
 }
 
@@ -143,6 +148,9 @@ impl Database {
         tokio::spawn(async move {
             let done = crate::checkpoint::run(&database, reason).await;
             database.index_soon();
+            if done.as_ref().is_ok_and(|receipt| receipt.triggered) {
+                database.collect_soon();
+            }
             done
         })
         .await
@@ -230,6 +238,7 @@ impl Database {
             return Ok(());
         }
         self.indexes.stop();
+        self.collector.stop();
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             // Timers and waiters; a checkpoint under way has a task of its own.
@@ -239,6 +248,7 @@ impl Database {
         drop(writer.manifest.lock().await);
         // It was told to stop; the units it has committed stay.
         self.indexes.ended().await;
+        self.collector.ended().await;
         if writer.order.poisoned().is_some() {
             drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
             return Ok(());

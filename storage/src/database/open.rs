@@ -70,7 +70,7 @@ impl Database {
         let access = if options.read_only { Access::Read } else { Access::Write };
         let manifests = ManifestStore::new(Arc::clone(&store), access);
         let cache = SegmentCache::new(options.segment_cache_bytes);
-        let shared = Arc::new(Shared { store, cache, files: fs.clone() });
+        let shared = Arc::new(Shared { store, cache, files: fs.clone(), pins: Default::default() });
         let role = match (&fs, options.read_only) {
             (Some(fs), true) => {
                 Role::Follower(Follower::open(Arc::clone(fs), id, &manifests, &shared).await?)
@@ -97,6 +97,7 @@ impl Database {
             tasks: std::sync::Mutex::default(),
             checkpoint_due: false.into(),
             indexes: Default::default(),
+            collector: Default::default(),
             closed: false.into(),
         });
         database.start_timers();
@@ -179,6 +180,7 @@ async fn writer(
         order: CommitOrder::new(Arc::new(state), wal, history),
         epoch,
         ids: ObjectIds::new(epoch),
+        uploads: Default::default(),
         manifest: tokio::sync::Mutex::new(manifest.map(Arc::new)),
         lock: std::sync::Mutex::new(held),
     })

@@ -10,7 +10,7 @@ use crate::error::{DAMAGE_HINT, Error, ErrorKind, Result, missing};
 use crate::id::CommitVersion;
 use crate::manifest::{Manifest, ManifestStore, SegmentEntry};
 use crate::segment::{DeletesMeta, DeletionVector};
-use crate::version::{Catalog, LoadedDeletes, SegmentState, TableState, Version};
+use crate::version::{Catalog, LoadedDeletes, Pin, SegmentState, TableState, Version};
 use crate::wal::{Recovered, WalEntry, codec};
 
 /// The state a manifest describes.
@@ -48,6 +48,7 @@ pub(crate) async fn base(
         tables,
         next_table_id: manifest.next_table_id,
         manifest: manifest.number,
+        pin: Pin::new(manifest.number),
     })
 }
 

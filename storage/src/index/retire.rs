@@ -1,7 +1,8 @@
 //! Taking units away: those that cover nothing any more, and objects that nothing names.
 //!
 //! A removal comes after the commit that takes the name away, and is best effort: what a failure or a crash leaves costs space,
-//! VERIFY counts it, and the next writer removes it.
+//! VERIFY counts it, and the next writer removes it. In an object store readers elsewhere may hold a unit: there all is left to the
+//! collector (`collect`).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
-use crate::database::Database;
+use crate::database::{Database, Root};
 use crate::error::{ErrorKind, Result};
 use crate::id::{ObjectId, TableId};
 use crate::transaction::CommitOptions;
@@ -38,8 +39,15 @@ pub(super) async fn retire(database: &Arc<Database>, table: Option<TableId>) -> 
     Ok(())
 }
 
+fn is_collected(database: &Database) -> bool {
+    matches!(database.root(), Root::Store(_))
+}
+
 /// Best effort: a search that still wants one compares its rows exactly.
 pub(crate) async fn remove(database: &Database, table: TableId, units: &[ObjectId]) {
+    if is_collected(database) {
+        return;
+    }
     for unit in units {
         let _ = database.object_store().delete(&Path::from(format!("table/{table}/index/{unit}.hnsw"))).await;
     }
@@ -48,6 +56,9 @@ pub(crate) async fn remove(database: &Database, table: TableId, units: &[ObjectI
 /// Removes what earlier writers left of units that no commit names: a build that was killed, a removal that failed.
 /// Object ids begin with the writer's epoch, so nothing of this one's is touched.
 pub(crate) async fn sweep(database: &Database) -> Result<()> {
+    if is_collected(database) {
+        return Ok(());
+    }
     let epoch = database.writer()?.epoch;
     let store = database.object_store();
     for (table, state) in &database.snapshot().state().tables {
