@@ -148,7 +148,7 @@ impl Roots {
             return Ok(*known);
         }
         let manifest = manifests.read(number).await?;
-        let root = Root { claim: manifest.claim, version: manifest.version };
+        let root = Root { claim: manifest.is_claim, version: manifest.version };
         self.0.insert(number, root);
         Ok(root)
     }

@@ -103,7 +103,7 @@ impl Search<'_> {
         below.truncate(OLD_MANIFESTS);
         for (number, object) in below {
             match self.database.manifests.read(number).await {
-                Ok(manifest) if manifest.claim => {}
+                Ok(manifest) if manifest.is_claim => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Ok(_) | Err(_) => self.found.push((object, Why::Old)),
             }
