@@ -69,7 +69,9 @@ impl SteadyStore {
 /// Steadies a store with the usual limits; its parts have no numbers.
 #[must_use]
 pub fn steady(store: Arc<dyn ObjectStore>) -> (Arc<dyn ObjectStore>, Arc<ObjectMetrics>) {
-    let steady = SteadyStore::new(store, None, RequestLimits::default());
+    // The same course each time: this is for stores that are given, by tests above all.
+    let limits = RequestLimits { jitter: Some(0.5), ..RequestLimits::default() };
+    let steady = SteadyStore::new(store, None, limits);
     let metrics = steady.metrics();
     (Arc::new(steady), metrics)
 }

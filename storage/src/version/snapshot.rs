@@ -138,7 +138,12 @@ impl Snapshot {
     #[must_use]
     pub fn detached(&self, def: Arc<TableDef>, at: CommitVersion) -> TableSnapshot {
         let state = TableState::restored(def, RowId(1), at, Vec::new(), None);
-        TableSnapshot { state: Arc::new(state), at, shared: Arc::clone(&self.shared), _pin: self.version.pin.clone() }
+        TableSnapshot {
+            state: Arc::new(state),
+            at,
+            shared: Arc::clone(&self.shared),
+            _pin: self.version.pin.clone(),
+        }
     }
 
     /// A table by name.

@@ -34,6 +34,8 @@ pub struct RequestLimits {
     /// How many retries all requests may make together; ten successes give one back. When they are used up, requests fail
     /// at their first failure, so that a store that is down is left alone.
     pub budget: u32,
+    /// Where pauses lie between nothing and their longest, 0 to 1; None: anywhere, so that many clients do not come back at once.
+    pub jitter: Option<f64>,
 }
 
 impl Default for RequestLimits {
@@ -44,6 +46,7 @@ impl Default for RequestLimits {
             first_pause: Duration::from_millis(50),
             longest_pause: Duration::from_secs(5),
             budget: 100,
+            jitter: None,
         }
     }
 }
@@ -59,7 +62,7 @@ impl RequestLimits {
     fn pause(&self, attempts: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
         let longest = self.first_pause.saturating_mul(doubled).min(self.longest_pause);
-        longest.mul_f64(rand::random::<f64>())
+        longest.mul_f64(self.jitter.unwrap_or_else(rand::random).clamp(0.0, 1.0))
     }
 }
 
