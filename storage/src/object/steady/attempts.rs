@@ -20,7 +20,7 @@ const CREDENTIAL_ATTEMPTS: u32 = 3;
 const RETRY_COST: u64 = 10;
 
 /// Limits of requests to a store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RequestLimits {
     /// Longest time of one attempt; for each 2 MiB that are sent or expected there is a second more.
     pub request: Duration,
