@@ -3,8 +3,12 @@
 //! Owns: the durable local store, the in-memory store, settling of create-if-absent (D9). Does not own: what
 //! the objects are. A put that returned is durable.
 
+mod cached;
+#[cfg(test)]
+pub(crate) mod counting;
 mod local;
 mod meter;
+mod ranges;
 mod url;
 
 use std::sync::Arc;
@@ -14,9 +18,13 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 
+pub use cached::{CachedStore, default_cache_directory};
 pub use local::LocalStore;
 pub use meter::{ReadFigures, ReadMeter};
 pub use url::{Scheme, StoreUrl};
+
+pub(crate) use cached::{BLOCK_BYTES as CACHE_BLOCK_BYTES, PastCache, past_cache};
+pub(crate) use ranges::{read_object, read_ranges};
 
 use crate::error::{Error, ErrorKind, Result};
 
