@@ -86,8 +86,9 @@ async fn figures(batches: &[RecordBatch], rows: usize, keyed: bool, compression:
     );
     let cache = SegmentCache::new(512 << 20);
     let start = Instant::now();
-    let open =
-        || SegmentReader::open(Arc::clone(&store), Arc::clone(&meta), Arc::clone(&def), Arc::clone(&cache));
+    let open = || {
+        SegmentReader::open(Arc::clone(&store), Arc::clone(&meta), Arc::clone(&def), Arc::clone(&cache), None)
+    };
     let reader = open().await.unwrap();
     let first = start.elapsed();
     let start = Instant::now();

@@ -211,7 +211,7 @@ pub struct JobFigures {
     pub bytes: u64,
 }
 
-/// The cache of segments.
+/// A cache at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheFigures {
     /// Bytes held.
@@ -222,6 +222,8 @@ pub struct CacheFigures {
     pub hits: u64,
     /// Looked for and not found.
     pub misses: u64,
+    /// Times it was given up to keep anything more, because the disk did not take it.
+    pub failures: u64,
 }
 
 /// A database at one moment.

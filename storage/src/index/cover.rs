@@ -58,7 +58,7 @@ pub(super) async fn cover(table: &TableSnapshot, index: &IndexDef, views: Vec<Se
         if !meta.segments.iter().any(|segment| usable(&left, segment).is_some()) {
             continue;
         }
-        let unit = match LoadedUnit::open(table.shared(), meta).await {
+        let unit = match LoadedUnit::open(table.shared(), meta, table.meter()).await {
             Ok(unit) => unit,
             Err(error) => {
                 cover.lost.push((Arc::clone(meta), error));

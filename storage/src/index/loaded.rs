@@ -11,6 +11,7 @@ use cairn_vector::unit::{Unit, UnitError};
 use super::UnitMeta;
 use super::exact::RowIdsOf;
 use crate::error::{Error, Result};
+use crate::object::ReadMeter;
 use crate::segment::cache::{CacheKey, CacheValue};
 use crate::version::Shared;
 
@@ -49,12 +50,16 @@ impl LoadedUnit {
     ///
     /// # Errors
     /// `NotFound`, `Corrupt`, `Unsupported` (written by a newer Cairn), the store's.
-    pub(crate) async fn open(shared: &Shared, meta: &Arc<UnitMeta>) -> Result<Arc<Self>> {
+    pub(crate) async fn open(
+        shared: &Shared,
+        meta: &Arc<UnitMeta>,
+        meter: Option<&ReadMeter>,
+    ) -> Result<Arc<Self>> {
         let key = CacheKey::Unit(meta.id);
         if let Some(CacheValue::Unit(unit)) = shared.cache.get(key) {
             return Ok(unit);
         }
-        let bytes = shared.bytes_in_place(&meta.path()).await?;
+        let bytes = shared.bytes_in_place(&meta.path(), meter).await?;
         if bytes.len() as u64 != meta.bytes {
             return Err(Error::corrupt(
                 meta.path(),

@@ -4,10 +4,14 @@
 //! whether a store can hold a database (`probe`), what its errors mean (`reason`), settling of create-if-absent (D9). Does
 //! not own: what the objects are. A put that returned is durable.
 
+mod cached;
+#[cfg(test)]
+pub(crate) mod counting;
 mod local;
 mod meter;
 mod probe;
 mod put;
+mod ranges;
 mod reason;
 mod remote;
 mod steady;
@@ -18,6 +22,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
+pub use cached::{CachedStore, default_cache_directory};
 pub use local::LocalStore;
 pub use meter::{ReadFigures, ReadMeter};
 pub use probe::probe;
@@ -27,6 +32,9 @@ pub(crate) use reason::describe;
 pub use remote::{StoreSettings, client, connect};
 pub use steady::{RequestLimits, SteadyStore, steady};
 pub use url::{Scheme, StoreUrl};
+
+pub(crate) use cached::{BLOCK_BYTES as CACHE_BLOCK_BYTES, PastCache, past_cache};
+pub(crate) use ranges::{read_object, read_ranges};
 
 /// An empty store in memory.
 #[must_use]

@@ -115,6 +115,7 @@ impl SegmentCache {
             limit_bytes: self.budget as u64,
             hits: clock.hits,
             misses: clock.misses,
+            failures: 0,
         }
     }
 

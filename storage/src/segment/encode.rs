@@ -295,6 +295,7 @@ impl Encoder {
         let thrift = &footer[..footer.len() - TRAILER_BYTES];
         meta.footer_bytes = thrift.len() as u32;
         meta.footer_crc32c = crc32c::crc32c(thrift);
+        meta.page_index_bytes = u32::try_from(index_bytes).ok();
         sink.put_footer(&footer);
         meta.bytes = sink.written();
         meta.xxh3 = sink.hash_text();

@@ -77,6 +77,9 @@ pub struct SegmentMeta {
     pub footer_bytes: u32,
     /// See `footer_bytes`.
     pub footer_crc32c: u32,
+    /// Length of the page index, which ends where the footer begins: both are read at once. None: written before this was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_index_bytes: Option<u32>,
     /// Key filter object (`<id>.keys`): its length; None when the table has no key.
     pub key_filter_bytes: Option<u64>,
     /// crc32c of the whole key filter object.

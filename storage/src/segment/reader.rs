@@ -18,7 +18,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use futures::TryStreamExt;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use xxhash_rust::xxh3::Xxh3;
@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::cache::SegmentCache;
 use super::{SegmentMeta, SegmentRef};
 use crate::error::{Error, Result};
+use crate::object::ReadMeter;
 use crate::schema::TableDef;
 
 pub use file::SegmentFile;
@@ -51,7 +52,8 @@ pub struct SegmentReader {
 }
 
 impl SegmentReader {
-    /// Opens the segment for reading as rows of `def`; the footer is read and checked once and then cached.
+    /// Opens the segment for reading as rows of `def`; the footer is read and checked once and then cached. Everything that this
+    /// reader asks the store for is counted in `meter`.
     ///
     /// # Errors
     /// `Corrupt` when footer or page index are damaged or not this segment's, the store's.
@@ -60,9 +62,10 @@ impl SegmentReader {
         meta: SegmentRef,
         def: Arc<TableDef>,
         cache: Arc<SegmentCache>,
+        meter: Option<ReadMeter>,
     ) -> Result<Self> {
-        let opened = open::open(&store, &meta, &def, &cache).await?;
-        let source = BlockSource::new(store, &meta, opened.blocks.clone());
+        let opened = open::open(&store, &meta, &def, &cache, meter.as_ref()).await?;
+        let source = BlockSource::new(store, &meta, opened.blocks.clone(), meter);
         Ok(Self { meta, def, cache, source, opened })
     }
 
@@ -110,7 +113,7 @@ impl SegmentReader {
     /// `Corrupt` when they differ, the store's.
     pub async fn check_object(&self) -> Result<()> {
         let path = path_of(&self.meta);
-        let mut stream = self.source.store().get(&path).await?.into_stream();
+        let mut stream = self.source.stored().await?.into_stream();
         let (mut hash, mut length) = (Xxh3::new(), 0);
         while let Some(bytes) = stream.try_next().await? {
             hash.update(&bytes);

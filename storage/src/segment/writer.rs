@@ -102,6 +102,7 @@ impl SegmentWriter {
             xxh3: String::new(),
             footer_bytes: 0,
             footer_crc32c: 0,
+            page_index_bytes: None,
             key_filter_bytes: None,
             key_filter_crc32c: 0,
             created: Created::Constant(CommitVersion::default()),

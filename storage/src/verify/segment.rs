@@ -115,7 +115,7 @@ pub(super) async fn check(
         seen.complete = false;
     }
     for meta in &segment.delete_objects {
-        let loaded = DeletionVector::load(&*database.object_store(), meta).await;
+        let loaded = DeletionVector::load(&*database.shared.past_cache(), meta).await;
         let result = loaded.map_err(|error| absent(error, meta.bytes)).and_then(|vector| {
             let beyond = vector.positions().max().is_some_and(|p| u64::from(p) >= segment.meta.rows);
             if beyond {
@@ -128,7 +128,7 @@ pub(super) async fn check(
 }
 
 async fn whole_object(database: &Database, meta: &SegmentMeta) -> Result<String> {
-    let object = database.object_store().get(&Path::from(meta.path())).await;
+    let object = database.shared.past_cache().get(&Path::from(meta.path())).await;
     let object = object.map_err(|error| absent(error, meta.bytes))?;
     let mut hash = Xxh3::new();
     let mut length = 0;
@@ -158,9 +158,8 @@ async fn rows(
     let meta = &segment.meta;
     let shared = &database.shared;
     let def = Arc::clone(&table.def);
-    let reader =
-        SegmentReader::open(Arc::clone(&shared.store), Arc::clone(meta), def, Arc::clone(&shared.cache))
-            .await?;
+    let cache = Arc::clone(&shared.cache);
+    let reader = SegmentReader::open(shared.past_cache(), Arc::clone(meta), def, cache, None).await?;
     let mut filter = reader.read_key_filter().await;
     let columns: Vec<usize> = (0..table.def.columns.len()).collect();
     let mut batches = reader.batches(&columns, RowChoice::All, BATCH_ROWS)?;

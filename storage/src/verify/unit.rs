@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use cairn_vector::unit::Unit;
+use object_store::path::Path;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Finding, absent};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::UnitMeta;
+use crate::object::read_object;
 use crate::version::TableState;
 
 /// The finding about one unit, and whether it is to be built again. Its rows are safe whatever it says: they are in segments.
@@ -41,7 +43,13 @@ fn still_named(database: &Database, table: &TableState, unit: &UnitMeta) -> bool
 
 async fn checked(database: &Database, table: &TableState, meta: &UnitMeta) -> Result<String> {
     let path = meta.path();
-    let bytes = database.shared.bytes_in_place(&path).await.map_err(|error| absent(error, meta.bytes))?;
+    let bytes = match &database.shared.files {
+        Some(_) => database.shared.bytes_in_place(&path, None).await,
+        None => read_object(&*database.shared.past_cache(), &Path::from(path.as_str()), None)
+            .await
+            .map_err(Error::from),
+    };
+    let bytes = bytes.map_err(|error| absent(error, meta.bytes))?;
     if bytes.len() as u64 != meta.bytes {
         return Err(Error::corrupt(&path, format!("{} bytes instead of {}", bytes.len(), meta.bytes)));
     }

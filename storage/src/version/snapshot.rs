@@ -17,6 +17,7 @@ use super::{Catalog, Pin, Pins, SegmentState, TableState, Version};
 use crate::error::{Error, ErrorKind, Result, missing};
 use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
+use crate::object::{ReadMeter, past_cache, read_object};
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
 use crate::segment::{EncodedKey, KeyEncoder, SegmentCache, SegmentMeta, SegmentReader};
 
@@ -53,14 +54,22 @@ impl Shared {
         )
     }
 
-    /// An object's bytes: the file itself where there is one, else as the store gives them.
+    /// An object's bytes: the file itself where there is one, else as the store gives them, counted in `meter`.
     ///
     /// # Errors
     /// `NotFound`, the store's.
-    pub async fn bytes_in_place(&self, path: &str) -> Result<Bytes> {
+    pub async fn bytes_in_place(&self, path: &str, meter: Option<&ReadMeter>) -> Result<Bytes> {
         match &self.files {
             Some(files) => files.map(path).map_err(|e| Error::io(format!("reading {path}"), e)),
-            None => Ok(self.store.get(&object_store::path::Path::from(path)).await?.bytes().await?),
+            None => Ok(read_object(&*self.store, &object_store::path::Path::from(path), meter).await?),
+        }
+    }
+
+    /// The objects as they are where the database is at home: what a cache on this machine has of them does not count.
+    pub(crate) fn past_cache(&self) -> Arc<dyn ObjectStore> {
+        match &self.files {
+            Some(_) => Arc::clone(&self.store),
+            None => past_cache(Arc::clone(&self.store)),
         }
     }
 
@@ -130,6 +139,7 @@ impl Snapshot {
             at: self.at,
             shared: Arc::clone(&self.shared),
             _pin: self.version.pin.clone(),
+            meter: None,
         })
     }
 
@@ -143,6 +153,7 @@ impl Snapshot {
             at,
             shared: Arc::clone(&self.shared),
             _pin: self.version.pin.clone(),
+            meter: None,
         }
     }
 
@@ -172,13 +183,22 @@ pub struct TableSnapshot {
     shared: Arc<Shared>,
     /// It may outlive its snapshot.
     _pin: Pin,
+    /// Counts what is read through this snapshot; nothing that is shared with others keeps it.
+    meter: Option<ReadMeter>,
 }
 
 impl TableSnapshot {
     /// A table's state read at `at`. The caller sees to it that its objects stay.
     #[must_use]
     pub fn new(state: Arc<TableState>, at: CommitVersion, shared: Arc<Shared>) -> Self {
-        Self { state, at, shared, _pin: Pin::default() }
+        Self { state, at, shared, _pin: Pin::default(), meter: None }
+    }
+
+    /// The same, with what its readers ask an object store for counted in `meter`; reads of a directory are not counted.
+    #[must_use]
+    pub fn metered(self, meter: ReadMeter) -> Self {
+        let meter = self.shared.files.is_none().then_some(meter);
+        Self { meter, ..self }
     }
 
     /// Its definition.
@@ -196,6 +216,11 @@ impl TableSnapshot {
     /// What its readers share.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// What counts its reads.
+    pub(crate) fn meter(&self) -> Option<&ReadMeter> {
+        self.meter.as_ref()
     }
 
     /// The state behind it.
@@ -283,7 +308,7 @@ impl TableSnapshot {
     /// `Corrupt` when the footer is not what the manifest says, `NotFound`/`Unavailable` from the store.
     pub async fn open_segment(&self, meta: &Arc<SegmentMeta>) -> Result<SegmentReader> {
         let (store, cache) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.cache));
-        SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache)
+        SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache, self.meter.clone())
             .await
             .map_err(|e| if e.kind() == ErrorKind::NotFound { self.shared.missing(&meta.path()) } else { e })
     }

@@ -22,6 +22,7 @@ pub(crate) fn segment_entry(sequence: u64, base: u64) -> SegmentEntry {
         xxh3: format!("{:032x}", 255),
         footer_bytes: 100,
         footer_crc32c: 7,
+        page_index_bytes: None,
         key_filter_bytes: Some(64),
         key_filter_crc32c: 8,
         created: Created::Column,

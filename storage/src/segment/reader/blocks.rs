@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetResult, ObjectStore, ObjectStoreExt};
 
 use super::super::SegmentMeta;
 use super::super::cache::{CacheKey, CacheValue, SegmentCache};
@@ -16,13 +16,19 @@ use super::super::encode::TRAILER_BYTES;
 use super::super::sink::BLOCK_BYTES;
 use crate::error::{Error, Result};
 use crate::id::ObjectId;
+use crate::object::{CACHE_BLOCK_BYTES, PastCache, ReadMeter, read_object, read_ranges};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
+
+const _: () =
+    assert!(BLOCK_BYTES == CACHE_BLOCK_BYTES, "whole blocks read are whole blocks of the cache on disk");
 
 /// Where a segment's data bytes come from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct BlockSource {
     store: Arc<dyn ObjectStore>,
+    /// Counts what is read for one query.
+    meter: Option<ReadMeter>,
     id: ObjectId,
     path: Path,
     /// Length of the object, footer included.
@@ -53,13 +59,18 @@ pub(super) async fn read_error(
 }
 
 impl BlockSource {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, meta: &SegmentMeta, blocks: Arc<[u32]>) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        meta: &SegmentMeta,
+        blocks: Arc<[u32]>,
+        meter: Option<ReadMeter>,
+    ) -> Self {
         let end = data_end(meta).unwrap_or(0);
-        Self { store, id: meta.id, path: super::path_of(meta), length: meta.bytes, end, blocks }
+        Self { store, meter, id: meta.id, path: super::path_of(meta), length: meta.bytes, end, blocks }
     }
 
-    pub(super) fn store(&self) -> &Arc<dyn ObjectStore> {
-        &self.store
+    pub(super) fn meter(&self) -> Option<&ReadMeter> {
+        self.meter.as_ref()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -99,6 +110,21 @@ impl BlockSource {
         cache: &SegmentCache,
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>> {
+        let (numbers, found) = self.cached_blocks(cache, ranges).await?;
+        ranges.iter().map(|range| assemble(range, &numbers, &found)).collect()
+    }
+
+    /// Brings the blocks of `ranges` into the cache, together: whoever reads them next, one after another, finds them there.
+    pub(super) async fn fetch_ahead(&self, cache: &SegmentCache, ranges: &[Range<u64>]) -> Result<()> {
+        self.cached_blocks(cache, ranges).await.map(|_| ())
+    }
+
+    /// The numbers of the blocks of `ranges`, ascending, and the blocks, all found.
+    async fn cached_blocks(
+        &self,
+        cache: &SegmentCache,
+        ranges: &[Range<u64>],
+    ) -> Result<(Vec<u32>, Vec<Option<Bytes>>)> {
         let mut numbers: Vec<u32> = self.rounded(ranges)?.iter().flat_map(block_numbers).collect();
         numbers.dedup();
         let mut found = cache.blocks(self.id, &numbers);
@@ -124,11 +150,21 @@ impl BlockSource {
                 found[*i] = Some(block);
             }
         }
-        ranges.iter().map(|range| assemble(range, &numbers, &found)).collect()
+        Ok((numbers, found))
+    }
+
+    /// All of another object, which belongs to the segment.
+    pub(super) async fn read_beside(&self, path: &Path) -> Result<Bytes> {
+        Ok(read_object(&*self.store, path, self.meter.as_ref()).await?)
+    }
+
+    /// The segment's object as the store has it, past every cache.
+    pub(super) async fn stored(&self) -> Result<GetResult> {
+        Ok(self.store.get_opts(&self.path, PastCache::attach(GetOptions::new())).await?)
     }
 
     async fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        match self.store.get_ranges(&self.path, ranges).await {
+        match read_ranges(&*self.store, &self.path, ranges, self.meter.as_ref()).await {
             Ok(bytes) => Ok(bytes),
             Err(error) => Err(read_error(&self.store, &self.path, self.length, error).await),
         }
@@ -163,8 +199,8 @@ impl BlockSource {
         start..(start + BLOCK).min(self.end)
     }
 
-    /// Checks the blocks of `range`, which begins at a block's start.
-    fn verify(&self, range: &Range<u64>, bytes: &[u8]) -> Result<()> {
+    /// Checks the blocks of `range`, which begins at a block's start and ends at a block's end.
+    pub(super) fn verify(&self, range: &Range<u64>, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 != range.end - range.start {
             return Err(Error::corrupt(
                 &self.path,

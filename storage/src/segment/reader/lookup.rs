@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use roaring::RoaringBitmap;
@@ -101,14 +100,12 @@ impl SegmentReader {
             return Ok(found);
         }
         let visible = |position: &u32| hidden.is_none_or(|hidden| !hidden.contains(*position));
+        let kept = match indices.as_slice() {
+            [key] if in_key_order && wanted.len() <= KEPT_KEYS_MAX => self.kept_pages(*key, &ranges).await?,
+            _ => vec![None; ranges.len()],
+        };
         let mut decoded = Vec::new();
-        for range in ranges {
-            let kept = match indices.as_slice() {
-                [key] if in_key_order && wanted.len() <= KEPT_KEYS_MAX => {
-                    self.kept_page(*key, &range).await?
-                }
-                _ => None,
-            };
+        for (range, kept) in ranges.into_iter().zip(kept) {
             let Some(page) = kept else {
                 decoded.push(range);
                 continue;
@@ -168,7 +165,7 @@ impl SegmentReader {
             return Ok(None);
         };
         let path = self.meta.key_filter_path();
-        let bytes = self.source.store().get(&Path::from(path.as_str())).await?.bytes().await?;
+        let bytes = self.source.read_beside(&Path::from(path.as_str())).await?;
         if bytes.len() as u64 != length || crc32c::crc32c(&bytes) != self.meta.key_filter_crc32c {
             return Err(Error::corrupt(&path, "it is not the key filter the segment's meta describes"));
         }

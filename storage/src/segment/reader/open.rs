@@ -1,11 +1,12 @@
 //! Opening a segment: footer, block table, page index, and how its columns answer the table's.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use parquet::DecodeResult;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::parquet_to_arrow_schema;
@@ -24,6 +25,7 @@ use super::lookup::KeyPage;
 use super::{decode_error, path_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ColumnId;
+use crate::object::{ReadMeter, read_ranges};
 use crate::schema::{ROW_ID_FIELD, TableDef, VERSION_FIELD};
 
 /// What every reader of a segment shares: all that was parsed once.
@@ -49,49 +51,89 @@ pub(super) async fn open(
     meta: &SegmentMeta,
     def: &TableDef,
     cache: &SegmentCache,
+    meter: Option<&ReadMeter>,
 ) -> Result<Arc<Opened>> {
     let key = CacheKey::Opened(meta.id, def.schema_version);
     if let Some(CacheValue::Opened(opened)) = cache.get(key) {
         return Ok(opened);
     }
-    let footer = read_footer(store, meta).await?;
+    let tail = read_tail(store, meta, meter).await?;
     let path = meta.path();
-    let metadata = ParquetMetaDataReader::decode_metadata(&footer).map_err(|e| decode_error(&path, e))?;
+    let metadata =
+        ParquetMetaDataReader::decode_metadata(&tail.footer).map_err(|e| decode_error(&path, e))?;
     let blocks: Arc<[u32]> = block_table(meta, &metadata)?.into();
-    let source = BlockSource::new(Arc::clone(store), meta, Arc::clone(&blocks));
-    let metadata = with_page_index(&source, meta, metadata).await?;
+    let source = BlockSource::new(Arc::clone(store), meta, Arc::clone(&blocks), meter.cloned());
+    // The checksums of what was read in front of the footer stand in it.
+    source.verify(&tail.data_range(), &tail.data)?;
+    let metadata = with_page_index(&source, meta, metadata, &tail).await?;
     let bytes = metadata.memory_size() + blocks.len() * 4;
     let opened = Arc::new(match_columns(metadata, blocks, def).map_err(|e| decode_error(&path, e))?);
     cache.put(key, CacheValue::Opened(Arc::clone(&opened)), bytes);
     Ok(opened)
 }
 
-/// The footer's Thrift part, checked against the meta.
-async fn read_footer(store: &Arc<dyn ObjectStore>, meta: &SegmentMeta) -> Result<Bytes> {
+/// The end of a segment's object.
+struct Tail {
+    /// Where `data` begins, at a block's start, when there is any.
+    start: u64,
+    /// The page index, and what stands before it in its first block; nothing when the meta does not tell how long the index is.
+    data: Bytes,
+    /// The footer's Thrift part, checked against the meta.
+    footer: Bytes,
+}
+
+impl Tail {
+    fn data_range(&self) -> Range<u64> {
+        self.start..self.start + self.data.len() as u64
+    }
+
+    /// Bytes `range` of the object when they are in `data`.
+    fn slice(&self, range: &Range<u64>) -> Option<Bytes> {
+        let data = self.data_range();
+        let inside = data.start <= range.start && range.start <= range.end && range.end <= data.end;
+        inside
+            .then(|| self.data.slice((range.start - data.start) as usize..(range.end - data.start) as usize))
+    }
+}
+
+/// Page index and footer in one read; only the footer where the meta says no more. What stands before the footer is not verified yet.
+async fn read_tail(
+    store: &Arc<dyn ObjectStore>,
+    meta: &SegmentMeta,
+    meter: Option<&ReadMeter>,
+) -> Result<Tail> {
     let path = path_of(meta);
-    let start = data_end(meta)
+    let end = data_end(meta)
         .filter(|&end| end >= 4)
         .ok_or_else(|| Error::corrupt(&path, "its meta names a footer larger than the object"))?;
-    let bytes = match store.get_range(&path, start..meta.bytes).await {
-        Ok(bytes) => bytes,
+    let start = match meta.page_index_bytes {
+        // Whole blocks have checksums.
+        Some(bytes) => end
+            .checked_sub(bytes.into())
+            .map(|start| start / BLOCK_BYTES as u64 * BLOCK_BYTES as u64)
+            .ok_or_else(|| Error::corrupt(&path, "its meta names a page index larger than the object"))?,
+        None => end,
+    };
+    let range = start..meta.bytes;
+    let mut bytes = match read_ranges(&**store, &path, std::slice::from_ref(&range), meter).await {
+        Ok(read) => read.into_iter().next().unwrap_or_default(),
         Err(error) => return Err(read_error(store, &path, meta.bytes, error).await),
     };
-    let footer_bytes = meta.footer_bytes as usize;
-    if bytes.len() != footer_bytes + TRAILER_BYTES {
+    if bytes.len() as u64 != meta.bytes - start {
         return Err(Error::corrupt(
             &path,
             format!("cut short: no {} bytes at offset {start}", meta.bytes - start),
         ));
     }
-    let trailer = &bytes[footer_bytes..];
+    let data = bytes.split_to((end - start) as usize);
+    let (footer, trailer) = (bytes.slice(..meta.footer_bytes as usize), &bytes[meta.footer_bytes as usize..]);
     if trailer[..4] != meta.footer_bytes.to_le_bytes() || &trailer[4..] != b"PAR1" {
         return Err(Error::corrupt(&path, "its last 8 bytes are not those that were written"));
     }
-    let footer = bytes.slice(..footer_bytes);
     if crc32c::crc32c(&footer) != meta.footer_crc32c {
-        return Err(Error::corrupt(&path, format!("checksum mismatch in the footer at offset {start}")));
+        return Err(Error::corrupt(&path, format!("checksum mismatch in the footer at offset {end}")));
     }
-    Ok(footer)
+    Ok(Tail { start, data, footer })
 }
 
 /// The block checksums, after checking that this is the segment the meta means.
@@ -121,6 +163,7 @@ async fn with_page_index(
     source: &BlockSource,
     meta: &SegmentMeta,
     metadata: ParquetMetaData,
+    tail: &Tail,
 ) -> Result<ParquetMetaData> {
     let path = meta.path();
     let mut decoder = ParquetMetaDataPushDecoder::try_new_with_metadata(meta.bytes, metadata)
@@ -130,7 +173,11 @@ async fn with_page_index(
         match decoder.try_decode().map_err(|e| decode_error(&path, e))? {
             DecodeResult::Data(metadata) => return Ok(metadata),
             DecodeResult::NeedsData(ranges) => {
-                let bytes = source.read_ranges(&ranges).await?;
+                let bytes = match ranges.iter().map(|range| tail.slice(range)).collect::<Option<Vec<Bytes>>>()
+                {
+                    Some(bytes) => bytes,
+                    None => source.read_ranges(&ranges).await?,
+                };
                 decoder.push_ranges(ranges, bytes).map_err(|e| decode_error(&path, e))?;
             }
             DecodeResult::Finished => return Err(Error::corrupt(&path, "its page index does not decode")),

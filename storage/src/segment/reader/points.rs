@@ -19,13 +19,33 @@ use crate::error::{Error, Result};
 /// More rows than this are a scan.
 const ROWS_MAX: usize = 4096;
 /// Pages of text longer than this are not decoded for the sake of one row.
-const PAGE_BYTES_MAX: i64 = 256 * 1024;
+const PAGE_BYTES_MAX: u64 = 256 * 1024;
 
 /// One page of a column.
 struct Page {
     rows: Range<u32>,
-    /// As stored.
-    bytes: i64,
+    /// Where it is stored …
+    stored: Range<u64>,
+    /// … and the dictionary its values may be in; empty without one.
+    dictionary: Range<u64>,
+}
+
+/// A column's pages that hold some rows.
+struct Paged {
+    /// Position in the definition.
+    column: usize,
+    pages: Vec<Page>,
+    /// For each row its page and its place in it.
+    places: Vec<(usize, usize)>,
+}
+
+/// How a column is read at some rows.
+enum Way {
+    /// It is older than the column: every value is NULL.
+    Absent,
+    Paged(Paged),
+    /// Decoded for this read only.
+    Decoded,
 }
 
 impl SegmentReader {
@@ -35,11 +55,26 @@ impl SegmentReader {
     /// `Corrupt` for damage, `Internal` for positions that are not ascending or past the end, the store's.
     pub(crate) async fn rows_at(&self, columns: &[usize], positions: &[u32]) -> Result<RecordBatch> {
         let schema = self.surface_schema(columns);
-        let mut arrays: Vec<Option<ArrayRef>> = vec![None; columns.len()];
-        if positions.len() <= ROWS_MAX {
-            for (array, &column) in arrays.iter_mut().zip(columns) {
-                *array = self.paged(column, positions).await?;
-            }
+        let ways: Vec<Way> = columns.iter().map(|column| self.way(*column, positions)).collect();
+        let wanted = ways.iter().filter_map(|way| match way {
+            Way::Paged(paged) => Some(paged),
+            Way::Absent | Way::Decoded => None,
+        });
+        let wanted: Vec<(usize, &Page)> =
+            wanted.flat_map(|paged| paged.pages.iter().map(move |page| (paged.column, page))).collect();
+        let read = self.pages(&wanted, || self.stored_at(columns, &ways, positions)).await?;
+        let mut read = read.as_slice();
+        let mut arrays: Vec<Option<ArrayRef>> = Vec::with_capacity(columns.len());
+        for (way, field) in ways.iter().zip(schema.fields()) {
+            arrays.push(match way {
+                Way::Absent => Some(new_null_array(field.data_type(), positions.len())),
+                Way::Paged(paged) => {
+                    let (pages, others) = read.split_at(paged.pages.len());
+                    read = others;
+                    paged.gathered(pages, field.data_type())?
+                }
+                Way::Decoded => None,
+            });
         }
         let rest: Vec<usize> =
             arrays.iter().zip(columns).filter(|(array, _)| array.is_none()).map(|(_, c)| *c).collect();
@@ -64,54 +99,51 @@ impl SegmentReader {
         Ok(concat_batches(&schema, &batches)?)
     }
 
-    /// One column at `positions`; None: not to be read this way.
-    async fn paged(&self, column: usize, positions: &[u32]) -> Result<Option<ArrayRef>> {
-        let Some(field) = self.def.columns.get(column) else { return Ok(None) };
-        let Some(root) = self.opened.roots.get(column).copied().flatten() else {
-            return Ok(Some(new_null_array(&field.column_type.arrow(), positions.len())));
+    /// How a column is to be read at `positions`.
+    fn way(&self, column: usize, positions: &[u32]) -> Way {
+        let Some(field) = self.def.columns.get(column).filter(|_| positions.len() <= ROWS_MAX) else {
+            return Way::Decoded;
         };
-        let Some(leaf) = self.flat_leaf(root, &field.column_type.arrow()) else { return Ok(None) };
-        let mut pages: Vec<ArrayRef> = Vec::new();
-        let mut places: Vec<(usize, usize)> = Vec::with_capacity(positions.len());
-        let mut current: Option<Range<u32>> = None;
+        let Some(root) = self.opened.roots.get(column).copied().flatten() else { return Way::Absent };
+        let surface = field.column_type.arrow();
+        let Some(leaf) = self.flat_leaf(root, &surface) else { return Way::Decoded };
+        let mut paged = Paged { column, pages: Vec::new(), places: Vec::with_capacity(positions.len()) };
         for &position in positions {
-            let rows = match &current {
-                Some(rows) if rows.contains(&position) => rows.clone(),
-                _ => {
-                    let Some(page) = self.page_of(leaf, position) else { return Ok(None) };
-                    let Some(array) = self.page(column, &page).await? else { return Ok(None) };
-                    pages.push(array);
-                    current = Some(page.rows.clone());
-                    page.rows
+            if paged.pages.last().is_none_or(|page| !page.rows.contains(&position)) {
+                match self.page_of(leaf, position).filter(|page| page.is_kept(&surface)) {
+                    Some(page) => paged.pages.push(page),
+                    None => return Way::Decoded,
                 }
-            };
-            places.push((pages.len() - 1, (position - rows.start) as usize));
+            }
+            let first = paged.pages.last().map_or(0, |page| page.rows.start);
+            paged.places.push((paged.pages.len() - 1, (position - first) as usize));
         }
-        if let [page] = pages.as_slice() {
-            let at = UInt32Array::from_iter_values(places.iter().map(|(_, row)| *row as u32));
-            return Ok(Some(take(page, &at, None)?));
-        }
-        let pages: Vec<&dyn Array> = pages.iter().map(AsRef::as_ref).collect();
-        Ok(Some(if pages.is_empty() {
-            arrow::array::new_empty_array(&field.column_type.arrow())
-        } else {
-            interleave(&pages, &places)?
-        }))
+        Way::Paged(paged)
     }
 
-    /// The rows `rows` of a column when they are one page of it, kept decoded; None: they are not, or are not to be kept.
+    /// For each of the ranges of rows that is one page of a column, kept decoded, that page; None: it is not, or is not to be kept.
     ///
     /// # Errors
     /// `Corrupt` for damage, the store's.
-    pub(super) async fn kept_page(&self, column: usize, rows: &Range<u32>) -> Result<Option<ArrayRef>> {
-        let Some(field) = self.def.columns.get(column) else { return Ok(None) };
+    pub(super) async fn kept_pages(
+        &self,
+        column: usize,
+        ranges: &[Range<u32>],
+    ) -> Result<Vec<Option<ArrayRef>>> {
         let root = self.opened.roots.get(column).copied().flatten();
-        let leaf = root.and_then(|root| self.flat_leaf(root, &field.column_type.arrow()));
-        let page = leaf.and_then(|leaf| self.page_of(leaf, rows.start)).filter(|page| page.rows == *rows);
-        match page {
-            Some(page) => self.page(column, &page).await,
-            None => Ok(None),
-        }
+        let (Some(field), Some(root)) = (self.def.columns.get(column), root) else {
+            return Ok(vec![None; ranges.len()]);
+        };
+        let surface = field.column_type.arrow();
+        let leaf = self.flat_leaf(root, &surface);
+        let page = |rows: &Range<u32>| {
+            let page = leaf.and_then(|leaf| self.page_of(leaf, rows.start));
+            page.filter(|page| page.rows == *rows && page.is_kept(&surface))
+        };
+        let pages: Vec<Option<Page>> = ranges.iter().map(page).collect();
+        let wanted: Vec<(usize, &Page)> = pages.iter().flatten().map(|page| (column, page)).collect();
+        let mut read = self.pages(&wanted, Vec::new).await?.into_iter();
+        Ok(pages.iter().map(|page| page.as_ref().and_then(|_| read.next().flatten())).collect())
     }
 
     /// The leaf of a root column that is one column of scalars.
@@ -129,25 +161,79 @@ impl SegmentReader {
         let pages = self.metadata().offset_index()?.get(group)?.get(leaf)?.page_locations();
         let within = i64::from(position) - i64::try_from(from).ok()?;
         let at = pages.partition_point(|page| page.first_row_index <= within).checked_sub(1)?;
-        let start = from + pages.get(at)?.first_row_index.unsigned_abs();
+        let page = pages.get(at)?;
+        let start = from + page.first_row_index.unsigned_abs();
         let end = pages.get(at + 1).map_or(to, |next| from + next.first_row_index.unsigned_abs());
         let rows = u32::try_from(start).ok()?..u32::try_from(end).ok()?;
-        Some(Page { rows, bytes: pages.get(at)?.compressed_page_size.into() })
+        let stored = page.offset.unsigned_abs();
+        let stored = stored..stored + u64::from(page.compressed_page_size.unsigned_abs());
+        let first = pages.first()?.offset.unsigned_abs();
+        let chunk = self.metadata().row_groups().get(group)?.columns().get(leaf)?;
+        let dictionary = chunk.dictionary_page_offset().map_or(first, i64::unsigned_abs);
+        Some(Page { rows, stored, dictionary: dictionary..first.max(dictionary) })
     }
 
-    /// A page decoded, from the cache or into it; None when there is no room.
+    /// Where the rows at `positions` are stored of those columns that are decoded for this read only.
+    fn stored_at(&self, columns: &[usize], ways: &[Way], positions: &[u32]) -> Vec<Range<u64>> {
+        let schema = self.metadata().file_metadata().schema_descr();
+        let decoded = columns.iter().zip(ways).filter(|(_, way)| matches!(way, Way::Decoded));
+        let roots: Vec<usize> =
+            decoded.filter_map(|(column, _)| self.opened.roots.get(*column).copied().flatten()).collect();
+        let leaves =
+            (0..schema.num_columns()).filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)));
+        let mut stored = Vec::new();
+        for leaf in leaves {
+            let mut last = 0_u32..0;
+            for &position in positions.iter().take(ROWS_MAX) {
+                if !last.contains(&position)
+                    && let Some(page) = self.page_of(leaf, position)
+                {
+                    last = page.rows;
+                    stored.extend([page.stored, page.dictionary]);
+                }
+            }
+        }
+        stored
+    }
+
+    /// Pages of columns decoded, from the cache or into it; None where there is no room. The bytes of several that are missing, and of
+    /// `others`, which are read next, are fetched together: from an object store each fetch takes long.
+    async fn pages(
+        &self,
+        wanted: &[(usize, &Page)],
+        others: impl FnOnce() -> Vec<Range<u64>>,
+    ) -> Result<Vec<Option<ArrayRef>>> {
+        let mut arrays: Vec<Option<ArrayRef>> = Vec::with_capacity(wanted.len());
+        for (column, page) in wanted {
+            arrays.push(match self.cache.get(self.page_key(*column, page)) {
+                Some(CacheValue::Decoded(array)) => Some(array),
+                _ => None,
+            });
+        }
+        let missing = || arrays.iter().zip(wanted).filter(|(array, _)| array.is_none()).map(|(_, w)| w.1);
+        if missing().next().is_none() {
+            return Ok(arrays);
+        }
+        let mut stored = others();
+        if !stored.is_empty() || missing().nth(1).is_some() {
+            stored.extend(missing().flat_map(|page| [page.stored.clone(), page.dictionary.clone()]));
+            self.source.fetch_ahead(&self.cache, &stored).await?;
+        }
+        for (array, (column, page)) in arrays.iter_mut().zip(wanted).filter(|(array, _)| array.is_none()) {
+            *array = self.page(*column, page).await?;
+        }
+        Ok(arrays)
+    }
+
+    fn page_key(&self, column: usize, page: &Page) -> CacheKey {
+        CacheKey::Page(self.meta.id, self.def.columns[column].id, self.def.schema_version, page.rows.start)
+    }
+
+    /// A page decoded, into the cache; None when there is no room.
     async fn page(&self, column: usize, page: &Page) -> Result<Option<ArrayRef>> {
-        let definition = &self.def.columns[column];
-        if definition.column_type.arrow().primitive_width().is_none() && page.bytes > PAGE_BYTES_MAX {
-            return Ok(None);
-        }
-        let key = CacheKey::Page(self.meta.id, definition.id, self.def.schema_version, page.rows.start);
-        if let Some(CacheValue::Decoded(array)) = self.cache.get(key) {
-            return Ok(Some(array));
-        }
-        let Some(array) = self.decoded(column, page).await? else { return Ok(None) };
+        let Some(array) = self.decoded(column, &page.rows, page.bytes()).await? else { return Ok(None) };
         let held = array.get_array_memory_size();
-        self.cache.put(key, CacheValue::Decoded(Arc::clone(&array)), held);
+        self.cache.put(self.page_key(column, page), CacheValue::Decoded(Arc::clone(&array)), held);
         Ok(Some(array))
     }
 
@@ -170,26 +256,25 @@ impl SegmentReader {
             return Ok(Some(kept));
         }
         let chunks = self.metadata().row_groups().iter().map(|group| group.column(leaf).uncompressed_size());
-        let page = Page { rows, bytes: chunks.sum() };
-        let Some(array) = self.decoded(column, &page).await? else { return Ok(None) };
+        let bytes: u64 = chunks.map(i64::unsigned_abs).sum();
+        let Some(array) = self.decoded(column, &rows, bytes).await? else { return Ok(None) };
         let kept = Arc::new(KeptColumn::new(array));
         self.cache.put(key, CacheValue::Column(Arc::clone(&kept)), kept.bytes());
         Ok(Some(kept))
     }
 
-    /// Rows of a flat column, to be kept; None when the cache has no room.
-    async fn decoded(&self, column: usize, page: &Page) -> Result<Option<ArrayRef>> {
+    /// Rows of a flat column, stored in `bytes`, to be kept; None when the cache has no room.
+    async fn decoded(&self, column: usize, range: &Range<u32>, bytes: u64) -> Result<Option<ArrayRef>> {
         let surface = self.def.columns[column].column_type.arrow();
-        let rows = page.rows.len();
+        let rows = range.len();
         let bytes = match surface.primitive_width() {
             Some(width) => rows * width,
-            None => 2 * usize::try_from(page.bytes).unwrap_or(usize::MAX / 4) + 16 * rows,
+            None => usize::try_from(bytes).unwrap_or(usize::MAX).saturating_mul(2).saturating_add(16 * rows),
         };
         if !self.cache.admits_decoded(bytes) {
             return Ok(None);
         }
-        let mut batches =
-            self.batches(&[column], RowChoice::Ranges(std::slice::from_ref(&page.rows)), rows)?;
+        let mut batches = self.batches(&[column], RowChoice::Ranges(std::slice::from_ref(range)), rows)?;
         let mut parts = Vec::new();
         while let Some(batch) = batches.next().await? {
             parts.push(Arc::clone(batch.column(0)));
@@ -200,6 +285,34 @@ impl SegmentReader {
             [] => arrow::array::new_empty_array(&surface),
             parts => arrow::compute::concat(parts)?,
         }))
+    }
+}
+
+impl Page {
+    /// Bytes it takes, as stored.
+    fn bytes(&self) -> u64 {
+        self.stored.end - self.stored.start
+    }
+
+    /// Whether it may be decoded for the sake of one row, and kept.
+    fn is_kept(&self, surface: &DataType) -> bool {
+        surface.primitive_width().is_some() || self.bytes() <= PAGE_BYTES_MAX
+    }
+}
+
+impl Paged {
+    /// The rows out of their pages; None: one of those could not be kept.
+    fn gathered(&self, pages: &[Option<ArrayRef>], surface: &DataType) -> Result<Option<ArrayRef>> {
+        if let [Some(page)] = pages {
+            let at = UInt32Array::from_iter_values(self.places.iter().map(|(_, row)| *row as u32));
+            return Ok(Some(take(page, &at, None)?));
+        }
+        let pages: Option<Vec<&dyn Array>> = pages.iter().map(Option::as_deref).collect();
+        Ok(match pages {
+            None => None,
+            Some(pages) if pages.is_empty() => Some(arrow::array::new_empty_array(surface)),
+            Some(pages) => Some(interleave(&pages, &self.places)?),
+        })
     }
 }
 

@@ -12,12 +12,15 @@ use rand::seq::SliceRandom;
 
 use super::*;
 use crate::error::{ErrorKind, Result};
+use crate::fs::OsFileSystem;
 use crate::id::{CommitVersion, RowId};
+use crate::object::counting::CountingStore;
 use crate::schema::ColumnType;
 use crate::segment::key::{EncodedKey, KeyEncoder};
 use crate::segment::sort::sort_batches;
 use crate::segment::testing::{all_types, array, batch, key_types, object_id, random, table};
 use crate::segment::writer::{Addressing, SegmentWriter, SegmentWriterOptions};
+use crate::version::{SegmentState, Shared, TableSnapshot, TableState};
 
 struct Fixture {
     store: Arc<InMemory>,
@@ -27,7 +30,6 @@ struct Fixture {
 
 impl Fixture {
     async fn write(def: &Arc<TableDef>, batches: &[RecordBatch], addressing: Addressing) -> Self {
-        let store = Arc::new(InMemory::new());
         let options = SegmentWriterOptions {
             row_group_rows: 700,
             page_rows: 100,
@@ -35,6 +37,16 @@ impl Fixture {
             sample_rows: 300,
             ..Default::default()
         };
+        Self::write_as(def, batches, addressing, options).await
+    }
+
+    async fn write_as(
+        def: &Arc<TableDef>,
+        batches: &[RecordBatch],
+        addressing: Addressing,
+        options: SegmentWriterOptions,
+    ) -> Self {
+        let store = Arc::new(InMemory::new());
         let mut writer =
             SegmentWriter::new(store.clone(), def.clone(), object_id(1), addressing, options).unwrap();
         for batch in batches {
@@ -49,7 +61,8 @@ impl Fixture {
 
     async fn open(&self) -> Result<SegmentReader> {
         let cache = SegmentCache::new(8 << 20);
-        SegmentReader::open(self.store.clone(), Arc::new(self.meta.clone()), self.def.clone(), cache).await
+        SegmentReader::open(self.store.clone(), Arc::new(self.meta.clone()), self.def.clone(), cache, None)
+            .await
     }
 
     async fn all(&self) -> Result<RecordBatch> {
@@ -304,4 +317,107 @@ async fn parquet_readers_get_verified_bytes() {
     let error = reader.verified_range(0..10).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert_eq!(reader.check_object().await.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+/// 20,000 rows by ascending key, their columns a few blocks each.
+async fn keyed_rows() -> (Fixture, RecordBatch) {
+    let types =
+        [ColumnType::Int64, ColumnType::Text, ColumnType::Float64, ColumnType::Int64, ColumnType::Date];
+    let types: Vec<_> = types.into_iter().enumerate().map(|(i, t)| (t, i > 0)).collect();
+    let def = table(&types, &[0], &[]);
+    let mut columns = batch(&mut random(5), &def, 20_000).columns().to_vec();
+    columns[0] = Arc::new(arrow::array::Int64Array::from_iter_values(0..20_000));
+    let written = RecordBatch::try_new(def.arrow_schema(), columns).unwrap();
+    let options = SegmentWriterOptions { page_rows: 1000, sample_rows: 300, ..Default::default() };
+    let fixture = Fixture::write_as(&def, std::slice::from_ref(&written), Addressing::Load, options).await;
+    (fixture, written)
+}
+
+#[tokio::test]
+async fn a_cold_lookup_takes_few_requests() {
+    let (fixture, written) = keyed_rows().await;
+    assert!(fixture.meta.bytes > 2 * 64 * 1024, "{}", fixture.meta.bytes);
+    let encoder = KeyEncoder::for_key(&fixture.def).unwrap().unwrap();
+    let encoded = encoder.encode_batch(&written, &[0]).unwrap();
+    let keys = [100, 9_000, 12_345, 19_999].map(|row| EncodedKey::new(encoded.get(row)));
+    let store = Arc::new(CountingStore::new(fixture.store.clone()));
+    let open = async |meta: &SegmentMeta, meter: Option<ReadMeter>| {
+        let cache = SegmentCache::new(8 << 20);
+        SegmentReader::open(store.clone(), Arc::new(meta.clone()), fixture.def.clone(), cache, meter).await
+    };
+    for meter in [None, Some(ReadMeter::default())] {
+        let reader = open(&fixture.meta, meter.clone()).await.unwrap();
+        assert_eq!(store.count(), 1, "page index and footer");
+        let found = reader.lookup_keys(&encoder, &keys[2..3], None).await.unwrap();
+        assert_eq!(found, [Some(12_345)]);
+        assert_eq!(store.count(), 2, "key filter and the key's page");
+        let row = reader.rows_at(&[0, 1, 2, 3, 4], &[12_345]).await.unwrap();
+        assert_eq!(row.columns(), written.slice(12_345, 1).columns());
+        assert_eq!(store.count(), 1, "the pages of all other columns");
+        assert_eq!(meter.map_or(4, |meter| meter.figures().requests), 4);
+
+        let reader = open(&fixture.meta, None).await.unwrap();
+        let found = reader.lookup_keys(&encoder, &keys, None).await.unwrap();
+        assert_eq!(found, [Some(100), Some(9_000), Some(12_345), Some(19_999)]);
+        let rows = reader.rows_at(&[3, 1, 2], &[100, 9_000, 12_345, 19_999]).await.unwrap();
+        let expected = arrow::array::UInt32Array::from(vec![100, 9_000, 12_345, 19_999]);
+        let expected = arrow::compute::take_record_batch(&written.project(&[3, 1, 2]).unwrap(), &expected);
+        assert_eq!(rows.columns(), expected.unwrap().columns());
+        assert_eq!(store.count(), 4, "no more for rows of several pages");
+    }
+}
+
+#[tokio::test]
+async fn the_page_index_is_read_with_the_footer_where_the_meta_tells_its_length() {
+    let (fixture, written) = keyed_rows().await;
+    let noted = fixture.meta.page_index_bytes.unwrap();
+    let store = Arc::new(CountingStore::new(fixture.store.clone()));
+    // As written before it was noted; a length that is too small or larger than need be; one that can't be.
+    let end = fixture.meta.bytes - u64::from(fixture.meta.footer_bytes) - 8;
+    let lengths =
+        [(None, 2), (Some(noted), 1), (Some(0), 2), (Some(end as u32), 1), (Some(end as u32 + 1), 0)];
+    for (page_index_bytes, requests) in lengths {
+        let meta = Arc::new(SegmentMeta { page_index_bytes, ..fixture.meta.clone() });
+        let cache = SegmentCache::new(8 << 20);
+        let opened = SegmentReader::open(store.clone(), meta, fixture.def.clone(), cache, None).await;
+        let count = store.count();
+        match opened {
+            Ok(reader) => {
+                assert!(count <= requests, "{count} for {page_index_bytes:?}");
+                let read = reader.read(&[0, 1, 2, 3, 4], RowChoice::All).await.unwrap();
+                assert_eq!(concat_batches(&fixture.def.arrow_schema(), &read).unwrap(), written);
+                store.count();
+            }
+            Err(error) => {
+                assert_eq!((error.kind(), requests), (ErrorKind::Corrupt, 0), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_meter_counts_the_reads_of_its_snapshot_only() {
+    let (fixture, _) = keyed_rows().await;
+    let meta = Arc::new(fixture.meta.clone());
+    let segments = vec![Arc::new(SegmentState::clean(meta.clone()))];
+    let state = TableState::restored(fixture.def.clone(), RowId(30_000), CommitVersion(8), segments, None);
+    let state = Arc::new(state);
+    let store = Arc::new(CountingStore::new(fixture.store.clone()));
+    let shared = Shared { store: store.clone(), cache: SegmentCache::new(8 << 20), files: None };
+    let snapshot = TableSnapshot::new(state.clone(), CommitVersion(8), Arc::new(shared));
+    let meter = ReadMeter::default();
+    let metered = snapshot.clone().metered(meter.clone());
+    metered.open_segment(&meta).await.unwrap().read(&[0, 2], RowChoice::All).await.unwrap();
+    let counted = meter.figures();
+    assert_eq!(counted.requests, store.count() as u64);
+    assert!(counted.requests >= 2 && counted.bytes > 100_000, "{counted:?}");
+    // Others use what it has opened, but not its meter.
+    snapshot.open_segment(&meta).await.unwrap().read(&[1, 3], RowChoice::All).await.unwrap();
+    assert!(store.count() > 0);
+    assert_eq!(meter.figures(), counted);
+    let directory = tempfile::tempdir().unwrap();
+    let files = Arc::new(OsFileSystem::new(directory.path().to_owned()));
+    let shared = Shared { store, cache: SegmentCache::new(8 << 20), files: Some(files) };
+    let local = TableSnapshot::new(state, CommitVersion(8), Arc::new(shared)).metered(meter);
+    assert!(local.meter().is_none(), "files are read as fast as ever");
 }

@@ -64,7 +64,7 @@ impl SegmentReader {
             return Err(Error::internal(format!("column {} holds no vectors", definition.name)));
         };
         let nulls = self.null_rows(column).await?;
-        let bytes = shared.bytes_in_place(&self.meta.path()).await?;
+        let bytes = shared.bytes_in_place(&self.meta.path(), self.source.meter()).await?;
         let vectors = Arc::new(self.find_pages(root, 4 * usize::from(dim), nulls, bytes)?);
         let held = vectors.pages.len() * size_of::<Page>() + vectors.right.len() * 8;
         self.cache.put(key, CacheValue::Vectors(Arc::clone(&vectors)), held);

@@ -164,6 +164,7 @@ fn segment(id: u64) -> SegmentMeta {
         xxh3: "00ff".into(),
         footer_bytes: 100,
         footer_crc32c: 7,
+        page_index_bytes: (id % 2 == 1).then_some(50),
         key_filter_bytes: None,
         key_filter_crc32c: 0,
         created: Created::Column,
