@@ -31,6 +31,11 @@ impl Home {
         &self.folder
     }
 
+    /// Its scale factor.
+    pub(crate) fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// Folder of the eight Parquet files.
     pub(crate) fn parquet(&self) -> Result<PathBuf> {
         let folder = self.folder.join("parquet");

@@ -17,10 +17,20 @@ pub(crate) struct Bench {
 impl Bench {
     /// Opens the directory.
     pub(crate) async fn open(path: &Path, storage: OpenOptions) -> Result<Self> {
+        Self::open_root(Root::Path(path.to_path_buf()), storage).await
+    }
+
+    /// Opens the database at `root`.
+    pub(crate) async fn open_root(root: Root, storage: OpenOptions) -> Result<Self> {
         let options = EngineOptions { storage, ..EngineOptions::default() };
-        let engine = Engine::open(Root::Path(path.to_path_buf()), options).await?;
+        let engine = Engine::open(root, options).await?;
         let session = engine.session();
         Ok(Self { engine, session })
+    }
+
+    /// Another session of the same database.
+    pub(crate) fn beside(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine), session: self.engine.session() }
     }
 
     /// Runs a statement to its end; the rows it gave, changed or loaded.
@@ -38,7 +48,7 @@ impl Bench {
         }
     }
 
-    /// Closes it.
+    /// Closes it, for all sessions.
     pub(crate) async fn close(self) -> Result<()> {
         let Self { engine, session: _ } = self;
         Ok(engine.close().await?)

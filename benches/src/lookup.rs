@@ -61,7 +61,8 @@ async fn database(home: &Home) -> Result<PathBuf> {
     home.keep(name, &path)
 }
 
-fn random_keys(home: &Home, count: usize) -> Result<Vec<(i64, i32)>> {
+/// `count` keys of lineitem, drawn by seed.
+pub(crate) fn random_keys(home: &Home, count: usize) -> Result<Vec<(i64, i32)>> {
     let file = std::fs::File::open(home.parquet()?.join("lineitem.parquet"))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["l_orderkey", "l_linenumber"]);

@@ -11,6 +11,7 @@ mod database;
 mod insert;
 mod load;
 mod lookup;
+mod objects;
 mod open;
 mod tpch;
 mod vector_sql;
@@ -84,6 +85,8 @@ enum Command {
     },
     /// Opens a database with lineitem's rows and a WAL of 64 MiB.
     Open,
+    /// Databases on an object store that answers as a distant one does: requests, bytes, times.
+    Objects(objects::Options),
     /// Searches vectors through SQL as `vector_sql.py` asks.
     VectorSql(vector_sql::Options),
     /// Clients of a running server, as `server.py` asks.
@@ -134,6 +137,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Insert { count } => insert::run(&home, count).await,
         Command::Lookup { count } => lookup::run(&home, count).await,
         Command::Open => open::run(&home).await,
+        Command::Objects(options) => objects::run(&home, &options).await,
         Command::VectorSql(options) => vector_sql::run(&arguments.data, &options),
         Command::Client(options) => client::run(&options),
     }

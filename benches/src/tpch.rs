@@ -1,5 +1,6 @@
 //! TPC-H warm: ours after COPY and CHECKPOINT, bare DataFusion over the same Parquet files, alternately.
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cairn_engine::OpenOptions;
@@ -14,19 +15,7 @@ use crate::database::Bench;
 /// Runs the queries; one line a query with the milliseconds of each run on both sides.
 pub(crate) async fn run(home: &Home, runs: usize, keys: bool, only: &[usize]) -> Result<()> {
     let files = home.parquet()?;
-    let name = if keys { "tpch-keys.db" } else { "tpch.db" };
-    let (mut path, ready) = home.database(name)?;
-    if !ready {
-        let db = Bench::open(&path, OpenOptions::default()).await?;
-        for table in &tpch::TABLES {
-            db.run(&table.create(keys)).await?;
-            db.run(&table.copy_from(&files)).await?;
-        }
-        db.run("CHECKPOINT").await?;
-        db.close().await?;
-        path = home.keep(name, &path)?;
-    }
-    let ours = Bench::open(&path, OpenOptions::default()).await?;
+    let ours = Bench::open(&database(home, keys).await?, OpenOptions::default()).await?;
     let bare = SessionContext::new();
     for table in &tpch::TABLES {
         let file = files.join(format!("{}.parquet", table.name));
@@ -56,6 +45,29 @@ pub(crate) async fn run(home: &Home, runs: usize, keys: bool, only: &[usize]) ->
         println!("{}", json!({ "query": number, "ours_ms": our_ms[1..], "datafusion_ms": bare_ms[1..] }));
     }
     ours.close().await
+}
+
+/// The eight tables after CHECKPOINT, in a directory.
+pub(crate) async fn database(home: &Home, keys: bool) -> Result<PathBuf> {
+    let name = if keys { "tpch-keys.db" } else { "tpch.db" };
+    let (path, ready) = home.database(name)?;
+    if ready {
+        return Ok(path);
+    }
+    let db = Bench::open(&path, OpenOptions::default()).await?;
+    load(&db, &home.parquet()?, keys).await?;
+    db.run("CHECKPOINT").await?;
+    db.close().await?;
+    home.keep(name, &path)
+}
+
+/// Makes the eight tables and copies `files` into them.
+pub(crate) async fn load(db: &Bench, files: &Path, keys: bool) -> Result<()> {
+    for table in &tpch::TABLES {
+        db.run(&table.create(keys)).await?;
+        db.run(&table.copy_from(files)).await?;
+    }
+    Ok(())
 }
 
 fn millis(started: Instant) -> f64 {
