@@ -249,22 +249,9 @@ impl From<parquet::errors::ParquetError> for Error {
 }
 
 impl From<object_store::Error> for Error {
+    /// An error of ours that travelled through the `object_store` trait comes back whole.
     fn from(error: object_store::Error) -> Self {
-        // An error of ours that travelled through the object_store trait comes back whole.
-        if let object_store::Error::Generic { source, .. } = &error
-            && let Some(ours) = source.downcast_ref::<Self>()
-        {
-            return ours.clone();
-        }
-        let kind = match &error {
-            object_store::Error::NotFound { .. } => ErrorKind::NotFound,
-            object_store::Error::AlreadyExists { .. } => ErrorKind::AlreadyExists,
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                ErrorKind::PermissionDenied
-            }
-            _ => ErrorKind::Unavailable,
-        };
-        Self::new(kind, error.to_string()).with_source(error)
+        crate::object::describe(error)
     }
 }
 

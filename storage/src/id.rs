@@ -150,6 +150,12 @@ impl ObjectIds {
         ObjectId { epoch: self.epoch, sequence: self.next.fetch_add(1, Ordering::Relaxed) }
     }
 
+    /// The id that [`next`](Self::next) gives when it is called next; those that are given later are larger.
+    #[must_use]
+    pub fn upcoming(&self) -> ObjectId {
+        ObjectId { epoch: self.epoch, sequence: self.next.load(Ordering::Relaxed) }
+    }
+
     /// The epoch these ids carry.
     #[must_use]
     pub fn epoch(&self) -> Epoch {

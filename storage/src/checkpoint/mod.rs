@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use crate::database::boundary::Boundary;
 use crate::database::{Database, Writer};
 use crate::error::{Error, Result};
-use crate::id::{CommitId, CommitVersion, Epoch, ManifestNumber, TableId, WalNumber};
+use crate::id::{CommitId, CommitVersion, Epoch, ManifestNumber, ObjectId, TableId, WalNumber};
 use crate::manifest::{Manifest, SegmentEntry, TableRecord, history};
-use crate::version::{TableState, Version};
+use crate::version::{Pin, TableState, Version};
 use flush::Flushed;
 
 /// Why a checkpoint runs.
@@ -122,6 +122,8 @@ async fn checkpoint(
     job: u64,
     receipt: &mut CheckpointReceipt,
 ) -> Result<(Manifest, Result<()>)> {
+    // Before the cut: the commits of all work that has ended by now are in it. What is written here has ids from there on.
+    let settled = writer.uploads.low_water(&writer.ids);
     let (version, replay_from) = cut(writer).await?;
     let mut flushed: HashMap<TableId, Flushed> = HashMap::new();
     let tables: Vec<&Arc<TableState>> = version.tables.values().filter(|t| t.is_hot()).collect();
@@ -140,7 +142,8 @@ async fn checkpoint(
         flushed.insert(table.def.id, done);
         database.jobs.progress(job, (i + 1) as f64 / (tables.len() + 1) as f64, receipt.rows, receipt.bytes);
     }
-    let manifest = match publishable(database, writer, previous, &version, replay_from, &flushed).await {
+    let made = publishable(database, writer, previous, &version, replay_from, settled, &flushed).await;
+    let manifest = match made {
         Ok(manifest) => manifest,
         Err(error) => {
             remove(database, &flushed).await;
@@ -209,6 +212,7 @@ async fn publishable(
     previous: Option<&Manifest>,
     version: &Version,
     replay_from: WalNumber,
+    settled: ObjectId,
     flushed: &HashMap<TableId, Flushed>,
 ) -> Result<Manifest> {
     let mut tables = Vec::new();
@@ -244,6 +248,7 @@ async fn publishable(
         is_claim: false,
         horizon: previous.map_or(CommitVersion(0), |m| m.horizon),
         next_table_id: version.next_table_id,
+        settled: Some(settled),
         catalog: version.catalog.to_record(),
         tables,
     })
@@ -258,6 +263,7 @@ fn relaid(
 ) -> Version {
     let mut next = now.clone();
     next.manifest = manifest;
+    next.pin = Pin::new(manifest);
     for (id, table) in &now.tables {
         // A table created after the cut has nothing in this manifest.
         if table.flushed >= cut {

@@ -10,7 +10,9 @@
 //! 4. The boundary is read again. If its oldest number has passed m, others collected what was being searched: start over.
 //! 5. The log is read from m's replay point on, and a fence is created under the first free number. An older writer's next object
 //!    meets it for ever, whenever it lands; an object that was faster is read, and the next number is tried.
-//! 6. What stands below the fence is replayed. From here on commits need no further check.
+//! 6. A manifest newer than m means that somebody else has claimed it meanwhile, and may have collected the numbers that were
+//!    searched: start over.
+//! 7. What stands below the fence is replayed. From here on commits need no further check.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,6 +52,8 @@ impl Database {
         self.start_timers();
         self.checkpoint_if_due();
         self.index_soon();
+        // Processes that live for less than a checkpoint would leave it to nobody.
+        self.collect_soon();
         Ok(())
     }
 
@@ -67,7 +71,13 @@ impl Database {
                 continue;
             }
             Boundary::raise(store, Boundary { oldest: ManifestNumber(0), newest: manifest.number }).await?;
+            let number = manifest.number;
             let writer = self.fence_and_replay(manifest).await?;
+            // Whoever claimed it since may have collected the log that was being searched for a free number: a fence among
+            // what is gone stops nobody. He raised the manifest first.
+            if self.manifests.is_newer_than(number).await? {
+                continue;
+            }
             WriterNote::of_this_process(epoch, options.clock.now_us(), false).put(store).await?;
             return Ok(writer);
         }
@@ -177,6 +187,7 @@ fn first_manifest(id: DatabaseId) -> Manifest {
         is_claim: true,
         horizon: CommitVersion(0),
         next_table_id: TableId(1),
+        settled: None,
         catalog: Catalog::default().to_record(),
         tables: Vec::new(),
     }

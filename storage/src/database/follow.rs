@@ -22,6 +22,8 @@ use crate::wal::{FileWalFollower, Followed, ObjectWalReader, Recovered, WalStatu
 const LOAD_ATTEMPTS: usize = 20;
 /// A follower whose hot rows take this much looks for a newer manifest.
 const HOT_BYTES_MAX: u64 = 64 << 20;
+/// How often a reader that finds nothing new asks whether it still stands where new things come.
+const ANCHORED_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ struct Place {
     log: Option<Log>,
     /// When the last refresh that found everything began.
     refreshed: Instant,
+    /// When it was last certain that what comes next has not been collected.
+    anchored: Instant,
 }
 
 /// The log as it is followed.
@@ -86,7 +90,7 @@ impl Follower {
         Ok(Self {
             id,
             published: RwLock::new(Arc::new(state)),
-            place: tokio::sync::Mutex::new(Place { log: Some(log), refreshed }),
+            place: tokio::sync::Mutex::new(Place { log: Some(log), refreshed, anchored: refreshed }),
             history: Mutex::new(history),
         })
     }
@@ -122,18 +126,41 @@ impl Follower {
             && now.hot_bytes() < HOT_BYTES_MAX
             && let Some((state, rows)) = self.read_on(database, &mut log, &now).await?
         {
+            let is_idle = state.is_none();
             if let Some(state) = state {
                 self.publish(state, rows, false);
             }
-            *place = Place { log: Some(log), refreshed: begun };
+            let mut anchored = begun;
+            if database.shared.remote && is_idle {
+                anchored = place.anchored;
+                if begun >= anchored + ANCHORED_EVERY {
+                    let boundary = Boundary::read(&*database.shared.store).await?;
+                    // Then what it waits for may have come and gone.
+                    if boundary.is_some_and(|(boundary, _)| boundary.oldest > now.manifest) {
+                        return self.load(database, &mut place, &now, begun).await;
+                    }
+                    anchored = begun;
+                }
+            }
+            *place = Place { log: Some(log), refreshed: begun, anchored };
             return Ok(());
         }
+        self.load(database, &mut place, &now, begun).await
+    }
+
+    async fn load(
+        &self,
+        database: &Database,
+        place: &mut Place,
+        now: &Arc<Version>,
+        begun: Instant,
+    ) -> Result<()> {
         let (state, history, log) =
             load(self.id, &database.manifests, &database.shared, now.manifest, None).await?;
         // Versions never go back, whatever was loaded.
         if state.number >= now.number {
             self.publish(state, history, true);
-            *place = Place { log: Some(log), refreshed: begun };
+            *place = Place { log: Some(log), refreshed: begun, anchored: begun };
         }
         Ok(())
     }
@@ -225,9 +252,20 @@ async fn load_once(
     };
     open::check_id(id, manifest.as_ref().map(|m| m.database_id))?;
     let mut log = Log::begin(shared, id, manifest.as_ref());
+    let boundary = async {
+        match shared.remote {
+            true => Boundary::read(&*shared.store).await.map(|found| found.map(|(boundary, _)| boundary)),
+            false => Ok(None),
+        }
+    };
     // On object storage each costs a round trip.
-    let (base, entries) =
-        futures::join!(replay::base(manifest.as_ref(), manifests, &shared.store, missing), log.poll(2));
+    let base = replay::base(manifest.as_ref(), manifests, &shared.store, missing);
+    let (base, entries, boundary) = futures::join!(base, log.poll(2), boundary);
+    // Collected while it was searched for: the search may have ended before the newest.
+    let found = manifest.as_ref().map_or(ManifestNumber(0), |m| m.number);
+    if boundary?.is_some_and(|boundary| boundary.oldest > found) {
+        return Ok(None);
+    }
     let (base, Some(entries)) = (base?, entries?) else { return Ok(None) };
     let (state, history) = replay::apply(base, entries, &shared.store, missing).await?;
     Ok(Some((state, history, log)))

@@ -7,6 +7,7 @@ mod advisory;
 pub(crate) mod boundary;
 mod claim;
 mod clock;
+mod collection;
 mod figures;
 mod follow;
 mod indexes;
@@ -32,6 +33,7 @@ pub(crate) use order::{Accept, CommitOrder};
 pub(crate) use replay::row as replay_row;
 
 use crate::checkpoint::{CheckpointReason, CheckpointReceipt};
+use crate::collect::Uploads;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem};
 use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ObjectIds};
@@ -54,6 +56,8 @@ pub(crate) struct Writer {
     /// The version it began with.
     since: CommitVersion,
     pub(crate) ids: ObjectIds,
+    /// Whose objects no commit names yet.
+    pub(crate) uploads: Uploads,
     /// The newest manifest; holding it is what makes checkpoints one at a time.
     pub(crate) manifest: tokio::sync::Mutex<Option<Arc<Manifest>>>,
     /// Exclusive lock on the root; released on closing, at the latest when the handle goes.
@@ -72,6 +76,7 @@ impl Writer {
             order: Arc::new(order),
             epoch,
             ids: ObjectIds::new(epoch),
+            uploads: Uploads::default(),
             manifest: tokio::sync::Mutex::new(manifest.map(Arc::new)),
             lock: Mutex::new(lock),
         }
@@ -129,6 +134,7 @@ pub struct Database {
     tasks: Mutex<Vec<JoinHandle<()>>>,
     checkpoint_due: AtomicBool,
     indexes: indexes::IndexUpkeep,
+    collector: collection::Collector,
     closed: AtomicBool,
 }
 
@@ -157,6 +163,7 @@ impl Database {
             tasks: Mutex::default(),
             checkpoint_due: false.into(),
             indexes: indexes::IndexUpkeep::default(),
+            collector: collection::Collector::default(),
             closed: false.into(),
         })
     }
@@ -265,6 +272,9 @@ impl Database {
         tokio::spawn(async move {
             let done = crate::checkpoint::run(&database, reason).await;
             database.index_soon();
+            if done.as_ref().is_ok_and(|receipt| receipt.triggered) {
+                database.collect_soon();
+            }
             done
         })
         .await
@@ -368,6 +378,7 @@ impl Database {
             return Ok(());
         }
         self.indexes.stop();
+        self.collector.stop();
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             // Timers and waiters; a checkpoint under way has a task of its own.
@@ -377,6 +388,7 @@ impl Database {
         drop(writer.manifest.lock().await);
         // It was told to stop; the units it has committed stay.
         self.indexes.ended().await;
+        self.collector.ended().await;
         if writer.order.poisoned().is_some() {
             drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
             return Ok(());

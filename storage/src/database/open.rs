@@ -21,7 +21,7 @@ use crate::manifest::store::Access;
 use crate::manifest::{ManifestStore, identity};
 use crate::object::{self, CachedStore, LocalStore, StoreUrl};
 use crate::segment::SegmentCache;
-use crate::version::{Shared, Version};
+use crate::version::{Pins, Shared, Version};
 use crate::wal::{
     FileWal, FileWalOptions, FileWalReader, ObjectWal, ObjectWalOptions, ObjectWalReader, Recovery, WalTip,
 };
@@ -96,7 +96,14 @@ async fn open_local(root: Root, options: OpenOptions) -> Result<Arc<Database>> {
     let manifests = ManifestStore::new(Arc::clone(&store), access);
     let cache = SegmentCache::new(options.segment_cache_bytes);
     let may_expire = false.into();
-    let shared = Arc::new(Shared { store, cache, files: fs.clone(), remote: false, may_expire });
+    let shared = Arc::new(Shared {
+        store,
+        cache,
+        files: fs.clone(),
+        remote: false,
+        may_expire,
+        pins: Pins::default(),
+    });
     let role = match (&fs, options.read_only) {
         (Some(_), true) => Role::Follower(Follower::open(id, &manifests, &shared, None).await?),
         (None, true) => {
@@ -140,7 +147,14 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
     let access = if options.read_only { Access::Read } else { Access::Write };
     let manifests = ManifestStore::new(Arc::clone(&store), access);
     let cache = SegmentCache::new(options.segment_cache_bytes);
-    let shared = Arc::new(Shared { store, cache, files: None, remote: true, may_expire: true.into() });
+    let shared = Arc::new(Shared {
+        store,
+        cache,
+        files: None,
+        remote: true,
+        may_expire: true.into(),
+        pins: Pins::default(),
+    });
     let follower = Follower::open(id, &manifests, &shared, boundary).await?;
     let role = match options.read_only {
         true => Role::Follower(follower),

@@ -149,6 +149,11 @@ impl CommitOrder {
         Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The newest accepted version, durable or not.
+    pub(crate) fn head(&self) -> Arc<Version> {
+        Arc::clone(&held(&self.accepted).head)
+    }
+
     fn publish(&self, version: Arc<Version>) {
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = version;
     }

@@ -10,7 +10,7 @@ use crate::error::{self, DAMAGE_HINT, Error, ErrorKind, Result};
 use crate::id::CommitVersion;
 use crate::manifest::{Manifest, ManifestStore, SegmentEntry};
 use crate::segment::{DeletesMeta, DeletionVector};
-use crate::version::{Catalog, LoadedDeletes, SegmentState, TableState, Version};
+use crate::version::{Catalog, LoadedDeletes, Pin, SegmentState, TableState, Version};
 use crate::wal::{Recovered, WalEntry, codec};
 
 /// What a `.deletes` object that is named and not there means.
@@ -58,6 +58,7 @@ pub(crate) async fn base(
         tables,
         next_table_id: manifest.next_table_id,
         manifest: manifest.number,
+        pin: Pin::new(manifest.number),
     })
 }
 

@@ -175,6 +175,8 @@ async fn one(
     })
     .await?;
     let writer = database.writer()?;
+    // Until the commit that names the unit: none is collected before.
+    let _upload = writer.uploads.begin(&writer.ids);
     let width = calibration.width(10, f32::from(plan.index.target_recall_permille) / 1000.0);
     let meta = Arc::new(UnitMeta {
         id: writer.ids.next(),

@@ -1,7 +1,8 @@
 //! Taking units away: those that cover nothing any more, and objects that nothing names.
 //!
 //! A removal comes after the commit that takes the name away, and is best effort: what a failure or a crash leaves costs space,
-//! VERIFY counts it, and the next writer removes it.
+//! VERIFY counts it, and the next writer removes it. In an object store readers elsewhere may hold a unit: there all is left to the
+//! collector (`collect`).
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -18,7 +18,7 @@ const KEPT_JOBS: usize = 1_000;
 pub struct JobRow {
     /// Its number, from 1 in this process.
     pub id: u64,
-    /// "checkpoint"
+    /// "checkpoint", "build_index", "collect"
     pub kind: String,
     /// Table it works on; None: the database.
     pub table: Option<String>,
@@ -30,9 +30,9 @@ pub struct JobRow {
     pub attempts: u32,
     /// 0.0 to 1.0.
     pub progress: f64,
-    /// Rows done.
+    /// Rows done; of a collection: objects deleted.
     pub rows: u64,
-    /// Bytes written.
+    /// Bytes written; of a collection: bytes deleted.
     pub bytes: u64,
     /// When it was made.
     pub created_us: i64,

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 1 | numbers are dense from 1 | `check_manifest`, `check_successor` |
 //! | 2 | a successor has the same database id and another commit id | `check_successor` |
-//! | 3 | version, time, epoch, horizon, replay point and next table id never go back | `check_successor` |
+//! | 3 | version, time, epoch, horizon, replay point, next table id and settled ids never go back | `check_successor` |
 //! | 4 | horizon <= version | `check_manifest` |
 //! | 5 | schema names are unique, and exist for every table and view | `check_manifest` |
 //! | 6 | names of tables and views are unique in their schema | `check_manifest` |
@@ -22,7 +22,7 @@
 //! | 15 | `.deletes` objects stand with the segment they name, with no more rows than it | `check_segments` |
 //! | 16 | segments: of the table, no newer schema version, created and deleted <= flushed, row ids < next | `check_table_segments` |
 //! | 17 | a segment has a key filter exactly when its table has a key | `check_table_segments` |
-//! | 18 | no object's epoch is above the manifest's; leaves are in order and not empty | `check_manifest` |
+//! | 18 | no object's epoch is above the manifest's, settled ids included; leaves are in order and not empty | `check_manifest` |
 
 mod segments;
 
@@ -84,6 +84,9 @@ pub fn check_manifest(manifest: &Manifest) -> Check {
     let m = manifest;
     require(1, m.number >= ManifestNumber(1), || format!("number {}", m.number))?;
     require(4, m.horizon <= m.version, || format!("horizon {} beyond version {}", m.horizon, m.version))?;
+    require(18, m.settled.is_none_or(|id| id.epoch <= m.epoch), || {
+        format!("ids are settled beyond epoch {}", m.epoch)
+    })?;
     check_names(m)?;
     let mut ids = HashSet::new();
     for table in &m.tables {
@@ -128,6 +131,7 @@ pub fn check_successor(previous: Option<&Manifest>, next: &Manifest) -> Check {
     back("replay point", p.replay_from.0, n.replay_from.0)?;
     back("next table id", p.next_table_id.0, n.next_table_id.0)?;
     require(3, n.time_us >= p.time_us, || format!("time {} after {}", n.time_us, p.time_us))?;
+    require(3, n.settled >= p.settled, || "fewer ids are settled".to_owned())?;
     let before: HashMap<_, _> = p.tables.iter().map(|t| (t.def.id, t)).collect();
     for table in &n.tables {
         let Some(old) = before.get(&table.def.id) else { continue };

@@ -39,6 +39,10 @@ pub struct Manifest {
     pub horizon: CommitVersion,
     /// Next unused table id.
     pub next_table_id: TableId,
+    /// Objects with smaller ids are named by commits up to `version` or by none ever, so that no state after this manifest
+    /// needs one that it does not name. None: nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<ObjectId>,
     /// Schemas and views at `version`.
     pub catalog: CatalogRecord,
     /// Live tables.

@@ -24,6 +24,7 @@ use super::invariants;
 use super::model::Manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ManifestNumber;
+pub(crate) use leaves::leaf_path;
 
 /// How often a create that wrote nothing and says "exists" is tried (S3 answers 409 to racing creates).
 const CREATE_ATTEMPTS: usize = 4;

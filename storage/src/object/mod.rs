@@ -1,11 +1,16 @@
 //! The way to objects: the only module that knows how `object_store` stores behave.
 //!
-//! Owns: the durable local store, the in-memory store, settling of create-if-absent (D9). Does not own: what
-//! the objects are. A put that returned is durable.
+//! Owns: the durable local store, the in-memory store, clients of remote ones (`remote`) and their steadiness (`steady`),
+//! whether a store can hold a database (`probe`), what its errors mean (`reason`), settling of create-if-absent (D9). Does
+//! not own: what the objects are. A put that returned is durable.
 
 mod local;
 mod meter;
+mod probe;
 mod put;
+mod reason;
+mod remote;
+mod steady;
 mod url;
 
 use std::sync::Arc;
@@ -15,8 +20,12 @@ use object_store::memory::InMemory;
 
 pub use local::LocalStore;
 pub use meter::{ReadFigures, ReadMeter};
+pub use probe::probe;
 pub(crate) use put::put_settled;
 pub use put::{Put, put_if_absent, put_own};
+pub(crate) use reason::describe;
+pub use remote::{StoreSettings, client, connect};
+pub use steady::{RequestLimits, SteadyStore, steady};
 pub use url::{Scheme, StoreUrl};
 
 /// An empty store in memory.

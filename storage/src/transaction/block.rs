@@ -16,6 +16,7 @@ use arrow::compute::filter_record_batch;
 use roaring::RoaringBitmap;
 
 use super::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction, check, remove_segments};
+use crate::collect::UploadGuard;
 use crate::database::{Database, now_us};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, Epoch, ObjectId, RowId, TableId};
@@ -34,8 +35,25 @@ pub struct TransactionBlock {
     base: Snapshot,
     read_only: bool,
     state: Mutex<State>,
-    /// Segments that its statements wrote; not all of them may be left at COMMIT.
-    written: Mutex<Vec<SegmentMeta>>,
+    written: Mutex<Written>,
+}
+
+/// What its statements wrote.
+#[derive(Debug, Default)]
+struct Written {
+    /// Not all of them may be left at COMMIT.
+    segments: Vec<SegmentMeta>,
+    /// Of the first statement that wrote one, which stands for the later ones too.
+    uploads: Option<Arc<UploadGuard>>,
+}
+
+impl Written {
+    fn add(&mut self, segments: &[SegmentMeta], uploads: Option<&Arc<UploadGuard>>) {
+        self.segments.extend_from_slice(segments);
+        if self.uploads.is_none() {
+            self.uploads = uploads.cloned();
+        }
+    }
 }
 
 /// What the block has changed so far. Cloning is cheap but for the lists of batches, which share their rows.
@@ -94,10 +112,10 @@ impl TransactionBlock {
         let set = std::mem::take(&mut *transaction.shared.set());
         let spilled: Vec<SegmentMeta> = set.tables.values().flat_map(|t| t.segments.clone()).collect();
         // The block's from now on, whether the statement gets to its end or not.
-        self.written().extend(spilled.iter().cloned());
+        self.written().add(&spilled, transaction.shared.uploads.get());
         let added = self.add_set(&transaction, set, &snapshot, last_word).await;
         if added.is_err() {
-            self.written().retain(|meta| !spilled.iter().any(|spilled| spilled.id == meta.id));
+            self.written().segments.retain(|meta| !spilled.iter().any(|spilled| spilled.id == meta.id));
             remove_segments(&self.database, &spilled).await;
         }
         added
@@ -214,7 +232,9 @@ impl TransactionBlock {
     /// again. `OutcomeUnknown`, storage errors. The block has ended in any case; but for `OutcomeUnknown`, nothing was
     /// changed.
     pub async fn commit(&self, options: CommitOptions) -> Result<CommitReceipt> {
-        let (state, mut left) = self.end();
+        // What it holds of uploads goes when all has ended.
+        let (state, mut written) = self.end();
+        let mut left = std::mem::take(&mut written.segments);
         let (base, database) = (&self.base, &self.database);
         if !state.is_changed() {
             remove_segments(database, &left).await;
@@ -247,17 +267,17 @@ impl TransactionBlock {
     /// ROLLBACK: as if it had not been. Dropping the block does the same, without waiting for its files to be removed.
     pub async fn rollback(&self) {
         let (_, written) = self.end();
-        remove_segments(&self.database, &written).await;
+        remove_segments(&self.database, &written.segments).await;
     }
 
     /// Takes everything out.
-    fn end(&self) -> (State, Vec<SegmentMeta>) {
+    fn end(&self) -> (State, Written) {
         let state = std::mem::replace(&mut *self.state(), State::new(&self.base));
         let written = std::mem::take(&mut *self.written());
         (state, written)
     }
 
-    fn written(&self) -> MutexGuard<'_, Vec<SegmentMeta>> {
+    fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -406,9 +426,9 @@ impl OwnChange {
 impl Drop for TransactionBlock {
     fn drop(&mut self) {
         let (_, written) = self.end();
-        if let (false, Ok(runtime)) = (written.is_empty(), tokio::runtime::Handle::try_current()) {
+        if let (false, Ok(runtime)) = (written.segments.is_empty(), tokio::runtime::Handle::try_current()) {
             let database = Arc::clone(&self.database);
-            runtime.spawn(async move { remove_segments(&database, &written).await });
+            runtime.spawn(async move { remove_segments(&database, &written.segments).await });
         }
     }
 }

@@ -13,7 +13,7 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
@@ -23,6 +23,7 @@ use conflict::WholeTables;
 pub use block::TransactionBlock;
 pub use writer::TableWriter;
 
+use crate::collect::UploadGuard;
 use crate::database::{Accept, Database, now_us, replay_row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, ObjectId, RowId, TableId};
@@ -132,11 +133,20 @@ pub(crate) struct Shared {
     set: Mutex<WriteSet>,
     /// Bytes of rows kept in memory by all writers.
     pub(crate) bytes: AtomicUsize,
+    /// Held from the first object it writes on.
+    uploads: OnceLock<Arc<UploadGuard>>,
 }
 
 impl Shared {
     pub(crate) fn set(&self) -> MutexGuard<'_, WriteSet> {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An id for an object that its commit will name. None is collected while this lives.
+    pub(crate) fn object_id(&self) -> Result<ObjectId> {
+        let writer = self.database.writer()?;
+        self.uploads.get_or_init(|| Arc::new(writer.uploads.begin(&writer.ids)));
+        Ok(writer.ids.next())
     }
 
     /// The table as this transaction sees it.
@@ -177,7 +187,8 @@ pub(crate) struct Prepared {
 impl Transaction {
     pub(crate) fn new(database: Arc<Database>, snapshot: Snapshot) -> Self {
         let bytes = AtomicUsize::new(0);
-        Self { shared: Arc::new(Shared { database, snapshot, set: Mutex::default(), bytes }) }
+        let uploads = OnceLock::new();
+        Self { shared: Arc::new(Shared { database, snapshot, set: Mutex::default(), bytes, uploads }) }
     }
 
     /// What it reads.
@@ -427,7 +438,7 @@ impl Transaction {
         loaded: &mut LoadedDeletes,
     ) -> Result<DeletesMeta> {
         let vector = DeletionVector::constant(positions, CommitVersion(0));
-        let id = self.shared.database.writer()?.ids.next();
+        let id = self.shared.object_id()?;
         let meta = vector.put(&*self.shared.database.shared.store, id, table, segment, false).await?;
         loaded.insert(meta.id, Ok(Arc::new(vector)));
         Ok(meta)

@@ -244,7 +244,7 @@ impl Spill {
             None => self.open.insert(SegmentWriter::new(
                 Arc::clone(&shared.database.shared.store),
                 Arc::clone(&self.def),
-                shared.database.writer()?.ids.next(),
+                shared.object_id()?,
                 Addressing::Load,
                 SegmentWriterOptions::default(),
             )?),

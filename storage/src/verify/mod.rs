@@ -3,18 +3,15 @@
 //! Owns: what is checked and how a finding reads. Changes nothing. Damage is a finding, never an error: the check goes on
 //! with the next object.
 
+mod chain;
+mod orphans;
 mod segment;
 mod unit;
 
-use std::collections::HashSet;
-
-use futures::StreamExt;
-use object_store::path::Path;
-
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{ManifestNumber, ObjectId, RowId, TableId};
-use crate::version::{SegmentState, Snapshot, TableState};
+use crate::id::{ObjectId, RowId, TableId};
+use crate::version::{Snapshot, TableState};
 
 /// What to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,11 +114,11 @@ pub(crate) async fn run(database: &Database, scope: VerifyScope) -> Result<Findi
         }
         VerifyScope::Database => {
             findings.rows.push(log(database).await);
-            manifests(database, &snapshot, &mut findings.rows).await;
+            let chain = chain::check(database, &snapshot, &mut findings.rows).await;
             for table in snapshot.state().tables.values() {
                 self::table(database, &snapshot, table, &mut findings).await;
             }
-            orphans(database, &snapshot, &mut findings.rows).await?;
+            orphans::find(database, &snapshot, chain, &mut findings.rows).await?;
         }
     }
     Ok(findings)
@@ -133,37 +130,13 @@ async fn log(database: &Database) -> Finding {
     Finding::new("wal", "frames and versions", result)
 }
 
-/// The newest manifest and the ones it follows, as far back as they are kept.
-async fn manifests(database: &Database, snapshot: &Snapshot, findings: &mut Vec<Finding>) {
-    let newest = snapshot.state().manifest;
-    if newest == ManifestNumber(0) {
-        return;
+/// The error of an object that something names, with the size it has there when it is missing.
+fn absent(error: impl Into<Error>, bytes: u64) -> Error {
+    let error = error.into();
+    if error.kind() != ErrorKind::NotFound {
+        return error;
     }
-    let path = crate::manifest::store::manifest_path(newest);
-    let checked = manifest(database, newest, &path).await;
-    findings.push(Finding::new(path, "checksums and rules", checked));
-    let mut damaged = 0;
-    for number in 1..newest.0 {
-        if let Err(error) = database.manifests.read(ManifestNumber(number)).await {
-            let path = crate::manifest::store::manifest_path(ManifestNumber(number));
-            findings.push(Finding::new(path, "checksums and rules", Err(error)));
-            damaged += 1;
-        }
-    }
-    let chain = Ok(format!("{} older manifests, {damaged} with findings", newest.0 - 1));
-    findings.push(Finding::new("manifest", "chain", chain));
-}
-
-async fn manifest(database: &Database, number: ManifestNumber, path: &str) -> Result<String> {
-    let manifest = database.manifests.read(number).await?;
-    if manifest.database_id != database.id() {
-        return Err(Error::corrupt(path, "it belongs to another database"));
-    }
-    let mut segments = 0;
-    for table in &manifest.tables {
-        segments += database.manifests.load_table(table).await?.len();
-    }
-    Ok(format!("{} tables, {segments} segments, version {}", manifest.tables.len(), manifest.version))
+    Error::new(ErrorKind::NotFound, format!("it is not there; {bytes} bytes were written"))
 }
 
 async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, findings: &mut Findings) {
@@ -197,37 +170,4 @@ async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, fin
             Err(Error::internal(format!("row id {id} is not below the next one, {}", table.next_row_id))),
         ));
     }
-}
-
-/// Objects that nothing names. Harmless: what a crash or failed statement left behind.
-async fn orphans(database: &Database, snapshot: &Snapshot, findings: &mut Vec<Finding>) -> Result<()> {
-    let mut named: HashSet<String> = HashSet::new();
-    for segment in snapshot.state().tables.values().flat_map(|t| t.segments.iter()) {
-        let SegmentState { meta, delete_objects, .. } = &**segment;
-        named.extend([meta.path(), meta.key_filter_path()]);
-        named.extend(delete_objects.iter().map(crate::segment::DeletesMeta::path));
-    }
-    named.extend(snapshot.state().tables.values().flat_map(|t| t.units.iter()).map(|unit| unit.path()));
-    let store = database.object_store();
-    let mut listed = store.list(Some(&Path::from("table")));
-    let (mut count, mut bytes) = (0_u64, 0_u64);
-    while let Some(object) = listed.next().await {
-        let object = object?;
-        if !named.contains(object.location.as_ref()) {
-            count += 1;
-            bytes += object.size;
-        }
-    }
-    if count > 0 {
-        findings.push(Finding {
-            object: "table".to_owned(),
-            check: "unreferenced objects".to_owned(),
-            status: FindingStatus::Warning,
-            detail: format!(
-                "{count} objects, {bytes} bytes, of replaced deletes, failed statements or running ones"
-            ),
-            hint: "they cost space only; a later version collects them".to_owned(),
-        });
-    }
-    Ok(())
 }

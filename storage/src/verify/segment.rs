@@ -11,7 +11,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Finding;
+use super::{Finding, absent};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, RowId};
@@ -116,7 +116,7 @@ pub(super) async fn check(
     }
     for meta in &segment.delete_objects {
         let loaded = DeletionVector::load(&*database.object_store(), meta).await;
-        let result = loaded.and_then(|vector| {
+        let result = loaded.map_err(|error| absent(error, meta.bytes)).and_then(|vector| {
             let beyond = vector.positions().max().is_some_and(|p| u64::from(p) >= segment.meta.rows);
             if beyond {
                 return Err(Error::corrupt(meta.path(), "it deletes rows past the segment's end"));
@@ -128,7 +128,8 @@ pub(super) async fn check(
 }
 
 async fn whole_object(database: &Database, meta: &SegmentMeta) -> Result<String> {
-    let object = database.object_store().get(&Path::from(meta.path())).await?;
+    let object = database.object_store().get(&Path::from(meta.path())).await;
+    let object = object.map_err(|error| absent(error, meta.bytes))?;
     let mut hash = Xxh3::new();
     let mut length = 0;
     let mut stream = object.into_stream();
@@ -204,6 +205,7 @@ async fn rows(
     }
     if let Some(filter) = filter.transpose() {
         let found = filter.map(|_| "every key of its segment".to_owned());
+        let found = found.map_err(|error| absent(error, meta.key_filter_bytes.unwrap_or(0)));
         findings.push(Finding::new(meta.key_filter_path(), "key filter", found));
     }
     if u64::from(position) != meta.rows {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cairn_vector::unit::Unit;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::Finding;
+use super::{Finding, absent};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::UnitMeta;
@@ -41,7 +41,7 @@ fn still_named(database: &Database, table: &TableState, unit: &UnitMeta) -> bool
 
 async fn checked(database: &Database, table: &TableState, meta: &UnitMeta) -> Result<String> {
     let path = meta.path();
-    let bytes = database.shared.bytes_in_place(&path).await?;
+    let bytes = database.shared.bytes_in_place(&path).await.map_err(|error| absent(error, meta.bytes))?;
     if bytes.len() as u64 != meta.bytes {
         return Err(Error::corrupt(&path, format!("{} bytes instead of {}", bytes.len(), meta.bytes)));
     }

@@ -8,6 +8,7 @@
 
 mod catalog;
 mod keys;
+mod pin;
 mod snapshot;
 mod table;
 mod warm;
@@ -19,6 +20,7 @@ use imbl::OrdMap;
 
 pub use catalog::{Catalog, DEFAULT_SCHEMA, OWN_SCHEMA};
 pub use keys::HotKeys;
+pub(crate) use pin::{Pin, Pins};
 pub use snapshot::{SegmentView, Shared, Snapshot, TableSnapshot};
 pub use table::{HotDeletes, SegmentState, TableState};
 pub use warm::WarmReceipt;
@@ -49,6 +51,8 @@ pub struct Version {
     pub next_table_id: TableId,
     /// The manifest below the hot rows.
     pub manifest: ManifestNumber,
+    /// Keeps that manifest's objects while the version is read.
+    pub(crate) pin: Pin,
 }
 
 impl Default for Version {
@@ -61,6 +65,7 @@ impl Default for Version {
             tables: OrdMap::new(),
             next_table_id: TableId(1),
             manifest: ManifestNumber(0),
+            pin: Pin::default(),
         }
     }
 }

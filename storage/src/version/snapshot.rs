@@ -13,7 +13,7 @@ use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
 
-use super::{Catalog, SegmentState, TableState, Version};
+use super::{Catalog, Pin, Pins, SegmentState, TableState, Version};
 use crate::error::{Error, ErrorKind, Result, missing};
 use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
@@ -33,6 +33,8 @@ pub struct Shared {
     pub(crate) remote: bool,
     /// Whether somebody else may collect objects that are read here.
     pub(crate) may_expire: AtomicBool,
+    /// What is read.
+    pub(crate) pins: Pins,
 }
 
 impl Shared {
@@ -87,6 +89,10 @@ impl Snapshot {
     /// The newest state of `version`.
     #[must_use]
     pub fn new(version: Arc<Version>, shared: Arc<Shared>) -> Self {
+        // Elsewhere nothing is collected.
+        if shared.remote {
+            shared.pins.hold(&version.pin);
+        }
         Self { at: version.number, version, shared }
     }
 
@@ -123,6 +129,7 @@ impl Snapshot {
             state: Arc::clone(state),
             at: self.at,
             shared: Arc::clone(&self.shared),
+            _pin: self.version.pin.clone(),
         })
     }
 
@@ -131,7 +138,12 @@ impl Snapshot {
     #[must_use]
     pub fn detached(&self, def: Arc<TableDef>, at: CommitVersion) -> TableSnapshot {
         let state = TableState::restored(def, RowId(1), at, Vec::new(), None);
-        TableSnapshot { state: Arc::new(state), at, shared: Arc::clone(&self.shared) }
+        TableSnapshot {
+            state: Arc::new(state),
+            at,
+            shared: Arc::clone(&self.shared),
+            _pin: self.version.pin.clone(),
+        }
     }
 
     /// A table by name.
@@ -158,13 +170,15 @@ pub struct TableSnapshot {
     state: Arc<TableState>,
     at: CommitVersion,
     shared: Arc<Shared>,
+    /// It may outlive its snapshot.
+    _pin: Pin,
 }
 
 impl TableSnapshot {
-    /// A table's state read at `at`.
+    /// A table's state read at `at`. The caller sees to it that its objects stay.
     #[must_use]
     pub fn new(state: Arc<TableState>, at: CommitVersion, shared: Arc<Shared>) -> Self {
-        Self { state, at, shared }
+        Self { state, at, shared, _pin: Pin::default() }
     }
 
     /// Its definition.

@@ -3,6 +3,7 @@
 
 mod history;
 mod lost;
+mod objects;
 mod plain;
 mod pressure;
 mod store;

@@ -93,6 +93,7 @@ pub(crate) fn sound() -> Manifest {
         replay_from: WalNumber(4),
         horizon: CommitVersion(10),
         next_table_id: TableId(2),
+        settled: None,
         catalog: CatalogRecord { schemas: vec!["main".into()], views: vec![Arc::new(view)] },
         tables: vec![TableRecord {
             units: Vec::new(),
@@ -174,6 +175,12 @@ fn rule_3_nothing_goes_back() {
     breaks_after(3, |m| m.horizon = CommitVersion(9));
     breaks_after(3, |m| m.replay_from = WalNumber(3));
     breaks_after(3, |m| m.next_table_id = TableId(1));
+    let settled = |sequence| Some(ObjectId { epoch: Epoch(2), sequence });
+    let previous = Manifest { settled: settled(7), ..sound() };
+    for (next, holds) in [(None, false), (settled(6), false), (settled(7), true), (settled(8), true)] {
+        let next = Manifest { settled: next, ..successor(&previous) };
+        assert_eq!(check_successor(Some(&previous), &next).is_ok(), holds);
+    }
 }
 
 #[test]
@@ -292,6 +299,7 @@ fn rule_17_key_filters() {
 #[test]
 fn rule_18_epochs_and_leaves() {
     breaks(18, |m| m.epoch = Epoch(1));
+    breaks(18, |m| m.settled = Some(ObjectId { epoch: Epoch(4), sequence: 1 }));
     let leaf = |sequence, first, segments| LeafRef {
         id: ObjectId { epoch: Epoch(2), sequence },
         first: ObjectId { epoch: Epoch(1), sequence: first },

@@ -10,7 +10,6 @@ use object_store::{
     PutOptions, PutPayload, PutResult,
 };
 
-use super::leaves::leaf_path;
 use super::*;
 use crate::id::{CommitId, Epoch, ObjectIds};
 use crate::manifest::codec::decode_leaf;
