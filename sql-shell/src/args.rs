@@ -33,6 +33,9 @@ Exit codes: 0 success, 1 a statement failed, 2 wrong usage, 130 interrupted.";
 const SYNC_HELP: &str = "When a commit is durable: `full` (when acknowledged, the default), `interval:MS` or `off` (a crash of the \
      machine may lose the last ones)";
 
+const CACHE_HELP: &str = "Where what was read is kept for the next time; `off`: nowhere [default: cairn in the user's cache folder]";
+const CACHE_SIZE_HELP: &str = "Most that is kept there, such as 512 MiB [default: 10 GiB]";
+
 /// Heading of the options that only a server has a use for.
 const SERVERS: &str = "Servers";
 /// Heading of those that only a database in a bucket has a use for.
@@ -97,12 +100,10 @@ pub(crate) struct Args {
     #[arg(long, help_heading = BUCKETS)]
     take_over: bool,
 
-    /// Where what was read is kept for the next time; `off`: nowhere [default: cairn in the user's cache folder].
-    #[arg(long, value_name = "DIR|off", help_heading = BUCKETS)]
+    #[arg(long, value_name = "DIR|off", help_heading = BUCKETS, help = CACHE_HELP)]
     cache: Option<CacheAt>,
 
-    /// Most that is kept there, such as 512 MiB [default: 10 GiB].
-    #[arg(long, value_name = "SIZE", value_parser = cache_size, help_heading = BUCKETS)]
+    #[arg(long, value_name = "SIZE", value_parser = cache_size, help_heading = BUCKETS, help = CACHE_SIZE_HELP)]
     cache_size: Option<u64>,
 
     /// The server that the root names.
