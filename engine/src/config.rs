@@ -42,15 +42,19 @@ macro_rules! settings {
 /// Every setting, by name.
 pub const SETTINGS: &[Setting] = settings! {
     "application_name", "text", true, "Name of the session, kept with its commits.";
+    "cache_size", "bytes", false, "Most bytes of a database in a bucket that are kept on this machine's disk; 0: none are.";
     "checkpoint_interval", "duration", false, "Time between automatic checkpoints; off when not set at open.";
     "checkpoint_wal_bytes", "bytes", false, "Size of the log that starts an automatic checkpoint.";
     "commit_id", "text", true, "Id of the session's next commit, a UUID; empty: a random one. What is committed under it already changes nothing again.";
     "commit_message", "text", true, "Text kept with every commit of the session; shown by SHOW VERSIONS.";
+    "commit_timeout", "duration", false, "How long a commit is tried while the bucket does not answer; then its outcome is unknown.";
     "memory_limit", "bytes", false, "Memory queries may use together before they spill or fail.";
     "memtable_hard_bytes", "bytes", false, "Size of the rows not yet in segments at which writers wait.";
     "memtable_soft_bytes", "bytes", false, "Size of the rows not yet in segments at which writers slow down.";
     "partitions", "integer", true, "Parts a query runs in at the same time.";
+    "poll_interval", "duration", false, "How old what a reader of a database in a bucket sees may be.";
     "read_only", "boolean", false, "Whether this handle only reads.";
+    "reader_grace", "duration", false, "How long replaced objects of a bucket are kept for readers that may hold them.";
     "search_path", "text", true, "Schema that unqualified names resolve in; USE sets it too.";
     "server_version", "text", false, "Version of Cairn.";
     "statement_timeout", "duration", true, "Longest time a statement may run; 0 is no limit.";
@@ -246,17 +250,24 @@ impl Settings {
         let options = engine.database().options();
         Ok(match find(name)?.name {
             "application_name" => self.info.session.clone(),
+            "cache_size" => {
+                let kept = options.cache_directory.as_ref().map_or(0, |_| options.cache_directory_bytes);
+                kept.to_string()
+            }
             "checkpoint_interval" => {
                 options.checkpoint_interval.map_or_else(|| "off".to_owned(), show_duration)
             }
             "checkpoint_wal_bytes" => options.checkpoint_wal_bytes.to_string(),
             "commit_id" => self.commit_id.map(|id| id.to_string()).unwrap_or_default(),
             "commit_message" => self.info.message.clone(),
+            "commit_timeout" => show_duration(options.commit_timeout),
             "memory_limit" => engine.memory_limit().to_string(),
             "memtable_hard_bytes" => options.memtable_hard_bytes.to_string(),
             "memtable_soft_bytes" => options.memtable_soft_bytes.to_string(),
             "partitions" => self.partitions.unwrap_or_else(|| engine.partitions()).to_string(),
+            "poll_interval" => show_duration(options.poll_interval),
             "read_only" => engine.database().is_read_only().to_string(),
+            "reader_grace" => show_duration(options.reader_grace),
             "search_path" => self.search_path.clone(),
             "server_version" => env!("CARGO_PKG_VERSION").to_owned(),
             "statement_timeout" => self.statement_timeout.map_or_else(|| "0".to_owned(), show_duration),

@@ -43,6 +43,7 @@ pub mod output;
 mod queue;
 pub mod text;
 
+pub use cairn_storage::object::default_cache_directory;
 pub use cairn_storage::wal::SyncMode;
 pub use cairn_storage::{OpenOptions, Root};
 pub use cairn_udfs::vector::{dimensions, is_whole, short_text_at, text_at};

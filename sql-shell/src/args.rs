@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cairn_engine::config::parse_bytes;
+use cairn_engine::{Root, default_cache_directory};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::connection::{Address, Login, Tls};
+use crate::connection::{Address, Cache, Login, Opening, Tls};
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::serve::ServeArgs;
@@ -20,6 +22,7 @@ Examples:
   cairn ./notes --format csv -c 'SELECT * FROM notes' > notes.csv
   echo 'SELECT 1' | cairn :memory:        read statements from standard input
   cairn ./notes --read-only               follow the process that writes
+  cairn s3://bucket/notes                 a database in a bucket; credentials come from the environment
   cairn demo                              create a small database and query it
   cairn serve ./notes                     let other programs use it
   cairn grpc://127.0.0.1:8815             the same shell, on a database that is served
@@ -30,14 +33,19 @@ Exit codes: 0 success, 1 a statement failed, 2 wrong usage, 130 interrupted.";
 const SYNC_HELP: &str = "When a commit is durable: `full` (when acknowledged, the default), `interval:MS` or `off` (a crash of the \
      machine may lose the last ones)";
 
+const CACHE_HELP: &str = "Where what was read is kept for the next time; `off`: nowhere [default: cairn in the user's cache folder]";
+const CACHE_SIZE_HELP: &str = "Most that is kept there, such as 512 MiB [default: 10 GiB]";
+
 /// Heading of the options that only a server has a use for.
 const SERVERS: &str = "Servers";
+/// Heading of those that only a database in a bucket has a use for.
+const BUCKETS: &str = "Object storage";
 
-/// SQL on a directory or at a server: tables, transactions and files queried in place.
+/// SQL on a directory, in a bucket or at a server: tables, transactions and files queried in place.
 #[derive(Debug, Parser)]
 #[command(name = "cairn", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
-    /// Directory of the database, made when there is none; `:memory:` keeps nothing; `grpc://host:port` is a server, `grpc+tls://host:port` one that encrypts.
+    /// Directory of the database, made when there is none; `s3://bucket/prefix`, `gs://…` and `az://…` are in a bucket; `:memory:` keeps nothing; `grpc://host:port` is a server, `grpc+tls://host:port` one that encrypts.
     #[arg(default_value = "./cairn-data")]
     pub(crate) root: String,
 
@@ -88,6 +96,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "tls_certificate", help_heading = SERVERS)]
     tls_key: Option<PathBuf>,
 
+    /// Write also when another process does, which can't commit any more from the first change here on.
+    #[arg(long, help_heading = BUCKETS)]
+    take_over: bool,
+
+    #[arg(long, value_name = "DIR|off", help_heading = BUCKETS, help = CACHE_HELP)]
+    cache: Option<CacheAt>,
+
+    #[arg(long, value_name = "SIZE", value_parser = cache_size, help_heading = BUCKETS, help = CACHE_SIZE_HELP)]
+    cache_size: Option<u64>,
+
     /// The server that the root names.
     #[arg(skip)]
     pub(crate) server: Option<Address>,
@@ -101,7 +119,7 @@ pub(crate) struct Args {
 pub(crate) enum Task {
     /// Create a small database (TPC-H, some notes, handwritten digits as vectors) and run six queries on it.
     Demo {
-        /// Its directory.
+        /// Its directory, or s3://bucket/prefix.
         #[arg(default_value = "./cairn-demo")]
         dir: String,
     },
@@ -145,6 +163,33 @@ impl FromStr for Sync {
     }
 }
 
+/// `--cache`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum CacheAt {
+    /// Nowhere.
+    Off,
+    /// In this directory.
+    Directory(PathBuf),
+}
+
+impl FromStr for CacheAt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "" => Err("expected a directory, or off".to_owned()),
+            "off" => Ok(Self::Off),
+            _ => Ok(Self::Directory(text.into())),
+        }
+    }
+}
+
+/// `--cache-size`.
+fn cache_size(text: &str) -> Result<u64, String> {
+    let size = parse_bytes(text).ok().filter(|bytes| *bytes > 0);
+    size.ok_or_else(|| "expected a size above 0, such as 512 MiB; --cache off keeps nothing".to_owned())
+}
+
 /// Where statements come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -179,17 +224,53 @@ impl Args {
         Tls { ca: self.tls_ca.clone(), own }
     }
 
+    /// How a database of this process is opened.
+    pub(crate) fn opening(&self) -> Opening {
+        let directory = match &self.cache {
+            None => default_cache_directory(),
+            Some(CacheAt::Off) => None,
+            Some(CacheAt::Directory(directory)) => Some(directory.clone()),
+        };
+        let usual = Opening::default();
+        Opening {
+            read_only: self.read_only,
+            sync: self.sync.unwrap_or(usual.sync),
+            take_over: self.take_over,
+            cache: Cache { directory, bytes_max: self.cache_size.unwrap_or(usual.cache.bytes_max) },
+        }
+    }
+
     /// That no option is for another sort of root.
     fn check(&self) -> Result<(), clap::Error> {
         let conflict = |message: &str| Err(misused(ErrorKind::ArgumentConflict, message));
         let encrypts = self.tls_ca.is_some() || self.tls_certificate.is_some();
+        let caches = self.cache.is_some() || self.cache_size.is_some();
+        // What cannot be read as a root is refused, in its own words, when it is opened.
+        let root = Root::parse(&self.root).ok().filter(|_| self.server.is_none());
+        match (&self.server, &root) {
+            (Some(_), _) | (_, Some(Root::Path(_) | Root::Memory)) if self.take_over || caches => {
+                return conflict("--take-over and --cache… are for a bucket: cairn s3://bucket/prefix");
+            }
+            (_, Some(Root::Store(_))) if self.sync.is_some() => {
+                return conflict(
+                    "--sync is for a directory; in a bucket a commit is durable when acknowledged",
+                );
+            }
+            _ if self.read_only && self.take_over => {
+                return conflict("--take-over is for writing, and --read-only never writes");
+            }
+            _ if self.cache == Some(CacheAt::Off) && self.cache_size.is_some() => {
+                return conflict("--cache off keeps nothing, so that --cache-size has no meaning");
+            }
+            _ => {}
+        }
         match &self.server {
             None if self.user.is_some() || encrypts => {
                 conflict("--user and --tls-… are for a server: cairn grpc://host:port --user NAME")
             }
-            Some(_) if self.read_only || self.sync.is_some() => {
-                conflict("--read-only and --sync are for a directory; a server is given them when it starts")
-            }
+            Some(_) if self.read_only || self.sync.is_some() => conflict(
+                "--read-only and --sync are for a database opened here; a server is given them when it starts",
+            ),
             Some(server) if encrypts && !server.is_secure => {
                 conflict("--tls-… needs an address that begins with grpc+tls://")
             }
@@ -245,6 +326,21 @@ mod tests {
         assert_eq!((args.format, args.on_error, args.sync), (Format::Box, OnError::Stop, None));
         assert!(args.server.is_none());
         assert!(sources.is_empty() && !args.quiet && !args.read_only && args.subcommand.is_none());
+        let opening = args.opening();
+        assert_eq!((opening.read_only, opening.sync, opening.take_over), (false, Sync::Full, false));
+        assert_eq!(opening.cache.bytes_max, 10 << 30);
+        assert_eq!(opening.cache.directory, default_cache_directory());
+    }
+
+    #[test]
+    fn buckets_are_taken_over_and_cached() {
+        let opening = |line: &[&str]| read(line).unwrap().0.opening();
+        assert!(!opening(&["s3://bucket/notes"]).take_over);
+        assert!(opening(&["gs://bucket", "--take-over"]).take_over);
+        assert!(opening(&["az://container/x", "--read-only"]).read_only);
+        let cache = opening(&["s3://bucket/notes", "--cache", "/fast", "--cache-size", "512 MiB"]).cache;
+        assert_eq!((cache.directory, cache.bytes_max), (Some("/fast".into()), 512 << 20));
+        assert_eq!(opening(&["s3://bucket/notes", "--cache", "off"]).cache.directory, None);
     }
 
     #[test]
@@ -290,6 +386,18 @@ mod tests {
             &["grpc+tls://localhost", "--tls-certificate", "c.pem"],
             &["grpc://localhost", "--password-file", "p"],
             &["./notes", "--user", "anna"],
+            &["s3://bucket/notes", "--user", "anna"],
+            &["s3://bucket/notes", "--sync", "full"],
+            &["s3://bucket/notes", "--read-only", "--take-over"],
+            &["s3://bucket/notes", "--cache", "off", "--cache-size", "1 GiB"],
+            &["s3://bucket/notes", "--cache", ""],
+            &["s3://bucket/notes", "--cache-size", "0"],
+            &["s3://bucket/notes", "--cache-size", "much"],
+            &["./notes", "--take-over"],
+            &["./notes", "--cache", "off"],
+            &[":memory:", "--cache-size", "1 GiB"],
+            &["grpc://localhost", "--take-over"],
+            &["grpc://localhost", "--cache", "/fast"],
         ] {
             let error = read(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line:?}");

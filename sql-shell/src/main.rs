@@ -1,4 +1,4 @@
-//! The `cairn` binary: SQL on a directory or at a server, typed or from scripts.
+//! The `cairn` binary: SQL on a directory, in a bucket or at a server, typed or from scripts.
 //!
 //! # Life of a line
 //! 1. `args` says where statements come from: a person (`repl`, with `editor`, `complete`, `highlight`, `history`) or a
@@ -45,8 +45,8 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use args::{Args, OnError, Source, Sync, Task};
-use connection::{Connection, Opening};
+use args::{Args, OnError, Source, Task};
+use connection::{Connection, Found};
 use failure::Failure;
 use interrupt::{EXIT_INTERRUPTED, Interrupts, close_on_terminate};
 use shell::{Behaviour, Ended, Shell, is_typed};
@@ -152,10 +152,7 @@ impl Runtimes {
 fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
     let opened = runtimes.open(|work| match &args.server {
         Some(address) => Connection::connect(address, args.login()?, &args.tls(), work),
-        None => {
-            let opening = Opening { read_only: args.read_only, sync: args.sync.unwrap_or(Sync::Full) };
-            Connection::open(&args.root, opening, work)
-        }
+        None => Connection::open(&args.root, args.opening(), work),
     });
     let (connection, interrupts) = match opened {
         Ok(opened) => opened,
@@ -165,8 +162,15 @@ fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
         sources.push(Source::Stdin);
     }
     let typed = sources.is_empty();
-    if connection.created() && !args.quiet {
-        say(&format!("created {}", args.root));
+    if !args.quiet {
+        match connection.found() {
+            Found::Made => say(&format!("created {}", args.root)),
+            Found::Empty => say(&format!("{} is empty; the first change takes it for writing", args.root)),
+            Found::Followed if typed => {
+                say(&format!("{} is read along; the first change takes it over for writing", args.root));
+            }
+            Found::Followed | Found::Written => {}
+        }
     }
     if typed && !args.quiet {
         let user = args.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();

@@ -46,7 +46,9 @@ impl Args for ServeArgs {
         let file = Arg::new("config").long("config").value_name("FILE").env(FILE_VARIABLE);
         let command = command
             .long_about(ABOUT)
-            .arg(root.help("Directory of the database, made when there is none; `:memory:` keeps nothing"))
+            .arg(root.help(
+                "Directory of the database, made when there is none; `s3://bucket/prefix`, `gs://…` and `az://…` are in a bucket; `:memory:` keeps nothing",
+            ))
             .arg(file.value_parser(value_parser!(PathBuf)).help("TOML file to read keys from"));
         KEYS.iter().fold(command, |command, key| {
             let help = format!("{} [default: {}]", key.help, key.default_text());
@@ -99,8 +101,9 @@ pub(crate) fn run(args: &ServeArgs) -> u8 {
 }
 
 fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
-    let Config { server: mut options, engine, threads: _ } = config;
     let root = Root::parse(&args.root)?;
+    config.check_root(&root)?;
+    let Config { server: mut options, engine, threads: _ } = config;
     let work = runtimes.work();
     let engine = work.block_on(Engine::open(root, engine))?;
     // What answers clients goes on whatever statements do.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::value::{
-    address, bytes, count, duration, file, flag, lifetime, memory, show, show_address, show_bytes, show_file,
-    show_sync, sync,
+    address, bytes, cache, cache_size, count, duration, file, flag, lifetime, memory, show, show_address,
+    show_bytes, show_cache, show_cache_size, show_file, show_sync, sync,
 };
 use crate::options::TlsOptions;
 
@@ -306,11 +306,68 @@ pub const KEYS: &[Key] = &[
         true
     ),
     key!(
+        "storage.cache_directory",
+        "path, off",
+        |c, v| cache(v).map(|v| c.engine.storage.cache_directory = v),
+        |c| show_cache(c.engine.storage.cache_directory.as_deref()),
+        "of a database in a bucket: where what was read is kept for the next time; off: nowhere",
+        true
+    ),
+    key!(
+        "storage.cache_size",
+        "bytes",
+        |c, v| cache_size(v).map(|v| c.engine.storage.cache_directory_bytes = v),
+        |c| show_cache_size(c.engine.storage.cache_directory_bytes),
+        "in a bucket: most that is kept there"
+    ),
+    key!(
+        "storage.checkpoint_wal_objects",
+        "number",
+        |c, v| count(v).map(|v| c.engine.storage.checkpoint_wal_objects = v as u64),
+        |c| c.engine.storage.checkpoint_wal_objects.to_string(),
+        "in a bucket: objects of the log at which a checkpoint runs by itself"
+    ),
+    key!(
+        "storage.commit_timeout",
+        "time",
+        |c, v| lifetime(v).map(|v| c.engine.storage.commit_timeout = v),
+        |c| show(c.engine.storage.commit_timeout),
+        "in a bucket: how long a commit is tried while the store does not answer; then its outcome is unknown"
+    ),
+    key!(
+        "storage.poll_interval",
+        "time",
+        |c, v| duration(v).map(|v| c.engine.storage.poll_interval = v),
+        |c| show(c.engine.storage.poll_interval),
+        "in a bucket: how old what a reader sees may be"
+    ),
+    key!(
+        "storage.reader_grace",
+        "time",
+        |c, v| lifetime(v).map(|v| c.engine.storage.reader_grace = v),
+        |c| show(c.engine.storage.reader_grace),
+        "in a bucket: how long replaced objects are kept for readers that may hold them"
+    ),
+    key!(
+        "storage.wal_flush_interval",
+        "time",
+        |c, v| duration(v).map(|v| c.engine.storage.wal_flush_interval = v),
+        |c| show(c.engine.storage.wal_flush_interval),
+        "in a bucket: least time between two objects of the log, for fewer requests and slower commits"
+    ),
+    key!(
         "sync",
         "full, interval:MS, off",
         |c, v| sync(v).map(|v| c.engine.storage.sync = v),
         |c| show_sync(c.engine.storage.sync),
         "when an acknowledged commit is durable"
+    ),
+    key!(
+        "take_over",
+        "true, false",
+        |c, v| flag(v).map(|v| c.engine.storage.take_over = v),
+        |c| c.engine.storage.take_over.to_string(),
+        "in a bucket: starts also when another writer is alive, which can't commit any more then"
     ),
     key!(
         "threads",

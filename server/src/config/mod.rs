@@ -11,8 +11,8 @@ pub use keys::{KEYS, Key};
 
 use std::path::Path;
 
-use cairn_engine::{EngineOptions, Error, Result};
-use cairn_storage::ErrorKind;
+use cairn_engine::{EngineOptions, Error, Result, SyncMode};
+use cairn_storage::{ClaimAt, ErrorKind, Root};
 
 use crate::options::ServerOptions;
 
@@ -23,9 +23,11 @@ pub const FILE_VARIABLE: &str = "CAIRN_CONFIG";
 
 /// The variable of the shell's that holds a password.
 pub const PASSWORD_VARIABLE: &str = "CAIRN_PASSWORD";
+/// The variable that names the folder of caches, for every program of Cairn's; see [`cairn_engine::default_cache_directory`].
+const CACHE_VARIABLE: &str = "CAIRN_CACHE_DIR";
 
 /// Everything that is configured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// How the server is run.
     pub server: ServerOptions,
@@ -33,6 +35,16 @@ pub struct Config {
     pub engine: EngineOptions,
     /// Threads that statements run on; None: as many as there are cores.
     pub threads: Option<usize>,
+}
+
+impl Default for Config {
+    /// A server in a bucket claims its database when it starts: its clients are not to find out later that somebody else writes.
+    fn default() -> Self {
+        let mut engine = EngineOptions::default();
+        engine.storage.claim = ClaimAt::Open;
+        engine.storage.cache_directory = cairn_engine::default_cache_directory();
+        Self { server: ServerOptions::default(), engine, threads: None }
+    }
 }
 
 impl Config {
@@ -55,7 +67,9 @@ impl Config {
         for (name, value) in &variables {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
             // Another program's: the shell, what runs the tests.
-            if [FILE_VARIABLE, PASSWORD_VARIABLE].contains(&name.as_str()) || rest.starts_with("TEST_") {
+            if [FILE_VARIABLE, PASSWORD_VARIABLE, CACHE_VARIABLE].contains(&name.as_str())
+                || rest.starts_with("TEST_")
+            {
                 continue;
             }
             let place = || format!("environment variable {name}");
@@ -105,8 +119,31 @@ impl Config {
         })
     }
 
+    /// That no key is for another sort of root.
+    ///
+    /// # Errors
+    /// `InvalidInput` (22023) naming the key.
+    pub fn check_root(&self, root: &Root) -> Result<()> {
+        let storage = &self.engine.storage;
+        match root {
+            Root::Store(_) if storage.sync != SyncMode::Full => Err(invalid(
+                "sync is for a directory; in a bucket a commit is durable when acknowledged".to_owned(),
+            )),
+            Root::Path(_) | Root::Memory if storage.take_over => Err(invalid(
+                "take_over is for a bucket; a directory is locked while it is written".to_owned(),
+            )),
+            Root::Path(_) | Root::Memory | Root::Store(_) => Ok(()),
+        }
+    }
+
     /// What no single key can say.
     fn check(&self) -> Result<()> {
+        let storage = &self.engine.storage;
+        if storage.read_only && storage.take_over {
+            return Err(invalid(
+                "take_over is for writing, and with read_only nothing is written".to_owned(),
+            ));
+        }
         match &self.server.tls {
             Some(tls) if tls.certificate.as_os_str().is_empty() || tls.key.as_os_str().is_empty() => {
                 Err(invalid("tls.certificate and tls.key belong together; one of them is missing".to_owned()))
@@ -186,6 +223,35 @@ mod tests {
         }
         for name in ["copy_root", "audit.file", "tls.certificate"] {
             assert!(message(read("", &[], &[(name, " ")])).contains("a path is expected"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_server_claims_its_bucket_and_says_what_is_not_for_one() {
+        let bucket = Root::parse("s3://bucket/notes").unwrap();
+        let directory = Root::parse("./notes").unwrap();
+        let file = "[storage]\npoll_interval = \"250 ms\"\ncache_directory = \"off\"\n";
+        let config =
+            read(file, &[("CAIRN_CACHE_DIR", "/fast")], &[("storage.wal_flush_interval", "100 ms")]).unwrap();
+        let storage = &config.engine.storage;
+        assert_eq!((storage.claim, storage.take_over), (ClaimAt::Open, false));
+        assert_eq!(storage.poll_interval, Duration::from_millis(250));
+        assert_eq!(storage.wal_flush_interval, Duration::from_millis(100));
+        assert_eq!(storage.cache_directory, None);
+        config.check_root(&bucket).unwrap();
+        config.check_root(&directory).unwrap();
+        let message = |result: Result<()>| result.unwrap_err().message().to_owned();
+        let late = read("", &[], &[("sync", "off")]).unwrap();
+        assert!(message(late.check_root(&bucket)).contains("sync is for a directory"));
+        late.check_root(&directory).unwrap();
+        let taking = read("", &[], &[("take_over", "true")]).unwrap();
+        taking.check_root(&bucket).unwrap();
+        assert!(message(taking.check_root(&directory)).contains("take_over is for a bucket"));
+        read("", &[], &[("take_over", "true"), ("read_only", "true")]).unwrap_err();
+        for (name, value) in
+            [("storage.reader_grace", "0"), ("storage.commit_timeout", "0"), ("storage.cache_size", "0")]
+        {
+            read("", &[], &[(name, value)]).unwrap_err();
         }
     }
 

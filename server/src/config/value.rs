@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cairn_engine::SyncMode;
 use cairn_engine::config::{parse_bytes, parse_duration, show_duration};
+use cairn_engine::default_cache_directory;
 
 /// Least memory for statements, in bytes: with less, hardly any can run.
 const MEMORY_MIN: usize = 1 << 20;
@@ -83,6 +84,32 @@ pub(super) fn file(text: &str) -> Expected<PathBuf> {
 
 pub(super) fn show_file(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// A directory for a cache; `off` for none.
+pub(super) fn cache(text: &str) -> Expected<Option<PathBuf>> {
+    match text.trim() {
+        "off" => Ok(None),
+        _ => file(text).map(Some),
+    }
+}
+
+pub(super) fn show_cache(directory: Option<&Path>) -> String {
+    // That of this process: the same words for everybody's default.
+    if directory == default_cache_directory().as_deref() {
+        return "cairn in the user's cache folder".to_owned();
+    }
+    directory.map_or_else(|| "off".to_owned(), show_file)
+}
+
+/// How much a cache may hold.
+pub(super) fn cache_size(text: &str) -> Expected<u64> {
+    let size = parse_bytes(text).ok().filter(|bytes| *bytes > 0);
+    size.ok_or_else(|| "a size above 0 is expected, such as 512 MiB".to_owned())
+}
+
+pub(super) fn show_cache_size(bytes: u64) -> String {
+    usize::try_from(bytes).map_or_else(|_| format!("{bytes} B"), show_bytes)
 }
 
 /// `full`, `interval:MS`, `off`.

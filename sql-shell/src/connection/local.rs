@@ -2,11 +2,14 @@
 //!
 //! Owns: the engine and its one session.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_engine::context::Progress;
-use cairn_engine::{Engine, EngineOptions, OpenOptions, Output, Root, Session, SyncMode};
+use cairn_engine::{
+    Engine, EngineOptions, OpenOptions, Output, Root, Session, SyncMode, default_cache_directory,
+};
 use datafusion::error::DataFusionError;
 use futures::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
@@ -23,10 +26,47 @@ const MAGIC_FILE: &str = "CAIRN";
 const HURRIED_CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// How to open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Opening {
     pub(crate) read_only: bool,
     pub(crate) sync: Sync,
+    /// In a bucket: also when another writer is alive.
+    pub(crate) take_over: bool,
+    pub(crate) cache: Cache,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self { read_only: false, sync: Sync::Full, take_over: false, cache: Cache::default() }
+    }
+}
+
+/// Where objects of a bucket are kept for the next read.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    /// None: nowhere.
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) bytes_max: u64,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        let bytes_max = OpenOptions::default().cache_directory_bytes;
+        Self { directory: default_cache_directory(), bytes_max }
+    }
+}
+
+/// What is worth telling whoever opened a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// One that was written before, on a directory or for reading only.
+    Written,
+    /// None: it was made.
+    Made,
+    /// In a bucket, one in which nothing was written yet.
+    Empty,
+    /// In a bucket, one that is written at the first change, and by somebody else before, maybe.
+    Followed,
 }
 
 /// See the module.
@@ -34,7 +74,7 @@ pub(crate) struct Opening {
 pub(super) struct Local {
     engine: Arc<Engine>,
     session: Arc<Session>,
-    created: bool,
+    found: Found,
 }
 
 impl Local {
@@ -53,15 +93,26 @@ impl Local {
                 Sync::Interval(at_most) => SyncMode::Interval(at_most),
                 Sync::Off => SyncMode::Off,
             },
+            take_over: opening.take_over,
+            cache_directory: opening.cache.directory,
+            cache_directory_bytes: opening.cache.bytes_max,
             ..OpenOptions::default()
         };
+        let in_bucket = matches!(root, Root::Store(_));
         let engine = Engine::open(root, EngineOptions { storage, ..EngineOptions::default() }).await?;
         let session = Arc::new(engine.session());
-        Ok(Self { engine, session, created: is_new && !opening.read_only })
+        let found = match in_bucket {
+            _ if opening.read_only => Found::Written,
+            true if engine.database().snapshot().version().0 == 0 => Found::Empty,
+            true => Found::Followed,
+            false if is_new => Found::Made,
+            false => Found::Written,
+        };
+        Ok(Self { engine, session, found })
     }
 
-    pub(super) fn created(&self) -> bool {
-        self.created
+    pub(super) fn found(&self) -> Found {
+        self.found
     }
 
     pub(super) async fn execute(&self, sql: &str) -> Result<Answer, Failure> {

@@ -27,7 +27,7 @@ use crate::names::Names;
 
 pub(crate) use address::Address;
 use local::Local;
-pub(crate) use local::Opening;
+pub(crate) use local::{Cache, Found, Opening};
 pub(crate) use login::{Login, Tls};
 use remote::Remote;
 
@@ -74,7 +74,7 @@ enum Side {
 }
 
 impl Connection {
-    /// Opens the directory `root`, making a database when there is none; its work is done on `work`.
+    /// Opens the directory or bucket `root`, making a database when there is none; its work is done on `work`.
     ///
     /// # Errors
     /// As the engine says; a read-only opening makes nothing.
@@ -97,11 +97,11 @@ impl Connection {
         Ok(Self { side: Side::Remote(Arc::new(remote)), work: work.clone() })
     }
 
-    /// Whether opening made the database.
-    pub(crate) fn created(&self) -> bool {
+    /// What opening found.
+    pub(crate) fn found(&self) -> Found {
         match &self.side {
-            Side::Local(local) => local.created(),
-            Side::Remote(_) => false,
+            Side::Local(local) => local.found(),
+            Side::Remote(_) => Found::Written,
         }
     }
 

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn the_query_finds_the_names_of_the_session() {
         let runtimes = Runtimes::start().unwrap();
-        let opening = Opening { read_only: false, sync: Sync::Off };
+        let opening = Opening { sync: Sync::Off, ..Opening::default() };
         let connection = Connection::open(":memory:", opening, runtimes.work.handle()).unwrap();
         let working = connection.clone();
         let work = connection.spawn(async move {

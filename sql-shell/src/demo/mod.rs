@@ -11,16 +11,16 @@ mod tpch;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cairn_engine::Root;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 use tempfile::NamedTempFile;
 
 use crate::Runtimes;
-use crate::args::{OnError, Sync};
+use crate::args::OnError;
 use crate::connection::{Answer, Connection, Opening};
 use crate::failure;
 use crate::format::Format;
@@ -49,13 +49,12 @@ enum Load {
     Digits,
 }
 
-/// Runs the demo in `dir`; returns the exit code.
+/// Runs the demo in `dir`, a directory or a bucket; returns the exit code.
 pub(crate) fn run(runtimes: &Runtimes, dir: &str) -> u8 {
     if let Err(message) = check_dir(dir) {
         return fail(&message);
     }
-    let opening = Opening { read_only: false, sync: Sync::Full };
-    match runtimes.open(|work| Connection::open(dir, opening, work)) {
+    match runtimes.open(|work| Connection::open(dir, Opening::default(), work)) {
         Err(code) => code,
         Ok((connection, interrupts)) => {
             let code = runtimes.block_on(present(&connection, dir, interrupts));
@@ -64,10 +63,10 @@ pub(crate) fn run(runtimes: &Runtimes, dir: &str) -> u8 {
     }
 }
 
-/// A directory with files of somebody else's is not for us.
+/// A directory with files of somebody else's is not for us; of a bucket, opening it says so.
 fn check_dir(dir: &str) -> Result<(), String> {
-    let path = Path::new(dir);
-    let mut entries = match fs::read_dir(path) {
+    let Ok(Root::Path(path)) = Root::parse(dir) else { return Ok(()) };
+    let mut entries = match fs::read_dir(&path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(format!("{dir} can't be read: {error}")),
@@ -268,6 +267,7 @@ mod tests {
     use datafusion::arrow::util::pretty::pretty_format_batches;
 
     use super::*;
+    use crate::args::Sync;
 
     async fn answer(connection: &Connection, sql: &str) -> String {
         let batches = rows(connection, sql).await.unwrap_or_else(|failure| {
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn drawings_find_their_like() {
         let runtimes = Runtimes::start().unwrap();
-        let opening = Opening { read_only: false, sync: Sync::Off };
+        let opening = Opening { sync: Sync::Off, ..Opening::default() };
         let connection = Connection::open(":memory:", opening, runtimes.work.handle()).unwrap();
         let working = connection.clone();
         let work = connection.spawn(async move {
@@ -336,6 +336,7 @@ mod tests {
         let path = dir.path().to_str().unwrap();
         assert!(check_dir(path).is_ok());
         assert!(check_dir(&format!("{path}/new")).is_ok());
+        assert!(check_dir("s3://bucket/demo").is_ok());
         fs::write(dir.path().join("letter.txt"), "x").unwrap();
         assert!(check_dir(path).unwrap_err().contains("name another directory"));
         fs::write(dir.path().join("CAIRN"), "x").unwrap();
