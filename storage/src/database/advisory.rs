@@ -50,18 +50,30 @@ impl WriterNote {
         put_own(store, WRITER_PATH.to_owned(), text.into()).await
     }
 
+    /// What stands there; None: nothing that can be read as such.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn read(store: &dyn ObjectStore) -> Result<Option<Self>> {
+        match store.get(&Path::from(WRITER_PATH)).await {
+            // It is advice: what cannot be read keeps nobody out.
+            Ok(found) => Ok(serde_json::from_slice(&found.bytes().await?).ok()),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Epoch of the writer that put it.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// That no writer is alive.
     ///
     /// # Errors
     /// `Unavailable` naming the one that is; the store's.
     pub(super) async fn check_nobody_writes(store: &dyn ObjectStore, now_us: i64) -> Result<()> {
-        let found = match store.get(&Path::from(WRITER_PATH)).await {
-            Ok(found) => found.bytes().await?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        // A note that cannot be read keeps nobody out: it is advice.
-        let Ok(note) = serde_json::from_slice::<Self>(&found) else { return Ok(()) };
+        let Some(note) = Self::read(store).await? else { return Ok(()) };
         let age = now_us.saturating_sub(note.time_us);
         let alive_us = i64::try_from(ALIVE_FOR.as_micros()).unwrap_or(i64::MAX);
         if note.closed || age > alive_us || note.has_ended() {

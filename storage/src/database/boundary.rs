@@ -52,7 +52,9 @@ impl Boundary {
         for _ in 0..ATTEMPTS {
             let known = Self::read(store).await?;
             let now = known.as_ref().map(|(now, _)| *now).unwrap_or_default();
-            let raised = Self { oldest: now.oldest.max(to.oldest), newest: now.newest.max(to.newest) };
+            // Numbers begin with 1.
+            let oldest = now.oldest.max(to.oldest).max(ManifestNumber(1));
+            let raised = Self { oldest, newest: now.newest.max(to.newest) };
             if known.is_some() && raised == now {
                 return Ok(now);
             }
@@ -124,7 +126,7 @@ mod tests {
     async fn it_only_goes_up() {
         let store = InMemory::new();
         assert_eq!(Boundary::read(&store).await.unwrap(), None);
-        assert_eq!(Boundary::raise(&store, boundary(0, 3)).await.unwrap(), boundary(0, 3));
+        assert_eq!(Boundary::raise(&store, boundary(0, 3)).await.unwrap(), boundary(1, 3));
         assert_eq!(Boundary::raise(&store, boundary(2, 1)).await.unwrap(), boundary(2, 3));
         assert_eq!(Boundary::raise(&store, boundary(1, 2)).await.unwrap(), boundary(2, 3));
         assert_eq!(Boundary::read(&store).await.unwrap().unwrap().0, boundary(2, 3));

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::advisory::WriterNote;
+use super::advisory::{WRITER_PATH, WriterNote};
 use super::boundary::Boundary;
 use super::replay::Missing;
 use super::{CommitOrder, Database, Writer, open, replay};
@@ -193,11 +193,26 @@ fn first_manifest(id: DatabaseId) -> Manifest {
     }
 }
 
-/// Says from time to time that the writer is there, as long as it is.
-pub(super) async fn renew(database: &Database, epoch: Epoch) {
-    let note = WriterNote::of_this_process(epoch, database.options().clock.now_us(), false);
-    // Only advice: the next time comes soon.
-    let _ = note.put(&*database.shared.store).await;
+/// Says from time to time that the writer is there, as long as it is; false: it is not any more. One that was idle when another
+/// took over learns of it here.
+pub(super) async fn renew(database: &Database) -> bool {
+    let Ok(writer) = database.writer() else { return false };
+    if writer.order.poisoned().is_some() {
+        return false;
+    }
+    let store = &*database.shared.store;
+    match WriterNote::read(store).await {
+        Ok(Some(note)) if note.epoch() > writer.epoch => {
+            writer.order.poison(&fenced(&WRITER_PATH, note.epoch(), writer.epoch));
+            false
+        }
+        _ => {
+            let now_us = database.options().clock.now_us();
+            // Only advice: the next time comes soon.
+            let _ = WriterNote::of_this_process(writer.epoch, now_us, false).put(store).await;
+            true
+        }
+    }
 }
 
 /// Says that the writer has gone.

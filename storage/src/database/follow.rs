@@ -133,7 +133,7 @@ impl Follower {
             let mut anchored = begun;
             if database.shared.remote && is_idle {
                 anchored = place.anchored;
-                if begun >= anchored + ANCHORED_EVERY {
+                if begun >= anchored + ANCHORED_EVERY.min(database.options().reader_grace / 4) {
                     let boundary = Boundary::read(&*database.shared.store).await?;
                     // Then what it waits for may have come and gone.
                     if boundary.is_some_and(|(boundary, _)| boundary.oldest > now.manifest) {

@@ -526,13 +526,21 @@ impl Database {
 
     /// Timed work: syncs of `SyncMode::Interval`, checkpoints of `checkpoint_interval`.
     fn start_timers(self: &Arc<Self>) {
-        let Half::Writes(writer) = self.half() else { return };
+        if self.follows() {
+            return;
+        }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.remote {
-            let (weak, epoch) = (Arc::downgrade(self), writer.epoch);
-            tasks.push(tokio::spawn(repeat(weak, advisory::RENEWED_EVERY, move |db| async move {
-                claim::renew(&db, epoch).await;
-            })));
+            let weak = Arc::downgrade(self);
+            tasks.push(tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(advisory::RENEWED_EVERY).await;
+                    let Some(database) = weak.upgrade() else { return };
+                    if !claim::renew(&database).await {
+                        return;
+                    }
+                }
+            }));
         }
         if let SyncMode::Interval(every) = self.options.sync {
             let weak = Arc::downgrade(self);

@@ -128,10 +128,10 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
     let boundary = boundary?.map(|(boundary, _)| boundary);
     let id = match identity? {
         Some(id) => id,
-        None => {
-            refuse_foreign_prefix(&root, &*store, &options).await?;
-            create(&*store).await?
-        }
+        None => match whats_there(&root, &*store, &options).await? {
+            Some(id) => id,
+            None => create(&*store).await?,
+        },
     };
     let disk_cache = match &options.cache_directory {
         Some(directory) => {
@@ -176,15 +176,21 @@ async fn create(store: &dyn ObjectStore) -> Result<DatabaseId> {
     }
 }
 
-/// A prefix without our identity object is taken only when there is nothing below it.
-async fn refuse_foreign_prefix(root: &Root, store: &dyn ObjectStore, options: &OpenOptions) -> Result<()> {
+/// A prefix without our identity object is taken only when there is nothing below it. The id, if somebody else has made the
+/// database by now.
+async fn whats_there(
+    root: &Root,
+    store: &dyn ObjectStore,
+    options: &OpenOptions,
+) -> Result<Option<DatabaseId>> {
     if options.read_only || !options.create {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no database at {root}"))
             .with_hint("check bucket and prefix; opening it without --read-only creates it"));
     }
-    match store.list(None).try_next().await? {
-        None => Ok(()),
-        Some(object) => {
+    let Some(object) = store.list(None).try_next().await? else { return Ok(None) };
+    match identity::read_identity(store).await? {
+        Some(id) => Ok(Some(id)),
+        None => {
             Err(Error::new(ErrorKind::InvalidInput, format!("{root} is not a Cairn database and not empty"))
                 .with_detail(format!("it holds {}, and no object CAIRN", object.location))
                 .with_hint("give a prefix with nothing below it"))

@@ -17,7 +17,7 @@ use parquet::file::metadata::{
 
 use super::super::SegmentMeta;
 use super::super::cache::{CacheKey, CacheValue, SegmentCache};
-use super::super::encode::{BLOCKS_KEY, FORMAT, FORMAT_KEY, SEGMENT_KEY, TABLE_KEY, TRAILER_BYTES};
+use super::super::encode::{BLOCKS_KEY, FORMAT, FORMAT_KEY, SEGMENT_KEY, TABLE_KEY};
 use super::super::sink::{BLOCK_BYTES, parse_blocks};
 use super::super::vectors::stored_type;
 use super::blocks::{BlockSource, data_end, read_error};

@@ -403,7 +403,14 @@ async fn a_meter_counts_the_reads_of_its_snapshot_only() {
     let state = TableState::restored(fixture.def.clone(), RowId(30_000), CommitVersion(8), segments, None);
     let state = Arc::new(state);
     let store = Arc::new(CountingStore::new(fixture.store.clone()));
-    let shared = Shared { store: store.clone(), cache: SegmentCache::new(8 << 20), files: None };
+    let shared = Shared {
+        store: store.clone(),
+        cache: SegmentCache::new(8 << 20),
+        files: None,
+        remote: true,
+        may_expire: false.into(),
+        pins: Pins::default(),
+    };
     let snapshot = TableSnapshot::new(state.clone(), CommitVersion(8), Arc::new(shared));
     let meter = ReadMeter::default();
     let metered = snapshot.clone().metered(meter.clone());
@@ -417,7 +424,14 @@ async fn a_meter_counts_the_reads_of_its_snapshot_only() {
     assert_eq!(meter.figures(), counted);
     let directory = tempfile::tempdir().unwrap();
     let files = Arc::new(OsFileSystem::new(directory.path().to_owned()));
-    let shared = Shared { store, cache: SegmentCache::new(8 << 20), files: Some(files) };
+    let shared = Shared {
+        store,
+        cache: SegmentCache::new(8 << 20),
+        files: Some(files),
+        remote: false,
+        may_expire: false.into(),
+        pins: Pins::default(),
+    };
     let local = TableSnapshot::new(state, CommitVersion(8), Arc::new(shared)).metered(meter);
     assert!(local.meter().is_none(), "files are read as fast as ever");
 }
