@@ -20,7 +20,7 @@ use crate::segment::key::{EncodedKey, KeyEncoder};
 use crate::segment::sort::sort_batches;
 use crate::segment::testing::{all_types, array, batch, key_types, object_id, random, table};
 use crate::segment::writer::{Addressing, SegmentWriter, SegmentWriterOptions};
-use crate::version::{SegmentState, Shared, TableSnapshot, TableState};
+use crate::version::{Pins, SegmentState, Shared, TableSnapshot, TableState};
 
 struct Fixture {
     store: Arc<InMemory>,
