@@ -19,6 +19,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use crate::statement::{Shape, Show, name_of, parse_query, schema_and_name};
+use crate::stores::SessionStores;
 
 /// SHOW ….
 pub(super) async fn show(
@@ -50,6 +51,7 @@ pub(super) async fn show(
         Show::Columns(name) => describe(context, catalog, name).await,
         Show::Create(name) => create(context, catalog, name),
         Show::Versions => select(context, "SELECT * FROM system.versions ORDER BY version DESC").await,
+        Show::Secrets => SessionStores::of(context.state.as_ref())?.shown(),
         Show::Functions => select(context, "SELECT * FROM system.functions ORDER BY name, kind").await,
         Show::Jobs { table: None } => select(context, "SELECT * FROM system.jobs ORDER BY id").await,
         Show::Jobs { table: Some(name) } => {

@@ -3,6 +3,7 @@
 
 mod ingest;
 mod limits;
+mod objects;
 mod parameters;
 mod rights;
 mod screens;
@@ -21,8 +22,12 @@ async fn session() -> Session {
 
 async fn session_within(memory: usize) -> Session {
     let storage = OpenOptions { create: true, ..OpenOptions::default() };
-    let options =
-        EngineOptions { storage, memory_limit: Some(memory), partitions: Some(2), spill_directory: None };
+    let options = EngineOptions {
+        storage,
+        memory_limit: Some(memory),
+        partitions: Some(2),
+        ..EngineOptions::default()
+    };
     Engine::open(Root::Memory, options).await.unwrap().session()
 }
 

@@ -61,6 +61,7 @@ impl Parameters {
             | Statement::Verify { .. }
             | Statement::Transaction(_)
             | Statement::Account(_)
+            | Statement::Secret(_)
             | Statement::WaitForVersion { .. } => Self::default(),
         }
     }
