@@ -18,6 +18,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::object_store::ObjectStore;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
@@ -34,6 +35,7 @@ use crate::rights::{AccountCache, Accounts, Identity, Passwords};
 use crate::search::{EachPlanner, Searches};
 use crate::session::{PartOfMemory, Session, SessionLimits};
 use crate::statement::NESTING_MAX;
+use crate::stores::{EngineStores, SessionStores, UrlAccess};
 
 /// Share of the machine's memory queries may use when no limit is given.
 const MEMORY_SHARE: (u64, u64) = (7, 10);
@@ -56,6 +58,8 @@ pub struct EngineOptions {
     pub partitions: Option<usize>,
     /// Where queries spill to; None: the system's temporary folder.
     pub spill_directory: Option<PathBuf>,
+    /// Stores that statements use in place of those of buckets (`s3://bucket`), whatever their credentials; for tests.
+    pub stores: Vec<(String, Arc<dyn ObjectStore>)>,
 }
 
 /// One open database and its query runtime.
@@ -70,6 +74,7 @@ pub struct Engine {
     partitions: usize,
     accounts: AccountCache,
     passwords: Passwords,
+    stores: Arc<EngineStores>,
     /// The memory of users with sessions.
     user_memory: Mutex<HashMap<UserId, Weak<PartOfMemory>>>,
 }
@@ -87,24 +92,27 @@ impl Engine {
     /// Whatever keeps the database from opening (lock, damage, newer format), or the spill folder from being made.
     pub async fn open(root: Root, options: EngineOptions) -> Result<Arc<Self>> {
         let db = Database::open(root, options.storage).await?;
-        Self::over(db, options.memory_limit, options.partitions, options.spill_directory)
+        let stores = options.stores;
+        Self::over(db, options.memory_limit, options.partitions, options.spill_directory, &stores)
     }
 
-    /// An engine over a database opened elsewhere.
+    /// An engine over a database opened elsewhere; `stores` as in [`EngineOptions`].
     ///
     /// # Errors
-    /// `InvalidInput` when the spill folder cannot be used.
+    /// `InvalidInput` when the spill folder cannot be used, or one of `stores` is of no bucket.
     pub fn over(
         db: Arc<Database>,
         memory_limit: Option<usize>,
         partitions: Option<usize>,
         spill_directory: Option<PathBuf>,
+        stores: &[(String, Arc<dyn ObjectStore>)],
     ) -> Result<Arc<Self>> {
         let memory_limit = memory_limit.unwrap_or_else(default_memory_limit);
         let partitions = partitions
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
             .clamp(1, 1024);
         let runtime = runtime(memory_limit, spill_directory)?;
+        let stores = Arc::new(EngineStores::new(stores, Arc::clone(&runtime))?);
         crate::session::keep_places();
         let calls = Arc::new(cairn_udfs::BoundedCalls::new(memory_limit));
         let mut builder = SessionStateBuilder::new_with_default_features()
@@ -134,6 +142,7 @@ impl Engine {
             partitions,
             accounts: AccountCache::default(),
             passwords: Passwords::new(),
+            stores,
             user_memory: Mutex::default(),
         }))
     }
@@ -141,15 +150,19 @@ impl Engine {
     /// A new session with default settings, of whoever opened the database: it may do everything.
     #[must_use]
     pub fn session(self: &Arc<Self>) -> Session {
-        Session::new(Arc::clone(self), Identity::owner(), SessionLimits::default(), FileAccess::All)
+        let stores = Arc::new(SessionStores::new(Arc::clone(&self.stores), UrlAccess::All));
+        Session::new(Arc::clone(self), Identity::owner(), SessionLimits::default(), FileAccess::All, stores)
     }
 
     /// A new session of `identity`, which has its rights and no others, within `limits`. Of the files of this machine it
-    /// touches none but those below `limits.copy_root`, the owner's too.
+    /// touches none but those below `limits.copy_root`, the owner's too, and of object storage nothing but what lies below `limits.copy_urls`.
     #[must_use]
     pub fn session_as(self: &Arc<Self>, identity: Identity, limits: SessionLimits) -> Session {
         let files = limits.copy_root.clone().map_or(FileAccess::None, FileAccess::Below);
-        Session::new(Arc::clone(self), identity, limits, files)
+        let (prefixes, endpoints) = (limits.copy_urls.clone(), limits.copy_endpoints.clone());
+        let access = UrlAccess::Below { prefixes, endpoints };
+        let stores = Arc::new(SessionStores::new(Arc::clone(&self.stores), access));
+        Session::new(Arc::clone(self), identity, limits, files, stores)
     }
 
     /// The user of that name and password. Names are as stored: `CREATE USER Bob` makes `bob`. Takes about as long for a

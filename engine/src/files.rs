@@ -1,12 +1,14 @@
-//! Files queried in place: `FROM 'file.parquet' | 'dir/*.csv'` and `read_parquet('…')` with its sisters.
+//! Files queried in place: `FROM 'file.parquet' | 'dir/*.csv'` and `read_parquet('…')` with its sisters, of this machine and of object storage.
 //!
 //! Owns: which files a text names, their common schema, a DataFusion listing table over them. Does not own: loading files into
-//! tables (`copy`). A file is opened at planning for its schema; a damaged one is named in the error.
+//! tables (`copy`). A file is opened at planning for its schema; a damaged one is named in the error. Objects are opened before planning, since
+//! a function in FROM is planned by whoever cannot wait.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::error::Error as StdError;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
@@ -25,22 +27,38 @@ use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTable
 use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::Expr;
-use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use futures::{StreamExt, TryStreamExt};
 
-use crate::copy::{Compression, Format, is_tabbed};
+use crate::catalog::SnapshotCatalog;
+use crate::copy::{Compression, Format, InputFile, ReadSeek, inputs, is_tabbed, parquet_metadata};
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
+use crate::stores::{names_objects, store_error};
+
+/// The functions in FROM, with the formats they read.
+const FUNCTIONS: [(&str, Format); 5] = [
+    ("read_parquet", Format::Parquet),
+    ("read_csv", Format::Csv),
+    ("read_json", Format::Ndjson),
+    ("read_ndjson", Format::Ndjson),
+    ("read_arrow", Format::Arrow),
+];
 
 /// Rows a schema of text is inferred from, per file.
 const INFERENCE_ROWS: usize = 10_000;
 /// Files whose schema is read; the others must follow it.
 const INFERENCE_FILES: usize = 64;
+/// Objects whose schema is read at one time.
+const INFERENCES_AT_ONCE: usize = 8;
 
 /// The table that `text` in FROM stands for when it looks like a path; None when it does not.
 ///
 /// # Errors
 /// The file is missing, damaged, or of a format its name does not tell.
 pub(crate) async fn provider(state: &SessionState, text: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+    if names_objects(text) {
+        return objects(state, text, None).await.map(Some);
+    }
     let access = FileAccess::of(state);
     access.any()?;
     if !looks_like_path(text) {
@@ -57,17 +75,25 @@ fn looks_like_path(text: &str) -> bool {
     text.contains(['/', '*', '?']) || Format::of(Path::new(text)).is_some() || Path::new(text).exists()
 }
 
+/// The objects that a call of one of the `read_…` functions names; None: it names none.
+///
+/// # Errors
+/// As [`provider`].
+pub(crate) async fn opened(
+    state: &SessionState,
+    function: &str,
+    text: &str,
+) -> Result<Option<Arc<dyn TableProvider>>> {
+    match FUNCTIONS.iter().find(|(name, _)| *name == function) {
+        Some((_, format)) if names_objects(text) => objects(state, text, Some(*format)).await.map(Some),
+        Some(_) | None => Ok(None),
+    }
+}
+
 /// Adds `read_parquet`, `read_csv`, `read_json`, `read_ndjson` and `read_arrow`.
 pub(crate) fn register(builder: &mut SessionStateBuilder) {
     let functions = builder.table_functions().get_or_insert_with(HashMap::new);
-    let formats = [
-        ("read_parquet", Format::Parquet),
-        ("read_csv", Format::Csv),
-        ("read_json", Format::Ndjson),
-        ("read_ndjson", Format::Ndjson),
-        ("read_arrow", Format::Arrow),
-    ];
-    for (name, format) in formats {
+    for (name, format) in FUNCTIONS {
         let function = TableFunction::new(name.to_owned(), Arc::new(ReadFiles { name, format }));
         functions.insert(name.to_owned(), Arc::new(function));
     }
@@ -98,40 +124,80 @@ impl TableFunctionImpl for ReadFiles {
                     .into());
             }
         };
+        if names_objects(text) {
+            let catalogs = args.session().catalog_list();
+            let opened =
+                catalogs.downcast_ref::<SnapshotCatalog>().and_then(|names| names.opened(self.name, text));
+            return opened.ok_or_else(|| {
+                Error::not_supported_yet(format!("{} of objects whose URL is no plain text", self.name))
+                    .map(|e| e.with_hint("write the URL itself, in single quotes"))
+                    .into()
+            });
+        }
         Ok(table(&FileAccess::of(args.session()), text, Some(self.format))?)
     }
 }
 
-/// A listing table over the files `text` names.
+/// A listing table over the files of this machine that `text` names.
 fn table(access: &FileAccess, text: &str, format: Option<Format>) -> Result<Arc<dyn TableProvider>> {
-    let files = access.read(text)?;
-    if let Some(packed) = files.iter().find(|f| Compression::of(f) != Compression::None) {
+    let files: Vec<_> = access.read(text)?.into_iter().map(InputFile::local).collect();
+    let format = common_format(&files, text, format)?;
+    let schemas =
+        files.iter().take(INFERENCE_FILES).map(|f| schema(f, format)).collect::<Result<Vec<_>>>()?;
+    listing(&files, text, format, schemas)
+}
+
+/// The same over objects.
+async fn objects(state: &SessionState, text: &str, format: Option<Format>) -> Result<Arc<dyn TableProvider>> {
+    let files = inputs(state, text).await?;
+    let format = common_format(&files, text, format)?;
+    let first: Vec<InputFile> = files.iter().take(INFERENCE_FILES).cloned().collect();
+    let read = move |file: InputFile| async move {
+        tokio::task::spawn_blocking(move || schema(&file, format))
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("a file task ended early: {e}")))?
+    };
+    let schemas: Vec<Schema> =
+        futures::stream::iter(first).map(read).buffered(INFERENCES_AT_ONCE).try_collect().await?;
+    listing(&files, text, format, schemas)
+}
+
+/// The one format of `files`.
+fn common_format(files: &[InputFile], text: &str, format: Option<Format>) -> Result<Format> {
+    if let Some(packed) = files.iter().find(|f| Compression::of(f.path()) != Compression::None) {
         return Err(Error::not_supported_yet(format!(
             "querying compressed file '{}' in place",
-            packed.display()
+            packed.path().display()
         ))
         .map(|e| e.with_hint("load it with COPY … FROM, or decompress it first")));
     }
     let format = match (format, files.first()) {
         (Some(format), _) => format,
-        (None, Some(first)) => Format::of(first).ok_or_else(|| unknown(first))?,
+        (None, Some(first)) => Format::of(first.path()).ok_or_else(|| unknown(first.path()))?,
         (None, None) => return Err(Error::new(ErrorKind::NotFound, format!("no file matches '{text}'"))),
     };
-    if let Some(other) = files.iter().find(|f| Format::of(f).is_some_and(|f| f != format)) {
-        return Err(Error::new(
+    match files.iter().find(|f| Format::of(f.path()).is_some_and(|f| f != format)) {
+        None => Ok(format),
+        Some(other) => Err(Error::new(
             ErrorKind::InvalidInput,
-            format!("'{text}' names {format} files and others ('{}')", other.display()),
+            format!("'{text}' names {format} files and others ('{}')", other.path().display()),
         )
-        .map(|e| e.with_hint("name files of one format, with a glob such as '*.parquet'")));
+        .map(|e| e.with_hint("name files of one format, with a glob such as '*.parquet'"))),
     }
-    let schemas =
-        files.iter().take(INFERENCE_FILES).map(|f| schema(f, format)).collect::<Result<Vec<_>>>()?;
+}
+
+fn listing(
+    files: &[InputFile],
+    text: &str,
+    format: Format,
+    schemas: Vec<Schema>,
+) -> Result<Arc<dyn TableProvider>> {
     let schema = Schema::try_merge(schemas).map_err(|e| {
         Error::new(ErrorKind::InvalidInput, format!("the files of '{text}' do not have one schema: {e}"))
     })?;
-    let urls = files.iter().map(|f| url(f)).collect::<Result<Vec<_>>>()?;
+    let urls = files.iter().map(url).collect::<Result<Vec<_>>>()?;
     let config = ListingTableConfig::new_with_multi_paths(urls)
-        .with_listing_options(ListingOptions::new(file_format(format, &files)).with_file_extension(""))
+        .with_listing_options(ListingOptions::new(file_format(format, files)).with_file_extension(""))
         .with_schema(Arc::new(schema));
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
@@ -144,16 +210,20 @@ fn unknown(path: &Path) -> Error {
     .map(|e| e.with_sqlstate("22023").with_hint("use read_csv, read_parquet, read_ndjson or read_arrow"))
 }
 
-fn url(path: &Path) -> Result<ListingTableUrl> {
+fn url(file: &InputFile) -> Result<ListingTableUrl> {
+    if let Some(object) = file.as_object() {
+        return object.open().listing_url(&object.meta().location);
+    }
+    let path = file.path();
     let absolute = std::path::absolute(path)
         .map_err(|e| cairn_storage::Error::io(format!("reading '{}'", path.display()), e))?;
     Ok(ListingTableUrl::parse(absolute.to_string_lossy())?)
 }
 
-fn file_format(format: Format, files: &[PathBuf]) -> Arc<dyn FileFormat> {
+fn file_format(format: Format, files: &[InputFile]) -> Arc<dyn FileFormat> {
     match format {
         Format::Csv => {
-            let delimiter = files.first().map_or(b',', |f| delimiter(f));
+            let delimiter = files.first().map_or(b',', |f| delimiter(f.path()));
             Arc::new(
                 CsvFormat::default()
                     .with_has_header(true)
@@ -171,41 +241,56 @@ fn delimiter(path: &Path) -> u8 {
     if is_tabbed(path) { b'\t' } else { b',' }
 }
 
-/// Schema of one file, text as views, metadata left out so that files of several writers merge.
-fn schema(path: &Path, format: Format) -> Result<Schema> {
-    let damaged = |e: &dyn std::fmt::Display| {
-        Error::new(
-            ErrorKind::InvalidInput,
-            format!("'{}' is not a readable {format} file: {e}", path.display()),
-        )
-        .map(|e| e.with_sqlstate("22P04"))
+/// Schema of one file, text as views, metadata left out so that files of several writers merge. Blocks.
+fn schema(file: &InputFile, format: Format) -> Result<Schema> {
+    let failed = RefCell::new(None);
+    let damaged = |e: &(dyn StdError + 'static)| {
+        failed.take().or_else(|| store_error(e)).unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("'{}' is not a readable {format} file: {e}", file.path().display()),
+            )
+            .map(|e| e.with_sqlstate("22P04"))
+        })
     };
-    let file =
-        File::open(path).map_err(|e| cairn_storage::Error::io(format!("reading '{}'", path.display()), e))?;
+    let text = || -> Result<_> { Ok(BufReader::new(Telling { input: file.open()?, failed: &failed })) };
     let schema: SchemaRef = match format {
         Format::Parquet => {
-            let metadata =
-                ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| damaged(&e))?;
+            let metadata = parquet_metadata(file)?;
             Arc::clone(metadata.schema())
         }
         Format::Csv => {
-            let inference = CsvInference::default().with_header(true).with_delimiter(delimiter(path));
-            let (schema, _) = inference
-                .infer_schema(BufReader::new(file), Some(INFERENCE_ROWS))
-                .map_err(|e| damaged(&e))?;
-            Arc::new(schema)
+            let inference = CsvInference::default().with_header(true).with_delimiter(delimiter(file.path()));
+            let inferred = inference.infer_schema(text()?, Some(INFERENCE_ROWS));
+            Arc::new(inferred.map_err(|e| damaged(&e))?.0)
         }
         Format::Ndjson => {
-            let (schema, _) =
-                infer_json_schema(BufReader::new(file), Some(INFERENCE_ROWS)).map_err(|e| damaged(&e))?;
-            Arc::new(schema)
+            let inferred = infer_json_schema(text()?, Some(INFERENCE_ROWS));
+            Arc::new(inferred.map_err(|e| damaged(&e))?.0)
         }
         // Read as written: the Arrow reader does not convert.
         Format::Arrow => {
-            return Ok(FileReader::try_new(file, None).map_err(|e| damaged(&e))?.schema().as_ref().clone());
+            let reader = FileReader::try_new(file.open()?, None).map_err(|e| damaged(&e))?;
+            return Ok(reader.schema().as_ref().clone());
         }
     };
     Ok(Schema::new(schema.fields().iter().map(with_view).collect::<Vec<_>>()))
+}
+
+/// A reader that keeps what a store said when it failed: inference makes a text of it.
+struct Telling<'a> {
+    input: Box<dyn ReadSeek>,
+    failed: &'a RefCell<Option<Error>>,
+}
+
+impl Read for Telling<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer);
+        if let Err(error) = &read {
+            *self.failed.borrow_mut() = store_error(error);
+        }
+        read
+    }
 }
 
 fn with_view(field: &FieldRef) -> FieldRef {

@@ -28,6 +28,7 @@ mod rules;
 mod scan;
 mod search;
 mod statement;
+mod stores;
 mod system;
 
 mod copy;

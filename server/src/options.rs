@@ -44,8 +44,8 @@ pub struct ServerOptions {
     pub prepared_max: usize,
     /// How long a token is good for from its login, however often it is used.
     pub token_life_max: Duration,
-    /// What each session may use; of the server's files, those below its `copy_root` only. Its queue is the server's own. Without
-    /// `threads`, statements run on those that answer clients, where one that does not yield may keep others waiting.
+    /// What each session may use; of the server's files, those below its `copy_root` only, of object storage what lies below its `copy_urls`. Its
+    /// queue is the server's own. Without `threads`, statements run on those that answer clients, where one that does not yield may keep others waiting.
     pub limits: SessionLimits,
     /// Statements that run and wait.
     pub queue: QueueLimits,

@@ -77,12 +77,29 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
     Completion::Words { start, candidates: pick(prefix, candidates(&words, &scope, names)) }
 }
 
+/// Options of CREATE SECRET.
+const SECRET_OPTIONS: &[&str] =
+    &["ENDPOINT", "KEY_ID", "REGION", "SCOPE", "SECRET", "SESSION_TOKEN", "TYPE", "URL_STYLE", "USE_SSL"];
+
+/// Whether a statement begins with one of `verbs`.
+fn is_of(words: &[&str], verbs: &[&str]) -> bool {
+    words.first().is_some_and(|word| verbs.iter().any(|verb| word.eq_ignore_ascii_case(verb)))
+}
+
+/// Whether the cursor is in the parentheses of CREATE SECRET.
+fn makes_secret(words: &[&str]) -> bool {
+    let Some(open) = words.iter().position(|w| *w == "(") else { return false };
+    is_of(words, &["CREATE"])
+        && words[..open].iter().take(5).any(|w| w.eq_ignore_ascii_case("SECRET"))
+        && !words[open..].contains(&")")
+}
+
 /// Rights that GRANT gives.
 const RIGHTS: &[&str] = &["ALL", "CREATE", "DELETE", "INSERT", "SELECT", "TRUNCATE", "UPDATE"];
 
 /// Whether a statement gives or takes rights.
 fn gives_rights(words: &[&str]) -> bool {
-    words.first().is_some_and(|w| w.eq_ignore_ascii_case("GRANT") || w.eq_ignore_ascii_case("REVOKE"))
+    is_of(words, &["GRANT", "REVOKE"])
 }
 
 /// What can stand inside CREATE INDEX and `vector_search(…)`.
@@ -230,8 +247,14 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         "RESET" => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
         "USE" | "SCHEMA" => return names.schemas.iter().map(|s| Candidate::Name(s)).collect(),
         "EXPLAIN" => return keywords(&["ANALYZE"]).chain(keywords(STARTS)).collect(),
-        "CREATE" => return keywords(&["INDEX", "OR", "ROLE", "SCHEMA", "TABLE", "USER", "VIEW"]).collect(),
-        "DROP" => return keywords(&["INDEX", "ROLE", "SCHEMA", "TABLE", "USER", "VIEW"]).collect(),
+        "CREATE" => {
+            return keywords(&["INDEX", "OR", "ROLE", "SCHEMA", "SECRET", "TABLE", "USER", "VIEW"]).collect();
+        }
+        "DROP" => return keywords(&["INDEX", "ROLE", "SCHEMA", "SECRET", "TABLE", "USER", "VIEW"]).collect(),
+        "SECRET" if is_of(words, &["CREATE", "DROP"]) && !words.contains(&"(") => {
+            return keywords(&["IF"]).collect();
+        }
+        "(" | "," if makes_secret(words) => return keywords(SECRET_OPTIONS).collect(),
         "ALTER" => return keywords(&["USER"]).collect(),
         "GRANT" | "REVOKE" => return keywords(RIGHTS).collect(),
         "ON" if gives_rights(words) => {
@@ -268,9 +291,20 @@ fn relations(names: &Names) -> impl Iterator<Item = Candidate<'_>> {
 }
 
 fn show_words(names: &Names) -> Vec<Candidate<'_>> {
-    keywords(&["ALL", "COLUMNS", "COMMIT", "CREATE", "FUNCTIONS", "JOBS", "SCHEMAS", "TABLES", "VERSIONS"])
-        .chain(names.settings.iter().map(|s| Candidate::Name(s)))
-        .collect()
+    keywords(&[
+        "ALL",
+        "COLUMNS",
+        "COMMIT",
+        "CREATE",
+        "FUNCTIONS",
+        "JOBS",
+        "SCHEMAS",
+        "SECRETS",
+        "TABLES",
+        "VERSIONS",
+    ])
+    .chain(names.settings.iter().map(|s| Candidate::Name(s)))
+    .collect()
 }
 
 /// What can follow `path.`: columns of a table or alias, tables of a schema, columns of `schema.table`.
@@ -557,6 +591,7 @@ mod tests {
                 "FUNCTIONS",
                 "JOBS",
                 "SCHEMAS",
+                "SECRETS",
                 "TABLES",
                 "VERSIONS",
                 "search_path",
@@ -607,6 +642,18 @@ mod tests {
         check("reindex index i|", &[]);
         check("drop index |", &["pages_text_vec_idx", "IF"]);
         check("re|", &["reindex", "reset"]);
+    }
+
+    #[test]
+    fn secrets() {
+        check("create se|", &["secret"]);
+        check("DROP SEC|", &["SECRET"]);
+        check("drop secret |", &["IF"]);
+        check("select secret fr|", &["from"]);
+        check("show sec|", &["secrets"]);
+        check("CREATE SECRET a (|", SECRET_OPTIONS);
+        check("create or replace secret a (type s3, k|", &["key_id"]);
+        check("create secret a (type s3, secret 'x', reg|", &["region"]);
     }
 
     #[test]

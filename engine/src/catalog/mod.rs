@@ -60,6 +60,8 @@ struct Names {
     runs: bool,
     /// Files named in FROM, opened before planning.
     files: OnceLock<HashMap<String, Arc<dyn TableProvider>>>,
+    /// Objects that functions in FROM name, by function and text; opened before planning, which cannot wait for them.
+    calls: OnceLock<HashMap<(String, String), Arc<dyn TableProvider>>>,
     /// The state that holds this catalog; needed to plan views.
     state: OnceLock<Weak<SessionState>>,
 }
@@ -112,6 +114,7 @@ impl SnapshotCatalog {
             instead: None,
             runs: false,
             files: OnceLock::new(),
+            calls: OnceLock::new(),
             state: names.state.clone(),
         }))
     }
@@ -136,6 +139,7 @@ impl SnapshotCatalog {
             instead,
             runs,
             files: OnceLock::new(),
+            calls: OnceLock::new(),
             state: OnceLock::new(),
         }))
     }
@@ -163,7 +167,22 @@ impl SnapshotCatalog {
             }
         }
         let _ = self.0.files.set(files);
+        let mut calls = HashMap::new();
+        for call in &shape.calls {
+            if !calls.contains_key(call)
+                && let Some(objects) = crate::files::opened(state, &call.0, &call.1).await?
+            {
+                calls.insert(call.clone(), objects);
+            }
+        }
+        let _ = self.0.calls.set(calls);
         shape.relations.iter().try_for_each(|name| self.check_relation(name))
+    }
+
+    /// The objects of a call in FROM of the statement.
+    pub(crate) fn opened(&self, function: &str, text: &str) -> Option<Arc<dyn TableProvider>> {
+        let call = (function.to_owned(), text.to_owned());
+        self.0.calls.get()?.get(&call).cloned()
     }
 
     /// Snapshot the names are of.

@@ -5,7 +5,7 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
@@ -14,7 +14,8 @@ use datafusion::arrow::array::ArrayRef;
 use super::columns::TableColumns;
 use super::csv::{Field, Grammar, Next, next_record};
 use super::csv_split::split;
-use super::from::{Piece, Sink, keep, length, shown};
+use super::from::{Piece, Sink, keep, shown};
+use super::input::InputFile;
 use super::is_tabbed;
 use super::options::CopyOptions;
 use super::rows::ColumnBuilder;
@@ -44,28 +45,28 @@ pub(super) struct CsvPiece {
     range: Range<u64>,
 }
 
-/// Adds the pieces of `path` with their weights.
+/// Adds the pieces of `input` with their weights.
 pub(super) fn pieces(
-    path: &PathBuf,
+    input: &InputFile,
     options: &CopyOptions,
     table: &TableColumns,
     workers: usize,
     pieces: &mut Vec<(u64, Piece)>,
 ) -> Result<()> {
-    let len = length(path)?;
-    let text = TextFile::new(path, options)?;
-    let grammar = Grammar::new(options, is_tabbed(path));
+    let len = input.length()?;
+    let text = TextFile::new(input, options)?;
+    let grammar = Grammar::new(options, is_tabbed(input.path()));
     let (filled, start) = header(&text, &grammar, options.header, table)?;
     let own_escape = grammar.escape != grammar.quote;
     let count = if len < SPLIT_BYTES_MIN || own_escape { 1 } else { workers as u64 };
     let quote = grammar.quote;
-    let plain = text.is_plain();
+    let divisible = text.is_divisible();
     let file = Arc::new(CsvFile { text, grammar, filled });
-    if !plain {
+    if !divisible {
         pieces.push((len, Piece::Csv(CsvPiece { file, range: start..u64::MAX })));
         return Ok(());
     }
-    for range in split(path, start.min(len), len, count, quote)? {
+    for range in split(input.path(), start.min(len), len, count, quote)? {
         let file = Arc::clone(&file);
         pieces.push((range.end - range.start, Piece::Csv(CsvPiece { file, range })));
     }
@@ -79,7 +80,7 @@ fn header(
     wanted: Option<bool>,
     table: &TableColumns,
 ) -> Result<(Vec<usize>, u64)> {
-    let path = &text.path;
+    let path = text.path();
     let mut start = Vec::new();
     text.open_at(0)?.take(BLOCK as u64).read_to_end(&mut start).map_err(|e| text.error(e))?;
     let mark = if start.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
@@ -142,7 +143,7 @@ impl CsvPiece {
             if buffer.len() > RECORD_BYTES_MAX {
                 let line = self.file.text.line_of(base)?;
                 return Err(malformed(
-                    &self.file.text.path,
+                    self.file.text.path(),
                     line,
                     "the record is longer than 256 MiB; a quote may be missing",
                 ));
@@ -198,7 +199,7 @@ impl CsvPiece {
             return sink.reject(|| {
                 let line = self.file.text.line_of(base + at as u64)?;
                 Ok(malformed(
-                    &self.file.text.path,
+                    self.file.text.path(),
                     line,
                     format_args!("expected {wanted} fields, found {}", fields.len()),
                 ))
@@ -239,12 +240,12 @@ impl CsvPiece {
         let line = self.file.text.line_of(base + position as u64)?;
         let begin = buffer[..position].iter().rposition(|b| *b == b'\n').map_or(0, |p| p + 1);
         let column = String::from_utf8_lossy(&buffer[begin..position]).chars().count() + 1;
-        Ok(malformed(&self.file.text.path, line, format_args!("{why} (character {column})")))
+        Ok(malformed(self.file.text.path(), line, format_args!("{why} (character {column})")))
     }
 
     fn null_error(&self, offset: u64, position: usize, table: &TableColumns) -> Result<Error> {
         let line = self.file.text.line_of(offset)?;
-        let place = format!("{}, line {line}", shown(&self.file.text.path));
+        let place = format!("{}, line {line}", shown(self.file.text.path()));
         Ok(table.null_error(&place, self.file.filled[position]))
     }
 
@@ -261,7 +262,7 @@ impl CsvPiece {
         let text = field.text(buffer, &self.file.grammar).unwrap_or_default();
         let Ok(text) = std::str::from_utf8(&text) else {
             return Ok(malformed(
-                &self.file.text.path,
+                self.file.text.path(),
                 line,
                 format_args!("column \"{}\": the text is not valid UTF-8", column.name),
             )
@@ -273,7 +274,7 @@ impl CsvPiece {
                 format!("column \"{}\": \"{}\" is not a valid {}", column.name, cut(text), column.column_type)
             }
         };
-        Ok(malformed(&self.file.text.path, line, why).map(|e| e.with_sqlstate("22P02")))
+        Ok(malformed(self.file.text.path(), line, why).map(|e| e.with_sqlstate("22P02")))
     }
 }
 

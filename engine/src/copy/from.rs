@@ -4,7 +4,6 @@
 //! (`csv_file`, `ndjson_file`, `table_file`). Each task has a contiguous run of the input and keeps its order. All or nothing: one commit.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::columns::TableColumns;
 use super::csv_file::{self, CsvPiece};
+use super::input::{InputFile, inputs};
 use super::ndjson_file::{self, NdjsonPiece};
 use super::table_file::{self, TablePiece};
 use super::vectors::{self, BadRow};
@@ -23,7 +23,6 @@ use super::{CopyStatement, CopySubject, Format, OnError};
 use crate::context::{Progress, StatementContext};
 use crate::dml::Target;
 use crate::error::{Error, Result};
-use crate::file_access::FileAccess;
 use crate::output::Output;
 use crate::rights::Right;
 
@@ -156,9 +155,8 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
     let workers = ctx.state.config().target_partitions().max(1);
     let tasks = {
         let (statement, table, progress) = (statement.clone(), Arc::clone(&table), Arc::clone(&ctx.progress));
-        let access = FileAccess::of(ctx.state.as_ref());
-        let files = move || plan(access.read(&statement.path)?, &statement, &table, &progress, workers);
-        blocking(files).await?
+        let files = inputs(ctx.state.as_ref(), &statement.path).await?;
+        blocking(move || plan(&files, &statement, &table, &progress, workers)).await?
     };
 
     let transaction = ctx.db.begin(&ctx.snapshot).await?;
@@ -241,7 +239,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// The pieces of every task.
 fn plan(
-    files: Vec<PathBuf>,
+    files: &[InputFile],
     statement: &CopyStatement,
     table: &Arc<TableColumns>,
     progress: &Progress,
@@ -249,16 +247,16 @@ fn plan(
 ) -> Result<Vec<Vec<Piece>>> {
     let options = &statement.options;
     let mut pieces: Vec<(u64, Piece)> = Vec::new();
-    for path in files {
+    for input in files {
         let format = match options.format {
             Some(format) => format,
-            None => Format::of(&path).ok_or_else(|| unknown_format(&path))?,
+            None => Format::of(input.path()).ok_or_else(|| unknown_format(input.path()))?,
         };
         match format {
-            Format::Csv => csv_file::pieces(&path, options, table, workers, &mut pieces)?,
-            Format::Parquet => table_file::parquet_pieces(&path, table, &mut pieces)?,
-            Format::Arrow => table_file::arrow_pieces(&path, table, &mut pieces)?,
-            Format::Ndjson => ndjson_file::pieces(&path, options, table, workers, &mut pieces)?,
+            Format::Csv => csv_file::pieces(input, options, table, workers, &mut pieces)?,
+            Format::Parquet => table_file::parquet_pieces(input, table, &mut pieces)?,
+            Format::Arrow => table_file::arrow_pieces(input, table, &mut pieces)?,
+            Format::Ndjson => ndjson_file::pieces(input, options, table, workers, &mut pieces)?,
         }
     }
     progress.bytes_total.store(pieces.iter().map(|(bytes, _)| bytes).sum(), Ordering::Relaxed);
@@ -298,16 +296,6 @@ fn share<T>(pieces: Vec<(u64, T)>, workers: usize) -> Vec<Vec<T>> {
 /// `path` as messages show it.
 pub(super) fn shown(path: &std::path::Path) -> String {
     format!("'{}'", path.display())
-}
-
-/// A file and its length.
-///
-/// # Errors
-/// It cannot be read.
-pub(super) fn length(path: &PathBuf) -> Result<u64> {
-    Ok(std::fs::metadata(path)
-        .map_err(|e| cairn_storage::Error::io(format!("reading {}", shown(path)), e))?
-        .len())
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub(crate) fn local_path(text: &str) -> Result<PathBuf> {
     }
     if let Some((scheme, _)) = text.split_once("://") {
         return Err(Error::not_supported_yet(format!("reading and writing {scheme}:// locations"))
-            .map(|e| e.with_hint("use a local path or a file:// URL")));
+            .map(|e| e.with_hint("use a local path, or a URL with s3://, gs://, az:// or file://")));
     }
     if text.is_empty() {
         return Err(Error::new(ErrorKind::InvalidInput, "the path is empty"));
@@ -129,7 +129,8 @@ fn missing(message: String) -> Error {
     Error::new(ErrorKind::NotFound, message).map(|e| e.with_sqlstate("58P01"))
 }
 
-fn foreign_compression(path: &Path) -> Option<&'static str> {
+/// The name of a compression that is known and not read.
+pub(crate) fn foreign_compression(path: &Path) -> Option<&'static str> {
     match path.extension()?.to_str()?.to_lowercase().as_str() {
         "bz2" => Some("bzip2"),
         "xz" => Some("xz"),
@@ -202,6 +203,18 @@ fn descend(base: &Path, parts: &[&str], files: &mut Vec<PathBuf>) -> Result<()> 
     Ok(())
 }
 
+/// Whether the parts of a path match those of a pattern; `**` stands for any number of directories.
+pub(crate) fn matches_path(pattern: &[&str], path: &[&str]) -> bool {
+    let (Some((part, rest)), Some((name, below))) = (pattern.split_first(), path.split_first()) else {
+        return pattern.is_empty() && path.is_empty();
+    };
+    let is_hidden = name.starts_with('.') && !part.starts_with('.');
+    if *part == "**" {
+        return matches_path(rest, path) || (!is_hidden && !below.is_empty() && matches_path(pattern, below));
+    }
+    !is_hidden && matches(part.as_bytes(), name.as_bytes()) && matches_path(rest, below)
+}
+
 /// Whether `name` matches `pattern` of `*`, `?` and `[a-z]` / `[!a-z]`.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
@@ -252,6 +265,17 @@ mod tests {
         assert!(matches(b"part-?[0-9].csv", b"part-x7.csv"));
         assert!(!matches(b"part-[!a].csv", b"part-a.csv"));
         assert!(!matches(b"*.csv", b"a.parquet"));
+        let path = |pattern: &str, path: &str| {
+            let (pattern, path): (Vec<&str>, Vec<&str>) =
+                (pattern.split('/').collect(), path.split('/').collect());
+            matches_path(&pattern, &path)
+        };
+        assert!(path("a/*/c.csv", "a/b/c.csv") && path("a/**/c.csv", "a/c.csv"));
+        assert!(path("**/c.csv", "a/b/c.csv") && path("a/.x/*", "a/.x/c.csv"));
+        assert!(
+            !path("a/*", "a/b/c.csv") && !path("a/*/c.csv", "a/c.csv") && !path("**/c.csv", "a/.x/c.csv")
+        );
+        assert!(!path("a/*", "a/.x") && !path("a/**", "a"));
     }
 
     #[test]
@@ -265,6 +289,6 @@ mod tests {
         assert_eq!(list_files(&at("")).unwrap().len(), 3);
         assert_eq!(list_files(&format!("file://{}", at("a.csv"))).unwrap().len(), 1);
         assert_eq!(list_files(&at("none.csv")).unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(list_files("s3://bucket/x").unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(list_files("http://host/x").unwrap_err().kind(), ErrorKind::Unsupported);
     }
 }

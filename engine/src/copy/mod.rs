@@ -10,8 +10,10 @@ mod csv_split;
 mod csv_write;
 mod from;
 mod ingest;
+mod input;
 mod json;
 mod json_column;
+mod layout;
 mod location;
 mod ndjson_file;
 mod options;
@@ -20,6 +22,7 @@ mod runs;
 mod table_file;
 mod text_file;
 mod to;
+mod to_objects;
 mod vectors;
 mod write_file;
 
@@ -27,8 +30,10 @@ use datafusion::sql::sqlparser::ast;
 
 pub(crate) use ingest::run as ingest;
 pub use ingest::{IfExists, IfMissing, IngestTarget};
-pub(crate) use location::{Format, is_tabbed, list_files, local_path};
+pub(crate) use input::{InputFile, ReadSeek, inputs};
+pub(crate) use location::{Format, foreign_compression, is_tabbed, list_files, local_path, matches_path};
 pub(crate) use options::{CopyOptions, OnError};
+pub(crate) use table_file::parquet_metadata;
 pub(crate) use text_file::Compression;
 
 use crate::context::StatementContext;

@@ -5,7 +5,6 @@
 
 use std::io::Read;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
@@ -17,7 +16,8 @@ use datafusion::arrow::json::ReaderBuilder;
 
 use super::columns::TableColumns;
 use super::csv_split::split;
-use super::from::{Piece, Sink, length, shown};
+use super::from::{Piece, Sink, shown};
+use super::input::InputFile;
 use super::json::Objects;
 use super::options::CopyOptions;
 use super::table_file::{in_file, unreadable};
@@ -35,32 +35,32 @@ pub(super) struct NdjsonPiece {
     range: Range<u64>,
 }
 
-/// Adds the pieces of `path`, one JSON object a line.
+/// Adds the pieces of `input`, one JSON object a line.
 pub(super) fn pieces(
-    path: &PathBuf,
+    input: &InputFile,
     options: &CopyOptions,
     table: &TableColumns,
     workers: usize,
     pieces: &mut Vec<(u64, Piece)>,
 ) -> Result<()> {
-    let text = TextFile::new(path, options)?;
-    let len = length(path)?;
+    let text = TextFile::new(input, options)?;
+    let len = input.length()?;
     let mut start = Vec::new();
     text.open_at(0)?.take(4096).read_to_end(&mut start).map_err(|e| text.error(e))?;
     if start.trim_ascii_start().first() == Some(&b'[') {
-        return Err(unreadable(path, "ndjson", &"it is one JSON array")
+        return Err(unreadable(input.path(), "ndjson", &"it is one JSON array")
             .map(|e| e.with_hint("write one object per line")));
     }
     let columns = table.loaded.iter().map(|i| table.def.columns[*i].clone()).collect();
     let lines = Lines { columns, text };
     let piece = |range| Piece::Ndjson(NdjsonPiece { lines: lines.clone(), range });
-    if !lines.text.is_plain() {
+    if !lines.text.is_divisible() {
         pieces.push((len, piece(0..u64::MAX)));
         return Ok(());
     }
     let count = if len < SPLIT_BYTES_MIN { 1 } else { workers as u64 };
     // A newline never stands inside a JSON value as itself: no byte acts as a quote here.
-    for range in split(path, 0, len, count, 0)? {
+    for range in split(input.path(), 0, len, count, 0)? {
         pieces.push((range.end - range.start, piece(range)));
     }
     Ok(())
@@ -139,15 +139,15 @@ impl Lines {
                     let present = BooleanArray::from(present.to_vec());
                     arrays[at] = table
                         .fill_missing(*column, &arrays[at], &present)
-                        .map_err(|e| in_file(e, &self.text.path))?;
+                        .map_err(|e| in_file(e, self.text.path()))?;
                 }
             }
             let place = |row: usize| {
                 let start = Objects::find(bytes, &[]).starts.get(first + row).copied().unwrap_or(0);
-                Ok(format!("{}, line {}", shown(&self.text.path), self.text.line_of(base + start as u64)?))
+                Ok(format!("{}, line {}", shown(self.text.path()), self.text.line_of(base + start as u64)?))
             };
             let (arrays, kept) = sink.readable(&table.loaded, &arrays, rows, &place)?;
-            sink.write(&table.loaded, &arrays, kept).map_err(|e| in_file(e, &self.text.path))?;
+            sink.write(&table.loaded, &arrays, kept).map_err(|e| in_file(e, self.text.path()))?;
             first += rows;
         }
         Ok(())
@@ -190,7 +190,7 @@ impl Lines {
 
     /// What is wrong with the line `bytes` at `offset`: its JSON, with the column, or a value in it.
     fn line_error(&self, offset: u64, bytes: &[u8], error: &ArrowError) -> Result<Error> {
-        let mut place = format!("{}, line {}", shown(&self.text.path), self.text.line_of(offset)?);
+        let mut place = format!("{}, line {}", shown(self.text.path()), self.text.line_of(offset)?);
         let mut why = match error {
             ArrowError::JsonError(why) => why.clone(),
             other => other.to_string(),
@@ -208,7 +208,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::path::Path;
+    use std::path::PathBuf;
 
     use cairn_storage::id::ColumnId;
 
@@ -228,7 +228,8 @@ mod tests {
             column("name", ColumnType::Text),
             column("v", ColumnType::Vector(2)),
         ];
-        let text = TextFile::new(Path::new("x.ndjson"), &CopyOptions::default()).unwrap();
+        let input = InputFile::local(PathBuf::from("x.ndjson"));
+        let text = TextFile::new(&input, &CopyOptions::default()).unwrap();
         let lines = Lines { columns, text };
         let rows = |text: &str| {
             lines.decode(text.as_bytes()).map(|b| b.iter().map(RecordBatch::num_rows).sum::<usize>())

@@ -3,9 +3,8 @@
 //! Owns: which compression a name or an option means, offsets and lines of the text behind it. Does not own: what the text
 //! says (`csv_file`, `table_file`). A compressed file has one piece: its text cannot be entered in the middle.
 
-use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,7 +15,10 @@ use flate2::write::GzEncoder;
 use super::CopyOptions;
 use super::csv_split::count;
 use super::from::shown;
+use super::input::{InputFile, ReadSeek};
+use super::write_file::OutputFile;
 use crate::error::{Error, Result};
+use crate::stores::store_error;
 
 const BLOCK: usize = 1 << 20;
 
@@ -63,17 +65,27 @@ impl Compression {
 /// A file to read text from.
 #[derive(Clone, Debug)]
 pub(super) struct TextFile {
-    pub(super) path: PathBuf,
+    input: InputFile,
     compression: Compression,
 }
 
 impl TextFile {
-    pub(super) fn new(path: &Path, options: &CopyOptions) -> Result<Self> {
-        Ok(Self { path: path.to_path_buf(), compression: options.text_compression(path)? })
+    pub(super) fn new(input: &InputFile, options: &CopyOptions) -> Result<Self> {
+        Ok(Self { input: input.clone(), compression: options.text_compression(input.path())? })
+    }
+
+    /// Its name, as messages show it.
+    pub(super) fn path(&self) -> &Path {
+        self.input.path()
     }
 
     pub(super) fn is_plain(&self) -> bool {
         self.compression == Compression::None
+    }
+
+    /// Whether it may be read in several places at once: an object comes as it is read, from one place on.
+    pub(super) fn is_divisible(&self) -> bool {
+        self.is_plain() && self.input.as_object().is_none()
     }
 
     /// A reader of the text from byte `offset` on.
@@ -81,7 +93,7 @@ impl TextFile {
     /// # Errors
     /// The file cannot be read or is damaged.
     pub(super) fn open_at(&self, offset: u64) -> Result<TextReader> {
-        let mut file = File::open(&self.path).map_err(|e| self.error(e))?;
+        let mut file = self.input.open()?;
         if self.is_plain() {
             file.seek(SeekFrom::Start(offset)).map_err(|e| self.error(e))?;
         }
@@ -119,17 +131,20 @@ impl TextFile {
     /// What an I/O error says about this file.
     pub(super) fn error(&self, error: std::io::Error) -> Error {
         use std::io::ErrorKind as Io;
+        if let Some(told) = store_error(&error) {
+            return told;
+        }
         let damaged = !self.is_plain()
             && matches!(error.kind(), Io::InvalidInput | Io::InvalidData | Io::UnexpectedEof | Io::Other);
         if damaged {
             let what = if self.compression == Compression::Gzip { "gzip" } else { "zstd" };
             return Error::new(
                 ErrorKind::InvalidInput,
-                format!("{} is not a readable {what} file: {error}", shown(&self.path)),
+                format!("{} is not a readable {what} file: {error}", shown(self.path())),
             )
             .map(|e| e.with_sqlstate("22P04"));
         }
-        cairn_storage::Error::io(format!("reading {}", shown(&self.path)), error).into()
+        cairn_storage::Error::io(format!("reading {}", shown(self.path())), error).into()
     }
 }
 
@@ -155,7 +170,7 @@ impl Read for TextReader {
 }
 
 struct Counted {
-    file: File,
+    file: Box<dyn ReadSeek>,
     consumed: Arc<AtomicU64>,
 }
 
@@ -169,13 +184,13 @@ impl Read for Counted {
 
 /// A file being written.
 pub(super) enum TextWriter {
-    Plain(BufWriter<File>),
-    Gzip(GzEncoder<BufWriter<File>>),
-    Zstd(zstd::Encoder<'static, BufWriter<File>>),
+    Plain(BufWriter<OutputFile>),
+    Gzip(GzEncoder<BufWriter<OutputFile>>),
+    Zstd(zstd::Encoder<'static, BufWriter<OutputFile>>),
 }
 
 impl TextWriter {
-    pub(super) fn new(out: BufWriter<File>, compression: Compression) -> std::io::Result<Self> {
+    pub(super) fn new(out: BufWriter<OutputFile>, compression: Compression) -> std::io::Result<Self> {
         Ok(match compression {
             Compression::None => Self::Plain(out),
             Compression::Gzip => Self::Gzip(GzEncoder::new(out, flate2::Compression::default())),
@@ -184,7 +199,7 @@ impl TextWriter {
     }
 
     /// Ends the compressed form.
-    pub(super) fn finish(self) -> std::io::Result<BufWriter<File>> {
+    pub(super) fn finish(self) -> std::io::Result<BufWriter<OutputFile>> {
         match self {
             Self::Plain(out) => Ok(out),
             Self::Gzip(out) => out.finish(),
@@ -214,18 +229,24 @@ impl Write for TextWriter {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs::File;
+
     use super::*;
+
+    fn file(path: &Path) -> TextFile {
+        TextFile::new(&InputFile::local(path.to_path_buf()), &CopyOptions::default()).unwrap()
+    }
 
     #[test]
     fn text_is_the_same_however_packed() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a.csv", "a.csv.gz", "a.csv.zst"] {
             let path = dir.path().join(name);
-            let out = BufWriter::new(File::create(&path).unwrap());
+            let out = BufWriter::new(OutputFile::Local(File::create(&path).unwrap()));
             let mut writer = TextWriter::new(out, Compression::of(&path)).unwrap();
             writer.write_all(b"one\ntwo\nthree\n").unwrap();
             writer.finish().unwrap().into_inner().unwrap();
-            let file = TextFile::new(&path, &CopyOptions::default()).unwrap();
+            let file = file(&path);
             let mut text = String::new();
             let mut reader = file.open_at(4).unwrap();
             reader.read_to_string(&mut text).unwrap();
@@ -240,7 +261,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bad.ndjson.gz");
         std::fs::write(&path, "plain text").unwrap();
-        let error = TextFile::new(&path, &CopyOptions::default()).unwrap().line_of(5).unwrap_err();
+        let error = file(&path).line_of(5).unwrap_err();
         assert!(error.message().contains("bad.ndjson.gz") && error.sqlstate() == "22P04", "{error}");
     }
 }

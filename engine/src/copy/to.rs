@@ -1,7 +1,7 @@
 //! COPY … TO a file, or to a directory of files by `partition_by`.
 //!
-//! Owns: that the target appears whole or not at all: rows go to a temporary name beside it, which is made durable and then
-//! renamed. Does not own: formats (`write_file`).
+//! Owns: the rows, and that a target of this machine appears whole or not at all: they go to a temporary name beside it, which is made durable and
+//! then renamed. Does not own: formats (`write_file`), objects (`to_objects`).
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,10 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cairn_storage::ErrorKind;
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use datafusion::arrow::compute::take_record_batch;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, ident};
 use datafusion::physical_plan::execute_stream;
 use datafusion::sql::sqlparser::ast;
@@ -21,6 +19,8 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use super::from::blocking;
+use super::layout::Layout;
+use super::to_objects::TargetObjects;
 use super::write_file::{OpenFile, check_compression};
 use super::{Compression, CopyOptions, CopyStatement, CopySubject, Format};
 use crate::context::StatementContext;
@@ -32,19 +32,34 @@ use crate::provider::CairnTable;
 use crate::rights::Right;
 use crate::session::{Awaited, plan_query};
 use crate::statement::inspect;
+use crate::stores::{ObjectPlace, SessionStores, Uploads, names_objects};
 
 /// Files of one statement open at once.
-const FILES_MAX: usize = 500;
+pub(super) const FILES_MAX: usize = 500;
 
 /// Runs COPY … TO.
 pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Result<Output> {
-    let path = FileAccess::of(ctx.state.as_ref()).write(&statement.path)?;
+    let place = if names_objects(&statement.path) {
+        let place = ObjectPlace::parse(&statement.path)?;
+        let uploads = SessionStores::of(ctx.state.as_ref())?.uploads(&place, ctx.state.as_ref())?;
+        Place::Objects(place, uploads)
+    } else {
+        Place::File(FileAccess::of(ctx.state.as_ref()).write(&statement.path)?)
+    };
+    let path = place.path();
     let format = format_of(&path, &statement.options)?;
     check_compression(&path, format, &statement.options)?;
     let plan = source(ctx, &statement.subject).await?;
     let physical = ctx.state.create_physical_plan(&plan).await?;
     let schema = physical.schema();
-    let target = TargetFiles::new(path, schema, format, &statement.options)?;
+    let options = &statement.options;
+    let target = match place {
+        Place::File(path) => Destination::Files(TargetFiles::new(path, schema, format, options)?),
+        Place::Objects(place, uploads) => {
+            let target = TargetObjects::new(uploads, &place, &schema, format, options).await?;
+            Destination::Objects(target)
+        }
+    };
 
     let mut stream = execute_stream(physical, ctx.state.task_ctx())?;
     let (batches, mut received) = mpsc::channel::<RecordBatch>(4);
@@ -53,6 +68,7 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
         while let Some(batch) = received.blocking_recv() {
             target.write(&batch)?;
         }
+        target.finish()?;
         Ok(target)
     }));
     let mut rows = 0_u64;
@@ -72,6 +88,54 @@ pub(super) async fn run(ctx: &StatementContext, statement: &CopyStatement) -> Re
     Awaited::of_task().check()?;
     blocking(move || target.publish()).await?;
     Ok(Output::Affected { verb: "COPY", rows, notes: Vec::new() })
+}
+
+/// Where the rows go.
+enum Place {
+    File(PathBuf),
+    Objects(ObjectPlace, Uploads),
+}
+
+impl Place {
+    /// Its name, whose end tells format and compression.
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Objects(place, _) => PathBuf::from(place.to_string()),
+        }
+    }
+}
+
+/// What is being written.
+enum Destination {
+    Files(TargetFiles),
+    Objects(TargetObjects),
+}
+
+impl Destination {
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        match self {
+            Self::Files(target) => target.write(batch),
+            Self::Objects(target) => target.write(batch),
+        }
+    }
+
+    /// Every row has been written.
+    fn finish(&mut self) -> Result<()> {
+        match self {
+            // Durable when it is published.
+            Self::Files(_) => Ok(()),
+            Self::Objects(target) => target.finish(),
+        }
+    }
+
+    /// Lets it appear.
+    fn publish(self) -> Result<()> {
+        match self {
+            Self::Files(target) => target.publish(),
+            Self::Objects(target) => target.publish(),
+        }
+    }
 }
 
 fn format_of(path: &Path, options: &CopyOptions) -> Result<Format> {
@@ -113,11 +177,7 @@ struct TargetFiles {
     options: CopyOptions,
     /// Behind the names of files in directories.
     suffix: &'static str,
-    /// Columns that become directories.
-    partition: Vec<usize>,
-    /// Columns in the files.
-    kept: Vec<usize>,
-    schema: SchemaRef,
+    layout: Layout,
     files: HashMap<PathBuf, OpenFile>,
     published: bool,
 }
@@ -140,51 +200,25 @@ impl TargetFiles {
             )
             .map(|e| e.with_sqlstate("58P01").with_hint("make it first")));
         }
-        let partition = options
-            .partition_by
-            .iter()
-            .map(|column| {
-                schema.index_of(column).map_err(|_| {
-                    invalid(format!(
-                        "partition_by names \"{column}\", which is not a column of what is copied"
-                    ))
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let kept: Vec<usize> = (0..schema.fields().len()).filter(|i| !partition.contains(i)).collect();
-        if kept.is_empty() {
-            return Err(invalid("no column is left to write beside those of partition_by".to_owned()));
-        }
+        let layout = Layout::new(&schema, options)?;
         if fs::metadata(&path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
             return Err(invalid(format!("'{}' is not a regular file", path.display()))
                 .map(|e| e.with_hint("COPY writes a new file and puts it in place whole; write to a file")));
         }
-        let exists = if partition.is_empty() { path.is_dir() } else { path.exists() };
+        let exists = if layout.is_partitioned() { path.exists() } else { path.is_dir() };
         if exists {
             return Err(Error::new(ErrorKind::AlreadyExists, format!("'{}' already exists", path.display()))
                 .map(|e| e.with_sqlstate("58P02").with_hint("remove it first, or write elsewhere")));
         }
         let (options, suffix) = packed(&path, format, options)?;
         let temporary = parent.join(format!(".{name}.{}.tmp", uuid::Uuid::new_v4().simple()));
-        let file_schema =
-            Arc::new(Schema::new(kept.iter().map(|i| Arc::clone(&schema.fields()[*i])).collect::<Vec<_>>()));
-        let mut target = Self {
-            path,
-            temporary,
-            format,
-            options,
-            suffix,
-            partition,
-            kept,
-            schema: file_schema,
-            files: HashMap::new(),
-            published: false,
-        };
-        if target.partition.is_empty() {
+        let files = HashMap::new();
+        let mut target = Self { path, temporary, format, options, suffix, layout, files, published: false };
+        if target.layout.is_partitioned() {
+            make_directory(&target.temporary)?;
+        } else {
             // Made at once: an empty result is an empty file, and a bad place shows before the query runs.
             target.open(&target.temporary.clone())?;
-        } else {
-            make_directory(&target.temporary)?;
         }
         Ok(target)
     }
@@ -192,30 +226,21 @@ impl TargetFiles {
     fn open(&mut self, path: &Path) -> Result<&mut OpenFile> {
         if !self.files.contains_key(path) {
             if self.files.len() >= FILES_MAX {
-                return Err(Error::new(
-                    ErrorKind::ResourceExhausted,
-                    format!("partition_by makes more than {FILES_MAX} directories"),
-                )
-                .map(|e| e.with_hint("partition by columns with fewer values")));
+                return Err(too_many_directories());
             }
-            let file = OpenFile::create(path, &self.schema, self.format, &self.options)?;
+            let file = OpenFile::create(path, self.layout.schema(), self.format, &self.options)?;
             self.files.insert(path.to_path_buf(), file);
         }
         self.files.get_mut(path).ok_or_else(|| Error::new(ErrorKind::Internal, "the file just made is gone"))
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        if self.partition.is_empty() {
+        if !self.layout.is_partitioned() {
             let path = self.temporary.clone();
             let file = self.open(&path)?;
             return file.write(batch, &path);
         }
-        for (directory, rows) in self.directories(batch)? {
-            let rows =
-                take_record_batch(batch, &UInt32Array::from(rows)).map_err(cairn_storage::Error::from)?;
-            let columns: Vec<ArrayRef> = self.kept.iter().map(|i| Arc::clone(rows.column(*i))).collect();
-            let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)
-                .map_err(cairn_storage::Error::from)?;
+        for (directory, rows) in self.layout.parts(batch)? {
             let directory = self.temporary.join(directory);
             make_directory(&directory)?;
             let path = directory.join(format!("data_0.{}{}", self.format, self.suffix));
@@ -224,44 +249,10 @@ impl TargetFiles {
         Ok(())
     }
 
-    /// The rows of each hive directory (`a=1/b=x`), in order of appearance.
-    fn directories(&self, batch: &RecordBatch) -> Result<Vec<(PathBuf, Vec<u32>)>> {
-        let options = FormatOptions::default();
-        let columns = self
-            .partition
-            .iter()
-            .map(|i| {
-                let column = batch.column(*i);
-                let formatter =
-                    ArrayFormatter::try_new(column.as_ref(), &options).map_err(cairn_storage::Error::from)?;
-                Ok((batch.schema_ref().field(*i).name().clone(), column, formatter))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let mut groups: Vec<(PathBuf, Vec<u32>)> = Vec::new();
-        let mut known: HashMap<PathBuf, usize> = HashMap::new();
-        for (index, row) in (0..batch.num_rows()).zip(0_u32..) {
-            let mut directory = PathBuf::new();
-            for (name, column, formatter) in &columns {
-                let value = if column.is_null(index) {
-                    "__HIVE_DEFAULT_PARTITION__".to_owned()
-                } else {
-                    escaped(&formatter.value(index).to_string())
-                };
-                directory.push(format!("{}={value}", escaped(name)));
-            }
-            let group = *known.entry(directory.clone()).or_insert_with(|| {
-                groups.push((directory, Vec::new()));
-                groups.len() - 1
-            });
-            groups[group].1.push(row);
-        }
-        Ok(groups)
-    }
-
     fn publish(mut self) -> Result<()> {
         for (path, file) in std::mem::take(&mut self.files) {
             file.finish(&path)?;
-            if !self.partition.is_empty() {
+            if self.layout.is_partitioned() {
                 // Each directory from the file up, so that every entry is durable before the rename.
                 let mut above = path.ancestors().skip(1).take_while(|a| a.starts_with(&self.temporary));
                 above.try_for_each(sync_directory)?;
@@ -279,10 +270,10 @@ impl Drop for TargetFiles {
         if !self.published {
             self.files.clear();
             // Best effort: what stays is hidden and never read.
-            let _ = if self.partition.is_empty() {
-                fs::remove_file(&self.temporary)
-            } else {
+            let _ = if self.layout.is_partitioned() {
                 fs::remove_dir_all(&self.temporary)
+            } else {
+                fs::remove_file(&self.temporary)
             };
         }
     }
@@ -290,7 +281,11 @@ impl Drop for TargetFiles {
 
 /// The options with the compression that the target's name tells, which its temporary name does not; and the suffix of such
 /// files.
-fn packed(path: &Path, format: Format, options: &CopyOptions) -> Result<(CopyOptions, &'static str)> {
+pub(super) fn packed(
+    path: &Path,
+    format: Format,
+    options: &CopyOptions,
+) -> Result<(CopyOptions, &'static str)> {
     let mut options = options.clone();
     if !matches!(format, Format::Csv | Format::Ndjson) {
         return Ok((options, ""));
@@ -302,6 +297,13 @@ fn packed(path: &Path, format: Format, options: &CopyOptions) -> Result<(CopyOpt
     };
     options.compression = Some(name.to_owned());
     Ok((options, suffix))
+}
+
+/// The error for directories beyond [`FILES_MAX`].
+pub(super) fn too_many_directories() -> Error {
+    let message = format!("partition_by makes more than {FILES_MAX} directories");
+    Error::new(ErrorKind::ResourceExhausted, message)
+        .map(|e| e.with_hint("partition by columns with fewer values"))
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -321,29 +323,11 @@ fn sync_directory(path: &Path) -> Result<()> {
     Ok(sync().map_err(|e| cairn_storage::Error::io(format!("syncing '{}'", path.display()), e))?)
 }
 
-/// A value as part of a path: what could end or leave the directory's name is written `%XX`.
-fn escaped(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for c in value.chars() {
-        if c.is_control()
-            || matches!(c, '/' | '\\' | '%' | '=' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '#')
-        {
-            let mut bytes = [0; 4];
-            for byte in c.encode_utf8(&mut bytes).bytes() {
-                out.push_str(&format!("%{byte:02X}"));
-            }
-        } else {
-            out.push(c);
-        }
-    }
-    if out.is_empty() { "__EMPTY__".to_owned() } else { out }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use datafusion::arrow::array::{Int32Array, StringArray};
-    use datafusion::arrow::datatypes::{DataType, Field};
+    use datafusion::arrow::array::{ArrayRef, Int32Array, StringArray};
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
 

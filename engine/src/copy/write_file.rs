@@ -1,9 +1,11 @@
 //! One file being written by COPY TO.
 //!
-//! Owns: the formats' writers and that a finished file is on disk (fsync). Does not own: names and renames (`to`).
+//! Owns: the formats' writers, and that a finished file is on disk (fsync). Does not own: names and renames (`to`), when an object appears
+//! (`to_objects`).
 
+use std::fmt;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use cairn_storage::ErrorKind;
@@ -21,13 +23,47 @@ use super::json::{NdjsonWriter, ndjson_writer, with_keys};
 use super::text_file::TextWriter;
 use super::{Compression, CopyOptions, Format};
 use crate::error::{Error, Result};
+use crate::stores::{ObjectUpload, store_error};
+
+/// Where the bytes of a file go.
+pub(super) enum OutputFile {
+    /// To a file of this machine.
+    Local(File),
+    /// To an object.
+    Object(Box<ObjectUpload>),
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Local(file) => file.write(bytes),
+            Self::Object(upload) => upload.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Local(file) => file.flush(),
+            Self::Object(upload) => upload.flush(),
+        }
+    }
+}
+
+impl fmt::Debug for OutputFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local(_) => "Local",
+            Self::Object(_) => "Object",
+        })
+    }
+}
 
 /// A file of one format, open for rows.
 pub(super) enum OpenFile {
     Csv(CsvWriter),
-    Parquet(Box<ArrowWriter<BufWriter<File>>>),
+    Parquet(Box<ArrowWriter<BufWriter<OutputFile>>>),
     Ndjson(NdjsonWriter<TextWriter>),
-    Arrow(Box<IpcWriter<BufWriter<File>>>),
+    Arrow(Box<IpcWriter<BufWriter<OutputFile>>>),
 }
 
 impl OpenFile {
@@ -40,12 +76,12 @@ impl OpenFile {
     ) -> Result<Self> {
         let file = File::create_new(path)
             .map_err(|e| cairn_storage::Error::io(format!("creating '{}'", path.display()), e))?;
-        Self::over(file, path, schema, format, options)
+        Self::over(OutputFile::Local(file), path, schema, format, options)
     }
 
-    /// Writes to `file`, which is at `path`.
-    fn over(
-        file: File,
+    /// Writes to `file`, which messages call `path`.
+    pub(super) fn over(
+        file: OutputFile,
         path: &Path,
         schema: &SchemaRef,
         format: Format,
@@ -86,8 +122,8 @@ impl OpenFile {
         }
     }
 
-    /// Ends the file and makes it durable.
-    pub(super) fn finish(self, path: &Path) -> Result<()> {
+    /// Ends the file. Of this machine it is durable then; an object is still to appear.
+    pub(super) fn finish(self, path: &Path) -> Result<OutputFile> {
         let out = match self {
             Self::Csv(writer) => writer.out.finish().map_err(|e| failed_io(path, e))?,
             Self::Parquet(writer) => writer.into_inner().map_err(|e| failed_parquet(path, e))?,
@@ -101,9 +137,11 @@ impl OpenFile {
             }
         };
         let file = out.into_inner().map_err(|e| failed_io(path, e.into_error()))?;
-        Ok(file
-            .sync_all()
-            .map_err(|e| cairn_storage::Error::io(format!("syncing '{}'", path.display()), e))?)
+        if let OutputFile::Local(file) = &file {
+            file.sync_all()
+                .map_err(|e| cairn_storage::Error::io(format!("syncing '{}'", path.display()), e))?;
+        }
+        Ok(file)
     }
 }
 
@@ -153,14 +191,17 @@ fn failed_parquet(path: &Path, error: ParquetError) -> Error {
 }
 
 fn failed_outside(path: &Path, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
-    match error.downcast::<std::io::Error>() {
+    match error.downcast::<io::Error>() {
         Ok(error) => failed_io(path, *error),
         Err(other) => unwritable(path, &other),
     }
 }
 
 /// The disk, by what can be done about it.
-fn failed_io(path: &Path, error: std::io::Error) -> Error {
+fn failed_io(path: &Path, error: io::Error) -> Error {
+    if let Some(told) = store_error(&error) {
+        return told;
+    }
     cairn_storage::Error::io(format!("writing '{}'", path.display()), error).into()
 }
 
@@ -190,9 +231,10 @@ mod tests {
                 }
                 let options = CopyOptions { compression, ..CopyOptions::default() };
                 let full = File::options().write(true).open("/dev/full").unwrap();
-                let written = OpenFile::over(full, path, &batch.schema(), format, &options)
-                    .and_then(|mut file| file.write(&batch, path).map(|()| file))
-                    .and_then(|file| file.finish(path));
+                let written =
+                    OpenFile::over(OutputFile::Local(full), path, &batch.schema(), format, &options)
+                        .and_then(|mut file| file.write(&batch, path).map(|()| file))
+                        .and_then(|file| file.finish(path));
                 let error = written.unwrap_err();
                 assert_eq!(
                     (error.sqlstate(), error.kind()),

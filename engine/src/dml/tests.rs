@@ -16,7 +16,7 @@ pub(super) async fn session() -> Session {
         storage: OpenOptions::default(),
         memory_limit: None,
         partitions: Some(2),
-        spill_directory: None,
+        ..EngineOptions::default()
     };
     Engine::open(Root::Memory, options).await.unwrap().session()
 }

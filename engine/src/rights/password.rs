@@ -39,6 +39,12 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// Hashes passwords.
 #[derive(Debug)]
 pub(crate) struct Passwords {
@@ -122,6 +128,6 @@ mod tests {
             assert!(!passwords.verify(password, None).await.unwrap());
             assert!(!passwords.verify(password, Some(phc.clone())).await.unwrap());
         }
-        assert_eq!(format!("{secret:?}"), "***");
+        assert_eq!(format!("{secret:?} {secret}"), "*** ***");
     }
 }

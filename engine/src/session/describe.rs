@@ -118,6 +118,7 @@ impl Session {
             | Statement::Reindex(_)
             | Statement::CreateSchema { .. }
             | Statement::Account(_)
+            | Statement::Secret(_)
             | Statement::Drop(_)
             | Statement::Truncate { .. }
             | Statement::Set { .. }

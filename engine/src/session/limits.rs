@@ -43,6 +43,11 @@ pub struct SessionLimits {
     pub memory: Option<usize>,
     /// The directory whose files its statements may read and write; None: no file.
     pub copy_root: Option<PathBuf>,
+    /// What its statements may read and write on object storage, with secrets of its own or the credentials of this process: all below one
+    /// of these prefixes, as `s3://bucket/prefix`. None: nothing.
+    pub copy_urls: Vec<String>,
+    /// Hosts that its secrets may name as ENDPOINT, with a port where need be.
+    pub copy_endpoints: Vec<String>,
     /// Where its statements wait until they may run; None: none waits.
     pub queue: Option<Arc<StatementQueue>>,
     /// The threads its statements run on; None: those of whoever waits for them.

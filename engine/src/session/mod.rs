@@ -23,6 +23,7 @@ mod prepared;
 mod query;
 mod relations;
 mod repeat;
+mod secrets;
 mod show;
 mod task;
 #[cfg(test)]
@@ -63,6 +64,7 @@ use crate::metrics::Watch;
 use crate::output::Output;
 use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
 use crate::statement::{self, ScriptStatement, Shape, Statement, StatementKind, TransactionStatement};
+use crate::stores::SessionStores;
 
 use crate::system::SystemSource;
 use crate::{copy, ddl, dml};
@@ -82,6 +84,7 @@ pub struct Session {
     /// Shared by all sessions of its user.
     user_memory: Option<Arc<PartOfMemory>>,
     files: Arc<FileAccess>,
+    stores: Arc<SessionStores>,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -123,6 +126,7 @@ impl Session {
         identity: Identity,
         limits: SessionLimits,
         files: FileAccess,
+        stores: Arc<SessionStores>,
     ) -> Self {
         let user_memory = identity.id().map(|id| engine.user_memory(id));
         let state = Arc::new(limits.state(engine.template(), user_memory.as_ref()));
@@ -141,7 +145,7 @@ impl Session {
         };
         let files = Arc::new(files);
         let inner = Arc::new(Mutex::new(inner));
-        let session = Self { engine, identity, limits, user_memory, files, inner };
+        let session = Self { engine, identity, limits, user_memory, files, stores, inner };
         session.reconfigure(&mut session.lock());
         session
     }
@@ -265,7 +269,7 @@ impl Session {
         statement::statement_complete(sql)
     }
 
-    /// Whether `sql`, whole or cut off, right or wrong, may hold a password: such text belongs into no history and no log.
+    /// Whether `sql`, whole or cut off, right or wrong, may hold a password or a key: such text belongs into no history and no log.
     #[must_use]
     pub fn holds_secret(sql: &str) -> bool {
         statement::holds_secret(sql)
@@ -306,11 +310,12 @@ impl Session {
         self.set(name, Some(value)).map(|_| ())
     }
 
-    /// A session beside this one, in no transaction, with the same settings.
+    /// A session beside this one, in no transaction, with the same settings, and with its secrets: those of later as well.
     #[must_use]
     pub fn fork(&self) -> Self {
         let (identity, limits) = (self.identity.clone(), self.limits.clone());
-        let fork = Self::new(Arc::clone(&self.engine), identity, limits, FileAccess::clone(&self.files));
+        let (files, stores) = (FileAccess::clone(&self.files), Arc::clone(&self.stores));
+        let fork = Self::new(Arc::clone(&self.engine), identity, limits, files, stores);
         fork.adopt_settings(self);
         fork
     }
@@ -323,6 +328,7 @@ impl Session {
             limits: self.limits.clone(),
             user_memory: self.user_memory.clone(),
             files: Arc::clone(&self.files),
+            stores: Arc::clone(&self.stores),
             inner: Arc::clone(&self.inner),
         }
     }
@@ -375,6 +381,7 @@ impl Session {
                 Ok(done("USE"))
             }
             Statement::Transaction(statement) => self.transaction(statement, settings).await,
+            Statement::Secret(statement) => self.secret(statement),
             Statement::WaitForVersion { version, timeout } => {
                 upkeep::wait_for_version(self.engine.database(), *version, *timeout).await
             }
@@ -469,6 +476,7 @@ impl Session {
             Statement::Set { .. }
             | Statement::Reset(_)
             | Statement::Use(_)
+            | Statement::Secret(_)
             | Statement::Transaction(_)
             | Statement::WaitForVersion { .. } => {
                 Box::pin(async { Err(Error::new(ErrorKind::Internal, "the statement needs no snapshot")) })
@@ -578,6 +586,7 @@ impl Session {
         let mut config = self.engine.session_config();
         inner.settings.apply(&mut config);
         config.set_extension(Arc::clone(&self.files));
+        config.set_extension(Arc::clone(&self.stores));
         // What a condition means may depend on them.
         inner.prepared = PreparedStatements::default();
         let state = Arc::make_mut(&mut inner.state);
@@ -631,7 +640,7 @@ fn shape_of(statement: &Statement) -> Shape {
 fn is_at_once(statement: &Statement) -> bool {
     match statement {
         Statement::Transaction(statement) => !matches!(statement, TransactionStatement::Commit),
-        Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) => true,
+        Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) | Statement::Secret(_) => true,
         _ => false,
     }
 }
@@ -658,6 +667,7 @@ fn waits_its_turn(statement: &Statement) -> bool {
         | Statement::Transaction(_)
         | Statement::WaitForVersion { .. }
         | Statement::Account(_)
+        | Statement::Secret(_)
         | Statement::Describe(_)
         | Statement::Show(_) => false,
     }

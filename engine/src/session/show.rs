@@ -21,6 +21,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Position, Result};
 use crate::output::{Output, RowStream};
 use crate::statement::{Shape, Show, name_of, parse_query, schema_and_name};
+use crate::stores::SessionStores;
 
 /// SHOW ….
 pub(super) async fn show(
@@ -53,6 +54,7 @@ pub(super) async fn show(
         Show::Create(name) => create(context, catalog, name),
         Show::Versions => select(context, "SELECT * FROM system.versions ORDER BY version DESC").await,
         Show::Commit(id, position) => commit(context, id, *position).await,
+        Show::Secrets => SessionStores::of(context.state.as_ref())?.shown(),
         Show::Functions => select(context, "SELECT * FROM system.functions ORDER BY name, kind").await,
         Show::Jobs { table: None } => select(context, "SELECT * FROM system.jobs ORDER BY id").await,
         Show::Jobs { table: Some(name) } => {

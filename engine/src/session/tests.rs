@@ -9,6 +9,7 @@ mod parameters;
 mod rights;
 mod screens;
 mod search;
+mod stores;
 mod transactions;
 
 use cairn_storage::{OpenOptions, Root};
@@ -23,8 +24,12 @@ async fn session() -> Session {
 
 async fn session_within(memory: usize) -> Session {
     let storage = OpenOptions { create: true, ..OpenOptions::default() };
-    let options =
-        EngineOptions { storage, memory_limit: Some(memory), partitions: Some(2), spill_directory: None };
+    let options = EngineOptions {
+        storage,
+        memory_limit: Some(memory),
+        partitions: Some(2),
+        ..EngineOptions::default()
+    };
     Engine::open(Root::Memory, options).await.unwrap().session()
 }
 

@@ -128,6 +128,8 @@ const KEYWORDS: &[&str] = &[
     "SAVEPOINT",
     "SCHEMA",
     "SCHEMAS",
+    "SECRET",
+    "SECRETS",
     "SELECT",
     "SEMI",
     "SET",

@@ -247,7 +247,7 @@ fn names(parser: &mut Parser<'_>) -> Result<Vec<Ident>> {
 }
 
 /// A name, any word: `select` is a right, and `public` everybody.
-fn name(parser: &mut Parser<'_>) -> Result<Ident> {
+pub(super) fn name(parser: &mut Parser<'_>) -> Result<Ident> {
     let token = parser.peek_token();
     let Token::Word(word) = token.token else { return Err(found(parser, "a name")) };
     parser.next_token();
@@ -255,7 +255,7 @@ fn name(parser: &mut Parser<'_>) -> Result<Ident> {
 }
 
 /// All of `words`, or none.
-fn words(parser: &mut Parser<'_>, words: &[&str]) -> Result<bool> {
+pub(super) fn words(parser: &mut Parser<'_>, words: &[&str]) -> Result<bool> {
     for (i, word) in words.iter().enumerate() {
         if !take(parser, word) {
             return if i == 0 { Ok(false) } else { Err(found(parser, word)) };
@@ -264,7 +264,8 @@ fn words(parser: &mut Parser<'_>, words: &[&str]) -> Result<bool> {
     Ok(true)
 }
 
-fn end(parser: &Parser<'_>) -> Result<()> {
+/// That the statement ends here.
+pub(super) fn end(parser: &Parser<'_>) -> Result<()> {
     match parser.peek_token_ref().token {
         Token::EOF | Token::SemiColon => Ok(()),
         _ => Err(found(parser, "the end of the statement")),
@@ -272,7 +273,7 @@ fn end(parser: &Parser<'_>) -> Result<()> {
 }
 
 /// As [`unexpected`] for what comes next, which is shown when it is a keyword.
-fn found(parser: &Parser<'_>, expected: &str) -> Error {
+pub(super) fn found(parser: &Parser<'_>, expected: &str) -> Error {
     const SHOWN: &[&str] = &[
         "CREATE",
         "DELETE",

@@ -3,6 +3,7 @@
 use datafusion::sql::sqlparser::ast;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
+use super::secret::GIVING;
 use super::{Statement, inspect};
 use crate::copy::CopySubject;
 use crate::dialect::CairnDialect;
@@ -35,7 +36,12 @@ fn of_beginning(sql: &str, read_max: usize, is_parsed: bool) -> String {
     let Some((tokens, is_whole)) = tokens_of(sql, read_max, is_parsed) else { return String::new() };
     let mut text = String::new();
     let mut secret = false;
-    for token in tokens.iter().map(|token| &token.token) {
+    let hidden = hidden_from(&tokens, is_parsed);
+    for (at, token) in tokens.iter().map(|token| &token.token).enumerate() {
+        if at == hidden {
+            text.push_str(if text.ends_with(' ') { "?" } else { " ?" });
+            return text;
+        }
         if text.len() > FINGERPRINT_BYTES_MAX || (secret && !is_whole && !is_parsed) {
             text.push('…');
             break;
@@ -70,6 +76,35 @@ fn of_beginning(sql: &str, read_max: usize, is_parsed: bool) -> String {
         text.push('…');
     }
     text
+}
+
+/// The first token of those that are shown as one `?`: what stands behind the name in CREATE SECRET, where a key without quotes would be words and signs;
+/// and what stands behind the words that give a key, in what is no statement.
+fn hidden_from(tokens: &[TokenWithSpan], is_parsed: bool) -> usize {
+    let mut words = tokens.iter().enumerate().filter_map(|(at, token)| match &token.token {
+        Token::Word(word) => Some((at, word.value.to_ascii_uppercase())),
+        _ => None,
+    });
+    let is_key = |word: &str| GIVING.contains(&word) && word != "PASSWORD";
+    let mut creates = false;
+    while let Some((at, word)) = words.next() {
+        match word.as_str() {
+            "CREATE" => creates = true,
+            "OR" | "REPLACE" | "TEMPORARY" | "TEMP" | "PERSISTENT" => {}
+            "SECRET" if creates => {
+                // Up to the name, when it stands there.
+                let name = words.find(|(_, word)| !["IF", "NOT", "EXISTS"].contains(&word.as_str()));
+                let last = name.map_or(at, |(name, _)| name);
+                let between = &tokens[at + 1..last.max(at + 1)];
+                let is_plain =
+                    |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_) | Token::Word(_));
+                return if between.iter().all(is_plain) { last + 1 } else { at + 1 };
+            }
+            word if is_key(word) && !is_parsed => return at + 1,
+            _ => creates = false,
+        }
+    }
+    usize::MAX
 }
 
 /// The tokens in the first `read_max` bytes of `sql`, and whether they are all. None when it cannot be cut into tokens.
@@ -142,6 +177,12 @@ mod tests {
             ("ALTER USER anna PASSWORD secret", "ALTER USER anna PASSWORD ?"),
             ("SELECT e <-> '[1,2]' FROM t WHERE a->>'k' = 'v'", "SELECT e <-> ? FROM t WHERE a->>? = ?"),
             ("SELECT 'never closed", ""),
+            ("CREATE SECRET mine (TYPE s3, KEY_ID 'secret', SECRET 'secret')", "CREATE SECRET mine ?"),
+            (
+                "create or replace temp secret IF NOT EXISTS mine (SECRET abc/secret+)",
+                "create or replace temp secret IF NOT EXISTS mine ?",
+            ),
+            ("CREATE SECRET (TYPE s3, SECRET 'secret')", "CREATE SECRET ?"),
         ] {
             assert_eq!(fingerprint(sql, true), expected, "{sql}");
             assert_eq!(fingerprint(sql, false), expected, "{sql}");
@@ -162,7 +203,32 @@ mod tests {
     }
 
     #[test]
+    fn no_key_stays_of_what_is_no_statement() {
+        for (sql, expected) in [
+            ("CRATE SECRET mine (TYPE s3, SECRET hun/ter2)", "CRATE SECRET ?"),
+            ("mine (TYPE s3, KEY_ID hun/ter2, SECRET 'x')", "mine (TYPE s3, KEY_ID ?"),
+            ("CREATE SECRT mine (session_token hun+ter2)", "CREATE SECRT mine (session_token ?"),
+            ("EXPLAIN CREATE SECRET mine (SECRET hun/ter2)", "EXPLAIN CREATE SECRET mine ?"),
+        ] {
+            assert_eq!(fingerprint(sql, false), expected, "{sql}");
+        }
+        assert_eq!(fingerprint("SELECT secret, key_id FROM t", true), "SELECT secret, key_id FROM t");
+    }
+
+    #[test]
     fn no_literal_stays_where_a_statement_is_cut() {
+        let secret = "hunter2";
+        for statement in [
+            "CREATE SECRET mine (TYPE s3, KEY_ID 'hunter2', SECRET 'hunter2 hunter2');",
+            "CREATE SECRET mine (TYPE s3, KEY_ID hunter2, SECRET hunter2/hunter2);",
+            "CREATE OR REPLACE SECRET IF NOT EXISTS mine TYPE s3, SECRET 'it's hunter2 hunter2';",
+        ] {
+            let long = format!("{statement} -- and on");
+            for cut in 0..=statement.len() {
+                let text = of_beginning(&long, cut, false);
+                assert!(!text.contains(secret), "{statement} cut at {cut}: {text}");
+            }
+        }
         let secret = "secret";
         for statement in [
             "CREATE USER anna PASSWORD 'secret secret';",

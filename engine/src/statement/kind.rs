@@ -21,7 +21,7 @@ pub enum StatementKind {
     Ddl,
     /// BEGIN, COMMIT, ROLLBACK and savepoints.
     Transaction,
-    /// SET, RESET, USE.
+    /// SET, RESET, USE, CREATE SECRET, DROP SECRET: what a session keeps.
     Setting,
     /// Any, described for a client and not run.
     Prepare,
@@ -75,7 +75,9 @@ impl StatementKind {
             | Statement::Drop(_)
             | Statement::Truncate { .. } => Self::Ddl,
             Statement::Transaction(_) => Self::Transaction,
-            Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) => Self::Setting,
+            Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) | Statement::Secret(_) => {
+                Self::Setting
+            }
             Statement::Explain(_)
             | Statement::Describe(_)
             | Statement::Show(_)
@@ -123,6 +125,7 @@ mod tests {
             ("CREATE TABLE t AS SELECT 1", "ddl"),
             ("BEGIN", "transaction"),
             ("SET search_path = 'a'", "setting"),
+            ("DROP SECRET a", "setting"),
             ("SHOW TABLES", "other"),
         ] {
             assert_eq!(StatementKind::of(&parse(sql).unwrap()).name(), kind, "{sql}");

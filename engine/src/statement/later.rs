@@ -84,7 +84,6 @@ pub(super) fn object_kind(parser: &mut Parser<'_>, verb: &str) -> Result<()> {
         "TABLE",
         "VIEW",
         "MACRO",
-        "SECRET",
         "PROCEDURE",
         "POLICY",
         "SERVER",

@@ -24,6 +24,7 @@ mod secret;
 mod setting;
 mod shape;
 mod show;
+mod store_secret;
 mod token;
 mod transaction;
 mod values;
@@ -35,6 +36,7 @@ use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName};
 use crate::copy::CopyStatement;
 use crate::error::Position;
 use crate::rights::{Right, Secret, UserLimit};
+use crate::stores::StoreSecret;
 
 pub(crate) use exact::{compare_exactly, compare_exactly_in};
 pub(crate) use fingerprint::{fingerprint, tables};
@@ -120,6 +122,8 @@ pub(crate) enum Statement {
     Transaction(TransactionStatement),
     /// Users, roles and grants.
     Account(Box<AccountStatement>),
+    /// CREATE SECRET, DROP SECRET.
+    Secret(Box<SecretStatement>),
     /// WAIT FOR VERSION n [TIMEOUT 's'].
     WaitForVersion {
         /// Commit version.
@@ -147,6 +151,29 @@ pub(crate) enum TransactionStatement {
     RollbackTo(Ident),
     /// RELEASE SAVEPOINT name
     Release(Ident),
+}
+
+/// What changes the secrets of a session.
+#[derive(Clone, Debug)]
+pub(crate) enum SecretStatement {
+    /// CREATE SECRET
+    Create {
+        /// Name.
+        name: Ident,
+        /// OR REPLACE.
+        replace: bool,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// What stands in parentheses.
+        secret: Box<StoreSecret>,
+    },
+    /// DROP SECRET
+    Drop {
+        /// Name.
+        name: Ident,
+        /// IF EXISTS.
+        if_exists: bool,
+    },
 }
 
 /// What changes users, roles and grants.
@@ -323,6 +350,8 @@ pub(crate) enum Show {
     Commit(String, Option<Position>),
     /// SHOW FUNCTIONS.
     Functions,
+    /// SHOW SECRETS.
+    Secrets,
     /// SHOW JOBS [FOR TABLE t].
     Jobs {
         /// Only this table's.

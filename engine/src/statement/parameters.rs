@@ -62,6 +62,7 @@ impl Parameters {
             | Statement::Warm(_)
             | Statement::Transaction(_)
             | Statement::Account(_)
+            | Statement::Secret(_)
             | Statement::WaitForVersion { .. } => Self::default(),
         }
     }

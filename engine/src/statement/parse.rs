@@ -16,6 +16,7 @@ use super::explain::explain;
 use super::later::{LATER, later, object_kind};
 use super::setting::{reset, set};
 use super::show::show;
+use super::store_secret;
 use super::token::{peek_is, syntax, syntax_error, take, unexpected};
 use super::transaction::transaction;
 use super::{
@@ -42,7 +43,9 @@ pub(crate) fn parse(sql: &str) -> Result<Statement> {
     match (next.token == Token::EOF, &statement) {
         (true, _) => Ok(statement),
         // What is left over may be the rest of a password.
-        (false, Statement::Account(_)) => Err(syntax_error("expected the end of the statement")),
+        (false, Statement::Account(_) | Statement::Secret(_)) => {
+            Err(syntax_error("expected the end of the statement"))
+        }
         (false, _) => Err(unexpected("the end of the statement", &next)),
     }
 }
@@ -104,6 +107,9 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
     let word = word.value.to_ascii_uppercase();
     if matches!(word.as_str(), "CREATE" | "ALTER" | "DROP") && account::is_next(parser) {
         return account::account(parser);
+    }
+    if matches!(word.as_str(), "CREATE" | "DROP") && store_secret::is_next(parser) {
+        return store_secret::secret(parser);
     }
     if LATER.contains(&word.as_str()) {
         return Err(later(&first, parser, &word));
@@ -344,6 +350,13 @@ mod tests {
             ("SHOW COMMIT '6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43'", "Show(Commit"),
             ("SHOW commit_id", "Show(Setting"),
             ("WAIT FOR VERSION 7 TIMEOUT '5 s'", "WaitForVersion"),
+            ("CREATE SECRET a (TYPE s3, KEY_ID 'k', SECRET 's', REGION 'eu')", "Secret"),
+            (
+                "create or replace temporary secret a (type 's3', key_id 'k', secret 's', use_ssl true);",
+                "Secret",
+            ),
+            ("DROP SECRET IF EXISTS a", "Secret"),
+            ("SHOW SECRETS", "Show"),
         ] {
             let parsed = parse(sql).map_err(|e| format!("{sql}: {e}")).unwrap();
             let debug = format!("{parsed:?}");

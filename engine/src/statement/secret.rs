@@ -1,31 +1,41 @@
-//! Telling, without parsing, that a text may hold a password. It may hold errors as well, and be cut off anywhere.
+//! Telling, without parsing, that a text may hold a password or a key. It may hold errors as well, and be cut off anywhere.
 
-/// Whether `sql` may hold a password, and belongs into no history, log or quotation.
+/// What a password or a key stands behind.
+pub(super) const GIVING: [&str; 4] = ["PASSWORD", "SECRET", "KEY_ID", "SESSION_TOKEN"];
+
+/// Whether `sql` may hold a password or a key, and belongs into no history, log or quotation.
 pub(crate) fn holds_secret(sql: &str) -> bool {
     let sql = without_comments(sql);
-    about_users(&sql) || gives_password(&sql)
+    about_users_or_secrets(&sql) || gives_one(&sql)
 }
 
 /// `CREATE [OR REPLACE] USER` and its like, anywhere.
-fn about_users(sql: &str) -> bool {
+fn about_users_or_secrets(sql: &str) -> bool {
     let words: Vec<&str> = words(sql).map(|(_, word)| word).collect();
     let is = |at: usize, any: &[&str]| {
         words.get(at).is_some_and(|w| any.iter().any(|a| w.eq_ignore_ascii_case(a)))
     };
     (0..words.len()).filter(|at| is(*at, &["CREATE", "ALTER"])).any(|at| {
         let replaces = is(at + 1, &["OR"]) && is(at + 2, &["REPLACE"]);
-        is(if replaces { at + 3 } else { at + 1 }, &["USER", "ROLE"])
+        let next = if replaces { at + 3 } else { at + 1 };
+        let lives = is(next, &["TEMPORARY", "TEMP", "PERSISTENT"]);
+        is(next, &["USER", "ROLE"]) || is(if lives { next + 1 } else { next }, &["SECRET"])
     })
 }
 
-/// `PASSWORD '…'`, anywhere.
-fn gives_password(sql: &str) -> bool {
-    words(sql).filter(|(_, word)| word.eq_ignore_ascii_case("PASSWORD")).any(|(at, word)| {
-        let rest = &sql[at + word.len()..];
-        let value = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '=');
-        value.len() < rest.len()
-            && (value.starts_with(['\'', '"', '$']) || value.starts_with("E'") || value.starts_with("e'"))
-    })
+/// `PASSWORD '…'` and its like, anywhere.
+fn gives_one(sql: &str) -> bool {
+    words(sql).filter(|(_, word)| GIVING.iter().any(|giving| word.eq_ignore_ascii_case(giving))).any(
+        |(at, word)| {
+            let rest = &sql[at + word.len()..];
+            // Columns of the other names are compared with texts.
+            let is_between =
+                |c: char| c.is_whitespace() || (c == '=' && word.eq_ignore_ascii_case("PASSWORD"));
+            let value = rest.trim_start_matches(is_between);
+            value.len() < rest.len()
+                && (value.starts_with(['\'', '"', '$']) || value.starts_with("E'") || value.starts_with("e'"))
+        },
+    )
 }
 
 /// Words with where they begin.
@@ -63,6 +73,11 @@ mod tests {
             "CREATE -- a user\nUSER bob",
             "GRANT x TO bob PASSWORD = $$x$$",
             "bob PASSWORD E'x'",
+            "CREATE SECRET a (TYPE s3)",
+            "create or replace temporary\n secret a",
+            "CREATE /* a */ PERSISTENT SECRET a (SECRET 'x",
+            "CRATE SECRT a (TYPE s3, KEY_ID 'x', SECRET 'y')",
+            "(TYPE s3, session_token $$x$$",
         ] {
             assert!(holds_secret(sql), "{sql}");
         }
@@ -70,6 +85,11 @@ mod tests {
             "SELECT password FROM users",
             "SELECT 'PASSWORD'",
             "DROP USER bob",
+            "DROP SECRET a",
+            "SHOW SECRETS",
+            "SELECT secret FROM t WHERE key_id = 'x'",
+            "CREATE TABLE secret (secret TEXT)",
+            "CREATE TEMP TABLE t (key_id INT)",
             "CREATE TABLE t (password TEXT)",
             "-- CREATE USER bob",
             "",

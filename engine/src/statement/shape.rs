@@ -9,9 +9,9 @@ use std::ops::ControlFlow;
 use cairn_storage::Snapshot;
 use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use datafusion::sql::sqlparser::ast::{
-    self, ExcludeSelectItem, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
-    WildcardAdditionalOptions,
+    self, ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, Ident, JoinConstraint, JoinOperator,
+    ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor, Value, Visit,
+    VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::place::{name_of, schema_and_name};
@@ -25,6 +25,8 @@ pub(crate) struct Shape {
     pub(crate) relations: Vec<ObjectName>,
     /// Files in FROM (`'…'`).
     pub(crate) files: Vec<String>,
+    /// Functions in FROM whose one argument is a text, with it.
+    pub(crate) calls: Vec<(String, String)>,
     /// Whether `_row_id` or `_version` is named.
     pub(crate) pseudo_columns: bool,
     /// Whether `current_schema` stands without parentheses.
@@ -59,6 +61,7 @@ impl Visitor for Shape {
         if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = factor {
             self.functions.insert(name.clone());
         }
+        self.calls.extend(call_of_text(factor));
         ControlFlow::Continue(())
     }
 
@@ -84,6 +87,24 @@ impl Visitor for Shape {
         self.session_words |= is_session_word(expr);
         ControlFlow::Continue(())
     }
+}
+
+/// `f('text')` in FROM.
+fn call_of_text(factor: &TableFactor) -> Option<(String, String)> {
+    let (name, args) = match factor {
+        TableFactor::Table { name, args: Some(args), .. } => (name, &args.args),
+        TableFactor::Function { name, args, .. } => (name, args),
+        _ => return None,
+    };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))] = args.as_slice() else {
+        return None;
+    };
+    let text = match &value.value {
+        Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => text.clone(),
+        Value::DollarQuotedString(text) => text.value.clone(),
+        _ => return None,
+    };
+    Some((name_of(name.0.last()?.as_ident()?), text))
 }
 
 fn is_session_word(expr: &Expr) -> bool {

@@ -59,6 +59,10 @@ pub(super) fn show(parser: &mut Parser<'_>) -> Result<Statement> {
             parser.next_token();
             Show::Functions
         }
+        "SECRETS" => {
+            parser.next_token();
+            Show::Secrets
+        }
         "JOBS" => {
             parser.next_token();
             let mut table = None;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::value::{
-    address, bytes, cache, cache_size, count, duration, file, flag, lifetime, memory, show, show_address,
-    show_bytes, show_cache, show_cache_size, show_file, show_sync, sync,
+    address, bytes, cache, cache_size, count, duration, file, flag, hosts, lifetime, memory, show,
+    show_address, show_bytes, show_cache, show_cache_size, show_file, show_list, show_sync, sync, urls,
 };
 use crate::options::TlsOptions;
 
@@ -35,6 +35,11 @@ impl Key {
 
     pub(super) fn flag_of(name: &str) -> String {
         name.replace(['.', '_'], "-")
+    }
+
+    /// Whether a value is a list, whose items commas separate where there are no brackets for them.
+    pub(super) fn is_list(&self) -> bool {
+        self.value.ends_with('…')
     }
 
     /// The variable of the environment.
@@ -101,6 +106,22 @@ pub const KEYS: &[Key] = &[
         |c, v| count(v).map(|v| c.server.connections_max = v),
         |c| c.server.connections_max.to_string(),
         "connections at one time, of all protocols; more wait"
+    ),
+    key!(
+        "copy.endpoints",
+        "host:port, …",
+        |c, v| hosts(v).map(|v| c.server.limits.copy_endpoints = v),
+        |c| show_list(&c.server.limits.copy_endpoints),
+        "hosts that CREATE SECRET may name as ENDPOINT; none: only the providers' own",
+        true
+    ),
+    key!(
+        "copy.urls",
+        "s3://bucket/prefix, …",
+        |c, v| urls(v).map(|v| c.server.limits.copy_urls = v),
+        |c| show_list(&c.server.limits.copy_urls),
+        "prefixes on object storage that statements may read and write below; none: nothing there",
+        true
     ),
     key!(
         "copy_root",

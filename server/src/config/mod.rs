@@ -98,6 +98,7 @@ impl Config {
             let place = || format!("{name} in {shown}");
             let key = KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown(&place()))?;
             let value = match value {
+                toml::Value::Array(items) if key.is_list() => joined(items, &place)?,
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Float(number) => number.to_string(),
@@ -162,6 +163,18 @@ fn flatten(prefix: &str, table: toml::Table, values: &mut Vec<(String, toml::Val
             value => values.push((name, value)),
         }
     }
+}
+
+/// A list of texts as one.
+fn joined(items: Vec<toml::Value>, place: &dyn Fn() -> String) -> Result<String> {
+    let texts = items.into_iter().map(|item| match item {
+        toml::Value::String(text) => Ok(text),
+        other => {
+            let message = format!("{}: a list of strings is expected, not of {}", place(), other.type_str());
+            Err(invalid(message))
+        }
+    });
+    Ok(texts.collect::<Result<Vec<_>>>()?.join(","))
 }
 
 fn unknown(place: &str) -> Error {
@@ -252,6 +265,31 @@ mod tests {
             [("storage.reader_grace", "0"), ("storage.commit_timeout", "0"), ("storage.cache_size", "0")]
         {
             read("", &[], &[(name, value)]).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn lists_stand_in_brackets_or_between_commas() {
+        let file =
+            "[copy]\nurls = [\"s3://data/in/\", \"gs://open\"]\nendpoints = [\"minio.example:9000\"]\n";
+        let config = read(file, &[], &[]).unwrap();
+        assert_eq!(config.server.limits.copy_urls, ["s3://data/in", "gs://open"]);
+        assert_eq!(config.server.limits.copy_endpoints, ["minio.example:9000"]);
+        let config = read(file, &[("CAIRN_COPY_URLS", "az://a, s3://b/c")], &[("copy.endpoints", "a:1,b:2")]);
+        let limits = config.unwrap().server.limits;
+        assert_eq!(
+            (limits.copy_urls.as_slice(), limits.copy_endpoints.as_slice()),
+            (&["az://a".to_owned(), "s3://b/c".to_owned()][..], &["a:1".to_owned(), "b:2".to_owned()][..],)
+        );
+        for (file, why) in [
+            ("[copy]\nurls = [1]\n", "a list of strings is expected, not of integer"),
+            ("[copy]\nurls = []\n", "prefixes such as"),
+            ("[copy]\nurls = [\"/srv/data\"]\n", "prefixes such as"),
+            ("[copy]\nendpoints = [\"https://key:secret@a\"]\n", "hosts such as"),
+            ("copy_root = [\"/srv/data\"]\n", "single value"),
+        ] {
+            let error = read(file, &[], &[]).unwrap_err();
+            assert!(error.message().contains(why), "{file}: {error}");
         }
     }
 

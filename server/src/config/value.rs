@@ -7,6 +7,7 @@ use std::time::Duration;
 use cairn_engine::SyncMode;
 use cairn_engine::config::{parse_bytes, parse_duration, show_duration};
 use cairn_engine::default_cache_directory;
+use cairn_storage::object::StoreUrl;
 
 /// Least memory for statements, in bytes: with less, hardly any can run.
 const MEMORY_MIN: usize = 1 << 20;
@@ -110,6 +111,32 @@ pub(super) fn cache_size(text: &str) -> Expected<u64> {
 
 pub(super) fn show_cache_size(bytes: u64) -> String {
     usize::try_from(bytes).map_or_else(|_| format!("{bytes} B"), show_bytes)
+}
+
+/// `s3://bucket/prefix, gs://bucket`.
+pub(super) fn urls(text: &str) -> Expected<Vec<String>> {
+    let expected = || "prefixes such as s3://bucket/prefix are expected".to_owned();
+    list(text, &|url| StoreUrl::parse(url).map(|url| url.to_string()).ok()).ok_or_else(expected)
+}
+
+/// `minio.example:9000, https://store.example`.
+pub(super) fn hosts(text: &str) -> Expected<Vec<String>> {
+    let is_host = |host: &str| {
+        let rest = host.strip_prefix("https://").or_else(|| host.strip_prefix("http://")).unwrap_or(host);
+        !rest.is_empty() && !rest.contains("//") && !rest.contains(['@', '?', '#', ' '])
+    };
+    let expected = || "hosts such as minio.example:9000 are expected".to_owned();
+    list(text, &|host| is_host(host).then(|| host.to_owned())).ok_or_else(expected)
+}
+
+/// The items between commas, one at least; None when one is not as it should be.
+fn list(text: &str, item: &dyn Fn(&str) -> Option<String>) -> Option<Vec<String>> {
+    let items = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    items.map(item).collect::<Option<Vec<_>>>().filter(|items| !items.is_empty())
+}
+
+pub(super) fn show_list(items: &[String]) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 
 /// `full`, `interval:MS`, `off`.

@@ -74,8 +74,9 @@ fn check(session: &Session, sql: &str) -> Result<(), Error> {
             "use Flight SQL for transactions; over HTTP each statement is a transaction of its own",
         ),
         StatementKind::Setting => refused(
-            "a setting lasts as long as its session, which over HTTP is one request",
-            "give settings with the statement: {\"sql\": \"…\", \"settings\": {\"statement_timeout\": \"5s\"}}",
+            "a setting or a secret lasts as long as its session, which over HTTP is one request",
+            "give settings with the statement: {\"sql\": \"…\", \"settings\": {\"statement_timeout\": \"5s\"}}; secrets belong \
+             to a session of Flight SQL, whose token a request may bear",
         ),
         StatementKind::Select
         | StatementKind::Insert
