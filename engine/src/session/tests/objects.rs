@@ -24,7 +24,7 @@ async fn opened(bucket: &Arc<dyn ObjectStore>, change: impl FnOnce(&mut OpenOpti
     let mut storage = OpenOptions { store, poll_interval: Duration::ZERO, ..OpenOptions::default() };
     change(&mut storage);
     let options =
-        EngineOptions { storage, memory_limit: Some(64 << 20), partitions: Some(2), spill_directory: None };
+        EngineOptions { storage, memory_limit: Some(64 << 20), partitions: Some(2), ..EngineOptions::default() };
     Engine::open(Root::parse("s3://t/db").unwrap(), options).await.unwrap().session()
 }
 
