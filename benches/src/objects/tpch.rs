@@ -71,13 +71,16 @@ pub(super) async fn run(bench: &Distant<'_>) -> Result<()> {
     warm(bench, &store, &queries).await
 }
 
+/// What of a cost is compared, and its name.
+type Figure = (&'static str, fn(&Cost) -> f64);
+
 async fn cold(
     bench: &Distant<'_>,
     store: &Arc<InMemory>,
     parquet: &Arc<InMemory>,
     queries: &[(usize, String)],
 ) -> Result<()> {
-    let figures: [(&str, fn(&Cost) -> f64); 5] = [
+    let figures: [Figure; 5] = [
         ("ms", Cost::ms),
         ("requests", Cost::requests),
         ("MB", Cost::megabytes),

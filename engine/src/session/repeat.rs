@@ -198,6 +198,7 @@ fn changes(statement: &Statement) -> bool {
         | Statement::Verify { .. }
         | Statement::Warm(_)
         | Statement::Reindex(_)
+        | Statement::Secret(_)
         | Statement::Transaction(_)
         | Statement::WaitForVersion { .. } => false,
     }

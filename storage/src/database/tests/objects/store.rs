@@ -79,10 +79,13 @@ struct Gone {
     at_ms: u64,
 }
 
+/// Whether it is this request, by what it does and to which path.
+type Matches = Box<dyn Fn(Op, &str) -> bool + Send>;
+
 /// One request that a test has asked for.
 struct Rule {
     actor: &'static str,
-    matches: Box<dyn Fn(Op, &str) -> bool + Send>,
+    matches: Matches,
     plan: Plan,
 }
 
