@@ -225,6 +225,15 @@ impl std::error::Error for Error {
 pub(crate) const DAMAGE_HINT: &str =
     "run VERIFY, keep a copy of the directory, restore the object from a backup";
 
+/// The error of an object that the writer has collected while it was read here.
+pub(crate) fn expired(path: &str) -> Error {
+    Error::new(ErrorKind::SnapshotExpired, "the snapshot has expired: what it reads was collected meanwhile")
+        .with_detail(format!("{path} is not there any more"))
+        .with_hint(
+            "run the statement again; a longer reader_grace at the writer keeps replaced objects longer",
+        )
+}
+
 /// The error of an object that the manifest or log names but that is not there.
 pub(crate) fn missing(path: &str) -> Error {
     Error::corrupt(path, "it is missing").with_hint(DAMAGE_HINT)

@@ -43,6 +43,7 @@ impl Bucket {
             store: Some(Arc::clone(&self.store) as Arc<dyn ObjectStore>),
             clock: Clock::new(move || now_us() + ahead_us.load(Ordering::Relaxed)),
             take_over: true,
+            collects: false,
             wal_entry_bytes_max: 16 << 10,
             ..OpenOptions::default()
         };

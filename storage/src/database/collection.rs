@@ -89,6 +89,7 @@ impl Database {
     pub(crate) fn collect_soon(self: &Arc<Self>) {
         let gap = (self.options.reader_grace / 4).max(LEAST_GAP);
         if !matches!(self.root, Root::Store(_))
+            || !self.options.collects
             || self.closed.load(Ordering::Acquire)
             || self.writer().is_err()
             || !self.collector.is_due(Instant::now(), gap)

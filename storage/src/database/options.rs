@@ -101,6 +101,8 @@ pub struct OpenOptions {
     pub take_over: bool,
     /// On object storage: how old what a reader sees may be.
     pub poll_interval: Duration,
+    /// On object storage: delete what nobody needs any more, from time to time; else only when it is asked for.
+    pub collects: bool,
     /// On object storage: how long replaced objects are kept for readers that may hold them.
     pub reader_grace: Duration,
     /// On object storage: least time between two objects of the log.
@@ -140,6 +142,7 @@ impl Default for OpenOptions {
             claim: ClaimAt::FirstWrite,
             take_over: false,
             poll_interval: Duration::from_secs(1),
+            collects: true,
             reader_grace: Duration::from_secs(3600),
             wal_flush_interval: Duration::ZERO,
             checkpoint_wal_objects: 1024,

@@ -7,13 +7,15 @@
 //! 0 [8] magic "CAIRN-DB"    8 u32 format version (1)    12 [16] database id    28 u32 crc32c of bytes 0..28
 //! ```
 
+use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 
 use super::codec::newer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::DatabaseId;
+use crate::object::{Put, put_if_absent};
 
 /// Path of the file below the root.
 pub const IDENTITY_PATH: &str = "CAIRN";
@@ -80,19 +82,14 @@ pub async fn read_identity(store: &dyn ObjectStore) -> Result<Option<DatabaseId>
 /// # Errors
 /// `AlreadyExists` when another database stands there, and as [`read_identity`].
 pub async fn create_identity(store: &dyn ObjectStore, id: DatabaseId) -> Result<()> {
-    let bytes = encode_identity(id).to_vec();
-    let Err(error) = store.put_opts(&Path::from(IDENTITY_PATH), bytes.into(), PutMode::Create.into()).await
-    else {
-        return Ok(());
-    };
-    let error = Error::from(error);
-    if error.kind() != ErrorKind::AlreadyExists {
-        return Err(error);
-    }
-    match read_identity(store).await? {
-        Some(found) if found == id => Ok(()),
-        Some(found) => Err(Error::new(ErrorKind::AlreadyExists, format!("database {found} is here already"))),
-        None => Err(error),
+    let bytes = Bytes::copy_from_slice(&encode_identity(id));
+    let ours = bytes.clone();
+    match put_if_absent(store, &Path::from(IDENTITY_PATH), bytes, |found| found == ours).await? {
+        Put::Ours => Ok(()),
+        Put::Taken(found) => {
+            let found = decode_identity(&found)?;
+            Err(Error::new(ErrorKind::AlreadyExists, format!("database {found} is here already")))
+        }
     }
 }
 

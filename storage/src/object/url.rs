@@ -68,7 +68,7 @@ impl StoreUrl {
             return wrong("? and # do not belong into it");
         }
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if bucket.is_empty() || !bucket.chars().all(is_name) {
+        if bucket.trim_matches('.').is_empty() || !bucket.chars().all(is_name) {
             return wrong("a bucket's name is made of letters, digits, '-', '_' and '.'");
         }
         let prefix = prefix.trim_matches('/');
@@ -137,9 +137,10 @@ mod tests {
         for (text, kind) in [
             ("s3://", ErrorKind::InvalidInput),
             ("s3:///x", ErrorKind::InvalidInput),
+            ("s3://../x", ErrorKind::InvalidInput),
             ("s3://a b", ErrorKind::InvalidInput),
             ("s3://a/../b", ErrorKind::InvalidInput),
-            ("s3://a//b", ErrorKind::InvalidInput),
+            ("s3://a/b//c", ErrorKind::InvalidInput),
             ("s3://key:secret@a/b", ErrorKind::InvalidInput),
             ("s3://a/b?signature=secret", ErrorKind::InvalidInput),
             ("http://a/b", ErrorKind::Unsupported),

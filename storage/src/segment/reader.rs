@@ -69,6 +69,11 @@ impl SegmentReader {
         Ok(Self { meta, def, cache, source, opened })
     }
 
+    /// The same; with `expires`, an object that is gone has been collected by a writer elsewhere and is not damage.
+    pub(crate) fn expiring(self, expires: bool) -> Self {
+        Self { source: self.source.expiring(expires), ..self }
+    }
+
     /// The segment's meta.
     #[must_use]
     pub fn meta(&self) -> &SegmentRef {

@@ -14,7 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
 
 use super::{Catalog, Pin, Pins, SegmentState, TableState, Version};
-use crate::error::{Error, ErrorKind, Result, missing};
+use crate::error::{Error, ErrorKind, Result, expired, missing};
 use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
 use crate::object::{ReadMeter, past_cache, read_object};
@@ -41,17 +41,7 @@ pub struct Shared {
 impl Shared {
     /// The error of an object that is named and not there.
     pub(crate) fn missing(&self, path: &str) -> Error {
-        if !self.may_expire.load(Ordering::Relaxed) {
-            return missing(path);
-        }
-        Error::new(
-            ErrorKind::SnapshotExpired,
-            "the snapshot has expired: what it reads was collected meanwhile",
-        )
-        .with_detail(format!("{path} is not there any more"))
-        .with_hint(
-            "run the statement again; a longer reader_grace at the writer keeps replaced objects longer",
-        )
+        if self.may_expire.load(Ordering::Relaxed) { expired(path) } else { missing(path) }
     }
 
     /// An object's bytes: the file itself where there is one, else as the store gives them, counted in `meter`.
@@ -310,6 +300,7 @@ impl TableSnapshot {
         let (store, cache) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.cache));
         SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache, self.meter.clone())
             .await
+            .map(|reader| reader.expiring(self.shared.may_expire.load(Ordering::Relaxed)))
             .map_err(|e| if e.kind() == ErrorKind::NotFound { self.shared.missing(&meta.path()) } else { e })
     }
 

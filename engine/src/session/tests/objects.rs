@@ -23,8 +23,12 @@ async fn opened(bucket: &Arc<dyn ObjectStore>, change: impl FnOnce(&mut OpenOpti
     let store = Some(Arc::clone(bucket));
     let mut storage = OpenOptions { store, poll_interval: Duration::ZERO, ..OpenOptions::default() };
     change(&mut storage);
-    let options =
-        EngineOptions { storage, memory_limit: Some(64 << 20), partitions: Some(2), ..EngineOptions::default() };
+    let options = EngineOptions {
+        storage,
+        memory_limit: Some(64 << 20),
+        partitions: Some(2),
+        ..EngineOptions::default()
+    };
     Engine::open(Root::parse("s3://t/db").unwrap(), options).await.unwrap().session()
 }
 

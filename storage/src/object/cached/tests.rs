@@ -204,6 +204,7 @@ async fn damaged_blocks_are_fetched_again() {
     let content = fixture.object("table/1/a", 300_000).await;
     fixture.whole("table/1/a").await;
     fixture.store.settled().await;
+    assert_eq!(fixture.inner.count(), 1);
     let slot = (BLOCK_BYTES + file::TRAILER_BYTES) as u64;
     let flips = [4096 + slot + 17, 4096 + 2 * slot - 3, 4096 + 4 * slot + 300_000 - 4 * BLOCK + 1];
     for (at, block) in flips.into_iter().zip([1, 1, 4]) {

@@ -202,7 +202,8 @@ impl Inner {
     async fn found_complete(&self, path: &Path, bytes: u64) -> Option<PutResult> {
         let options = GetOptions { head: true, ..GetOptions::default() };
         let found = self.get(path, &options).await.ok()?;
-        (found.meta.size == bytes).then_some(PutResult { e_tag: found.meta.e_tag, version: found.meta.version })
+        (found.meta.size == bytes)
+            .then_some(PutResult { e_tag: found.meta.e_tag, version: found.meta.version })
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::SegmentMeta;
 use super::super::cache::{CacheKey, CacheValue, SegmentCache};
 use super::super::encode::TRAILER_BYTES;
 use super::super::sink::BLOCK_BYTES;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expired, missing};
 use crate::id::ObjectId;
 use crate::object::{CACHE_BLOCK_BYTES, PastCache, ReadMeter, read_object, read_ranges};
 
@@ -36,6 +36,7 @@ pub(crate) struct BlockSource {
     /// End of the blocks: where the footer begins.
     end: u64,
     blocks: Arc<[u32]>,
+    expires: bool,
 }
 
 /// Offset of the footer: the length of what blocks cover.
@@ -66,7 +67,13 @@ impl BlockSource {
         meter: Option<ReadMeter>,
     ) -> Self {
         let end = data_end(meta).unwrap_or(0);
-        Self { store, meter, id: meta.id, path: super::path_of(meta), length: meta.bytes, end, blocks }
+        let (path, length) = (super::path_of(meta), meta.bytes);
+        Self { store, meter, id: meta.id, path, length, end, blocks, expires: false }
+    }
+
+    /// The same; whether the object may be collected while it is read.
+    pub(super) fn expiring(self, expires: bool) -> Self {
+        Self { expires, ..self }
     }
 
     pub(super) fn meter(&self) -> Option<&ReadMeter> {
@@ -166,6 +173,8 @@ impl BlockSource {
     async fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         match read_ranges(&*self.store, &self.path, ranges, self.meter.as_ref()).await {
             Ok(bytes) => Ok(bytes),
+            Err(object_store::Error::NotFound { .. }) if self.expires => Err(expired(self.path.as_ref())),
+            Err(object_store::Error::NotFound { .. }) => Err(missing(self.path.as_ref())),
             Err(error) => Err(read_error(&self.store, &self.path, self.length, error).await),
         }
     }
