@@ -37,15 +37,19 @@ impl Database {
     /// Makes this the one that writes, if it is not yet; on a directory it always is.
     ///
     /// # Errors
-    /// `ReadOnly` with `read_only`; `Unavailable` when another writer is alive and `take_over` is off, or the store does not answer;
-    /// `Unsupported` when the store has no conditional puts; `Corrupt`.
+    /// `ReadOnly` with `read_only` or once it is closed; `Unavailable` when another writer is alive and `take_over` is off, or the store
+    /// does not answer; `Unsupported` when the store has no conditional puts; `Corrupt`.
     pub async fn claim(self: &Arc<Self>) -> Result<()> {
         let Some(claimable) = self.claimable() else { return self.writer().map(|_| ()) };
         let _one_at_a_time = claimable.claiming.lock().await;
         if claimable.writer.get().is_some() {
             return Ok(());
         }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::ReadOnly, "the database is closed"));
+        }
         let writer = self.take_over().await?;
+        let epoch = writer.epoch;
         // Only here, and under the lock, is it set.
         let _ = claimable.writer.set(writer);
         self.shared.may_expire.store(false, Ordering::Relaxed);
@@ -54,32 +58,36 @@ impl Database {
         self.index_soon();
         // Processes that live for less than a checkpoint would leave it to nobody.
         self.collect_soon();
+        // Last: whoever gives the claim up here has it, and the note is renewed. Before, it would keep this very process out.
+        let note = WriterNote::of_this_process(epoch, self.options().clock.now_us(), false);
+        // Only advice: the next time comes soon.
+        let _ = note.put(&*self.shared.store).await;
         Ok(())
     }
 
     async fn take_over(&self) -> Result<Writer> {
         let (store, options) = (&*self.shared.store, self.options());
         crate::object::probe(store).await?;
-        if !options.take_over {
-            WriterNote::check_nobody_writes(store, options.clock.now_us()).await?;
-        }
         for _ in 0..ATTEMPTS {
+            // Each time: whoever was faster may be at work by now.
+            if !options.take_over {
+                WriterNote::check_nobody_writes(store, options.clock.now_us()).await?;
+            }
             let Some(manifest) = self.claim_manifest().await? else { continue };
-            let epoch = manifest.epoch;
             let boundary = Boundary::read(store).await?.map(|(boundary, _)| boundary).unwrap_or_default();
             if boundary.oldest > manifest.number {
                 continue;
             }
             Boundary::raise(store, Boundary { oldest: ManifestNumber(0), newest: manifest.number }).await?;
             let number = manifest.number;
-            let writer = self.fence_and_replay(manifest).await?;
+            let claimed = self.fence_and_replay(manifest).await;
             // Whoever claimed it since may have collected the log that was being searched for a free number: a fence among
-            // what is gone stops nobody. He raised the manifest first.
-            if self.manifests.is_newer_than(number).await? {
-                continue;
+            // what is gone stops nobody, and what is gone looks like damage. He raised the manifest first.
+            match self.manifests.is_newer_than(number).await {
+                Ok(true) => {}
+                Ok(false) => return claimed,
+                Err(error) => return claimed.and(Err(error)),
             }
-            WriterNote::of_this_process(epoch, options.clock.now_us(), false).put(store).await?;
-            return Ok(writer);
         }
         Err(Error::new(ErrorKind::Unavailable, "others write manifests of this database all the time")
             .with_hint("another process writes it or takes it over; close that one, or try again"))
@@ -217,7 +225,15 @@ pub(super) async fn renew(database: &Database) -> bool {
 
 /// Says that the writer has gone.
 pub(super) async fn leave(database: &Database, epoch: Epoch) {
+    let store = &*database.shared.store;
     let note = WriterNote::of_this_process(epoch, database.options().clock.now_us(), true);
+    let said = async {
+        // A later writer has not gone.
+        match WriterNote::read(store).await? {
+            Some(there) if there.epoch() > epoch => Ok(()),
+            _ => note.put(store).await,
+        }
+    };
     // Only advice: whoever comes next waits a minute without it.
-    let _ = tokio::time::timeout(Duration::from_secs(5), note.put(&*database.shared.store)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(5), said).await;
 }

@@ -123,7 +123,7 @@ impl Follower {
         }
         let now = self.published();
         if let Some(mut log) = place.log.take()
-            && now.hot_bytes() < HOT_BYTES_MAX
+            && !is_crowded(database, &now).await?
             && let Some((state, rows)) = self.read_on(database, &mut log, &now).await?
         {
             let is_idle = state.is_none();
@@ -206,6 +206,13 @@ impl Follower {
         let surplus = history.len().saturating_sub(super::order::HISTORY_COMMITS);
         history.drain(..surplus);
     }
+}
+
+/// Whether so much is in memory that a newer manifest is to be loaded. On object storage loading reads the whole log after it again,
+/// so only when there is one.
+async fn is_crowded(database: &Database, now: &Version) -> Result<bool> {
+    let crowded = now.hot_bytes() >= HOT_BYTES_MAX;
+    Ok(crowded && (!database.shared.remote || database.manifests.is_newer_than(now.manifest).await?))
 }
 
 /// The newest manifest with the log after it. The writer may publish a newer one and remove objects meanwhile: then once more.

@@ -377,6 +377,10 @@ impl Database {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        // A claim under way ends first, with all that it begins; none begins any more.
+        if let Some(claimable) = self.claimable() {
+            drop(claimable.claiming.lock().await);
+        }
         self.indexes.stop();
         self.collector.stop();
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
@@ -389,7 +393,10 @@ impl Database {
         // It was told to stop; the units it has committed stay.
         self.indexes.ended().await;
         self.collector.ended().await;
-        if writer.order.poisoned().is_some() {
+        if let Some(error) = writer.order.poisoned() {
+            if self.shared.remote && error.kind() != ErrorKind::Fenced {
+                claim::leave(self, writer.epoch).await;
+            }
             drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
             return Ok(());
         }
@@ -405,8 +412,9 @@ impl Database {
         let _newest = writer.manifest.lock().await;
         let closed = Error::new(ErrorKind::ReadOnly, "the database is closed");
         writer.order.poison(&closed);
+        // What was accepted before that.
+        writer.order.settle_all().await;
         let driving = writer.order.driving().await;
-        driving.flush().await;
         let sealed = driving.wal().close().await;
         if self.shared.remote && sealed.is_ok() {
             claim::leave(self, writer.epoch).await;

@@ -203,12 +203,7 @@ impl CommitOrder {
         let driving = self.driving().await;
         match ticket.0.try_recv() {
             Ok(result) => return result,
-            Err(oneshot::error::TryRecvError::Empty) if self.wal.waits() => {
-                // In a task of its own: a caller that goes away must not take the answer for a group with it.
-                let flushed = tokio::spawn(async move { driving.flush().await }).await;
-                flushed.map_err(|e| Error::internal(format!("writing the log ended early: {e}")))?;
-            }
-            Err(oneshot::error::TryRecvError::Empty) => driving.flush().await,
+            Err(oneshot::error::TryRecvError::Empty) => self.flush(driving).await,
             Err(oneshot::error::TryRecvError::Closed) => drop(driving),
         }
         ticket.0.try_recv().unwrap_or_else(|_| {
@@ -221,7 +216,20 @@ impl CommitOrder {
 
     /// Waits until everything accepted so far is durable or failed.
     pub(crate) async fn settle_all(self: &Arc<Self>) {
-        self.driving().await.flush().await;
+        let driving = self.driving().await;
+        self.flush(driving).await;
+    }
+
+    /// Logs and publishes all pending commits, in a task of its own where the log waits: a caller that goes away must not take the
+    /// answer for a group with it.
+    async fn flush(&self, driving: Driving) {
+        if !self.wal.waits() {
+            return driving.flush().await;
+        }
+        if let Err(early) = tokio::spawn(async move { driving.flush().await }).await {
+            // What of the group is durable nobody knows; those who wait for it find their tickets closed.
+            self.poison(&Error::internal(format!("writing the log ended early: {early}")));
+        }
     }
 
     pub(crate) async fn driving(self: &Arc<Self>) -> Driving {

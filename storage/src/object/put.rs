@@ -37,6 +37,16 @@ pub async fn put_if_absent(
     bytes: Bytes,
     is_ours: impl Fn(&[u8]) -> bool + Send,
 ) -> Result<Put> {
+    put_once(store, path, bytes, is_ours).await.map_err(|(error, _)| error)
+}
+
+/// As [`put_if_absent`]; an error comes with whether the store said "exists" and did not show what.
+async fn put_once(
+    store: &dyn ObjectStore,
+    path: &Path,
+    bytes: Bytes,
+    is_ours: impl Fn(&[u8]) -> bool + Send,
+) -> Result<Put, (Error, bool)> {
     let mut attempt = 1;
     loop {
         let exists = match store.put_opts(path, bytes.clone().into(), PutMode::Create.into()).await {
@@ -44,19 +54,19 @@ pub async fn put_if_absent(
             Err(
                 e @ (object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }),
             ) => e,
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err((e.into(), attempt > 1)),
         };
         match store.get(path).await {
             Ok(found) => {
-                let found = found.bytes().await?;
+                let found = found.bytes().await.map_err(|e| (Error::from(e), true))?;
                 return Ok(if is_ours(&found) { Put::Ours } else { Put::Taken(found) });
             }
             Err(object_store::Error::NotFound { .. }) if attempt < ATTEMPTS => attempt += 1,
             Err(object_store::Error::NotFound { .. }) => {
                 let message = format!("{path} can be neither created nor read");
-                return Err(Error::new(ErrorKind::Unavailable, message).with_source(exists));
+                return Err((Error::new(ErrorKind::Unavailable, message).with_source(exists), true));
             }
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err((e.into(), true)),
         }
     }
 }
@@ -74,12 +84,13 @@ pub(crate) async fn put_settled(
     let mut pause = PAUSE_FIRST;
     let mut may_stand = false;
     loop {
-        let error = match put_if_absent(store, path, bytes.clone(), |found| found == bytes).await {
+        let (error, exists) = match put_once(store, path, bytes.clone(), |found| found == bytes).await {
             Ok(put) => return Ok(put),
-            Err(error) => error,
+            Err(failed) => failed,
         };
         let passes = error.kind() == ErrorKind::Unavailable;
-        may_stand |= passes;
+        // What exists may be ours: whoever stands between may have sent it twice.
+        may_stand |= passes || exists;
         if !passes || Instant::now() + pause >= deadline {
             return Err((error, may_stand));
         }

@@ -241,7 +241,13 @@ impl TransactionBlock {
             return Ok(CommitReceipt { version: base.version(), first_row_ids: Vec::new(), repeated: false });
         }
         let (kept, units) = (state.segments(), state.removed_units(base));
-        let transaction = database.begin(base).await?;
+        let transaction = match database.begin(base).await {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                remove_segments(database, &left).await;
+                return Err(error);
+            }
+        };
         let committed = match gather(&transaction, state).await {
             // The segments it names are its own now: it removes them where it fails.
             Ok(()) => {

@@ -193,3 +193,25 @@ async fn opening_costs_few_requests() {
     // CAIRN, boundary before and after, the manifest and the one after it, two of the log.
     assert_eq!((objects.gets + objects.heads, objects.puts, objects.lists), (7, 0, 0));
 }
+
+#[tokio::test]
+async fn what_is_closed_claims_nothing() {
+    let store = Arc::new(InMemory::new());
+    let db = open(&store).await;
+    db.close().await.unwrap();
+    assert_eq!(db.begin(&db.snapshot()).await.unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert!(!there(&store, "writer").await && db.follows());
+}
+
+#[tokio::test]
+async fn who_was_fenced_and_closes_does_not_speak_for_the_next() {
+    let store = Arc::new(InMemory::new());
+    let first = open(&store).await;
+    create(&first, "t", true).await.unwrap();
+    let second = open_taking_over(&store).await;
+    second.claim().await.unwrap();
+    // It does not know yet.
+    first.close().await.unwrap();
+    let third = open(&store).await;
+    assert_eq!(third.claim().await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
