@@ -216,7 +216,8 @@ fn disk_cache(figures: &CacheFigures) -> Vec<FigureFamily> {
 }
 
 fn jobs(figures: &DatabaseFigures) -> Vec<FigureFamily> {
-    let mut running = gauge("cairn_jobs_running", "Jobs that run now, by kind: checkpoint, build_index.");
+    let mut running =
+        gauge("cairn_jobs_running", "Jobs that run now, by kind: checkpoint, build_index, collect.");
     let mut times = histogram(
         "cairn_job_duration_seconds",
         "Time of jobs that ended, by kind and status: completed or failed.",

@@ -36,7 +36,7 @@ fn bare_command(args: &[&str]) -> Command {
     command
 }
 
-/// `cairn` in an environment that leads to the bucket.
+/// `cairn` in an environment that leads to the bucket, and to a cache directory of the bucket's own.
 fn command(bucket: &Bucket, args: &[&str]) -> Command {
     let mut command = bare_command(args);
     command.envs(bucket.env());

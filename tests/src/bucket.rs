@@ -16,6 +16,7 @@ use cairn_storage::object::{RequestLimits, StoreSettings, StoreUrl, client};
 use cairn_storage::{OpenOptions, Root};
 use datafusion::object_store::ObjectStore;
 use datafusion::object_store::prefix::PrefixStore;
+use tempfile::TempDir;
 
 use crate::http::{HttpAnswer, HttpRequest};
 
@@ -55,6 +56,8 @@ impl MotoServer {
 pub struct Bucket {
     server: SocketAddr,
     name: String,
+    /// Where other processes keep what they read of it; not where its user's own databases do.
+    cache: TempDir,
 }
 
 impl Bucket {
@@ -71,7 +74,7 @@ impl Bucket {
             return None;
         };
         let name = format!("cairn-test-{}", MADE.fetch_add(1, Ordering::Relaxed));
-        let bucket = Self { server: server.address, name };
+        let bucket = Self { server: server.address, name, cache: tempfile::tempdir().unwrap() };
         assert_eq!(bucket.ask("PUT", "", &[], b"").status, 200, "making {}", bucket.name);
         Some(bucket)
     }
@@ -88,7 +91,7 @@ impl Bucket {
         format!("s3://{}/{key}", self.name)
     }
 
-    /// The variables by which another process reaches it.
+    /// The variables by which another process reaches it, and caches what it reads in a directory that goes with this.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
         [
@@ -97,6 +100,7 @@ impl Bucket {
             ("AWS_SECRET_ACCESS_KEY", SECRET),
             ("AWS_REGION", REGION),
             ("AWS_ALLOW_HTTP", "true"),
+            ("CAIRN_CACHE_DIR", self.cache.path().to_str().unwrap()),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()

@@ -9,10 +9,11 @@
 //!    meets it for ever.
 //! 4. The boundary is read again. If its oldest number has passed m, others collected what was being searched: start over.
 //! 5. The log is read from m's replay point on, and a fence is created under the first free number. An older writer's next object
-//!    meets it for ever, whenever it lands; an object that was faster is read, and the next number is tried.
+//!    meets it for ever, whenever it lands; an object that was faster is read, and the next number is tried. What stands below the
+//!    fence is replayed.
 //! 6. A manifest newer than m means that somebody else has claimed it meanwhile, and may have collected the numbers that were
-//!    searched: start over.
-//! 7. What stands below the fence is replayed. From here on commits need no further check.
+//!    searched: start over. From here on commits need no further check.
+//! 7. The note of this writer is put.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
