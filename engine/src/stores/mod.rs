@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(at("minio.example:9000"), None);
         assert_eq!(at("http://minio.example:9000/"), None);
         for endpoint in
-            ["169.254.169.254", "localhost:9000", "minio.example", "minio.example:9000.evil.example"]
+            ["169.254.169.254", "localhost:9000", "minio.example", "minio.example.evil.example:9000"]
         {
             assert_eq!(at(endpoint), Some("42501"), "{endpoint}");
         }
