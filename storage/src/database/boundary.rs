@@ -30,6 +30,11 @@ pub(crate) struct Boundary {
 }
 
 impl Boundary {
+    /// The largest number that it knows to have been written.
+    pub(crate) fn known(self) -> ManifestNumber {
+        self.newest.max(self.oldest)
+    }
+
     /// The boundary of the database in `store`, with what a change of it must name; None: it was never raised.
     ///
     /// # Errors

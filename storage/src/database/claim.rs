@@ -176,7 +176,7 @@ pub(super) async fn newest_from(
     seen: ManifestNumber,
 ) -> Result<Option<Manifest>> {
     let hint = match boundary {
-        Some(boundary) => boundary.newest,
+        Some(boundary) => boundary.known(),
         None => manifests.listed().await?.unwrap_or_default(),
     };
     manifests.newest(hint.max(seen)).await

@@ -22,7 +22,7 @@ use crate::wal::{FileWalFollower, Followed, ObjectWalReader, Recovered, WalStatu
 const LOAD_ATTEMPTS: usize = 20;
 /// A follower whose hot rows take this much looks for a newer manifest.
 const HOT_BYTES_MAX: u64 = 64 << 20;
-/// How often a reader that finds nothing new asks whether it still stands where new things come.
+/// How often a reader asks whether there is a newer manifest to stand on than its own.
 const ANCHORED_EVERY: Duration = Duration::from_secs(60);
 
 /// See the module.
@@ -42,7 +42,7 @@ struct Place {
     log: Option<Log>,
     /// When the last refresh that found everything began.
     refreshed: Instant,
-    /// When it was last certain that what comes next has not been collected.
+    /// When it last stood on the newest manifest for certain.
     anchored: Instant,
 }
 
@@ -126,21 +126,18 @@ impl Follower {
             && !is_crowded(database, &now).await?
             && let Some((state, rows)) = self.read_on(database, &mut log, &now).await?
         {
-            let is_idle = state.is_none();
             if let Some(state) = state {
                 self.publish(state, rows, false);
             }
-            let mut anchored = begun;
-            if database.shared.remote && is_idle {
-                anchored = place.anchored;
-                if begun >= anchored + ANCHORED_EVERY.min(database.options().reader_grace / 4) {
-                    let boundary = Boundary::read(&*database.shared.store).await?;
-                    // Then what it waits for may have come and gone.
-                    if boundary.is_some_and(|(boundary, _)| boundary.oldest > now.manifest) {
-                        return self.load(database, &mut place, &now, begun).await;
-                    }
-                    anchored = begun;
+            let mut anchored = place.anchored;
+            let every = ANCHORED_EVERY.min(database.options().reader_grace / 4);
+            if database.shared.remote && begun >= anchored + every {
+                let boundary = Boundary::read(&*database.shared.store).await?;
+                // Then what comes next may be gone, and what it stands on may go.
+                if boundary.is_some_and(|(boundary, _)| boundary.known() > now.manifest) {
+                    return self.load(database, &mut place, &now, begun).await;
                 }
+                anchored = begun;
             }
             *place = Place { log: Some(log), refreshed: begun, anchored };
             return Ok(());

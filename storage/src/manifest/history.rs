@@ -18,7 +18,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::error::{Error, Result};
 use crate::id::{CommitId, CommitVersion, ManifestNumber};
-use crate::object::put_own;
+use crate::object::{Put, put_if_absent, put_own};
 
 const MAGIC: &[u8; 8] = b"CAIRNHIS";
 const HEADER_BYTES: usize = 24;
@@ -47,6 +47,9 @@ pub(crate) fn history_path(manifest: ManifestNumber) -> String {
 
 /// Writes the commits from `first` on, in order of versions, that `manifest` is the first to hold.
 ///
+/// Created, so that what an earlier attempt sent and gave up cannot come late and replace it. Where that attempt's object stands
+/// already it has landed, and is replaced by this one, which holds its commits too.
+///
 /// # Errors
 /// The store's.
 pub(crate) async fn put(
@@ -55,7 +58,11 @@ pub(crate) async fn put(
     first: CommitVersion,
     commits: &[(CommitId, i64)],
 ) -> Result<()> {
-    put_own(store, history_path(manifest), encode(first, commits)).await
+    let (path, bytes) = (history_path(manifest), encode(first, commits));
+    match put_if_absent(store, &Path::from(path.as_str()), bytes.clone(), |found| found == bytes).await? {
+        Put::Ours => Ok(()),
+        Put::Taken(_) => put_own(store, path, bytes).await,
+    }
 }
 
 /// The commit of that id in the objects beside `newest` and the manifests before it.
