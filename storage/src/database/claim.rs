@@ -53,6 +53,7 @@ impl Database {
         let epoch = writer.epoch;
         // Only here, and under the lock, is it set.
         let _ = claimable.writer.set(writer);
+        claimable.follower.release();
         self.shared.may_expire.store(false, Ordering::Relaxed);
         self.start_timers();
         self.checkpoint_if_due();

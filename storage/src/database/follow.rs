@@ -29,7 +29,8 @@ const ANCHORED_EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Follower {
     id: DatabaseId,
-    published: RwLock<Arc<Version>>,
+    /// None once the database is written here: what nobody reads any more must not be kept from being collected.
+    published: RwLock<Option<Arc<Version>>>,
     /// Held while catching up.
     place: tokio::sync::Mutex<Place>,
     history: Mutex<Vec<VersionRow>>,
@@ -89,14 +90,20 @@ impl Follower {
         let (state, history, log) = load(id, manifests, shared, ManifestNumber(0), boundary).await?;
         Ok(Self {
             id,
-            published: RwLock::new(Arc::new(state)),
+            published: RwLock::new(Some(Arc::new(state))),
             place: tokio::sync::Mutex::new(Place { log: Some(log), refreshed, anchored: refreshed }),
             history: Mutex::new(history),
         })
     }
 
+    /// What it has read; the empty version once it was [released](Self::release).
     pub(super) fn published(&self) -> Arc<Version> {
-        Arc::clone(&self.published.read().unwrap_or_else(PoisonError::into_inner))
+        self.published.read().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    }
+
+    /// Lets go of what it has read, for good.
+    pub(super) fn release(&self) {
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(super) fn history(&self) -> Vec<VersionRow> {
@@ -193,7 +200,10 @@ impl Follower {
     }
 
     fn publish(&self, state: Version, rows: Vec<VersionRow>, anew: bool) {
-        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+        match &mut *self.published.write().unwrap_or_else(PoisonError::into_inner) {
+            Some(published) => *published = Arc::new(state),
+            None => return,
+        }
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let last = history.last().map(|r| r.version);
         if anew && rows.is_empty() {

@@ -173,7 +173,14 @@ impl Database {
     pub fn snapshot(&self) -> Snapshot {
         let version = match self.half() {
             Half::Writes(writer) => writer.order.published(),
-            Half::Follows(follower) => follower.published(),
+            Half::Follows(follower) => {
+                let seen = follower.published();
+                // Claimed meanwhile: the follower may have let go of what it saw.
+                match self.half() {
+                    Half::Writes(writer) => writer.order.published(),
+                    Half::Follows(_) => seen,
+                }
+            }
         };
         Snapshot::new(version, Arc::clone(&self.shared))
     }
