@@ -158,6 +158,10 @@ impl ManifestStore {
             match self.fetch(path).await {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) if says_exists(&error) && attempt < CREATE_ATTEMPTS => attempt += 1,
+                Ok(None) if says_exists(&error) => {
+                    let message = format!("{path} can be neither created nor read");
+                    return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
+                }
                 Ok(None) | Err(_) => return Err(error.into()),
             }
         }
