@@ -162,6 +162,7 @@ impl ManifestStore {
                     let message = format!("{path} can be neither created nor read");
                     return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
                 }
+                Err(unread) if says_exists(&error) => return Err(unread),
                 Ok(None) | Err(_) => return Err(error.into()),
             }
         }
