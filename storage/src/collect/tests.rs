@@ -248,7 +248,7 @@ async fn what_a_killed_writer_has_left_goes_after_the_next_checkpoint() {
 }
 
 #[tokio::test]
-async fn objects_of_open_work_stay() {
+async fn objects_of_open_work_stay_until_it_ends() {
     let bucket = Bucket::new();
     let db = bucket.writer().await;
     // Without a key, so that loads do not conflict with what is written meanwhile.
@@ -274,12 +274,15 @@ async fn objects_of_open_work_stay() {
     assert_eq!(segments().await, 6);
     load.commit(CommitOptions::default()).await.unwrap();
     block.commit(CommitOptions::default()).await.unwrap();
+    drop(block);
     insert(&db, 20_000..20_001).await;
     checkpoint(&db).await;
     bucket.turn(2);
     db.collect().await.unwrap();
+    // Those of the load and of the block, and one for each of the four checkpoints.
+    assert_eq!(segments().await, 6);
     assert_eq!(rows(&db).await, 4_004);
-    verified(&db).await;
+    assert!(verified(&db).await.is_empty());
 }
 
 #[tokio::test]

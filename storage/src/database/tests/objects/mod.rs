@@ -226,7 +226,7 @@ fn report(seed: u64, ran: &Ran) -> String {
 fn a_thousand_seeds() {
     let (first, count) = match number("CAIRN_SIM_SEED") {
         Some(seed) => (seed, 1),
-        None => (0, number("CAIRN_SIM_SEEDS").unwrap_or(700)),
+        None => (0, number("CAIRN_SIM_SEEDS").unwrap_or(1_000)),
     };
     let (next, total) = (AtomicU64::new(first), Mutex::new(Counts::default()));
     let failures: Mutex<Vec<String>> = Mutex::default();
