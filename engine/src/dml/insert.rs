@@ -21,7 +21,7 @@ use super::change::plan_query;
 use super::conflict::OnConflict;
 use super::node::{DmlNode, Operation};
 use super::returning::{Returning, RowKind};
-use super::target::{Target, column_ident, syntax};
+use super::target::{Target, column_ident, ident_text, syntax};
 use super::values;
 use super::vectors;
 use super::with::put_before;
@@ -158,12 +158,15 @@ fn check_count(given: usize, wanted: usize) -> Result<()> {
     Ok(())
 }
 
-/// SELECT may give one expression twice; DataFusion wants every item's name once.
+/// Two items of SELECT may have one name here, since nobody reads it; DataFusion wants every name once.
 pub(super) fn name_items_apart(select: &mut Select) {
     let mut names = HashSet::new();
     let repeated = select.projection.iter().any(|item| match item {
-        SelectItem::UnnamedExpr(expr) => !names.insert(expr.to_string()),
-        SelectItem::ExprWithAlias { alias, .. } => !names.insert(alias.to_string()),
+        SelectItem::UnnamedExpr(SqlExpr::CompoundIdentifier(parts)) => {
+            parts.last().is_some_and(|name| !names.insert(ident_text(name)))
+        }
+        SelectItem::UnnamedExpr(SqlExpr::Identifier(name))
+        | SelectItem::ExprWithAlias { alias: name, .. } => !names.insert(ident_text(name)),
         _ => false,
     });
     if !repeated {

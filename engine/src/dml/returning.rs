@@ -24,6 +24,7 @@ use super::physical_expr;
 use super::target::{Target, ident_text, syntax};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
+use crate::statement::computed_name;
 
 /// Which rows a statement returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +190,7 @@ fn expand(target: &Target, table: &str, items: Vec<SelectItem>) -> Result<Vec<(O
                 }
                 expanded.extend(all());
             }
-            SelectItem::UnnamedExpr(expr) => expanded.push((None, expr)),
+            SelectItem::UnnamedExpr(expr) => expanded.push((computed_name(&expr), expr)),
             SelectItem::ExprWithAlias { expr, alias } => expanded.push((Some(ident_text(&alias)), expr)),
             SelectItem::QualifiedWildcard(..) | SelectItem::ExprWithAliases { .. } => {
                 return Err(Error::not_supported_yet("this form of RETURNING"));

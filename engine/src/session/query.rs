@@ -1,6 +1,5 @@
 //! Queries: planning, parameters, EXPLAIN.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
@@ -39,9 +38,6 @@ pub(super) fn prepare(
 ) -> Result<ast::Statement> {
     let mut statement = statement.clone();
     compare_exactly(&mut statement, &context.snapshot, &context.search_path);
-    if let ast::Statement::Query(query) = &mut statement {
-        name_columns_apart(query);
-    }
     if shape.session_words {
         call_session_words(&mut statement);
     }
@@ -49,30 +45,6 @@ pub(super) fn prepare(
         keep_pseudo_columns_out(&mut statement, &context.snapshot, &context.search_path)?;
     }
     Ok(statement)
-}
-
-/// `SELECT 1, 1` is fine SQL; the planner wants every column's name once. Later ones get a number behind their text.
-fn name_columns_apart(query: &mut Query) {
-    let ast::SetExpr::Select(select) = query.body.as_mut() else { return };
-    let mut names = HashSet::new();
-    for (i, item) in select.projection.iter_mut().enumerate() {
-        let (name, expr) = match item {
-            ast::SelectItem::UnnamedExpr(ast::Expr::Subquery(query)) => {
-                ("subquery".to_owned(), ast::Expr::Subquery(query.clone()))
-            }
-            ast::SelectItem::UnnamedExpr(expr) => (expr.to_string(), expr.clone()),
-            ast::SelectItem::ExprWithAlias { alias, .. } => {
-                // A name that was chosen stays; choosing one twice is the planner's error.
-                names.insert(alias.value.clone());
-                continue;
-            }
-            _ => continue,
-        };
-        if !names.insert(name.clone()) {
-            let alias = ast::Ident::with_quote('"', format!("{name}_{}", i + 1));
-            *item = ast::SelectItem::ExprWithAlias { expr, alias };
-        }
-    }
 }
 
 /// Logical plan of a query with its parameters bound.

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{self, Ident};
 use datafusion::sql::sqlparser::parser::{IsOptional, Parser};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::item::name_columns_of;
 use super::place::name_of;
 use super::token::{syntax, syntax_error, take, unexpected};
 use super::{Statement, guard};
@@ -16,9 +17,10 @@ use crate::error::{Error, Result};
 pub(super) fn copy(parser: &mut Parser<'_>) -> Result<Statement> {
     parser.next_token();
     let subject = if parser.consume_token(&Token::LParen) {
-        let query = parser.parse_query().map_err(syntax)?;
+        let mut query = parser.parse_query().map_err(syntax)?;
         parser.expect_token(&Token::RParen).map_err(syntax)?;
         guard::check(&ast::Statement::Query(query.clone()))?;
+        name_columns_of(&mut query);
         CopySubject::Query(query)
     } else {
         let name = parser.parse_object_name(false).map_err(syntax)?;

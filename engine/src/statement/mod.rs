@@ -12,6 +12,7 @@ mod explain;
 mod fingerprint;
 mod grouping;
 mod guard;
+mod item;
 mod kind;
 mod later;
 mod parameters;
@@ -40,6 +41,7 @@ use crate::stores::StoreSecret;
 
 pub(crate) use exact::{compare_exactly, compare_exactly_in};
 pub(crate) use fingerprint::{fingerprint, tables};
+pub(crate) use item::computed_name;
 pub use kind::StatementKind;
 pub use parameters::Parameter;
 pub(crate) use parameters::{Parameters, wrong_count};

@@ -21,7 +21,7 @@ use super::token::{peek_is, syntax, syntax_error, take, unexpected};
 use super::transaction::transaction;
 use super::{
     DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, STATEMENT_BYTES_MAX, Statement, chain,
-    guard, placeholder, precedence,
+    guard, item, placeholder, precedence,
 };
 use crate::dialect::{CairnDialect, fold_operators, fold_types};
 use crate::error::{Error, Result};
@@ -173,6 +173,7 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
     let mut parsed = parser.parse_statement().map_err(syntax)?;
     precedence::settle(&mut parsed);
     guard::check(&parsed)?;
+    item::name_columns(&mut parsed);
     if let Some(statement) = transaction(&parsed) {
         return statement;
     }

@@ -1,0 +1,207 @@
+//! What the columns of a SELECT are called that have no name of their own.
+//!
+//! Owns: names for items that are neither a column nor named with AS: their text, as short as names are. A scalar subquery is
+//! called as its column is. Of two equal names the later has its place behind it, since the planner wants every name once.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, VisitMut, VisitorMut,
+    visit_expressions_mut,
+};
+
+use crate::dml::ident_text;
+
+/// Characters of a name that is made of a text, the last of which says that something is missing.
+const NAME_CHARS_MAX: usize = 64;
+
+/// Names the columns of the rows that `statement` answers, stores or inserts, and of the tables that its queries make.
+pub(super) fn name_columns(statement: &mut ast::Statement) {
+    match statement {
+        ast::Statement::Query(query) => name_columns_of(query),
+        ast::Statement::CreateTable(table) => table.query.iter_mut().for_each(|query| name_columns_of(query)),
+        ast::Statement::CreateView(view) => name_columns_of(&mut view.query),
+        ast::Statement::Insert(insert) => match &mut insert.source {
+            // Rows have no names, and may be many.
+            Some(query) if !matches!(query.body.as_ref(), SetExpr::Values(_)) => name_columns_of(query),
+            _ => {}
+        },
+        _ => {}
+    }
+}
+
+/// The same of one query.
+pub(super) fn name_columns_of(query: &mut Query) {
+    name_in(query);
+    let _: ControlFlow<()> = query.visit(&mut Inner);
+}
+
+/// Tables made of queries: those in FROM, and those of WITH.
+struct Inner;
+
+impl VisitorMut for Inner {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        for table in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
+            name_in(&mut table.query);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Derived { subquery, .. } = factor {
+            name_in(subquery);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn name_in(query: &mut Query) {
+    let mut body = query.body.as_mut();
+    loop {
+        body = match body {
+            SetExpr::Select(select) => return name_items(select),
+            SetExpr::Query(query) => query.body.as_mut(),
+            // The first one's names are those of all.
+            SetExpr::SetOperation { left, .. } => left.as_mut(),
+            _ => return,
+        }
+    }
+}
+
+fn name_items(select: &mut Select) {
+    let mut names = HashSet::new();
+    for (i, item) in select.projection.iter_mut().enumerate() {
+        let expr = match item {
+            SelectItem::UnnamedExpr(expr) => expr,
+            SelectItem::ExprWithAlias { alias, .. } => {
+                // A name that was chosen stays; choosing one twice is the planner's error.
+                names.insert(alias.value.clone());
+                continue;
+            }
+            _ => continue,
+        };
+        let (mut name, is_column) = match column(expr) {
+            // The planner tells columns of two tables apart.
+            Some(name) => (name, true),
+            None => (text(expr), false),
+        };
+        let is_new = names.insert(name.clone());
+        if is_column && is_new {
+            continue;
+        }
+        if !is_new {
+            name = format!("{name}_{}", i + 1);
+            names.insert(name.clone());
+        }
+        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
+    }
+}
+
+/// What an item is called that is no column and has no name of its own.
+pub(crate) fn computed_name(expr: &Expr) -> Option<String> {
+    match column(expr) {
+        Some(_) => None,
+        None => Some(text(expr)),
+    }
+}
+
+/// The whole name of a column, when `expr` is one.
+fn column(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Nested(inner) => column(inner),
+        Expr::Identifier(name) => Some(ident_text(name)),
+        Expr::CompoundIdentifier(parts) => Some(parts.iter().map(ident_text).collect::<Vec<_>>().join(".")),
+        _ => None,
+    }
+}
+
+/// The text of `expr` as a name; functions are written in lower case whoever wrote it.
+fn text(expr: &Expr) -> String {
+    match expr {
+        Expr::Nested(inner) => return column(inner).unwrap_or_else(|| text(inner)),
+        Expr::Subquery(query) => {
+            return match query.body.as_ref() {
+                SetExpr::Select(select) => match select.projection.as_slice() {
+                    [SelectItem::ExprWithAlias { alias, .. }] => alias.value.clone(),
+                    [SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts))] => {
+                        parts.last().map_or_else(|| "subquery".to_owned(), ident_text)
+                    }
+                    [SelectItem::UnnamedExpr(expr)] => column(expr).unwrap_or_else(|| text(expr)),
+                    _ => "subquery".to_owned(),
+                },
+                _ => "subquery".to_owned(),
+            };
+        }
+        _ => {}
+    }
+    let mut expr = expr.clone();
+    let _: ControlFlow<()> = visit_expressions_mut(&mut expr, |expr| {
+        if let Expr::Function(function) = expr {
+            for part in &mut function.name.0 {
+                if let ObjectNamePart::Identifier(name) = part {
+                    name.value = ident_text(name);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    let text = expr.to_string();
+    match text.char_indices().nth(NAME_CHARS_MAX) {
+        None => text,
+        Some(_) => text.chars().take(NAME_CHARS_MAX - 1).chain(['…']).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::statement::parse_query;
+
+    fn items(sql: &str) -> Vec<String> {
+        let query = parse_query(sql).unwrap();
+        let SetExpr::Select(select) = query.body.as_ref() else { panic!("{query} is no SELECT") };
+        select
+            .projection
+            .iter()
+            .map(|item| match item {
+                SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
+                other => other.to_string(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn items_are_called_as_they_are_written() {
+        assert_eq!(items("SELECT 1, 'a', COUNT(*), a+1, t.b"), ["1", "'a'", "count(*)", "a + 1", "t.b"]);
+        assert_eq!(items("SELECT CAST(a AS INT), a::text, (a)"), ["CAST(a AS INT)", "a::TEXT", "(a)"]);
+        assert_eq!(items("SELECT (SELECT max(b) FROM u), (SELECT u.c FROM u)"), ["max(b)", "c"]);
+        assert_eq!(items("SELECT *, sum(a) AS s FROM t"), ["*", "s"]);
+    }
+
+    #[test]
+    fn equal_names_are_told_apart_by_their_places() {
+        assert_eq!(items("SELECT 1, 1, a, a, (a), 2 AS b"), ["1", "1_2", "a", "a_4", "a_5", "b"]);
+        assert_eq!(items("SELECT id, (SELECT id FROM u LIMIT 1)"), ["id", "id_2"]);
+        assert_eq!(items("SELECT a.id, b.id"), ["a.id", "b.id"]);
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let name = items(&format!("SELECT '{}'", "ä".repeat(100))).remove(0);
+        assert_eq!(name.chars().count(), NAME_CHARS_MAX);
+        assert!(name.starts_with("'ää") && name.ends_with("ä…"), "{name}");
+    }
+
+    #[test]
+    fn tables_made_of_queries_have_such_columns() {
+        let sql = "WITH w AS (SELECT count(*) FROM t) SELECT * FROM w, (SELECT max(a) FROM t) AS m WHERE 1 IN (SELECT b + 1 FROM t)";
+        let query = parse_query(sql).unwrap().to_string();
+        assert!(query.contains("SELECT count(*) AS \"count(*)\" FROM t"), "{query}");
+        assert!(query.contains("SELECT max(a) AS \"max(a)\" FROM t"), "{query}");
+        assert!(query.contains("SELECT b + 1 FROM t"), "{query}");
+    }
+}
