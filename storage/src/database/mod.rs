@@ -334,7 +334,11 @@ impl Database {
     pub async fn commit_version(&self, id: CommitId) -> Result<Option<CommitFound>> {
         let recent = match self.half() {
             Half::Writes(writer) => writer.order.commit_of(id),
-            Half::Follows(follower) => follower.commit_of(id),
+            Half::Follows(follower) => follower.commit_of(id).or_else(|| match self.half() {
+                // Claimed meanwhile: the follower may have let go of it.
+                Half::Writes(writer) => writer.order.commit_of(id),
+                Half::Follows(_) => None,
+            }),
         };
         match recent {
             Some(found) => Ok(Some(found)),

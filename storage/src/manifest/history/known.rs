@@ -345,29 +345,31 @@ mod tests {
 
     #[tokio::test]
     async fn memory_is_bounded_and_answers_stay_the_same() {
-        let mut bucket = Bucket::new(50);
-        for _ in 0..60 {
+        let mut bucket = Bucket::new(100);
+        for _ in 0..120 {
             bucket.checkpoint(2, now()).await;
         }
         bucket.store.count();
         assert_eq!(bucket.find(1_000).await.unwrap(), None);
-        // Some are read, for which there is no room then: those once more, and those that were not read.
-        assert_eq!(bucket.store.count(), 32 + 45);
-        bucket.find(120).await.unwrap();
+        // Four spans are read, the fourth of which has no room: that once more, and those that were not read.
+        let (objects, read) = (121, 4 * SPAN_OBJECTS);
+        assert_eq!(bucket.store.count(), read + objects - 3 * SPAN_OBJECTS);
+        assert_eq!(bucket.find(240).await.unwrap(), Some(240));
         assert!(bucket.store.count() <= SPAN_OBJECTS);
-        for _ in 0..2 {
-            bucket.find_all().await;
-            for _ in 0..10 {
-                bucket.checkpoint(7, now()).await;
-                let ids = bucket.known.held().as_ref().unwrap().ids();
-                assert!((20..=50).contains(&ids), "{ids}");
-            }
+        bucket.find_all().await;
+        for _ in 0..60 {
+            bucket.checkpoint(2, now()).await;
+            let ids = bucket.known.held().as_ref().unwrap().ids();
+            assert!((60..=100).contains(&ids), "{ids}");
         }
-        bucket.find_all().await;
         // More in one than there is room for.
-        bucket.checkpoint(51, now()).await;
-        bucket.find_all().await;
-        assert_eq!(bucket.find(bucket.ids + 1).await.unwrap(), None);
+        bucket.checkpoint(101, now()).await;
+        assert_eq!(bucket.known.held().as_ref().unwrap().ids(), 0);
+        bucket.checkpoint(3, now()).await;
+        for n in [1, 200, 300, 360, 361, 461, 462, 464] {
+            assert_eq!(bucket.find(n).await.unwrap(), Some(n));
+        }
+        assert_eq!(bucket.find(465).await.unwrap(), None);
     }
 
     #[tokio::test]
