@@ -120,7 +120,7 @@ impl Session {
         if db.follows() {
             upkeep::refresh(db).await?;
         }
-        let found = db.commit_version(given.id()).await?;
+        let found = db.earlier_commit(given.id()).await?;
         if let Some(found) = &found {
             given.found(found.version);
         }

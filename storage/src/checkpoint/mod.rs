@@ -156,6 +156,8 @@ async fn checkpoint(
         remove(database, &flushed).await;
         return Err(error);
     }
+    // Before the order forgets them.
+    writer.known.add(manifest.number, &commits, database.options().clock.now_us());
     let deadline = match database.shared.remote {
         true => tokio::time::Instant::now() + database.options().commit_timeout,
         false => tokio::time::Instant::now(),

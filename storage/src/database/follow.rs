@@ -34,6 +34,8 @@ pub(crate) struct Follower {
     /// Held while catching up.
     place: tokio::sync::Mutex<Place>,
     history: Mutex<Vec<VersionRow>>,
+    /// The commits since the manifest it stands on, however many.
+    recent: Mutex<Vec<CommitFound>>,
 }
 
 /// How far a follower has read.
@@ -90,6 +92,7 @@ impl Follower {
         let (state, history, log) = load(id, manifests, shared, ManifestNumber(0), boundary).await?;
         Ok(Self {
             id,
+            recent: Mutex::new(history.iter().map(found).collect()),
             published: RwLock::new(Some(Arc::new(state))),
             place: tokio::sync::Mutex::new(Place { log: Some(log), refreshed, anchored: refreshed }),
             history: Mutex::new(history),
@@ -104,6 +107,7 @@ impl Follower {
     /// Lets go of what it has read, for good.
     pub(super) fn release(&self) {
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.recent.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
     }
 
     pub(super) fn history(&self) -> Vec<VersionRow> {
@@ -112,9 +116,13 @@ impl Follower {
 
     /// The commit of that id, if it was seen in the log.
     pub(super) fn commit_of(&self, id: CommitId) -> Option<CommitFound> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(commit) = recent.iter().rfind(|commit| commit.commit_id == id) {
+            return Some(*commit);
+        }
+        drop(recent);
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let row = history.iter().rfind(|row| row.commit_id == id)?;
-        Some(CommitFound { commit_id: id, version: row.version, time_us: row.time_us })
+        history.iter().rfind(|row| row.commit_id == id).map(found)
     }
 
     pub(super) fn status(&self) -> WalStatus {
@@ -204,6 +212,13 @@ impl Follower {
             Some(published) => *published = Arc::new(state),
             None => return,
         }
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if anew {
+            // Those before the manifest are in objects.
+            recent.clear();
+        }
+        recent.extend(rows.iter().map(found));
+        drop(recent);
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let last = history.last().map(|r| r.version);
         if anew && rows.is_empty() {
@@ -213,6 +228,10 @@ impl Follower {
         let surplus = history.len().saturating_sub(super::order::HISTORY_COMMITS);
         history.drain(..surplus);
     }
+}
+
+fn found(row: &VersionRow) -> CommitFound {
+    CommitFound { commit_id: row.commit_id, version: row.version, time_us: row.time_us }
 }
 
 /// Whether so much is in memory that a newer manifest is to be loaded. On object storage loading reads the whole log after it again,

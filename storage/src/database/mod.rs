@@ -38,7 +38,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem};
 use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ObjectIds};
 use crate::jobs::{JobRow, Jobs};
-use crate::manifest::history::{self, CommitFound};
+use crate::manifest::history::{self, CommitFound, KnownCommits};
 use crate::manifest::{Manifest, ManifestStore};
 use crate::metrics::ObjectMetrics;
 use crate::object::CachedStore;
@@ -58,6 +58,8 @@ pub(crate) struct Writer {
     pub(crate) ids: ObjectIds,
     /// Whose objects no commit names yet.
     pub(crate) uploads: Uploads,
+    /// Commits that the log has no more.
+    pub(crate) known: KnownCommits,
     /// The newest manifest; holding it is what makes checkpoints one at a time.
     pub(crate) manifest: tokio::sync::Mutex<Option<Arc<Manifest>>>,
     /// Exclusive lock on the root; released on closing, at the latest when the handle goes.
@@ -77,6 +79,7 @@ impl Writer {
             epoch,
             ids: ObjectIds::new(epoch),
             uploads: Uploads::default(),
+            known: KnownCommits::default(),
             manifest: tokio::sync::Mutex::new(manifest.map(Arc::new)),
             lock: Mutex::new(lock),
         }
@@ -331,12 +334,34 @@ impl Database {
     pub async fn commit_version(&self, id: CommitId) -> Result<Option<CommitFound>> {
         let recent = match self.half() {
             Half::Writes(writer) => writer.order.commit_of(id),
-            Half::Follows(follower) => follower.commit_of(id),
+            Half::Follows(follower) => follower.commit_of(id).or_else(|| match self.half() {
+                // Claimed meanwhile: the follower may have let go of it.
+                Half::Writes(writer) => writer.order.commit_of(id),
+                Half::Follows(_) => None,
+            }),
         };
         match recent {
             Some(found) => Ok(Some(found)),
             None => history::find(&*self.shared.store, self.snapshot().state().manifest, id).await,
         }
+    }
+
+    /// The commit that one with this id, made here, would repeat. As [`commit_version`](Self::commit_version), but a writer asks the
+    /// store for the ids of old commits only once: of a later writer's commits, which keep it from making any, it need not know.
+    ///
+    /// # Errors
+    /// Storage errors; nobody knows then.
+    pub async fn earlier_commit(&self, id: CommitId) -> Result<Option<CommitFound>> {
+        let Half::Writes(writer) = self.half() else { return self.commit_version(id).await };
+        if writer.order.poisoned().is_some() {
+            return self.commit_version(id).await;
+        }
+        // First the log: a checkpoint that moves the commit meanwhile has it known before it leaves the log.
+        if let Some(found) = writer.order.commit_of(id) {
+            return Ok(Some(found));
+        }
+        let newest = self.snapshot().state().manifest;
+        writer.known.find(&*self.shared.store, newest, id, self.options.clock.now_us()).await
     }
 
     /// Objects below the root.

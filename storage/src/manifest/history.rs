@@ -1,7 +1,7 @@
 //! Which commits had which ids: objects `history/<manifest>` beside manifests, for whoever was told "outcome unknown".
 //!
-//! Owns: their bytes, finding a commit in them, how long they are kept. Does not own: the commits since the newest manifest, which
-//! stand in the log (`database::order`). Durable before the manifest whose commits it holds.
+//! Owns: their bytes, finding a commit in them, how long they are kept, which of them a writer need not read (`known`). Does not own:
+//! the commits since the newest manifest, which stand in the log (`database::order`). Durable before the manifest whose commits it holds.
 //!
 //! ```text
 //! 0 [8] magic "CAIRNHIS"    8 u64 version of the first commit    16 u64 number of commits
@@ -9,16 +9,21 @@
 //!    u32 crc32c of everything before
 //! ```
 
+mod known;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, ManifestNumber};
 use crate::object::{Put, put_if_absent, put_own};
+
+pub(crate) use known::KnownCommits;
 
 const MAGIC: &[u8; 8] = b"CAIRNHIS";
 const HEADER_BYTES: usize = 24;
@@ -27,6 +32,12 @@ const COMMIT_BYTES: usize = 24;
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Objects read at the same time.
 const PARALLEL_READS: usize = 8;
+/// So many of the newest objects are asked for by number, whatever a listing shows,
+const ASKED: u64 = 8;
+/// and so many at most where it ends before those.
+const ASKED_MAX: u64 = 32;
+/// How often an object that an earlier attempt left is replaced while others of these attempts still land.
+const REPLACE_ATTEMPTS: usize = 4;
 
 /// A commit as its id finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,55 +58,112 @@ pub(crate) fn history_path(manifest: ManifestNumber) -> String {
 
 /// Writes the commits from `first` on, in order of versions, that `manifest` is the first to hold.
 ///
-/// Created, so that what an earlier attempt sent and gave up cannot come late and replace it. Where that attempt's object stands
-/// already it has landed, and is replaced by this one, which holds its commits too.
+/// Created, or else put in place of exactly what was seen there: an earlier attempt at the same manifest, which had the first ones of
+/// these commits only. What such an attempt sent and gave up can come late; it must not replace this object then, or commits of a
+/// manifest that stands would not be found.
 ///
 /// # Errors
-/// The store's.
+/// The store's; `Unavailable` when earlier attempts land all the time.
 pub(crate) async fn put(
     store: &dyn ObjectStore,
     manifest: ManifestNumber,
     first: CommitVersion,
     commits: &[(CommitId, i64)],
 ) -> Result<()> {
-    let (path, bytes) = (history_path(manifest), encode(first, commits));
-    match put_if_absent(store, &Path::from(path.as_str()), bytes.clone(), |found| found == bytes).await? {
-        Put::Ours => Ok(()),
-        Put::Taken(_) => put_own(store, path, bytes).await,
+    let (path, bytes) = (Path::from(history_path(manifest)), encode(first, commits));
+    for _ in 0..REPLACE_ATTEMPTS {
+        if let Put::Ours = put_if_absent(store, &path, bytes.clone(), |found| found == bytes).await? {
+            return Ok(());
+        }
+        let seen = match store.head(&path).await {
+            Ok(meta) => UpdateVersion { e_tag: meta.e_tag, version: meta.version },
+            Err(object_store::Error::NotFound { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        match store.put_opts(&path, bytes.clone().into(), PutMode::Update(seen).into()).await {
+            Ok(_) => return Ok(()),
+            // A directory: nothing comes late there.
+            Err(object_store::Error::NotImplemented { .. }) => {
+                return put_own(store, path.to_string(), bytes).await;
+            }
+            // It changed meanwhile, or the answer to our own change was lost: what stands now tells.
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. }
+                | object_store::Error::NotFound { .. },
+            ) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
+    Err(Error::new(ErrorKind::Unavailable, format!("{path} can't be replaced")).with_hint("try again"))
 }
 
 /// The commit of that id in the objects beside `newest` and the manifests before it.
 ///
 /// # Errors
-/// `Corrupt`; the store's.
+/// `Corrupt` when the commit is in none that can be read, and some can't; the store's.
 pub(crate) async fn find(
     store: &dyn ObjectStore,
     newest: ManifestNumber,
     id: CommitId,
 ) -> Result<Option<CommitFound>> {
-    // A listing may lack what is new; what is new is asked for by number.
-    let asked = (newest.0.saturating_sub(PARALLEL_READS as u64) + 1..=newest.0).map(ManifestNumber);
-    let mut numbers: Vec<ManifestNumber> =
-        listed(store).await?.into_iter().map(|(number, _)| number).collect();
-    numbers.extend(asked);
-    numbers.sort_unstable();
-    numbers.dedup();
-    let objects = numbers.into_iter().rev().map(|number| async move {
-        let path = history_path(number);
-        match store.get(&Path::from(path.as_str())).await {
-            Ok(found) => decode(&path, &found.bytes().await?, id),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    });
-    let mut found = futures::stream::iter(objects).buffered(PARALLEL_READS);
-    while let Some(commit) = found.try_next().await? {
-        if commit.is_some() {
-            return Ok(commit);
+    search(store, numbered(store, newest).await?.into_keys().rev().collect(), id).await
+}
+
+/// The commit of that id in the first of the objects `numbers` that has it.
+///
+/// # Errors
+/// As [`find`].
+async fn search(
+    store: &dyn ObjectStore,
+    numbers: Vec<ManifestNumber>,
+    id: CommitId,
+) -> Result<Option<CommitFound>> {
+    let objects = numbers.into_iter().map(|number| read(store, number));
+    let mut objects = futures::stream::iter(objects).buffered(PARALLEL_READS);
+    let mut damaged = None;
+    while let Some(commits) = objects.next().await {
+        match commits {
+            Ok(commits) => {
+                if let Some(found) = commits.and_then(|commits| commits.find(id)) {
+                    return Ok(Some(found));
+                }
+            }
+            // Another may have it. If none has, this one may: nobody may take the commit for one that never was.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                damaged.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    damaged.map_or(Ok(None), Err)
+}
+
+/// The object of that number; None: there is none, or it was collected.
+async fn read(store: &dyn ObjectStore, number: ManifestNumber) -> Result<Option<Commits>> {
+    let path = history_path(number);
+    match store.get(&Path::from(path.as_str())).await {
+        Ok(found) => Commits::parse(&path, &found.bytes().await?).map(Some),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Objects that may be there, with the times they were written at; None: the listing does not show it.
+///
+/// A listing may lack what is new; what is new is asked for by number, that beside a manifest which is being written included.
+async fn numbered(
+    store: &dyn ObjectStore,
+    newest: ManifestNumber,
+) -> Result<BTreeMap<ManifestNumber, Option<i64>>> {
+    let mut objects: BTreeMap<ManifestNumber, Option<i64>> =
+        listed(store).await?.into_iter().map(|(number, written_us)| (number, Some(written_us))).collect();
+    let shown = objects.last_key_value().map_or(0, |(number, _)| number.0);
+    let from = shown.clamp(newest.0.saturating_sub(ASKED_MAX), newest.0.saturating_sub(ASKED)) + 1;
+    for number in from..=newest.next().0 {
+        objects.entry(ManifestNumber(number)).or_insert(None);
+    }
+    Ok(objects)
 }
 
 /// Removes objects that nobody can ask for any more.
@@ -143,26 +211,46 @@ fn encode(first: CommitVersion, commits: &[(CommitId, i64)]) -> Bytes {
     out.into()
 }
 
-/// The commit of that id among those of the object `path`.
-fn decode(path: &str, bytes: &[u8], id: CommitId) -> Result<Option<CommitFound>> {
-    let damaged = |why| Err(Error::corrupt(path, why));
-    let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return damaged("it is too short") };
-    if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
-        return damaged("its checksum is wrong");
+/// The commits of one object, which was checked.
+struct Commits {
+    first: CommitVersion,
+    /// [`COMMIT_BYTES`] each.
+    commits: Bytes,
+}
+
+impl Commits {
+    /// # Errors
+    /// `Corrupt` naming the object `path`.
+    fn parse(path: &str, bytes: &Bytes) -> Result<Self> {
+        let damaged = |why| Err(Error::corrupt(path, why));
+        let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return damaged("it is too short") };
+        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+            return damaged("its checksum is wrong");
+        }
+        let Some((header, commits)) = body.split_first_chunk::<HEADER_BYTES>() else {
+            return damaged("it is too short");
+        };
+        let whole = commits.len().is_multiple_of(COMMIT_BYTES);
+        let (first, count) = (word(&header[8..]), word(&header[16..]));
+        if !header.starts_with(MAGIC) || !whole || count != (commits.len() / COMMIT_BYTES) as u64 {
+            return damaged("it is not a history of commits");
+        }
+        Ok(Self { first: CommitVersion(first), commits: bytes.slice_ref(commits) })
     }
-    let Some((header, commits)) = body.split_first_chunk::<HEADER_BYTES>() else {
-        return damaged("it is too short");
-    };
-    let (first, count) = (word(&header[8..]), word(&header[16..]));
-    if !header.starts_with(MAGIC) || count != (commits.len() / COMMIT_BYTES) as u64 {
-        return damaged("it is not a history of commits");
+
+    fn ids(&self) -> impl Iterator<Item = CommitId> {
+        let commits = self.commits.chunks_exact(COMMIT_BYTES);
+        commits.filter_map(|commit| commit.first_chunk()).map(|id| CommitId(uuid::Uuid::from_bytes(*id)))
     }
-    let at = commits.chunks_exact(COMMIT_BYTES).position(|commit| commit.starts_with(id.0.as_bytes()));
-    Ok(at.map(|at| CommitFound {
-        commit_id: id,
-        version: CommitVersion(first.saturating_add(at as u64)),
-        time_us: word(&commits[at * COMMIT_BYTES + 16..]).cast_signed(),
-    }))
+
+    fn find(&self, id: CommitId) -> Option<CommitFound> {
+        let at = self.ids().position(|there| there == id)?;
+        Some(CommitFound {
+            commit_id: id,
+            version: CommitVersion(self.first.0.saturating_add(at as u64)),
+            time_us: word(&self.commits[at * COMMIT_BYTES + 16..]).cast_signed(),
+        })
+    }
 }
 
 fn word(bytes: &[u8]) -> u64 {
@@ -172,9 +260,13 @@ fn word(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use object_store::memory::InMemory;
 
     use super::*;
+    use crate::fs::OsFileSystem;
+    use crate::object::LocalStore;
 
     fn id(n: u128) -> CommitId {
         CommitId(uuid::Uuid::from_u128(n))
@@ -200,15 +292,71 @@ mod tests {
         crate::database::now_us()
     }
 
+    /// A checkpoint that failed after this object is tried again with the commits that came meanwhile.
+    async fn is_replaced_by_the_next_attempt(store: &dyn ObjectStore) {
+        let number = ManifestNumber(3);
+        put(store, number, CommitVersion(1), &[(id(1), 10)]).await.unwrap();
+        for _ in 0..2 {
+            put(store, number, CommitVersion(1), &[(id(1), 10), (id(2), 20)]).await.unwrap();
+            for n in 1..=2 {
+                let found = find(store, number, id(n)).await.unwrap().unwrap();
+                assert_eq!(u128::from(found.version.0), n);
+            }
+        }
+        put_own(store, history_path(number), "damaged".into()).await.unwrap();
+        put(store, number, CommitVersion(1), &[(id(1), 10), (id(2), 20)]).await.unwrap();
+        assert!(find(store, number, id(2)).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_object_of_an_earlier_attempt_is_replaced() {
+        is_replaced_by_the_next_attempt(&InMemory::new()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let fs = OsFileSystem::new(directory.path().to_path_buf());
+        is_replaced_by_the_next_attempt(&LocalStore::new(Arc::new(fs))).await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_taken_for_never_committed() {
+        let store = InMemory::new();
+        put(&store, ManifestNumber(2), CommitVersion(1), &[(id(1), 10)]).await.unwrap();
+        put(&store, ManifestNumber(3), CommitVersion(2), &[(id(2), 20)]).await.unwrap();
+        put_own(&store, history_path(ManifestNumber(3)), "damaged".into()).await.unwrap();
+        assert!(find(&store, ManifestNumber(3), id(1)).await.unwrap().is_some());
+        for n in 2..4 {
+            let error = find(&store, ManifestNumber(3), id(n)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.message().contains(&history_path(ManifestNumber(3))), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_are_asked_for_by_number() {
+        let store = InMemory::new();
+        let numbers = |newest| {
+            let store = &store;
+            async move {
+                let numbers = numbered(store, ManifestNumber(newest)).await.unwrap();
+                numbers.into_keys().map(|number| number.0).collect::<Vec<u64>>()
+            }
+        };
+        assert_eq!(numbers(0).await, [1]);
+        assert_eq!(numbers(100).await, (69..=101).collect::<Vec<u64>>());
+        put(&store, ManifestNumber(80), CommitVersion(1), &[(id(1), 10)]).await.unwrap();
+        assert_eq!(numbers(100).await, (80..=101).collect::<Vec<u64>>());
+        assert_eq!(numbers(80).await, (73..=81).collect::<Vec<u64>>());
+    }
+
     #[test]
     fn every_flip_and_cut_is_noticed() {
+        let parse = |bytes: &[u8]| Commits::parse("h", &Bytes::copy_from_slice(bytes));
         let good = encode(CommitVersion(7), &[(id(1), 5)]);
-        assert_eq!(decode("h", &good, id(1)).unwrap().unwrap().version, CommitVersion(7));
+        assert_eq!(parse(&good).unwrap().find(id(1)).unwrap().version, CommitVersion(7));
         for at in 0..good.len() {
-            decode("h", &good[..at], id(1)).unwrap_err();
+            assert!(parse(&good[..at]).is_err());
             let mut bad = good.to_vec();
             bad[at] ^= 4;
-            decode("h", &bad, id(1)).unwrap_err();
+            assert!(parse(&bad).is_err());
         }
     }
 }

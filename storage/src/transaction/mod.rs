@@ -299,7 +299,7 @@ impl Transaction {
         let whole = if set.of_block { WholeTables::AsRead } else { WholeTables::AsFound };
         let named = commit_id;
         if let Some(id) = named
-            && let Some(found) = database.commit_version(id).await?
+            && let Some(found) = database.earlier_commit(id).await?
         {
             let mut left = Vec::new();
             for table in set.tables.into_values() {

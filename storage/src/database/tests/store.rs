@@ -9,7 +9,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
-use crate::id::CommitId;
+use crate::id::{CommitId, CommitVersion};
+use crate::transaction::CommitReceipt;
 use crate::verify::FindingStatus;
 
 fn rows(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
@@ -162,6 +163,167 @@ async fn a_commit_is_found_by_its_id_and_made_once() {
     assert_eq!(db.commit_version(id).await.unwrap().unwrap().version, first.version);
     assert!(again(Arc::clone(&db), table).await.unwrap().repeated);
     assert_eq!(db.snapshot().table(table).unwrap().row_count().await.unwrap(), 2);
+}
+
+fn id(n: u128) -> CommitId {
+    CommitId(uuid::Uuid::from_u128(n))
+}
+
+/// Two rows, in a commit with an id of ours.
+async fn named(db: &Arc<Database>, table: TableId, id: CommitId) -> Result<CommitReceipt> {
+    let tx = db.begin(&db.snapshot()).await?;
+    let mut writer = tx.writer(table)?;
+    writer.write(batch(&rows(0..2))).await?;
+    writer.finish().await?;
+    tx.commit(CommitOptions { commit_id: Some(id), ..CommitOptions::default() }).await
+}
+
+async fn count(db: &Arc<Database>, table: TableId) -> u64 {
+    db.snapshot().table(table).unwrap().row_count().await.unwrap()
+}
+
+/// Gets and heads, puts, lists.
+fn requests(db: &Arc<Database>) -> (u64, u64, u64) {
+    let objects = db.figures().objects.unwrap();
+    (objects.gets + objects.heads, objects.puts, objects.lists)
+}
+
+#[tokio::test]
+async fn a_new_id_costs_no_request() {
+    let store = Arc::new(InMemory::new());
+    let open = async || {
+        let options = OpenOptions { collects: false, ..options(&store) };
+        Database::open(Root::parse("s3://bucket/db").unwrap(), options).await.unwrap()
+    };
+    let db = open().await;
+    let table = create(&db, "t", false).await.unwrap();
+    for n in 0..20 {
+        named(&db, table, id(n)).await.unwrap();
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    }
+    db.close().await.unwrap();
+    let db = open().await;
+    named(&db, table, id(100)).await.unwrap();
+    let (reads, puts, lists) = requests(&db);
+    for n in 101..131 {
+        assert!(!named(&db, table, id(n)).await.unwrap().repeated);
+    }
+    // One object of the log for each.
+    assert_eq!(requests(&db), (reads, puts + 30, lists));
+    // Nor when checkpoints have taken them out of the log.
+    for n in 131..135 {
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        let (reads, puts, lists) = requests(&db);
+        assert!(!named(&db, table, id(n)).await.unwrap().repeated);
+        assert_eq!(requests(&db), (reads, puts + 1, lists));
+    }
+    // One that is there costs what it takes to read where it is.
+    let (reads, puts, lists) = requests(&db);
+    for n in [0, 19, 100, 133] {
+        assert!(named(&db, table, id(n)).await.unwrap().repeated);
+    }
+    let after = requests(&db);
+    assert!(after.0 > reads && after.0 <= reads + 4 * 16 && (after.1, after.2) == (puts, lists), "{after:?}");
+    assert_eq!(count(&db, table).await, (20 + 35) * 2);
+}
+
+/// The commits with ids from 0 on have these versions, and are not made again.
+async fn hold(db: &Arc<Database>, table: TableId, versions: &[CommitVersion]) {
+    for (n, version) in (0..).zip(versions) {
+        let receipt = named(db, table, id(n)).await.unwrap();
+        assert_eq!((receipt.repeated, receipt.version), (true, *version));
+        for found in [db.commit_version(id(n)).await, db.earlier_commit(id(n)).await] {
+            assert_eq!(found.unwrap().unwrap().version, *version);
+        }
+    }
+    assert_eq!(count(db, table).await, versions.len() as u64 * 2);
+    assert_eq!(db.commit_version(id(1_000)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_repeated_commit_changes_nothing_wherever_its_id_stands() {
+    let store = Arc::new(InMemory::new());
+    let db = open(&store).await;
+    let table = create(&db, "t", false).await.unwrap();
+    let mut versions = vec![named(&db, table, id(0)).await.unwrap().version];
+    hold(&db, table, &versions).await;
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    hold(&db, table, &versions).await;
+    let mut last = db;
+    for round in 1..9 {
+        // Taken over, closed in order, or begun anew; with ids in the log, in objects, and in both.
+        let db = match round % 3 {
+            0 => {
+                last.close().await.unwrap();
+                open(&store).await
+            }
+            _ => open_taking_over(&store).await,
+        };
+        if round % 2 == 0 {
+            hold(&db, table, &versions).await;
+        }
+        versions.push(named(&db, table, id(round)).await.unwrap().version);
+        hold(&db, table, &versions).await;
+        if round % 4 != 1 {
+            db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        }
+        hold(&db, table, &versions).await;
+        last = db;
+    }
+    // A reader finds them as well.
+    let reader = open(&store).await;
+    for (n, version) in (0..).zip(&versions) {
+        assert_eq!(reader.commit_version(id(n)).await.unwrap().unwrap().version, *version);
+        assert_eq!(reader.earlier_commit(id(n)).await.unwrap().unwrap().version, *version);
+    }
+}
+
+#[tokio::test]
+async fn what_a_later_writer_committed_is_not_committed_again() {
+    let store = Arc::new(InMemory::new());
+    let first = open(&store).await;
+    let table = create(&first, "t", false).await.unwrap();
+    for n in 0..2 {
+        named(&first, table, id(n)).await.unwrap();
+        first.checkpoint(CheckpointReason::Statement).await.unwrap();
+    }
+    // It has read what there is; then somebody else comes.
+    assert_eq!(first.earlier_commit(id(2)).await.unwrap(), None);
+    let second = open_taking_over(&store).await;
+    let version = named(&second, table, id(2)).await.unwrap().version;
+    second.checkpoint(CheckpointReason::Statement).await.unwrap();
+    assert_eq!(first.earlier_commit(id(2)).await.unwrap(), None);
+    assert_eq!(named(&first, table, id(2)).await.unwrap_err().kind(), ErrorKind::Fenced);
+    // Now it knows that it does not know.
+    assert_eq!(first.earlier_commit(id(2)).await.unwrap().unwrap().version, version);
+    let third = open_taking_over(&store).await;
+    assert!(named(&third, table, id(2)).await.unwrap().repeated);
+    assert_eq!(count(&third, table).await, 3 * 2);
+}
+
+#[tokio::test]
+async fn an_id_that_nobody_can_look_for_is_not_taken_for_new() {
+    let store = Arc::new(InMemory::new());
+    let db = open(&store).await;
+    let table = create(&db, "t", false).await.unwrap();
+    named(&db, table, id(0)).await.unwrap();
+    let receipt = db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    db.close().await.unwrap();
+    let path = Path::from(format!("history/{:020}", receipt.manifest.0));
+    let whole = store.get(&path).await.unwrap().bytes().await.unwrap();
+    store.put(&path, whole.slice(..whole.len() - 1).into()).await.unwrap();
+    let db = open(&store).await;
+    for n in 0..2 {
+        let error = named(&db, table, id(n)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains(&path.to_string()), "{error}");
+    }
+    // Commits without one go on.
+    insert(&db, table, &rows(5..6)).await.unwrap();
+    store.put(&path, whole.into()).await.unwrap();
+    assert!(named(&db, table, id(0)).await.unwrap().repeated);
+    assert!(!named(&db, table, id(1)).await.unwrap().repeated);
+    assert_eq!(count(&db, table).await, 5);
 }
 
 #[tokio::test]
