@@ -212,6 +212,11 @@ fn disk_cache(figures: &CacheFigures) -> Vec<FigureFamily> {
             .number(&[], figures.hits),
         counter("cairn_disk_cache_misses_total", "Parts of objects looked for on disk and not found.")
             .number(&[], figures.misses),
+        counter(
+            "cairn_disk_cache_failures_total",
+            "Times the disk did not take a part of an object; nothing more is kept then until the process ends.",
+        )
+        .number(&[], figures.failures),
     ]
 }
 

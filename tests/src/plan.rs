@@ -66,10 +66,11 @@ impl PhysicalExtensionCodec for PlanCodec {
 /// The bytes of a plan of `engine`.
 ///
 /// # Errors
-/// For a plan that no other process can run.
+/// For a plan that no other process can run: also 54001 for one whose bytes nest too deeply to be read back.
 pub fn encode(engine: &Arc<Engine>, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<u8>, SqlError> {
     let codec = PlanCodec { engine: Arc::clone(engine) };
     let bytes = physical_plan_to_bytes_with_extension_codec(plan, &codec).map_err(said)?;
+    physical_plan_from_bytes_with_extension_codec(&bytes, &engine.task_context(), &codec).map_err(said)?;
     Ok(bytes.to_vec())
 }
 
@@ -89,4 +90,30 @@ pub async fn run(engine: &Arc<Engine>, bytes: &[u8]) -> Result<Answer, SqlError>
 
 fn said(error: DataFusionError) -> SqlError {
     SqlError::from(cairn_engine::Error::from(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_engine::EngineOptions;
+    use cairn_storage::Root;
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+    use datafusion::physical_plan::empty::EmptyExec;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn plans_that_nest_too_deeply_are_refused_by_name() {
+        let engine = Engine::open(Root::Memory, EngineOptions::default()).await.unwrap();
+        let nested = |nodes: usize| {
+            let schema = Schema::new(vec![Field::new("a", DataType::Int64, true)]);
+            let leaf: Arc<dyn ExecutionPlan> = Arc::new(EmptyExec::new(Arc::new(schema)));
+            let over = |plan, _| -> Arc<dyn ExecutionPlan> { Arc::new(CoalescePartitionsExec::new(plan)) };
+            (1..nodes).fold(leaf, over)
+        };
+        let bytes = encode(&engine, nested(45)).unwrap();
+        assert!(run(&engine, &bytes).await.is_ok());
+        let error = encode(&engine, nested(60)).unwrap_err();
+        assert_eq!(error.sqlstate, "54001", "{error:?}");
+    }
 }

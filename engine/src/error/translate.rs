@@ -41,6 +41,7 @@ pub(super) fn translate(error: &DataFusionError) -> Error {
             unplanned(text).unwrap_or_else(|| make(ErrorKind::Unsupported, "0A000", text))
         }
         DataFusionError::Internal(text) => internal(text),
+        DataFusionError::Plan(text) if nests_too_deeply(text) => crate::plans::nested_too_deeply(),
         DataFusionError::Plan(text) => unplanned(text).unwrap_or_else(|| plan(text)),
         DataFusionError::Configuration(text) => make(ErrorKind::InvalidInput, "22023", text),
         DataFusionError::SchemaError(inner, _) => schema(inner),
@@ -301,6 +302,11 @@ fn hint_for(field: &Column, valid: &[Column]) -> Option<String> {
     Some(format!("columns here: {}{more}", names.join(", ")))
 }
 
+/// Whether the bytes of a plan were refused for their depth: their reader counts it, and says so by its text alone.
+fn nests_too_deeply(text: &str) -> bool {
+    text.starts_with("Error decoding expr as protobuf: ") && text.contains(": recursion limit reached")
+}
+
 fn plan(text: &str) -> Error {
     let lower = text.to_ascii_lowercase();
     if lower.starts_with("table '") && lower.ends_with("not found") {
@@ -388,6 +394,22 @@ mod tests {
             (back.kind(), back.sqlstate(), back.message(), back.hint()),
             (ErrorKind::ConstraintViolation, "23505", "duplicate key", Some("h"))
         );
+    }
+
+    #[test]
+    fn plans_that_nest_too_deeply_say_so() {
+        // As prost and datafusion-proto word it; the tests of plans in other processes make a true one.
+        let bytes = |why: &str| {
+            DataFusionError::Plan(format!(
+                "Error decoding expr as protobuf: failed to decode Protobuf message: FilterExecNode.input: {why}"
+            ))
+        };
+        let deep = translate(&bytes("recursion limit reached"));
+        assert_eq!((deep.kind(), deep.sqlstate()), (ErrorKind::ResourceExhausted, "54001"), "{deep}");
+        assert!(deep.message().contains("nested too deeply") && deep.hint().is_some(), "{deep}");
+        assert_ne!(translate(&bytes("buffer underflow")).sqlstate(), "54001");
+        let name = DataFusionError::Plan("table 'x: recursion limit reached' not found".into());
+        assert_eq!(translate(&name).sqlstate(), "42P01");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Owns: the rule, for every statement that names an object: COPY either way, `FROM 's3://…'`, the `read_…` functions. The session of
 //! whoever opened the database may reach all, with the credentials of its environment too; others those below listed prefixes. Does
-//! not own: which credentials are used then ([`SessionStores`](super::SessionStores)).
+//! not own: which credentials are used then ([`SessionStores`](super::SessionStores)), which addresses a host may lead to
+//! (`cairn_storage::object`).
 
 use cairn_storage::ErrorKind;
 use cairn_storage::object::StoreUrl;
@@ -55,6 +56,12 @@ impl UrlAccess {
             None => Ok(()),
             Some(_) => Err(denied("the endpoint is not one that sessions may name (copy.endpoints)")),
         }
+    }
+
+    /// Whether the addresses that the hosts of a secret lead to are looked at, too: whoever answers for a listed name may let it lead
+    /// to this machine.
+    pub(super) fn guards_addresses(&self) -> bool {
+        matches!(self, Self::Below { .. })
     }
 }
 

@@ -199,7 +199,8 @@ impl SessionStores {
         if let Some(open) = held.open.get(&key) {
             return Ok(Arc::clone(open));
         }
-        let open = self.engine.with_secret(bucket, name, secret)?;
+        let guarded = self.access.guards_addresses();
+        let open = self.engine.with_secret(bucket, name, secret, guarded)?;
         held.open.insert(key, Arc::clone(&open));
         Ok(open)
     }

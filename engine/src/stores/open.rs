@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_storage::ErrorKind;
-use cairn_storage::object::{RequestLimits, Scheme, StoreUrl, client, connect, steady};
+use cairn_storage::object::{Scheme, StoreUrl, connect, connect_with};
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -138,7 +138,7 @@ impl EngineStores {
         Ok(store)
     }
 
-    /// `bucket` with the credentials of the secret `name`, opened anew.
+    /// `bucket` with the credentials of the secret `name`, opened anew; `guarded` for a session that may not reach every host.
     ///
     /// # Errors
     /// What the service's client cannot be told.
@@ -147,10 +147,12 @@ impl EngineStores {
         bucket: &StoreUrl,
         name: &str,
         secret: &StoreSecret,
+        guarded: bool,
     ) -> Result<Arc<OpenStore>> {
         let inner = self.inner(bucket, || {
-            let client = client(bucket, &secret.settings()?, &RequestLimits::default())?;
-            Ok(steady(client).0)
+            let settings = secret.settings()?;
+            let settings = if guarded { settings.guarded() } else { settings };
+            Ok(connect_with(bucket, &settings)?.0)
         })?;
         OpenStore::register(inner, bucket, Credentials::Secret(name.to_owned()), &self.runtime)
     }

@@ -116,8 +116,12 @@ impl ObjectUpload {
     /// Makes the object appear; [`finish`](Self::finish) comes first.
     ///
     /// # Errors
-    /// Those of the store; the object may have appeared then if no answer came.
+    /// Those of the store; `OutcomeUnknown` when no answer came that tells whether the object has appeared.
     pub(crate) fn complete(mut self) -> Result<()> {
+        self.appear().map_err(|error| unanswered(&self.uploads.url(&self.key), error))
+    }
+
+    fn appear(&mut self) -> Result<()> {
         let runtime = self.uploads.runtime.clone();
         if self.begun.is_none() {
             let bytes = std::mem::take(&mut self.buffer);
@@ -182,6 +186,20 @@ fn joined(sent: Result<Result<()>, JoinError>) -> Result<()> {
     sent.map_err(|e| Error::new(ErrorKind::Internal, format!("a part of an upload ended early: {e}")))?
 }
 
+/// What the last request for the object at `url` failed with. What stands there is compared with what was sent where the store
+/// answers at all (`cairn_storage::object`); one that does not may have done what it was asked for.
+fn unanswered(url: &str, error: Error) -> Error {
+    if error.kind() != ErrorKind::Unavailable {
+        return error;
+    }
+    let detail = error.detail().map(|detail| format!("; {detail}")).unwrap_or_default();
+    let detail = format!("{}{detail}", error.message());
+    Error::new(ErrorKind::OutcomeUnknown, format!("nobody knows whether {url} was written")).map(|e| {
+        e.with_detail(detail)
+            .with_hint("look what stands there, or run the statement again: it writes the whole object anew")
+    })
+}
+
 fn ours(error: datafusion::object_store::Error) -> Error {
     cairn_storage::Error::from(error).into()
 }
@@ -240,7 +258,13 @@ mod tests {
     struct Counting {
         inner: InMemory,
         fails_from: usize,
+        /// Objects appear, and nobody is told.
+        loses_answers: bool,
         aborted: Arc<AtomicUsize>,
+    }
+
+    fn lost<T>(_answer: T) -> object_store::Result<T> {
+        Err(object_store::Error::Generic { store: "S3", source: "connection reset".into() })
     }
 
     impl std::fmt::Display for Counting {
@@ -257,7 +281,8 @@ mod tests {
             payload: PutPayload,
             options: PutOptions,
         ) -> object_store::Result<PutResult> {
-            self.inner.put_opts(location, payload, options).await
+            let put = self.inner.put_opts(location, payload, options).await?;
+            if self.loses_answers { lost(put) } else { Ok(put) }
         }
 
         async fn put_multipart_opts(
@@ -267,7 +292,7 @@ mod tests {
         ) -> object_store::Result<Box<dyn MultipartUpload>> {
             let inner = self.inner.put_multipart_opts(location, options).await?;
             let (left, aborted) = (self.fails_from, Arc::clone(&self.aborted));
-            Ok(Box::new(CountingUpload { inner, left, aborted }))
+            Ok(Box::new(CountingUpload { inner, left, loses_answers: self.loses_answers, aborted }))
         }
 
         async fn get_opts(&self, location: &Path, options: GetOptions) -> object_store::Result<GetResult> {
@@ -298,6 +323,7 @@ mod tests {
     struct CountingUpload {
         inner: Box<dyn MultipartUpload>,
         left: usize,
+        loses_answers: bool,
         aborted: Arc<AtomicUsize>,
     }
 
@@ -313,7 +339,8 @@ mod tests {
         }
 
         async fn complete(&mut self) -> object_store::Result<PutResult> {
-            self.inner.complete().await
+            let done = self.inner.complete().await?;
+            if self.loses_answers { lost(done) } else { Ok(done) }
         }
 
         async fn abort(&mut self) -> object_store::Result<()> {
@@ -324,12 +351,22 @@ mod tests {
 
     fn uploads(fails_from: usize, memory: usize) -> (Uploads, Arc<AtomicUsize>, Arc<dyn MemoryPool>) {
         let aborted = Arc::new(AtomicUsize::new(0));
-        let inner = Counting { inner: InMemory::new(), fails_from, aborted: Arc::clone(&aborted) };
+        let inner = Counting {
+            inner: InMemory::new(),
+            fails_from,
+            loses_answers: false,
+            aborted: Arc::clone(&aborted),
+        };
+        let (uploads, pool) = uploads_to(inner, memory);
+        (uploads, aborted, pool)
+    }
+
+    fn uploads_to(inner: Counting, memory: usize) -> (Uploads, Arc<dyn MemoryPool>) {
         let instead = [("s3://data".to_owned(), Arc::new(inner) as Arc<dyn ObjectStore>)];
         let stores = EngineStores::new(&instead, Arc::new(RuntimeEnv::default())).unwrap();
         let open = stores.of_environment(ObjectPlace::parse("s3://data").unwrap().bucket()).unwrap();
         let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(memory));
-        (Uploads::new(open, Handle::current(), Arc::clone(&pool)), aborted, pool)
+        (Uploads::new(open, Handle::current(), Arc::clone(&pool)), pool)
     }
 
     async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -380,6 +417,34 @@ mod tests {
             assert!(read(&uploads, key).await.is_none(), "{key}");
         }
         assert_eq!(pool.reserved(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_answered_is_unknown() {
+        let inner = Counting {
+            inner: InMemory::new(),
+            fails_from: usize::MAX,
+            loses_answers: true,
+            aborted: Arc::default(),
+        };
+        let (uploads, _pool) = uploads_to(inner, 256 << 20);
+        for bytes in [10, PART_BYTES + 5] {
+            let key = format!("{bytes}");
+            let mut upload = uploads.begin(Path::from(key.as_str()));
+            let error = blocking(move || {
+                upload.write_all(&vec![1; bytes]).unwrap();
+                upload.finish().unwrap();
+                upload.complete().unwrap_err()
+            })
+            .await;
+            assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::OutcomeUnknown, "40003"), "{error:?}");
+            assert_eq!(error.message(), format!("nobody knows whether s3://data/{key} was written"));
+            assert!(error.detail().unwrap().contains("connection reset"), "{error:?}");
+            assert_eq!(read(&uploads, &key).await.unwrap().len(), bytes);
+        }
+        // What is certain stays so.
+        let denied = Error::new(ErrorKind::PermissionDenied, "no");
+        assert_eq!(unanswered("s3://data/x", denied).message(), "no");
     }
 
     #[tokio::test]

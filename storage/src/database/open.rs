@@ -19,7 +19,7 @@ use crate::fs::{File, FileSystem, OsFileSystem};
 use crate::id::{CommitVersion, DatabaseId, Epoch, ManifestNumber, WalNumber};
 use crate::manifest::store::Access;
 use crate::manifest::{ManifestStore, identity};
-use crate::object::{self, CachedStore, LocalStore, StoreUrl};
+use crate::object::{self, CachedStore, LocalStore, StoreSettings, StoreUrl};
 use crate::segment::SegmentCache;
 use crate::version::{Pins, Shared, Version};
 use crate::wal::{
@@ -135,7 +135,12 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
     };
     let disk_cache = match &options.cache_directory {
         Some(directory) => {
-            let directory = directory.join(id.to_string());
+            // A store that was given has no other address.
+            let address = match &options.store {
+                Some(_) => String::new(),
+                None => object::address(url, &StoreSettings::from_env())?,
+            };
+            let directory = directory.join(object::folder_of(id, url, &address));
             Some(Arc::new(CachedStore::new(Arc::clone(&store), directory, options.cache_directory_bytes)?))
         }
         None => None,

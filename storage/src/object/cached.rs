@@ -38,10 +38,13 @@ use object_store::{
     PutOptions, PutPayload, PutResult, RenameOptions, Result as StoreResult,
 };
 use tokio::runtime::Handle;
+use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) use past::{PastCache, past_cache};
 
+use super::url::StoreUrl;
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::DatabaseId;
 use crate::metrics::{CacheFigures, Counter};
 use file::{BlockFile, PATH_BYTES_MAX};
 use fill::FillQueue;
@@ -165,6 +168,12 @@ fn directory_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf
     path("CAIRN_CACHE_DIR")
         .or_else(xdg)
         .or_else(|| path("HOME").map(|home| home.join(".cache").join("cairn")))
+}
+
+/// The folder of a database within a directory of caches. A copy of a bucket has the same id, and the ids of objects that are written
+/// there later may be those of the original's: so the place is in the name, `address` being that of the store.
+pub(crate) fn folder_of(id: DatabaseId, url: &StoreUrl, address: &str) -> String {
+    format!("{id}-{:016x}", xxh3_64(format!("{address} {url}").as_bytes()))
 }
 
 fn is_cached(location: &Path) -> bool {

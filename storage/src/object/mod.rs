@@ -22,6 +22,7 @@ use std::sync::Arc;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
+pub(crate) use cached::folder_of;
 pub use cached::{CachedStore, default_cache_directory};
 pub use local::LocalStore;
 pub use meter::{ReadFigures, ReadMeter};
@@ -29,7 +30,8 @@ pub use probe::probe;
 pub(crate) use put::put_settled;
 pub use put::{Put, put_if_absent, put_own};
 pub(crate) use reason::describe;
-pub use remote::{StoreSettings, client, connect};
+pub(crate) use remote::address;
+pub use remote::{StoreSettings, client, connect, connect_with};
 pub use steady::{RequestLimits, SteadyStore, steady};
 pub use url::{Scheme, StoreUrl};
 

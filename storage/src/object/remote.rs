@@ -1,13 +1,14 @@
 //! The way to a store: a client for each of the protocols, built from settings.
 //!
-//! Owns: clients, and what they are configured by (`settings`, `profile`, `endpoint`; `s3`, `gcs`, `azure` for what each
-//! protocol takes). Does not own: retries and time limits of requests (`steady`): the clients send each request once. TLS
-//! needs nothing of the process: a provider it has installed is used, else the client brings its own. No error made here
-//! names a secret, and no cause is attached that might.
+//! Owns: clients, what they are configured by (`settings`, `profile`, `endpoint`; `s3`, `gcs`, `azure` for what each
+//! protocol takes), and which addresses those of strangers connect to (`guard`). Does not own: retries and time limits of
+//! requests (`steady`): the clients send each request once. TLS needs nothing of the process: a provider it has installed is
+//! used, else the client brings its own. No error made here names a secret, and no cause is attached that might.
 
 mod azure;
 mod endpoint;
 mod gcs;
+mod guard;
 mod profile;
 mod s3;
 mod settings;
@@ -15,13 +16,14 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3ConfigKey};
-use object_store::azure::{AzureConfigKey, MicrosoftAzure};
-use object_store::gcp::{GoogleCloudStorage, GoogleConfigKey};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzure, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::multipart::MultipartStore;
 use object_store::prefix::PrefixStore;
 use object_store::{ClientConfigKey, Error as StoreError, ObjectStore, RetryConfig};
 
+use self::guard::Guarded;
 use self::settings::Source;
 pub use self::settings::StoreSettings;
 use super::reason;
@@ -67,8 +69,19 @@ pub fn client(
 /// # Errors
 /// As [`client`].
 pub fn connect(url: &StoreUrl) -> Result<(Arc<dyn ObjectStore>, Arc<ObjectMetrics>)> {
+    connect_with(url, &StoreSettings::from_env())
+}
+
+/// As [`connect`], as `settings` configure it: whoever's credentials are used, requests are limited, repeated and counted alike.
+///
+/// # Errors
+/// As [`client`].
+pub fn connect_with(
+    url: &StoreUrl,
+    settings: &StoreSettings,
+) -> Result<(Arc<dyn ObjectStore>, Arc<ObjectMetrics>)> {
     let limits = RequestLimits::default();
-    let (store, parts) = match build(url, &StoreSettings::from_env(), &limits)? {
+    let (store, parts) = match build(url, settings, &limits)? {
         Client::S3(client) => below(client, url.prefix()),
         Client::Gcs(client) => below(client, url.prefix()),
         Client::Azure(client) => below(client, url.prefix()),
@@ -76,6 +89,26 @@ pub fn connect(url: &StoreUrl) -> Result<(Arc<dyn ObjectStore>, Arc<ObjectMetric
     let steady = SteadyStore::new(store, Some(parts), limits);
     let metrics = steady.metrics();
     Ok((Arc::new(steady), metrics))
+}
+
+/// What tells the bucket of `url`, as `settings` reach it, from one of the same name elsewhere: an endpoint or an account.
+/// Empty: the provider's own.
+///
+/// # Errors
+/// As [`client`].
+pub(crate) fn address(url: &StoreUrl, settings: &StoreSettings) -> Result<String> {
+    let told = match url.scheme() {
+        Scheme::S3 => {
+            // Stands there for every endpoint, whatever named it.
+            [s3_builder(url, settings)?.get_config_value(&AmazonS3ConfigKey::S3Endpoint), None]
+        }
+        Scheme::Gcs => [gcs_builder(url, settings)?.get_config_value(&GoogleConfigKey::BaseUrl), None],
+        Scheme::Azure => {
+            let builder = azure_builder(url, settings)?;
+            [AzureConfigKey::Endpoint, AzureConfigKey::AccountName].map(|key| builder.get_config_value(&key))
+        }
+    };
+    Ok(told.into_iter().flatten().collect::<Vec<_>>().join(" "))
 }
 
 /// Both faces of a client below a prefix.
@@ -91,39 +124,62 @@ fn faces<T: ObjectStore + MultipartStore>(store: T) -> (Arc<dyn ObjectStore>, Ar
     (store.clone(), store)
 }
 
+fn s3_builder(url: &StoreUrl, settings: &StoreSettings) -> Result<AmazonS3Builder> {
+    match &settings.0 {
+        Source::Environment(environment) => s3::of_environment(url.bucket(), environment),
+        Source::Explicit(explicit) => s3::of_explicit(url.bucket(), explicit),
+    }
+}
+
+fn gcs_builder(url: &StoreUrl, settings: &StoreSettings) -> Result<GoogleCloudStorageBuilder> {
+    match &settings.0 {
+        Source::Environment(environment) => gcs::of_environment(url.bucket(), environment),
+        Source::Explicit(explicit) => gcs::of_explicit(url.bucket(), explicit),
+    }
+}
+
+fn azure_builder(url: &StoreUrl, settings: &StoreSettings) -> Result<MicrosoftAzureBuilder> {
+    match &settings.0 {
+        Source::Environment(environment) => azure::of_environment(url.bucket(), environment),
+        Source::Explicit(explicit) => azure::of_explicit(url.bucket(), explicit),
+    }
+}
+
 fn build(url: &StoreUrl, settings: &StoreSettings, limits: &RequestLimits) -> Result<Client> {
     let once = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let times = times(limits);
     let unbuilt = |error: StoreError| unbuilt(url, &error);
-    let bucket = url.bucket();
+    let guarded = settings
+        .is_guarded()
+        .then(|| Guarded { connecting: CONNECT_TIMEOUT, request: limits.time_for(LARGEST_REQUEST_BYTES) });
     Ok(match url.scheme() {
         Scheme::S3 => {
-            let mut builder = match &settings.0 {
-                Source::Environment(environment) => s3::of_environment(bucket, environment)?,
-                Source::Explicit(explicit) => s3::of_explicit(bucket, explicit)?,
-            };
+            let mut builder = s3_builder(url, settings)?;
             for (key, value) in times {
                 builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+            }
+            if let Some(guarded) = guarded {
+                builder = builder.with_http_connector(guarded);
             }
             Client::S3(builder.with_retry(once).build().map_err(unbuilt)?)
         }
         Scheme::Gcs => {
-            let mut builder = match &settings.0 {
-                Source::Environment(environment) => gcs::of_environment(bucket, environment)?,
-                Source::Explicit(explicit) => gcs::of_explicit(bucket, explicit)?,
-            };
+            let mut builder = gcs_builder(url, settings)?;
             for (key, value) in times {
                 builder = builder.with_config(GoogleConfigKey::Client(key), value);
+            }
+            if let Some(guarded) = guarded {
+                builder = builder.with_http_connector(guarded);
             }
             Client::Gcs(builder.with_retry(once).build().map_err(unbuilt)?)
         }
         Scheme::Azure => {
-            let mut builder = match &settings.0 {
-                Source::Environment(environment) => azure::of_environment(bucket, environment)?,
-                Source::Explicit(explicit) => azure::of_explicit(bucket, explicit)?,
-            };
+            let mut builder = azure_builder(url, settings)?;
             for (key, value) in times {
                 builder = builder.with_config(AzureConfigKey::Client(key), value);
+            }
+            if let Some(guarded) = guarded {
+                builder = builder.with_http_connector(guarded);
             }
             Client::Azure(builder.with_retry(once).build().map_err(unbuilt)?)
         }

@@ -1,8 +1,8 @@
 //! Requests to a store that loses some: counted, limited in time, and sent again where that is safe.
 //!
 //! Owns: what is sent again (`attempts`), whole bodies of reads (`read`), listings that go on where they broke off
-//! (`listing`), deletes (`delete`), uploads in parts (`upload`). Does not own: what errors mean (`reason`), the client
-//! (`remote`).
+//! (`listing`), deletes (`delete`), uploads in parts (`upload`) and whether they were done (`settle`). Does not own: what errors
+//! mean (`reason`), the client (`remote`).
 //!
 //! Sent again is only what may be done twice: reads, listings, deletes, overwriting puts, numbered parts. A put that
 //! creates or updates is sent once: whether it was done is settled by whoever wrote a unique id into the object (D9). An
@@ -13,6 +13,7 @@ mod attempts;
 mod delete;
 mod listing;
 mod read;
+mod settle;
 mod upload;
 
 use std::fmt;

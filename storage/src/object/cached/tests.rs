@@ -570,3 +570,24 @@ fn the_default_directory_follows_the_environment() {
     assert_eq!(directory(&[home, ("XDG_CACHE_HOME", "")]), Some("/home/ada/.cache/cairn".into()));
     assert_eq!(directory(&[home, ("CAIRN_CACHE_DIR", "here")]), Some("here".into()));
 }
+
+#[test]
+fn copies_of_a_database_have_folders_of_their_own() {
+    let id = DatabaseId(uuid::Uuid::from_u128(7));
+    let folder = |url: &str, address: &str| folder_of(id, &StoreUrl::parse(url).unwrap(), address);
+    let names = [
+        folder("s3://data/a", ""),
+        folder("s3://data/b", ""),
+        folder("gs://data/a", ""),
+        folder("s3://copy/a", ""),
+        folder("s3://data/a", "http://localhost:9000"),
+    ];
+    let different: std::collections::BTreeSet<_> = names.iter().collect();
+    assert_eq!(different.len(), names.len(), "{names:?}");
+    assert_eq!(names[0], folder("s3a://data/a/", ""), "the next process finds it");
+    let is_name = |c: char| c.is_ascii_hexdigit() || c == '-';
+    assert!(
+        names.iter().all(|name| name.starts_with(&id.to_string()) && name.chars().all(is_name)),
+        "{names:?}"
+    );
+}

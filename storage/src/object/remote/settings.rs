@@ -96,6 +96,20 @@ impl StoreSettings {
         };
         Ok(Self(Source::Explicit(Box::new(explicit))))
     }
+
+    /// The same settings for somebody else than the owner of the process: names they give are not followed to addresses of this
+    /// machine or of services for machines (`guard`), nor are redirects. Those of the environment stay as they are.
+    #[must_use]
+    pub fn guarded(mut self) -> Self {
+        if let Source::Explicit(explicit) = &mut self.0 {
+            explicit.guarded = true;
+        }
+        self
+    }
+
+    pub(super) fn is_guarded(&self) -> bool {
+        matches!(&self.0, Source::Explicit(explicit) if explicit.guarded)
+    }
 }
 
 /// A text that is never shown.
@@ -163,6 +177,8 @@ pub(super) struct Explicit {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) url_style: Option<UrlStyle>,
     pub(super) anonymous: bool,
+    /// See [`StoreSettings::guarded`].
+    pub(super) guarded: bool,
 }
 
 /// Refuses settings that a protocol does not have: keys, and whether they are given.

@@ -1,6 +1,4 @@
 #![allow(clippy::unwrap_used)]
-use object_store::aws::AmazonS3Builder;
-
 use super::settings::Environment;
 use super::*;
 
@@ -191,4 +189,29 @@ fn an_endpoint_is_an_address_and_nothing_else() {
         assert!(Endpoint::parse("x", text, Some(true)).is_err(), "{text}");
     }
     assert!(Endpoint::parse("x", "localhost:9000", None).is_err());
+}
+
+#[test]
+fn buckets_of_one_name_are_told_apart_by_their_address() {
+    let at = |url: &str, settings: &StoreSettings| address(&StoreUrl::parse(url).unwrap(), settings).unwrap();
+    let with = |more: &[(&str, &str)]| environment(&[&KEYS[..], more].concat());
+    assert_eq!(at("s3://data", &with(&[])), "");
+    assert_eq!(
+        at("s3://data", &with(&[("AWS_ENDPOINT_URL", "http://localhost:9000/")])),
+        "http://localhost:9000"
+    );
+    let accounts = ["one", "two"].map(|name| at("az://data", &with(&[("AZURE_STORAGE_ACCOUNT_NAME", name)])));
+    assert_eq!(accounts, ["one", "two"]);
+    assert_eq!(at("gs://data", &with(&[("GOOGLE_BASE_URL", "http://localhost:1")])), "http://localhost:1");
+    assert!(!at("gs://data", &with(&[])).contains("swordfish"));
+}
+
+#[test]
+fn only_settings_of_strangers_are_guarded() {
+    let settings = explicit(&[("endpoint", "localhost:9000"), ("anonymous", "true")]).unwrap();
+    assert!(!settings.is_guarded() && settings.clone().guarded().is_guarded());
+    assert!(!environment(&KEYS).guarded().is_guarded());
+    for url in ["s3://data", "gs://data"] {
+        built(url, &settings.clone().guarded()).unwrap();
+    }
 }

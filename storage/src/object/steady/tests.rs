@@ -527,7 +527,7 @@ async fn numbered_parts_are_sent_again() {
     let flaky = Flaky::new(&[Busy, Fine, Before, After, Fine, Silent, Fine, After, Fine]);
     let steady = flaky.steady(RequestLimits::default());
     upload(&steady).await.unwrap();
-    let sent = ["begin", "begin", "part", "part", "part", "part", "part", "complete", "head"];
+    let sent = ["begin", "begin", "part", "part", "part", "part", "part", "complete", "head", "get"];
     assert_eq!(flaky.requests(), sent);
     assert_eq!(read(&steady).await.unwrap(), "one two");
     // Not complete after all: sent again.
@@ -559,10 +559,39 @@ async fn parts_without_numbers_are_sent_once() {
     let flaky = Flaky::new(&[Fine, Fine, Fine, After]);
     let (store, metrics) = steady(Arc::new(flaky.clone()));
     upload(&*store).await.unwrap();
-    assert_eq!(flaky.requests(), ["begin", "part", "part", "complete", "head"]);
+    assert_eq!(flaky.requests(), ["begin", "part", "part", "complete", "head", "get"]);
     assert_eq!(read(&*store).await.unwrap(), "one two");
     assert_eq!(metrics.figures().written_bytes, 7);
     flaky.script(&[Fine, Before]);
     assert!(upload(&*store).await.is_err());
     assert_eq!(flaky.requests(), ["get", "begin", "part"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_elses_object_is_not_taken_for_an_upload() {
+    let path = Path::from("x");
+    let flaky = Flaky::new(&[]);
+    // As long as what is sent.
+    flaky.inner.put(&path, "one six".into()).await.unwrap();
+    flaky.script(&[Fine, Fine, Fine, Before, Fine, Fine, Before, Fine, Fine]);
+    let limits = RequestLimits { attempts: 3, ..RequestLimits::default() };
+    upload(&flaky.steady(limits.clone())).await.unwrap();
+    // Read once: it has not changed since.
+    let sent = ["begin", "part", "part", "complete", "head", "get", "complete", "head", "complete"];
+    assert_eq!(flaky.requests(), sent);
+    assert_eq!(read(&flaky.steady(limits.clone())).await.unwrap(), "one two");
+    flaky.inner.put(&path, "one six".into()).await.unwrap();
+    flaky.script(&[Fine, Fine, Fine, Before, Fine, Fine, Before, Fine, Before, Fine]);
+    let error = Error::from(upload(&flaky.steady(limits)).await.unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("nobody knows"), "{error:?}");
+    assert_eq!(read(&flaky.steady(RequestLimits::default())).await.unwrap(), "one six");
+    // Parts without numbers complete once.
+    flaky.script(&[Fine, Fine, Fine, Before]);
+    let error = Error::from(upload(&*steady(Arc::new(flaky.clone())).0).await.unwrap_err());
+    assert!(error.message().contains("nobody knows"), "{error:?}");
+    // The same bytes are as good, whoever put them there.
+    flaky.inner.put(&path, "one two".into()).await.unwrap();
+    flaky.script(&[Fine, Fine, Fine, Before]);
+    upload(&*steady(Arc::new(flaky.clone())).0).await.unwrap();
 }

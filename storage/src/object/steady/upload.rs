@@ -2,7 +2,8 @@
 //!
 //! A part with a number can be sent again: the later one takes the place of the earlier one. Where parts have no numbers (a
 //! store known by the `ObjectStore` trait only) each is sent once. An upload whose completion was not answered is complete
-//! when the object is as long as what was sent: paths of uploads are never used twice, so it is no other.
+//! when the object is what was sent ([`settle`]); otherwise the completion is sent again, and when no answer tells more, nobody
+//! knows.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,12 +14,13 @@ use futures::FutureExt;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Error as StoreError, GetOptions, MultipartId, MultipartUpload, PutMultipartOptions, PutPayload,
-    PutResult, Result as StoreResult, UploadPart,
+    Error as StoreError, MultipartId, MultipartUpload, PutMultipartOptions, PutPayload, PutResult,
+    Result as StoreResult, UploadPart,
 };
 
 use super::Inner;
 use super::attempts::{Repeat, within};
+use super::settle::{self, Sent};
 use crate::error::Error;
 use crate::object::reason::{self, Verdict};
 
@@ -43,8 +45,8 @@ pub(super) async fn begin(
             path: location.clone(),
             id,
             next: 0,
-            bytes: 0,
-            sent: Arc::default(),
+            sent: Sent::nothing(),
+            done: Arc::default(),
         }));
     }
     let options = &options;
@@ -54,7 +56,12 @@ pub(super) async fn begin(
         inner.attempt(within(location.as_ref(), limit, created)).await
     };
     let upload = inner.repeat(location.as_ref(), Repeat::WhenRefused, create).await?;
-    Ok(Box::new(Unnumbered { inner: Arc::clone(inner), path: location.clone(), upload, bytes: 0 }))
+    Ok(Box::new(Unnumbered {
+        inner: Arc::clone(inner),
+        path: location.clone(),
+        upload,
+        sent: Sent::nothing(),
+    }))
 }
 
 /// An upload whose parts have numbers.
@@ -65,8 +72,9 @@ struct Numbered {
     id: MultipartId,
     /// The number of the next part.
     next: usize,
-    bytes: u64,
-    sent: Arc<Mutex<BTreeMap<usize, PartId>>>,
+    sent: Sent,
+    /// By number.
+    done: Arc<Mutex<BTreeMap<usize, PartId>>>,
 }
 
 impl fmt::Debug for Numbered {
@@ -75,8 +83,8 @@ impl fmt::Debug for Numbered {
     }
 }
 
-fn lock(sent: &Mutex<BTreeMap<usize, PartId>>) -> MutexGuard<'_, BTreeMap<usize, PartId>> {
-    sent.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(done: &Mutex<BTreeMap<usize, PartId>>) -> MutexGuard<'_, BTreeMap<usize, PartId>> {
+    done.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -85,8 +93,8 @@ impl MultipartUpload for Numbered {
         let number = self.next;
         let bytes = data.content_length() as u64;
         self.next += 1;
-        self.bytes += bytes;
-        let (inner, parts, sent) = (Arc::clone(&self.inner), Arc::clone(&self.parts), Arc::clone(&self.sent));
+        self.sent.add(&data);
+        let (inner, parts, done) = (Arc::clone(&self.inner), Arc::clone(&self.parts), Arc::clone(&self.done));
         let (path, id) = (self.path.clone(), self.id.clone());
         async move {
             let (inner, parts, path, id, data) = (&*inner, &*parts, &path, &id, &data);
@@ -97,33 +105,36 @@ impl MultipartUpload for Numbered {
                 inner.attempt(within(path.as_ref(), inner.limits.time_for(bytes), put)).await
             };
             let part = inner.repeat(path.as_ref(), Repeat::Always, put).await?;
-            lock(&sent).insert(number, part);
+            lock(&done).insert(number, part);
             Ok::<(), StoreError>(())
         }
         .boxed()
     }
 
     async fn complete(&mut self) -> StoreResult<PutResult> {
-        let parts: Vec<PartId> = lock(&self.sent).values().cloned().collect();
+        let parts: Vec<PartId> = lock(&self.done).values().cloned().collect();
         if parts.len() != self.next {
             return Err(incomplete(&self.path));
         }
-        let (inner, at) = (&*self.inner, self.path.as_ref());
+        let (inner, at, tag) = (&*self.inner, self.path.as_ref(), settle::tag_of(&parts));
         let (mut attempts, mut unsure) = (0, false);
         loop {
             inner.metrics.puts.one();
+            let limit = inner.limits.time_for(self.sent.bytes());
             let completed = self.parts.complete_multipart(&self.path, &self.id, parts.clone());
-            let completed = inner.attempt(within(at, inner.limits.time_for(self.bytes), completed)).await;
+            let completed = inner.attempt(within(at, limit, completed)).await;
             let error = match completed {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
             unsure |= reason::verdict(&error) == Verdict::Unknown;
             // A store that has completed an upload does not know it any more.
-            if unsure && let Some(done) = inner.found_complete(&self.path, self.bytes).await {
+            if unsure && let Some(done) = self.sent.found(inner, &self.path, tag.as_deref()).await {
                 return Ok(done);
             }
-            inner.again(at, Repeat::Always, &mut attempts, error).await?;
+            if let Err(ended) = inner.again(at, Repeat::Always, &mut attempts, error).await {
+                return Err(if unsure { settle::unsettled(&self.path, ended) } else { ended });
+            }
         }
     }
 
@@ -146,12 +157,12 @@ struct Unnumbered {
     inner: Arc<Inner>,
     path: Path,
     upload: Box<dyn MultipartUpload>,
-    bytes: u64,
+    sent: Sent,
 }
 
 impl fmt::Debug for Unnumbered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unnumbered").field("path", &self.path).field("bytes", &self.bytes).finish()
+        f.debug_struct("Unnumbered").field("path", &self.path).field("bytes", &self.sent.bytes()).finish()
     }
 }
 
@@ -159,7 +170,7 @@ impl fmt::Debug for Unnumbered {
 impl MultipartUpload for Unnumbered {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let bytes = data.content_length() as u64;
-        self.bytes += bytes;
+        self.sent.add(&data);
         let (inner, path) = (Arc::clone(&self.inner), self.path.clone());
         let put = self.upload.put_part(data);
         async move {
@@ -174,17 +185,18 @@ impl MultipartUpload for Unnumbered {
     async fn complete(&mut self) -> StoreResult<PutResult> {
         let (inner, at) = (&*self.inner, self.path.as_ref());
         inner.metrics.puts.one();
-        let completed = within(at, inner.limits.time_for(self.bytes), self.upload.complete());
+        let completed = within(at, inner.limits.time_for(self.sent.bytes()), self.upload.complete());
         let error = match inner.attempt(completed).await {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        if reason::verdict(&error) == Verdict::Unknown
-            && let Some(done) = inner.found_complete(&self.path, self.bytes).await
-        {
-            return Ok(done);
+        if reason::verdict(&error) != Verdict::Unknown {
+            return Err(inner.ended(at, 1, error));
         }
-        Err(inner.ended(at, 1, error))
+        match self.sent.found(inner, &self.path, None).await {
+            Some(done) => Ok(done),
+            None => Err(settle::unsettled(&self.path, inner.ended(at, 1, error))),
+        }
     }
 
     async fn abort(&mut self) -> StoreResult<()> {
@@ -194,16 +206,6 @@ impl MultipartUpload for Unnumbered {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(inner.ended(at, 1, error)),
         }
-    }
-}
-
-impl Inner {
-    /// The object, if it is there and as long as what was sent.
-    async fn found_complete(&self, path: &Path, bytes: u64) -> Option<PutResult> {
-        let options = GetOptions { head: true, ..GetOptions::default() };
-        let found = self.get(path, &options).await.ok()?;
-        (found.meta.size == bytes)
-            .then_some(PutResult { e_tag: found.meta.e_tag, version: found.meta.version })
     }
 }
 
