@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use super::{Finding, absent};
 use crate::collect::{Named, leaves};
 use crate::database::boundary::Boundary;
-use crate::database::{Database, Root};
+use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ManifestNumber, ObjectId, WalNumber};
 use crate::manifest::store::{leaf_path, manifest_path};
@@ -29,11 +29,6 @@ pub(super) struct Chain {
     pub(super) settled: Option<ObjectId>,
     /// Leaves that cannot be read; each is told once.
     lost: HashSet<ObjectId>,
-}
-
-/// Whether the root is in an object store.
-pub(super) fn is_remote(database: &Database) -> bool {
-    matches!(database.root(), Root::Store(_))
 }
 
 /// The manifests from the boundary on.
@@ -70,7 +65,7 @@ pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &m
             damaged += 1;
         }
     }
-    if is_remote(database)
+    if database.shared.remote
         && let Ok(manifest) = database.manifests.read(newest).await
     {
         chain.add(database, &manifest, findings).await;
@@ -89,7 +84,7 @@ impl Chain {
         manifest: &Manifest,
         findings: &mut Vec<Finding>,
     ) {
-        if !is_remote(database) {
+        if !database.shared.remote {
             return;
         }
         if manifest.number == self.oldest {
@@ -119,7 +114,7 @@ async fn lost_leaf(database: &Database, leaf: &LeafRef, error: Error) -> Finding
 
 /// The oldest manifest that is kept, claims apart.
 async fn oldest(database: &Database) -> Result<ManifestNumber> {
-    if !is_remote(database) {
+    if !database.shared.remote {
         return Ok(ManifestNumber(1));
     }
     let boundary = Boundary::read(&*database.shared.store).await?;
