@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::faults::{Fate, Op};
 use super::rows::{self, Change};
-use super::stage::{GRACE, checkpoint, creates, ids, insert, is_fenced, is_sound, looks_for, on_stage};
+use super::stage::{GRACE, checkpoint, creates, ids, insert, is_fenced, looks_for, on_stage};
+use crate::database::tests::is_sound;
 use crate::error::ErrorKind;
 use crate::id::CommitId;
 
