@@ -6,8 +6,8 @@ use std::collections::HashSet;
 
 use super::{Finding, absent};
 use crate::collect::{Named, leaves};
-use crate::database::boundary::Boundary;
 use crate::database::Database;
+use crate::database::boundary::Boundary;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ManifestNumber, ObjectId, WalNumber};
 use crate::manifest::store::{leaf_path, manifest_path};
@@ -29,6 +29,11 @@ pub(super) struct Chain {
     pub(super) settled: Option<ObjectId>,
     /// Leaves that cannot be read; each is told once.
     lost: HashSet<ObjectId>,
+}
+
+/// Whether the root is in an object store.
+pub(super) fn is_remote(database: &Database) -> bool {
+    database.shared.remote
 }
 
 /// The manifests from the boundary on.
@@ -65,7 +70,7 @@ pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &m
             damaged += 1;
         }
     }
-    if database.shared.remote
+    if is_remote(database)
         && let Ok(manifest) = database.manifests.read(newest).await
     {
         chain.add(database, &manifest, findings).await;
@@ -84,7 +89,7 @@ impl Chain {
         manifest: &Manifest,
         findings: &mut Vec<Finding>,
     ) {
-        if !database.shared.remote {
+        if !is_remote(database) {
             return;
         }
         if manifest.number == self.oldest {
@@ -114,7 +119,7 @@ async fn lost_leaf(database: &Database, leaf: &LeafRef, error: Error) -> Finding
 
 /// The oldest manifest that is kept, claims apart.
 async fn oldest(database: &Database) -> Result<ManifestNumber> {
-    if !database.shared.remote {
+    if !is_remote(database) {
         return Ok(ManifestNumber(1));
     }
     let boundary = Boundary::read(&*database.shared.store).await?;

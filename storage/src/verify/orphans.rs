@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use object_store::path::Path;
 
-use super::chain::Chain;
+use super::chain::{Chain, is_remote};
 use super::{Finding, FindingStatus};
 use crate::collect::{FOLDERS, HISTORY_KEPT, Listed, ObjectName, PROBE_KEPT, is_older};
 use crate::database::Database;
@@ -54,7 +54,7 @@ pub(super) async fn find(
 ) -> Result<()> {
     let mut search = Search { database, chain, found: Vec::new(), below: Vec::new() };
     search.chain.named.add_version(snapshot.state());
-    let folders = if database.shared.remote { FOLDERS } else { &FOLDERS[..1] };
+    let folders = if is_remote(database) { FOLDERS } else { &FOLDERS[..1] };
     for folder in folders {
         search.list(folder).await?;
     }
@@ -115,7 +115,7 @@ impl Search<'_> {
     async fn forget_new(&mut self, findings: &mut Vec<Finding>) {
         let database = self.database;
         let Self { chain, found, .. } = self;
-        if database.shared.remote
+        if is_remote(database)
             && let Ok(Some(newest)) = database.manifests.newest(chain.newest).await
         {
             for number in (chain.newest.0 + 1..=newest.number.0).map(ManifestNumber) {
@@ -159,7 +159,7 @@ impl Search<'_> {
     }
 
     fn hint(&self, why: Why) -> String {
-        if !self.database.shared.remote {
+        if !is_remote(self.database) {
             return "it costs space only; a later version collects it".to_owned();
         }
         let grace = span(self.database.options().reader_grace);

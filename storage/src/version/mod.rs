@@ -9,7 +9,6 @@
 mod catalog;
 mod keys;
 mod pin;
-mod shared;
 mod snapshot;
 mod table;
 mod warm;
@@ -22,8 +21,7 @@ use imbl::OrdMap;
 pub use catalog::{Catalog, DEFAULT_SCHEMA, OWN_SCHEMA};
 pub use keys::HotKeys;
 pub(crate) use pin::{Pin, Pins};
-pub use shared::Shared;
-pub use snapshot::{SegmentView, Snapshot, TableSnapshot};
+pub use snapshot::{SegmentView, Shared, Snapshot, TableSnapshot};
 pub use table::{HotDeletes, SegmentState, TableState};
 pub use warm::WarmReceipt;
 

@@ -6,19 +6,77 @@
 mod lookup;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
+use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
 
-use super::{Catalog, Pin, SegmentState, Shared, TableState, Version};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Catalog, Pin, Pins, SegmentState, TableState, Version};
+use crate::error::{Error, ErrorKind, Result, expired, missing};
+use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
-use crate::object::ReadMeter;
+use crate::object::{ReadMeter, past_cache, read_object};
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
-use crate::segment::{KeyEncoder, SegmentMeta, SegmentReader};
+use crate::segment::{KeyEncoder, SegmentCache, SegmentMeta, SegmentReader};
+
+/// What every reader of one database shares.
+#[derive(Debug)]
+pub struct Shared {
+    /// Objects below the root.
+    pub store: Arc<dyn ObjectStore>,
+    /// Footers, key filters and row-id columns of open segments.
+    pub cache: Arc<SegmentCache>,
+    /// Files below the root, where objects are files: read in place then.
+    pub files: Option<Arc<dyn FileSystem>>,
+    /// Whether objects are in a store that other processes use too.
+    pub(crate) remote: bool,
+    /// Whether somebody else may collect objects that are read here.
+    pub(crate) may_expire: AtomicBool,
+    /// What is read.
+    pub(crate) pins: Pins,
+}
+
+impl Shared {
+    /// The error of an object that is named and not there.
+    pub(crate) fn missing(&self, path: &str) -> Error {
+        if self.may_expire.load(Ordering::Relaxed) { expired(path) } else { missing(path) }
+    }
+
+    /// An object's bytes: the file itself where there is one, else as the store gives them, counted in `meter`.
+    ///
+    /// # Errors
+    /// `NotFound`, the store's.
+    pub(crate) async fn bytes_in_place(&self, path: &str, meter: Option<&ReadMeter>) -> Result<Bytes> {
+        match &self.files {
+            Some(files) => files.map(path).map_err(|e| Error::io(format!("reading {path}"), e)),
+            None => Ok(read_object(&*self.store, &object_store::path::Path::from(path), meter).await?),
+        }
+    }
+
+    /// The objects as they are where the database is at home: what a cache on this machine has of them does not count.
+    pub(crate) fn past_cache(&self) -> Arc<dyn ObjectStore> {
+        match &self.files {
+            Some(_) => Arc::clone(&self.store),
+            None => past_cache(Arc::clone(&self.store)),
+        }
+    }
+
+    /// An object's length in bytes; None: it is not there.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn length(&self, path: &str) -> Result<Option<u64>> {
+        match self.store.head(&object_store::path::Path::from(path)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
 
 /// A pin of one commit version. Cheap to clone.
 #[derive(Clone, Debug)]

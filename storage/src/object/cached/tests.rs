@@ -212,3 +212,17 @@ fn without_a_runtime_it_works_too() {
         }
     });
 }
+
+#[test]
+fn the_default_directory_follows_the_environment() {
+    let directory = |set: &[(&str, &str)]| {
+        directory_from(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
+    };
+    let home = ("HOME", "/home/ada");
+    assert_eq!(directory(&[]), None);
+    assert_eq!(directory(&[home]), Some("/home/ada/.cache/cairn".into()));
+    assert_eq!(directory(&[home, ("XDG_CACHE_HOME", "/var/c")]), Some("/var/c/cairn".into()));
+    assert_eq!(directory(&[home, ("XDG_CACHE_HOME", "c")]), Some("/home/ada/.cache/cairn".into()));
+    assert_eq!(directory(&[home, ("XDG_CACHE_HOME", "")]), Some("/home/ada/.cache/cairn".into()));
+    assert_eq!(directory(&[home, ("CAIRN_CACHE_DIR", "here")]), Some("here".into()));
+}
