@@ -17,6 +17,7 @@ mod tpch;
 mod vector_sql;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -26,6 +27,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The program's result: any error ends it with its text.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Milliseconds since `started`.
+fn millis(started: Instant) -> f64 {
+    started.elapsed().as_secs_f64() * 1e3
+}
 
 #[derive(Parser)]
 #[command(about = "Our side of Cairn's figures, as JSON lines")]

@@ -8,9 +8,9 @@ use cairn_tests::tpch;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use serde_json::json;
 
-use crate::Result;
 use crate::data::Home;
 use crate::database::Bench;
+use crate::{Result, millis};
 
 /// Runs the queries; one line a query with the milliseconds of each run on both sides.
 pub(crate) async fn run(home: &Home, runs: usize, keys: bool, only: &[usize]) -> Result<()> {
@@ -68,10 +68,6 @@ pub(crate) async fn load(db: &Bench, files: &Path, keys: bool) -> Result<()> {
         db.run(&table.copy_from(files)).await?;
     }
     Ok(())
-}
-
-fn millis(started: Instant) -> f64 {
-    started.elapsed().as_secs_f64() * 1e3
 }
 
 async fn run_ours(db: &Bench, statements: &[String]) -> Result<u64> {

@@ -27,7 +27,7 @@ use futures::TryStreamExt;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::Result;
+use crate::{Result, millis};
 
 /// Widths of the curve.
 const WIDTHS: [usize; 11] = [10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 200];
@@ -233,10 +233,6 @@ fn unit_open_ms(engine: &Engine, root: &Path) -> Result<f64> {
         black_box(Unit::open(files.map(&unit.path())?)?);
     }
     Ok(millis(started))
-}
-
-fn millis(started: Instant) -> f64 {
-    started.elapsed().as_secs_f64() * 1e3
 }
 
 async fn drain(output: Output) -> Result<()> {

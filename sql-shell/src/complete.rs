@@ -3,13 +3,16 @@
 //! Owns: reading the statement around the cursor and choosing candidates. Pure: names come in as a [`Names`], and file
 //! names are left to the editor ([`Completion::File`]).
 
+mod scope;
+
 use cairn_engine::Session;
 
 use crate::command;
-use crate::keywords::{STARTS, is_keyword};
+use crate::keywords::STARTS;
 use crate::lex::{self, Kind, Token};
 use crate::names::{Names, TableName, meant, quoted};
 use crate::vectors::{self, Place};
+use scope::Scope;
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +79,10 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
     let scope = Scope::of(&before[..start], after, names);
     Completion::Words { start, candidates: pick(prefix, candidates(&words, &scope, names)) }
 }
+
+/// What SHOW shows besides settings.
+const SHOWN: &[&str] =
+    &["ALL", "COLUMNS", "COMMIT", "CREATE", "FUNCTIONS", "JOBS", "SCHEMAS", "SECRETS", "TABLES", "VERSIONS"];
 
 /// Options of CREATE SECRET.
 const SECRET_OPTIONS: &[&str] =
@@ -238,11 +245,12 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         "WARM" => return keywords(&["TABLE"]).collect(),
         "INDEX" => {
             let own = names.indexes.iter().filter(|(schema, _)| *schema == names.current_schema);
-            let dropped = words.first().is_some_and(|w| w.eq_ignore_ascii_case("drop"));
-            let more: &[&str] = if dropped { &["IF"] } else { &[] };
+            let more: &[&str] = if is_of(words, &["DROP"]) { &["IF"] } else { &[] };
             return own.map(|(_, name)| Candidate::Name(name)).chain(keywords(more)).collect();
         }
-        "SHOW" => return show_words(names),
+        "SHOW" => {
+            return keywords(SHOWN).chain(names.settings.iter().map(|s| Candidate::Name(s))).collect();
+        }
         "SET" if words.len() == 1 => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
         "RESET" => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
         "USE" | "SCHEMA" => return names.schemas.iter().map(|s| Candidate::Name(s)).collect(),
@@ -290,23 +298,6 @@ fn relations(names: &Names) -> impl Iterator<Item = Candidate<'_>> {
     tables.map(|t| Candidate::Name(&t.name)).chain(names.schemas.iter().map(|s| Candidate::Name(s)))
 }
 
-fn show_words(names: &Names) -> Vec<Candidate<'_>> {
-    keywords(&[
-        "ALL",
-        "COLUMNS",
-        "COMMIT",
-        "CREATE",
-        "FUNCTIONS",
-        "JOBS",
-        "SCHEMAS",
-        "SECRETS",
-        "TABLES",
-        "VERSIONS",
-    ])
-    .chain(names.settings.iter().map(|s| Candidate::Name(s)))
-    .collect()
-}
-
 /// What can follow `path.`: columns of a table or alias, tables of a schema, columns of `schema.table`.
 fn members<'a>(path: &[&str], scope: &Scope<'a>, names: &'a Names) -> Vec<Candidate<'a>> {
     let Some((last, before)) = path.split_last() else { return Vec::new() };
@@ -346,93 +337,6 @@ fn insert_columns_of<'a>(words: &[&str], names: &'a Names) -> Option<&'a TableNa
         [schema, ".", table] => names.table(Some(&meant(schema)), &meant(table)),
         _ => None,
     }
-}
-
-/// Tables the statement names, and the names it gives them.
-struct Scope<'a> {
-    tables: Vec<&'a TableName>,
-    aliases: Vec<(String, &'a TableName)>,
-    /// What searches are called.
-    searches: Vec<String>,
-}
-
-impl<'a> Scope<'a> {
-    fn of(before: &str, after: &str, names: &'a Names) -> Self {
-        let whole = format!("{before} {after}");
-        let tokens = lex::tokens(&whole);
-        // The statement the cursor is in: between the `;` before it and the next one.
-        let begin = tokens.iter().rposition(|t| t.kind == Kind::Semicolon && t.range.end <= before.len());
-        let end = tokens.iter().position(|t| t.kind == Kind::Semicolon && t.range.start >= before.len());
-        let tokens = &tokens[begin.map_or(0, |i| i + 1)..end.unwrap_or(tokens.len())];
-        let words = significant(&whole, tokens);
-        let mut scope = Self { tables: Vec::new(), aliases: Vec::new(), searches: Vec::new() };
-        let mut at = 0;
-        while let Some(word) = words.get(at) {
-            at += 1;
-            let upper = word.to_ascii_uppercase();
-            if matches!(upper.as_str(), "FROM" | "JOIN" | "INTO" | "UPDATE")
-                || (*word == "," && in_from_list(&words[..at]))
-            {
-                at = scope.read_relation(&words, at, names);
-            }
-        }
-        scope
-    }
-
-    /// Reads `[schema.]table [[AS] alias]`, or a call of `vector_search` in its place, at `at`; returns where it ends.
-    fn read_relation(&mut self, words: &[&str], mut at: usize, names: &'a Names) -> usize {
-        let Some(first) = words.get(at) else { return at };
-        let search = first.eq_ignore_ascii_case(vectors::SEARCH) && words.get(at + 1) == Some(&"(");
-        let table = if search {
-            let argument = &words[at + 2..];
-            let table =
-                written_table(&argument[..argument.iter().position(|w| *w == ",").unwrap_or(0)], names);
-            at = end_of_call(words, at + 1);
-            table
-        } else if words.get(at + 1) == Some(&".") {
-            at += 3;
-            words.get(at - 1).and_then(|table| names.table(Some(&meant(first)), &meant(table)))
-        } else {
-            at += 1;
-            names.table(None, &meant(first))
-        };
-        let Some(table) = table else { return at };
-        self.tables.push(table);
-        if words.get(at).is_some_and(|w| w.eq_ignore_ascii_case("as")) {
-            at += 1;
-        }
-        let alias = words.get(at).filter(|alias| {
-            !is_keyword(alias) && alias.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '"')
-        });
-        if let Some(alias) = alias {
-            self.aliases.push((meant(alias), table));
-            at += 1;
-        }
-        if search {
-            self.searches.push(alias.map_or_else(|| vectors::SEARCH.to_owned(), |alias| meant(alias)));
-        }
-        at
-    }
-
-    /// The table called `name` in this statement.
-    fn named(&self, name: &str) -> Option<&'a TableName> {
-        let alias = self.aliases.iter().find(|(alias, _)| alias == name).map(|(_, table)| *table);
-        alias.or_else(|| self.tables.iter().find(|t| t.name == name).copied())
-    }
-}
-
-/// Behind the bracket that closes the one at `open`.
-fn end_of_call(words: &[&str], open: usize) -> usize {
-    let mut depth = 0_usize;
-    for (at, word) in words.iter().enumerate().skip(open) {
-        match *word {
-            "(" => depth += 1,
-            ")" if depth == 1 => return at + 1,
-            ")" => depth -= 1,
-            _ => {}
-        }
-    }
-    words.len()
 }
 
 /// Those that begin with `prefix`, written as they go into the text, each once.
@@ -581,22 +485,7 @@ mod tests {
         check("select low|", &["lower("]);
         check("select * from notes wh|", &["when", "where"]);
         check("select * from notes order |", &["BY"]);
-        check(
-            "show |",
-            &[
-                "ALL",
-                "COLUMNS",
-                "COMMIT",
-                "CREATE",
-                "FUNCTIONS",
-                "JOBS",
-                "SCHEMAS",
-                "SECRETS",
-                "TABLES",
-                "VERSIONS",
-                "search_path",
-            ],
-        );
+        check("show |", &[SHOWN, &["search_path"]].concat());
         check("SET s|", &["search_path"]);
         check("gr|", &["grant"]);
         check("grant sel|", &["select"]);

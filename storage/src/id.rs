@@ -152,7 +152,7 @@ impl ObjectIds {
 
     /// The id that [`next`](Self::next) gives when it is called next; those that are given later are larger.
     #[must_use]
-    pub fn upcoming(&self) -> ObjectId {
+    pub(crate) fn upcoming(&self) -> ObjectId {
         ObjectId { epoch: self.epoch, sequence: self.next.load(Ordering::Relaxed) }
     }
 

@@ -1,7 +1,7 @@
 //! Counters and histograms of what a database does.
 //!
 //! Owns: how an event is counted, a relaxed atomic addition and no lock, and the figures of one moment. Does not own: names and text
-//! forms of figures (the server's), events of statements (the engine's). Everything counts from the opening of the database on.
+//! forms of figures, events of statements (the engine's). Everything counts from the opening of the database on.
 //! Figures of one moment are read one after another: two of them may be an event apart.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -197,7 +197,7 @@ impl ObjectMetrics {
 /// Jobs of one kind.
 #[derive(Clone, Debug, Default)]
 pub struct JobFigures {
-    /// "checkpoint", "build_index"
+    /// "checkpoint", "build_index", "collect"
     pub kind: String,
     /// Jobs that run now.
     pub running: u64,

@@ -16,8 +16,8 @@ use futures::TryStreamExt;
 
 use super::traffic::Counts;
 use super::{Bar, Distant, kept, megabytes, open};
-use crate::Result;
 use crate::database::Bench;
+use crate::{Result, millis};
 
 const FIGURE: &str = "day";
 const DAYS: usize = 100;
@@ -134,7 +134,7 @@ async fn cold(bench: &Distant<'_>, store: &Arc<InMemory>, day: usize, rows: usiz
     let opening = slow.take();
     let sql = format!("SELECT count(*) AS n, sum(x) AS total FROM t WHERE day = {}", date(day));
     db.run(&sql).await?;
-    let ms = started.elapsed().as_secs_f64() * 1e3;
+    let ms = millis(started);
     let query = slow.take();
     let right = db.run(&format!("SELECT n FROM ({sql}) AS q WHERE n = {rows}")).await?;
     if right != 1 {

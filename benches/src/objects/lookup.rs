@@ -10,8 +10,8 @@ use datafusion::object_store::memory::InMemory;
 
 use super::traffic::Counts;
 use super::{Bar, Distant, kept, megabytes, open};
-use crate::Result;
 use crate::database::Bench;
+use crate::{Result, millis};
 
 const FIGURE: &str = "lookup";
 /// Objects of the log in the second half.
@@ -113,10 +113,6 @@ async fn cold(
     let (second_ms, second) = (millis(started), slow.take());
     db.close().await?;
     Ok(Round { opened, first, second, open_ms, first_ms, second_ms })
-}
-
-fn millis(started: Instant) -> f64 {
-    started.elapsed().as_secs_f64() * 1e3
 }
 
 async fn look_up(db: &Bench, (order, line): (i64, i32)) -> Result<()> {

@@ -18,8 +18,8 @@ use serde_json::json;
 
 use super::traffic::Counts;
 use super::{Bar, Distant, kept, median, megabytes, number, open};
-use crate::Result;
 use crate::database::Bench;
+use crate::{Result, millis};
 
 const FIGURE: &str = "tpch";
 /// Where the Parquet files are for DataFusion.
@@ -226,10 +226,6 @@ async fn warm(bench: &Distant<'_>, store: &Arc<InMemory>, queries: &[(usize, Str
     bench.print(FIGURE, "warm ms, to those of a database in a directory", &[ratio], Bar::AtMost(1.05), &with);
     distant.close().await?;
     local.close().await
-}
-
-fn millis(started: Instant) -> f64 {
-    started.elapsed().as_secs_f64() * 1e3
 }
 
 /// The tables whose names are words of `sql` outside its strings.

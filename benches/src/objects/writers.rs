@@ -9,8 +9,8 @@ use datafusion::object_store::memory::InMemory;
 
 use super::traffic::Counts;
 use super::{Bar, Distant, open};
-use crate::Result;
 use crate::database::Bench;
+use crate::{Result, millis};
 
 /// Rows of a session that are not measured, at the beginning.
 const WARM_UP: usize = 20;
@@ -125,7 +125,7 @@ async fn insert(db: &Bench, next: &Arc<AtomicUsize>, writers: usize, end: usize)
                 let sql = format!("INSERT INTO t VALUES ({id}, {}, 'a row of some length {id}')", id * 7);
                 let started = Instant::now();
                 db.run(&sql).await?;
-                ms.push(started.elapsed().as_secs_f64() * 1e3);
+                ms.push(millis(started));
             }
         }));
     }

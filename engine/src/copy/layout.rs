@@ -1,6 +1,6 @@
 //! Which columns of what is copied stand in files, and which become the names of directories.
 //!
-//! Owns: `partition_by`: hive directories (`a=1/b=x`) and the rows of each. Does not own: where the directories are (`to`, `to_objects`).
+//! Owns: `partition_by`: hive directories (`a=1/b=x`) and the rows of each. Does not own: where the directories are (`to_files`, `to_objects`).
 
 use std::collections::HashMap;
 use std::sync::Arc;

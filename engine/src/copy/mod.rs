@@ -22,6 +22,7 @@ mod runs;
 mod table_file;
 mod text_file;
 mod to;
+mod to_files;
 mod to_objects;
 mod vectors;
 mod write_file;

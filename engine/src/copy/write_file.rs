@@ -1,6 +1,6 @@
 //! One file being written by COPY TO.
 //!
-//! Owns: the formats' writers, and that a finished file is on disk (fsync). Does not own: names and renames (`to`), when an object appears
+//! Owns: the formats' writers, and that a finished file is on disk (fsync). Does not own: names and renames (`to_files`), when an object appears
 //! (`to_objects`).
 
 use std::fmt;

@@ -13,10 +13,11 @@ use super::live::Named;
 use super::name::{ObjectKind, ObjectName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Epoch, ManifestNumber, ObjectId, WalNumber};
+use crate::manifest::history::KEPT_FOR;
 use crate::wal::FENCE_BYTES;
 
-/// Ids of commits are looked up for 24 h; the rest is for clocks that differ.
-pub(crate) const HISTORY_KEPT: Duration = Duration::from_secs(25 * 3600);
+/// As long as ids of commits are looked up; the hour is for clocks that differ.
+pub(crate) const HISTORY_KEPT: Duration = Duration::from_secs(KEPT_FOR.as_secs() + 3600);
 /// What the question whether the store can do what is needed leaves behind when it is interrupted.
 pub(crate) const PROBE_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// One collection deletes this many objects; what is left is for the next.

@@ -12,13 +12,13 @@ use object_store::memory::InMemory;
 
 use super::*;
 use crate::checkpoint::CheckpointReason;
-use crate::database::{Clock, OpenOptions, Root, now_us};
-use crate::id::{ColumnId, CommitVersion, Epoch, ObjectId, ObjectIds, RowId, SchemaVersion, TableId};
-use crate::schema::{ColumnDef, ColumnType, TableDef};
+use crate::database::tests::definition;
+use crate::database::{self, Clock, OpenOptions, Root, now_us};
+use crate::id::{CommitVersion, Epoch, ObjectId, ObjectIds, RowId, TableId};
 use crate::segment::EncodedKey;
 use crate::transaction::{CommitOptions, LastWord, Transaction, TransactionBlock};
 use crate::verify::{Finding, FindingStatus, VerifyScope};
-use crate::wal::{CatalogEdit, FENCE_BYTES};
+use crate::wal::FENCE_BYTES;
 
 const TABLE: TableId = TableId(1);
 
@@ -78,32 +78,8 @@ impl Bucket {
     }
 }
 
-fn definition(keyed: bool) -> TableDef {
-    let column = |id, name: &str, column_type| ColumnDef {
-        id: ColumnId(id),
-        name: name.to_owned(),
-        column_type,
-        nullable: false,
-        default: None,
-    };
-    TableDef {
-        id: TABLE,
-        schema: "public".to_owned(),
-        name: "t".to_owned(),
-        schema_version: SchemaVersion(1),
-        columns: vec![column(1, "k", ColumnType::Int64), column(2, "v", ColumnType::Text)],
-        primary_key: if keyed { vec![ColumnId(1)] } else { Vec::new() },
-        sort: Vec::new(),
-        next_column_id: ColumnId(3),
-        indexes: Vec::new(),
-        owner: None,
-    }
-}
-
 async fn create(db: &Arc<Database>, keyed: bool) {
-    let transaction = db.begin(&db.snapshot()).await.unwrap();
-    transaction.edit(CatalogEdit::PutTable(Arc::new(definition(keyed)))).unwrap();
-    transaction.commit(CommitOptions::default()).await.unwrap();
+    assert_eq!(database::tests::create(db, "t", keyed).await.unwrap(), TABLE);
 }
 
 /// Rows of these keys; 2,000 of them are more than a WAL entry takes.
@@ -113,7 +89,7 @@ async fn fill(transaction: &Transaction, keys: std::ops::Range<i64>) {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(keys));
     let mut writer = transaction.writer(TABLE).unwrap();
     writer
-        .write(RecordBatch::try_new(definition(true).arrow_schema(), vec![keys, values]).unwrap())
+        .write(RecordBatch::try_new(definition(TABLE, "t", true).arrow_schema(), vec![keys, values]).unwrap())
         .await
         .unwrap();
     writer.finish().await.unwrap();

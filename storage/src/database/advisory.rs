@@ -86,7 +86,7 @@ impl WriterNote {
             ))
     }
 
-    /// Whether it is known to be a process of this machine that is gone, or this process.
+    /// Whether it is known to be a process of this machine that is gone.
     fn has_ended(&self) -> bool {
         let processes = std::path::Path::new("/proc");
         self.host == host()

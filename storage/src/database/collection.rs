@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Database, Root};
+use super::Database;
 use crate::collect::{CollectReceipt, Retained, Roots};
 use crate::error::{Error, Result};
 
@@ -56,7 +56,7 @@ impl Database {
     /// `ReadOnly` on a reader, `Fenced` when another writer has taken the database over, the store's. What was deleted by then
     /// was needed by nobody.
     pub async fn collect(self: &Arc<Self>) -> Result<CollectReceipt> {
-        if !matches!(self.root, Root::Store(_)) {
+        if !self.shared.remote {
             return Ok(CollectReceipt::default());
         }
         // Only the newest version can be asked for; what was read before is pinned.
@@ -88,7 +88,7 @@ impl Database {
     /// Begins a collection in the background, on a store root that this handle writes and not more often than makes sense.
     pub(crate) fn collect_soon(self: &Arc<Self>) {
         let gap = (self.options.reader_grace / 4).max(LEAST_GAP);
-        if !matches!(self.root, Root::Store(_))
+        if !self.shared.remote
             || !self.options.collects
             || self.closed.load(Ordering::Acquire)
             || self.writer().is_err()
@@ -101,9 +101,7 @@ impl Database {
             // A failure stands in the job's row, and the next collection finds what this one left.
             let _ = database.collect().await;
         });
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|t| !t.is_finished());
-        tasks.push(task);
+        self.keep_until_closed(task);
     }
 }
 

@@ -126,8 +126,6 @@ impl Database {
             // A failure stands in the job's row; searches compare exactly what no unit covers.
             let _ = database.build_indexes(None).await;
         });
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|t| !t.is_finished());
-        tasks.push(task);
+        self.keep_until_closed(task);
     }
 }

@@ -17,7 +17,7 @@ mod options;
 mod order;
 mod replay;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -559,6 +559,11 @@ impl Database {
             }
             database.checkpoint_due.store(false, Ordering::Release);
         });
+        self.keep_until_closed(task);
+    }
+
+    /// Closing ends the task.
+    fn keep_until_closed(&self, task: JoinHandle<()>) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.retain(|t| !t.is_finished());
         tasks.push(task);

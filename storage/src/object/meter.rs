@@ -41,13 +41,13 @@ pub struct ReadFigures {
 impl ReadMeter {
     /// The meter that travels with a read, if any.
     #[must_use]
-    pub fn of(options: &GetOptions) -> Option<Self> {
+    pub(crate) fn of(options: &GetOptions) -> Option<Self> {
         options.extensions.get::<Self>().cloned()
     }
 
     /// Lets this meter travel with a read.
     #[must_use]
-    pub fn attach(&self, mut options: GetOptions) -> GetOptions {
+    pub(crate) fn attach(&self, mut options: GetOptions) -> GetOptions {
         options.extensions.insert(self.clone());
         options
     }

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 
 use super::{Finding, absent};
 use crate::collect::{Named, leaves};
+use crate::database::Database;
 use crate::database::boundary::Boundary;
-use crate::database::{Database, Root};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ManifestNumber, ObjectId, WalNumber};
 use crate::manifest::store::{leaf_path, manifest_path};
@@ -33,7 +33,7 @@ pub(super) struct Chain {
 
 /// Whether the root is in an object store.
 pub(super) fn is_remote(database: &Database) -> bool {
-    matches!(database.root(), Root::Store(_))
+    database.shared.remote
 }
 
 /// The manifests from the boundary on.

@@ -1,13 +1,15 @@
-//! Reading one version: what is visible, where it stands, and looking rows up.
+//! Reading one version: what is visible, and where it stands.
 //!
 //! Owns: the read side of the visibility rule over segments, deletion vectors, hot deletes and the memtable. Does not
 //! own: Parquet (`segment`), scans (the engine builds them from [`SegmentView`]s). A snapshot never changes.
 
+mod lookup;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, interleave};
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -19,7 +21,7 @@ use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
 use crate::object::{ReadMeter, past_cache, read_object};
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
-use crate::segment::{EncodedKey, KeyEncoder, SegmentCache, SegmentMeta, SegmentReader};
+use crate::segment::{KeyEncoder, SegmentCache, SegmentMeta, SegmentReader};
 
 /// What every reader of one database shares.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl Shared {
     ///
     /// # Errors
     /// `NotFound`, the store's.
-    pub async fn bytes_in_place(&self, path: &str, meter: Option<&ReadMeter>) -> Result<Bytes> {
+    pub(crate) async fn bytes_in_place(&self, path: &str, meter: Option<&ReadMeter>) -> Result<Bytes> {
         match &self.files {
             Some(files) => files.map(path).map_err(|e| Error::io(format!("reading {path}"), e)),
             None => Ok(read_object(&*self.store, &object_store::path::Path::from(path), meter).await?),
@@ -339,161 +341,6 @@ impl TableSnapshot {
     pub fn hot_batches(&self, columns: &[usize], pseudo: bool) -> Result<Vec<RecordBatch>> {
         let schema = pseudo.then(|| self.projected_schema(columns, true)).transpose()?;
         self.state.memtable.visible_batches(self.at, &self.state.hot_deletes, columns, schema.as_ref())
-    }
-
-    /// For each key the visible row that has it.
-    ///
-    /// # Errors
-    /// `Internal` without a primary key; storage errors from reading segments.
-    pub async fn lookup(&self, keys: &[EncodedKey]) -> Result<Vec<Option<RowId>>> {
-        let mut found: Vec<Option<RowId>> = vec![None; keys.len()];
-        let mut open: Vec<usize> = Vec::new();
-        for (i, key) in keys.iter().enumerate() {
-            match self.state.hot_keys.find(key) {
-                Some(row) if !self.is_hot_deleted(row) => found[i] = Some(row),
-                // Deleted since, but a bulk write may have put the key back into a segment.
-                Some(_) | None => open.push(i),
-            }
-        }
-        let encoder = self
-            .state
-            .key_encoder()
-            .ok_or_else(|| Error::internal(format!("{} has no key", self.def().qualified_name())))?;
-        open.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
-        for view in self.segments().await?.iter().rev() {
-            if open.is_empty() {
-                break;
-            }
-            let reader = self.open_segment(&view.meta).await?;
-            let wanted: Vec<EncodedKey> = open.iter().map(|i| keys[*i].clone()).collect();
-            let positions = reader.lookup_keys(encoder, &wanted, view.deleted.as_deref()).await?;
-            let mut hits: Vec<(usize, u32)> =
-                open.iter().zip(positions).filter_map(|(i, p)| p.map(|p| (*i, p))).collect();
-            if hits.is_empty() {
-                continue;
-            }
-            hits.sort_unstable_by_key(|(_, p)| *p);
-            let at: Vec<u32> = hits.iter().map(|(_, p)| *p).collect();
-            for ((i, _), id) in hits.iter().zip(reader.row_ids_at(&at).await?) {
-                found[*i] = Some(id);
-            }
-            open.retain(|i| found[*i].is_none());
-        }
-        Ok(found)
-    }
-
-    fn is_hot_deleted(&self, row: RowId) -> bool {
-        self.state.hot_deletes.get(&row).is_some_and(|v| *v <= self.at)
-    }
-
-    /// The visible rows among `ids`, in the order of `ids`; others are left out.
-    ///
-    /// # Errors
-    /// Storage errors from reading segments.
-    pub async fn rows(&self, ids: &[RowId], columns: &[usize], pseudo: bool) -> Result<RecordBatch> {
-        let schema = self.projected_schema(columns, pseudo)?;
-        let mut parts: Vec<RecordBatch> = Vec::new();
-        let mut places: Vec<Option<(usize, usize)>> = vec![None; ids.len()];
-        let mut cold: Vec<(RowId, usize)> = Vec::new();
-        for (i, id) in ids.iter().enumerate() {
-            match self.state.memtable.find(*id) {
-                Some((chunk, row))
-                    if !self.is_hot_deleted(*id) && chunk.versions().value(row) <= self.at.0 =>
-                {
-                    let mut arrays: Vec<ArrayRef> =
-                        columns.iter().map(|c| chunk.rows().column(*c).slice(row, 1)).collect();
-                    if pseudo {
-                        arrays.push(Arc::new(chunk.row_ids().slice(row, 1)));
-                        arrays.push(Arc::new(chunk.versions().slice(row, 1)));
-                    }
-                    places[i] = Some((parts.len(), 0));
-                    // No column may be asked for.
-                    let one = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
-                    parts.push(RecordBatch::try_new_with_options(Arc::clone(&schema), arrays, &one)?);
-                }
-                Some(_) => {}
-                None => cold.push((*id, i)),
-            }
-        }
-        cold.sort_unstable();
-        if !cold.is_empty() {
-            for view in self.segments().await? {
-                self.rows_of_segment(&view, &cold, columns, pseudo, &schema, &mut parts, &mut places).await?;
-            }
-        }
-        if parts.len() == 1 && places.iter().enumerate().all(|(i, p)| *p == Some((0, i))) {
-            return Ok(parts.swap_remove(0));
-        }
-        let order: Vec<(usize, usize)> = places.into_iter().flatten().collect();
-        let arrays = (0..schema.fields().len())
-            .map(|c| {
-                let sources: Vec<&dyn arrow::array::Array> =
-                    parts.iter().map(|p| p.column(c).as_ref()).collect();
-                if sources.is_empty() {
-                    return Ok(arrow::array::new_empty_array(schema.field(c).data_type()));
-                }
-                Ok(interleave(&sources, &order)?)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(order.len()));
-        Ok(RecordBatch::try_new_with_options(schema, arrays, &options)?)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one step of `rows`, split for length only")]
-    async fn rows_of_segment(
-        &self,
-        view: &SegmentView,
-        wanted: &[(RowId, usize)],
-        columns: &[usize],
-        pseudo: bool,
-        schema: &SchemaRef,
-        parts: &mut Vec<RecordBatch>,
-        places: &mut [Option<(usize, usize)>],
-    ) -> Result<()> {
-        let first = wanted.partition_point(|(id, _)| *id < view.meta.min_row_id);
-        let last = wanted.partition_point(|(id, _)| *id <= view.meta.max_row_id);
-        if first == last {
-            return Ok(());
-        }
-        let wanted = &wanted[first..last];
-        let reader = self.open_segment(&view.meta).await?;
-        let ids: Vec<RowId> = wanted.iter().map(|(id, _)| *id).collect();
-        let mut hits: Vec<(u32, usize)> = Vec::new();
-        for ((_, i), position) in wanted.iter().zip(reader.positions_of_row_ids(&ids).await?) {
-            if let Some(p) = position
-                && !view.deleted.as_ref().is_some_and(|d| d.contains(p))
-            {
-                hits.push((p, *i));
-            }
-        }
-        if hits.is_empty() {
-            return Ok(());
-        }
-        hits.sort_unstable();
-        let mut positions: Vec<u32> = hits.iter().map(|(p, _)| *p).collect();
-        positions.dedup();
-        let rows = reader.rows_at(columns, &positions).await?;
-        let rows = if pseudo {
-            let ids = reader.row_ids_at(&positions).await?;
-            let versions = reader.versions_at(&positions).await?;
-            let mut arrays = rows.columns().to_vec();
-            arrays.push(Arc::new(UInt64Array::from_iter_values(ids.iter().map(|i| i.0))));
-            arrays.push(Arc::new(UInt64Array::from_iter_values(versions.iter().map(|v| v.0))));
-            RecordBatch::try_new(Arc::clone(schema), arrays)?
-        } else {
-            RecordBatch::try_new_with_options(
-                Arc::clone(schema),
-                rows.columns().to_vec(),
-                &arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows())),
-            )?
-        };
-        for (p, i) in hits {
-            if let Ok(row) = positions.binary_search(&p) {
-                places[i] = Some((parts.len(), row));
-            }
-        }
-        parts.push(rows);
-        Ok(())
     }
 
     /// Encoder of the primary key; None without one.

@@ -144,8 +144,8 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
     use super::*;
-    use crate::id::{ColumnId, SchemaVersion};
-    use crate::schema::{ColumnDef, ColumnType, TableDef};
+    use crate::database::tests::table_of;
+    use crate::schema::ColumnType;
     use crate::wal::CatalogEdit;
     use crate::{CheckpointReason, CommitOptions, Database, OpenOptions, Root};
 
@@ -166,25 +166,7 @@ mod tests {
         let db = Database::open(Root::Memory, OpenOptions::default()).await.unwrap();
         let transaction = db.begin(&db.snapshot()).await.unwrap();
         let id = transaction.next_table_id();
-        let column = ColumnDef {
-            id: ColumnId(1),
-            name: "k".to_owned(),
-            column_type: ColumnType::Int64,
-            nullable: false,
-            default: None,
-        };
-        let def = TableDef {
-            id,
-            schema: "public".to_owned(),
-            name: "t".to_owned(),
-            schema_version: SchemaVersion(1),
-            columns: vec![column],
-            primary_key: vec![ColumnId(1)],
-            sort: Vec::new(),
-            next_column_id: ColumnId(2),
-            indexes: Vec::new(),
-            owner: None,
-        };
+        let def = table_of(id, "t", &[("k", ColumnType::Int64)], true);
         let schema = def.arrow_schema();
         transaction.edit(CatalogEdit::PutTable(Arc::new(def))).unwrap();
         let mut writer = transaction.writer(id).unwrap();

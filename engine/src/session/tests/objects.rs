@@ -32,6 +32,14 @@ async fn opened(bucket: &Arc<dyn ObjectStore>, change: impl FnOnce(&mut OpenOpti
     Engine::open(Root::parse("s3://t/db").unwrap(), options).await.unwrap().session()
 }
 
+/// A writer of 10,000 rows, which are in a segment.
+async fn with_rows(bucket: &Arc<dyn ObjectStore>) -> Session {
+    let writer = opened(bucket, |_| ()).await;
+    let rows = "INSERT INTO t SELECT value, value FROM generate_series(1, 10000) AS g(value)";
+    all(&writer, &["CREATE TABLE t (id INT PRIMARY KEY, n INT)", rows, "CHECKPOINT"]).await;
+    writer
+}
+
 async fn writer_of(bucket: &Arc<dyn ObjectStore>) -> Option<Bytes> {
     match bucket.get(&Path::from("writer")).await {
         Ok(found) => Some(found.bytes().await.unwrap()),
@@ -135,16 +143,7 @@ async fn a_change_that_takes_the_database_over_sees_all_that_was_there() {
 #[tokio::test]
 async fn what_reads_cost_is_told() {
     let bucket = bucket();
-    let writer = opened(&bucket, |_| ()).await;
-    all(
-        &writer,
-        &[
-            "CREATE TABLE t (id INT PRIMARY KEY, n INT)",
-            "INSERT INTO t SELECT value, value FROM generate_series(1, 10000) AS g(value)",
-            "CHECKPOINT",
-        ],
-    )
-    .await;
+    let writer = with_rows(&bucket).await;
     for sql in ["SELECT sum(n) FROM t", "SELECT n FROM t WHERE id = 77", "SELECT n FROM t WHERE id IN (1, 2)"]
     {
         let cold = opened(&bucket, |_| ()).await;
@@ -175,16 +174,7 @@ async fn what_reads_cost_is_told() {
 #[tokio::test]
 async fn a_warm_table_asks_for_nothing() {
     let (bucket, cache) = (bucket(), tempfile::tempdir().unwrap());
-    let writer = opened(&bucket, |_| ()).await;
-    all(
-        &writer,
-        &[
-            "CREATE TABLE t (id INT PRIMARY KEY, n INT)",
-            "INSERT INTO t SELECT value, value FROM generate_series(1, 10000) AS g(value)",
-            "CHECKPOINT",
-        ],
-    )
-    .await;
+    let _writer = with_rows(&bucket).await;
     let directory: PathBuf = cache.path().join("cache");
     let warm = opened(&bucket, |options| options.cache_directory = Some(directory)).await;
     let receipt = answer(&warm, "WARM TABLE t").await;

@@ -24,10 +24,6 @@ fn objects(root: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-fn rows(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
-    range.map(|k| (k, format!("value {k}"))).collect()
-}
-
 async fn findings(db: &Arc<Database>, name: &str) -> usize {
     let all = db.verify(VerifyScope::Database).await.unwrap();
     let bad = [FindingStatus::Damaged, FindingStatus::Missing];

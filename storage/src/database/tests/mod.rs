@@ -20,31 +20,41 @@ use crate::id::{ColumnId, RowId, SchemaVersion, TableId};
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use crate::segment::{EncodedKey, RowChoice};
 use crate::transaction::CommitOptions;
+use crate::verify::VerifyScope;
 use crate::version::TableSnapshot;
 use crate::wal::CatalogEdit;
 
 pub(super) type Rows = BTreeMap<i64, String>;
 
-pub(super) fn definition(id: TableId, name: &str, keyed: bool) -> TableDef {
-    let column = |id, name: &str, column_type| ColumnDef {
-        id: ColumnId(id),
-        name: name.to_owned(),
-        column_type,
-        nullable: false,
-        default: None,
-    };
+/// A table of columns that hold no NULL, of which the first is the key of a keyed one.
+pub(crate) fn table_of(id: TableId, name: &str, columns: &[(&str, ColumnType)], keyed: bool) -> TableDef {
+    let columns: Vec<ColumnDef> = (1..)
+        .map(ColumnId)
+        .zip(columns)
+        .map(|(id, (name, column_type))| ColumnDef {
+            id,
+            name: (*name).to_owned(),
+            column_type: column_type.clone(),
+            nullable: false,
+            default: None,
+        })
+        .collect();
     TableDef {
         id,
         schema: "public".to_owned(),
         name: name.to_owned(),
         schema_version: SchemaVersion(1),
-        columns: vec![column(1, "k", ColumnType::Int64), column(2, "v", ColumnType::Text)],
+        next_column_id: ColumnId(columns.len() as u32 + 1),
+        columns,
         primary_key: if keyed { vec![ColumnId(1)] } else { Vec::new() },
         sort: Vec::new(),
-        next_column_id: ColumnId(3),
         indexes: Vec::new(),
         owner: None,
     }
+}
+
+pub(crate) fn definition(id: TableId, name: &str, keyed: bool) -> TableDef {
+    table_of(id, name, &[("k", ColumnType::Int64), ("v", ColumnType::Text)], keyed)
 }
 
 pub(super) fn batch(rows: &[(i64, String)]) -> RecordBatch {
@@ -54,7 +64,7 @@ pub(super) fn batch(rows: &[(i64, String)]) -> RecordBatch {
     RecordBatch::try_new(schema, vec![keys, values]).unwrap()
 }
 
-pub(super) async fn create(db: &Arc<Database>, name: &str, keyed: bool) -> Result<TableId> {
+pub(crate) async fn create(db: &Arc<Database>, name: &str, keyed: bool) -> Result<TableId> {
     let tx = db.begin(&db.snapshot()).await?;
     let id = tx.next_table_id();
     tx.edit(CatalogEdit::PutTable(Arc::new(definition(id, name, keyed))))?;
@@ -78,6 +88,10 @@ pub(super) async fn ids_of(table: &TableSnapshot, keys: &[i64]) -> Result<Vec<Ro
     let encoded = encoder.encode(&[column])?;
     let keys: Vec<EncodedKey> = (0..encoded.len()).map(|i| encoded.to_owned(i)).collect();
     Ok(table.lookup(&keys).await?.into_iter().flatten().collect())
+}
+
+pub(super) fn rows(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
+    range.map(|k| (k, format!("value {k}"))).collect()
 }
 
 /// Deletes `keys` and inserts `rows` in one commit.
@@ -127,6 +141,13 @@ pub(super) async fn contents(table: &TableSnapshot) -> Result<Rows> {
     }
     assert_eq!(table.row_count().await?, rows.len() as u64);
     Ok(rows)
+}
+
+/// Nothing that it names is missing or damaged.
+pub(super) async fn is_sound(db: &Arc<Database>) {
+    let findings = db.verify(VerifyScope::Database).await.unwrap();
+    let bad = findings.iter().find(|finding| finding.is_bad());
+    assert!(bad.is_none(), "{bad:?}");
 }
 
 pub(super) fn memory() -> (Root, OpenOptions) {

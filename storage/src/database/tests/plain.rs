@@ -5,23 +5,6 @@ use std::time::Duration;
 use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
-use crate::verify::{FindingStatus, VerifyScope};
-
-fn rows(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
-    range.map(|k| (k, format!("value {k}"))).collect()
-}
-
-async fn sound(db: &Arc<Database>) {
-    for finding in db.verify(VerifyScope::Database).await.unwrap() {
-        assert!(
-            matches!(finding.status, FindingStatus::Ok | FindingStatus::Warning),
-            "{} {}: {}",
-            finding.object,
-            finding.check,
-            finding.detail
-        );
-    }
-}
 
 #[tokio::test]
 async fn rows_survive_checkpoint_and_reopen() {
@@ -48,7 +31,7 @@ async fn rows_survive_checkpoint_and_reopen() {
         assert_eq!(change(&db, table, &gone, &[]).await.unwrap(), gone.len());
         expected.retain(|k, _| !gone.contains(k));
         assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), expected);
-        sound(&db).await;
+        is_sound(&db).await;
         if round != 2 {
             db.close().await.unwrap();
         }
@@ -89,7 +72,7 @@ async fn duplicate_keys_are_refused_hot_cold_and_spilled() {
     insert(&db, table, &shuffled).await.unwrap();
     twice(insert(&db, table, &rows(4999..5001)).await.unwrap_err());
     assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 4990);
-    sound(&db).await;
+    is_sound(&db).await;
 }
 
 #[tokio::test]
@@ -186,7 +169,7 @@ async fn many_writers_and_checkpoints_at_once() {
     checkpoints.await.unwrap();
     let expected = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
     assert_eq!(expected.len(), 8 * 40);
-    sound(&db).await;
+    is_sound(&db).await;
     drop(db);
     let db = Database::open(root, OpenOptions::default()).await.unwrap();
     assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), expected);

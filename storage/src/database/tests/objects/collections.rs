@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::faults::{Fate, Op};
 use super::rows::{self, Change};
-use super::stage::{GRACE, checkpoint, creates, ids, insert, is_fenced, is_sound, looks_for, on_stage};
+use super::stage::{GRACE, checkpoint, creates, ids, insert, is_fenced, looks_for, on_stage};
+use crate::database::Database;
+use crate::database::tests::is_sound;
 use crate::error::ErrorKind;
 use crate::id::CommitId;
 
@@ -15,6 +17,16 @@ enum Before {
     LastProbe,
     /// The manifest that it believes to be the next one.
     Create,
+}
+
+/// It has the rows 1 to 5, and the next one when it looks again.
+async fn follows(reader: &Arc<Database>, writer: &Arc<Database>) {
+    reader.refresh().await.unwrap();
+    assert_eq!(ids(reader).await, [1, 2, 3, 4, 5]);
+    insert(writer, 6).await.unwrap();
+    tokio::time::sleep(GRACE).await;
+    reader.refresh().await.unwrap();
+    assert_eq!(ids(reader).await, [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
@@ -75,12 +87,7 @@ fn a_reader_opens_while_manifests_are_collected() {
             stalled.release(Fate::Done);
             let reader = opening.await.unwrap();
             tokio::time::sleep(GRACE).await;
-            reader.refresh().await.unwrap();
-            assert_eq!(ids(&reader).await, [1, 2, 3, 4, 5]);
-            insert(&a, 6).await.unwrap();
-            tokio::time::sleep(GRACE).await;
-            reader.refresh().await.unwrap();
-            assert_eq!(ids(&reader).await, [1, 2, 3, 4, 5, 6]);
+            follows(&reader, &a).await;
         });
     }
 }
@@ -103,12 +110,7 @@ fn a_reader_catches_up_after_what_it_stood_on_was_collected() {
         for path in [&stood_on, &next_object, &next_manifest] {
             stage.collect_away(&a, path).await;
         }
-        reader.refresh().await.unwrap();
-        assert_eq!(ids(&reader).await, [1, 2, 3, 4, 5]);
-        insert(&a, 6).await.unwrap();
-        tokio::time::sleep(GRACE).await;
-        reader.refresh().await.unwrap();
-        assert_eq!(ids(&reader).await, [1, 2, 3, 4, 5, 6]);
+        follows(&reader, &a).await;
     });
 }
 

@@ -353,25 +353,12 @@ impl ObjectStore for Handle {
         stream::once(found).try_flatten().boxed()
     }
 
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        let root = Path::default();
-        let prefix = prefix.unwrap_or(&root);
-        let mut result = ListResult { common_prefixes: Vec::new(), objects: Vec::new() };
-        for meta in self.listed(prefix.as_ref()).await? {
-            let mut parts = meta.location.prefix_match(prefix).into_iter().flatten();
-            let Some(first) = parts.next() else { continue };
-            if parts.next().is_none() {
-                drop(parts);
-                result.objects.push(meta);
-                continue;
-            }
-            let child = prefix.clone().join(first);
-            // Sorted by name, so children of one directory stand together.
-            if result.common_prefixes.last() != Some(&child) {
-                result.common_prefixes.push(child);
-            }
-        }
-        Ok(result)
+    async fn list_with_delimiter(&self, _prefix: Option<&Path>) -> StoreResult<ListResult> {
+        // No database asks for it.
+        Err(StoreError::NotImplemented {
+            operation: "list_with_delimiter".to_owned(),
+            implementer: self.to_string(),
+        })
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {

@@ -7,9 +7,10 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt64Type};
 
 use crate::database::Database;
+use crate::database::tests::table_of;
 use crate::error::Result;
-use crate::id::{ColumnId, CommitId, CommitVersion, RowId, SchemaVersion, TableId};
-use crate::schema::{ColumnDef, ColumnType, TableDef};
+use crate::id::{CommitId, CommitVersion, RowId, TableId};
+use crate::schema::{ColumnType, TableDef};
 use crate::segment::RowChoice;
 use crate::transaction::{CommitOptions, CommitReceipt, Transaction};
 use crate::version::Snapshot;
@@ -67,25 +68,7 @@ impl Found {
 }
 
 fn definition(id: TableId) -> TableDef {
-    let column = |id, name: &str| ColumnDef {
-        id: ColumnId(id),
-        name: name.to_owned(),
-        column_type: ColumnType::Int64,
-        nullable: false,
-        default: None,
-    };
-    TableDef {
-        id,
-        schema: "public".to_owned(),
-        name: "t".to_owned(),
-        schema_version: SchemaVersion(1),
-        columns: vec![column(1, "id"), column(2, "value")],
-        primary_key: vec![ColumnId(1)],
-        sort: Vec::new(),
-        next_column_id: ColumnId(3),
-        indexes: Vec::new(),
-        owner: None,
-    }
+    table_of(id, "t", &[("id", ColumnType::Int64), ("value", ColumnType::Int64)], true)
 }
 
 fn batch(rows: &[(i64, i64)]) -> RecordBatch {

@@ -18,7 +18,6 @@ use crate::database::{ClaimAt, Database, OpenOptions, Root};
 use crate::error::{ErrorKind, Result};
 use crate::id::CommitId;
 use crate::transaction::CommitReceipt;
-use crate::verify::VerifyScope;
 
 /// How long replaced objects are kept.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -154,13 +153,6 @@ pub(super) async fn ids(db: &Arc<Database>) -> Vec<i64> {
     let found = rows::read(&db.snapshot()).await.unwrap().unwrap();
     assert_eq!(found.wrong, None);
     found.rows.into_keys().collect()
-}
-
-/// Nothing that it names is missing or damaged.
-pub(super) async fn is_sound(db: &Arc<Database>) {
-    let findings = db.verify(VerifyScope::Database).await.unwrap();
-    let bad = findings.iter().find(|finding| finding.is_bad());
-    assert!(bad.is_none(), "{bad:?}");
 }
 
 /// It cannot commit any more, says why, and still reads what it had.
