@@ -112,8 +112,8 @@ impl Database {
         let deadline = Instant::now() + self.options().commit_timeout;
         match self.manifests.write_settled(&claim, newest.as_ref(), deadline).await {
             Ok(()) => Ok(Some(claim)),
-            Err(error) if error.kind() == ErrorKind::Fenced => Ok(None),
-            Err(error) => Err(error),
+            Err((error, _)) if error.kind() == ErrorKind::Fenced => Ok(None),
+            Err((error, _)) => Err(error),
         }
     }
 
