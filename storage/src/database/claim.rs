@@ -170,7 +170,30 @@ pub(super) async fn newest(
     newest_from(manifests, boundary.map(|(boundary, _)| boundary), seen).await
 }
 
-/// The same where the boundary was read already.
+/// As [`newest`], for whoever does not look at the boundary again: it was not passed while the search went on. One that began at a claim, which
+/// stays when all around it is collected, would end there.
+///
+/// # Errors
+/// As [`ManifestStore::newest`]; `Unavailable` when it is passed again and again.
+pub(super) async fn newest_for_certain(
+    manifests: &ManifestStore,
+    shared: &Shared,
+    seen: ManifestNumber,
+) -> Result<Option<Manifest>> {
+    let mut known = Boundary::read(&*shared.store).await?.map(|(boundary, _)| boundary);
+    for _ in 0..ATTEMPTS {
+        let newest = newest_from(manifests, known, seen).await?;
+        let number = newest.as_ref().map_or(ManifestNumber(0), |manifest| manifest.number);
+        known = Boundary::read(&*shared.store).await?.map(|(boundary, _)| boundary);
+        if known.is_none_or(|boundary| boundary.oldest <= number.max(ManifestNumber(1))) {
+            return Ok(newest);
+        }
+    }
+    Err(Error::new(ErrorKind::Unavailable, "manifests are collected faster than they can be found here")
+        .with_hint("try again"))
+}
+
+/// As [`newest`] where the boundary was read already.
 pub(super) async fn newest_from(
     manifests: &ManifestStore,
     boundary: Option<Boundary>,
@@ -207,13 +230,17 @@ fn first_manifest(id: DatabaseId) -> Manifest {
 /// took over learns of it here.
 pub(super) async fn renew(database: &Database) -> bool {
     let Ok(writer) = database.writer() else { return false };
-    if writer.order.poisoned().is_some() {
+    if let Some(error) = writer.order.poisoned() {
+        // The next writer collects what is still read here.
+        let is_fenced = error.kind() == ErrorKind::Fenced;
+        database.shared.may_expire.store(is_fenced, Ordering::Relaxed);
         return false;
     }
     let store = &*database.shared.store;
     match WriterNote::read(store).await {
         Ok(Some(note)) if note.epoch() > writer.epoch => {
             writer.order.poison(&fenced(&WRITER_PATH, note.epoch(), writer.epoch));
+            database.shared.may_expire.store(true, Ordering::Relaxed);
             false
         }
         _ => {

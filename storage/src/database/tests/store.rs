@@ -215,3 +215,32 @@ async fn who_was_fenced_and_closes_does_not_speak_for_the_next() {
     let third = open(&store).await;
     assert_eq!(third.claim().await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
+
+#[tokio::test]
+async fn what_a_reader_has_seen_expires_also_when_its_process_writes_since() {
+    let store = Arc::new(InMemory::new());
+    let first = open(&store).await;
+    let table = create(&first, "t", true).await.unwrap();
+    insert(&first, table, &rows(0..100)).await.unwrap();
+    first.checkpoint(CheckpointReason::Statement).await.unwrap();
+    first.close().await.unwrap();
+
+    let db = open(&store).await;
+    let seen = db.snapshot().table(table).unwrap();
+    db.claim().await.unwrap();
+    let (snapshot, segments) = (db.snapshot(), seen.segments().await.unwrap());
+    let now = snapshot.table(table).unwrap();
+    let opened = now.open_segment(&segments[0].meta).await.unwrap();
+    store.delete(&Path::from(segments[0].meta.path())).await.unwrap();
+    let missed = async |table: &TableSnapshot| contents(table).await.unwrap_err().kind();
+    assert_eq!(missed(&seen).await, ErrorKind::SnapshotExpired);
+    assert_eq!(missed(&now).await, ErrorKind::Corrupt, "nobody collects what the writer still names");
+    // Its own collector gives up what was held for too long.
+    let pins = &db.shared.pins;
+    pins.give_up_before(snapshot.state().manifest);
+    assert_eq!(missed(&now).await, ErrorKind::Corrupt);
+    pins.give_up_before(snapshot.state().manifest.next());
+    assert_eq!(missed(&now).await, ErrorKind::SnapshotExpired);
+    let error = opened.read(&[0, 1], RowChoice::All).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SnapshotExpired, "{error}");
+}
