@@ -6,7 +6,7 @@
 //! 1. The store is tried: without conditional puts two writers would destroy each other's commits.
 //! 2. Unless told to take over: that no other writer is alive (`advisory`).
 //! 3. The newest manifest, m - 1, is found, and m is created: the same content with the next epoch. An older writer's next manifest
-//!    meets it for ever.
+//!    meets it for ever. Where nothing but fences has come after m - 1, replay begins behind them.
 //! 4. The boundary is read again. If its oldest number has passed m, others collected what was being searched: start over.
 //! 5. The log is read from m's replay point on, and a fence is created under the first free number. An older writer's next object
 //!    meets it for ever, whenever it lands; an object that was faster is read, and the next number is tried. What stands below the
@@ -100,13 +100,23 @@ impl Database {
         let newest = newest(&self.manifests, &self.shared, self.snapshot().state().manifest).await?;
         open::check_id(self.id, newest.as_ref().map(|m| m.database_id))?;
         let claim = match &newest {
-            Some(newest) => Manifest {
-                number: newest.number.next(),
-                epoch: newest.epoch.next(),
-                commit_id: CommitId::random(),
-                is_claim: true,
-                ..newest.clone()
-            },
+            Some(newest) => {
+                // Else whoever opens would read the fences of all claims since the last checkpoint.
+                let barren = match self.claimable() {
+                    Some(claimable) => claimable.follower.barren_until(newest).await,
+                    None => None,
+                };
+                let (replay_from, replay_epoch) = barren.unwrap_or((newest.replay_from, newest.replay_epoch));
+                Manifest {
+                    number: newest.number.next(),
+                    epoch: newest.epoch.next(),
+                    commit_id: CommitId::random(),
+                    replay_from,
+                    replay_epoch,
+                    is_claim: true,
+                    ..newest.clone()
+                }
+            }
             None => first_manifest(self.id),
         };
         let deadline = Instant::now() + self.options().commit_timeout;

@@ -101,6 +101,18 @@ impl Follower {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
     }
 
+    /// Where replay after `manifest` may begin instead: behind the fences and void objects that were read since, when there was
+    /// nothing else; with the epoch below which objects from there on are void.
+    pub(super) async fn barren_until(&self, manifest: &Manifest) -> Option<(WalNumber, Epoch)> {
+        let place = self.place.lock().await;
+        match &place.log {
+            Some(Log::Objects(log)) if log.is_barren() && self.published().manifest == manifest.number => {
+                Some((log.number(), log.epoch()))
+            }
+            _ => None,
+        }
+    }
+
     /// Lets go of what it has read, for good.
     pub(super) fn release(&self) {
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = None;
