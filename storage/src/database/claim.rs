@@ -180,8 +180,8 @@ pub(super) async fn newest(
     newest_from(manifests, boundary.map(|(boundary, _)| boundary), seen).await
 }
 
-/// As [`newest`], for whoever does not look at the boundary again: it was not passed while the search went on. One that began at a claim, which
-/// stays when all around it is collected, would end there.
+/// As [`newest`], for whoever does not look at the boundary again: it was not passed while the search went on. One that began at a claim,
+/// which stays when all around it is collected, would end there.
 ///
 /// # Errors
 /// As [`ManifestStore::newest`]; `Unavailable` when it is passed again and again.
