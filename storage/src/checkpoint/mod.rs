@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::database::boundary::Boundary;
 use crate::database::{Database, Writer};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, ManifestNumber, ObjectId, TableId, WalNumber};
 use crate::manifest::{Manifest, SegmentEntry, TableRecord, history};
 use crate::version::{Pin, TableState, Version};
@@ -162,11 +162,11 @@ async fn checkpoint(
         true => tokio::time::Instant::now() + database.options().commit_timeout,
         false => tokio::time::Instant::now(),
     };
-    if let Err(error) = database.manifests.write_settled(&manifest, previous, deadline).await {
-        // It may stand there all the same; going on could write a second one under its number. A new open decides.
-        if error.kind() != crate::error::ErrorKind::ResourceExhausted
-            || database.manifests.read(manifest.number).await.is_ok()
-        {
+    if let Err((error, may_stand)) = database.manifests.write_settled(&manifest, previous, deadline).await {
+        let is_full = error.kind() == ErrorKind::ResourceExhausted;
+        let passes = is_full || matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::PermissionDenied);
+        // Where it may stand all the same, going on could write a second one under its number. A new open decides.
+        if may_stand || !passes || (is_full && database.manifests.read(manifest.number).await.is_ok()) {
             writer.order.poison(&error);
         } else {
             remove(database, &flushed).await;
@@ -200,7 +200,7 @@ async fn cut(writer: &Writer) -> Result<(Arc<Version>, WalNumber)> {
     match driving.wal().rotate(version.number.next()).await {
         Ok(number) => Ok((version, number)),
         Err(error) => {
-            if error.kind() != crate::error::ErrorKind::ResourceExhausted {
+            if error.kind() != ErrorKind::ResourceExhausted {
                 writer.order.poison(&error);
             }
             Err(error)

@@ -123,6 +123,7 @@ pub(crate) async fn run(
         && error.kind() == ErrorKind::Fenced
     {
         writer.order.poison(error);
+        database.shared.may_expire.store(true, Ordering::Relaxed);
     }
     done.map(|receipt| CollectReceipt { duration: begun.elapsed(), ..receipt })
 }
@@ -155,6 +156,7 @@ impl Collection<'_> {
             && !plan.dead.is_empty()
         {
             Boundary::raise(self.store(), Boundary { oldest, newest }).await?;
+            self.database.shared.pins.give_up_before(oldest);
         }
         let mut receipt = CollectReceipt { more: plan.is_full(), oldest, ..CollectReceipt::default() };
         self.delete(&plan, job, &mut receipt).await?;

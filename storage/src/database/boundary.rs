@@ -7,8 +7,11 @@
 //! 0 [8] magic "CAIRNBND"    8 u64 oldest    16 u64 newest    24 u32 crc32c of bytes 0..24
 //! ```
 
+use std::time::Duration;
+
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ManifestNumber;
@@ -18,7 +21,10 @@ pub(crate) const BOUNDARY_PATH: &str = "boundary";
 const MAGIC: &[u8; 8] = b"CAIRNBND";
 const BYTES: usize = 28;
 /// How often a raise is tried against others who raise it too.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: u32 = 16;
+/// Longest pause before the second attempt; each further one is twice as long, up to a limit. The true pause is at least half of it.
+const PAUSE_FIRST: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +60,10 @@ impl Boundary {
     /// # Errors
     /// `Unavailable` when others change it all the time; `Corrupt`; the store's.
     pub(crate) async fn raise(store: &dyn ObjectStore, to: Self) -> Result<Self> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(to.pause(attempt)).await;
+            }
             let known = Self::read(store).await?;
             let now = known.as_ref().map(|(now, _)| *now).unwrap_or_default();
             // Numbers begin with 1.
@@ -85,6 +94,14 @@ impl Boundary {
         }
         Err(Error::new(ErrorKind::Unavailable, format!("{BOUNDARY_PATH} can't be changed"))
             .with_hint("try again"))
+    }
+
+    /// The pause before another attempt to raise the boundary to this. Those who raise it to different numbers do not come back at
+    /// once; of those who raise it to the same the first one's success is everybody's.
+    fn pause(self, attempt: u32) -> Duration {
+        let longest = PAUSE_FIRST.saturating_mul(2_u32.saturating_pow(attempt - 1)).min(PAUSE_MAX);
+        let drawn = xxh3_64_with_seed(&self.encode(), u64::from(attempt)) % 1_000;
+        longest.mul_f64(0.5 + drawn as f64 / 2_000.0)
     }
 
     fn encode(self) -> [u8; BYTES] {
@@ -135,6 +152,16 @@ mod tests {
         assert_eq!(Boundary::raise(&store, boundary(2, 1)).await.unwrap(), boundary(2, 3));
         assert_eq!(Boundary::raise(&store, boundary(1, 2)).await.unwrap(), boundary(2, 3));
         assert_eq!(Boundary::read(&store).await.unwrap().unwrap().0, boundary(2, 3));
+    }
+
+    #[test]
+    fn pauses_grow_within_bounds_and_differ() {
+        let pauses = |to: Boundary| (1..ATTEMPTS).map(|attempt| to.pause(attempt)).collect::<Vec<_>>();
+        let (one, other) = (pauses(boundary(0, 5)), pauses(boundary(3, 5)));
+        assert!(one.iter().zip(&other).filter(|(a, b)| a != b).count() > 10, "{one:?} {other:?}");
+        assert!(one.iter().all(|pause| *pause >= PAUSE_FIRST / 2 && *pause <= PAUSE_MAX));
+        assert!(one[8..].iter().all(|pause| *pause >= PAUSE_MAX / 2));
+        assert!(one.iter().sum::<Duration>() < Duration::from_secs(15));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! 1. The store is tried: without conditional puts two writers would destroy each other's commits.
 //! 2. Unless told to take over: that no other writer is alive (`advisory`).
 //! 3. The newest manifest, m - 1, is found, and m is created: the same content with the next epoch. An older writer's next manifest
-//!    meets it for ever.
+//!    meets it for ever. Where nothing but fences has come after m - 1, replay begins behind them.
 //! 4. The boundary is read again. If its oldest number has passed m, others collected what was being searched: start over.
 //! 5. The log is read from m's replay point on, and a fence is created under the first free number. An older writer's next object
 //!    meets it for ever, whenever it lands; an object that was faster is read, and the next number is tried. What stands below the
@@ -100,20 +100,30 @@ impl Database {
         let newest = newest(&self.manifests, &self.shared, self.snapshot().state().manifest).await?;
         open::check_id(self.id, newest.as_ref().map(|m| m.database_id))?;
         let claim = match &newest {
-            Some(newest) => Manifest {
-                number: newest.number.next(),
-                epoch: newest.epoch.next(),
-                commit_id: CommitId::random(),
-                is_claim: true,
-                ..newest.clone()
-            },
+            Some(newest) => {
+                // Else whoever opens would read the fences of all claims since the last checkpoint.
+                let barren = match self.claimable() {
+                    Some(claimable) => claimable.follower.barren_until(newest).await,
+                    None => None,
+                };
+                let (replay_from, replay_epoch) = barren.unwrap_or((newest.replay_from, newest.replay_epoch));
+                Manifest {
+                    number: newest.number.next(),
+                    epoch: newest.epoch.next(),
+                    commit_id: CommitId::random(),
+                    replay_from,
+                    replay_epoch,
+                    is_claim: true,
+                    ..newest.clone()
+                }
+            }
             None => first_manifest(self.id),
         };
         let deadline = Instant::now() + self.options().commit_timeout;
         match self.manifests.write_settled(&claim, newest.as_ref(), deadline).await {
             Ok(()) => Ok(Some(claim)),
-            Err(error) if error.kind() == ErrorKind::Fenced => Ok(None),
-            Err(error) => Err(error),
+            Err((error, _)) if error.kind() == ErrorKind::Fenced => Ok(None),
+            Err((error, _)) => Err(error),
         }
     }
 
@@ -170,7 +180,30 @@ pub(super) async fn newest(
     newest_from(manifests, boundary.map(|(boundary, _)| boundary), seen).await
 }
 
-/// The same where the boundary was read already.
+/// As [`newest`], for whoever does not look at the boundary again: it was not passed while the search went on. One that began at a claim,
+/// which stays when all around it is collected, would end there.
+///
+/// # Errors
+/// As [`ManifestStore::newest`]; `Unavailable` when it is passed again and again.
+pub(super) async fn newest_for_certain(
+    manifests: &ManifestStore,
+    shared: &Shared,
+    seen: ManifestNumber,
+) -> Result<Option<Manifest>> {
+    let mut known = Boundary::read(&*shared.store).await?.map(|(boundary, _)| boundary);
+    for _ in 0..ATTEMPTS {
+        let newest = newest_from(manifests, known, seen).await?;
+        let number = newest.as_ref().map_or(ManifestNumber(0), |manifest| manifest.number);
+        known = Boundary::read(&*shared.store).await?.map(|(boundary, _)| boundary);
+        if known.is_none_or(|boundary| boundary.oldest <= number.max(ManifestNumber(1))) {
+            return Ok(newest);
+        }
+    }
+    Err(Error::new(ErrorKind::Unavailable, "manifests are collected faster than they can be found here")
+        .with_hint("try again"))
+}
+
+/// As [`newest`] where the boundary was read already.
 pub(super) async fn newest_from(
     manifests: &ManifestStore,
     boundary: Option<Boundary>,
@@ -207,13 +240,17 @@ fn first_manifest(id: DatabaseId) -> Manifest {
 /// took over learns of it here.
 pub(super) async fn renew(database: &Database) -> bool {
     let Ok(writer) = database.writer() else { return false };
-    if writer.order.poisoned().is_some() {
+    if let Some(error) = writer.order.poisoned() {
+        // The next writer collects what is still read here.
+        let is_fenced = error.kind() == ErrorKind::Fenced;
+        database.shared.may_expire.store(is_fenced, Ordering::Relaxed);
         return false;
     }
     let store = &*database.shared.store;
     match WriterNote::read(store).await {
         Ok(Some(note)) if note.epoch() > writer.epoch => {
             writer.order.poison(&fenced(&WRITER_PATH, note.epoch(), writer.epoch));
+            database.shared.may_expire.store(true, Ordering::Relaxed);
             false
         }
         _ => {

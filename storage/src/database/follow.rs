@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, DatabaseId, Epoch, ManifestNumber, WalNumber};
 use crate::manifest::history::CommitFound;
 use crate::manifest::{Manifest, ManifestStore};
-use crate::version::{Shared, Version};
+use crate::version::{Pin, Shared, Version};
 use crate::wal::{FileWalFollower, Followed, ObjectWalReader, Recovered, WalStatus};
 
 /// How often loading is tried while the writer removes what is being loaded.
@@ -89,7 +89,7 @@ impl Follower {
         boundary: Option<Boundary>,
     ) -> Result<Self> {
         let refreshed = Instant::now();
-        let (state, history, log) = load(id, manifests, shared, ManifestNumber(0), boundary).await?;
+        let (state, history, log) = load(id, manifests, shared, &Version::default(), boundary).await?;
         Ok(Self {
             id,
             recent: Mutex::new(history.iter().map(found).collect()),
@@ -102,6 +102,18 @@ impl Follower {
     /// What it has read; the empty version once it was [released](Self::release).
     pub(super) fn published(&self) -> Arc<Version> {
         self.published.read().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    }
+
+    /// Where replay after `manifest` may begin instead: behind the fences and void objects that were read since, when there was
+    /// nothing else; with the epoch below which objects from there on are void.
+    pub(super) async fn barren_until(&self, manifest: &Manifest) -> Option<(WalNumber, Epoch)> {
+        let place = self.place.lock().await;
+        match &place.log {
+            Some(Log::Objects(log)) if log.is_barren() && self.published().manifest == manifest.number => {
+                Some((log.number(), log.epoch()))
+            }
+            _ => None,
+        }
     }
 
     /// Lets go of what it has read, for good.
@@ -167,13 +179,9 @@ impl Follower {
         now: &Arc<Version>,
         begun: Instant,
     ) -> Result<()> {
-        let (state, history, log) =
-            load(self.id, &database.manifests, &database.shared, now.manifest, None).await?;
-        // Versions never go back, whatever was loaded.
-        if state.number >= now.number {
-            self.publish(state, history, true);
-            *place = Place { log: Some(log), refreshed: begun, anchored: begun };
-        }
+        let (state, history, log) = load(self.id, &database.manifests, &database.shared, now, None).await?;
+        self.publish(state, history, true);
+        *place = Place { log: Some(log), refreshed: begun, anchored: begun };
         Ok(())
     }
 
@@ -241,26 +249,40 @@ async fn is_crowded(database: &Database, now: &Version) -> Result<bool> {
     Ok(crowded && (!database.shared.remote || database.manifests.is_newer_than(now.manifest).await?))
 }
 
-/// The newest manifest with the log after it. The writer may publish a newer one and remove objects meanwhile: then once more.
+/// The newest manifest with the log after it. The writer may publish a newer one and remove objects meanwhile: then once more. What is
+/// older than `seen` is not the newest, whatever the search says.
 async fn load(
     id: DatabaseId,
     manifests: &ManifestStore,
     shared: &Shared,
-    seen: ManifestNumber,
+    seen: &Version,
     mut boundary: Option<Boundary>,
 ) -> Result<(Version, Vec<VersionRow>, Log)> {
+    let mut older = None;
     for attempt in 1..=LOAD_ATTEMPTS {
         // What is missing each time is damage.
         let is_last = attempt == LOAD_ATTEMPTS;
         let missing = if shared.remote && !is_last { Missing::Collected } else { Missing::Damage };
         let known = boundary.take();
-        match load_once(id, manifests, shared, seen, known, missing).await {
+        match load_once(id, manifests, shared, seen.manifest, known, missing).await {
+            Ok(Some((state, ..))) if state.number < seen.number || state.manifest < seen.manifest => {
+                older = Some(state.number);
+            }
             Ok(Some(loaded)) => return Ok(loaded),
             Ok(None) => {}
             Err(error) if missing == Missing::Collected && may_be_collected(&error) => {}
             Err(error) => return Err(error),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    if let Some(older) = older {
+        let message = format!(
+            "version {} was read here, and now there is only version {older} to be found",
+            seen.number
+        );
+        return Err(Error::new(ErrorKind::Unavailable, message).with_hint(
+            "try again; if it stays so, the database was put back to an older state: open it again",
+        ));
     }
     Err(Error::new(ErrorKind::Unavailable, "the writer removes log files faster than they can be read here")
         .with_hint("try again"))
@@ -300,6 +322,10 @@ async fn load_once(
         return Ok(None);
     }
     let (base, Some(entries)) = (base?, entries?) else { return Ok(None) };
-    let (state, history) = replay::apply(base, entries, &shared.store, missing).await?;
+    let (mut state, history) = replay::apply(base, entries, &shared.store, missing).await?;
+    if shared.remote {
+        // Also once this process writes the database itself.
+        state.pin = Pin::followed(state.manifest);
+    }
     Ok(Some((state, history, log)))
 }

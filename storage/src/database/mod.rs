@@ -45,7 +45,7 @@ use crate::object::CachedStore;
 use crate::transaction::Transaction;
 use crate::verify::{Finding, VerifyScope};
 use crate::version::{Shared, Snapshot};
-use crate::wal::{FileWalReader, ObjectWalReader, SyncMode, WalStatus};
+use crate::wal::{FileWalReader, ObjectWalReader, Recovered, SyncMode, WalStatus};
 use follow::Follower;
 
 /// The writer's half.
@@ -466,19 +466,39 @@ impl Database {
             Half::Follows(_) => None,
         };
         let newest = self.newest_manifest().await?;
-        let from = newest.as_ref().map_or(crate::id::WalNumber(1), |m| m.replay_from);
         let entries = match &self.reach.fs {
-            Some(fs) => FileWalReader::recover(&**fs, from, self.id)?.entries,
-            None => {
-                let epoch = newest.map_or(Epoch(0), |m| m.replay_epoch);
-                ObjectWalReader::new(Arc::clone(&self.shared.store), self.id, from, epoch).read_on(2).await?
+            Some(fs) => {
+                let from = newest.as_ref().map_or(crate::id::WalNumber(1), |m| m.replay_from);
+                FileWalReader::recover(&**fs, from, self.id)?.entries
             }
+            None => self.log_objects(newest).await?,
         };
         drop(driving);
         for recovered in &entries {
             crate::wal::codec::decode(recovered.payload.clone())?;
         }
         Ok(format!("{} entries after the newest manifest", entries.len()))
+    }
+
+    /// What stands in the log after the newest manifest. A collector that has passed it meanwhile leaves gaps that are no damage.
+    async fn log_objects(&self, mut newest: Option<Manifest>) -> Result<Vec<Recovered>> {
+        loop {
+            let from = newest.as_ref().map_or(crate::id::WalNumber(1), |m| m.replay_from);
+            let epoch = newest.as_ref().map_or(Epoch(0), |m| m.replay_epoch);
+            let mut log = ObjectWalReader::new(Arc::clone(&self.shared.store), self.id, from, epoch);
+            let error = match log.read_on(2).await {
+                Ok(entries) => return Ok(entries),
+                Err(error) => error,
+            };
+            if !self.shared.remote || error.kind() != ErrorKind::Corrupt {
+                return Err(error);
+            }
+            let newer = self.newest_manifest().await?;
+            if newer.as_ref().map(|m| m.number) == newest.as_ref().map(|m| m.number) {
+                return Err(error);
+            }
+            newest = newer;
+        }
     }
 
     /// The newest manifest there is, whoever wrote it.
@@ -488,7 +508,7 @@ impl Database {
     pub(crate) async fn newest_manifest(&self) -> Result<Option<Manifest>> {
         let seen = self.snapshot().state().manifest;
         match self.shared.remote {
-            true => claim::newest(&self.manifests, &self.shared, seen).await,
+            true => claim::newest_for_certain(&self.manifests, &self.shared, seen).await,
             false => self.manifests.newest(seen).await,
         }
     }

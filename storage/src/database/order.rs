@@ -6,7 +6,7 @@
 //! Order of one commit: accept (conflicts, version, row ids, under one short lock) -> log, one write and one sync for all that wait ->
 //! publish -> acknowledge. Locks: `drive` before `accepted` before `published`; none is held across I/O but `drive`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -52,8 +52,11 @@ struct Pending {
 struct Accepted {
     head: Arc<Version>,
     pending: Vec<Pending>,
-    /// Ids that clients gave to commits which were accepted here.
-    named: HashSet<CommitId>,
+    /// Ids that clients gave to commits which were accepted here, as far as somebody may have looked for one in vain before: those
+    /// since the newest manifest, and those since the oldest of `asking`. Whoever looks later finds them.
+    named: HashMap<CommitId, CommitVersion>,
+    /// What was published when they began to look, of all who are to commit under an id and have not yet: how many.
+    asking: BTreeMap<CommitVersion, u64>,
     poisoned: Option<Error>,
 }
 
@@ -69,6 +72,24 @@ pub(crate) struct Accept {
 
 /// Waits for a commit's durability.
 pub(crate) struct Ticket(oneshot::Receiver<Result<()>>);
+
+/// Somebody looks for the commit of an id, to make it when it is not there.
+pub(crate) struct Asking {
+    order: Arc<CommitOrder>,
+    since: CommitVersion,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut accepted = held(&self.order.accepted);
+        if let Some(count) = accepted.asking.get_mut(&self.since) {
+            *count -= 1;
+            if *count == 0 {
+                accepted.asking.remove(&self.since);
+            }
+        }
+    }
+}
 
 /// See the module.
 pub(crate) struct CommitOrder {
@@ -121,7 +142,8 @@ impl CommitOrder {
             accepted: Mutex::new(Accepted {
                 head: Arc::clone(&start),
                 pending: Vec::new(),
-                named: HashSet::new(),
+                named: HashMap::new(),
+                asking: BTreeMap::new(),
                 poisoned: None,
             }),
             published: RwLock::new(start),
@@ -162,6 +184,15 @@ impl CommitOrder {
         held(&self.history).iter().cloned().collect()
     }
 
+    /// To be taken before an id is looked for, and kept until its commit is [accepted](Self::accept) or given up.
+    pub(crate) fn asking(self: &Arc<Self>) -> Asking {
+        let mut accepted = held(&self.accepted);
+        let since = self.published().number;
+        *accepted.asking.entry(since).or_default() += 1;
+        drop(accepted);
+        Asking { order: Arc::clone(self), since }
+    }
+
     /// Runs `commit` against the accepted head; when it succeeds the commit has its version. `named` is the id that a client gave
     /// it.
     ///
@@ -177,7 +208,7 @@ impl CommitOrder {
             return Err(error.clone());
         }
         if let Some(id) = named
-            && accepted.named.contains(&id)
+            && accepted.named.contains_key(&id)
         {
             return Err(Error::new(ErrorKind::Conflict, format!("commit {id} is under way already"))
                 .with_hint("run the statement again: it is applied once"));
@@ -190,7 +221,7 @@ impl CommitOrder {
         let after = Arc::new(after);
         let (done, ticket) = oneshot::channel();
         accepted.head = Arc::clone(&after);
-        accepted.named.extend(named);
+        accepted.named.extend(named.map(|id| (id, row.version)));
         accepted.pending.push(Pending { payload, row, after, done });
         Ok(Ticket(ticket))
     }
@@ -271,6 +302,16 @@ impl CommitOrder {
         let count = count.min(ids.commits.len());
         ids.commits.drain(..count);
         ids.first = CommitVersion(ids.first.0 + count as u64);
+        drop(ids);
+        let mut accepted = held(&self.accepted);
+        let found = accepted.asking.keys().next().map_or(version, |since| version.min(*since));
+        accepted.named.retain(|_, named| *named > found);
+    }
+
+    /// How many ids of commits are remembered.
+    #[cfg(test)]
+    pub(crate) fn named_kept(&self) -> usize {
+        held(&self.accepted).named.len()
     }
 
     fn record(&self, row: VersionRow) {

@@ -31,7 +31,7 @@ pub struct Manifest {
     /// Objects of the log from there on are of this epoch or a later one; those of earlier ones are void. 0 for files.
     #[serde(default, skip_serializing_if = "is_first")]
     pub replay_epoch: Epoch,
-    /// Whether it only claims its epoch: nothing else differs from the one before. Such a manifest is never collected, so that an
+    /// Whether it only claims its epoch: nothing else differs from the one before, but that replay may begin behind fences. Such a manifest is never collected, so that an
     /// older writer's next one always meets it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_claim: bool,

@@ -24,6 +24,7 @@ use super::invariants;
 use super::model::Manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ManifestNumber;
+use crate::object::judged;
 pub(crate) use leaves::leaf_path;
 
 /// How often a create that wrote nothing and says "exists" is tried (S3 answers 409 to racing creates).
@@ -68,35 +69,45 @@ impl ManifestStore {
     /// `Fenced` when another writer's manifest has that number; `Internal` when an invariant does not hold (nothing is
     /// written); else what the store answered, with the outcome unknown.
     pub async fn write(&self, manifest: &Manifest, previous: Option<&Manifest>) -> Result<()> {
-        invariants::check_manifest(manifest).map_err(|broken| broken.before_write())?;
-        invariants::check_successor(previous, manifest).map_err(|broken| broken.before_write())?;
-        let bytes = encode_manifest(manifest)?;
+        self.write_once(manifest, previous).await.map_err(|(error, _)| error)
+    }
+
+    /// As [`write`](Self::write); an error comes with whether something stands, or may come to stand, under that number.
+    async fn write_once(
+        &self,
+        manifest: &Manifest,
+        previous: Option<&Manifest>,
+    ) -> Result<(), (Error, bool)> {
+        invariants::check_manifest(manifest).map_err(|broken| (broken.before_write(), false))?;
+        invariants::check_successor(previous, manifest).map_err(|broken| (broken.before_write(), false))?;
+        let bytes = encode_manifest(manifest).map_err(|error| (error, false))?;
         let path = manifest_path(manifest.number);
         match self.create_or_find(&path, bytes).await? {
             None => Ok(()),
-            Some(found) => self.settle(&path, &found, manifest),
+            Some(found) => self.settle(&path, &found, manifest).map_err(|error| (error, true)),
         }
     }
 
     /// As [`write`](Self::write), tried until the store says what stands there or `deadline` passes.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// As [`write`](Self::write), with whether some attempt may have taken effect or still may, or the number is taken.
     pub(crate) async fn write_settled(
         &self,
         manifest: &Manifest,
         previous: Option<&Manifest>,
         deadline: Instant,
-    ) -> Result<()> {
+    ) -> Result<(), (Error, bool)> {
         let mut pause = PAUSE_FIRST;
+        let mut may_stand = false;
         loop {
-            match self.write(manifest, previous).await {
-                Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() + pause < deadline => {
-                    tokio::time::sleep(pause).await;
-                    pause = (2 * pause).min(PAUSE_MAX);
-                }
-                result => return result,
+            let Err((error, doubtful)) = self.write_once(manifest, previous).await else { return Ok(()) };
+            may_stand |= doubtful;
+            if error.kind() != ErrorKind::Unavailable || Instant::now() + pause >= deadline {
+                return Err((error, may_stand));
             }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(PAUSE_MAX);
         }
     }
 
@@ -144,8 +155,8 @@ impl ManifestStore {
     }
 
     /// Creates an object, durable at return; when the answer is an error, what stands there instead, maybe our own
-    /// bytes (D9). An error when nothing does.
-    async fn create_or_find(&self, path: &str, bytes: Bytes) -> Result<Option<Bytes>> {
+    /// bytes (D9). An error when nothing does, with whether something may come to.
+    async fn create_or_find(&self, path: &str, bytes: Bytes) -> Result<Option<Bytes>, (Error, bool)> {
         let location = Path::from(path);
         let mut attempt = 1;
         loop {
@@ -153,17 +164,22 @@ impl ManifestStore {
             let Err(error) = put.await else { return Ok(None) };
             if is_ours(&error) {
                 // The local store knows what it did; after a failed sync its bytes must not count as durable (D1).
-                return Err(error.into());
+                let error = Error::from(error);
+                let may_stand = error.kind() != ErrorKind::ResourceExhausted;
+                return Err((error, may_stand));
             }
             match self.fetch(path).await {
                 Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) if says_exists(&error) && attempt < CREATE_ATTEMPTS => attempt += 1,
                 Ok(None) if says_exists(&error) => {
                     let message = format!("{path} can be neither created nor read");
-                    return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
+                    return Err((Error::new(ErrorKind::Unavailable, message).with_source(error), true));
                 }
-                Err(unread) if says_exists(&error) => return Err(unread),
-                Ok(None) | Err(_) => return Err(error.into()),
+                Err(unread) if says_exists(&error) => return Err((unread, true)),
+                Ok(None) | Err(_) => {
+                    let (error, may_stand) = judged(error);
+                    return Err((error, may_stand || attempt > 1));
+                }
             }
         }
     }

@@ -29,7 +29,7 @@ pub use meter::{ReadFigures, ReadMeter};
 pub use probe::probe;
 pub(crate) use put::put_settled;
 pub use put::{Put, put_if_absent, put_own};
-pub(crate) use reason::describe;
+pub(crate) use reason::{describe, judged};
 pub(crate) use remote::address;
 pub use remote::{StoreSettings, client, connect, connect_with};
 pub use steady::{RequestLimits, SteadyStore, steady};

@@ -7,6 +7,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::time::Instant;
 
+use super::reason;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often a store may say "exists" and then "not found" (S3's 409) before its first answer is believed.
@@ -40,7 +41,7 @@ pub async fn put_if_absent(
     put_once(store, path, bytes, is_ours).await.map_err(|(error, _)| error)
 }
 
-/// As [`put_if_absent`]; an error comes with whether the store said "exists" and did not show what.
+/// As [`put_if_absent`]; an error comes with whether the object may have been written, or may still be.
 async fn put_once(
     store: &dyn ObjectStore,
     path: &Path,
@@ -54,7 +55,11 @@ async fn put_once(
             Err(
                 e @ (object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }),
             ) => e,
-            Err(e) => return Err((e.into(), attempt > 1)),
+            Err(e) => {
+                let (error, may_stand) = reason::judged(e);
+                // What exists may be ours: whoever stands between may have sent it twice.
+                return Err((error, may_stand || attempt > 1));
+            }
         };
         match store.get(path).await {
             Ok(found) => {
@@ -74,7 +79,7 @@ async fn put_once(
 /// As [`put_if_absent`], tried until the store says what stands there or `deadline` passes.
 ///
 /// # Errors
-/// The store's last, with whether some attempt may have taken effect or still may.
+/// The store's last, with whether some attempt may have taken effect or still may: not when each was surely refused.
 pub(crate) async fn put_settled(
     store: &dyn ObjectStore,
     path: &Path,
@@ -84,14 +89,12 @@ pub(crate) async fn put_settled(
     let mut pause = PAUSE_FIRST;
     let mut may_stand = false;
     loop {
-        let (error, exists) = match put_once(store, path, bytes.clone(), |found| found == bytes).await {
+        let (error, doubtful) = match put_once(store, path, bytes.clone(), |found| found == bytes).await {
             Ok(put) => return Ok(put),
             Err(failed) => failed,
         };
-        let passes = error.kind() == ErrorKind::Unavailable;
-        // What exists may be ours: whoever stands between may have sent it twice.
-        may_stand |= passes || exists;
-        if !passes || Instant::now() + pause >= deadline {
+        may_stand |= doubtful;
+        if error.kind() != ErrorKind::Unavailable || Instant::now() + pause >= deadline {
             return Err((error, may_stand));
         }
         tokio::time::sleep(pause).await;

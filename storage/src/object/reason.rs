@@ -27,6 +27,9 @@ const REASON_CHARS_MAX: usize = 300;
 const CREDENTIAL_HOSTS: [&str; 4] =
     ["://169.254.169.254", "://169.254.170.2", "://metadata.google.internal", "://[fd00:ec2::254]"];
 
+/// How the client's transport words that a connection could not be made.
+const CONNECTING: &str = "client error (Connect)";
+
 /// Codes of replies that say "not now", with nothing done.
 const REFUSED_CODES: [&str; 4] = ["SlowDown", "ServiceUnavailable", "ServerBusy", "TooManyRequests"];
 
@@ -109,32 +112,71 @@ fn verdict_of_text(text: &str, transport: Option<HttpErrorKind>) -> Verdict {
     }
 }
 
+/// Whether what was asked for was surely not done and never will be. Narrower than [`Verdict::Refused`]: what stands between here
+/// and the store says a bare 503 also when the connection behind it broke, with the request already on it.
+pub(super) fn is_undone(error: &StoreError) -> bool {
+    let StoreError::Generic { source, .. } = error else { return false };
+    if let Some(failure) = source.downcast_ref::<Failure>() {
+        return failure.undone;
+    }
+    if source.is::<Error>() {
+        return false;
+    }
+    let text = source.to_string();
+    if asks_for_credentials(&text) {
+        return true;
+    }
+    let reply = Reply::find(&text);
+    match (reply.code.as_deref(), reply.status) {
+        (Some(code), _) => REFUSED_CODES.contains(&code),
+        (None, Some(status)) => status == 429,
+        (None, None) => never_connected(&**source),
+    }
+}
+
+/// The error of a put that failed, with whether the object may have been written or may still be.
+pub(crate) fn judged(error: StoreError) -> (Error, bool) {
+    let undone = is_undone(&error);
+    let error = Error::from(error);
+    // Every other kind is an answer that the store gave instead of doing it.
+    let may_stand = error.kind() == ErrorKind::Unavailable && !undone;
+    (error, may_stand)
+}
+
 /// A failure that travels through the `object_store` trait. Unlike an [`Error`] in its place, which a store of this crate
-/// gives, it leaves open whether what was asked for was done (D9).
+/// gives, it leaves open whether what was asked for was done (D9), but where it says that it surely was not.
 #[derive(Debug)]
-struct Failure(Error);
+struct Failure {
+    error: Error,
+    undone: bool,
+}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.error.fmt(f)
     }
 }
 
 impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.0)
+        Some(&self.error)
     }
 }
 
 /// The error as one of a store that may have done what was asked.
 pub(super) fn failure(error: Error) -> StoreError {
-    StoreError::Generic { store: "cairn", source: Box::new(Failure(error)) }
+    StoreError::Generic { store: "cairn", source: Box::new(Failure { error, undone: false }) }
+}
+
+/// The error as one of a store that has surely not done what was asked, and never will.
+pub(super) fn refusal(error: Error) -> StoreError {
+    StoreError::Generic { store: "cairn", source: Box::new(Failure { error, undone: true }) }
 }
 
 /// The error of ours that travelled through the `object_store` trait.
 fn ours(error: &StoreError) -> Option<&Error> {
     let StoreError::Generic { source, .. } = error else { return None };
-    source.downcast_ref::<Error>().or_else(|| source.downcast_ref::<Failure>().map(|failure| &failure.0))
+    source.downcast_ref::<Error>().or_else(|| source.downcast_ref::<Failure>().map(|failure| &failure.error))
 }
 
 /// What the error says to a user; an error of ours comes back whole.
@@ -353,6 +395,18 @@ fn transport(error: &(dyn StdError + 'static)) -> Option<HttpErrorKind> {
         cause = current.source();
     }
     None
+}
+
+/// Whether there was no connection to send anything on. A connection that took too long counts as a timeout.
+fn never_connected(error: &(dyn StdError + 'static)) -> bool {
+    match transport(error) {
+        Some(HttpErrorKind::Connect) => true,
+        Some(HttpErrorKind::Timeout) => {
+            let mut causes = std::iter::successors(Some(error), |&cause| cause.source());
+            causes.any(|cause| cause.to_string() == CONNECTING)
+        }
+        _ => false,
+    }
 }
 
 /// The text of the cause behind all others.

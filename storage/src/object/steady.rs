@@ -5,8 +5,8 @@
 //! mean (`reason`), the client (`remote`).
 //!
 //! Sent again is only what may be done twice: reads, listings, deletes, overwriting puts, numbered parts. A put that
-//! creates or updates is sent once: whether it was done is settled by whoever wrote a unique id into the object (D9). An
-//! overwriting put that was given up may still arrive after its successor, so nobody overwrites an object whose older bytes
+//! creates or updates is sent once: whether it was done is settled by whoever wrote a unique id into the object (D9), and its
+//! error says when it surely was not (`reason::judged`). An overwriting put that was given up may still arrive after its successor, so nobody overwrites an object whose older bytes
 //! would do harm.
 
 mod attempts;

@@ -28,6 +28,7 @@ use super::{SegmentMeta, SegmentRef};
 use crate::error::{Error, Result};
 use crate::object::ReadMeter;
 use crate::schema::TableDef;
+use crate::version::Expiry;
 
 pub use file::SegmentFile;
 pub use rows::{RowChoice, SegmentBatches};
@@ -69,9 +70,9 @@ impl SegmentReader {
         Ok(Self { meta, def, cache, source, opened })
     }
 
-    /// The same; with `expires`, an object that is gone has been collected by a writer elsewhere and is not damage.
-    pub(crate) fn expiring(self, expires: bool) -> Self {
-        Self { source: self.source.expiring(expires), ..self }
+    /// The same; `expiry` says whether an object that is gone has been collected or is damage.
+    pub(crate) fn expiring(self, expiry: Expiry) -> Self {
+        Self { source: self.source.expiring(expiry), ..self }
     }
 
     /// The segment's meta.

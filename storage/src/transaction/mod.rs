@@ -298,6 +298,7 @@ impl Transaction {
         let writer = database.writer()?;
         let whole = if set.of_block { WholeTables::AsRead } else { WholeTables::AsFound };
         let named = commit_id;
+        let _asking = named.map(|_| writer.order.asking());
         if let Some(id) = named
             && let Some(found) = database.earlier_commit(id).await?
         {

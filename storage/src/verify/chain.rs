@@ -52,7 +52,8 @@ pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &m
     };
     let path = manifest_path(newest);
     let mut checked = manifest(database, newest, &path).await;
-    if checked.as_ref().is_err_and(is_absent) && is_collected(database, newest).await {
+    // Claims stay when their leaves go.
+    if checked.is_err() && chain.has_passed(database, newest).await {
         checked = Ok("it was replaced and collected meanwhile".to_owned());
     }
     findings.push(Finding::new(path, "checksums and rules", checked));
@@ -65,7 +66,7 @@ pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &m
             }
             Err(error) => error,
         };
-        if !is_absent(&error) || !is_collected(database, number).await {
+        if !is_absent(&error) || !chain.has_passed(database, number).await {
             findings.push(Finding::new(manifest_path(number), "checksums and rules", Err(error)));
             damaged += 1;
         }
@@ -82,6 +83,16 @@ pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &m
 }
 
 impl Chain {
+    /// Whether the boundary has passed that manifest meanwhile; the chain then begins where it stands now.
+    async fn has_passed(&mut self, database: &Database, number: ManifestNumber) -> bool {
+        if number >= self.oldest
+            && let Ok(oldest) = oldest(database).await
+        {
+            self.oldest = self.oldest.max(oldest);
+        }
+        number < self.oldest
+    }
+
     /// Adds what the next manifest names.
     pub(super) async fn add(
         &mut self,
@@ -99,7 +110,7 @@ impl Chain {
         self.named.add_root(manifest);
         for leaf in leaves(manifest) {
             if let Err(error) = self.named.add_leaf(&database.manifests, leaf).await
-                && !is_collected(database, manifest.number).await
+                && !self.has_passed(database, manifest.number).await
                 && self.lost.insert(leaf.id)
             {
                 findings.push(lost_leaf(database, leaf, error).await);
@@ -128,11 +139,6 @@ async fn oldest(database: &Database) -> Result<ManifestNumber> {
 
 fn is_absent(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound
-}
-
-/// Whether the boundary has passed it meanwhile.
-async fn is_collected(database: &Database, number: ManifestNumber) -> bool {
-    oldest(database).await.is_ok_and(|oldest| number < oldest)
 }
 
 async fn manifest(database: &Database, number: ManifestNumber, path: &str) -> Result<String> {

@@ -116,7 +116,7 @@ impl Search<'_> {
         let database = self.database;
         let Self { chain, found, .. } = self;
         if is_remote(database)
-            && let Ok(Some(newest)) = database.manifests.newest(chain.newest).await
+            && let Ok(Some(newest)) = database.newest_manifest().await
         {
             for number in (chain.newest.0 + 1..=newest.number.0).map(ManifestNumber) {
                 if let Ok(manifest) = database.manifests.read(number).await {

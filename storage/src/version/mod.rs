@@ -21,6 +21,7 @@ use imbl::OrdMap;
 pub use catalog::{Catalog, DEFAULT_SCHEMA, OWN_SCHEMA};
 pub use keys::HotKeys;
 pub(crate) use pin::{Pin, Pins};
+pub(crate) use snapshot::Expiry;
 pub use snapshot::{SegmentView, Shared, Snapshot, TableSnapshot};
 pub use table::{HotDeletes, SegmentState, TableState};
 pub use warm::WarmReceipt;

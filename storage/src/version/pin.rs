@@ -3,31 +3,57 @@
 //! A version names objects of the manifest it stands on, and those that the log has named since. So one that a long statement or
 //! transaction holds keeps all of them from being collected if the collector keeps what that manifest names (`collect`).
 //! Commits hand the pin on: only a checkpoint makes a new one.
+//!
+//! It cannot keep everything: what a follower has loaded another process collects, and this one's collector waits for a pin only so
+//! long. Which versions have lost that protection is known here too, so that what they miss is not taken for damage.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::id::ManifestNumber;
 
 /// The manifest a version stands on; lives as long as any version of that manifest.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pin(Arc<ManifestNumber>);
+pub(crate) struct Pin(Arc<Stand>);
+
+/// What a pin says. Holding it pins nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stand {
+    /// 0: on none; its objects are seen to otherwise.
+    manifest: ManifestNumber,
+    /// Another process decides how long its objects stay, whatever becomes of this one.
+    followed: bool,
+}
 
 impl Pin {
     /// Of versions that stand on `manifest`.
     pub(crate) fn new(manifest: ManifestNumber) -> Self {
-        Self(Arc::new(manifest))
+        Self(Arc::new(Stand { manifest, followed: false }))
+    }
+
+    /// Of versions that were loaded from `manifest` while another process might collect what it names.
+    pub(crate) fn followed(manifest: ManifestNumber) -> Self {
+        Self(Arc::new(Stand { manifest, followed: true }))
+    }
+
+    pub(super) fn stand(&self) -> Stand {
+        *self.0
     }
 }
 
 /// The pins of versions that were handed out to be read.
 #[derive(Debug, Default)]
-pub(crate) struct Pins(Mutex<Vec<Weak<ManifestNumber>>>);
+pub(crate) struct Pins {
+    held: Mutex<Vec<Weak<Stand>>>,
+    /// The first manifest that this process's collector has not given up.
+    kept_from: AtomicU64,
+}
 
 impl Pins {
     /// A version with this pin is handed out.
     pub(super) fn hold(&self, pin: &Pin) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |known: &Weak<ManifestNumber>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&pin.0));
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |known: &Weak<Stand>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&pin.0));
         // The newest is asked for nearly always.
         if !held.iter().rev().any(same) {
             held.retain(|known| known.strong_count() > 0);
@@ -37,8 +63,19 @@ impl Pins {
 
     /// The oldest manifest that a version stands on that is still held.
     pub(crate) fn oldest(&self) -> Option<ManifestNumber> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.iter().filter_map(Weak::upgrade).map(|manifest| *manifest).min()
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter_map(Weak::upgrade).map(|stand| stand.manifest).min()
+    }
+
+    /// What only manifests before `kept_from` name is collected from now on.
+    pub(crate) fn give_up_before(&self, kept_from: ManifestNumber) {
+        self.kept_from.fetch_max(kept_from.0, Ordering::Relaxed);
+    }
+
+    /// Whether an object that such a version names may have been collected.
+    pub(super) fn may_be_gone(&self, stand: Stand) -> bool {
+        let kept_from = ManifestNumber(self.kept_from.load(Ordering::Relaxed));
+        stand.followed || (stand.manifest != ManifestNumber(0) && stand.manifest < kept_from)
     }
 }
 
@@ -54,7 +91,7 @@ mod tests {
         for pin in [&old, &new, &old, &new] {
             pins.hold(pin);
         }
-        assert_eq!(pins.0.lock().unwrap_or_else(PoisonError::into_inner).len(), 2);
+        assert_eq!(pins.held.lock().unwrap_or_else(PoisonError::into_inner).len(), 2);
         let reader = old.clone();
         drop(old);
         assert_eq!(pins.oldest(), Some(ManifestNumber(3)));
@@ -62,5 +99,16 @@ mod tests {
         assert_eq!(pins.oldest(), Some(ManifestNumber(5)));
         drop(new);
         assert_eq!(pins.oldest(), None);
+    }
+
+    #[test]
+    fn what_was_followed_or_given_up_may_be_gone() {
+        let pins = Pins::default();
+        let gone = |pin: &Pin| pins.may_be_gone(pin.stand());
+        let (old, new) = (Pin::new(ManifestNumber(3)), Pin::new(ManifestNumber(5)));
+        assert!(!gone(&old) && !gone(&new) && gone(&Pin::followed(ManifestNumber(9))));
+        pins.give_up_before(ManifestNumber(5));
+        pins.give_up_before(ManifestNumber(4));
+        assert!(gone(&old) && !gone(&new) && !gone(&Pin::default()));
     }
 }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
 
+use super::pin::Stand;
 use super::{Catalog, Pin, Pins, SegmentState, TableState, Version};
 use crate::error::{Error, ErrorKind, Result, expired, missing};
 use crate::fs::FileSystem;
@@ -34,18 +35,13 @@ pub struct Shared {
     pub files: Option<Arc<dyn FileSystem>>,
     /// Whether objects are in a store that other processes use too.
     pub(crate) remote: bool,
-    /// Whether somebody else may collect objects that are read here.
+    /// Whether somebody else may collect objects that any version here names: nothing is written here, or not any more.
     pub(crate) may_expire: AtomicBool,
     /// What is read.
     pub(crate) pins: Pins,
 }
 
 impl Shared {
-    /// The error of an object that is named and not there.
-    pub(crate) fn missing(&self, path: &str) -> Error {
-        if self.may_expire.load(Ordering::Relaxed) { expired(path) } else { missing(path) }
-    }
-
     /// An object's bytes: the file itself where there is one, else as the store gives them, counted in `meter`.
     ///
     /// # Errors
@@ -75,6 +71,23 @@ impl Shared {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// What it means that an object is gone which a version names: asked when it is missed, as a collection may have begun meanwhile.
+/// Pins nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Expiry {
+    shared: Arc<Shared>,
+    stand: Stand,
+}
+
+impl Expiry {
+    /// The error of an object that is named and not there.
+    pub(crate) fn missing(&self, path: &str) -> Error {
+        let Self { shared, stand } = self;
+        let may_be_gone = shared.may_expire.load(Ordering::Relaxed) || shared.pins.may_be_gone(*stand);
+        if may_be_gone { expired(path) } else { missing(path) }
     }
 }
 
@@ -130,7 +143,7 @@ impl Snapshot {
             state: Arc::clone(state),
             at: self.at,
             shared: Arc::clone(&self.shared),
-            _pin: self.version.pin.clone(),
+            pin: self.version.pin.clone(),
             meter: None,
         })
     }
@@ -144,7 +157,7 @@ impl Snapshot {
             state: Arc::new(state),
             at,
             shared: Arc::clone(&self.shared),
-            _pin: self.version.pin.clone(),
+            pin: self.version.pin.clone(),
             meter: None,
         }
     }
@@ -174,7 +187,7 @@ pub struct TableSnapshot {
     at: CommitVersion,
     shared: Arc<Shared>,
     /// It may outlive its snapshot.
-    _pin: Pin,
+    pin: Pin,
     /// Counts what is read through this snapshot; nothing that is shared with others keeps it.
     meter: Option<ReadMeter>,
 }
@@ -183,7 +196,7 @@ impl TableSnapshot {
     /// A table's state read at `at`. The caller sees to it that its objects stay.
     #[must_use]
     pub fn new(state: Arc<TableState>, at: CommitVersion, shared: Arc<Shared>) -> Self {
-        Self { state, at, shared, _pin: Pin::default(), meter: None }
+        Self { state, at, shared, pin: Pin::default(), meter: None }
     }
 
     /// The same, with what its readers ask an object store for counted in `meter`; reads of a directory are not counted.
@@ -208,6 +221,11 @@ impl TableSnapshot {
     /// What its readers share.
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// What it means that one of its objects is gone.
+    pub(super) fn expiry(&self) -> Expiry {
+        Expiry { shared: Arc::clone(&self.shared), stand: self.pin.stand() }
     }
 
     /// What counts its reads.
@@ -302,8 +320,10 @@ impl TableSnapshot {
         let (store, cache) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.cache));
         SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache, self.meter.clone())
             .await
-            .map(|reader| reader.expiring(self.shared.may_expire.load(Ordering::Relaxed)))
-            .map_err(|e| if e.kind() == ErrorKind::NotFound { self.shared.missing(&meta.path()) } else { e })
+            .map(|reader| reader.expiring(self.expiry()))
+            .map_err(
+                |e| if e.kind() == ErrorKind::NotFound { self.expiry().missing(&meta.path()) } else { e },
+            )
     }
 
     /// Visible rows that are in no segment yet.

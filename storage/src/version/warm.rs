@@ -14,7 +14,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use tokio::time::Instant;
 
-use super::{Shared, TableSnapshot};
+use super::TableSnapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::UnitMeta;
 use crate::segment::SegmentReader;
@@ -58,7 +58,7 @@ impl TableSnapshot {
         let begun = Instant::now();
         let segments = self.segments().await?;
         let mut receipt = WarmReceipt { segments: segments.len() as u64, ..WarmReceipt::default() };
-        let (table, shared) = (self.clone(), Arc::clone(self.shared()));
+        let (table, of) = (self.clone(), self.clone());
         let opened = stream::iter(segments).map(move |view| {
             let table = table.clone();
             async move { table.open_segment(&view.meta).await }
@@ -66,12 +66,12 @@ impl TableSnapshot {
         let pieces =
             opened.buffered(AT_ONCE).map_ok(|reader| stream::iter(pieces(reader).map(Ok::<_, Error>)));
         let read = pieces.try_flatten().map_ok(move |piece| {
-            let shared = Arc::clone(&shared);
-            async move { piece.read(&shared).await }
+            let of = of.clone();
+            async move { piece.read(&of).await }
         });
         receipt.bytes = sum(read.try_buffer_unordered(AT_ONCE)).await?;
         for unit in self.state().units.iter() {
-            if let Some(bytes) = read_unit(self.shared(), unit).await? {
+            if let Some(bytes) = read_unit(self, unit).await? {
                 receipt.units += 1;
                 receipt.bytes += bytes;
             }
@@ -99,10 +99,10 @@ fn cut(end: u64) -> impl Iterator<Item = Range<u64>> + Send + 'static {
 
 impl Piece {
     /// Reads it; returns how many bytes it has.
-    async fn read(self, shared: &Shared) -> Result<u64> {
+    async fn read(self, of: &TableSnapshot) -> Result<u64> {
         match self {
             Self::Data(reader, range) => Ok(reader.verified_range(range).await?.len() as u64),
-            Self::Footer(reader, range) => read_range(shared, &reader.meta().path(), range).await,
+            Self::Footer(reader, range) => read_range(of, &reader.meta().path(), range).await,
             Self::KeyFilter(reader) => match reader.read_key_filter().await {
                 Ok(_) => Ok(reader.meta().key_filter_bytes.unwrap_or(0)),
                 // Derived from the segment: lookups do without it, and VERIFY names the loss.
@@ -114,22 +114,22 @@ impl Piece {
 }
 
 /// Reads a unit; returns how many bytes it has. None: it is gone or not whole, so that searches do without it.
-async fn read_unit(shared: &Arc<Shared>, unit: &UnitMeta) -> Result<Option<u64>> {
+async fn read_unit(of: &TableSnapshot, unit: &UnitMeta) -> Result<Option<u64>> {
     let path = unit.path();
-    if shared.length(&path).await? != Some(unit.bytes) {
+    if of.shared().length(&path).await? != Some(unit.bytes) {
         return Ok(None);
     }
     let reads = cut(unit.bytes).map(|range| {
-        let (shared, path) = (Arc::clone(shared), path.clone());
-        async move { read_range(&shared, &path, range).await }
+        let (of, path) = (of.clone(), path.clone());
+        async move { read_range(&of, &path, range).await }
     });
     sum(stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(AT_ONCE)).await.map(Some)
 }
 
-async fn read_range(shared: &Shared, path: &str, range: Range<u64>) -> Result<u64> {
-    match shared.store.get_range(&Path::from(path), range).await {
+async fn read_range(of: &TableSnapshot, path: &str, range: Range<u64>) -> Result<u64> {
+    match of.shared().store.get_range(&Path::from(path), range).await {
         Ok(bytes) => Ok(bytes.len() as u64),
-        Err(object_store::Error::NotFound { .. }) => Err(shared.missing(path)),
+        Err(object_store::Error::NotFound { .. }) => Err(of.expiry().missing(path)),
         Err(error) => Err(error.into()),
     }
 }

@@ -48,7 +48,8 @@ pub struct ObjectWalOptions {
     pub epoch: Epoch,
     /// Least time between two objects.
     pub flush_interval: Duration,
-    /// How long a put is tried while the store does not answer.
+    /// How long a put is tried while the store does not answer. Where each attempt was surely refused, the commit then fails and
+    /// nothing else does; where one may have arrived, nobody knows, and nothing more is written.
     pub timeout: Duration,
     /// Whether [`Wal::truncate`] removes objects; else the collector does, which knows of readers.
     pub removes: bool,
@@ -191,6 +192,19 @@ fn object_bytes(header: &FileHeader, first: CommitVersion, entries: &[Bytes]) ->
     bytes.into()
 }
 
+/// The error of a group whose object the store surely never took: the next one is put under the same number.
+fn not_written(error: Error) -> Error {
+    if error.kind() != ErrorKind::Unavailable {
+        return error;
+    }
+    let told = Error::new(ErrorKind::Unavailable, format!("nothing was committed: {error}"))
+        .with_hint("run it again when the object store answers");
+    match error.detail().map(str::to_owned) {
+        Some(detail) => told.with_detail(detail).with_source(error),
+        None => told.with_source(error),
+    }
+}
+
 /// The error of a writer that finds a newer one's object in its place.
 pub(crate) fn fenced(what: &dyn std::fmt::Display, theirs: Epoch, ours: Epoch) -> Error {
     Error::new(ErrorKind::Fenced, "another writer has taken the database over")
@@ -221,7 +235,7 @@ impl Wal for ObjectWal {
             Err((error, _)) if error.kind() == ErrorKind::Fenced => {
                 Err(AppendError::Unknown(self.state().poison.set(error)))
             }
-            Err((error, false)) => Err(AppendError::Clean(error)),
+            Err((error, false)) => Err(AppendError::Clean(not_written(error))),
             Err((error, true)) => {
                 let message = format!("writing {}: {error}", object_path(self.state().number));
                 let unknown = Error::new(ErrorKind::OutcomeUnknown, message).with_source(error);

@@ -377,3 +377,103 @@ async fn who_was_fenced_and_closes_does_not_speak_for_the_next() {
     let third = open(&store).await;
     assert_eq!(third.claim().await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
+
+#[tokio::test]
+async fn what_a_reader_has_seen_expires_also_when_its_process_writes_since() {
+    let store = Arc::new(InMemory::new());
+    let first = open(&store).await;
+    let table = create(&first, "t", true).await.unwrap();
+    insert(&first, table, &rows(0..100)).await.unwrap();
+    first.checkpoint(CheckpointReason::Statement).await.unwrap();
+    first.close().await.unwrap();
+
+    let db = open(&store).await;
+    let seen = db.snapshot().table(table).unwrap();
+    db.claim().await.unwrap();
+    let (snapshot, segments) = (db.snapshot(), seen.segments().await.unwrap());
+    let now = snapshot.table(table).unwrap();
+    let opened = now.open_segment(&segments[0].meta).await.unwrap();
+    store.delete(&Path::from(segments[0].meta.path())).await.unwrap();
+    let missed = async |table: &TableSnapshot| contents(table).await.unwrap_err().kind();
+    assert_eq!(missed(&seen).await, ErrorKind::SnapshotExpired);
+    assert_eq!(missed(&now).await, ErrorKind::Corrupt, "nobody collects what the writer still names");
+    // Its own collector gives up what was held for too long.
+    let pins = &db.shared.pins;
+    pins.give_up_before(snapshot.state().manifest);
+    assert_eq!(missed(&now).await, ErrorKind::Corrupt);
+    pins.give_up_before(snapshot.state().manifest.next());
+    assert_eq!(missed(&now).await, ErrorKind::SnapshotExpired);
+    let error = opened.read(&[0, 1], RowChoice::All).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SnapshotExpired, "{error}");
+}
+
+#[tokio::test]
+async fn fences_of_claims_that_changed_nothing_are_not_read_again() {
+    let store = Arc::new(InMemory::new());
+    let db = open(&store).await;
+    let table = create(&db, "t", true).await.unwrap();
+    insert(&db, table, &rows(0..100)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    db.close().await.unwrap();
+    for _ in 0..6 {
+        let db = open(&store).await;
+        db.claim().await.unwrap();
+        db.close().await.unwrap();
+    }
+    let reader = open(&store).await;
+    let requests = || {
+        let objects = reader.figures().objects.unwrap();
+        objects.gets + objects.heads
+    };
+    // As many as without any fence: the last one is the first of the two of the log.
+    assert_eq!(requests(), 7);
+    assert_eq!(ids_of(&reader.snapshot().table(table).unwrap(), &[7]).await.unwrap().len(), 1);
+    assert!(requests() <= 10, "{}", requests());
+    // Entries keep their place, whoever comes and goes.
+    for key in 100..103 {
+        let db = open(&store).await;
+        insert(&db, table, &rows(key..key + 1)).await.unwrap();
+        db.close().await.unwrap();
+        let db = open(&store).await;
+        db.claim().await.unwrap();
+        db.close().await.unwrap();
+    }
+    assert_eq!(all(&open(&store).await, table).await, rows(0..103).into_iter().collect());
+    // Also for one that has read along from before.
+    reader.refresh().await.unwrap();
+    reader.refresh().await.unwrap();
+    assert_eq!(all(&reader, table).await.len(), 103);
+}
+
+#[tokio::test]
+async fn ids_of_commits_are_remembered_while_somebody_may_have_missed_them() {
+    let store = Arc::new(InMemory::new());
+    let db = open(&store).await;
+    let table = create(&db, "t", false).await.unwrap();
+    let commit = async |id: CommitId| {
+        let tx = db.begin(&db.snapshot()).await.unwrap();
+        let mut writer = tx.writer(table).unwrap();
+        writer.write(batch(&rows(0..1))).await.unwrap();
+        writer.finish().await.unwrap();
+        let options = CommitOptions { commit_id: Some(id), ..CommitOptions::default() };
+        tx.commit(options).await.unwrap().repeated
+    };
+    let order = &db.writer().unwrap().order;
+    for _ in 0..5 {
+        assert!(!commit(CommitId::random()).await);
+    }
+    assert_eq!(order.named_kept(), 5);
+    // Whoever looks for an id now does not see it come.
+    let asking = order.asking();
+    let late = CommitId::random();
+    assert!(!commit(late).await);
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    assert_eq!(order.named_kept(), 1);
+    let refused = order.accept(Some(late), |_| Err(crate::error::Error::internal("it was not remembered")));
+    assert_eq!(refused.err().unwrap().kind(), ErrorKind::Conflict);
+    drop(asking);
+    insert(&db, table, &rows(1..2)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    assert_eq!(order.named_kept(), 0);
+    assert!(commit(late).await, "it is found where it was written");
+}

@@ -78,7 +78,7 @@ impl ManifestStore {
 
     /// Its id is this writer's alone, so bytes that stand there already are a lost reply, or another writer's of our epoch.
     async fn create_leaf(&self, path: &str, bytes: Bytes) -> Result<()> {
-        match self.create_or_find(path, bytes.clone()).await? {
+        match self.create_or_find(path, bytes.clone()).await.map_err(|(error, _)| error)? {
             Some(found) if found != bytes => {
                 Err(Error::new(ErrorKind::Fenced, format!("{path} was written by another writer"))
                     .with_hint("reopen the database; this handle only reads from now on"))

@@ -242,3 +242,28 @@ fn a_line_is_short_and_its_addresses_are_plain() {
     let long = one_line(&"ä".repeat(1000));
     assert_eq!(long.chars().count(), REASON_CHARS_MAX + 1);
 }
+
+#[test]
+fn only_what_was_surely_not_done_is_told_so() {
+    let undone = |error: StoreError| !judged(error).1;
+    // Answered by the store itself, or never sent.
+    for code in REFUSED_CODES {
+        assert!(
+            undone(generic(reply("503 Slow Down", &xml(code, "Please reduce your request rate.")))),
+            "{code}"
+        );
+    }
+    assert!(undone(generic(reply("429 Too Many Requests", ""))));
+    let refused = || io::Error::other("Connection refused (os error 111)");
+    assert!(undone(unreachable(HttpErrorKind::Connect, refused())));
+    assert!(undone(unreachable(HttpErrorKind::Timeout, io::Error::other(CONNECTING))));
+    assert!(undone(StoreError::PermissionDenied { path: path(), source: "no".into() }));
+    assert!(undone(refusal(Error::new(ErrorKind::Unavailable, "busy"))));
+    // Somebody between may say 503 with the request on its way.
+    assert!(!undone(generic(reply("503 Service Unavailable", ""))));
+    assert!(!undone(generic(reply("503 Service Unavailable", "upstream connect error or disconnect/reset"))));
+    assert!(!undone(generic(reply("500 Internal Server Error", &xml("InternalError", "again")))));
+    assert!(!undone(unreachable(HttpErrorKind::Timeout, io::Error::other("operation timed out"))));
+    assert!(!undone(unreachable(HttpErrorKind::Interrupted, io::Error::other("connection reset"))));
+    assert!(!undone(failure(Error::new(ErrorKind::Unavailable, "silent"))));
+}

@@ -173,12 +173,15 @@ impl Inner {
             return reason::settled(error);
         }
         self.metrics.failures.one();
-        given_up(at, attempts, error)
+        // Of several attempts an earlier one may have been done.
+        let undone = attempts == 1 && reason::is_undone(&error);
+        let failed = given_up(at, attempts, error);
+        if undone { reason::refusal(failed) } else { reason::failure(failed) }
     }
 }
 
 /// The failure that ends a request, with what was tried.
-fn given_up(at: &str, attempts: u32, error: StoreError) -> StoreError {
+fn given_up(at: &str, attempts: u32, error: StoreError) -> Error {
     let at = Some(at).filter(|at| !at.is_empty());
     let mut error = reason::describe_at(error, at);
     if attempts > 1 {
@@ -186,7 +189,7 @@ fn given_up(at: &str, attempts: u32, error: StoreError) -> StoreError {
         let detail = error.detail().map_or_else(|| tried.clone(), |detail| format!("{detail}; {tried}"));
         error = error.with_detail(detail);
     }
-    reason::failure(error)
+    error
 }
 
 /// The request, which fails when it takes longer than `limit`.

@@ -323,3 +323,33 @@ async fn somebody_elses_object_is_not_taken_for_an_upload() {
     flaky.script(&[Fine, Fine, Fine, Before]);
     upload(&*steady(Arc::new(flaky.clone())).0).await.unwrap();
 }
+
+/// Each by itself tells whether the object may stand; together they do when one does.
+#[tokio::test(start_paused = true)]
+async fn a_put_tells_whether_it_may_have_been_done() {
+    let bytes = Bytes::from_static(b"1");
+    let cases: [(&[Fault], bool); 7] = [
+        (&[], false),
+        (&[NoCredentials], false),
+        (&[Busy, Busy, Denied], false),
+        (&[Before], true),
+        (&[Silent], true),
+        (&[Busy, Before, Busy], true),
+        (&[Silent, Busy, Denied], true),
+    ];
+    for (script, may_stand) in cases {
+        let flaky = Flaky::new(script);
+        *flaky.always.lock().unwrap() = Busy;
+        let steady = flaky.steady(RequestLimits::default());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let (error, stands) =
+            crate::object::put_settled(&steady, &Path::from("new"), &bytes, deadline).await.unwrap_err();
+        assert_eq!(stands, may_stand, "{script:?}: {error}");
+        assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::PermissionDenied), "{error}");
+    }
+    // What is sent more than once may have been done the first time.
+    let (flaky, steady) = with_content(&[Before]).await;
+    *flaky.always.lock().unwrap() = Busy;
+    let error = steady.put(&Path::from("x"), "1".into()).await.unwrap_err();
+    assert!(crate::object::judged(error).1);
+}

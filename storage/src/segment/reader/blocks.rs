@@ -14,9 +14,10 @@ use super::super::SegmentMeta;
 use super::super::cache::{CacheKey, CacheValue, SegmentCache};
 use super::super::encode::TRAILER_BYTES;
 use super::super::sink::BLOCK_BYTES;
-use crate::error::{Error, Result, expired, missing};
+use crate::error::{Error, Result, missing};
 use crate::id::ObjectId;
 use crate::object::{CACHE_BLOCK_BYTES, PastCache, ReadMeter, read_object, read_ranges};
+use crate::version::Expiry;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -36,7 +37,8 @@ pub(crate) struct BlockSource {
     /// End of the blocks: where the footer begins.
     end: u64,
     blocks: Arc<[u32]>,
-    expires: bool,
+    /// None: what is gone is damage.
+    expiry: Option<Expiry>,
 }
 
 /// Offset of the footer: the length of what blocks cover.
@@ -68,12 +70,12 @@ impl BlockSource {
     ) -> Self {
         let end = data_end(meta).unwrap_or(0);
         let (path, length) = (super::path_of(meta), meta.bytes);
-        Self { store, meter, id: meta.id, path, length, end, blocks, expires: false }
+        Self { store, meter, id: meta.id, path, length, end, blocks, expiry: None }
     }
 
-    /// The same; whether the object may be collected while it is read.
-    pub(super) fn expiring(self, expires: bool) -> Self {
-        Self { expires, ..self }
+    /// The same; what it means that the object is gone.
+    pub(super) fn expiring(self, expiry: Expiry) -> Self {
+        Self { expiry: Some(expiry), ..self }
     }
 
     pub(super) fn meter(&self) -> Option<&ReadMeter> {
@@ -173,8 +175,10 @@ impl BlockSource {
     async fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         match read_ranges(&*self.store, &self.path, ranges, self.meter.as_ref()).await {
             Ok(bytes) => Ok(bytes),
-            Err(object_store::Error::NotFound { .. }) if self.expires => Err(expired(self.path.as_ref())),
-            Err(object_store::Error::NotFound { .. }) => Err(missing(self.path.as_ref())),
+            Err(object_store::Error::NotFound { .. }) => Err(match &self.expiry {
+                Some(expiry) => expiry.missing(self.path.as_ref()),
+                None => missing(self.path.as_ref()),
+            }),
             Err(error) => Err(read_error(&self.store, &self.path, self.length, error).await),
         }
     }

@@ -31,13 +31,22 @@ pub struct ObjectWalReader {
     epoch: Epoch,
     predecessor: Option<Predecessor>,
     lengths: BTreeMap<WalNumber, u64>,
+    entries: u64,
 }
 
 impl ObjectWalReader {
     /// Begins with object `from`; those of epochs below `epoch` are void.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, database_id: DatabaseId, from: WalNumber, epoch: Epoch) -> Self {
-        Self { store, database_id, number: from, epoch, predecessor: None, lengths: BTreeMap::new() }
+        Self {
+            store,
+            database_id,
+            number: from,
+            epoch,
+            predecessor: None,
+            lengths: BTreeMap::new(),
+            entries: 0,
+        }
     }
 
     /// The number to be read next.
@@ -50,6 +59,12 @@ impl ObjectWalReader {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Whether what was read so far holds no entry: it is fences and void objects.
+    #[must_use]
+    pub fn is_barren(&self) -> bool {
+        self.entries == 0
     }
 
     /// The last object read that is not void.
@@ -116,6 +131,7 @@ impl ObjectWalReader {
         let mut entries = Vec::new();
         if header.epoch >= self.epoch {
             entries = self.read(&name, &header, bytes)?;
+            self.entries += entries.len() as u64;
             self.epoch = header.epoch;
             self.lengths.insert(number, bytes.len() as u64);
         }

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::faults::Fate;
+use tokio::time::Instant;
+
+use super::faults::{Fate, Op};
 use super::rows;
-use super::stage::{checkpoint, create, creates, ids, insert, inserting, on_stage, row};
+use super::stage::{Stage, checkpoint, create, creates, ids, insert, inserting, on_stage, row};
+use crate::checkpoint::CheckpointReason;
+use crate::database::boundary::Boundary;
+use crate::database::tests::is_sound;
 use crate::error::ErrorKind;
-use crate::id::CommitId;
+use crate::id::{CommitId, ManifestNumber};
 
 /// Whatever becomes of one create or its answer, the writer finds out and goes on.
 #[test]
@@ -92,4 +97,90 @@ fn a_commit_tried_again_under_its_id_is_there_once() {
             assert!(rows::show_commit(&c, id).await.unwrap().is_some());
         });
     }
+}
+
+/// The number in the name of the last object of the log.
+fn last_number(stage: &Stage) -> u64 {
+    let (path, _) = stage.store.last_below("wal/").unwrap();
+    path.trim_start_matches("wal/").parse().unwrap()
+}
+
+#[test]
+fn an_outage_that_refuses_every_attempt_poisons_nothing() {
+    on_stage(|stage| async move {
+        let a = stage.begun().await;
+        let number = last_number(&stage);
+        stage.store.outage("A", creates("wal/"), Fate::Refused);
+        for id in 2..4 {
+            let error = insert(&a, id).await.unwrap_err();
+            assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Unavailable, "57P03"), "{error}");
+            assert!(error.message().starts_with("nothing was committed: "), "{error}");
+        }
+        assert_eq!(ids(&a).await, [1]);
+        stage.store.end_outages();
+        insert(&a, 4).await.unwrap();
+        assert_eq!(last_number(&stage), number + 1, "the number of the failed ones is used");
+
+        // A checkpoint as well; the commits before it stand.
+        stage.store.outage("A", creates("manifest/0"), Fate::Refused);
+        let newest = stage.newest_manifest();
+        let error = a.checkpoint(CheckpointReason::Statement).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        insert(&a, 5).await.unwrap();
+        stage.store.end_outages();
+        assert_eq!(stage.newest_manifest(), newest);
+        checkpoint(&a).await;
+        insert(&a, 6).await.unwrap();
+        assert_eq!(ids(&a).await, [1, 4, 5, 6]);
+        is_sound(&a).await;
+        assert_eq!(ids(&stage.writer("B").await).await, [1, 4, 5, 6]);
+    });
+}
+
+/// One attempt that may have arrived is enough.
+#[test]
+fn an_outage_after_an_attempt_without_an_answer_leaves_the_outcome_unknown() {
+    for (prefix, first) in
+        [("wal/", Fate::Silent), ("wal/", Fate::Lost), ("wal/", Fate::Dropped), ("manifest/0", Fate::Silent)]
+    {
+        on_stage(|stage| async move {
+            let a = stage.begun().await;
+            stage.store.meddle("A", creates(prefix), first);
+            stage.store.outage("A", move |_, path| path.starts_with(prefix), Fate::Refused);
+            let error = match prefix {
+                "wal/" => insert(&a, 2).await.unwrap_err(),
+                _ => a.checkpoint(CheckpointReason::Statement).await.unwrap_err(),
+            };
+            if prefix == "wal/" {
+                assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{first:?}: {error}");
+            }
+            stage.store.end_outages();
+            insert(&a, 3).await.unwrap_err();
+            let found = ids(&stage.writer("B").await).await;
+            let expected: &[i64] = if prefix == "wal/" && first.takes_effect() { &[1, 2] } else { &[1] };
+            assert_eq!(found, expected, "{first:?}");
+        });
+    }
+}
+
+#[test]
+fn whoever_loses_the_boundary_to_others_lets_them_go_first() {
+    on_stage(|stage| async move {
+        let process = stage.process("A");
+        let to = |newest| Boundary { oldest: ManifestNumber(1), newest: ManifestNumber(newest) };
+        Boundary::raise(&process, to(1)).await.unwrap();
+        let is_raise = |op: Op, path: &str| op == Op::Update && path == "boundary";
+        for _ in 0..8 {
+            stage.store.meddle("A", is_raise, Fate::Clash);
+        }
+        let begun = Instant::now();
+        assert_eq!(Boundary::raise(&process, to(2)).await.unwrap(), to(2));
+        // Half of 10, 20 … 640 and 1000 ms at least.
+        assert!(begun.elapsed() >= Duration::from_millis(1_135), "{:?}", begun.elapsed());
+        stage.store.outage("A", is_raise, Fate::Clash);
+        let begun = Instant::now();
+        let error = Boundary::raise(&process, to(3)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    });
 }

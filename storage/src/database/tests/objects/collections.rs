@@ -9,6 +9,7 @@ use crate::database::Database;
 use crate::database::tests::is_sound;
 use crate::error::ErrorKind;
 use crate::id::CommitId;
+use crate::manifest::store::manifest_path;
 
 /// Where a claimer stands while others go on.
 #[derive(Clone, Copy)]
@@ -158,4 +159,60 @@ fn a_stalled_collector_of_an_older_epoch_removes_nothing_that_lives() {
             is_sound(&c).await;
         });
     }
+}
+
+#[test]
+fn a_reader_never_goes_back() {
+    on_stage(|stage| async move {
+        let a = stage.begun().await;
+        let past = stage.store.fork();
+        insert(&a, 2).await.unwrap();
+        let process = stage.process("R");
+        let reader = stage.reader_of(&process).await;
+        assert_eq!(ids(&reader).await, [1, 2]);
+        // After an error it loads anew.
+        tokio::time::sleep(GRACE).await;
+        stage.store.outage("R", |op, _| op == Op::Get, Fate::Refused);
+        reader.refresh().await.unwrap_err();
+        stage.store.end_outages();
+        process.redirect(&past);
+        let error = reader.refresh().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().contains("was read here"), "{error}");
+        assert_eq!(ids(&reader).await, [1, 2]);
+        process.redirect(&stage.store);
+        insert(&a, 3).await.unwrap();
+        reader.refresh().await.unwrap();
+        assert_eq!(ids(&reader).await, [1, 2, 3]);
+    });
+}
+
+/// Everything around a claim goes, the claim stays: a search that began there would end there.
+#[test]
+fn a_claim_that_stays_is_not_taken_for_the_newest_manifest() {
+    on_stage(|stage| async move {
+        let a = stage.begun().await;
+        checkpoint(&a).await;
+        let b = stage.writer("B").await;
+        let claim = stage.newest_manifest();
+        let reader = stage.reader("R").await;
+        let seen = reader.snapshot().state().manifest;
+        let next = manifest_path(seen.next());
+        let mut stalled = stage.store.hold("R", looks_for(next.clone()));
+        let looking = Arc::clone(&reader);
+        let looking = tokio::spawn(async move { looking.newest_manifest().await });
+        stalled.arrived().await;
+        for id in 2..6 {
+            insert(&b, id).await.unwrap();
+            checkpoint(&b).await;
+        }
+        stage.collect_away(&b, &next).await;
+        assert!(stage.store.contains(&claim));
+        stalled.release(Fate::Done);
+        let newest = looking.await.unwrap().unwrap().unwrap();
+        assert_eq!(manifest_path(newest.number), stage.newest_manifest());
+        // It still stands on the claim.
+        assert_eq!(reader.snapshot().state().manifest, seen);
+        is_sound(&reader).await;
+    });
 }

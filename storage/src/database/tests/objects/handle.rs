@@ -27,6 +27,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::faults::{Fate, Flavor, Op, Plan, Weather};
 use super::store::{Body, Moment, SimStore, State, broken, clash};
 
+/// As `object_store` words it that a store had no time: nothing was done.
+const REFUSAL: &str =
+    "Server returned non-2xx status code: 503 Slow Down: <Error><Code>SlowDown</Code></Error>";
+
 /// Cheap to clone; clones are the same one.
 #[derive(Clone)]
 pub(super) struct Handle(Arc<Inner>);
@@ -212,10 +216,7 @@ impl<T> Delivery<T> {
             (Fate::Clash, _) => self.answer(Err(clash(Op::Create, &self.path))),
             (Fate::OwnClash, _) => self.answer(Err(clash(self.op, &self.path))),
             (Fate::Silent | Fate::Dropped, _) => {}
-            // As `object_store` words it: nothing was done.
-            (Fate::Refused, _) => {
-                self.answer(Err(broken("Server returned non-2xx status code: 503 Service Unavailable: ")));
-            }
+            (Fate::Refused, _) => self.answer(Err(broken(REFUSAL))),
             (Fate::Lost | Fate::Done, _) => self.answer(Err(broken("the connection was reset"))),
         }
     }

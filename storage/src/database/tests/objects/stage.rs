@@ -85,8 +85,14 @@ impl Stage {
         self.open(self.options(&self.process(actor))).await.unwrap()
     }
 
+    /// Opens the database in this process, to read.
+    pub(super) async fn reader_of(&self, process: &Handle) -> Arc<Database> {
+        self.open(OpenOptions { read_only: true, ..self.options(process) }).await.unwrap()
+    }
+
+    /// The same in a new process.
     pub(super) async fn reader(&self, actor: &'static str) -> Arc<Database> {
-        self.open(OpenOptions { read_only: true, ..self.options(&self.process(actor)) }).await.unwrap()
+        self.reader_of(&self.process(actor)).await
     }
 
     /// The first writer, with the table and row 1.

@@ -82,11 +82,18 @@ struct Gone {
 /// Whether it is this request, by what it does and to which path.
 type Matches = Box<dyn Fn(Op, &str) -> bool + Send>;
 
-/// One request that a test has asked for.
+/// What a test has asked for.
 struct Rule {
     actor: &'static str,
     matches: Matches,
-    plan: Plan,
+    wanted: Wanted,
+}
+
+enum Wanted {
+    /// Of one request.
+    Once(Plan),
+    /// Of each, until the test takes it back.
+    Always(Fate),
 }
 
 /// When and how a request takes effect.
@@ -157,7 +164,7 @@ impl SimStore {
         matches: impl Fn(Op, &str) -> bool + Send + 'static,
     ) -> Hold {
         let (plan, hold) = Plan::held();
-        self.state().rules.push(Rule { actor, matches: Box::new(matches), plan });
+        self.rule(actor, matches, Wanted::Once(plan));
         hold
     }
 
@@ -168,15 +175,40 @@ impl SimStore {
         matches: impl Fn(Op, &str) -> bool + Send + 'static,
         fate: Fate,
     ) {
-        let rule = Rule { actor, matches: Box::new(matches), plan: Plan::meddled(fate) };
-        self.state().rules.push(rule);
+        self.rule(actor, matches, Wanted::Once(Plan::meddled(fate)));
+    }
+
+    /// Decides all requests of `actor` that match, until [`end_outages`](Self::end_outages).
+    pub(super) fn outage(
+        &self,
+        actor: &'static str,
+        matches: impl Fn(Op, &str) -> bool + Send + 'static,
+        fate: Fate,
+    ) {
+        self.rule(actor, matches, Wanted::Always(fate));
+    }
+
+    /// The store works again.
+    pub(super) fn end_outages(&self) {
+        self.state().rules.retain(|rule| matches!(rule.wanted, Wanted::Once(_)));
+    }
+
+    fn rule(&self, actor: &'static str, matches: impl Fn(Op, &str) -> bool + Send + 'static, wanted: Wanted) {
+        self.state().rules.push(Rule { actor, matches: Box::new(matches), wanted });
     }
 
     /// What a test wants of a request.
     pub(super) fn ruled(&self, actor: &str, op: Op, path: &str) -> Option<Plan> {
         let mut state = self.state();
         let found = state.rules.iter().position(|rule| rule.actor == actor && (rule.matches)(op, path))?;
-        Some(state.rules.remove(found).plan)
+        let rule = state.rules.remove(found);
+        match rule.wanted {
+            Wanted::Once(plan) => Some(plan),
+            Wanted::Always(fate) => {
+                state.rules.push(rule);
+                Some(Plan::meddled(fate))
+            }
+        }
     }
 
     /// Another store with the same objects at the same time, which goes its own way from here.
