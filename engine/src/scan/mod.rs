@@ -8,9 +8,11 @@
 //! 5. [`pseudo`], [`files`], [`statistics`]: a Parquet source over the pieces; hidden rows are row selections.
 //! 6. [`hot`]: the memtable's rows, shared likewise.
 //! 7. [`exec`]: one node of both; [`order`] if a sort sits on it. [`codec`]: the node as bytes, for another process.
+//! 8. [`ahead`]: while one row group is decoded, the next ones are fetched from an object store.
 //!
 //! Planning reads metas held in memory; a footer is looked at only to cut a large segment, and stays cached in storage.
 
+mod ahead;
 mod codec;
 mod exec;
 mod files;
@@ -126,14 +128,19 @@ async fn share(
 ) -> Result<Vec<Vec<Piece>>> {
     let rows = segments.iter().map(|s| s.live_rows).sum();
     let piece_rows = partition::piece_rows(rows, partitions);
-    let mut pieces = Vec::with_capacity(segments.len());
-    for (i, segment) in segments.iter().enumerate() {
-        if partition::worth_cutting(segment.meta.rows, piece_rows, segments.len(), partitions) {
-            let groups = files::row_groups(table, &segment.meta).await?;
-            pieces.extend(partition::cut(i, &groups, segment.meta.bytes, piece_rows));
-        } else {
-            pieces.push(Piece { segment: i, range: None, rows: segment.live_rows });
+    let cut = |(i, segment): (usize, &SegmentView)| {
+        let worth_cutting =
+            partition::worth_cutting(segment.meta.rows, piece_rows, segments.len(), partitions);
+        let (meta, live_rows) = (Arc::clone(&segment.meta), segment.live_rows);
+        async move {
+            if !worth_cutting {
+                return Ok(vec![Piece { segment: i, range: None, rows: live_rows }]);
+            }
+            let groups = files::row_groups(table, &meta).await?;
+            Ok::<_, DataFusionError>(partition::cut(i, &groups, meta.bytes, piece_rows))
         }
-    }
-    Ok(partition::balance(pieces, partitions))
+    };
+    // All footers at once: few segments are worth cutting, and an object store takes long for each.
+    let pieces = futures::future::try_join_all(segments.iter().enumerate().map(cut)).await?;
+    Ok(partition::balance(pieces.into_iter().flatten().collect(), partitions))
 }

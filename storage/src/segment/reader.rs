@@ -74,6 +74,11 @@ impl SegmentReader {
         Self { source: self.source.expiring(expires), ..self }
     }
 
+    /// The same; with `apart`, each request to the store takes long, so that scans make few.
+    pub(crate) fn apart(self, apart: bool) -> Self {
+        Self { source: self.source.apart(apart), ..self }
+    }
+
     /// The segment's meta.
     #[must_use]
     pub fn meta(&self) -> &SegmentRef {

@@ -32,6 +32,8 @@ pub struct Shared {
     pub files: Option<Arc<dyn FileSystem>>,
     /// Whether objects are in a store that other processes use too.
     pub(crate) remote: bool,
+    /// Whether blocks that were read are kept on this machine's disk.
+    pub(crate) cached: bool,
     /// Whether somebody else may collect objects that are read here.
     pub(crate) may_expire: AtomicBool,
     /// What is read.
@@ -191,6 +193,12 @@ impl TableSnapshot {
         Self { meter, ..self }
     }
 
+    /// Whether its segments are in a store where each request takes long.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.shared.remote
+    }
+
     /// Its definition.
     #[must_use]
     pub fn def(&self) -> &Arc<TableDef> {
@@ -300,7 +308,11 @@ impl TableSnapshot {
         let (store, cache) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.cache));
         SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache, self.meter.clone())
             .await
-            .map(|reader| reader.expiring(self.shared.may_expire.load(Ordering::Relaxed)))
+            .map(|reader| {
+                let reader = reader.expiring(self.shared.may_expire.load(Ordering::Relaxed));
+                // A cache has some of the blocks, so only it knows what is worth fetching together.
+                reader.apart(self.shared.remote && !self.shared.cached)
+            })
             .map_err(|e| if e.kind() == ErrorKind::NotFound { self.shared.missing(&meta.path()) } else { e })
     }
 

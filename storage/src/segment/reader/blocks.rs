@@ -1,7 +1,8 @@
 //! Verified bytes of a segment: whole 64 KiB blocks, each checked against the footer's checksums.
 //!
 //! Two ways in: [`BlockSource::read_ranges`] reads and verifies without keeping (scans: the operating system caches),
-//! [`BlockSource::read_cached`] goes through the [`SegmentCache`] (point reads: verified once per cache fill).
+//! [`BlockSource::read_cached`] goes through the [`SegmentCache`] (point reads: verified once per cache fill). What lies between the
+//! ranges of a scan that were fetched together ([`read_apart`]) is neither verified nor used.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use super::super::encode::TRAILER_BYTES;
 use super::super::sink::BLOCK_BYTES;
 use crate::error::{Error, Result, expired, missing};
 use crate::id::ObjectId;
-use crate::object::{CACHE_BLOCK_BYTES, PastCache, ReadMeter, read_object, read_ranges};
+use crate::object::{
+    CACHE_BLOCK_BYTES, PastCache, ReadMeter, read_apart, read_object, read_ranges, requests,
+};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -37,6 +40,8 @@ pub(crate) struct BlockSource {
     end: u64,
     blocks: Arc<[u32]>,
     expires: bool,
+    /// Whether each request takes long and nothing between here and the store has an opinion on how ranges become requests.
+    apart: bool,
 }
 
 /// Offset of the footer: the length of what blocks cover.
@@ -68,12 +73,24 @@ impl BlockSource {
     ) -> Self {
         let end = data_end(meta).unwrap_or(0);
         let (path, length) = (super::path_of(meta), meta.bytes);
-        Self { store, meter, id: meta.id, path, length, end, blocks, expires: false }
+        Self { store, meter, id: meta.id, path, length, end, blocks, expires: false, apart: false }
     }
 
     /// The same; whether the object may be collected while it is read.
     pub(super) fn expiring(self, expires: bool) -> Self {
         Self { expires, ..self }
+    }
+
+    /// The same; whether each request takes long.
+    pub(super) fn apart(self, apart: bool) -> Self {
+        Self { apart, ..self }
+    }
+
+    /// Bytes that are in memory after a read of `ranges` as long as one of its answers is.
+    pub(super) fn held_bytes(&self, ranges: &[Range<u64>]) -> Result<u64> {
+        let rounded = self.rounded(ranges)?;
+        let fetched = if self.apart { requests(&rounded) } else { rounded };
+        Ok(fetched.iter().map(|range| range.end - range.start).sum())
     }
 
     pub(super) fn meter(&self) -> Option<&ReadMeter> {
@@ -92,7 +109,11 @@ impl BlockSource {
     /// Bytes of each range; neighbouring ranges are read together.
     pub(super) async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let merged = self.rounded(ranges)?;
-        let read = self.fetch(&merged).await?;
+        let meter = self.meter.as_ref();
+        let read = match self.apart {
+            true => self.told(read_apart(&*self.store, &self.path, &merged, meter).await).await?,
+            false => self.fetch(&merged).await?,
+        };
         for (range, bytes) in merged.iter().zip(&read) {
             self.verify(range, bytes)?;
         }
@@ -171,7 +192,12 @@ impl BlockSource {
     }
 
     async fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        match read_ranges(&*self.store, &self.path, ranges, self.meter.as_ref()).await {
+        self.told(read_ranges(&*self.store, &self.path, ranges, self.meter.as_ref()).await).await
+    }
+
+    /// What a read gave, with errors that name the object.
+    async fn told(&self, read: object_store::Result<Vec<Bytes>>) -> Result<Vec<Bytes>> {
+        match read {
             Ok(bytes) => Ok(bytes),
             Err(object_store::Error::NotFound { .. }) if self.expires => Err(expired(self.path.as_ref())),
             Err(object_store::Error::NotFound { .. }) => Err(missing(self.path.as_ref())),

@@ -408,6 +408,7 @@ async fn a_meter_counts_the_reads_of_its_snapshot_only() {
         cache: SegmentCache::new(8 << 20),
         files: None,
         remote: true,
+        cached: false,
         may_expire: false.into(),
         pins: Pins::default(),
     };
@@ -429,6 +430,7 @@ async fn a_meter_counts_the_reads_of_its_snapshot_only() {
         cache: SegmentCache::new(8 << 20),
         files: Some(files),
         remote: false,
+        cached: false,
         may_expire: false.into(),
         pins: Pins::default(),
     };
