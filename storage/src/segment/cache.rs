@@ -142,6 +142,11 @@ impl SegmentCache {
         found
     }
 
+    /// Whether something is there; nothing is counted.
+    pub(super) fn holds(&self, key: CacheKey) -> bool {
+        self.lock().entries.contains_key(&key)
+    }
+
     /// Whether a decoded page or column of `bytes` may come in: only while there is room, or something not used lately gives it, so
     /// that reads all over a large table don't push out each other's pages for nothing.
     pub(super) fn admits_decoded(&self, bytes: usize) -> bool {

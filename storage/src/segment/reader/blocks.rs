@@ -40,7 +40,9 @@ pub(crate) struct BlockSource {
     end: u64,
     blocks: Arc<[u32]>,
     expires: bool,
-    /// Whether each request takes long and nothing between here and the store has an opinion on how ranges become requests.
+    /// Whether each request takes long …
+    distant: bool,
+    /// … and nothing between here and the store has an opinion on how ranges become requests.
     apart: bool,
 }
 
@@ -73,7 +75,18 @@ impl BlockSource {
     ) -> Self {
         let end = data_end(meta).unwrap_or(0);
         let (path, length) = (super::path_of(meta), meta.bytes);
-        Self { store, meter, id: meta.id, path, length, end, blocks, expires: false, apart: false }
+        Self {
+            store,
+            meter,
+            id: meta.id,
+            path,
+            length,
+            end,
+            blocks,
+            expires: false,
+            distant: false,
+            apart: false,
+        }
     }
 
     /// The same; whether the object may be collected while it is read.
@@ -81,9 +94,15 @@ impl BlockSource {
         Self { expires, ..self }
     }
 
-    /// The same; whether each request takes long.
-    pub(super) fn apart(self, apart: bool) -> Self {
-        Self { apart, ..self }
+    /// The same, of a store where each request takes long; `cached`: a cache on disk has some of the blocks, so only it knows which are
+    /// worth fetching together.
+    pub(super) fn distant(self, cached: bool) -> Self {
+        Self { distant: true, apart: !cached, ..self }
+    }
+
+    /// Whether each request takes long.
+    pub(super) fn is_distant(&self) -> bool {
+        self.distant
     }
 
     /// Bytes that are in memory after a read of `ranges` as long as one of its answers is.
