@@ -11,7 +11,7 @@
 //! - one more each time a row group that was fetched is used, four at most for each partition, so that what stops early was little ahead;
 //! - none whose statistics rule out a match of the filter as it stands then, dynamic filters included;
 //! - none beyond the rows of a limit, none once the source reads in another order than this one;
-//! - none that the query's memory has no room for, and not more than 64 MiB for a scan.
+//! - none that the query's memory has no room for, and for a scan not more than a sixteenth of it, nor than 64 MiB.
 //!
 //! Everything under way belongs to the [`Run`] of one execution, which lives as long as its streams and readers: who drops those ends it.
 
@@ -30,7 +30,7 @@ use datafusion::common::pruning::{PrunableStatistics, PruningStatistics};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Column, Result, ScalarValue, Statistics};
 use datafusion::datasource::physical_plan::FileScanConfig;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
@@ -46,8 +46,10 @@ use super::files::FileOf;
 
 /// Row groups that are ahead of one partition.
 const DEPTH_MAX: usize = 4;
-/// Bytes that are ahead of all partitions of a scan.
+/// Bytes that are ahead of all partitions of a scan …
 const AHEAD_BYTES_MAX: usize = 64 << 20;
+/// … and the share of the query's memory, which others need more.
+const AHEAD_SHARE: usize = 16;
 
 /// Opens a segment.
 pub(super) type Open =
@@ -92,6 +94,7 @@ pub(super) struct Run {
     /// Rows after which each partition stops.
     limit: Option<usize>,
     memory: MemoryReservation,
+    bytes_max: usize,
     state: Mutex<State>,
 }
 
@@ -218,6 +221,10 @@ impl Run {
                 });
             }
         }
+        let bytes_max = match pool.memory_limit() {
+            MemoryLimit::Finite(limit) => AHEAD_BYTES_MAX.min(limit / AHEAD_SHARE),
+            MemoryLimit::Infinite | MemoryLimit::Unknown => AHEAD_BYTES_MAX,
+        };
         Self {
             open,
             predicate: config.file_source.filter(),
@@ -225,6 +232,7 @@ impl Run {
             partitions: config.file_groups.len(),
             limit: config.limit,
             memory: MemoryConsumer::new("chunks read ahead").register(pool),
+            bytes_max,
             state: Mutex::new(State { pieces, ..State::default() }),
         }
     }
@@ -372,7 +380,7 @@ impl Run {
         if mine().count() >= *depth || self.limit.is_some_and(enough) {
             return None;
         }
-        let room = AHEAD_BYTES_MAX.saturating_sub(under_way().map(|fetch| fetch.memory.size()).sum());
+        let room = self.bytes_max.saturating_sub(under_way().map(|fetch| fetch.memory.size()).sum());
         let piece = state.pieces.get(at.piece)?;
         let metadata = at.file.metadata();
         if !piece.ended {

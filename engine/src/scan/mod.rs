@@ -128,19 +128,26 @@ async fn share(
 ) -> Result<Vec<Vec<Piece>>> {
     let rows = segments.iter().map(|s| s.live_rows).sum();
     let piece_rows = partition::piece_rows(rows, partitions);
-    let cut = |(i, segment): (usize, &SegmentView)| {
-        let worth_cutting =
-            partition::worth_cutting(segment.meta.rows, piece_rows, segments.len(), partitions);
-        let (meta, live_rows) = (Arc::clone(&segment.meta), segment.live_rows);
-        async move {
-            if !worth_cutting {
-                return Ok(vec![Piece { segment: i, range: None, rows: live_rows }]);
-            }
-            let groups = files::row_groups(table, &meta).await?;
-            Ok::<_, DataFusionError>(partition::cut(i, &groups, meta.bytes, piece_rows))
-        }
-    };
+    let mut cut = Vec::with_capacity(segments.len());
+    for (i, segment) in segments.iter().enumerate() {
+        let worth_it = partition::worth_cutting(segment.meta.rows, piece_rows, segments.len(), partitions);
+        cut.push(pieces_of(table, i, segment, worth_it.then_some(piece_rows)));
+    }
     // All footers at once: few segments are worth cutting, and an object store takes long for each.
-    let pieces = futures::future::try_join_all(segments.iter().enumerate().map(cut)).await?;
+    let pieces = futures::future::try_join_all(cut).await?;
     Ok(partition::balance(pieces.into_iter().flatten().collect(), partitions))
+}
+
+/// A segment in pieces of about `piece_rows` rows; None: in one.
+async fn pieces_of(
+    table: &TableSnapshot,
+    number: usize,
+    segment: &SegmentView,
+    piece_rows: Option<u64>,
+) -> Result<Vec<Piece>> {
+    let Some(piece_rows) = piece_rows else {
+        return Ok(vec![Piece { segment: number, range: None, rows: segment.live_rows }]);
+    };
+    let groups = files::row_groups(table, &segment.meta).await?;
+    Ok(partition::cut(number, &groups, segment.meta.bytes, piece_rows))
 }
