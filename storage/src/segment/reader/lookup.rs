@@ -165,7 +165,7 @@ impl SegmentReader {
         if !self.source.is_distant() || length <= SMALL_FILTER_BYTES {
             return true;
         }
-        if self.cache.holds(CacheKey::KeyFilter(self.meta.id)) {
+        if self.cache.peek(CacheKey::KeyFilter(self.meta.id)).is_some() {
             return true;
         }
         let rows: u64 = candidate_ranges(pages, wanted).iter().map(|range| range.len() as u64).sum();

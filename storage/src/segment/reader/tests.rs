@@ -368,6 +368,24 @@ async fn a_cold_lookup_takes_few_requests() {
 }
 
 #[tokio::test]
+async fn a_footer_that_many_want_is_read_once() {
+    let (fixture, _) = keyed_rows().await;
+    let store = Arc::new(CountingStore::new(fixture.store.clone()));
+    let (meta, cache) = (Arc::new(fixture.meta.clone()), SegmentCache::new(8 << 20));
+    store.hold();
+    let open = || SegmentReader::open(store.clone(), meta.clone(), fixture.def.clone(), cache.clone(), None);
+    let release = async {
+        tokio::task::yield_now().await;
+        store.release(3);
+    };
+    let (first, second, third, ()) = futures::join!(open(), open(), open(), release);
+    for opened in [first, second, third] {
+        assert_eq!(opened.unwrap().metadata().file_metadata().num_rows(), 20_000);
+    }
+    assert_eq!(store.count(), 1);
+}
+
+#[tokio::test]
 async fn a_lookup_in_a_distant_store_brings_the_rows_with_the_keys() {
     let (fixture, written) = keyed_rows().await;
     let encoder = KeyEncoder::for_key(&fixture.def).unwrap().unwrap();
