@@ -41,6 +41,8 @@ use crate::stores::{EngineStores, SessionStores, UrlAccess};
 const MEMORY_SHARE: (u64, u64) = (7, 10);
 /// Limit when the machine's memory is not known.
 const MEMORY_FALLBACK_BYTES: usize = 4 << 30;
+/// Tables whose part of a plan is made at the same time.
+const LEAVES_AT_ONCE: usize = 16;
 /// Memory consumers named in an out-of-memory error.
 const CONSUMERS_NAMED: NonZeroUsize = match NonZeroUsize::new(5) {
     Some(n) => n,
@@ -333,6 +335,8 @@ fn base_config(partitions: usize) -> SessionConfig {
     options.execution.time_zone = Some("+00:00".to_owned());
     // Late filtering inside the Parquet reader costs 29 % over TPC-H.
     options.execution.parquet.pushdown_filters = false;
+    // Leaves of a plan compute little and may wait for footers in an object store.
+    options.execution.planning_concurrency = LEAVES_AT_ONCE;
     options.sql_parser.collect_spans = true;
     // NESTING_MAX is not zero; a refusal would keep the default.
     let _ = options.set("datafusion.sql_parser.recursion_limit", &NESTING_MAX.to_string());

@@ -42,6 +42,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use super::ahead::Watched;
 use super::files::{self, Files};
 use super::hot::MemoryRows;
 use super::order::SortedPieces;
@@ -315,7 +316,14 @@ impl ExecutionPlan for SegmentScanExec {
         let of_segments = match &self.inner {
             Some(inner) if partition < inner.output_partitioning().partition_count() => {
                 files::ensure_store(&context.runtime_env())?;
-                Some(inner.execute(partition, Arc::clone(&context))?)
+                let source = self.scan.files.as_ref().zip(self.file_config());
+                let run = source
+                    .and_then(|(files, config)| files.run(&self.scan.table, config, partition, &context));
+                let rows = inner.execute(partition, Arc::clone(&context))?;
+                Some(match run {
+                    Some(run) => Box::pin(Watched::new(rows, run, partition)) as SendableRecordBatchStream,
+                    None => rows,
+                })
             }
             _ => None,
         };

@@ -2,8 +2,10 @@
 //!
 //! Owns: file entries (range, hidden rows, statistics, per-file values), the source built over them, and the readers it
 //! gets. Readers are storage's own (verified reads, cached footer and page index), opened when the source first touches
-//! a segment. Does not own: which segments and pieces (`pruning`, `partition`), rows in memory (`hot`).
+//! a segment. Does not own: which segments and pieces (`pruning`, `partition`), rows in memory (`hot`), what is read before
+//! the source asks (`ahead`): nothing is of a database in a directory.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,6 +22,7 @@ use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetFileReaderFactory, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::object_store::memory::InMemory;
@@ -28,9 +31,10 @@ use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::metadata::ParquetMetaData;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
-use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
 
+use super::ahead::{AheadReader, Open, Run, Runs};
 use super::partition::{Piece, RowGroupSpan};
 use super::pseudo::{self, Layout};
 use super::{statistics, storage_error};
@@ -48,13 +52,15 @@ pub(crate) fn ensure_store(runtime: &RuntimeEnv) -> Result<()> {
 }
 
 /// The segment a file entry stands for.
-struct FileOf(Arc<SegmentMeta>);
+pub(super) struct FileOf(pub(super) Arc<SegmentMeta>);
 
 /// The segments of a scan as file entries, with their statistics.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     entries: Vec<PartitionedFile>,
     statistics: Statistics,
+    /// None: nothing is read ahead.
+    runs: Option<Arc<Runs>>,
 }
 
 impl Files {
@@ -85,7 +91,8 @@ impl Files {
                 entry(segment, Arc::new(unknown(file_columns, statistics)), layout, known.then_some(user))
             })
             .collect();
-        Ok(Self { entries, statistics: merged })
+        let runs = table.is_remote().then(Arc::default);
+        Ok(Self { entries, statistics: merged, runs })
     }
 
     /// Partitions of pieces as file groups.
@@ -113,7 +120,7 @@ impl Files {
         partitions: &[Vec<Piece>],
         options: SourceOptions,
     ) -> Result<Arc<DataSourceExec>> {
-        let readers = SegmentReaders { table: table.clone() };
+        let readers = SegmentReaders { open: opener(table), runs: self.runs.clone() };
         let base = ParquetSource::new(layout.table.clone())
             .with_table_parquet_options(options.parquet)
             .with_parquet_file_reader_factory(Arc::new(readers));
@@ -128,6 +135,29 @@ impl Files {
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }
+
+    /// What partition `lane` of an execution of the source in `config` reads ahead with; None: nothing.
+    pub(super) fn run(
+        &self,
+        table: &TableSnapshot,
+        config: &FileScanConfig,
+        lane: usize,
+        context: &TaskContext,
+    ) -> Option<Arc<Run>> {
+        let stealing = context.session_config().options().execution.enable_file_stream_work_stealing;
+        let begin = || Run::new(opener(table), config, stealing, context.memory_pool());
+        Some(self.runs.as_ref()?.join(lane, begin))
+    }
+}
+
+fn opener(table: &TableSnapshot) -> Arc<Open> {
+    let table = table.clone();
+    Arc::new(move |meta: Arc<SegmentMeta>| {
+        let table = table.clone();
+        let opened = async move { table.open_segment(&meta).await };
+        let file = opened.map_ok(|reader| reader.file()).map_err(|e| ParquetError::External(Box::new(e)));
+        file.boxed()
+    })
 }
 
 /// How a source reads.
@@ -220,9 +250,16 @@ pub(crate) async fn row_groups(table: &TableSnapshot, meta: &Arc<SegmentMeta>) -
 }
 
 /// Hands the Parquet source storage's readers.
-#[derive(Debug)]
-struct SegmentReaders {
-    table: TableSnapshot,
+pub(super) struct SegmentReaders {
+    pub(super) open: Arc<Open>,
+    /// None: nothing is read ahead.
+    pub(super) runs: Option<Arc<Runs>>,
+}
+
+impl fmt::Debug for SegmentReaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SegmentReaders").field("runs", &self.runs).finish_non_exhaustive()
+    }
 }
 
 impl ParquetFileReaderFactory for SegmentReaders {
@@ -236,8 +273,11 @@ impl ParquetFileReaderFactory for SegmentReaders {
         let Some(FileOf(meta)) = file.extension::<FileOf>() else {
             return datafusion::common::internal_err!("{} is not a segment of this scan", file.path());
         };
+        let cut = file.range.as_ref().map(|range| (range.start, range.end));
+        let ahead = self.runs.as_ref().and_then(|runs| runs.reader(partition_index, meta.id, cut));
         Ok(Box::new(LazySegment {
-            table: self.table.clone(),
+            ahead,
+            open: Arc::clone(&self.open),
             meta: Arc::clone(meta),
             file: None,
             metrics: ParquetFileMetrics::new(partition_index, file.path().as_ref(), metrics),
@@ -247,7 +287,8 @@ impl ParquetFileReaderFactory for SegmentReaders {
 
 /// A segment's file that opens at its first read.
 struct LazySegment {
-    table: TableSnapshot,
+    ahead: Option<AheadReader>,
+    open: Arc<Open>,
     meta: Arc<SegmentMeta>,
     file: Option<SegmentFile>,
     metrics: ParquetFileMetrics,
@@ -258,8 +299,14 @@ impl LazySegment {
         let file = match self.file.take() {
             Some(file) => file,
             None => {
-                let opened = self.table.open_segment(&self.meta).await;
-                opened.map_err(|e| ParquetError::External(Box::new(e)))?.file()
+                let under_way = match &mut self.ahead {
+                    Some(ahead) => ahead.opened().await?,
+                    None => None,
+                };
+                match under_way {
+                    Some(file) => file,
+                    None => (self.open)(Arc::clone(&self.meta)).await?,
+                }
             }
         };
         Ok(self.file.insert(file))
@@ -279,7 +326,15 @@ impl AsyncFileReader for LazySegment {
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         self.count(&ranges);
-        async move { self.open().await?.get_byte_ranges(ranges).await }.boxed()
+        async move {
+            self.open().await?;
+            match (&mut self.file, &mut self.ahead) {
+                (Some(file), Some(ahead)) => ahead.read(file, ranges).await,
+                (Some(file), None) => file.get_byte_ranges(ranges).await,
+                (None, _) => Err(ParquetError::General("a segment that was opened is not".to_owned())),
+            }
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(

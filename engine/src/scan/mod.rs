@@ -8,9 +8,11 @@
 //! 5. [`pseudo`], [`files`], [`statistics`]: a Parquet source over the pieces; hidden rows are row selections.
 //! 6. [`hot`]: the memtable's rows, shared likewise.
 //! 7. [`exec`]: one node of both; [`order`] if a sort sits on it. [`codec`]: the node as bytes, for another process.
+//! 8. [`ahead`]: while one row group is decoded, the next ones are fetched from an object store.
 //!
 //! Planning reads metas held in memory; a footer is looked at only to cut a large segment, and stays cached in storage.
 
+mod ahead;
 mod codec;
 mod exec;
 mod files;
@@ -126,14 +128,26 @@ async fn share(
 ) -> Result<Vec<Vec<Piece>>> {
     let rows = segments.iter().map(|s| s.live_rows).sum();
     let piece_rows = partition::piece_rows(rows, partitions);
-    let mut pieces = Vec::with_capacity(segments.len());
+    let mut cut = Vec::with_capacity(segments.len());
     for (i, segment) in segments.iter().enumerate() {
-        if partition::worth_cutting(segment.meta.rows, piece_rows, segments.len(), partitions) {
-            let groups = files::row_groups(table, &segment.meta).await?;
-            pieces.extend(partition::cut(i, &groups, segment.meta.bytes, piece_rows));
-        } else {
-            pieces.push(Piece { segment: i, range: None, rows: segment.live_rows });
-        }
+        let worth_it = partition::worth_cutting(segment.meta.rows, piece_rows, segments.len(), partitions);
+        cut.push(pieces_of(table, i, segment, worth_it.then_some(piece_rows)));
     }
-    Ok(partition::balance(pieces, partitions))
+    // All footers at once: few segments are worth cutting, and an object store takes long for each.
+    let pieces = futures::future::try_join_all(cut).await?;
+    Ok(partition::balance(pieces.into_iter().flatten().collect(), partitions))
+}
+
+/// A segment in pieces of about `piece_rows` rows; None: in one.
+async fn pieces_of(
+    table: &TableSnapshot,
+    number: usize,
+    segment: &SegmentView,
+    piece_rows: Option<u64>,
+) -> Result<Vec<Piece>> {
+    let Some(piece_rows) = piece_rows else {
+        return Ok(vec![Piece { segment: number, range: None, rows: segment.live_rows }]);
+    };
+    let groups = files::row_groups(table, &segment.meta).await?;
+    Ok(partition::cut(number, &groups, segment.meta.bytes, piece_rows))
 }

@@ -152,8 +152,13 @@ pub(crate) async fn rows(
         .collect::<Result<Vec<ArrayRef>>>()?;
     let encoded = encoder.encode(&columns).map_err(storage_error)?;
     let encoded: Vec<_> = (0..keys.len()).map(|i| encoded.to_owned(i)).collect();
-    let mut ids: Vec<_> =
-        table.lookup(&encoded).await.map_err(storage_error)?.into_iter().flatten().collect();
+    let mut ids: Vec<_> = table
+        .lookup_for(&encoded, &wanted.columns)
+        .await
+        .map_err(storage_error)?
+        .into_iter()
+        .flatten()
+        .collect();
     // `IN (1, 1)` names a row twice, the result holds it once.
     ids.sort_unstable();
     ids.dedup();

@@ -78,6 +78,7 @@ async fn segment(
     let store = Arc::clone(&database.shared.store);
     let id = writer.ids.next();
     let hot = snapshot.clone();
+    let options = SegmentWriterOptions::of_store(database.shared.remote);
     let (segment, positions) = blocking(move || {
         let (rows, row_ids, versions) = hot.all_hot_rows()?;
         let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
@@ -91,7 +92,6 @@ async fn segment(
         let sorted = sort_batches(&def, vec![all])?;
         let order = sorted.permutation.map(UInt32Array::from);
         let positions = deleted_positions(&hot, &row_ids, order.as_ref());
-        let options = SegmentWriterOptions::default();
         let mut segment = SegmentWriter::new(store, def, id, Addressing::Columns, options)?;
         for batch in &sorted.batches {
             for start in (0..batch.num_rows()).step_by(BATCH_ROWS) {

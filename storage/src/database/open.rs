@@ -101,6 +101,7 @@ async fn open_local(root: Root, options: OpenOptions) -> Result<Arc<Database>> {
         cache,
         files: fs.clone(),
         remote: false,
+        cached: false,
         may_expire,
         pins: Pins::default(),
     });
@@ -157,6 +158,7 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
         cache,
         files: None,
         remote: true,
+        cached: disk_cache.is_some(),
         may_expire: true.into(),
         pins: Pins::default(),
     });

@@ -36,7 +36,7 @@ pub use steady::{RequestLimits, SteadyStore, steady};
 pub use url::{Scheme, StoreUrl};
 
 pub(crate) use cached::{BLOCK_BYTES as CACHE_BLOCK_BYTES, PastCache, past_cache};
-pub(crate) use ranges::{read_object, read_ranges};
+pub(crate) use ranges::{read_apart, read_object, read_ranges, requests};
 
 /// An empty store in memory.
 #[must_use]

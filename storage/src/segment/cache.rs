@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arrow::array::ArrayRef;
 use bytes::Bytes;
@@ -91,13 +91,18 @@ impl Clock {
 pub struct SegmentCache {
     budget: usize,
     clock: Mutex<Clock>,
+    /// Who reads what is not there yet; others wait for it.
+    turns: Mutex<HashMap<CacheKey, Weak<Turn>>>,
 }
+
+/// Held while something is read into the cache.
+pub(super) type Turn = tokio::sync::Mutex<()>;
 
 impl SegmentCache {
     /// A cache of at most `budget` bytes.
     #[must_use]
     pub fn new(budget: usize) -> Arc<Self> {
-        Arc::new(Self { budget, clock: Mutex::default() })
+        Arc::new(Self { budget, clock: Mutex::default(), turns: Mutex::default() })
     }
 
     /// Bytes held now.
@@ -140,6 +145,24 @@ impl SegmentCache {
         });
         clock.count(u64::from(found.is_some()), 1);
         found
+    }
+
+    /// As [`get`](Self::get), not counted.
+    pub(super) fn peek(&self, key: CacheKey) -> Option<CacheValue> {
+        self.lock().entries.get(&key).map(|entry| entry.value.clone())
+    }
+
+    /// For readers of something that is not there and is slow to read: who holds it reads, who gets it next looks again.
+    pub(super) fn turn(&self, key: CacheKey) -> Arc<Turn> {
+        // Nothing panics while holding it.
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(&key).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::new(Turn::default());
+        turns.insert(key, Arc::downgrade(&turn));
+        turn
     }
 
     /// Whether a decoded page or column of `bytes` may come in: only while there is room, or something not used lately gives it, so

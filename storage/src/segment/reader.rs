@@ -50,6 +50,8 @@ pub struct SegmentReader {
     cache: Arc<SegmentCache>,
     source: BlockSource,
     opened: Arc<Opened>,
+    /// Columns of the rows that a lookup is for.
+    read_next: Arc<[usize]>,
 }
 
 impl SegmentReader {
@@ -67,12 +69,23 @@ impl SegmentReader {
     ) -> Result<Self> {
         let opened = open::open(&store, &meta, &def, &cache, meter.as_ref()).await?;
         let source = BlockSource::new(store, &meta, opened.blocks.clone(), meter);
-        Ok(Self { meta, def, cache, source, opened })
+        Ok(Self { meta, def, cache, source, opened, read_next: Arc::default() })
     }
 
     /// The same; `expiry` says whether an object that is gone has been collected or is damage.
     pub(crate) fn expiring(self, expiry: Expiry) -> Self {
         Self { source: self.source.expiring(expiry), ..self }
+    }
+
+    /// The same, of a store where each request takes long, with a cache on disk before it or without: scans make few of them, and
+    /// lookups don't wait for one after the other.
+    pub(crate) fn distant(self, cached: bool) -> Self {
+        Self { source: self.source.distant(cached), ..self }
+    }
+
+    /// The same; `columns` of the rows that lookups find are read next.
+    pub(crate) fn then_reading(self, columns: &[usize]) -> Self {
+        Self { read_next: columns.into(), ..self }
     }
 
     /// The segment's meta.

@@ -38,13 +38,20 @@ pub enum SegmentCompression {
     Lz4,
 }
 
+/// Rows of a row group in a distant store: half as many requests as with those of files, still several to share among cores …
+const REMOTE_ROW_GROUP_ROWS: usize = 512 * 1024;
+/// … and its bytes, where rows are wide.
+const REMOTE_ROW_GROUP_BYTES: usize = 128 << 20;
+
 /// Settings of a [`SegmentWriter`].
 #[derive(Clone, Debug)]
 pub struct SegmentWriterOptions {
     /// Compression of pages.
     pub compression: SegmentCompression,
-    /// Rows per row group.
+    /// Rows per row group …
     pub row_group_rows: usize,
+    /// … which ends sooner when it takes so many bytes encoded, and is held in memory while it is written.
+    pub row_group_bytes: Option<usize>,
     /// Most rows per page.
     pub page_rows: usize,
     /// Most bytes per page of plain TEXT and BYTEA.
@@ -60,10 +67,25 @@ impl Default for SegmentWriterOptions {
         Self {
             compression: SegmentCompression::Zstd,
             row_group_rows: 256 * 1024,
+            row_group_bytes: None,
             page_rows: 8 * 1024,
             text_page_bytes: 64 * 1024,
             sample_rows: 64 * 1024,
             part_bytes: 8 * 1024 * 1024,
+        }
+    }
+}
+
+impl SegmentWriterOptions {
+    /// Settings for a store where each request takes long, or for files: a scan makes at least one request for each row group.
+    pub(crate) fn of_store(remote: bool) -> Self {
+        match remote {
+            true => Self {
+                row_group_rows: REMOTE_ROW_GROUP_ROWS,
+                row_group_bytes: Some(REMOTE_ROW_GROUP_BYTES),
+                ..Self::default()
+            },
+            false => Self::default(),
         }
     }
 }

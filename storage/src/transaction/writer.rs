@@ -246,7 +246,7 @@ impl Spill {
                 Arc::clone(&self.def),
                 shared.object_id()?,
                 Addressing::Load,
-                SegmentWriterOptions::default(),
+                SegmentWriterOptions::of_store(shared.database.shared.remote),
             )?),
         };
         segment.write(batch)?;

@@ -35,6 +35,8 @@ pub struct Shared {
     pub files: Option<Arc<dyn FileSystem>>,
     /// Whether objects are in a store that other processes use too.
     pub(crate) remote: bool,
+    /// Whether blocks that were read are kept on this machine's disk.
+    pub(crate) cached: bool,
     /// Whether somebody else may collect objects that any version here names: nothing is written here, or not any more.
     pub(crate) may_expire: AtomicBool,
     /// What is read.
@@ -206,6 +208,12 @@ impl TableSnapshot {
         Self { meter, ..self }
     }
 
+    /// Whether its segments are in a store where each request takes long.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.shared.remote
+    }
+
     /// Its definition.
     #[must_use]
     pub fn def(&self) -> &Arc<TableDef> {
@@ -320,7 +328,10 @@ impl TableSnapshot {
         let (store, cache) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.cache));
         SegmentReader::open(store, Arc::clone(meta), Arc::clone(&self.state.def), cache, self.meter.clone())
             .await
-            .map(|reader| reader.expiring(self.expiry()))
+            .map(|reader| {
+                let reader = reader.expiring(self.expiry());
+                if self.shared.remote { reader.distant(self.shared.cached) } else { reader }
+            })
             .map_err(
                 |e| if e.kind() == ErrorKind::NotFound { self.expiry().missing(&meta.path()) } else { e },
             )

@@ -110,7 +110,7 @@ impl KeyRead {
 
 impl Resolved {
     async fn rows(self) -> Result<Output> {
-        let found = self.table.lookup(std::slice::from_ref(&self.key)).await?;
+        let found = self.table.lookup_for(std::slice::from_ref(&self.key), &self.columns).await?;
         let ids: Vec<_> = found.into_iter().flatten().collect();
         let batch = self.table.rows(&ids, &self.columns, false).await?;
         Ok(one_batch(batch))

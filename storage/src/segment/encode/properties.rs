@@ -79,6 +79,7 @@ pub(super) fn properties(
         .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
         .set_data_page_row_count_limit(options.page_rows)
         .set_max_row_group_row_count(Some(options.row_group_rows.min(ROW_GROUP_VECTOR_BYTES / width)))
+        .set_max_row_group_bytes(options.row_group_bytes)
         .set_write_batch_size((PAGE_VECTOR_BYTES / width).clamp(1, DEFAULT_WRITE_BATCH_SIZE));
     for (i, (field, encoding)) in schema.fields().iter().zip(encodings).enumerate() {
         let path = ColumnPath::new(vec![field.name().clone()]);

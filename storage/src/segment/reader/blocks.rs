@@ -1,7 +1,8 @@
 //! Verified bytes of a segment: whole 64 KiB blocks, each checked against the footer's checksums.
 //!
 //! Two ways in: [`BlockSource::read_ranges`] reads and verifies without keeping (scans: the operating system caches),
-//! [`BlockSource::read_cached`] goes through the [`SegmentCache`] (point reads: verified once per cache fill).
+//! [`BlockSource::read_cached`] goes through the [`SegmentCache`] (point reads: verified once per cache fill). What lies between the
+//! ranges of a scan that were fetched together ([`read_apart`]) is neither verified nor used.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use super::super::encode::TRAILER_BYTES;
 use super::super::sink::BLOCK_BYTES;
 use crate::error::{Error, Result, missing};
 use crate::id::ObjectId;
-use crate::object::{CACHE_BLOCK_BYTES, PastCache, ReadMeter, read_object, read_ranges};
+use crate::object::{
+    CACHE_BLOCK_BYTES, PastCache, ReadMeter, read_apart, read_object, read_ranges, requests,
+};
 use crate::version::Expiry;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -39,6 +42,10 @@ pub(crate) struct BlockSource {
     blocks: Arc<[u32]>,
     /// None: what is gone is damage.
     expiry: Option<Expiry>,
+    /// Whether each request takes long …
+    distant: bool,
+    /// … and nothing between here and the store has an opinion on how ranges become requests.
+    apart: bool,
 }
 
 /// Offset of the footer: the length of what blocks cover.
@@ -70,12 +77,41 @@ impl BlockSource {
     ) -> Self {
         let end = data_end(meta).unwrap_or(0);
         let (path, length) = (super::path_of(meta), meta.bytes);
-        Self { store, meter, id: meta.id, path, length, end, blocks, expiry: None }
+        Self {
+            store,
+            meter,
+            id: meta.id,
+            path,
+            length,
+            end,
+            blocks,
+            expiry: None,
+            distant: false,
+            apart: false,
+        }
     }
 
     /// The same; what it means that the object is gone.
     pub(super) fn expiring(self, expiry: Expiry) -> Self {
         Self { expiry: Some(expiry), ..self }
+    }
+
+    /// The same, of a store where each request takes long; `cached`: a cache on disk has some of the blocks, so only it knows which are
+    /// worth fetching together.
+    pub(super) fn distant(self, cached: bool) -> Self {
+        Self { distant: true, apart: !cached, ..self }
+    }
+
+    /// Whether each request takes long.
+    pub(super) fn is_distant(&self) -> bool {
+        self.distant
+    }
+
+    /// Bytes that are in memory after a read of `ranges` as long as one of its answers is.
+    pub(super) fn held_bytes(&self, ranges: &[Range<u64>]) -> Result<u64> {
+        let rounded = self.rounded(ranges)?;
+        let fetched = if self.apart { requests(&rounded) } else { rounded };
+        Ok(fetched.iter().map(|range| range.end - range.start).sum())
     }
 
     pub(super) fn meter(&self) -> Option<&ReadMeter> {
@@ -94,7 +130,11 @@ impl BlockSource {
     /// Bytes of each range; neighbouring ranges are read together.
     pub(super) async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let merged = self.rounded(ranges)?;
-        let read = self.fetch(&merged).await?;
+        let meter = self.meter.as_ref();
+        let read = match self.apart {
+            true => self.told(read_apart(&*self.store, &self.path, &merged, meter).await).await?,
+            false => self.fetch(&merged).await?,
+        };
         for (range, bytes) in merged.iter().zip(&read) {
             self.verify(range, bytes)?;
         }
@@ -173,7 +213,12 @@ impl BlockSource {
     }
 
     async fn fetch(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        match read_ranges(&*self.store, &self.path, ranges, self.meter.as_ref()).await {
+        self.told(read_ranges(&*self.store, &self.path, ranges, self.meter.as_ref()).await).await
+    }
+
+    /// What a read gave, with errors that name the object.
+    async fn told(&self, read: object_store::Result<Vec<Bytes>>) -> Result<Vec<Bytes>> {
+        match read {
             Ok(bytes) => Ok(bytes),
             Err(object_store::Error::NotFound { .. }) => Err(match &self.expiry {
                 Some(expiry) => expiry.missing(self.path.as_ref()),

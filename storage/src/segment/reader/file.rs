@@ -25,6 +25,20 @@ impl SegmentFile {
     pub(super) fn new(source: BlockSource, metadata: Arc<ParquetMetaData>) -> Self {
         Self { source, metadata }
     }
+
+    /// Parquet's metadata, page index included.
+    #[must_use]
+    pub fn metadata(&self) -> &Arc<ParquetMetaData> {
+        &self.metadata
+    }
+
+    /// Bytes that a read of `ranges` holds in memory until its last answer is dropped; what is fetched between them counts.
+    ///
+    /// # Errors
+    /// `Corrupt` for a range past the data.
+    pub fn held_bytes(&self, ranges: &[Range<u64>]) -> Result<u64, Error> {
+        self.source.held_bytes(ranges)
+    }
 }
 
 impl AsyncFileReader for SegmentFile {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::file::metadata::RowGroupMetaData;
 use roaring::RoaringBitmap;
 
 use super::super::cache::{CacheKey, CacheValue};
@@ -20,6 +21,11 @@ use crate::schema::ColumnType;
 const PROBED_KEYS_MAX: usize = 32;
 /// Keys up to which the pages they may be in are kept decoded: those are soon asked for again, those of a bulk write are not.
 const KEPT_KEYS_MAX: usize = 8;
+
+/// Rows in the pages that may hold the keys up to which those of other columns are read at once, from a distant store.
+const ROWS_AHEAD_MAX: usize = 16 * 1024;
+/// Bytes of a key filter that a distant store sends in hardly more time than a page.
+const SMALL_FILTER_BYTES: u64 = 256 * 1024;
 
 /// The `n`-th of the positions in `ranges`.
 fn nth(ranges: &[Range<u32>], mut n: usize) -> Option<u32> {
@@ -88,9 +94,12 @@ impl SegmentReader {
             return Ok(found);
         }
         // Derived from the segment: without it, as when there never was one, the pages tell. VERIFY names the loss.
-        let filter = match self.key_filter().await {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => None,
-            other => other?,
+        let filter = match self.key_filter_pays(pages, &wanted) {
+            true => match self.key_filter().await {
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => None,
+                other => other?,
+            },
+            false => None,
         };
         if let Some(filter) = filter {
             wanted.retain(|w| filter.contains(keys[w.place].filter_hash()));
@@ -98,6 +107,11 @@ impl SegmentReader {
         let ranges = candidate_ranges(pages, &wanted);
         if ranges.is_empty() {
             return Ok(found);
+        }
+        let rows: usize = ranges.iter().map(ExactSizeIterator::len).sum();
+        if self.source.is_distant() && !self.read_next.is_empty() && rows <= ROWS_AHEAD_MAX {
+            let columns = [indices.as_slice(), &*self.read_next].concat();
+            self.fetch_pages_ahead(&columns, &ranges).await?;
         }
         let visible = |position: &u32| hidden.is_none_or(|hidden| !hidden.contains(*position));
         let kept = match indices.as_slice() {
@@ -142,6 +156,33 @@ impl SegmentReader {
             before += batch.num_rows();
         }
         Ok(found)
+    }
+
+    /// Whether the key filter is to be asked. From a distant store it is not read for less than the pages it may save: that of a large
+    /// segment in key order is thousands of times the page that may hold a key.
+    fn key_filter_pays(&self, pages: &[KeyPage], wanted: &[Wanted<'_>]) -> bool {
+        let Some(length) = self.meta.key_filter_bytes else { return false };
+        if !self.source.is_distant() || length <= SMALL_FILTER_BYTES {
+            return true;
+        }
+        if self.cache.peek(CacheKey::KeyFilter(self.meta.id)).is_some() {
+            return true;
+        }
+        let rows: u64 = candidate_ranges(pages, wanted).iter().map(|range| range.len() as u64).sum();
+        u128::from(length) * u128::from(self.meta.rows) <= u128::from(self.key_bytes()) * u128::from(rows)
+    }
+
+    /// Bytes of the key columns, as stored.
+    fn key_bytes(&self) -> u64 {
+        let roots: Vec<usize> =
+            self.def.key_indices().iter().filter_map(|&column| self.opened.roots[column]).collect();
+        let schema = self.metadata().file_metadata().schema_descr();
+        let is_key = |leaf: &usize| roots.contains(&schema.get_column_root_idx(*leaf));
+        let leaves: Vec<usize> = (0..schema.num_columns()).filter(is_key).collect();
+        let of_group = |group: &RowGroupMetaData| -> u64 {
+            leaves.iter().map(|leaf| group.column(*leaf).compressed_size().unsigned_abs()).sum()
+        };
+        self.metadata().row_groups().iter().map(of_group).sum()
     }
 
     /// The key filter, cached; None when the segment has none.

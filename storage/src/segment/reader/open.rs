@@ -57,6 +57,12 @@ pub(super) async fn open(
     if let Some(CacheValue::Opened(opened)) = cache.get(key) {
         return Ok(opened);
     }
+    // A plan may name a table several times: its footers are read once.
+    let turn = cache.turn(key);
+    let _turn = turn.lock().await;
+    if let Some(CacheValue::Opened(opened)) = cache.peek(key) {
+        return Ok(opened);
+    }
     let tail = read_tail(store, meta, meter).await?;
     let path = meta.path();
     let metadata =

@@ -196,6 +196,32 @@ impl SegmentReader {
         stored
     }
 
+    /// Brings the pages that hold `ranges` of rows of some columns into the cache, together: whoever reads rows there finds them. Columns
+    /// whose pages are many bytes there are left out.
+    pub(super) async fn fetch_pages_ahead(&self, columns: &[usize], ranges: &[Range<u32>]) -> Result<()> {
+        let schema = self.metadata().file_metadata().schema_descr();
+        let roots: Vec<usize> =
+            columns.iter().filter_map(|column| self.opened.roots.get(*column).copied().flatten()).collect();
+        let leaves =
+            (0..schema.num_columns()).filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)));
+        let mut stored = Vec::new();
+        for leaf in leaves {
+            let mut pages = Vec::new();
+            for range in ranges {
+                let mut next = range.start;
+                while next < range.end {
+                    let Some(page) = self.page_of(leaf, next) else { break };
+                    next = page.rows.end.max(next + 1);
+                    pages.extend([page.stored, page.dictionary]);
+                }
+            }
+            if pages.iter().map(|page| page.end - page.start).sum::<u64>() <= PAGE_BYTES_MAX {
+                stored.extend(pages);
+            }
+        }
+        self.source.fetch_ahead(&self.cache, &stored).await
+    }
+
     /// Pages of columns decoded, from the cache or into it; None where there is no room. The bytes of several that are missing, and of
     /// `others`, which are read next, are fetched together: from an object store each fetch takes long.
     async fn pages(

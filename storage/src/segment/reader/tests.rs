@@ -368,6 +368,50 @@ async fn a_cold_lookup_takes_few_requests() {
 }
 
 #[tokio::test]
+async fn a_footer_that_many_want_is_read_once() {
+    let (fixture, _) = keyed_rows().await;
+    let store = Arc::new(CountingStore::new(fixture.store.clone()));
+    let (meta, cache) = (Arc::new(fixture.meta.clone()), SegmentCache::new(8 << 20));
+    store.hold();
+    let open = || SegmentReader::open(store.clone(), meta.clone(), fixture.def.clone(), cache.clone(), None);
+    let release = async {
+        tokio::task::yield_now().await;
+        store.release(3);
+    };
+    let (first, second, third, ()) = futures::join!(open(), open(), open(), release);
+    for opened in [first, second, third] {
+        assert_eq!(opened.unwrap().metadata().file_metadata().num_rows(), 20_000);
+    }
+    assert_eq!(store.count(), 1);
+}
+
+#[tokio::test]
+async fn a_lookup_in_a_distant_store_brings_the_rows_with_the_keys() {
+    let (fixture, written) = keyed_rows().await;
+    let encoder = KeyEncoder::for_key(&fixture.def).unwrap().unwrap();
+    let encoded = encoder.encode_batch(&written, &[0]).unwrap();
+    let key = [EncodedKey::new(encoded.get(12_345))];
+    let store = Arc::new(CountingStore::new(fixture.store.clone()));
+    // A filter that is many times the page is not read; one that is small is.
+    for (key_filter_bytes, requests) in [(fixture.meta.key_filter_bytes, 2), (Some(1 << 30), 1)] {
+        let meta = Arc::new(SegmentMeta { key_filter_bytes, ..fixture.meta.clone() });
+        let cache = SegmentCache::new(8 << 20);
+        let opened = SegmentReader::open(store.clone(), meta, fixture.def.clone(), cache, None).await;
+        let reader = opened.unwrap().distant(false).then_reading(&[1, 2, 3, 4]);
+        assert_eq!(store.count(), 1, "page index and footer");
+        assert_eq!(reader.lookup_keys(&encoder, &key, None).await.unwrap(), [Some(12_345)]);
+        assert_eq!(store.count(), requests, "pages of all columns together");
+        let row = reader.rows_at(&[0, 1, 2, 3, 4], &[12_345]).await.unwrap();
+        assert_eq!(row.columns(), written.slice(12_345, 1).columns());
+        assert_eq!(store.count(), 0);
+        let read = reader.read(&[4, 0], RowChoice::All).await.unwrap();
+        let read = concat_batches(&read[0].schema(), &read).unwrap();
+        assert_eq!(read.columns(), written.project(&[4, 0]).unwrap().columns());
+        assert_eq!(store.count(), 1, "the two columns and what is between them");
+    }
+}
+
+#[tokio::test]
 async fn the_page_index_is_read_with_the_footer_where_the_meta_tells_its_length() {
     let (fixture, written) = keyed_rows().await;
     let noted = fixture.meta.page_index_bytes.unwrap();
@@ -408,6 +452,7 @@ async fn a_meter_counts_the_reads_of_its_snapshot_only() {
         cache: SegmentCache::new(8 << 20),
         files: None,
         remote: true,
+        cached: false,
         may_expire: false.into(),
         pins: Pins::default(),
     };
@@ -429,6 +474,7 @@ async fn a_meter_counts_the_reads_of_its_snapshot_only() {
         cache: SegmentCache::new(8 << 20),
         files: Some(files),
         remote: false,
+        cached: false,
         may_expire: false.into(),
         pins: Pins::default(),
     };

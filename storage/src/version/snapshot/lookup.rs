@@ -17,6 +17,14 @@ impl TableSnapshot {
     /// # Errors
     /// `Internal` without a primary key; storage errors from reading segments.
     pub async fn lookup(&self, keys: &[EncodedKey]) -> Result<Vec<Option<RowId>>> {
+        self.lookup_for(keys, &[]).await
+    }
+
+    /// As [`lookup`](Self::lookup), for [`rows`](Self::rows) of these columns: those of a distant store arrive with the keys.
+    ///
+    /// # Errors
+    /// As [`lookup`](Self::lookup).
+    pub async fn lookup_for(&self, keys: &[EncodedKey], columns: &[usize]) -> Result<Vec<Option<RowId>>> {
         let mut found: Vec<Option<RowId>> = vec![None; keys.len()];
         let mut open: Vec<usize> = Vec::new();
         for (i, key) in keys.iter().enumerate() {
@@ -35,7 +43,7 @@ impl TableSnapshot {
             if open.is_empty() {
                 break;
             }
-            let reader = self.open_segment(&view.meta).await?;
+            let reader = self.open_segment(&view.meta).await?.then_reading(columns);
             let wanted: Vec<EncodedKey> = open.iter().map(|i| keys[*i].clone()).collect();
             let positions = reader.lookup_keys(encoder, &wanted, view.deleted.as_deref()).await?;
             let mut hits: Vec<(usize, u32)> =
