@@ -163,6 +163,9 @@ fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
     }
     let typed = sources.is_empty();
     if !args.quiet {
+        for note in connection.notes() {
+            say(&format!("note: {note}"));
+        }
         match connection.found() {
             Found::Made => say(&format!("created {}", args.root)),
             Found::Empty => say(&format!("{} is empty; the first change takes it for writing", args.root)),
