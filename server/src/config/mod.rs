@@ -158,10 +158,7 @@ impl Config {
             ));
         }
         if storage.durability == Durability::Local && storage.journal_directory.is_none() {
-            return Err(invalid(
-                "storage.durability = local needs a storage.journal_directory, and HOME is not set"
-                    .to_owned(),
-            ));
+            return Err(invalid("storage.durability = local needs a storage.journal_directory".to_owned()));
         }
         match &self.server.tls {
             Some(tls) if tls.certificate.as_os_str().is_empty() || tls.key.as_os_str().is_empty() => {

@@ -64,7 +64,8 @@ impl Database {
         // Processes that live for less than a checkpoint would leave it to nobody.
         self.collect_soon();
         // Last: whoever gives the claim up here has it, and the note is renewed. Before, it would keep this very process out.
-        let note = WriterNote::of_this_process(epoch, self.options().clock.now_us(), false);
+        let note = WriterNote::of_this_process(epoch, self.options().clock.now_us(), false)
+            .with_journal(self.options().durability == Durability::Local);
         // Only advice: the next time comes soon.
         let _ = note.put(&*self.shared.store).await;
         Ok(())
@@ -242,8 +243,10 @@ pub(super) async fn renew(database: &Database) -> bool {
         }
         _ => {
             let now_us = database.options().clock.now_us();
+            let note = WriterNote::of_this_process(writer.epoch, now_us, false)
+                .with_journal(database.options().durability == Durability::Local);
             // Only advice: the next time comes soon.
-            let _ = WriterNote::of_this_process(writer.epoch, now_us, false).put(store).await;
+            let _ = note.put(store).await;
             true
         }
     }

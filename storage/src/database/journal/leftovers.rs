@@ -93,6 +93,19 @@ impl There {
     }
 }
 
+impl Bucket<'_> {
+    async fn newest(&self) -> Result<Option<Manifest>> {
+        let newest = claim::newest(self.manifests, self.shared, ManifestNumber(0)).await?;
+        open::check_id(self.id, newest.as_ref().map(|manifest| manifest.database_id))?;
+        Ok(newest)
+    }
+
+    /// Whether this is the newest manifest still. Searched for anew: the one after it may be there no more, unless it is a claim.
+    async fn is_at(&self, manifest: &Manifest) -> Result<bool> {
+        Ok(self.newest().await?.is_some_and(|newest| newest.number == manifest.number))
+    }
+}
+
 impl Journal {
     /// Sees to it that nothing is left in the journal that is not in the bucket; what there is to tell of it.
     ///
@@ -113,9 +126,7 @@ impl Journal {
         }
         let mut sent = 0;
         for _ in 0..ATTEMPTS {
-            let newest = claim::newest(bucket.manifests, bucket.shared, ManifestNumber(0)).await?;
-            open::check_id(bucket.id, newest.as_ref().map(|manifest| manifest.database_id))?;
-            let Some(manifest) = newest else {
+            let Some(manifest) = bucket.newest().await? else {
                 return self.misfit(bucket, &left, 0, "the bucket holds no manifest");
             };
             let store = Arc::clone(&bucket.shared.store);
@@ -124,10 +135,10 @@ impl Journal {
                 Ok(found) => found,
                 // What was collected meanwhile looks like damage.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    if bucket.manifests.is_newer_than(manifest.number).await? {
-                        continue;
+                    if bucket.is_at(&manifest).await? {
+                        return Err(error);
                     }
-                    return Err(error);
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
@@ -151,7 +162,7 @@ impl Journal {
                 Err(error) if error.kind() == ErrorKind::Fenced => continue,
                 Err(error) => return Err(error),
             }
-            if !bucket.manifests.is_newer_than(manifest.number).await? {
+            if bucket.is_at(&manifest).await? {
                 self.remove()?;
                 if sent > 0 {
                     notes.push(format!(
