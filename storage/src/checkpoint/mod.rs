@@ -129,7 +129,8 @@ async fn checkpoint(
     let settled = writer.uploads.low_water(&writer.ids);
     // A manifest mentions only what is in the log for everybody (durability = 'local'); nobody is held up by this wait.
     writer.order.drain(database.options().commit_timeout).await?;
-    let (version, replay_from) = cut(writer).await?;
+    let options = database.options();
+    let (version, replay_from) = cut(writer, LAST_SENT_MAX + 2 * options.wal_flush_interval).await?;
     let mut flushed: HashMap<TableId, Flushed> = HashMap::new();
     let tables: Vec<&Arc<TableState>> = version.tables.values().filter(|t| t.is_hot()).collect();
     for (i, table) in tables.iter().enumerate() {
@@ -196,11 +197,11 @@ async fn checkpoint(
 }
 
 /// Step 1: the state to write, and where replay begins after it.
-async fn cut(writer: &Writer) -> Result<(Arc<Version>, WalNumber)> {
+async fn cut(writer: &Writer, last_sent_max: Duration) -> Result<(Arc<Version>, WalNumber)> {
     let driving = writer.order.driving().await;
     let version = driving.cut().await?;
     // What came since the caller has waited; commits wait for it. A border that no checkpoint uses does no harm.
-    driving.wal().drain(LAST_SENT_MAX).await?;
+    driving.wal().drain(last_sent_max).await?;
     // Rotation syncs: the log is durable through `version` before any manifest mentions it.
     match driving.wal().rotate(version.number.next()).await {
         Ok(number) => Ok((version, number)),

@@ -80,6 +80,8 @@ impl Database {
             manifests: &self.manifests,
             shared: &self.shared,
             options,
+            // Only where there is somebody to tell: when it is opened.
+            discards: false,
         };
         let journal = Journal::take(self.id, &self.root, options, options.durability == Durability::Local)?;
         if let Some(journal) = &journal {

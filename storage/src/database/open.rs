@@ -168,7 +168,14 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
     let mut notes = Vec::new();
     if !options.read_only {
         // Whoever comes back to this machine sees what was acknowledged on it.
-        let bucket = Bucket { id, root: &root, manifests: &manifests, shared: &shared, options: &options };
+        let bucket = Bucket {
+            id,
+            root: &root,
+            manifests: &manifests,
+            shared: &shared,
+            options: &options,
+            discards: options.discard_local,
+        };
         notes.extend(journal::others(id, &root, &options));
         if let Some(journal) = Journal::take(id, &root, &options, false)? {
             notes.extend(journal.settle(&bucket).await?);

@@ -111,7 +111,7 @@ impl Journal {
     ///
     /// # Errors
     /// `Fenced` when another writer has taken the database over before everything was sent, `Corrupt` when the journal is damaged or
-    /// does not fit the bucket: nothing is changed then, unless `discard_local` has it dropped. `Unavailable` and others of the
+    /// does not fit the bucket: nothing is changed then, unless the bucket's `discards` has it dropped. `Unavailable` and others of the
     /// store: the journal is kept.
     pub(in crate::database) async fn settle(&self, bucket: &Bucket<'_>) -> Result<Vec<String>> {
         let left = match Left::read(&*self.fs, bucket.id) {
@@ -234,7 +234,7 @@ impl Journal {
             return Ok(None);
         }
         let unsent = left.unsent(low, &self.name);
-        if bucket.options.discard_local {
+        if bucket.discards {
             self.remove()?;
             return Ok(Some(dropped(&unsent)));
         }
@@ -257,7 +257,7 @@ impl Journal {
     /// The journal is whole and does not go on where the bucket ends.
     fn misfit(&self, bucket: &Bucket<'_>, left: &Left, from: usize, what: &str) -> Result<Vec<String>> {
         let unsent = left.unsent(from, &self.name);
-        if bucket.options.discard_local {
+        if bucket.discards {
             self.remove()?;
             return Ok(vec![dropped(&unsent)]);
         }
@@ -279,7 +279,7 @@ impl Journal {
         if !is_damage {
             return Err(error);
         }
-        if bucket.options.discard_local {
+        if bucket.discards {
             self.remove()?;
             let what =
                 format!("what the journal {} held was dropped; it could not be read: {error}", self.name);

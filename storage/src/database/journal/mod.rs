@@ -39,6 +39,8 @@ pub(super) struct Bucket<'a> {
     pub(super) manifests: &'a ManifestStore,
     pub(super) shared: &'a Shared,
     pub(super) options: &'a OpenOptions,
+    /// Whether commits that can't be sent are dropped, which the caller tells.
+    pub(super) discards: bool,
 }
 
 /// A journal that no other process has.
