@@ -1,14 +1,16 @@
 //! `durability = 'local'`: which commits of a journal reach the bucket, and what is told of the others (ADR 27).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
-use super::faults::Fate;
+use super::faults::{Fate, Weather};
 use super::handle::Handle;
-use super::rows;
+use super::rows::{self, Change};
 use super::stage::{Stage, checkpoint, create, creates, ids, insert, is_fenced, is_sound, on_stage};
 use crate::checkpoint::CheckpointReason;
 use crate::database::{ClaimAt, Database, Durability, OpenOptions};
@@ -377,20 +379,31 @@ fn a_damaged_or_foreign_journal_is_refused() {
     });
 }
 
-/// Creates, commits, makes a checkpoint, commits and closes, until something fails; what was acknowledged.
-async fn live(stage: &Stage, process: &Handle, disk: &SimFileSystem, from: i64) -> (BTreeSet<i64>, i64) {
-    let mut acknowledged = BTreeSet::new();
-    let mut id = from;
-    let Ok(db) = writer(stage, process, disk).await else { return (acknowledged, id) };
-    let found = rows::read(&db.snapshot()).await.unwrap();
-    if found.is_none() && rows::commit(&db, &rows::Change::creating(), CommitId::random()).await.is_err() {
-        return (acknowledged, id);
+/// What the lives of one machine were told.
+#[derive(Debug, Default)]
+struct Told {
+    acknowledged: BTreeSet<i64>,
+    /// The newest id that any of them has tried.
+    last: i64,
+}
+
+/// Creates, commits, makes a checkpoint, commits and closes, until something fails.
+async fn live(stage: &Stage, process: &Handle, disk: &SimFileSystem, told: &Mutex<Told>) {
+    let Ok(db) = writer(stage, process, disk).await else { return };
+    let is_there = rows::read(&db.snapshot()).await.is_ok_and(|found| found.is_some());
+    if !is_there && rows::commit(&db, &Change::creating(), CommitId::random()).await.is_err() {
+        return;
     }
     for round in 0..2 {
+        let mut id = 0;
         for _ in 0..3 {
-            id += 1;
+            id = {
+                let mut told = told.lock().unwrap();
+                told.last += 1;
+                told.last
+            };
             if insert(&db, id).await.is_ok() {
-                acknowledged.insert(id);
+                told.lock().unwrap().acknowledged.insert(id);
             }
         }
         if round == 0 && id % 2 == 0 {
@@ -398,7 +411,22 @@ async fn live(stage: &Stage, process: &Handle, disk: &SimFileSystem, from: i64) 
         }
     }
     let _ = db.close().await;
-    (acknowledged, id)
+}
+
+/// An opening with a store and a disk that do what they are asked to finds all of it, and nothing that nobody wrote.
+async fn ends_well(stage: &Stage, disk: &SimFileSystem, told: Mutex<Told>) {
+    let a = writer(stage, &stage.process("A"), disk).await.unwrap();
+    let found = rows::read(&a.snapshot()).await.unwrap().unwrap_or_default();
+    assert_eq!(found.wrong, None);
+    let found: BTreeSet<i64> = found.rows.into_keys().collect();
+    let Told { acknowledged, last } = told.into_inner().unwrap();
+    let lost: Vec<_> = acknowledged.difference(&found).collect();
+    assert!(lost.is_empty(), "{lost:?} are lost; {found:?} are there");
+    assert!(found.iter().all(|id| (1..=last).contains(id)), "{found:?}");
+    assert!(acknowledged.len() > 3, "it lives long enough to be worth it: {acknowledged:?}");
+    is_sound(&a).await;
+    a.close().await.unwrap();
+    assert_eq!(read_elsewhere(stage).await, found.into_iter().collect::<Vec<_>>());
 }
 
 /// The machine dies at every few steps of its disk; after each death the next life goes on with what the disk kept.
@@ -407,26 +435,35 @@ fn nothing_acknowledged_is_lost_wherever_the_machine_dies() {
     for seed in 0..4 {
         on_stage(|stage| async move {
             let mut disk = SimFileSystem::new(20 + seed);
-            let mut acknowledged = BTreeSet::new();
-            let mut last = 0;
+            let told = Mutex::new(Told::default());
             for step in 1..30 {
                 let process = stage.process("A");
                 disk.crash_at_step(disk.steps() + 2 * step + seed % 2);
-                let (more, id) = live(&stage, &process, &disk, last).await;
-                acknowledged.extend(more);
-                last = id;
+                live(&stage, &process, &disk, &told).await;
                 process.kill();
                 disk = disk.crash(seed + step);
             }
-            let a = writer(&stage, &stage.process("A"), &disk).await.unwrap();
-            let found = rows::read(&a.snapshot()).await.unwrap().unwrap_or_default();
-            assert_eq!(found.wrong, None);
-            let found: BTreeSet<i64> = found.rows.into_keys().collect();
-            let lost: Vec<_> = acknowledged.difference(&found).collect();
-            assert!(lost.is_empty(), "{lost:?} are lost; {found:?} are there");
-            assert!(found.iter().all(|id| (1..=last).contains(id)), "{found:?}");
-            assert!(acknowledged.len() > 3, "it lives long enough to be worth it");
-            a.close().await.unwrap();
+            ends_well(&stage, &disk, told).await;
+        });
+    }
+}
+
+/// The same in a network that loses, delays and repeats, and killed at any moment; what is under way arrives in later lives.
+#[test]
+fn nothing_acknowledged_is_lost_in_bad_weather() {
+    for seed in 0..6 {
+        on_stage(|stage| async move {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut disk = SimFileSystem::new(40 + seed);
+            let told = Mutex::new(Told::default());
+            for life in 0..12 {
+                let process = stage.store.handle("A", 1, 1_000 + life, Weather::drawn(&mut rng));
+                let length = Duration::from_millis(rng.random_range(500..60_000));
+                let _ = tokio::time::timeout(length, live(&stage, &process, &disk, &told)).await;
+                process.kill();
+                disk = disk.crash(100 * seed + life);
+            }
+            ends_well(&stage, &disk, told).await;
         });
     }
 }
