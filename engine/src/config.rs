@@ -48,6 +48,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "commit_id", "text", true, "Id of the session's next commit, a UUID; empty: a random one. What is committed under it already changes nothing again.";
     "commit_message", "text", true, "Text kept with every commit of the session; shown by SHOW VERSIONS.";
     "commit_timeout", "duration", false, "How long a commit is tried while the bucket does not answer; then its outcome is unknown.";
+    "durability", "text", false, "Where a commit to a bucket must be before it is acknowledged: store, or local: in a journal on this machine's disk.";
     "memory_limit", "bytes", false, "Memory queries may use together before they spill or fail.";
     "memtable_hard_bytes", "bytes", false, "Size of the rows not yet in segments at which writers wait.";
     "memtable_soft_bytes", "bytes", false, "Size of the rows not yet in segments at which writers slow down.";
@@ -261,6 +262,7 @@ impl Settings {
             "commit_id" => self.commit_id.map(|id| id.to_string()).unwrap_or_default(),
             "commit_message" => self.info.message.clone(),
             "commit_timeout" => show_duration(options.commit_timeout),
+            "durability" => options.durability.as_str().to_owned(),
             "memory_limit" => engine.memory_limit().to_string(),
             "memtable_hard_bytes" => options.memtable_hard_bytes.to_string(),
             "memtable_soft_bytes" => options.memtable_soft_bytes.to_string(),

@@ -5,6 +5,7 @@
 //! `docs/src/metrics.md` lists them all. Reading takes no lock that a statement waits for longer than for a look.
 
 use cairn_storage::metrics::{CacheFigures, DatabaseFigures, HistogramFigures, ObjectFigures};
+use cairn_storage::wal::Unsent;
 
 use crate::engine::Engine;
 
@@ -92,9 +93,11 @@ impl Engine {
         let database = self.database();
         let writable = database.check_writable().is_ok();
         let figures = database.figures();
+        let now_us = database.options().clock.now_us();
         let mut all = statements(self);
         all.extend(commits(&figures, writable));
         all.extend(log(&figures));
+        all.extend(figures.unsent.iter().flat_map(|unsent| unsent_commits(unsent, now_us)));
         all.extend(tables(&figures));
         all.extend(figures.objects.iter().flat_map(objects));
         all.extend(figures.disk_cache.iter().flat_map(disk_cache));
@@ -152,6 +155,21 @@ fn log(figures: &DatabaseFigures) -> Vec<FigureFamily> {
             .times(&[], &figures.wal_syncs),
         gauge("cairn_wal_bytes", "Bytes of entries in the files of the write-ahead log.")
             .number(&[], figures.wal_bytes),
+    ]
+}
+
+/// What durability = 'local' has not sent yet.
+fn unsent_commits(unsent: &Unsent, now_us: i64) -> Vec<FigureFamily> {
+    let age_us = unsent.since_us.map_or(0, |since| now_us.saturating_sub(since).max(0));
+    vec![
+        gauge(
+            "cairn_unsent_commits",
+            "Commits acknowledged from this machine's journal and not yet in the bucket.",
+        )
+        .number(&[], unsent.commits),
+        gauge("cairn_unsent_bytes", "Bytes of those commits' entries.").number(&[], unsent.bytes),
+        gauge("cairn_unsent_age_seconds", "Age of the oldest of them, in whole seconds; 0: there is none.")
+            .number(&[], age_us.unsigned_abs() / 1_000_000),
     ]
 }
 
@@ -257,6 +275,7 @@ mod tests {
         let mut all = engine.figures();
         all.extend(objects(&ObjectFigures::default()));
         all.extend(disk_cache(&CacheFigures::default()));
+        all.extend(unsent_commits(&Unsent::default(), 0));
         let book = include_str!("../../docs/src/metrics.md");
         let mut seen = HashSet::new();
         for family in &all {

@@ -46,7 +46,7 @@ pub mod text;
 
 pub use cairn_storage::object::default_cache_directory;
 pub use cairn_storage::wal::SyncMode;
-pub use cairn_storage::{OpenOptions, Root};
+pub use cairn_storage::{Durability, OpenOptions, Root, default_journal_directory};
 pub use cairn_udfs::vector::{dimensions, is_whole, short_text_at, text_at};
 pub use copy::{IfExists, IfMissing, IngestTarget};
 pub use ddl::{COLUMNS_MAX, KEY_COLUMNS_MAX, NAME_BYTES_MAX};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cairn_engine::config::parse_bytes;
-use cairn_engine::{Root, default_cache_directory};
+use cairn_engine::{Durability, Root, default_cache_directory};
 use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -35,6 +35,9 @@ const SYNC_HELP: &str = "When a commit is durable: `full` (when acknowledged, th
 
 const CACHE_HELP: &str = "Where what was read is kept for the next time; `off`: nowhere [default: cairn in the user's cache folder]";
 const CACHE_SIZE_HELP: &str = "Most that is kept there, such as 512 MiB [default: 10 GiB]";
+
+const DURABILITY_HELP: &str = "Where a commit must be before it is acknowledged: `store` (the bucket, the default) or `local` (a journal on this machine's \
+     disk, sent in the background; losing the machine loses what was not sent)";
 
 /// Heading of the options that only a server has a use for.
 const SERVERS: &str = "Servers";
@@ -106,6 +109,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = cache_size, help_heading = BUCKETS, help = CACHE_SIZE_HELP)]
     cache_size: Option<u64>,
 
+    #[arg(long, value_enum, value_name = "store|local", help_heading = BUCKETS, help = DURABILITY_HELP)]
+    durability: Option<DurableIn>,
+
+    /// Drop commits that were made on this machine with --durability local and can't be sent any more, another process having taken the database over.
+    #[arg(long, help_heading = BUCKETS)]
+    discard_local: bool,
+
     /// The server that the root names.
     #[arg(skip)]
     pub(crate) server: Option<Address>,
@@ -159,6 +169,24 @@ impl FromStr for Sync {
                 _ => Err("interval takes whole milliseconds, as in interval:100".to_owned()),
             },
             _ => Err("expected full, interval:MS or off".to_owned()),
+        }
+    }
+}
+
+/// `--durability`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DurableIn {
+    /// In the bucket.
+    Store,
+    /// In a journal on this machine's disk.
+    Local,
+}
+
+impl From<DurableIn> for Durability {
+    fn from(place: DurableIn) -> Self {
+        match place {
+            DurableIn::Store => Self::Store,
+            DurableIn::Local => Self::Local,
         }
     }
 }
@@ -236,6 +264,8 @@ impl Args {
             read_only: self.read_only,
             sync: self.sync.unwrap_or(usual.sync),
             take_over: self.take_over,
+            durability: self.durability.map_or(usual.durability, Durability::from),
+            discard_local: self.discard_local,
             cache: Cache { directory, bytes_max: self.cache_size.unwrap_or(usual.cache.bytes_max) },
         }
     }
@@ -245,15 +275,26 @@ impl Args {
         let conflict = |message: &str| Err(misused(ErrorKind::ArgumentConflict, message));
         let encrypts = self.tls_ca.is_some() || self.tls_certificate.is_some();
         let caches = self.cache.is_some() || self.cache_size.is_some();
+        let journals = self.durability.is_some() || self.discard_local;
         // What cannot be read as a root is refused, in its own words, when it is opened.
         let root = Root::parse(&self.root).ok().filter(|_| self.server.is_none());
         match (&self.server, &root) {
             (Some(_), _) | (_, Some(Root::Path(_) | Root::Memory)) if self.take_over || caches => {
                 return conflict("--take-over and --cache… are for a bucket: cairn s3://bucket/prefix");
             }
+            (Some(_), _) | (_, Some(Root::Path(_) | Root::Memory)) if journals => {
+                return conflict(
+                    "--durability and --discard-local are for a bucket: cairn s3://bucket/prefix",
+                );
+            }
             (_, Some(Root::Store(_))) if self.sync.is_some() => {
                 return conflict(
-                    "--sync is for a directory; in a bucket a commit is durable when acknowledged",
+                    "--sync is for a directory; in a bucket it is --durability that says when a commit is acknowledged",
+                );
+            }
+            _ if self.read_only && journals => {
+                return conflict(
+                    "--durability and --discard-local are for writing, and --read-only never writes",
                 );
             }
             _ if self.read_only && self.take_over => {
@@ -344,6 +385,15 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_may_have_a_journal_here() {
+        let opening = |line: &[&str]| read(line).unwrap().0.opening();
+        let usual = opening(&["s3://bucket/notes"]);
+        assert_eq!((usual.durability, usual.discard_local), (Durability::Store, false));
+        assert_eq!(opening(&["s3://bucket/notes", "--durability", "local"]).durability, Durability::Local);
+        assert!(opening(&["s3://bucket/notes", "--discard-local"]).discard_local);
+    }
+
+    #[test]
     fn sources_keep_their_order() {
         let (args, sources) = read(&[":memory:", "-c", "a", "-f", "b.sql", "-c", "c", "-f", "-"]).unwrap();
         assert_eq!(args.root, ":memory:");
@@ -390,6 +440,11 @@ mod tests {
             &["s3://bucket/notes", "--sync", "full"],
             &["s3://bucket/notes", "--read-only", "--take-over"],
             &["s3://bucket/notes", "--cache", "off", "--cache-size", "1 GiB"],
+            &["s3://bucket/notes", "--durability", "sometimes"],
+            &["s3://bucket/notes", "--read-only", "--durability", "local"],
+            &["s3://bucket/notes", "--read-only", "--discard-local"],
+            &["./notes", "--durability", "local"],
+            &["grpc://localhost", "--discard-local"],
             &["s3://bucket/notes", "--cache", ""],
             &["s3://bucket/notes", "--cache-size", "0"],
             &["s3://bucket/notes", "--cache-size", "much"],

@@ -162,6 +162,10 @@ fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
         sources.push(Source::Stdin);
     }
     let typed = sources.is_empty();
+    // Also to who wants to be told little: what was dropped is dropped for good.
+    for note in connection.notes() {
+        say(&format!("note: {note}"));
+    }
     if !args.quiet {
         match connection.found() {
             Found::Made => say(&format!("created {}", args.root)),

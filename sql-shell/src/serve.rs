@@ -106,6 +106,11 @@ fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
     let Config { server: mut options, engine, threads: _ } = config;
     let work = runtimes.work();
     let engine = work.block_on(Engine::open(root, engine))?;
+    if matches!(engine.database().root(), Root::Store(_)) {
+        for note in engine.database().notes() {
+            say(&format!("note: {note}"));
+        }
+    }
     // What answers clients goes on whatever statements do.
     options.limits.threads = Some(work.clone());
     let server = runtimes.block_on(Server::bind(Arc::clone(&engine), options.clone()))?;

@@ -39,7 +39,9 @@ pub mod version;
 
 pub use checkpoint::{CheckpointReason, CheckpointReceipt};
 pub use collect::{CollectReceipt, Collected, ObjectKind};
-pub use database::{ClaimAt, Clock, Database, OpenOptions, Root, VersionRow};
+pub use database::{
+    ClaimAt, Clock, Database, Durability, OpenOptions, Root, VersionRow, default_journal_directory,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use held::HeldMemory;
 pub use jobs::JobRow;

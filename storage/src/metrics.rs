@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::id::CommitVersion;
+use crate::wal::Unsent;
 
 /// How often something happened.
 #[derive(Debug, Default)]
@@ -247,6 +248,8 @@ pub struct DatabaseFigures {
     pub wal_written_bytes: u64,
     /// Syncs of the log and their times.
     pub wal_syncs: HistogramFigures,
+    /// Commits that are only in this machine's journal yet; None: a commit is acknowledged when it is where everybody finds it.
+    pub unsent: Option<Unsent>,
     /// Memory of hot rows.
     pub hot_bytes: u64,
     /// Tables.

@@ -91,7 +91,7 @@ impl Bucket {
         format!("s3://{}/{key}", self.name)
     }
 
-    /// The variables by which another process reaches it, and caches what it reads in a directory that goes with this.
+    /// The variables by which another process reaches it, and keeps caches and journals in a directory that goes with this.
     #[must_use]
     pub fn env(&self) -> Vec<(String, String)> {
         [
@@ -101,6 +101,7 @@ impl Bucket {
             ("AWS_REGION", REGION),
             ("AWS_ALLOW_HTTP", "true"),
             ("CAIRN_CACHE_DIR", self.cache.path().to_str().unwrap()),
+            ("CAIRN_STATE_DIR", self.cache.path().join("state").to_str().unwrap()),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec()

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::value::{
-    address, bytes, cache, cache_size, count, duration, file, flag, hosts, lifetime, memory, show,
-    show_address, show_bytes, show_cache, show_cache_size, show_file, show_list, show_sync, sync, urls,
+    address, bytes, cache, cache_size, count, durability, duration, file, flag, hosts, journal, lifetime,
+    memory, show, show_address, show_bytes, show_cache, show_cache_size, show_file, show_journal, show_list,
+    show_sync, sync, urls,
 };
 use crate::options::TlsOptions;
 
@@ -130,6 +131,13 @@ pub const KEYS: &[Key] = &[
         |c| or_none(c.server.limits.copy_root.as_deref(), show_file),
         "directory whose files statements may read and write; none: no file",
         true
+    ),
+    key!(
+        "discard_local",
+        "true, false",
+        |c, v| flag(v).map(|v| c.engine.storage.discard_local = v),
+        |c| c.engine.storage.discard_local.to_string(),
+        "in a bucket: drops commits of this machine's journal that can't be sent any more, another process having taken the database over"
     ),
     key!(
         "drain",
@@ -354,6 +362,21 @@ pub const KEYS: &[Key] = &[
         |c, v| lifetime(v).map(|v| c.engine.storage.commit_timeout = v),
         |c| show(c.engine.storage.commit_timeout),
         "in a bucket: how long a commit is tried while the store does not answer; then its outcome is unknown"
+    ),
+    key!(
+        "storage.durability",
+        "store, local",
+        |c, v| durability(v).map(|v| c.engine.storage.durability = v),
+        |c| c.engine.storage.durability.as_str().to_owned(),
+        "in a bucket: where a commit must be before it is acknowledged; local: in a journal on this machine's disk, sent in the background"
+    ),
+    key!(
+        "storage.journal_directory",
+        "path, off",
+        |c, v| journal(v).map(|v| c.engine.storage.journal_directory = v),
+        |c| show_journal(c.engine.storage.journal_directory.as_deref()),
+        "in a bucket: below which directory journals of durability = local stand; off: none is written or looked for",
+        true
     ),
     key!(
         "storage.poll_interval",

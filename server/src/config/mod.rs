@@ -11,7 +11,7 @@ pub use keys::{KEYS, Key};
 
 use std::path::Path;
 
-use cairn_engine::{EngineOptions, Error, Result, SyncMode};
+use cairn_engine::{Durability, EngineOptions, Error, Result, SyncMode};
 use cairn_storage::{ClaimAt, ErrorKind, Root};
 
 use crate::options::ServerOptions;
@@ -25,6 +25,8 @@ pub const FILE_VARIABLE: &str = "CAIRN_CONFIG";
 pub const PASSWORD_VARIABLE: &str = "CAIRN_PASSWORD";
 /// The variable that names the folder of caches, for every program of Cairn's; see [`cairn_engine::default_cache_directory`].
 const CACHE_VARIABLE: &str = "CAIRN_CACHE_DIR";
+/// The same for journals; see [`cairn_engine::default_journal_directory`].
+const STATE_VARIABLE: &str = "CAIRN_STATE_DIR";
 
 /// Everything that is configured.
 #[derive(Clone, Debug)]
@@ -43,6 +45,7 @@ impl Default for Config {
         let mut engine = EngineOptions::default();
         engine.storage.claim = ClaimAt::Open;
         engine.storage.cache_directory = cairn_engine::default_cache_directory();
+        engine.storage.journal_directory = cairn_engine::default_journal_directory();
         Self { server: ServerOptions::default(), engine, threads: None }
     }
 }
@@ -67,7 +70,7 @@ impl Config {
         for (name, value) in &variables {
             let Some(rest) = name.strip_prefix(PREFIX) else { continue };
             // Another program's: the shell, what runs the tests.
-            if [FILE_VARIABLE, PASSWORD_VARIABLE, CACHE_VARIABLE].contains(&name.as_str())
+            if [FILE_VARIABLE, PASSWORD_VARIABLE, CACHE_VARIABLE, STATE_VARIABLE].contains(&name.as_str())
                 || rest.starts_with("TEST_")
             {
                 continue;
@@ -128,8 +131,11 @@ impl Config {
         let storage = &self.engine.storage;
         match root {
             Root::Store(_) if storage.sync != SyncMode::Full => Err(invalid(
-                "sync is for a directory; in a bucket a commit is durable when acknowledged".to_owned(),
+                "sync is for a directory; in a bucket it is storage.durability that says when a commit is acknowledged".to_owned(),
             )),
+            Root::Path(_) | Root::Memory if storage.durability == Durability::Local || storage.discard_local => {
+                Err(invalid("storage.durability and discard_local are for a bucket".to_owned()))
+            }
             Root::Path(_) | Root::Memory if storage.take_over => Err(invalid(
                 "take_over is for a bucket; a directory is locked while it is written".to_owned(),
             )),
@@ -144,6 +150,15 @@ impl Config {
             return Err(invalid(
                 "take_over is for writing, and with read_only nothing is written".to_owned(),
             ));
+        }
+        if storage.read_only && (storage.durability == Durability::Local || storage.discard_local) {
+            return Err(invalid(
+                "storage.durability and discard_local are for writing, and with read_only nothing is written"
+                    .to_owned(),
+            ));
+        }
+        if storage.durability == Durability::Local && storage.journal_directory.is_none() {
+            return Err(invalid("storage.durability = local needs a storage.journal_directory".to_owned()));
         }
         match &self.server.tls {
             Some(tls) if tls.certificate.as_os_str().is_empty() || tls.key.as_os_str().is_empty() => {

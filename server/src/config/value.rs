@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn_engine::SyncMode;
 use cairn_engine::config::{parse_bytes, parse_duration, show_duration};
-use cairn_engine::default_cache_directory;
+use cairn_engine::{Durability, default_cache_directory, default_journal_directory};
 use cairn_storage::object::StoreUrl;
 
 /// Least memory for statements, in bytes: with less, hardly any can run.
@@ -99,6 +99,31 @@ pub(super) fn show_cache(directory: Option<&Path>) -> String {
     // That of this process: the same words for everybody's default.
     if directory == default_cache_directory().as_deref() {
         return "cairn in the user's cache folder".to_owned();
+    }
+    directory.map_or_else(|| "off".to_owned(), show_file)
+}
+
+/// Where a commit to a bucket must be before it is acknowledged.
+pub(super) fn durability(text: &str) -> Expected<Durability> {
+    match text.trim() {
+        "store" => Ok(Durability::Store),
+        "local" => Ok(Durability::Local),
+        _ => Err("store or local is expected".to_owned()),
+    }
+}
+
+/// A directory for journals; `off` for none.
+pub(super) fn journal(text: &str) -> Expected<Option<PathBuf>> {
+    match text.trim() {
+        "off" => Ok(None),
+        _ => file(text).map(Some),
+    }
+}
+
+pub(super) fn show_journal(directory: Option<&Path>) -> String {
+    // As for caches.
+    if directory == default_journal_directory().as_deref() {
+        return "journal in the user's state folder of cairn".to_owned();
     }
     directory.map_or_else(|| "off".to_owned(), show_file)
 }

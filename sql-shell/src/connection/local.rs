@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cairn_engine::context::Progress;
 use cairn_engine::{
-    Engine, EngineOptions, OpenOptions, Output, Root, Session, SyncMode, default_cache_directory,
+    Durability, Engine, EngineOptions, OpenOptions, Output, Root, Session, SyncMode, default_cache_directory,
+    default_journal_directory,
 };
 use datafusion::error::DataFusionError;
 use futures::{FutureExt, StreamExt};
@@ -32,12 +33,23 @@ pub(crate) struct Opening {
     pub(crate) sync: Sync,
     /// In a bucket: also when another writer is alive.
     pub(crate) take_over: bool,
+    /// In a bucket: where a commit must be before it is acknowledged.
+    pub(crate) durability: Durability,
+    /// In a bucket: drop what this machine's journal holds and can't be sent any more.
+    pub(crate) discard_local: bool,
     pub(crate) cache: Cache,
 }
 
 impl Default for Opening {
     fn default() -> Self {
-        Self { read_only: false, sync: Sync::Full, take_over: false, cache: Cache::default() }
+        Self {
+            read_only: false,
+            sync: Sync::Full,
+            take_over: false,
+            durability: Durability::Store,
+            discard_local: false,
+            cache: Cache::default(),
+        }
     }
 }
 
@@ -94,6 +106,9 @@ impl Local {
                 Sync::Off => SyncMode::Off,
             },
             take_over: opening.take_over,
+            durability: opening.durability,
+            discard_local: opening.discard_local,
+            journal_directory: default_journal_directory(),
             cache_directory: opening.cache.directory,
             cache_directory_bytes: opening.cache.bytes_max,
             ..OpenOptions::default()
@@ -109,6 +124,15 @@ impl Local {
             false => Found::Written,
         };
         Ok(Self { engine, session, found })
+    }
+
+    /// What opening a bucket did to this machine's journal of it.
+    pub(super) fn notes(&self) -> &[String] {
+        let database = self.engine.database();
+        match database.root() {
+            Root::Store(_) => database.notes(),
+            Root::Path(_) | Root::Memory => &[],
+        }
     }
 
     pub(super) fn found(&self) -> Found {

@@ -97,6 +97,14 @@ impl Connection {
         Ok(Self { side: Side::Remote(Arc::new(remote)), work: work.clone() })
     }
 
+    /// What opening did worth telling: what of a journal was sent or dropped.
+    pub(crate) fn notes(&self) -> &[String] {
+        match &self.side {
+            Side::Local(local) => local.notes(),
+            Side::Remote(_) => &[],
+        }
+    }
+
     /// What opening found.
     pub(crate) fn found(&self) -> Found {
         match &self.side {

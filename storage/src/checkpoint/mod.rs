@@ -21,6 +21,9 @@ use crate::manifest::{Manifest, SegmentEntry, TableRecord, history};
 use crate::version::{Pin, TableState, Version};
 use flush::Flushed;
 
+/// How long commits are held up while the last of them are sent to the store (durability = 'local').
+const LAST_SENT_MAX: Duration = Duration::from_secs(5);
+
 /// Why a checkpoint runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckpointReason {
@@ -124,7 +127,10 @@ async fn checkpoint(
 ) -> Result<(Manifest, Result<()>)> {
     // Before the cut: the commits of all work that has ended by now are in it. What is written here has ids from there on.
     let settled = writer.uploads.low_water(&writer.ids);
-    let (version, replay_from) = cut(writer).await?;
+    // A manifest mentions only what is in the log for everybody (durability = 'local'); nobody is held up by this wait.
+    writer.order.drain(database.options().commit_timeout).await?;
+    let options = database.options();
+    let (version, replay_from) = cut(writer, LAST_SENT_MAX + 2 * options.wal_flush_interval).await?;
     let mut flushed: HashMap<TableId, Flushed> = HashMap::new();
     let tables: Vec<&Arc<TableState>> = version.tables.values().filter(|t| t.is_hot()).collect();
     for (i, table) in tables.iter().enumerate() {
@@ -193,9 +199,11 @@ async fn checkpoint(
 }
 
 /// Step 1: the state to write, and where replay begins after it.
-async fn cut(writer: &Writer) -> Result<(Arc<Version>, WalNumber)> {
+async fn cut(writer: &Writer, last_sent_max: Duration) -> Result<(Arc<Version>, WalNumber)> {
     let driving = writer.order.driving().await;
     let version = driving.cut().await?;
+    // What came since the caller has waited; commits wait for it. A border that no checkpoint uses does no harm.
+    driving.wal().drain(last_sent_max).await?;
     // Rotation syncs: the log is durable through `version` before any manifest mentions it.
     match driving.wal().rotate(version.number.next()).await {
         Ok(number) => Ok((version, number)),

@@ -32,12 +32,20 @@ pub(super) struct WriterNote {
     /// Closed in order: nobody writes now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     closed: bool,
+    /// What it acknowledges may be in a journal of its machine only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    journal: bool,
 }
 
 impl WriterNote {
     /// This process, at `time_us`.
     pub(super) fn of_this_process(epoch: Epoch, time_us: i64, closed: bool) -> Self {
-        Self { host: host(), pid: std::process::id(), epoch, time_us, closed }
+        Self { host: host(), pid: std::process::id(), epoch, time_us, closed, journal: false }
+    }
+
+    /// The same of one that acknowledges commits from a journal, or not.
+    pub(super) fn with_journal(self, journal: bool) -> Self {
+        Self { journal, ..self }
     }
 
     /// Puts it in place of whatever stands there.
@@ -80,10 +88,18 @@ impl WriterNote {
             return Ok(());
         }
         let who = format!("pid {}, host {}, heard of {} s ago", note.pid, note.host, age.max(0) / 1_000_000);
-        Err(Error::new(ErrorKind::Unavailable, format!("another process writes this database ({who})"))
-            .with_hint(
-                "write there, or take the database over with --take-over; it can't commit any more then",
-            ))
+        let error =
+            Error::new(ErrorKind::Unavailable, format!("another process writes this database ({who})"))
+                .with_hint(
+                    "write there, or take the database over with --take-over; it can't commit any more then",
+                );
+        if note.journal {
+            return Err(error.with_detail(
+                "it acknowledges commits from a journal of its machine (durability = 'local'): those it has not sent yet would not be \
+                 part of the database any more",
+            ));
+        }
+        Err(error)
     }
 
     /// Whether it is known to be a process of this machine that is gone.

@@ -3,7 +3,8 @@
 //! Owns: the order of the steps, each of which makes the next one safe whatever else happens at the same time. Does not own: the bytes
 //! of manifests and of the log.
 //!
-//! 1. The store is tried: without conditional puts two writers would destroy each other's commits.
+//! 1. The store is tried: without conditional puts two writers would destroy each other's commits. What an earlier process has left in
+//!    this machine's journal is sent, as the writer that it was (`journal`).
 //! 2. Unless told to take over: that no other writer is alive (`advisory`).
 //! 3. The newest manifest, m - 1, is found, and m is created: the same content with the next epoch. An older writer's next manifest
 //!    meets it for ever. Where nothing but fences has come after m - 1, replay begins behind them.
@@ -23,13 +24,14 @@ use tokio::time::Instant;
 
 use super::advisory::{WRITER_PATH, WriterNote};
 use super::boundary::Boundary;
+use super::journal::{Bucket, Journal};
 use super::replay::Missing;
-use super::{CommitOrder, Database, Writer, open, replay};
+use super::{CommitOrder, Database, Durability, Writer, open, replay};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ManifestNumber, TableId, WalNumber};
 use crate::manifest::{Manifest, ManifestStore};
 use crate::version::{Catalog, Shared};
-use crate::wal::{ObjectWal, ObjectWalOptions, ObjectWalReader, fenced, put_fence};
+use crate::wal::{ObjectWal, ObjectWalOptions, ObjectWalReader, Wal, fenced, put_fence};
 
 /// How often a claim begins anew when others write manifests meanwhile.
 const ATTEMPTS: usize = 10;
@@ -39,7 +41,8 @@ impl Database {
     ///
     /// # Errors
     /// `ReadOnly` with `read_only` or once it is closed; `Unavailable` when another writer is alive and `take_over` is off, or the store
-    /// does not answer; `Unsupported` when the store has no conditional puts; `Corrupt`.
+    /// does not answer; `Unsupported` when the store has no conditional puts; `Fenced` when this machine's journal holds commits that
+    /// can't be sent any more; `Corrupt`.
     pub async fn claim(self: &Arc<Self>) -> Result<()> {
         let Some(claimable) = self.claimable() else { return self.writer().map(|_| ()) };
         let _one_at_a_time = claimable.claiming.lock().await;
@@ -61,7 +64,8 @@ impl Database {
         // Processes that live for less than a checkpoint would leave it to nobody.
         self.collect_soon();
         // Last: whoever gives the claim up here has it, and the note is renewed. Before, it would keep this very process out.
-        let note = WriterNote::of_this_process(epoch, self.options().clock.now_us(), false);
+        let note = WriterNote::of_this_process(epoch, self.options().clock.now_us(), false)
+            .with_journal(self.options().durability == Durability::Local);
         // Only advice: the next time comes soon.
         let _ = note.put(&*self.shared.store).await;
         Ok(())
@@ -70,6 +74,21 @@ impl Database {
     async fn take_over(&self) -> Result<Writer> {
         let (store, options) = (&*self.shared.store, self.options());
         crate::object::probe(store).await?;
+        let bucket = Bucket {
+            id: self.id,
+            root: &self.root,
+            manifests: &self.manifests,
+            shared: &self.shared,
+            options,
+            // Only where there is somebody to tell: when it is opened.
+            discards: false,
+        };
+        let journal = Journal::take(self.id, &self.root, options, options.durability == Durability::Local)?;
+        if let Some(journal) = &journal {
+            // Before the next epoch is claimed: what was acknowledged under the one before is sent as its writer would.
+            journal.settle(&bucket).await?;
+        }
+        let journal = journal.filter(|_| options.durability == Durability::Local);
         for _ in 0..ATTEMPTS {
             // Each time: whoever was faster may be at work by now.
             if !options.take_over {
@@ -82,7 +101,7 @@ impl Database {
             }
             Boundary::raise(store, Boundary { oldest: ManifestNumber(0), newest: manifest.number }).await?;
             let number = manifest.number;
-            let claimed = self.fence_and_replay(manifest).await;
+            let claimed = self.fence_and_replay(manifest, journal.as_ref()).await;
             // Whoever claimed it since may have collected the log that was being searched for a free number: a fence among
             // what is gone stops nobody, and what is gone looks like damage. He raised the manifest first.
             match self.manifests.is_newer_than(number).await {
@@ -127,7 +146,7 @@ impl Database {
         }
     }
 
-    async fn fence_and_replay(&self, manifest: Manifest) -> Result<Writer> {
+    async fn fence_and_replay(&self, manifest: Manifest, journal: Option<&Journal>) -> Result<Writer> {
         let (shared, options) = (&self.shared, self.options());
         let epoch = manifest.epoch;
         let mut base = replay::base(Some(&manifest), &self.manifests, &shared.store, Missing::Damage).await?;
@@ -159,8 +178,16 @@ impl Database {
             removes: false,
         };
         let wal = ObjectWal::create(wal, &log, base.number.next());
-        let order = CommitOrder::new(Arc::new(base), Arc::new(wal), history, manifest.version);
-        Ok(Writer::new(order, epoch, Some(manifest), None))
+        let Some(journal) = journal else {
+            let order = CommitOrder::new(Arc::new(base), Arc::new(wal), history, manifest.version);
+            return Ok(Writer::new(order, epoch, Some(manifest), None));
+        };
+        let wal = Arc::new(journal.begin(wal, self.id, epoch, base.number.next(), options)?);
+        let log = Arc::clone(&wal) as Arc<dyn Wal>;
+        let order = CommitOrder::new(Arc::new(base), log, history, manifest.version);
+        let writer = Writer::new(order, epoch, Some(manifest), Some(journal.lock()));
+        wal.start(&writer.order);
+        Ok(writer)
     }
 }
 
@@ -255,8 +282,10 @@ pub(super) async fn renew(database: &Database) -> bool {
         }
         _ => {
             let now_us = database.options().clock.now_us();
+            let note = WriterNote::of_this_process(writer.epoch, now_us, false)
+                .with_journal(database.options().durability == Durability::Local);
             // Only advice: the next time comes soon.
-            let _ = WriterNote::of_this_process(writer.epoch, now_us, false).put(store).await;
+            let _ = note.put(store).await;
             true
         }
     }

@@ -21,6 +21,7 @@ impl Database {
             wal_bytes: self.wal_status().bytes,
             wal_written_bytes: 0,
             wal_syncs: HistogramFigures::default(),
+            unsent: self.unsent(),
             hot_bytes: snapshot.state().hot_bytes(),
             tables: 0,
             segments: 0,

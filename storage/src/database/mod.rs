@@ -11,6 +11,7 @@ mod collection;
 mod figures;
 mod follow;
 mod indexes;
+mod journal;
 mod lock;
 mod open;
 mod options;
@@ -27,7 +28,8 @@ use object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
 pub use clock::Clock;
-pub use options::{ClaimAt, OpenOptions, Root};
+pub use journal::default_journal_directory;
+pub use options::{ClaimAt, Durability, OpenOptions, Root};
 pub use order::VersionRow;
 pub(crate) use order::{Accept, CommitOrder};
 pub(crate) use replay::row as replay_row;
@@ -45,7 +47,7 @@ use crate::object::CachedStore;
 use crate::transaction::Transaction;
 use crate::verify::{Finding, VerifyScope};
 use crate::version::{Shared, Snapshot};
-use crate::wal::{FileWalReader, ObjectWalReader, Recovered, SyncMode, WalStatus};
+use crate::wal::{FileWalReader, ObjectWalReader, Recovered, SyncMode, Unsent, WalStatus};
 use follow::Follower;
 
 /// The writer's half.
@@ -317,6 +319,15 @@ impl Database {
         }
     }
 
+    /// Commits that are acknowledged and not yet in the bucket; None unless this handle writes with [`Durability::Local`].
+    #[must_use]
+    pub fn unsent(&self) -> Option<Unsent> {
+        match self.half() {
+            Half::Writes(writer) => writer.order.unsent(),
+            Half::Follows(_) => None,
+        }
+    }
+
     /// Recent commits, oldest first.
     #[must_use]
     pub fn versions(&self) -> Vec<VersionRow> {
@@ -404,7 +415,8 @@ impl Database {
     /// releases the lock. Nothing is lost without it. Calling it again does nothing.
     ///
     /// # Errors
-    /// Storage errors of the last checkpoint or the seal; acknowledged commits are durable all the same.
+    /// Storage errors of the last checkpoint or the seal; acknowledged commits are durable all the same. With [`Durability::Local`]
+    /// also when some of them are not in the bucket after `commit_timeout`: the journal keeps them for the next opening.
     pub async fn close(self: &Arc<Self>) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -426,16 +438,18 @@ impl Database {
         self.indexes.ended().await;
         self.collector.ended().await;
         if let Some(error) = writer.order.poisoned() {
-            if self.shared.remote && error.kind() != ErrorKind::Fenced {
+            let sent = writer.order.drain(self.options.commit_timeout).await;
+            if self.shared.remote && error.kind() != ErrorKind::Fenced && sent.is_ok() {
                 claim::leave(self, writer.epoch).await;
             }
             drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
-            return Ok(());
+            return sent;
         }
         writer.order.settle_all().await;
+        let sent = writer.order.drain(self.options.commit_timeout).await;
         let log = writer.order.wal_status();
         let is_long = self.shared.remote && log.objects >= self.options.close_wal_objects;
-        let checkpoint = if is_long || log.bytes > self.options.close_wal_bytes {
+        let checkpoint = if sent.is_ok() && (is_long || log.bytes > self.options.close_wal_bytes) {
             self.checkpoint(CheckpointReason::Close).await.map(|_| ())
         } else {
             Ok(())

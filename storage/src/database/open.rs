@@ -10,9 +10,11 @@ use object_store::ObjectStore;
 
 use super::boundary::Boundary;
 use super::follow::Follower;
+use super::journal::{self, Bucket, Journal};
 use super::replay::Missing;
 use super::{
-    ClaimAt, Claimable, CommitOrder, Database, OpenOptions, Reach, Role, Root, Writer, lock, replay,
+    ClaimAt, Claimable, CommitOrder, Database, Durability, OpenOptions, Reach, Role, Root, Writer, lock,
+    replay,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem, OsFileSystem};
@@ -31,7 +33,8 @@ impl Database {
     /// [claimed](Self::claim).
     ///
     /// # Errors
-    /// `NotFound` when it is not there and `create` is off or `read_only` on; `Unavailable` when another process writes it;
+    /// `NotFound` when it is not there and `create` is off or `read_only` on; `Unavailable` when another process writes it; `Fenced` when
+    /// this machine's journal holds commits of it that can't be sent any more, and `discard_local` is off;
     /// `Corrupt`, `Unsupported` (a newer format) and I/O errors naming the object.
     pub async fn open(root: Root, options: OpenOptions) -> Result<Arc<Self>> {
         let claim_now = options.claim == ClaimAt::Open && !options.read_only;
@@ -39,6 +42,13 @@ impl Database {
             Root::Store(url) => {
                 let url = url.clone();
                 open_remote(root, &url, options).await?
+            }
+            Root::Path(_) | Root::Memory if options.durability == Durability::Local => {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    "durability = 'local' is for a database in a bucket",
+                )
+                .with_hint("in a directory a commit is on the local disk when it is acknowledged"));
             }
             Root::Path(_) | Root::Memory => open_local(root, options).await?,
         };
@@ -162,13 +172,29 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
         may_expire: true.into(),
         pins: Pins::default(),
     });
+    let mut notes = Vec::new();
+    if !options.read_only {
+        // Whoever comes back to this machine sees what was acknowledged on it.
+        let bucket = Bucket {
+            id,
+            root: &root,
+            manifests: &manifests,
+            shared: &shared,
+            options: &options,
+            discards: options.discard_local,
+        };
+        notes.extend(journal::others(id, &root, &options));
+        if let Some(journal) = Journal::take(id, &root, &options, false)? {
+            notes.extend(journal.settle(&bucket).await?);
+        }
+    }
     let follower = Follower::open(id, &manifests, &shared, boundary).await?;
     let role = match options.read_only {
         true => Role::Follower(follower),
         false => Role::Claimable(Claimable::new(follower)),
     };
     let reach = Reach { fs: None, metrics: Some(metrics), disk_cache };
-    Ok(Database::over(root, options, id, shared, manifests, role, reach, Vec::new()))
+    Ok(Database::over(root, options, id, shared, manifests, role, reach, notes))
 }
 
 async fn create(store: &dyn ObjectStore) -> Result<DatabaseId> {
@@ -289,7 +315,7 @@ fn in_memory(id: DatabaseId, base: Version, shared: &Shared, options: &OpenOptio
 
 /// What followers were told is durable must be here: a newest file that is gone cannot be noticed otherwise. A tip that
 /// cannot be read says nothing; it is never synced.
-fn check_tip(fs: &dyn FileSystem, recovered: CommitVersion) -> Result<()> {
+pub(super) fn check_tip(fs: &dyn FileSystem, recovered: CommitVersion) -> Result<()> {
     match WalTip::read(fs) {
         Ok(Some(tip)) if tip.version > recovered => Err(Error::corrupt(
             format!("wal/{:020}", tip.number.0),

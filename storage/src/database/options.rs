@@ -66,6 +66,28 @@ pub enum ClaimAt {
     Open,
 }
 
+/// Where a commit must be before it is acknowledged, for a database on an object store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// In the store.
+    #[default]
+    Store,
+    /// In a journal on this machine's disk; it goes to the store in the background. Losing the machine, or another writer that takes
+    /// the database over before, loses it.
+    Local,
+}
+
+impl Durability {
+    /// As written and shown: `store`, `local`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Local => "local",
+        }
+    }
+}
+
 /// How a database is opened. Sizes in bytes.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
@@ -93,7 +115,7 @@ pub struct OpenOptions {
     pub version_retention: Duration,
     /// Budget of cached footers, key filters and row-id columns.
     pub segment_cache_bytes: usize,
-    /// A file system to use in place of the local one; for tests.
+    /// A file system to use in place of the local one, on object storage in place of the journal's directory; for tests.
     pub fs: Option<Arc<dyn FileSystem>>,
     /// On object storage: when to begin to write.
     pub claim: ClaimAt,
@@ -117,6 +139,13 @@ pub struct OpenOptions {
     pub cache_directory: Option<PathBuf>,
     /// On object storage: most bytes kept there.
     pub cache_directory_bytes: u64,
+    /// On object storage: where a commit must be before it is acknowledged.
+    pub durability: Durability,
+    /// On object storage: below which directory journals of [`Durability::Local`] stand, one for each database. Whatever the
+    /// durability, opening for writing sends what an earlier process has left there; None: nobody looks.
+    pub journal_directory: Option<PathBuf>,
+    /// On object storage: drop the commits of this machine's journal that can't be sent any more.
+    pub discard_local: bool,
     /// A store to use in place of the one the root names, already below its prefix; for tests and measurements.
     pub store: Option<Arc<dyn ObjectStore>>,
     /// What time it is; for tests.
@@ -150,6 +179,9 @@ impl Default for OpenOptions {
             commit_timeout: Duration::from_secs(30),
             cache_directory: None,
             cache_directory_bytes: 10 << 30,
+            durability: Durability::Store,
+            journal_directory: None,
+            discard_local: false,
             store: None,
             clock: Clock::default(),
         }

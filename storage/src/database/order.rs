@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -17,7 +18,7 @@ use crate::id::{CommitId, CommitVersion, TableId};
 use crate::manifest::history::CommitFound;
 use crate::metrics::{CommitMetrics, WalMetrics};
 use crate::version::Version;
-use crate::wal::{AppendError, CommitInfo, Group, Wal};
+use crate::wal::{AppendError, CommitInfo, Group, Unsent, Wal};
 
 /// Commits kept for `system.versions`.
 pub(super) const HISTORY_COMMITS: usize = 10_000;
@@ -270,8 +271,24 @@ impl CommitOrder {
 
     /// Stops all further commits with `error`; reads go on.
     pub(crate) fn poison(&self, error: &Error) {
-        let mut accepted = held(&self.accepted);
-        accepted.poisoned.get_or_insert_with(|| error.clone());
+        let error = match self.wal.unsent() {
+            Some(unsent) if error.kind() == ErrorKind::Fenced => unsent.beside(error),
+            _ => error.clone(),
+        };
+        held(&self.accepted).poisoned.get_or_insert(error);
+    }
+
+    /// Waits until everything logged so far is where everybody finds it.
+    ///
+    /// # Errors
+    /// The log's, when it is not within `timeout`; it is durable here all the same.
+    pub(crate) async fn drain(&self, timeout: Duration) -> Result<()> {
+        self.wal.drain(timeout).await
+    }
+
+    /// What is durable on this machine only; None: the log knows no such thing.
+    pub(crate) fn unsent(&self) -> Option<Unsent> {
+        self.wal.unsent()
     }
 
     /// The error that stopped commits, if any.

@@ -12,12 +12,14 @@ mod header;
 mod object;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use entry::{CatalogEdit, CommitInfo, RowBody, TableChange, WalEntry};
 pub use file::{FileWal, FileWalFollower, FileWalOptions, FileWalReader, Followed, WalTip};
+pub(crate) use file::{TipFile, remove_log};
 pub use object::{FENCE_BYTES, ObjectWal, ObjectWalOptions, ObjectWalReader, object_path};
 pub(crate) use object::{fenced, put_fence};
 
@@ -31,7 +33,7 @@ pub enum SyncMode {
     /// Before it is acknowledged (default).
     Full,
     /// At most this long after; a crash of the machine loses up to that much.
-    Interval(std::time::Duration),
+    Interval(Duration),
     /// When the operating system likes; a crash of the machine loses what it had not written.
     Off,
 }
@@ -116,6 +118,58 @@ pub struct WalStatus {
     pub durable: CommitVersion,
 }
 
+/// Commits that are durable in a journal on this machine, and not yet in the bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unsent {
+    /// How many.
+    pub commits: u64,
+    /// Bytes of their entries.
+    pub bytes: u64,
+    /// When the oldest was made, µs since 1970 UTC; None: there is none.
+    pub since_us: Option<i64>,
+    /// Where the journal is.
+    pub journal: String,
+    /// Why the last attempt to send failed; None: none has since one succeeded.
+    pub failure: Option<String>,
+}
+
+impl Unsent {
+    /// "3 commits (4711 bytes), the oldest of 2026-11-22 17:15:22 UTC"
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let commits = if self.commits == 1 { "commit" } else { "commits" };
+        let oldest =
+            self.since_us.map_or_else(String::new, |since| format!(", the oldest of {}", utc(since)));
+        format!("{} {commits} ({} bytes){oldest}", self.commits, self.bytes)
+    }
+
+    /// What a writer is told that was fenced, `error`, with what that means for these commits.
+    #[must_use]
+    pub(crate) fn beside(&self, error: &Error) -> Error {
+        if self.commits == 0 {
+            return error.clone();
+        }
+        let before = error.detail().map_or_else(String::new, |detail| format!("{detail}; "));
+        error
+            .clone()
+            .with_detail(format!(
+                "{before}{} were acknowledged here under durability = 'local' and are not in the bucket: they are only in the journal \
+                 {}",
+                self.describe(),
+                self.journal
+            ))
+            .with_hint(
+                "the journal is kept: make their changes again where the database is written now; then --discard-local drops them here",
+            )
+    }
+}
+
+/// A time as text.
+pub(crate) fn utc(time_us: i64) -> String {
+    let time = arrow::temporal_conversions::timestamp_us_to_datetime(time_us);
+    time.map_or_else(|| format!("{time_us} µs"), |time| format!("{} UTC", time.format("%Y-%m-%d %H:%M:%S")))
+}
+
 /// A log that can be appended to by one writer.
 ///
 /// Calls of `append`, `rotate` and `truncate` never overlap; the commit order sees to that.
@@ -131,6 +185,16 @@ pub trait Wal: Send + Sync + std::fmt::Debug {
     async fn truncate(&self, below: WalNumber) -> Result<(), Error>;
     /// Seals cleanly; nothing may be appended after.
     async fn close(&self) -> Result<(), Error>;
+    /// Waits, at most so long, until all that was appended before is where everybody finds it. [`rotate`](Self::rotate) needs that. A log
+    /// that is in one place only has nothing to do.
+    async fn drain(&self, timeout: Duration) -> Result<(), Error> {
+        let _ = timeout;
+        Ok(())
+    }
+    /// What is not yet where everybody finds it; None: there is no such thing in this log.
+    fn unsent(&self) -> Option<Unsent> {
+        None
+    }
     /// Whether `append` waits for others than the disk of this machine: then it must not depend on a caller who may go away.
     fn waits(&self) -> bool;
     /// For `system.wal`.

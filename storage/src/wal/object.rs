@@ -8,6 +8,7 @@
 //! number is free every later one is, and what stands is durable, whoever put it has heard of it or not.
 
 mod read;
+mod send;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cairn_storage::{OpenOptions, Root};
+use cairn_storage::{Durability, OpenOptions, Root};
 use datafusion::object_store::memory::InMemory;
 use datafusion::object_store::path::Path;
 use datafusion::object_store::{ObjectStore, ObjectStoreExt};
@@ -226,4 +226,31 @@ async fn a_database_without_a_bucket_tells_nothing_of_one() {
     assert!(receipt.starts_with("public.t,1,0,"), "{receipt}");
     let missing = answer(&session, "WARM TABLE u").await;
     assert!(missing.starts_with("42P01 1:12 "), "{missing}");
+}
+
+#[tokio::test]
+async fn a_journal_on_this_machine_acknowledges_commits() {
+    let bucket = bucket();
+    let state = tempfile::tempdir().unwrap();
+    let directory: PathBuf = state.path().join("journal");
+    let writer = opened(&bucket, |options| {
+        options.durability = Durability::Local;
+        options.journal_directory = Some(directory);
+    })
+    .await;
+    run(&writer, "SHOW durability", "local").await;
+    run(&writer, "SELECT durability, unsent_commits FROM system.wal", "local,").await;
+    all(&writer, &["CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)"]).await;
+    run(
+        &writer,
+        "SELECT durability, unsent_commits IS NOT NULL, journal IS NOT NULL FROM system.wal",
+        "local,true,true",
+    )
+    .await;
+    run(&writer, "SELECT count(*) FROM system.metrics WHERE name LIKE 'cairn_unsent_%'", "3").await;
+    writer.engine().close().await.unwrap();
+    let other = opened(&bucket, |_| ()).await;
+    run(&other, "SELECT count(*) FROM t", "1").await;
+    run(&other, "SHOW durability", "store").await;
+    run(&other, "SELECT durability, unsent_commits IS NULL FROM system.wal", "store,true").await;
 }

@@ -21,6 +21,7 @@ use std::io;
 
 pub use follower::{FileWalFollower, Followed};
 pub use reader::FileWalReader;
+pub(crate) use tip::TipFile;
 pub use tip::WalTip;
 pub use writer::{FileWal, FileWalOptions};
 
@@ -54,6 +55,24 @@ fn files(fs: &dyn FileSystem) -> Result<Vec<(WalNumber, u64)>> {
         .collect();
     found.sort_unstable();
     Ok(found)
+}
+
+/// Removes the whole log: what it holds is somewhere else, or is not wanted.
+///
+/// # Errors
+/// I/O errors; what is left then reads as a log that ends earlier, or begins later.
+pub(crate) fn remove_log(fs: &dyn FileSystem) -> Result<()> {
+    fs.create_dir_all(DIRECTORY).map_err(|e| Error::io("creating wal", e))?;
+    let removed = |path: &str| match fs.remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(format!("removing {path}"), e)),
+        Ok(()) | Err(_) => fs.sync_dir(DIRECTORY).map_err(|e| Error::io("syncing wal", e)),
+    };
+    // First: it says which versions must be there.
+    removed(tip::TIP_PATH)?;
+    for (number, _) in files(fs)? {
+        removed(&path(number))?;
+    }
+    Ok(())
 }
 
 /// Reads `[from, to)`, less when the file ends before; allocates only what is there.

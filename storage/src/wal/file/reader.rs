@@ -47,6 +47,25 @@ impl FileWalReader {
     }
 }
 
+impl FileWalReader {
+    /// The same for a log whose replay point nobody has noted: from the first file on behind which none is missing. Removing old
+    /// files may have been interrupted, and what is missing then is needed by nobody.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover).
+    pub(crate) fn recover_all(fs: &dyn FileSystem, database_id: DatabaseId) -> Result<Recovery> {
+        let mut from = WalNumber(1);
+        let mut expected = None;
+        for (number, _) in files(fs)? {
+            if expected != Some(number) {
+                from = number;
+            }
+            expected = Some(number.next());
+        }
+        Self::recover(fs, from, database_id)
+    }
+}
+
 /// The numbers from `from` on, none missing.
 fn dense(files: &[(WalNumber, u64)], from: WalNumber) -> Result<Vec<WalNumber>> {
     let numbers: Vec<_> = files.iter().map(|(number, _)| *number).filter(|n| *n >= from).collect();

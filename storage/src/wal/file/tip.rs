@@ -1,4 +1,4 @@
-//! `wal/tip`: how far followers may read.
+//! `wal/tip`: how far followers may read. A journal's mark of what it has sent has the same form.
 //!
 //! Owns: its 32 bytes. Written in place after each sync and never synced itself: it is advice for other processes of the
 //! same machine; recovery only checks that the log reaches it. It never names anything that is not durable.
@@ -19,7 +19,7 @@ use crate::fs::{File, FileSystem, OpenMode};
 use crate::id::{CommitVersion, WalNumber};
 use crate::wal::frame::{u32_at, u64_at};
 
-const PATH: &str = "wal/tip";
+pub(super) const TIP_PATH: &str = "wal/tip";
 const BYTES: usize = 32;
 const MAGIC: &[u8; 4] = b"CTIP";
 /// A reader may meet the writer in the middle of its 32 bytes.
@@ -42,14 +42,22 @@ impl WalTip {
     /// # Errors
     /// I/O errors other than absence.
     pub fn read(fs: &dyn FileSystem) -> Result<Option<Self>> {
-        let file = match fs.open(PATH, OpenMode::Read) {
+        Self::read_at(fs, TIP_PATH)
+    }
+
+    /// What stands in `path`; None when there is nothing that can be read.
+    ///
+    /// # Errors
+    /// I/O errors other than absence.
+    pub(crate) fn read_at(fs: &dyn FileSystem, path: &str) -> Result<Option<Self>> {
+        let file = match fs.open(path, OpenMode::Read) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("opening wal/tip", e)),
+            Err(e) => return Err(Error::io(format!("opening {path}"), e)),
         };
         for _ in 0..READS {
             let mut bytes = [0; BYTES];
-            let read = file.read_at(&mut bytes, 0).map_err(|e| Error::io("reading wal/tip", e))?;
+            let read = file.read_at(&mut bytes, 0).map_err(|e| Error::io(format!("reading {path}"), e))?;
             if let Some(tip) = Self::decode(&bytes[..read]) {
                 return Ok(Some(tip));
             }
@@ -79,18 +87,26 @@ impl WalTip {
     }
 }
 
-/// The writer's end of `wal/tip`.
+/// The writer's end of `wal/tip`, or of another file of that form.
 #[derive(Debug)]
-pub(super) struct TipFile(Arc<dyn File>);
+pub(crate) struct TipFile(Arc<dyn File>);
 
 impl TipFile {
     pub(super) fn open(fs: &dyn FileSystem) -> Result<Self> {
-        let file = fs.open(PATH, OpenMode::OpenOrCreate).map_err(|e| Error::io("opening wal/tip", e))?;
-        Ok(Self(file))
+        Self::open_at(fs, TIP_PATH)
     }
 
-    pub(super) fn write(&self, tip: WalTip) {
-        // A failure only leaves followers behind: it must not fail a commit that is durable.
+    /// The file `path`, made when it is not there.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub(crate) fn open_at(fs: &dyn FileSystem, path: &str) -> Result<Self> {
+        let opened = fs.open(path, OpenMode::OpenOrCreate);
+        opened.map(Self).map_err(|e| Error::io(format!("opening {path}"), e))
+    }
+
+    pub(crate) fn write(&self, tip: WalTip) {
+        // A failure only leaves others behind: it must not fail a commit that is durable.
         let _ignored = self.0.write_at(&tip.encode(), 0);
     }
 }

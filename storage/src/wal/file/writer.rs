@@ -31,6 +31,8 @@ const BUFFER_KEPT_BYTES: usize = 4 << 20;
 pub struct FileWalOptions {
     /// Database the files belong to.
     pub database_id: DatabaseId,
+    /// Epoch of the writer, for the journal of a database in a bucket; else 0.
+    pub epoch: Epoch,
     /// When a commit is durable.
     pub sync: SyncMode,
     /// Zeros a new file begins with.
@@ -43,7 +45,7 @@ impl FileWalOptions {
     /// 1 MiB at first, then 4 MiB at a time.
     #[must_use]
     pub fn new(database_id: DatabaseId, sync: SyncMode) -> Self {
-        Self { database_id, sync, first_bytes: 1 << 20, step_bytes: 4 << 20 }
+        Self { database_id, epoch: Epoch(0), sync, first_bytes: 1 << 20, step_bytes: 4 << 20 }
     }
 }
 
@@ -105,7 +107,7 @@ impl FileWal {
             predecessor_length: predecessor.map_or(0, |p| p.length),
             predecessor_last: predecessor.map_or(CommitVersion(next_version.0.saturating_sub(1)), |p| p.last),
             created_length: options.first_bytes.max(HEADER_BYTES as u64),
-            epoch: Epoch(0),
+            epoch: options.epoch,
             is_fence: false,
         };
         let file = prepare(&*fs, &header).map_err(Failure::into_error)?;
@@ -267,7 +269,7 @@ impl State {
             predecessor_length: sealed,
             predecessor_last: CommitVersion(next_version.0.saturating_sub(1)),
             created_length: options.first_bytes.max(HEADER_BYTES as u64),
-            epoch: Epoch(0),
+            epoch: options.epoch,
             is_fence: false,
         };
         let file = match prepare(fs, &header) {

@@ -135,3 +135,31 @@ async fn every_flipped_byte_is_noticed() {
         assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}");
     }
 }
+
+fn entries(payloads: &[&'static [u8]]) -> Vec<Bytes> {
+    payloads.iter().map(|payload| Bytes::from_static(payload)).collect()
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_has_sent_of_a_journal_is_recognised() {
+    let store = open_memory();
+    let all = entries(&[b"one", b"two", b"three"]);
+    assert_eq!(log(&store, 2).send(CommitVersion(1), &all[..2], 2).await.unwrap(), 2);
+    // The same journal in the next process, to which nobody has told that.
+    let next = log(&store, 2);
+    assert_eq!(next.send(CommitVersion(1), &all, 3).await.unwrap(), 2);
+    assert_eq!(next.send(CommitVersion(3), &all[2..], 1).await.unwrap(), 1);
+    let mut found = reader(&store, 1);
+    let payloads: Vec<_> = found.read_on(1).await.unwrap().into_iter().map(|entry| entry.payload).collect();
+    assert_eq!(payloads, ["one", "two", "three"]);
+    // Another journal of that epoch, one that is shorter, and one of an epoch before.
+    for (epoch, other) in [(2, entries(&[b"one", b"else"])), (2, entries(&[b"one"])), (1, all)] {
+        let wal = log(&store, epoch);
+        for _ in 0..2 {
+            wal.send(CommitVersion(1), &other, other.len()).await.unwrap_err();
+        }
+        let error = wal.append(group(1, &[b"one"])).await.unwrap_err();
+        assert!(matches!(error, AppendError::Unknown(_)), "{error:?}");
+    }
+    assert_eq!(found.read_on(1).await.unwrap().len(), 0);
+}

@@ -47,7 +47,7 @@ impl Stage {
         self.store.handle(actor, slot, self.lives.fetch_add(1, Ordering::Relaxed), Weather::calm())
     }
 
-    fn options(&self, process: &Handle) -> OpenOptions {
+    pub(super) fn options(&self, process: &Handle) -> OpenOptions {
         OpenOptions {
             store: Some(Arc::new(process.clone()) as Arc<dyn ObjectStore>),
             clock: self.store.clock(),
@@ -60,7 +60,7 @@ impl Stage {
         }
     }
 
-    async fn open(&self, options: OpenOptions) -> Result<Arc<Database>> {
+    pub(super) async fn open(&self, options: OpenOptions) -> Result<Arc<Database>> {
         Database::open(Root::parse("s3://sim/db").unwrap(), options).await
     }
 
