@@ -188,9 +188,8 @@ async fn checkpoint(
     let truncated = driving.wal().truncate(replay_from).await;
     drop(driving);
     if database.shared.remote {
-        let newest = Boundary { oldest: ManifestNumber(0), newest: manifest.number };
         // A hint: who opens without it searches a little longer.
-        let _ = Boundary::raise(store, newest).await;
+        let _ = Boundary::raise(store, Boundary::at_least(manifest.database_id, manifest.number)).await;
     } else {
         // What stays is asked for again at the next checkpoint.
         let _ = history::prune(store, database.options().clock.now_us()).await;

@@ -155,7 +155,8 @@ impl Collection<'_> {
         if let Some(oldest) = oldest
             && !plan.dead.is_empty()
         {
-            Boundary::raise(self.store(), Boundary { oldest, newest }).await?;
+            let database_id = self.database.id();
+            Boundary::raise(self.store(), Boundary { database_id, oldest, newest }).await?;
             self.database.shared.pins.give_up_before(oldest);
         }
         let mut receipt = CollectReceipt { more: plan.is_full(), oldest, ..CollectReceipt::default() };

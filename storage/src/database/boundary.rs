@@ -1,25 +1,27 @@
 //! The object `boundary`: from which number on manifests are there, and which was the newest a while ago.
 //!
 //! Owns: its bytes, and that its numbers only go up, by compare-and-swap. Everything in [`oldest`, the newest manifest] exists;
-//! `newest` is a hint where the search may begin. Without the object both are unknown and the search begins at 1.
+//! `newest` is a hint where the search may begin. Without the object both are unknown and the search begins at 1. It also says whose
+//! numbers these are, so that an opening need not ask for `CAIRN` too.
 //!
 //! ```text
-//! 0 [8] magic "CAIRNBND"    8 u64 oldest    16 u64 newest    24 u32 crc32c of bytes 0..24
+//! 0 [8] magic "CAIRNBND"    8 u64 oldest    16 u64 newest    24 [16] database id    40 u32 crc32c of bytes 0..40
 //! ```
 
 use std::time::Duration;
 
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
+use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ManifestNumber;
+use crate::id::{DatabaseId, ManifestNumber};
 
 /// Path below the root.
 pub(crate) const BOUNDARY_PATH: &str = "boundary";
 const MAGIC: &[u8; 8] = b"CAIRNBND";
-const BYTES: usize = 28;
+const BYTES: usize = 44;
 /// How often a raise is tried against others who raise it too.
 const ATTEMPTS: u32 = 16;
 /// Longest pause before the second attempt; each further one is twice as long, up to a limit. The true pause is at least half of it.
@@ -27,8 +29,10 @@ const PAUSE_FIRST: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// See the module.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Boundary {
+    /// Of which database.
+    pub(crate) database_id: DatabaseId,
     /// The first manifest that is certainly there; older ones may have been collected.
     pub(crate) oldest: ManifestNumber,
     /// A manifest at or below the newest.
@@ -36,6 +40,11 @@ pub(crate) struct Boundary {
 }
 
 impl Boundary {
+    /// One that says no more than that `newest` has been written.
+    pub(crate) fn at_least(database_id: DatabaseId, newest: ManifestNumber) -> Self {
+        Self { database_id, oldest: ManifestNumber(0), newest }
+    }
+
     /// The largest number that it knows to have been written.
     pub(crate) fn known(self) -> ManifestNumber {
         self.newest.max(self.oldest)
@@ -58,19 +67,23 @@ impl Boundary {
     /// Raises both numbers to at least those of `to`; returns what stands then.
     ///
     /// # Errors
-    /// `Unavailable` when others change it all the time; `Corrupt`; the store's.
+    /// `Unavailable` when others change it all the time; `Corrupt`, also when it is another database's; the store's.
     pub(crate) async fn raise(store: &dyn ObjectStore, to: Self) -> Result<Self> {
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(to.pause(attempt)).await;
             }
             let known = Self::read(store).await?;
-            let now = known.as_ref().map(|(now, _)| *now).unwrap_or_default();
+            let now = known.as_ref().map(|(now, _)| *now);
+            if let Some(now) = now {
+                now.check_id(to.database_id)?;
+            }
             // Numbers begin with 1.
-            let oldest = now.oldest.max(to.oldest).max(ManifestNumber(1));
-            let raised = Self { oldest, newest: now.newest.max(to.newest) };
-            if known.is_some() && raised == now {
-                return Ok(now);
+            let oldest = now.map_or(ManifestNumber(1), |now| now.oldest).max(to.oldest);
+            let newest = now.map_or(ManifestNumber(0), |now| now.newest).max(to.newest);
+            let raised = Self { oldest, newest, ..to };
+            if now == Some(raised) {
+                return Ok(raised);
             }
             let mode = known.map_or(PutMode::Create, |(_, tag)| PutMode::Update(tag));
             match store
@@ -96,6 +109,16 @@ impl Boundary {
             .with_hint("try again"))
     }
 
+    /// # Errors
+    /// `Corrupt` when it is not that of database `id`.
+    pub(crate) fn check_id(self, id: DatabaseId) -> Result<()> {
+        if self.database_id == id {
+            return Ok(());
+        }
+        let why = format!("it belongs to database {}, and this is {id}", self.database_id);
+        Err(Error::corrupt(BOUNDARY_PATH, why).with_hint("somebody copied objects of another database here"))
+    }
+
     /// The pause before another attempt to raise the boundary to this. Those who raise it to different numbers do not come back at
     /// once; of those who raise it to the same the first one's success is everybody's.
     fn pause(self, attempt: u32) -> Duration {
@@ -109,8 +132,9 @@ impl Boundary {
         out[..8].copy_from_slice(MAGIC);
         out[8..16].copy_from_slice(&self.oldest.0.to_le_bytes());
         out[16..24].copy_from_slice(&self.newest.0.to_le_bytes());
-        let crc = crc32c::crc32c(&out[..24]);
-        out[24..].copy_from_slice(&crc.to_le_bytes());
+        out[24..40].copy_from_slice(self.database_id.0.as_bytes());
+        let crc = crc32c::crc32c(&out[..40]);
+        out[40..].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
@@ -120,13 +144,17 @@ impl Boundary {
                 .with_hint("remove this object while no writer is open: it is made again from what is there"))
         };
         let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-        let crc = bytes.get(24..28).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
-        match (word(8), word(16), crc) {
-            (Some(oldest), Some(newest), Some(crc)) if bytes.len() == BYTES && bytes.starts_with(MAGIC) => {
-                if crc32c::crc32c(&bytes[..24]) != crc {
+        let id: Option<[u8; 16]> = bytes.get(24..40).and_then(|b| b.try_into().ok());
+        let crc = bytes.get(40..44).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        match (word(8), word(16), id, crc) {
+            (Some(oldest), Some(newest), Some(id), Some(crc))
+                if bytes.len() == BYTES && bytes.starts_with(MAGIC) =>
+            {
+                if crc32c::crc32c(&bytes[..40]) != crc {
                     return damaged("its checksum is wrong");
                 }
-                Ok(Self { oldest: ManifestNumber(oldest), newest: ManifestNumber(newest) })
+                let database_id = DatabaseId(Uuid::from_bytes(id));
+                Ok(Self { database_id, oldest: ManifestNumber(oldest), newest: ManifestNumber(newest) })
             }
             _ => damaged("it is not a boundary"),
         }
@@ -141,7 +169,17 @@ mod tests {
     use super::*;
 
     fn boundary(oldest: u64, newest: u64) -> Boundary {
-        Boundary { oldest: ManifestNumber(oldest), newest: ManifestNumber(newest) }
+        let database_id = DatabaseId(Uuid::from_u128(7));
+        Boundary { database_id, oldest: ManifestNumber(oldest), newest: ManifestNumber(newest) }
+    }
+
+    #[tokio::test]
+    async fn that_of_another_database_is_not_raised() {
+        let store = InMemory::new();
+        Boundary::raise(&store, boundary(0, 3)).await.unwrap();
+        let other = Boundary { database_id: DatabaseId(Uuid::from_u128(8)), ..boundary(0, 4) };
+        assert_eq!(Boundary::raise(&store, other).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(Boundary::read(&store).await.unwrap().unwrap().0, boundary(1, 3));
     }
 
     #[tokio::test]

@@ -95,12 +95,11 @@ impl Database {
                 WriterNote::check_nobody_writes(store, options.clock.now_us()).await?;
             }
             let Some(manifest) = self.claim_manifest().await? else { continue };
-            let boundary = Boundary::read(store).await?.map(|(boundary, _)| boundary).unwrap_or_default();
-            if boundary.oldest > manifest.number {
+            let number = manifest.number;
+            if Boundary::read(store).await?.is_some_and(|(boundary, _)| boundary.oldest > number) {
                 continue;
             }
-            Boundary::raise(store, Boundary { oldest: ManifestNumber(0), newest: manifest.number }).await?;
-            let number = manifest.number;
+            Boundary::raise(store, Boundary::at_least(manifest.database_id, number)).await?;
             let claimed = self.fence_and_replay(manifest, journal.as_ref()).await;
             // Whoever claimed it since may have collected the log that was being searched for a free number: a fence among
             // what is gone stops nobody, and what is gone looks like damage. He raised the manifest first.

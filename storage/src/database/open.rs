@@ -134,14 +134,16 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
         Some(store) => object::steady(Arc::clone(store)),
         None => object::connect(url)?,
     };
-    // Both at once: on object storage each costs a round trip.
-    let (identity, boundary) = futures::join!(identity::read_identity(&*store), Boundary::read(&*store));
-    let boundary = boundary?.map(|(boundary, _)| boundary);
-    let id = match identity? {
-        Some(id) => id,
-        None => match whats_there(&root, &*store, &options).await? {
+    // It names the database too; only one that nobody has written yet is asked for CAIRN.
+    let boundary = Boundary::read(&*store).await?.map(|(boundary, _)| boundary);
+    let id = match boundary {
+        Some(boundary) => boundary.database_id,
+        None => match identity::read_identity(&*store).await? {
             Some(id) => id,
-            None => create(&*store).await?,
+            None => match whats_there(&root, &*store, &options).await? {
+                Some(id) => id,
+                None => create(&*store).await?,
+            },
         },
     };
     let disk_cache = match &options.cache_directory {

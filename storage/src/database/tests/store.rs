@@ -426,7 +426,7 @@ async fn fences_of_claims_that_changed_nothing_are_not_read_again() {
         objects.gets + objects.heads
     };
     // As many as without any fence: the last one is the first of the two of the log.
-    assert_eq!(requests(), 7);
+    assert_eq!(requests(), 6);
     assert_eq!(ids_of(&reader.snapshot().table(table).unwrap(), &[7]).await.unwrap().len(), 1);
     assert!(requests() <= 10, "{}", requests());
     // Entries keep their place, whoever comes and goes.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::faults::{Fate, Op};
 use super::rows;
@@ -12,7 +13,7 @@ use crate::checkpoint::CheckpointReason;
 use crate::database::boundary::Boundary;
 use crate::database::tests::is_sound;
 use crate::error::ErrorKind;
-use crate::id::{CommitId, ManifestNumber};
+use crate::id::{CommitId, DatabaseId, ManifestNumber};
 
 /// Whatever becomes of one create or its answer, the writer finds out and goes on.
 #[test]
@@ -167,7 +168,10 @@ fn an_outage_after_an_attempt_without_an_answer_leaves_the_outcome_unknown() {
 fn whoever_loses_the_boundary_to_others_lets_them_go_first() {
     on_stage(|stage| async move {
         let process = stage.process("A");
-        let to = |newest| Boundary { oldest: ManifestNumber(1), newest: ManifestNumber(newest) };
+        let to = |newest| Boundary {
+            oldest: ManifestNumber(1),
+            ..Boundary::at_least(DatabaseId(Uuid::from_u128(7)), ManifestNumber(newest))
+        };
         Boundary::raise(&process, to(1)).await.unwrap();
         let is_raise = |op: Op, path: &str| op == Op::Update && path == "boundary";
         for _ in 0..8 {
