@@ -6,28 +6,41 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::fs::File;
 use crate::id::ManifestNumber;
 
 /// The manifest a version stands on; lives as long as any version of that manifest.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pin(Arc<ManifestNumber>);
+pub(crate) struct Pin(Arc<Pinned>);
+
+#[derive(Debug, Default)]
+struct Pinned {
+    manifest: ManifestNumber,
+    /// The manifest's file, locked so that the writer in another process keeps what it names.
+    _lock: Option<Arc<dyn File>>,
+}
 
 impl Pin {
     /// Of versions that stand on `manifest`.
     pub(crate) fn new(manifest: ManifestNumber) -> Self {
-        Self(Arc::new(manifest))
+        Self(Arc::new(Pinned { manifest, _lock: None }))
+    }
+
+    /// Of versions that stand on `manifest`, whose file is locked.
+    pub(crate) fn locked(manifest: ManifestNumber, lock: Arc<dyn File>) -> Self {
+        Self(Arc::new(Pinned { manifest, _lock: Some(lock) }))
     }
 }
 
-/// The pins of versions that were handed out to be read.
+/// The pins of versions that may be read: those that were handed out, and in a directory all there are.
 #[derive(Debug, Default)]
-pub(crate) struct Pins(Mutex<Vec<Weak<ManifestNumber>>>);
+pub(crate) struct Pins(Mutex<Vec<Weak<Pinned>>>);
 
 impl Pins {
-    /// A version with this pin is handed out.
-    pub(super) fn hold(&self, pin: &Pin) {
+    /// A version with this pin may be read from now on.
+    pub(crate) fn hold(&self, pin: &Pin) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |known: &Weak<ManifestNumber>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&pin.0));
+        let same = |known: &Weak<Pinned>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&pin.0));
         // The newest is asked for nearly always.
         if !held.iter().rev().any(same) {
             held.retain(|known| known.strong_count() > 0);
@@ -38,7 +51,7 @@ impl Pins {
     /// The oldest manifest that a version stands on that is still held.
     pub(crate) fn oldest(&self) -> Option<ManifestNumber> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.iter().filter_map(Weak::upgrade).map(|manifest| *manifest).min()
+        held.iter().filter_map(Weak::upgrade).map(|pinned| pinned.manifest).min()
     }
 }
 

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! The database against a model: what was acknowledged is there, whatever happens to machine and disk.
 
+mod compaction;
 mod history;
 mod lost;
 mod objects;
@@ -23,9 +24,9 @@ use crate::transaction::CommitOptions;
 use crate::version::TableSnapshot;
 use crate::wal::CatalogEdit;
 
-pub(super) type Rows = BTreeMap<i64, String>;
+pub(crate) type Rows = BTreeMap<i64, String>;
 
-pub(super) fn definition(id: TableId, name: &str, keyed: bool) -> TableDef {
+pub(crate) fn definition(id: TableId, name: &str, keyed: bool) -> TableDef {
     let column = |id, name: &str, column_type| ColumnDef {
         id: ColumnId(id),
         name: name.to_owned(),
@@ -47,14 +48,14 @@ pub(super) fn definition(id: TableId, name: &str, keyed: bool) -> TableDef {
     }
 }
 
-pub(super) fn batch(rows: &[(i64, String)]) -> RecordBatch {
+pub(crate) fn batch(rows: &[(i64, String)]) -> RecordBatch {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
     let values: ArrayRef = Arc::new(StringViewArray::from_iter_values(rows.iter().map(|r| &r.1)));
     let schema = definition(TableId(1), "t", true).arrow_schema();
     RecordBatch::try_new(schema, vec![keys, values]).unwrap()
 }
 
-pub(super) async fn create(db: &Arc<Database>, name: &str, keyed: bool) -> Result<TableId> {
+pub(crate) async fn create(db: &Arc<Database>, name: &str, keyed: bool) -> Result<TableId> {
     let tx = db.begin(&db.snapshot()).await?;
     let id = tx.next_table_id();
     tx.edit(CatalogEdit::PutTable(Arc::new(definition(id, name, keyed))))?;
@@ -62,7 +63,7 @@ pub(super) async fn create(db: &Arc<Database>, name: &str, keyed: bool) -> Resul
     Ok(id)
 }
 
-pub(super) async fn insert(db: &Arc<Database>, table: TableId, rows: &[(i64, String)]) -> Result<()> {
+pub(crate) async fn insert(db: &Arc<Database>, table: TableId, rows: &[(i64, String)]) -> Result<()> {
     let tx = db.begin(&db.snapshot()).await?;
     let mut writer = tx.writer(table)?;
     for chunk in rows.chunks(50) {
@@ -72,7 +73,7 @@ pub(super) async fn insert(db: &Arc<Database>, table: TableId, rows: &[(i64, Str
     tx.commit(CommitOptions::default()).await.map(|_| ())
 }
 
-pub(super) async fn ids_of(table: &TableSnapshot, keys: &[i64]) -> Result<Vec<RowId>> {
+pub(crate) async fn ids_of(table: &TableSnapshot, keys: &[i64]) -> Result<Vec<RowId>> {
     let encoder = table.key_encoder()?.unwrap();
     let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
     let encoded = encoder.encode(&[column])?;
@@ -81,7 +82,7 @@ pub(super) async fn ids_of(table: &TableSnapshot, keys: &[i64]) -> Result<Vec<Ro
 }
 
 /// Deletes `keys` and inserts `rows` in one commit.
-pub(super) async fn change(
+pub(crate) async fn change(
     db: &Arc<Database>,
     table: TableId,
     keys: &[i64],
@@ -101,7 +102,7 @@ pub(super) async fn change(
 }
 
 /// All visible rows, read the long way; panics when a key is there twice or the counts differ.
-pub(super) async fn contents(table: &TableSnapshot) -> Result<Rows> {
+pub(crate) async fn contents(table: &TableSnapshot) -> Result<Rows> {
     let mut batches = table.hot_batches(&[0, 1], false)?;
     for view in table.segments().await? {
         let reader = table.open_segment(&view.meta).await?;
@@ -129,6 +130,6 @@ pub(super) async fn contents(table: &TableSnapshot) -> Result<Rows> {
     Ok(rows)
 }
 
-pub(super) fn memory() -> (Root, OpenOptions) {
+pub(crate) fn memory() -> (Root, OpenOptions) {
     (Root::Memory, OpenOptions::default())
 }
