@@ -15,6 +15,7 @@ use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batc
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use crate::checkpoint::blocking;
 use crate::collect::Retained;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ObjectIds};
@@ -127,7 +128,7 @@ impl Outputs<'_> {
         self.end().await
     }
 
-    /// Writes rows with their ids, versions and deletes.
+    /// Writes rows with their ids, versions and deletes. Encoding is done where a thread may be busy.
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         let setting = self.setting;
         if !(setting.goes_on)() {
@@ -135,18 +136,24 @@ impl Outputs<'_> {
         }
         let width = batch.num_columns() - 1;
         let deleted = numbers(&batch, width)?.clone();
-        let columns: Vec<usize> = (0..width).collect();
-        if self.open.is_none() {
-            let (store, def) = (Arc::clone(&setting.store), Arc::clone(&setting.def));
-            let options = SegmentWriterOptions::default();
-            let made = SegmentWriter::new(store, def, setting.ids.next(), Addressing::Columns, options)?;
-            self.open = Some(made);
-        }
-        let Some(writer) = &mut self.open else { return Ok(()) };
+        let rows = batch.project(&(0..width).collect::<Vec<usize>>())?;
+        let mut writer = match self.open.take() {
+            Some(writer) => writer,
+            None => {
+                let (store, def) = (Arc::clone(&setting.store), Arc::clone(&setting.def));
+                let options = SegmentWriterOptions::default();
+                SegmentWriter::new(store, def, setting.ids.next(), Addressing::Columns, options)?
+            }
+        };
         let first = writer.rows();
         let gone = (first..).zip(deleted.values().iter()).filter(|(_, version)| **version > 0);
         self.deletes.extend(gone.map(|(position, version)| (position as u32, CommitVersion(*version))));
-        writer.write(&batch.project(&columns)?)?;
+        let writer = blocking(move || {
+            writer.write(&rows)?;
+            Ok(writer)
+        })
+        .await?;
+        let writer = self.open.insert(writer);
         writer.flush().await?;
         if writer.bytes() >= setting.segment_bytes {
             self.end().await?;
@@ -156,7 +163,12 @@ impl Outputs<'_> {
 
     /// Completes the open segment.
     async fn end(&mut self) -> Result<()> {
-        if let Some(writer) = self.open.take() {
+        if let Some(mut writer) = self.open.take() {
+            let writer = blocking(move || {
+                writer.close()?;
+                Ok(writer)
+            })
+            .await?;
             let meta = Arc::new(writer.finish().await?);
             self.done.push(Output { meta, deletes: std::mem::take(&mut self.deletes) });
         }

@@ -18,8 +18,8 @@ mod retained;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::collect::Retained;
@@ -107,7 +107,7 @@ pub(crate) struct Work<'a> {
     pub(crate) database: &'a Arc<Database>,
     pub(crate) reason: CompactReason,
     pub(crate) retained: &'a Retained,
-    pub(crate) stopped: &'a Arc<AtomicBool>,
+    pub(crate) stopped: &'a AtomicBool,
 }
 
 impl Work<'_> {
@@ -254,7 +254,6 @@ impl Work<'_> {
         Ok(inputs)
     }
 
-    /// Merges on a thread that may be busy for long.
     async fn merge(
         &self,
         table: &TableSnapshot,
@@ -265,33 +264,27 @@ impl Work<'_> {
         receipt: &CompactReceipt,
     ) -> Result<Vec<Output>> {
         let watch = Watch {
-            database: Arc::clone(self.database),
-            stopped: Arc::clone(self.stopped),
+            database: self.database,
+            stopped: self.stopped,
             table: table.def().id,
             job,
             rows_in,
             rows_read: AtomicU64::new(0),
             done: (receipt.rows, receipt.bytes),
-            looked: std::sync::Mutex::new(Instant::now()),
+            looked: Mutex::new(Instant::now()),
             unwanted: AtomicBool::new(false),
         };
-        let (def, retained) = (Arc::clone(table.def()), self.retained.clone());
-        let (store, segment_bytes) = (Arc::clone(&self.database.shared.store), limits.segment_bytes);
-        let runtime = tokio::runtime::Handle::current();
-        crate::checkpoint::blocking(move || {
-            let writer = watch.database.writer()?;
-            let setting = Setting {
-                store,
-                def,
-                ids: &writer.ids,
-                retained: &retained,
-                segment_bytes,
-                rows_read: &watch.rows_read,
-                goes_on: &|| watch.goes_on(),
-            };
-            runtime.block_on(merge::merge(&setting, inputs))
-        })
-        .await
+        let goes_on = || watch.goes_on();
+        let setting = Setting {
+            store: Arc::clone(&self.database.shared.store),
+            def: Arc::clone(table.def()),
+            ids: &self.database.writer()?.ids,
+            retained: self.retained,
+            segment_bytes: limits.segment_bytes,
+            rows_read: &watch.rows_read,
+            goes_on: &goes_on,
+        };
+        merge::merge(&setting, inputs).await
     }
 }
 
@@ -314,20 +307,20 @@ fn remember(runs: &mut Runs, plan: &Plan, made: &[ObjectId]) {
 }
 
 /// What a merge asks between two batches: whether to go on. Now and then it tells the job's progress.
-struct Watch {
-    database: Arc<Database>,
-    stopped: Arc<AtomicBool>,
+struct Watch<'a> {
+    database: &'a Database,
+    stopped: &'a AtomicBool,
     table: TableId,
     job: u64,
     rows_in: u64,
     rows_read: AtomicU64,
     /// Rows and bytes of the rounds before.
     done: (u64, u64),
-    looked: std::sync::Mutex<Instant>,
+    looked: Mutex<Instant>,
     unwanted: AtomicBool,
 }
 
-impl Watch {
+impl Watch<'_> {
     fn goes_on(&self) -> bool {
         if let Ok(mut looked) = self.looked.try_lock()
             && looked.elapsed() >= LOOK_EVERY

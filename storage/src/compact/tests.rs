@@ -34,7 +34,7 @@ impl Open {
         let upload = writer.uploads.begin(&writer.ids);
         let snapshot = db.snapshot();
         let table = snapshot.table(id).unwrap();
-        let stopped = Arc::new(AtomicBool::new(false));
+        let stopped = AtomicBool::new(false);
         let work =
             Work { database: db, reason: CompactReason::Statement, retained: &retained, stopped: &stopped };
         let limits = work.limits();
@@ -175,7 +175,7 @@ async fn a_merge_that_is_stopped_leaves_nothing() {
     let db = Database::open(Root::Path(dir.path().to_owned()), options()).await.unwrap();
     let (table, model) = four(&db).await;
     let count = || std::fs::read_dir(dir.path().join("table").join(table.to_string())).unwrap().count();
-    let (before, stopped) = (count(), Arc::new(AtomicBool::new(true)));
+    let (before, stopped) = (count(), AtomicBool::new(true));
     let retained = newest(&db);
     let snapshot = db.snapshot();
     let state = snapshot.table(table).unwrap();

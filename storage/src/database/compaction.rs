@@ -27,7 +27,7 @@ pub(crate) struct Compactor {
     running: tokio::sync::Mutex<Runs>,
     /// Whether a pass waits to begin.
     due: AtomicBool,
-    stopped: Arc<AtomicBool>,
+    stopped: AtomicBool,
     /// Tables whose upkeep has failed: how often in a row, and when it is tried again.
     failed: Mutex<HashMap<TableId, (u32, Instant)>>,
 }
