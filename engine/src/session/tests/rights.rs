@@ -225,6 +225,7 @@ async fn every_statement_asks_for_its_right() {
     }
     for sql in [
         "CHECKPOINT",
+        "COMPACT",
         "VERIFY",
         "SHOW VERSIONS",
         "SHOW JOBS",
