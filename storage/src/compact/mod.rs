@@ -184,6 +184,14 @@ impl Work<'_> {
                     pass.left.extend(plan.inputs.iter().chain(&plan.gone));
                     continue;
                 }
+                // It was dropped: the next pass takes what is left of it away.
+                Err(error)
+                    if error.kind() == ErrorKind::Cancelled
+                        && !self.stopped.load(Ordering::Acquire)
+                        && self.database.snapshot().table(id).is_none() =>
+                {
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             };
             remember(runs, &plan, &made);
