@@ -17,7 +17,7 @@ fn options() -> OpenOptions {
     OpenOptions {
         wal_entry_bytes_max: 24 << 10,
         compacts: false,
-        compact_segment_bytes: 8 << 10,
+        compact_segment_bytes: 16 << 10,
         ..OpenOptions::default()
     }
 }
