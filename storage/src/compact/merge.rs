@@ -3,8 +3,8 @@
 //!
 //! Owns: reading the inputs side by side, leaving out rows that nobody can see any more, cutting the result at a size. Does not own:
 //! which segments (`policy`), what is deleted meanwhile and how the result becomes part of the table (`publish`).
-//! Durability: the segments are durable on return, and nothing names them. Memory: a row group, compressed, and a batch of each
-//! input, and what a segment writer holds.
+//! Durability: the segments are durable on return, and nothing names them. Memory: a stretch of each input's rows, and what a
+//! segment writer holds.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -230,7 +230,7 @@ struct Place<'a>(&'a [u8], u64);
 impl Source {
     async fn open(setting: &Setting<'_>, order: &Order, input: Input) -> Result<Self> {
         let Input { reader, deletes } = input;
-        let rows = Rows::Segment(reader.addressed(READ_ROWS)?);
+        let rows = Rows::Segment(reader.addressed(READ_ROWS));
         let mut source = Self { rows, deletes, position: 0, now: None, slot: None };
         if order.0.is_some() && !reader.meta().sorted {
             source.sort(setting).await?;

@@ -12,13 +12,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::collect::Retained;
 use crate::id::ObjectId;
+use crate::segment::reader::STRETCH_BYTES;
 use crate::segment::{SegmentMeta, StatValue};
 use crate::version::{SegmentState, TableState};
 
 /// Most segments of one round.
 const INPUTS_MAX: usize = 64;
-/// Rows of a row group, of which a merge holds one for each of its inputs.
-const GROUP_ROWS: u64 = 256 * 1024;
 
 /// What a pass may do.
 #[derive(Clone, Copy, Debug)]
@@ -172,14 +171,14 @@ fn dead_rows(segment: &SegmentState, retained: &Retained) -> u64 {
     deletes.iter().filter(|(_, deleted)| !retained.sees(created, *deleted)).count() as u64
 }
 
-/// An input is read a row group at a time; one that is not in its table's order is sorted as a whole first.
+/// An input is read a stretch of rows at a time, with the pages they stand in; one that is not in its table's order is sorted as a whole
+/// first.
 fn memory(meta: &SegmentMeta, ordered: bool) -> u64 {
-    let decoded: u64 = meta.columns.iter().map(|column| column.memory_bytes).sum();
+    let decoded = meta.columns.iter().map(|column| column.memory_bytes).sum::<u64>().max(meta.bytes);
     if ordered && !meta.sorted {
-        return 2 * decoded.max(meta.bytes);
+        return 2 * decoded;
     }
-    let groups = meta.rows.div_ceil(GROUP_ROWS).max(1);
-    meta.bytes / groups + decoded / meta.rows.div_ceil(8 * 1024).max(1)
+    2 * decoded.min(STRETCH_BYTES) + meta.bytes.min(STRETCH_BYTES)
 }
 
 /// The next round; None: nothing to do.

@@ -33,7 +33,7 @@ use crate::schema::TableDef;
 pub use file::SegmentFile;
 pub use rows::{RowChoice, SegmentBatches};
 
-pub(crate) use addressed::AddressedBatches;
+pub(crate) use addressed::{AddressedBatches, STRETCH_BYTES};
 pub(crate) use addresses::NumberColumn;
 pub(super) use open::Opened;
 pub(crate) use vectors::SegmentVectors;

@@ -70,8 +70,12 @@ pub(super) fn batches(
     start(reader, &decoded, rows, batch_rows, shape)
 }
 
-/// All rows: the columns of the definition, then those of the pseudo-columns that are in the file.
-pub(super) fn addressed_batches(reader: &SegmentReader, batch_rows: usize) -> Result<SegmentBatches> {
+/// The columns of the definition, then those of the pseudo-columns that are in the file, of some rows; nothing read is kept.
+pub(super) fn addressed_batches(
+    reader: &SegmentReader,
+    rows: Range<u32>,
+    batch_rows: usize,
+) -> Result<SegmentBatches> {
     let opened = &reader.opened;
     let columns: Vec<usize> = (0..opened.roots.len()).collect();
     let mut fields: Vec<FieldRef> = reader.surface_schema(&columns).fields().iter().cloned().collect();
@@ -87,7 +91,8 @@ pub(super) fn addressed_batches(reader: &SegmentReader, batch_rows: usize) -> Re
     decoded.dedup();
     let places = roots.iter().map(|root| root.and_then(|r| decoded.binary_search(&r).ok())).collect();
     let shape = Shape::Surface(Arc::new(Schema::new(fields)), places);
-    start(reader, &decoded, RowChoice::All, batch_rows, shape)
+    let batches = start(reader, &decoded, RowChoice::Ranges(&[rows]), batch_rows, shape)?;
+    Ok(SegmentBatches { cache: None, ..batches })
 }
 
 /// Batches of root columns of the file as they are.
