@@ -4,8 +4,8 @@
 //!
 //! Order, each step durable before the next: (1) cut: everything accepted is logged, the log goes on in a new file, hot rows get a
 //! border; (2) segments and `.deletes` objects; (3) the manifest; (4) the new layout is published in the commit order; (5) log
-//! files before the cut are removed, and objects that no manifest in use names any more. A crash between any two leaves a state that replay makes whole. Readers and writers are held
-//! up only by (1) and (4), which move pointers.
+//! files before the cut are removed, and in a directory objects that no manifest in use names any more. A crash between any two
+//! leaves a state that replay makes whole. Readers and writers are held up only by (1) and (4), which move pointers.
 
 mod flush;
 

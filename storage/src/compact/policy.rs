@@ -242,10 +242,8 @@ fn too_many_runs<'a>(segments: &[&'a Facts], limits: &Limits) -> Option<Vec<&'a 
         if taken > surplus && bytes_of(run) > choice.bytes {
             break;
         }
-        if !choice.add(run, limits.always && taken < 2) {
-            break;
-        }
-        taken += 1;
+        // One that takes too much, since it is to be sorted first, holds up no other.
+        taken += usize::from(choice.add(run, limits.always && taken < 2));
     }
     (taken >= 2).then_some(choice.segments)
 }
@@ -323,9 +321,7 @@ fn small<'a>(segments: &[&'a Facts], limits: &Limits) -> Option<Vec<&'a Facts>> 
         let mut choice = Choice::new(limits);
         for &segment in &small[..start + alike] {
             let forced = limits.always && choice.segments.len() < 2;
-            if !choice.add(&[segment], forced) {
-                break;
-            }
+            choice.add(&[segment], forced);
         }
         if choice.segments.len() >= limits.inputs_min.min(2) && choice.segments.len() > 1 {
             return Some(choice.segments);

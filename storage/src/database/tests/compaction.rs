@@ -106,7 +106,8 @@ async fn history(seed: u64, keyed: bool) {
         let what = format!("seed {seed} keyed {keyed} step {step}");
         match random.random_range(0..16) {
             0..5 => {
-                let new = random.random_range(1..if random.random_bool(0.2) { 800 } else { 60 });
+                let most = if random.random_bool(0.2) { 800 } else { 60 };
+                let new: i64 = random.random_range(1..most);
                 let mut new = rows(next_key..next_key + new);
                 next_key += new.len() as i64;
                 if random.random_bool(0.3) {
