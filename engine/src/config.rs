@@ -42,12 +42,15 @@ macro_rules! settings {
 /// Every setting, by name.
 pub const SETTINGS: &[Setting] = settings! {
     "application_name", "text", true, "Name of the session, kept with its commits.";
+    "auto_compact", "boolean", false, "Whether segments are merged by themselves after checkpoints; COMPACT does it in any case.";
     "cache_size", "bytes", false, "Most bytes of a database in a bucket that are kept on this machine's disk; 0: none are.";
     "checkpoint_interval", "duration", false, "Time between automatic checkpoints; off when not set at open.";
     "checkpoint_wal_bytes", "bytes", false, "Size of the log that starts an automatic checkpoint.";
     "commit_id", "text", true, "Id of the session's next commit, a UUID; empty: a random one. What is committed under it already changes nothing again.";
     "commit_message", "text", true, "Text kept with every commit of the session; shown by SHOW VERSIONS.";
     "commit_timeout", "duration", false, "How long a commit is tried while the bucket does not answer; then its outcome is unknown.";
+    "compact_round_bytes", "bytes", false, "Most that one round of merging segments reads by itself.";
+    "compact_segment_bytes", "bytes", false, "Size that segments are merged towards.";
     "durability", "text", false, "Where a commit to a bucket must be before it is acknowledged: store, or local: in a journal on this machine's disk.";
     "memory_limit", "bytes", false, "Memory queries may use together before they spill or fail.";
     "memtable_hard_bytes", "bytes", false, "Size of the rows not yet in segments at which writers wait.";
@@ -251,6 +254,7 @@ impl Settings {
         let options = engine.database().options();
         Ok(match find(name)?.name {
             "application_name" => self.info.session.clone(),
+            "auto_compact" => (options.compacts && !options.read_only).to_string(),
             "cache_size" => {
                 let kept = options.cache_directory.as_ref().map_or(0, |_| options.cache_directory_bytes);
                 kept.to_string()
@@ -262,6 +266,8 @@ impl Settings {
             "commit_id" => self.commit_id.map(|id| id.to_string()).unwrap_or_default(),
             "commit_message" => self.info.message.clone(),
             "commit_timeout" => show_duration(options.commit_timeout),
+            "compact_round_bytes" => options.compact_round_bytes.to_string(),
+            "compact_segment_bytes" => options.compact_segment_bytes.to_string(),
             "durability" => options.durability.as_str().to_owned(),
             "memory_limit" => engine.memory_limit().to_string(),
             "memtable_hard_bytes" => options.memtable_hard_bytes.to_string(),

@@ -242,7 +242,7 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
             return relations(names).chain(keywords(more)).chain(functions).collect();
         }
         "REINDEX" => return keywords(&["INDEX", "TABLE"]).collect(),
-        "WARM" => return keywords(&["TABLE"]).collect(),
+        "COMPACT" | "WARM" => return keywords(&["TABLE"]).collect(),
         "INDEX" => {
             let own = names.indexes.iter().filter(|(schema, _)| *schema == names.current_schema);
             let more: &[&str] = if is_of(words, &["DROP"]) { &["IF"] } else { &[] };
@@ -525,6 +525,7 @@ mod tests {
         check("explain create index on pages u|", &["using"]);
         check("reindex |", &["INDEX", "TABLE"]);
         check("warm |", &["TABLE"]);
+        check("compact |", &["TABLE"]);
         check("warm table pa|", &["pages"]);
         check("reindex table p|", &["pages", "public"]);
         check("reindex index p|", &["pages_text_vec_idx"]);

@@ -6,6 +6,7 @@ use cairn_engine::Session;
 pub(crate) const STARTS: &[&str] = &[
     "ALTER",
     "CHECKPOINT",
+    "COMPACT",
     "COPY",
     "CREATE",
     "DELETE",

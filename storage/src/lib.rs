@@ -7,8 +7,8 @@
 //!    ids, one WAL entry (`transaction`, `wal`).
 //! 3. One write and one sync make every waiting entry durable: the only point of no return (`database`, `wal`).
 //! 4. A new immutable [`Version`](version::Version) is published and the commit acknowledged.
-//! 5. Later, as jobs: a checkpoint turns memtables into segments and publishes a manifest (`checkpoint`); what nothing names
-//!    any more is deleted from an object store (`collect`).
+//! 5. Later, as jobs: a checkpoint turns memtables into segments and publishes a manifest (`checkpoint`); several segments become few
+//!    (`compact`); what nothing names any more is deleted (`collect`).
 //!
 //! # Life of a read
 //! [`Database::snapshot`] → [`TableSnapshot`]: segments with the rows deleted in each, and the memtable's batches.
@@ -27,6 +27,7 @@ pub mod wal;
 
 pub mod checkpoint;
 mod collect;
+pub mod compact;
 pub mod database;
 mod held;
 pub mod index;
@@ -39,6 +40,7 @@ pub mod version;
 
 pub use checkpoint::{CheckpointReason, CheckpointReceipt};
 pub use collect::{CollectReceipt, Collected, ObjectKind};
+pub use compact::{CompactReason, CompactReceipt};
 pub use database::{
     ClaimAt, Clock, Database, Durability, OpenOptions, Root, VersionRow, default_journal_directory,
 };

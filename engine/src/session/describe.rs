@@ -112,6 +112,7 @@ impl Session {
             Statement::Describe(name) => rows(show::describe(context, catalog, name).await?),
             Statement::Show(what) => rows(show::show(context, catalog, settings, &self.engine, what).await?),
             Statement::Checkpoint(_) => Some(upkeep::checkpoint_columns()),
+            Statement::Compact(_) => Some(upkeep::compact_columns()),
             Statement::Warm(_) => Some(upkeep::warm_columns()),
             Statement::Verify { .. } => Some(upkeep::verify_columns()),
             Statement::CreateIndex(_)

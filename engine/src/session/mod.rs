@@ -471,6 +471,7 @@ impl Session {
             Statement::Show(what) => Box::pin(show::show(context, catalog, settings, &self.engine, what)),
             Statement::Account(account) => Box::pin(rights::run(context, account)),
             Statement::Checkpoint(table) => Box::pin(upkeep::checkpoint(context, table.as_ref())),
+            Statement::Compact(table) => Box::pin(upkeep::compact(context, table.as_ref())),
             Statement::Verify { table } => Box::pin(upkeep::verify(context, table.as_ref())),
             Statement::Warm(table) => Box::pin(upkeep::warm(context, table)),
             Statement::Set { .. }
@@ -659,6 +660,7 @@ fn waits_its_turn(statement: &Statement) -> bool {
         | Statement::Drop(_)
         | Statement::Truncate { .. }
         | Statement::Checkpoint(_)
+        | Statement::Compact(_)
         | Statement::Verify { .. }
         | Statement::Warm(_) => true,
         Statement::Set { .. }

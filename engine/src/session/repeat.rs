@@ -195,6 +195,7 @@ fn changes(statement: &Statement) -> bool {
         | Statement::Reset(_)
         | Statement::Use(_)
         | Statement::Checkpoint(_)
+        | Statement::Compact(_)
         | Statement::Verify { .. }
         | Statement::Warm(_)
         | Statement::Reindex(_)

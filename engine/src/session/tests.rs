@@ -191,6 +191,7 @@ async fn the_database_tells_about_itself() {
         ("SELECT name, type FROM sys.columns ORDER BY position", "id,BIGINT;name,TEXT"),
         ("SELECT column_name FROM information_schema.columns WHERE table_name = 't' ORDER BY 1", "id;name"),
         ("CHECKPOINT", "true,statement,…"),
+        ("COMPACT TABLE t", "false,statement,0,0,0,0,0,0,0,…"),
         ("SELECT table_name, live_rows FROM system.segments", "t,1"),
         ("SELECT count(*) > 0 FROM system.versions", "true"),
         ("SELECT count(*) FROM system.wal", "1"),

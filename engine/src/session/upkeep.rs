@@ -1,4 +1,4 @@
-//! CHECKPOINT, VERIFY, WARM TABLE, WAIT FOR VERSION: each answers with a receipt or one row per finding.
+//! CHECKPOINT, COMPACT, VERIFY, WARM TABLE, WAIT FOR VERSION: each answers with a receipt or one row per finding.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +27,9 @@ pub(super) async fn checkpoint(context: &StatementContext, table: Option<&Object
     context.db.claim().await?;
     let receipt = context.db.checkpoint(CheckpointReason::Statement).await?;
     let number = |n: u64| Arc::new(UInt64Array::from(vec![n])) as ArrayRef;
-    let reason = match receipt.reason {
-        CheckpointReason::Statement => "statement",
-        CheckpointReason::WalBytes => "wal_bytes",
-        CheckpointReason::Interval => "interval",
-        CheckpointReason::Close => "close",
-    };
     rows(vec![
         ("triggered", Arc::new(BooleanArray::from(vec![receipt.triggered]))),
-        ("reason", Arc::new(StringViewArray::from(vec![reason]))),
+        ("reason", Arc::new(StringViewArray::from(vec![receipt.reason.as_str()]))),
         ("version", number(receipt.version.0)),
         ("manifest", number(receipt.manifest.0)),
         ("segments", number(receipt.segments)),
@@ -62,6 +56,57 @@ pub(super) fn checkpoint_columns() -> SchemaRef {
         number("segments"),
         number("rows"),
         number("deletes"),
+        number("bytes"),
+        Field::new("duration_ms", DataType::Float64, false),
+    ]))
+}
+
+/// COMPACT [TABLE t]: one receipt row.
+pub(super) async fn compact(context: &StatementContext, table: Option<&ObjectName>) -> Result<Output> {
+    // It would go on with what is committed.
+    if context.block.is_some() {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "COMPACT cannot be one of a transaction's statements",
+        )
+        .map(|e| e.with_sqlstate("25001")));
+    }
+    let table = match table {
+        Some(name) => Some(table_id(context, name)?),
+        None => {
+            context.rights.superuser("run COMPACT")?;
+            None
+        }
+    };
+    context.db.claim().await?;
+    let receipt = context.db.compact(table).await?;
+    let number = |n: u64| Arc::new(UInt64Array::from(vec![n])) as ArrayRef;
+    rows(vec![
+        ("triggered", Arc::new(BooleanArray::from(vec![receipt.triggered]))),
+        ("reason", Arc::new(StringViewArray::from(vec![receipt.reason.as_str()]))),
+        ("tables", number(receipt.tables)),
+        ("replaced", number(receipt.replaced)),
+        ("replaced_bytes", number(receipt.replaced_bytes)),
+        ("segments", number(receipt.segments)),
+        ("rows", number(receipt.rows)),
+        ("dropped", number(receipt.dropped)),
+        ("bytes", number(receipt.bytes)),
+        ("duration_ms", milliseconds(receipt.duration)),
+    ])
+}
+
+/// Columns of COMPACT's receipt.
+pub(super) fn compact_columns() -> SchemaRef {
+    let number = |name: &str| Field::new(name, DataType::UInt64, false);
+    Arc::new(Schema::new(vec![
+        Field::new("triggered", DataType::Boolean, false),
+        Field::new("reason", DataType::Utf8View, false),
+        number("tables"),
+        number("replaced"),
+        number("replaced_bytes"),
+        number("segments"),
+        number("rows"),
+        number("dropped"),
         number("bytes"),
         Field::new("duration_ms", DataType::Float64, false),
     ]))

@@ -33,6 +33,7 @@ const KEYWORDS: &[&str] = &[
     "COLUMN",
     "COLUMNS",
     "COMMIT",
+    "COMPACT",
     "CONFLICT",
     "COPY",
     "CREATE",

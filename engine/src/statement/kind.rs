@@ -25,7 +25,7 @@ pub enum StatementKind {
     Setting,
     /// Any, described for a client and not run.
     Prepare,
-    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, VERIFY, WARM, WAIT, and what is no statement at all.
+    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, COMPACT, VERIFY, WARM, WAIT, and what is no statement at all.
     Other,
 }
 
@@ -82,6 +82,7 @@ impl StatementKind {
             | Statement::Describe(_)
             | Statement::Show(_)
             | Statement::Checkpoint(_)
+            | Statement::Compact(_)
             | Statement::Verify { .. }
             | Statement::Warm(_)
             | Statement::WaitForVersion { .. } => Self::Other,

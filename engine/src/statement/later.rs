@@ -16,7 +16,6 @@ pub(super) const LATER: &[&str] = &[
     "CALL",
     "CANCEL",
     "COMMENT",
-    "COMPACT",
     "DEALLOCATE",
     "DECLARE",
     "DETACH",

@@ -113,6 +113,8 @@ pub(crate) enum Statement {
     Use(Ident),
     /// CHECKPOINT [TABLE t].
     Checkpoint(Option<ObjectName>),
+    /// COMPACT [TABLE t].
+    Compact(Option<ObjectName>),
     /// VERIFY [DATABASE | TABLE t] [DEEP].
     Verify {
         /// One table, or all.

@@ -58,6 +58,7 @@ impl Parameters {
             | Statement::Reset(_)
             | Statement::Use(_)
             | Statement::Checkpoint(_)
+            | Statement::Compact(_)
             | Statement::Verify { .. }
             | Statement::Warm(_)
             | Statement::Transaction(_)

@@ -115,15 +115,8 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
         return Err(later(&first, parser, &word));
     }
     match word.as_str() {
-        "CHECKPOINT" => {
-            parser.next_token();
-            let table = if take(parser, "TABLE") {
-                Some(parser.parse_object_name(false).map_err(syntax)?)
-            } else {
-                None
-            };
-            Ok(Statement::Checkpoint(table))
-        }
+        "CHECKPOINT" => Ok(Statement::Checkpoint(of_table(parser)?)),
+        "COMPACT" => Ok(Statement::Compact(of_table(parser)?)),
         "VERIFY" => verify(parser),
         "REINDEX" => reindex(parser),
         "WARM" => {
@@ -269,6 +262,15 @@ fn verify(parser: &mut Parser<'_>) -> Result<Statement> {
     Ok(Statement::Verify { table })
 }
 
+/// The word of the statement, and TABLE with its name where that follows.
+fn of_table(parser: &mut Parser<'_>) -> Result<Option<ast::ObjectName>> {
+    parser.next_token();
+    if !take(parser, "TABLE") {
+        return Ok(None);
+    }
+    parser.parse_object_name(false).map(Some).map_err(syntax)
+}
+
 fn reindex(parser: &mut Parser<'_>) -> Result<Statement> {
     parser.next_token();
     let index = take(parser, "INDEX");
@@ -346,6 +348,8 @@ mod tests {
             ("RESET ALL", "Reset"),
             ("USE app", "Use"),
             ("CHECKPOINT TABLE t", "Checkpoint"),
+            ("COMPACT", "Compact(None"),
+            ("COMPACT TABLE s.t", "Compact(Some"),
             ("VERIFY DATABASE DEEP", "Verify"),
             ("WARM TABLE s.t", "Warm"),
             ("SHOW COMMIT '6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43'", "Show(Commit"),
@@ -378,7 +382,6 @@ mod tests {
             ("ALTER TABLE t ADD COLUMN a INT", "ALTER TABLE"),
             ("MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE", "MERGE INTO"),
             ("VACUUM", "VACUUM"),
-            ("COMPACT TABLE t", "COMPACT TABLE"),
             ("RUN JOBS", "RUN JOBS"),
             ("KILL QUERY 1", "KILL QUERY"),
             ("SELECT * FROM t VERSION AS OF 3", "VERSION AS OF"),

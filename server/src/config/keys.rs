@@ -335,6 +335,13 @@ pub const KEYS: &[Key] = &[
         true
     ),
     key!(
+        "storage.auto_compact",
+        "true, false",
+        |c, v| flag(v).map(|v| c.engine.storage.compacts = v),
+        |c| c.engine.storage.compacts.to_string(),
+        "whether segments are merged by themselves after checkpoints"
+    ),
+    key!(
         "storage.cache_directory",
         "path, off",
         |c, v| cache(v).map(|v| c.engine.storage.cache_directory = v),

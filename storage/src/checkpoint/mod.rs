@@ -4,8 +4,8 @@
 //!
 //! Order, each step durable before the next: (1) cut: everything accepted is logged, the log goes on in a new file, hot rows get a
 //! border; (2) segments and `.deletes` objects; (3) the manifest; (4) the new layout is published in the commit order; (5) log
-//! files before the cut are removed. A crash between any two leaves a state that replay makes whole. Readers and writers are held
-//! up only by (1) and (4), which move pointers.
+//! files before the cut are removed, and in a directory objects that no manifest in use names any more. A crash between any two
+//! leaves a state that replay makes whole. Readers and writers are held up only by (1) and (4), which move pointers.
 
 mod flush;
 
@@ -33,6 +33,8 @@ pub enum CheckpointReason {
     WalBytes,
     /// `checkpoint_interval`
     Interval,
+    /// Segments were compacted.
+    Compaction,
     /// The database is being closed.
     Close,
 }
@@ -45,6 +47,7 @@ impl CheckpointReason {
             Self::Statement => "statement",
             Self::WalBytes => "wal_bytes",
             Self::Interval => "interval",
+            Self::Compaction => "compaction",
             Self::Close => "close",
         }
     }
@@ -96,9 +99,10 @@ pub(crate) async fn run(database: &Arc<Database>, reason: CheckpointReason) -> R
         duration: Duration::ZERO,
     };
     writer.order.settle_all().await;
-    let published = writer.order.published();
-    if newest.as_ref().map_or(CommitVersion(0), |m| m.version) == published.number {
-        receipt.version = published.number;
+    // Its number alone: a version that is held keeps objects.
+    let published = writer.order.published().number;
+    if newest.as_ref().map_or(CommitVersion(0), |m| m.version) == published {
+        receipt.version = published;
         receipt.duration = begun.elapsed();
         return Ok(receipt);
     }
@@ -106,6 +110,8 @@ pub(crate) async fn run(database: &Arc<Database>, reason: CheckpointReason) -> R
     let result = checkpoint(database, writer, newest.as_deref(), job, &mut receipt).await;
     let truncated = match result {
         Ok((manifest, truncated)) => {
+            // What stays is found by the next checkpoint that looks.
+            let _ = crate::collect::sweep(database, writer, &manifest, receipt.deletes > 0).await;
             *newest = Some(Arc::new(manifest));
             truncated
         }
@@ -182,7 +188,9 @@ async fn checkpoint(
     receipt.version = version.number;
     receipt.manifest = manifest.number;
     let driving = writer.order.driving().await;
-    driving.relayout(|now| relaid(now, &flushed, version.number, manifest.number));
+    let pin = Pin::new(manifest.number);
+    database.shared.pins.hold(&pin);
+    driving.relayout(|now| relaid(now, &flushed, version.number, manifest.number, &pin));
     writer.order.forget_ids_up_to(version.number);
     // The manifest stands whether or not the files before it could be removed.
     let truncated = driving.wal().truncate(replay_from).await;
@@ -255,7 +263,7 @@ async fn publishable(
         replay_from,
         replay_epoch: if database.shared.remote { writer.epoch } else { Epoch(0) },
         is_claim: false,
-        horizon: previous.map_or(CommitVersion(0), |m| m.horizon),
+        horizon: previous.map_or(version.horizon, |m| m.horizon.max(version.horizon)),
         next_table_id: version.next_table_id,
         settled: Some(settled),
         catalog: version.catalog.to_record(),
@@ -269,10 +277,11 @@ fn relaid(
     flushed: &HashMap<TableId, Flushed>,
     cut: CommitVersion,
     manifest: ManifestNumber,
+    pin: &Pin,
 ) -> Version {
     let mut next = now.clone();
     next.manifest = manifest;
-    next.pin = Pin::new(manifest);
+    next.pin = pin.clone();
     for (id, table) in &now.tables {
         // A table created after the cut has nothing in this manifest.
         if table.flushed >= cut {

@@ -1,7 +1,8 @@
-//! Collecting: objects of a root in an object store that nobody can need any more are deleted.
+//! Collecting: objects that nobody can need any more are deleted, from an object store as a job of its own, from a directory after
+//! checkpoints (`local`).
 //!
 //! Owns: the order of the steps ([`run`]), what is needed (`live`), what follows from it (`plan`), paths (`name`), the marks of
-//! open work (`uploads`). Does not own: when it runs (`database`), files of a directory: those are removed where they are replaced.
+//! open work (`uploads`). Does not own: when it runs (`database`).
 //!
 //! # Order
 //! 1. manifests are listed; the newest that was published a reader grace ago is chosen, and read: it tells what is needed;
@@ -15,6 +16,7 @@
 //! dead by that manifest is dead for every later state, and claims and fences are never deleted.
 
 mod live;
+mod local;
 mod name;
 mod plan;
 mod uploads;
@@ -31,6 +33,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 pub(crate) use live::{Named, Retained, Roots, leaves};
+pub(crate) use local::{Swept, sweep};
 pub use name::ObjectKind;
 pub(crate) use name::ObjectName;
 pub(crate) use plan::{HISTORY_KEPT, Listed, PROBE_KEPT, is_older};

@@ -44,6 +44,7 @@ impl Bucket {
             clock: Clock::new(move || now_us() + ahead_us.load(Ordering::Relaxed)),
             take_over: true,
             collects: false,
+            compacts: false,
             wal_entry_bytes_max: 16 << 10,
             ..OpenOptions::default()
         };

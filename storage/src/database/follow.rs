@@ -12,8 +12,11 @@ use super::boundary::Boundary;
 use super::replay::Missing;
 use super::{Database, VersionRow, claim, open, replay};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fs::OpenMode;
 use crate::id::{CommitId, DatabaseId, Epoch, ManifestNumber, WalNumber};
 use crate::manifest::history::CommitFound;
+use crate::manifest::identity::IDENTITY_PATH;
+use crate::manifest::store::manifest_path;
 use crate::manifest::{Manifest, ManifestStore};
 use crate::version::{Pin, Shared, Version};
 use crate::wal::{FileWalFollower, Followed, ObjectWalReader, Recovered, WalStatus};
@@ -306,6 +309,7 @@ async fn load_once(
         (false, _) => manifests.newest(seen).await?,
     };
     open::check_id(id, manifest.as_ref().map(|m| m.database_id))?;
+    let Some(pin) = pinned(shared, manifests, manifest.as_ref()).await? else { return Ok(None) };
     let mut log = Log::begin(shared, id, manifest.as_ref());
     let boundary = async {
         match shared.remote {
@@ -321,11 +325,39 @@ async fn load_once(
     if boundary?.is_some_and(|boundary| boundary.oldest > found) {
         return Ok(None);
     }
-    let (base, Some(entries)) = (base?, entries?) else { return Ok(None) };
-    let (mut state, history) = replay::apply(base, entries, &shared.store, missing).await?;
-    if shared.remote {
-        // Also once this process writes the database itself.
-        state.pin = Pin::followed(state.manifest);
-    }
+    let (mut base, Some(entries)) = (base?, entries?) else { return Ok(None) };
+    base.pin = pin;
+    let (state, history) = replay::apply(base, entries, &shared.store, missing).await?;
     Ok(Some((state, history, log)))
+}
+
+/// A pin of the manifest that was found. In a directory its file is locked with it, so that the writer keeps what it names; None: a newer
+/// one has come, or the writer is looking whether anybody holds it. Of a database without a manifest it is the file `CAIRN`.
+async fn pinned(
+    shared: &Shared,
+    manifests: &ManifestStore,
+    manifest: Option<&Manifest>,
+) -> Result<Option<Pin>> {
+    let number = manifest.map_or(ManifestNumber(0), |m| m.number);
+    // In a bucket it stays one of a follower once this process writes the database itself.
+    let Some(fs) = &shared.files else { return Ok(Some(Pin::followed(number))) };
+    let path = pin_path(number);
+    let what = |e| Error::io(format!("locking {path} for reading"), e);
+    let file = fs.open(&path, OpenMode::Read).map_err(what)?;
+    if !file.try_lock(true).map_err(what)? {
+        return Ok(None);
+    }
+    // Before it was locked the writer may have gone on, and removed what only this one names.
+    if manifests.is_newer_than(number).await? {
+        return Ok(None);
+    }
+    Ok(Some(Pin::locked(number, file)))
+}
+
+/// The file that readers of a directory lock while they stand on a manifest.
+pub(crate) fn pin_path(number: ManifestNumber) -> String {
+    match number {
+        ManifestNumber(0) => IDENTITY_PATH.to_owned(),
+        number => manifest_path(number),
+    }
 }

@@ -8,6 +8,7 @@ pub(crate) mod boundary;
 mod claim;
 mod clock;
 mod collection;
+mod compaction;
 mod figures;
 mod follow;
 mod indexes;
@@ -28,6 +29,7 @@ use object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
 pub use clock::Clock;
+pub(crate) use follow::pin_path;
 pub use journal::default_journal_directory;
 pub use options::{ClaimAt, Durability, OpenOptions, Root};
 pub use order::VersionRow;
@@ -35,7 +37,7 @@ pub(crate) use order::{Accept, CommitOrder};
 pub(crate) use replay::row as replay_row;
 
 use crate::checkpoint::{CheckpointReason, CheckpointReceipt};
-use crate::collect::Uploads;
+use crate::collect::{Swept, Uploads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem};
 use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ObjectIds};
@@ -140,6 +142,8 @@ pub struct Database {
     checkpoint_due: AtomicBool,
     indexes: indexes::IndexUpkeep,
     collector: collection::Collector,
+    compactor: compaction::Compactor,
+    pub(crate) swept: Swept,
     closed: AtomicBool,
 }
 
@@ -169,6 +173,8 @@ impl Database {
             checkpoint_due: false.into(),
             indexes: indexes::IndexUpkeep::default(),
             collector: collection::Collector::default(),
+            compactor: compaction::Compactor::default(),
+            swept: Swept::default(),
             closed: false.into(),
         })
     }
@@ -286,6 +292,7 @@ impl Database {
             database.index_soon();
             if done.as_ref().is_ok_and(|receipt| receipt.triggered) {
                 database.collect_soon();
+                database.compact_soon();
             }
             done
         })
@@ -427,6 +434,7 @@ impl Database {
         }
         self.indexes.stop();
         self.collector.stop();
+        self.compactor.stop();
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             // Timers and waiters; a checkpoint under way has a task of its own.
@@ -437,6 +445,7 @@ impl Database {
         // It was told to stop; the units it has committed stay.
         self.indexes.ended().await;
         self.collector.ended().await;
+        self.compactor.ended().await;
         if let Some(error) = writer.order.poisoned() {
             let sent = writer.order.drain(self.options.commit_timeout).await;
             if self.shared.remote && error.kind() != ErrorKind::Fenced && sent.is_ok() {

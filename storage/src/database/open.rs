@@ -290,6 +290,7 @@ async fn writer(
         .with_hint("restore the directory wal from a backup of the same moment"));
     }
     let (state, history) = replay::apply(base, entries, &shared.store, Missing::Damage).await?;
+    shared.pins.hold(&state.pin);
     check_tip(&*fs, state.number)?;
     let settings = FileWalOptions::new(id, options.sync);
     let wal = FileWal::create(fs, settings, next, state.number.next(), predecessor)?;
@@ -302,6 +303,7 @@ async fn writer(
 /// The writer of a database in memory, which nobody else has.
 fn in_memory(id: DatabaseId, base: Version, shared: &Shared, options: &OpenOptions) -> Result<Writer> {
     let epoch = Epoch(1);
+    shared.pins.hold(&base.pin);
     let wal = ObjectWalOptions {
         database_id: id,
         epoch,

@@ -113,6 +113,16 @@ pub struct OpenOptions {
     pub wal_entry_bytes_max: usize,
     /// How far back old row versions are kept.
     pub version_retention: Duration,
+    /// Merge segments by itself after checkpoints; else only when it is asked for.
+    pub compacts: bool,
+    /// How long after a checkpoint that begins.
+    pub compact_delay: Duration,
+    /// Size that segments are merged towards.
+    pub compact_segment_bytes: u64,
+    /// Most bytes that one round of merging reads by itself.
+    pub compact_round_bytes: u64,
+    /// Most memory that the inputs of a merge take.
+    pub compact_memory_bytes: u64,
     /// Budget of cached footers, key filters and row-id columns.
     pub segment_cache_bytes: usize,
     /// A file system to use in place of the local one, on object storage in place of the journal's directory; for tests.
@@ -166,6 +176,11 @@ impl Default for OpenOptions {
             memtable_wait: Duration::from_secs(30),
             wal_entry_bytes_max: 16 << 20,
             version_retention: Duration::from_secs(24 * 3600),
+            compacts: true,
+            compact_delay: Duration::from_secs(1),
+            compact_segment_bytes: 256 << 20,
+            compact_round_bytes: 1 << 30,
+            compact_memory_bytes: 256 << 20,
             segment_cache_bytes: 256 << 20,
             fs: None,
             claim: ClaimAt::FirstWrite,

@@ -11,7 +11,7 @@ use crate::id::CommitVersion;
 use crate::manifest::{Manifest, ManifestStore, SegmentEntry};
 use crate::segment::{DeletesMeta, DeletionVector};
 use crate::version::{Catalog, LoadedDeletes, Pin, SegmentState, TableState, Version};
-use crate::wal::{Recovered, WalEntry, codec};
+use crate::wal::{CatalogEdit, Recovered, SegmentSwap, WalEntry, codec};
 
 /// What a `.deletes` object that is named and not there means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,7 @@ pub(crate) async fn base(
         catalog_changed: manifest.version,
         tables,
         next_table_id: manifest.next_table_id,
+        horizon: manifest.horizon,
         manifest: manifest.number,
         pin: Pin::new(manifest.number),
     })
@@ -130,6 +131,11 @@ async fn load_deletes(
     missing: Missing,
 ) -> Result<LoadedDeletes> {
     let mut loaded = HashMap::new();
+    for edit in &entry.catalog {
+        if let CatalogEdit::SwapSegments(swap) = edit {
+            load_swapped(state, entry.version, swap, store, missing, &mut loaded).await?;
+        }
+    }
     for change in &entry.tables {
         let flushed = state.tables.get(&change.table).map_or(CommitVersion(0), |t| t.flushed);
         if entry.version <= flushed {
@@ -142,6 +148,25 @@ async fn load_deletes(
         }
     }
     Ok(loaded)
+}
+
+/// The deletes of segments that took the place of others.
+async fn load_swapped(
+    state: &Version,
+    version: CommitVersion,
+    swap: &SegmentSwap,
+    store: &Arc<dyn ObjectStore>,
+    missing: Missing,
+    loaded: &mut LoadedDeletes,
+) -> Result<()> {
+    let flushed = state.tables.get(&swap.table).map_or(CommitVersion(0), |t| t.flushed);
+    if version <= flushed {
+        return Ok(());
+    }
+    for meta in swap.added.iter().flat_map(|entry| &entry.deletes) {
+        loaded.insert(meta.id, load(store, meta, missing).await?);
+    }
+    Ok(())
 }
 
 /// The deletion vector of one object, or what is wrong with it when it is missing or damaged.

@@ -174,7 +174,10 @@ fn shares(table: &TableState, index: &IndexDef, lost: &HashSet<ObjectId>) -> Sha
             }
         }
         let group = Group::new(Some(unit.id), spans);
-        let is_worn = lost.contains(&unit.id) || group.rows < built - built / DEAD_ONE_IN;
+        // Rows of segments that compaction has replaced are dead in it, too.
+        let is_worn = lost.contains(&unit.id)
+            || group.rows < built - built / DEAD_ONE_IN
+            || group.rows < unit.rows - unit.rows / DEAD_ONE_IN;
         if is_worn { shares.worn.push(group) } else { shares.others.push(group) }
     }
     let uncovered = left.ranges.into_iter().enumerate();

@@ -179,13 +179,14 @@ const SMALL: Size = Size { memory_limit: None, keys: 3_000, batch: 400, steps: 4
 
 async fn history(seed: u64, metric: IndexMetric, root: Root, reopen: bool, size: Size) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
+    let options = || OpenOptions { compacts: false, ..OpenOptions::default() };
+    let mut db = Database::open(root.clone(), options()).await.unwrap();
     create(&db, metric, size.memory_limit).await;
     let mut model = Model::new();
     let mut pinned: Vec<(TableSnapshot, Model)> = Vec::new();
     for step in 0..size.steps {
         let what = format!("seed {seed} step {step}");
-        match random.random_range(0..8) {
+        match random.random_range(0..9) {
             0..3 => {
                 let first = random.random_range(0..size.keys);
                 let keys: Vec<i64> = (first..first + random.random_range(1..size.batch)).collect();
@@ -200,6 +201,7 @@ async fn history(seed: u64, metric: IndexMetric, root: Root, reopen: bool, size:
             }
             4 | 5 => drop(db.checkpoint(CheckpointReason::Statement).await.unwrap()),
             6 => drop(db.build_indexes(None).await.unwrap()),
+            7 => drop(db.compact(None).await.unwrap()),
             _ if reopen => {
                 pinned.clear();
                 if random.random_bool(0.5) {
@@ -208,7 +210,7 @@ async fn history(seed: u64, metric: IndexMetric, root: Root, reopen: bool, size:
                 drop(db);
                 // The lock goes with the last task that holds the handle.
                 db = loop {
-                    match Database::open(root.clone(), OpenOptions::default()).await {
+                    match Database::open(root.clone(), options()).await {
                         Ok(db) => break db,
                         Err(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
                     }

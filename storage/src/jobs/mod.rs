@@ -18,7 +18,7 @@ const KEPT_JOBS: usize = 1_000;
 pub struct JobRow {
     /// Its number, from 1 in this process.
     pub id: u64,
-    /// "checkpoint", "build_index", "collect"
+    /// "checkpoint", "build_index", "compact", "collect"
     pub kind: String,
     /// Table it works on; None: the database.
     pub table: Option<String>,

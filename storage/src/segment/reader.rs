@@ -4,6 +4,7 @@
 //! rows are visible (`version`); bytes come verified from `blocks`. Everything below trusts a byte only after its
 //! checksum: damage is an error that names the object and offset, never a wrong row.
 
+mod addressed;
 mod addresses;
 mod blocks;
 mod file;
@@ -33,6 +34,7 @@ use crate::version::Expiry;
 pub use file::SegmentFile;
 pub use rows::{RowChoice, SegmentBatches};
 
+pub(crate) use addressed::{AddressedBatches, STRETCH_BYTES};
 pub(crate) use addresses::NumberColumn;
 pub(super) use open::Opened;
 pub(crate) use vectors::SegmentVectors;

@@ -97,6 +97,11 @@ fn deletes(snapshot: &Snapshot, now: &TableState, change: &TableChange, name: &s
     }
     let other = || conflict(format!("another session changed the same rows of {name} meanwhile"));
     let in_bulk = change.deletes.iter().any(|deletes| !change.appends(deletes.segment));
+    // Positions of segments that a compaction has taken away since name nothing.
+    let there = |id| now.segments.iter().any(|segment| segment.meta.id == id);
+    if change.deletes.iter().any(|deletes| !change.appends(deletes.segment) && !there(deletes.segment)) {
+        return Err(conflict(format!("segments of {name} were merged meanwhile")));
+    }
     // Deletes since the snapshot that the hot deletes do not show one by one.
     let hidden = now.last_bulk_delete > since || (now.flushed > since && now.last_delete > since);
     if hidden || (in_bulk && now.last_delete > since) {

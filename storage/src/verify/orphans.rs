@@ -160,7 +160,7 @@ impl Search<'_> {
 
     fn hint(&self, why: Why) -> String {
         if !is_remote(self.database) {
-            return "it costs space only; a later version collects it".to_owned();
+            return "it costs space only; a later checkpoint removes it".to_owned();
         }
         let grace = span(self.database.options().reader_grace);
         match why {

@@ -126,7 +126,7 @@ impl Catalog {
             CatalogEdit::DropView { schema, name: view } => {
                 self.views.remove(&name(schema, view));
             }
-            CatalogEdit::PutUnit(_) | CatalogEdit::DropUnits { .. } => {}
+            CatalogEdit::PutUnit(_) | CatalogEdit::DropUnits { .. } | CatalogEdit::SwapSegments(_) => {}
         }
     }
 

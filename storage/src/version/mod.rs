@@ -10,6 +10,7 @@ mod catalog;
 mod keys;
 mod pin;
 mod snapshot;
+mod swap;
 mod table;
 mod warm;
 
@@ -50,6 +51,8 @@ pub struct Version {
     pub tables: OrdMap<TableId, Arc<TableState>>,
     /// Next unused table id.
     pub next_table_id: TableId,
+    /// Oldest version a read may name.
+    pub horizon: CommitVersion,
     /// The manifest below the hot rows.
     pub manifest: ManifestNumber,
     /// Keeps that manifest's objects while the version is read.
@@ -65,6 +68,7 @@ impl Default for Version {
             catalog_changed: CommitVersion(0),
             tables: OrdMap::new(),
             next_table_id: TableId(1),
+            horizon: CommitVersion(0),
             manifest: ManifestNumber(0),
             pin: Pin::default(),
         }
@@ -83,13 +87,18 @@ impl Version {
             next.number = entry.version;
             next.time_us = entry.time_us;
         }
-        if !entry.catalog.is_empty() && entry.version > self.catalog_changed {
+        if entry.changes_catalog() && entry.version > self.catalog_changed {
             let mut catalog = Catalog::clone(&self.catalog);
             for edit in &entry.catalog {
                 next.edit(&mut catalog, edit, entry.version);
             }
             next.catalog = Arc::new(catalog);
             next.catalog_changed = entry.version;
+        }
+        for edit in &entry.catalog {
+            if let CatalogEdit::SwapSegments(swap) = edit {
+                next.swap(swap, entry.version, deletes)?;
+            }
         }
         for change in &entry.tables {
             let Some(table) = next.tables.get(&change.table) else {
@@ -136,7 +145,8 @@ impl Version {
             CatalogEdit::CreateSchema { .. }
             | CatalogEdit::DropSchema { .. }
             | CatalogEdit::PutView(_)
-            | CatalogEdit::DropView { .. } => {}
+            | CatalogEdit::DropView { .. }
+            | CatalogEdit::SwapSegments(_) => {}
         }
     }
 

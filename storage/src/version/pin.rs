@@ -10,11 +10,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::fs::File;
 use crate::id::ManifestNumber;
 
 /// The manifest a version stands on; lives as long as any version of that manifest.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pin(Arc<Stand>);
+pub(crate) struct Pin(Arc<Pinned>);
+
+#[derive(Debug, Default)]
+struct Pinned {
+    stand: Stand,
+    /// The manifest's file, locked so that the writer in another process keeps what it names.
+    _lock: Option<Arc<dyn File>>,
+}
 
 /// What a pin says. Holding it pins nothing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,32 +36,41 @@ pub(super) struct Stand {
 impl Pin {
     /// Of versions that stand on `manifest`.
     pub(crate) fn new(manifest: ManifestNumber) -> Self {
-        Self(Arc::new(Stand { manifest, followed: false }))
+        Self::standing(Stand { manifest, followed: false }, None)
     }
 
     /// Of versions that were loaded from `manifest` while another process might collect what it names.
     pub(crate) fn followed(manifest: ManifestNumber) -> Self {
-        Self(Arc::new(Stand { manifest, followed: true }))
+        Self::standing(Stand { manifest, followed: true }, None)
+    }
+
+    /// Of versions that stand on `manifest`, whose file is locked.
+    pub(crate) fn locked(manifest: ManifestNumber, lock: Arc<dyn File>) -> Self {
+        Self::standing(Stand { manifest, followed: false }, Some(lock))
+    }
+
+    fn standing(stand: Stand, lock: Option<Arc<dyn File>>) -> Self {
+        Self(Arc::new(Pinned { stand, _lock: lock }))
     }
 
     pub(super) fn stand(&self) -> Stand {
-        *self.0
+        self.0.stand
     }
 }
 
-/// The pins of versions that were handed out to be read.
+/// The pins of versions that may be read: those that were handed out, and in a directory all there are.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
-    held: Mutex<Vec<Weak<Stand>>>,
+    held: Mutex<Vec<Weak<Pinned>>>,
     /// The first manifest that this process's collector has not given up.
     kept_from: AtomicU64,
 }
 
 impl Pins {
-    /// A version with this pin is handed out.
-    pub(super) fn hold(&self, pin: &Pin) {
+    /// A version with this pin may be read from now on.
+    pub(crate) fn hold(&self, pin: &Pin) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |known: &Weak<Stand>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&pin.0));
+        let same = |known: &Weak<Pinned>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&pin.0));
         // The newest is asked for nearly always.
         if !held.iter().rev().any(same) {
             held.retain(|known| known.strong_count() > 0);
@@ -64,7 +81,7 @@ impl Pins {
     /// The oldest manifest that a version stands on that is still held.
     pub(crate) fn oldest(&self) -> Option<ManifestNumber> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.iter().filter_map(Weak::upgrade).map(|stand| stand.manifest).min()
+        held.iter().filter_map(Weak::upgrade).map(|pinned| pinned.stand.manifest).min()
     }
 
     /// What only manifests before `kept_from` name is collected from now on.

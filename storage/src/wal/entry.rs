@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::id::{CommitId, CommitVersion, Epoch, ObjectId, RowId, SchemaVersion, TableId};
 use crate::index::UnitMeta;
+use crate::manifest::SegmentEntry;
 use crate::schema::{TableDef, ViewDef};
 use crate::segment::{DeletesMeta, SegmentMeta};
 
@@ -48,8 +49,16 @@ pub struct WalEntry {
     pub tables: Vec<TableChange>,
 }
 
+impl WalEntry {
+    /// Whether it changes names, definitions or index units.
+    #[must_use]
+    pub fn changes_catalog(&self) -> bool {
+        self.catalog.iter().any(|edit| !matches!(edit, CatalogEdit::SwapSegments(_)))
+    }
+}
+
 /// One change of the catalog. Applying it twice is the same as once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogEdit {
     /// CREATE SCHEMA
@@ -87,6 +96,24 @@ pub enum CatalogEdit {
         /// Name.
         name: String,
     },
+    /// Segments took the place of others. No change of the catalog, nor of any row: it stands here because it is one more thing that
+    /// is known of a table.
+    SwapSegments(Arc<SegmentSwap>),
+}
+
+/// Segments of a table that others take the place of, with the same rows but for those that nobody can see any more. Which rows the
+/// others have deleted stands in `.deletes` objects, each with its version; deletes that are in none yet go by row id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SegmentSwap {
+    /// Which table.
+    pub table: TableId,
+    /// Segments taken away; all are there.
+    pub removed: Vec<ObjectId>,
+    /// Segments in their place; none when no row is left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<SegmentEntry>,
+    /// Reads of versions before this one may miss rows from now on.
+    pub horizon: CommitVersion,
 }
 
 /// What one commit does to one table's rows.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use entry::{CatalogEdit, CommitInfo, RowBody, TableChange, WalEntry};
+pub use entry::{CatalogEdit, CommitInfo, RowBody, SegmentSwap, TableChange, WalEntry};
 pub use file::{FileWal, FileWalFollower, FileWalOptions, FileWalReader, Followed, WalTip};
 pub(crate) use file::{TipFile, remove_log};
 pub use object::{FENCE_BYTES, ObjectWal, ObjectWalOptions, ObjectWalReader, object_path};

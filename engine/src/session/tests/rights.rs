@@ -206,6 +206,7 @@ async fn every_statement_asks_for_its_right() {
         "DROP INDEX nearest",
         "REINDEX TABLE t",
         "REINDEX INDEX nearest",
+        "COMPACT TABLE t",
         "VERIFY TABLE t",
         "GRANT SELECT ON t TO bob",
         "REVOKE SELECT ON t FROM bob",
@@ -225,6 +226,7 @@ async fn every_statement_asks_for_its_right() {
     }
     for sql in [
         "CHECKPOINT",
+        "COMPACT",
         "VERIFY",
         "SHOW VERSIONS",
         "SHOW JOBS",
@@ -426,6 +428,7 @@ async fn what_one_makes_is_ones_own() {
             "UPDATE t SET id = 2",
             "CREATE INDEX i ON t USING hnsw (e)",
             "REINDEX TABLE t",
+            "COMPACT TABLE t",
             "VERIFY TABLE t",
             "DROP INDEX i",
             "GRANT SELECT ON t TO carol",

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! The database against a model: what was acknowledged is there, whatever happens to machine and disk.
 
+mod compaction;
 mod history;
 mod lost;
 mod objects;
@@ -24,7 +25,7 @@ use crate::verify::VerifyScope;
 use crate::version::TableSnapshot;
 use crate::wal::CatalogEdit;
 
-pub(super) type Rows = BTreeMap<i64, String>;
+pub(crate) type Rows = BTreeMap<i64, String>;
 
 /// A table of columns that hold no NULL, of which the first is the key of a keyed one.
 pub(crate) fn table_of(id: TableId, name: &str, columns: &[(&str, ColumnType)], keyed: bool) -> TableDef {
@@ -57,7 +58,7 @@ pub(crate) fn definition(id: TableId, name: &str, keyed: bool) -> TableDef {
     table_of(id, name, &[("k", ColumnType::Int64), ("v", ColumnType::Text)], keyed)
 }
 
-pub(super) fn batch(rows: &[(i64, String)]) -> RecordBatch {
+pub(crate) fn batch(rows: &[(i64, String)]) -> RecordBatch {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
     let values: ArrayRef = Arc::new(StringViewArray::from_iter_values(rows.iter().map(|r| &r.1)));
     let schema = definition(TableId(1), "t", true).arrow_schema();
@@ -72,7 +73,7 @@ pub(crate) async fn create(db: &Arc<Database>, name: &str, keyed: bool) -> Resul
     Ok(id)
 }
 
-pub(super) async fn insert(db: &Arc<Database>, table: TableId, rows: &[(i64, String)]) -> Result<()> {
+pub(crate) async fn insert(db: &Arc<Database>, table: TableId, rows: &[(i64, String)]) -> Result<()> {
     let tx = db.begin(&db.snapshot()).await?;
     let mut writer = tx.writer(table)?;
     for chunk in rows.chunks(50) {
@@ -82,7 +83,7 @@ pub(super) async fn insert(db: &Arc<Database>, table: TableId, rows: &[(i64, Str
     tx.commit(CommitOptions::default()).await.map(|_| ())
 }
 
-pub(super) async fn ids_of(table: &TableSnapshot, keys: &[i64]) -> Result<Vec<RowId>> {
+pub(crate) async fn ids_of(table: &TableSnapshot, keys: &[i64]) -> Result<Vec<RowId>> {
     let encoder = table.key_encoder()?.unwrap();
     let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
     let encoded = encoder.encode(&[column])?;
@@ -95,7 +96,7 @@ pub(super) fn rows(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
 }
 
 /// Deletes `keys` and inserts `rows` in one commit.
-pub(super) async fn change(
+pub(crate) async fn change(
     db: &Arc<Database>,
     table: TableId,
     keys: &[i64],
@@ -115,7 +116,7 @@ pub(super) async fn change(
 }
 
 /// All visible rows, read the long way; panics when a key is there twice or the counts differ.
-pub(super) async fn contents(table: &TableSnapshot) -> Result<Rows> {
+pub(crate) async fn contents(table: &TableSnapshot) -> Result<Rows> {
     let mut batches = table.hot_batches(&[0, 1], false)?;
     for view in table.segments().await? {
         let reader = table.open_segment(&view.meta).await?;
@@ -150,6 +151,6 @@ pub(super) async fn is_sound(db: &Arc<Database>) {
     assert!(bad.is_none(), "{bad:?}");
 }
 
-pub(super) fn memory() -> (Root, OpenOptions) {
+pub(crate) fn memory() -> (Root, OpenOptions) {
     (Root::Memory, OpenOptions::default())
 }

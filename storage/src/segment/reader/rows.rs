@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
@@ -15,6 +15,7 @@ use super::super::vectors::to_surface;
 use super::blocks::BlockSource;
 use super::{Opened, SegmentReader, decode_error};
 use crate::error::{Error, Result};
+use crate::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 
 /// Most rows for which blocks are kept in the cache: above it a read is a scan.
 const CACHED_ROWS_MAX: u64 = 16 * 1024;
@@ -67,6 +68,31 @@ pub(super) fn batches(
     let places = roots.iter().map(|root| root.and_then(|r| decoded.binary_search(&r).ok())).collect();
     let shape = Shape::Surface(reader.surface_schema(columns), places);
     start(reader, &decoded, rows, batch_rows, shape)
+}
+
+/// The columns of the definition, then those of the pseudo-columns that are in the file, of some rows; nothing read is kept.
+pub(super) fn addressed_batches(
+    reader: &SegmentReader,
+    rows: Range<u32>,
+    batch_rows: usize,
+) -> Result<SegmentBatches> {
+    let opened = &reader.opened;
+    let columns: Vec<usize> = (0..opened.roots.len()).collect();
+    let mut fields: Vec<FieldRef> = reader.surface_schema(&columns).fields().iter().cloned().collect();
+    let mut roots: Vec<Option<usize>> = opened.roots.clone();
+    for (name, root) in [(ROW_ID_COLUMN, opened.row_id_root), (VERSION_COLUMN, opened.version_root)] {
+        if root.is_some() {
+            fields.push(Arc::new(Field::new(name, DataType::UInt64, false)));
+            roots.push(root);
+        }
+    }
+    let mut decoded: Vec<usize> = roots.iter().copied().flatten().collect();
+    decoded.sort_unstable();
+    decoded.dedup();
+    let places = roots.iter().map(|root| root.and_then(|r| decoded.binary_search(&r).ok())).collect();
+    let shape = Shape::Surface(Arc::new(Schema::new(fields)), places);
+    let batches = start(reader, &decoded, RowChoice::Ranges(&[rows]), batch_rows, shape)?;
+    Ok(SegmentBatches { cache: None, ..batches })
 }
 
 /// Batches of root columns of the file as they are.

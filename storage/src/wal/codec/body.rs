@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::input::{put_counted, put_varint};
 use super::{
-    FLAG_TRUNCATE, HEADER_BYTES, KIND_COMMIT, PAYLOAD_FIRST, PAYLOAD_PARTIAL_UNITS, TABLE_BYTES, rows,
+    FLAG_TRUNCATE, HEADER_BYTES, KIND_COMMIT, PAYLOAD_FIRST, PAYLOAD_PARTIAL_UNITS, PAYLOAD_SWAPS,
+    TABLE_BYTES, rows,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, RowId};
@@ -44,8 +45,12 @@ impl EncodedBody {
         let mut bytes = Vec::with_capacity(head + 256);
         bytes.resize(head, 0);
         let count = u32::try_from(tables.len()).map_err(|_| too_long("tables"))?;
-        let partial = |edit: &CatalogEdit| matches!(edit, CatalogEdit::PutUnit(unit) if unit.is_partial());
-        let version = if catalog.iter().any(partial) { PAYLOAD_PARTIAL_UNITS } else { PAYLOAD_FIRST };
+        let needed = |edit: &CatalogEdit| match edit {
+            CatalogEdit::SwapSegments(_) => PAYLOAD_SWAPS,
+            CatalogEdit::PutUnit(unit) if unit.is_partial() => PAYLOAD_PARTIAL_UNITS,
+            _ => PAYLOAD_FIRST,
+        };
+        let version = catalog.iter().map(needed).max().unwrap_or(PAYLOAD_FIRST);
         bytes[0..2].copy_from_slice(&version.to_le_bytes());
         bytes[2] = KIND_COMMIT;
         bytes[4..8].copy_from_slice(&count.to_le_bytes());

@@ -104,6 +104,7 @@ impl Sim {
             commit_timeout: Duration::from_millis(settings.commit_timeout_ms),
             checkpoint_wal_objects: settings.checkpoint_wal_objects,
             close_wal_objects: settings.close_wal_objects,
+            compacts: false,
             ..OpenOptions::default()
         }
     }

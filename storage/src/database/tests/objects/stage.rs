@@ -56,6 +56,7 @@ impl Stage {
             version_retention: Duration::ZERO,
             reader_grace: GRACE,
             commit_timeout: Duration::from_secs(300),
+            compacts: false,
             ..OpenOptions::default()
         }
     }

@@ -1,0 +1,153 @@
+//! Collecting in a directory, and in memory: what no manifest in use names is removed as soon as nobody stands on one that does.
+//!
+//! The rule is that of object stores (`live`), without a grace. Let g be the oldest manifest that somebody stands on: the newest one,
+//! one that a version read in this process stands on, or one whose file a reader in another process has locked. Below `settled`
+//! of g, what g does not name is dead. Whoever reads locks first and then looks whether the manifest is still the newest, so no
+//! manifest but the newest is ever locked anew.
+//!
+//! It runs at the end of a checkpoint, while no other begins. Manifests stay: they are small, and are found by counting up from 1.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use futures::StreamExt;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use super::live::Named;
+use super::name::ObjectName;
+use crate::database::{Database, Writer, pin_path};
+use crate::error::Result;
+use crate::fs::OpenMode;
+use crate::id::ManifestNumber;
+use crate::manifest::Manifest;
+
+/// What sweeps of one open database remember.
+#[derive(Debug)]
+pub(crate) struct Swept(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Nobody stands on an older manifest.
+    from: ManifestNumber,
+    /// Whether there may be something to remove that was not looked for.
+    due: bool,
+}
+
+impl Default for Swept {
+    fn default() -> Self {
+        // What earlier processes left is looked for once.
+        Self(Mutex::new(State { from: ManifestNumber(0), due: true }))
+    }
+}
+
+impl Swept {
+    /// Tells that something was replaced.
+    pub(crate) fn set_due(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).due = true;
+    }
+
+    fn take_due(&self) -> bool {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).due)
+    }
+
+    fn from(&self) -> ManifestNumber {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).from
+    }
+
+    fn set_from(&self, from: ManifestNumber) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).from = from;
+    }
+}
+
+/// Removes what nobody needs once `newest` is published, if something was `replaced` since the last time. The caller sees to it that no
+/// checkpoint runs. On an object store it does nothing.
+///
+/// # Errors
+/// Storage errors; what was removed by then was needed by nobody.
+pub(crate) async fn sweep(
+    database: &Database,
+    writer: &Writer,
+    newest: &Manifest,
+    replaced: bool,
+) -> Result<()> {
+    if database.shared.remote {
+        return Ok(());
+    }
+    let swept = &database.swept;
+    if replaced {
+        swept.set_due();
+    }
+    if !swept.take_due() {
+        return Ok(());
+    }
+    let done = run(database, writer, newest).await;
+    // Held back, or failed: there may be more at the next checkpoint.
+    if !matches!(done, Ok(true)) {
+        swept.set_due();
+    }
+    done.map(|_| ())
+}
+
+/// Returns whether everything that the newest manifest has replaced is removed.
+async fn run(database: &Database, writer: &Writer, newest: &Manifest) -> Result<bool> {
+    let oldest = oldest_locked(database, newest.number)?;
+    let oldest = database.shared.pins.oldest().map_or(oldest, |pinned| pinned.min(oldest));
+    if oldest == ManifestNumber(0) {
+        return Ok(false);
+    }
+    let held = match oldest == newest.number {
+        true => None,
+        false => Some(database.manifests.read(oldest).await?),
+    };
+    let manifest = held.as_ref().unwrap_or(newest);
+    // Written by a Cairn that did not note it.
+    let Some(settled) = manifest.settled else { return Ok(false) };
+    let mut named = Named::default();
+    named.add_manifest(&database.manifests, manifest).await?;
+    // It follows from the rest; were it wrong, what is in use would stay all the same.
+    named.add_manifest(&database.manifests, newest).await?;
+    named.add_version(&writer.order.published());
+    named.add_version(&writer.order.head());
+    let store = &*database.shared.store;
+    let mut dead = BTreeSet::new();
+    let mut objects = store.list(Some(&Path::from("table")));
+    while let Some(object) = objects.next().await {
+        let location = object?.location;
+        if let Some(ObjectName::Made(_, id)) = ObjectName::of(location.as_ref())
+            && id < settled
+            && !named.contains(id)
+        {
+            dead.insert(location);
+        }
+    }
+    for location in &dead {
+        match store.delete(location).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(oldest == newest.number)
+}
+
+/// The oldest manifest that a reader in another process has locked, `newest` when there is none.
+fn oldest_locked(database: &Database, newest: ManifestNumber) -> Result<ManifestNumber> {
+    let Some(fs) = &database.shared.files else { return Ok(newest) };
+    let mut number = database.swept.from();
+    while number < newest {
+        let path = pin_path(number);
+        let what = |e| crate::error::Error::io(format!("looking whether {path} is read"), e);
+        match fs.open(&path, OpenMode::Read) {
+            Ok(file) => {
+                if !file.try_lock(false).map_err(what)? {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(what(error)),
+        }
+        number = number.next();
+        database.swept.set_from(number);
+    }
+    Ok(number)
+}

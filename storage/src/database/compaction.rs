@@ -1,0 +1,177 @@
+//! When tables are compacted: one pass at a time, soon after a checkpoint, or when it is asked for. Does not own: what a compaction
+//! does (`compact`).
+//!
+//! A pass ends with a checkpoint, so that a manifest stops naming what was replaced; only then can it be removed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Database;
+use crate::checkpoint::CheckpointReason;
+use crate::compact::{CompactReason, CompactReceipt, Runs, Work, newest_only};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::TableId;
+
+/// Pause of a table's upkeep after it failed; each one is twice as long as the one before.
+const PAUSE_FIRST: Duration = Duration::from_secs(10);
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
+
+/// The state of compactions of one open database.
+#[derive(Debug, Default)]
+pub(crate) struct Compactor {
+    /// Held by the pass that runs; what it knows of segments written beside each other.
+    running: tokio::sync::Mutex<Runs>,
+    /// Whether a pass waits to begin.
+    due: AtomicBool,
+    stopped: AtomicBool,
+    /// Tables whose upkeep has failed: how often in a row, and when it is tried again.
+    failed: Mutex<HashMap<TableId, (u32, Instant)>>,
+}
+
+impl Compactor {
+    /// Ends the merge that runs and lets none begin.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// Waits for the pass that was stopped.
+    pub(super) async fn ended(&self) {
+        drop(self.running.lock().await);
+    }
+
+    /// Whether the upkeep of a table pauses.
+    fn pauses(&self, table: TableId, now: Instant) -> bool {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.get(&table).is_some_and(|(_, until)| now < *until)
+    }
+
+    /// Notes how the compaction of a table ended.
+    fn note(&self, table: TableId, now: Instant, done: bool) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if done {
+            failed.remove(&table);
+            return;
+        }
+        let (times, until) = failed.entry(table).or_insert((0, now));
+        let pause = PAUSE_FIRST.saturating_mul(1 << (*times).min(16)).min(PAUSE_MAX);
+        (*times, *until) = (times.saturating_add(1), now + pause);
+    }
+}
+
+impl Database {
+    /// Merges the segments of a table (of all tables when absent) into as few as there can be, without rows that nobody can see any
+    /// more. Hot rows and deletes are written first. Readers and writers go on meanwhile. A second call waits for the first.
+    ///
+    /// # Errors
+    /// `ReadOnly` on a follower; storage errors: what was done by then stays.
+    pub async fn compact(self: &Arc<Self>, table: Option<TableId>) -> Result<CompactReceipt> {
+        self.writer()?;
+        self.checkpoint(CheckpointReason::Statement).await?;
+        self.compact_now(table, CompactReason::Statement).await
+    }
+
+    async fn compact_now(
+        self: &Arc<Self>,
+        table: Option<TableId>,
+        reason: CompactReason,
+    ) -> Result<CompactReceipt> {
+        let database = Arc::clone(self);
+        // In a task of its own: a caller that goes away leaves the merge to end.
+        tokio::spawn(async move { database.compact_pass(table, reason).await })
+            .await
+            .map_err(|e| Error::internal(format!("a compaction ended early: {e}")))?
+    }
+
+    async fn compact_pass(
+        self: &Arc<Self>,
+        table: Option<TableId>,
+        reason: CompactReason,
+    ) -> Result<CompactReceipt> {
+        let begun = Instant::now();
+        let compactor = &self.compactor;
+        let mut runs = compactor.running.lock().await;
+        let mut receipt = CompactReceipt::new(reason);
+        if compactor.stopped.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Cancelled, "the database is closed"));
+        }
+        let retained = newest_only(self.writer()?);
+        let work = Work { database: self, reason, retained: &retained, stopped: &compactor.stopped };
+        let tables: Vec<TableId> = match table {
+            Some(table) => vec![table],
+            None => self.snapshot().state().tables.keys().copied().collect(),
+        };
+        let mut result = Ok(());
+        for id in tables {
+            if reason == CompactReason::Upkeep && compactor.pauses(id, Instant::now()) {
+                continue;
+            }
+            let done = work.table(id, &mut runs, &mut receipt).await;
+            let is_cancelled = done.as_ref().is_err_and(|e| e.kind() == ErrorKind::Cancelled);
+            if !is_cancelled {
+                compactor.note(id, Instant::now(), done.is_ok());
+            }
+            result = result.and(done);
+            if compactor.stopped.load(Ordering::Acquire) || self.check_writable().is_err() {
+                break;
+            }
+        }
+        drop(runs);
+        if receipt.triggered && !compactor.stopped.load(Ordering::Acquire) {
+            let reason = match reason {
+                CompactReason::Statement => CheckpointReason::Statement,
+                CompactReason::Upkeep => CheckpointReason::Compaction,
+            };
+            result = result.and(self.checkpoint(reason).await.map(|_| ()));
+        }
+        result?;
+        receipt.duration = begun.elapsed();
+        Ok(receipt)
+    }
+
+    /// Looks in the background, after a moment in which more may come together, whether a table is to be compacted.
+    pub(crate) fn compact_soon(self: &Arc<Self>) {
+        if !self.options.compacts
+            || self.closed.load(Ordering::Acquire)
+            || self.writer().is_err()
+            || self.compactor.due.swap(true, Ordering::AcqRel)
+        {
+            return;
+        }
+        let (database, delay) = (Arc::downgrade(self), self.options.compact_delay);
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let Some(database) = database.upgrade() else { return };
+            database.compactor.due.store(false, Ordering::Release);
+            // A failure stands in the job's row, and the table's upkeep pauses.
+            let _ = database.compact_now(None, CompactReason::Upkeep).await;
+        });
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|t| !t.is_finished());
+        tasks.push(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upkeep_that_fails_pauses_longer_each_time() {
+        let (compactor, table, mut now) = (Compactor::default(), TableId(1), Instant::now());
+        assert!(!compactor.pauses(table, now));
+        for pause in [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600] {
+            compactor.note(table, now, false);
+            assert!(compactor.pauses(table, now + Duration::from_secs(pause - 1)));
+            now += Duration::from_secs(pause);
+            assert!(!compactor.pauses(table, now));
+        }
+        assert!(!compactor.pauses(TableId(2), now));
+        compactor.note(table, now, false);
+        compactor.note(table, now, true);
+        assert!(!compactor.pauses(table, now));
+    }
+}

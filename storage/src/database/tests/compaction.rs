@@ -1,0 +1,420 @@
+//! Compaction against a model: the same rows under the same ids, before, during and after; nobody who reads loses one.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use arrow::datatypes::UInt64Type;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::checkpoint::CheckpointReason;
+use crate::error::ErrorKind;
+use crate::verify::{FindingStatus, VerifyScope};
+
+fn options() -> OpenOptions {
+    OpenOptions {
+        wal_entry_bytes_max: 24 << 10,
+        compacts: false,
+        compact_segment_bytes: 16 << 10,
+        ..OpenOptions::default()
+    }
+}
+
+fn rows(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
+    range.map(|k| (k, format!("value {k}"))).collect()
+}
+
+/// Key -> row id and version of what is visible.
+async fn addresses(table: &TableSnapshot) -> BTreeMap<i64, (u64, u64)> {
+    let mut found = BTreeMap::new();
+    for batch in table.hot_batches(&[0], true).unwrap() {
+        let number = |column: usize| batch.column(column).as_primitive::<UInt64Type>();
+        let keys = batch.column(0).as_primitive::<Int64Type>();
+        for row in 0..batch.num_rows() {
+            found.insert(keys.value(row), (number(1).value(row), number(2).value(row)));
+        }
+    }
+    for view in table.segments().await.unwrap() {
+        let reader = table.open_segment(&view.meta).await.unwrap();
+        let positions: Vec<u32> = (0..view.meta.rows as u32)
+            .filter(|p| !view.deleted.as_ref().is_some_and(|d| d.contains(*p)))
+            .collect();
+        if positions.is_empty() {
+            continue;
+        }
+        let batches = reader.read(&[0], RowChoice::Positions(&positions)).await.unwrap();
+        let keys: Vec<i64> =
+            batches.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        let ids = reader.row_ids_at(&positions).await.unwrap();
+        let versions = reader.versions_at(&positions).await.unwrap();
+        for ((key, id), version) in keys.into_iter().zip(ids).zip(versions) {
+            assert!(found.insert(key, (id.0, version.0)).is_none(), "key {key} twice");
+        }
+    }
+    found
+}
+
+async fn sound(db: &Arc<Database>) {
+    for finding in db.verify(VerifyScope::Database).await.unwrap() {
+        assert!(
+            matches!(finding.status, FindingStatus::Ok | FindingStatus::Warning),
+            "{} {}: {}",
+            finding.object,
+            finding.check,
+            finding.detail
+        );
+    }
+}
+
+async fn unnamed(db: &Arc<Database>) -> Vec<String> {
+    let findings = db.verify(VerifyScope::Database).await.unwrap();
+    findings.into_iter().filter(|f| f.check == "unreferenced objects").map(|f| f.object).collect()
+}
+
+fn segments(db: &Arc<Database>, table: TableId) -> usize {
+    db.snapshot().state().tables[&table].segments.len()
+}
+
+fn files(root: &Path, table: TableId) -> BTreeSet<String> {
+    let folder = root.join("table").join(table.to_string());
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+async fn delete(db: &Arc<Database>, table: TableId, keys: &[i64]) {
+    assert_eq!(change(db, table, keys, &[]).await.unwrap(), keys.len());
+}
+
+async fn checkpoint(db: &Arc<Database>) {
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+}
+
+/// Any history gives the rows of the model, to the newest version and to every older one that somebody holds.
+async fn history(seed: u64, keyed: bool) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::Path(dir.path().join("db"));
+    let mut db = Database::open(root.clone(), options()).await.unwrap();
+    let table = create(&db, "t", keyed).await.unwrap();
+    let (mut model, mut next_key) = (Rows::new(), 0);
+    let mut held: Vec<(TableSnapshot, Rows)> = Vec::new();
+    let reader = OpenOptions { read_only: true, ..options() };
+    let mut follower = Database::open(root.clone(), reader.clone()).await.unwrap();
+    for step in 0..60 {
+        let what = format!("seed {seed} keyed {keyed} step {step}");
+        match random.random_range(0..16) {
+            0..5 => {
+                let most = if random.random_bool(0.2) { 800 } else { 60 };
+                let new: i64 = random.random_range(1..most);
+                let mut new = rows(next_key..next_key + new);
+                next_key += new.len() as i64;
+                if random.random_bool(0.3) {
+                    new.reverse();
+                }
+                insert(&db, table, &new).await.unwrap();
+                model.extend(new);
+            }
+            // Without a key rows are not found again by it.
+            5..8 if keyed => {
+                let share = if random.random_bool(0.3) { 0.5 } else { 0.02 };
+                let keys: Vec<i64> = model.keys().copied().filter(|_| random.random_bool(share)).collect();
+                let again: Vec<_> = keys
+                    .iter()
+                    .filter(|_| random.random_bool(0.5))
+                    .map(|k| (*k, format!("{k} at {step}")))
+                    .collect();
+                assert_eq!(change(&db, table, &keys, &again).await.unwrap(), keys.len());
+                model.retain(|k, _| !keys.contains(k));
+                model.extend(again);
+            }
+            8 if random.random_bool(0.2) => {
+                let tx = db.begin(&db.snapshot()).await.unwrap();
+                tx.truncate(table).unwrap();
+                tx.commit(CommitOptions::default()).await.unwrap();
+                model.clear();
+            }
+            5..11 => checkpoint(&db).await,
+            11..13 => {
+                let before = addresses(&db.snapshot().table(table).unwrap()).await;
+                db.compact(Some(table)).await.unwrap();
+                let after = addresses(&db.snapshot().table(table).unwrap()).await;
+                assert_eq!(before, after, "{what}");
+            }
+            13 => held.push((db.snapshot().table(table).unwrap(), model.clone())),
+            14 => {
+                let version = db.snapshot().version();
+                follower.wait_for_version(version, Duration::from_secs(5)).await.unwrap();
+                held.push((follower.snapshot().table(table).unwrap(), model.clone()));
+            }
+            _ => {
+                held.clear();
+                db.close().await.unwrap();
+                drop(db);
+                db = Database::open(root.clone(), options()).await.unwrap();
+                follower = Database::open(root.clone(), reader.clone()).await.unwrap();
+            }
+        }
+        assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), model, "{what}");
+        if keyed && let Some(key) = model.keys().next() {
+            let snapshot = db.snapshot().table(table).unwrap();
+            assert_eq!(ids_of(&snapshot, &[*key, next_key]).await.unwrap().len(), 1, "{what}");
+        }
+        for (snapshot, rows) in &held {
+            assert_eq!(&contents(snapshot).await.unwrap(), rows, "{what}, held");
+        }
+    }
+    sound(&db).await;
+    held.clear();
+    drop(follower);
+    // What is held by nobody goes with the next checkpoint that has something to write.
+    db.compact(None).await.unwrap();
+    insert(&db, table, &rows(next_key..next_key + 1)).await.unwrap();
+    if keyed {
+        delete(&db, table, &[next_key]).await;
+    }
+    checkpoint(&db).await;
+    let state = Arc::clone(&db.snapshot().state().tables[&table]);
+    let dead: u64 = state.segments.iter().filter_map(|s| s.deletes.as_ref()).map(|d| d.len()).sum();
+    assert!(dead <= 1, "{dead} dead rows after COMPACT");
+    db.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_history_gives_the_rows_of_the_model() {
+    for seed in 0..12 {
+        history(seed, seed % 3 != 2).await;
+    }
+}
+
+#[tokio::test]
+async fn segments_become_few_and_sorted_and_files_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(Root::Path(dir.path().to_owned()), options()).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for round in 0..20_i64 {
+        let keys = (0..30).map(|i| i * 20 + round);
+        insert(&db, table, &keys.map(|k| (k, format!("value {k}"))).collect::<Vec<_>>()).await.unwrap();
+        checkpoint(&db).await;
+    }
+    delete(&db, table, &(0..600).step_by(2).collect::<Vec<_>>()).await;
+    assert_eq!(segments(&db, table), 20);
+    let before = files(dir.path(), table);
+    let receipt = db.compact(Some(table)).await.unwrap();
+    assert!(receipt.triggered);
+    assert_eq!((receipt.tables, receipt.replaced), (1, 20));
+    assert_eq!((receipt.rows, receipt.dropped), (300, 300));
+    let state = Arc::clone(&db.snapshot().state().tables[&table]);
+    assert_eq!(receipt.segments as usize, state.segments.len());
+    assert!(state.segments.len() < 20 && state.segments.iter().all(|s| s.meta.sorted && s.deletes.is_none()));
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 300);
+    // The pass ended with a checkpoint: nothing but what is named is left.
+    let after = files(dir.path(), table);
+    assert!(before.is_disjoint(&after), "{before:?} {after:?}");
+    assert_eq!(after.len(), 2 * state.segments.len());
+    assert!(unnamed(&db).await.is_empty());
+    let again = db.compact(Some(table)).await.unwrap();
+    assert!(!again.triggered);
+    let jobs: Vec<_> = db.jobs().into_iter().filter(|job| job.kind == "compact").collect();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!((jobs[0].status.as_str(), jobs[0].rows), ("completed", 300));
+    assert!(jobs[0].parameters.contains("public.t"));
+}
+
+#[tokio::test]
+async fn upkeep_keeps_tables_small_by_itself() {
+    let (root, mut options) = (Root::Memory, options());
+    options.compacts = true;
+    options.compact_delay = Duration::ZERO;
+    options.compact_segment_bytes = 1 << 20;
+    let db = Database::open(root, options).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    let mut model = Rows::new();
+    for round in 0..40_i64 {
+        let new = rows(round * 20..round * 20 + 20);
+        insert(&db, table, &new).await.unwrap();
+        model.extend(new);
+        let gone: Vec<i64> = (round * 20..round * 20 + 5).collect();
+        loop {
+            match change(&db, table, &gone, &[]).await {
+                Ok(_) => break,
+                Err(e) if e.kind() == ErrorKind::Conflict => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+        model.retain(|k, _| !gone.contains(k));
+        checkpoint(&db).await;
+    }
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while segments(&db, table) > 10 {
+        assert!(tokio::time::Instant::now() < end, "{} segments", segments(&db, table));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), model);
+    assert!(db.jobs().iter().any(|job| job.kind == "compact" && job.status == "completed"));
+    sound(&db).await;
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_runs_by_itself_when_it_is_switched_off() {
+    let options = OpenOptions { compact_delay: Duration::ZERO, ..options() };
+    let db = Database::open(Root::Memory, options).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for round in 0..10_i64 {
+        insert(&db, table, &rows(round * 5..round * 5 + 5)).await.unwrap();
+        checkpoint(&db).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(segments(&db, table), 10);
+    assert!(db.jobs().iter().all(|job| job.kind != "compact"));
+}
+
+#[tokio::test]
+async fn a_delete_by_position_meets_a_compaction() {
+    let db = Database::open(Root::Memory, options()).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for round in 0..3_i64 {
+        insert(&db, table, &rows(round * 50..round * 50 + 50)).await.unwrap();
+        checkpoint(&db).await;
+    }
+    // Planned before, committed after: a few rows by their ids, many by their positions.
+    let snapshot = db.snapshot();
+    let begun = |keys: Vec<i64>| {
+        let (db, snapshot) = (Arc::clone(&db), snapshot.clone());
+        async move {
+            let ids = ids_of(&snapshot.table(table).unwrap(), &keys).await.unwrap();
+            let tx = db.begin(&snapshot).await.unwrap();
+            tx.delete(table, &ids).unwrap();
+            tx
+        }
+    };
+    let (few, many) = (begun(vec![1, 60]).await, begun((100..140).collect()).await);
+    assert!(db.compact(Some(table)).await.unwrap().triggered);
+    let error = many.commit(CommitOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert!(error.message().contains("merged"), "{error}");
+    few.commit(CommitOptions::default()).await.unwrap();
+    delete(&db, table, &(100..140).collect::<Vec<_>>()).await;
+    let left = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
+    assert_eq!(left.len(), 150 - 2 - 40);
+    sound(&db).await;
+}
+
+#[tokio::test]
+async fn what_is_truncated_or_dropped_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(Root::Path(dir.path().to_owned()), options()).await.unwrap();
+    let (kept, dropped) = (create(&db, "t", true).await.unwrap(), create(&db, "u", false).await.unwrap());
+    for table in [kept, dropped] {
+        insert(&db, table, &rows(0..100)).await.unwrap();
+    }
+    checkpoint(&db).await;
+    let old = db.snapshot();
+    let tx = db.begin(&db.snapshot()).await.unwrap();
+    tx.truncate(kept).unwrap();
+    tx.edit(CatalogEdit::DropTable { table: dropped }).unwrap();
+    tx.commit(CommitOptions::default()).await.unwrap();
+    db.compact(None).await.unwrap();
+    // Somebody still reads.
+    for table in [kept, dropped] {
+        assert_eq!(contents(&old.table(table).unwrap()).await.unwrap().len(), 100);
+        assert!(!files(dir.path(), table).is_empty());
+    }
+    drop(old);
+    insert(&db, kept, &rows(0..1)).await.unwrap();
+    checkpoint(&db).await;
+    assert_eq!(files(dir.path(), dropped), BTreeSet::new());
+    assert_eq!(files(dir.path(), kept).len(), 2);
+    sound(&db).await;
+    db.close().await.unwrap();
+    drop(db);
+    let db = Database::open(Root::Path(dir.path().to_owned()), options()).await.unwrap();
+    assert_eq!(contents(&db.snapshot().table(kept).unwrap()).await.unwrap().len(), 1);
+    assert!(db.snapshot().table(dropped).is_none());
+}
+
+#[tokio::test]
+async fn a_reader_in_another_process_keeps_what_it_stands_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::Path(dir.path().to_owned());
+    let db = Database::open(root.clone(), options()).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for round in 0..4_i64 {
+        insert(&db, table, &rows(round * 50..round * 50 + 50)).await.unwrap();
+        checkpoint(&db).await;
+    }
+    let follower = Database::open(root.clone(), OpenOptions { read_only: true, ..options() }).await.unwrap();
+    let seen = follower.snapshot().table(table).unwrap();
+    let before = files(dir.path(), table);
+    delete(&db, table, &[3]).await;
+    assert!(db.compact(Some(table)).await.unwrap().triggered);
+    assert!(before.is_subset(&files(dir.path(), table)), "the reader's files stay");
+    assert_eq!(contents(&seen).await.unwrap().len(), 200);
+    follower.wait_for_version(db.snapshot().version(), Duration::from_secs(5)).await.unwrap();
+    assert_eq!(contents(&follower.snapshot().table(table).unwrap()).await.unwrap().len(), 199);
+    assert_eq!(contents(&seen).await.unwrap().len(), 200);
+    drop((seen, follower));
+    delete(&db, table, &[5]).await;
+    checkpoint(&db).await;
+    let left = files(dir.path(), table);
+    assert!(before.is_disjoint(&left), "{left:?}");
+    assert!(unnamed(&db).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_checkpoints_and_compactions_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::Path(dir.path().to_owned());
+    let db = Database::open(root.clone(), options()).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    let mut tasks = Vec::new();
+    for writer in 0..4_i64 {
+        let db = Arc::clone(&db);
+        tasks.push(tokio::spawn(async move {
+            for i in 0..40 {
+                let first = writer * 100_000 + i * 100;
+                let until_done = |keys: Vec<i64>, new: Vec<(i64, String)>| {
+                    let db = Arc::clone(&db);
+                    async move {
+                        loop {
+                            match change(&db, table, &keys, &new).await {
+                                Ok(found) => break assert_eq!(found, keys.len()),
+                                Err(e) if e.kind() == ErrorKind::Conflict => {}
+                                Err(e) => panic!("{e}"),
+                            }
+                        }
+                    }
+                };
+                until_done(Vec::new(), rows(first..first + 20)).await;
+                // Few by id, many by position.
+                let gone = if i % 4 == 3 { 15 } else { 3 };
+                until_done((first..first + gone).collect(), Vec::new()).await;
+            }
+        }));
+    }
+    let upkeep = |compacts: bool| {
+        let db = Arc::clone(&db);
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                match compacts {
+                    true => drop(db.compact(None).await.unwrap()),
+                    false => drop(db.checkpoint(CheckpointReason::Statement).await.unwrap()),
+                }
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+        })
+    };
+    let upkeep = [upkeep(true), upkeep(false)];
+    for task in tasks.into_iter().chain(upkeep) {
+        task.await.unwrap();
+    }
+    let expected = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
+    assert_eq!(expected.len(), 4 * (30 * 17 + 10 * 5));
+    sound(&db).await;
+    db.close().await.unwrap();
+    drop(db);
+    let db = Database::open(root, options()).await.unwrap();
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), expected);
+}
