@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Int64Array, PrimitiveArray, StringViewArray,
+    Array, ArrayRef, AsArray, BinaryViewArray, Int64Array, PrimitiveArray, StringViewArray,
 };
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Float64Type, Int64Type, IntervalMonthDayNano,
@@ -136,17 +136,6 @@ impl<'a> Call<'a> {
         self.primitives(at)
     }
 
-    /// Booleans.
-    pub(crate) fn booleans(&self, at: usize) -> Result<Booleans<'a>> {
-        match self.arg(at)? {
-            ColumnarValue::Scalar(ScalarValue::Boolean(value)) => Ok(Booleans::Same(*value)),
-            ColumnarValue::Array(array) if array.as_boolean_opt().is_some() => {
-                Ok(Booleans::Each(array.as_boolean()))
-            }
-            other => internal_err!("{} was given {}", self.name, other.data_type()),
-        }
-    }
-
     /// Dates or timestamps.
     pub(crate) fn instants(&self, at: usize) -> Result<Instants> {
         Instants::new(self.arg(at)?, self.name)
@@ -214,25 +203,6 @@ pub(crate) enum Primitives<'a, T: ArrowPrimitiveType> {
 impl<T: ArrowPrimitiveType> Primitives<'_, T> {
     /// That of a row.
     pub(crate) fn at(&self, row: usize) -> Option<T::Native> {
-        match self {
-            Self::Same(value) => *value,
-            Self::Each(values) => values.is_valid(row).then(|| values.value(row)),
-        }
-    }
-}
-
-/// Booleans of an argument.
-#[derive(Clone, Copy)]
-pub(crate) enum Booleans<'a> {
-    /// A constant.
-    Same(Option<bool>),
-    /// A column.
-    Each(&'a BooleanArray),
-}
-
-impl Booleans<'_> {
-    /// That of a row.
-    pub(crate) fn at(&self, row: usize) -> Option<bool> {
         match self {
             Self::Same(value) => *value,
             Self::Each(values) => values.is_valid(row).then(|| values.value(row)),

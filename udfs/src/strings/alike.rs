@@ -133,7 +133,7 @@ fn jaccard(left: &str, right: &str) -> Result<f64> {
 }
 
 fn soundex(text: &str, out: &mut String) {
-    // Of A to Z; H and W are passed over, vowels end a run.
+    // Of A to Z; letters without a code end a run, as PostgreSQL has it also of H and W.
     const CODES: &[u8; 26] = b"01230120022455012623010202";
     let code = |c: char| {
         let at = usize::try_from(u32::from(c.to_ascii_uppercase()).wrapping_sub(u32::from('A'))).ok()?;
