@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{NaiveDate, NaiveTime};
-use datafusion::arrow::array::{Array, ArrayRef, IntervalMonthDayNanoBuilder, TimestampMicrosecondBuilder};
+use datafusion::arrow::array::{ArrayRef, IntervalMonthDayNanoBuilder, TimestampMicrosecondBuilder};
 use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, IntervalUnit, TimeUnit};
 use datafusion::common::Result;
 
@@ -189,8 +189,7 @@ fn is_finite(call: &Call<'_>) -> Result<ArrayRef> {
         return booleans(call, |row| Ok(values.at(row).map(f64::is_finite)));
     }
     let values = call.values(0)?;
-    let array = values.array();
-    booleans(call, |row| Ok((!array.is_null(values.at(row))).then_some(true)))
+    booleans(call, |row| Ok((!values.is_null(row)).then_some(true)))
 }
 
 fn make_timestamp(call: &Call<'_>) -> Result<ArrayRef> {

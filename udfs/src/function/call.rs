@@ -222,6 +222,12 @@ impl Values {
         if self.is_constant { 0 } else { row }
     }
 
+    /// Whether the value of a row is NULL.
+    pub(crate) fn is_null(&self, row: usize) -> bool {
+        // Where all are, there is no mask of those that are.
+        self.array.data_type().is_null() || self.array.is_null(self.at(row))
+    }
+
     /// The values.
     pub(crate) fn array(&self) -> &ArrayRef {
         &self.array

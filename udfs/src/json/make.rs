@@ -84,7 +84,7 @@ pub(super) fn functions() -> Vec<Spec> {
 }
 
 fn objects(call: &Call<'_>) -> Result<ArrayRef> {
-    if call.len() % 2 != 0 {
+    if !call.len().is_multiple_of(2) {
         return Err(invalid("22023", "json_object takes a value for each key"));
     }
     let values = (0..call.len()).map(|at| call.values(at)).collect::<Result<Vec<Values>>>()?;

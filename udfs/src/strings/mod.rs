@@ -16,7 +16,7 @@ use datafusion::arrow::array::{Array, ArrayRef};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::Result;
 
-use crate::function::{Spec, invalid};
+use crate::function::{Spec, Values, invalid};
 
 /// The functions of this module.
 pub(crate) fn functions() -> Vec<Spec> {
@@ -28,18 +28,18 @@ pub(crate) fn functions() -> Vec<Spec> {
     functions
 }
 
-/// The value of a column as text behind `out`; false where it is NULL.
+/// The value of a row as text behind `out`; false where it is NULL.
 fn write_value(
     formatter: &ArrayFormatter<'_>,
-    array: &ArrayRef,
-    at: usize,
+    values: &Values,
+    row: usize,
     out: &mut String,
 ) -> Result<bool> {
-    if array.is_null(at) {
+    if values.is_null(row) {
         return Ok(false);
     }
-    write!(out, "{}", formatter.value(at))
-        .map_err(|_| invalid("22000", format!("a value of type {} has no text", array.data_type())))?;
+    let no_text = |_| invalid("22000", format!("a value of type {} has no text", values.array().data_type()));
+    write!(out, "{}", formatter.value(values.at(row))).map_err(no_text)?;
     Ok(true)
 }
 

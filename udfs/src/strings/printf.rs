@@ -131,7 +131,7 @@ fn printf(call: &Call<'_>) -> Result<ArrayRef> {
     let mut text = String::new();
     TextRows::written(call, |row, out| {
         let Some(format) = formats.at(row) else { return Ok(false) };
-        if columns.iter().any(|column| column.values.array().is_null(column.values.at(row))) {
+        if columns.iter().any(|column| column.values.is_null(row)) {
             return Ok(false);
         }
         let mut given = columns.iter().zip(&formatters);
@@ -151,7 +151,7 @@ fn printf(call: &Call<'_>) -> Result<ArrayRef> {
             text.clear();
             let shown = match (&column.of, field.kind) {
                 (_, 's') | (Of::Texts, _) => {
-                    write_value(formatter, column.values.array(), at, &mut text)?;
+                    write_value(formatter, &column.values, row, &mut text)?;
                     Shown::Text(&text)
                 }
                 (Of::Whole(whole), _) => Shown::Whole(whole.as_primitive::<Decimal128Type>().value(at)),
@@ -287,7 +287,7 @@ fn thousands(digits: &str) -> String {
     let whole = digits.bytes().take_while(u8::is_ascii_digit).count();
     let mut out = String::with_capacity(digits.len() + whole / 3);
     for (at, c) in digits.chars().enumerate() {
-        if at > 0 && at < whole && (whole - at) % 3 == 0 {
+        if at > 0 && at < whole && (whole - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);

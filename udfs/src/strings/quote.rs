@@ -175,7 +175,7 @@ fn quoted(call: &Call<'_>, null: Option<&str>) -> Result<ArrayRef> {
     let mut text = String::new();
     TextRows::written(call, |row, out| {
         text.clear();
-        if write_value(&formatter, values.array(), values.at(row), &mut text)? {
+        if write_value(&formatter, &values, row, &mut text)? {
             literal(&text, out);
             return Ok(true);
         }
@@ -264,7 +264,7 @@ fn format(call: &Call<'_>) -> Result<ArrayRef> {
             };
             value.clear();
             shown.clear();
-            let there = write_value(formatter, values.array(), values.at(row), &mut value)?;
+            let there = write_value(formatter, values, row, &mut value)?;
             match field.kind {
                 'L' if there => literal(&value, &mut shown),
                 'L' => shown.push_str("NULL"),
