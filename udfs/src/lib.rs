@@ -17,6 +17,7 @@ mod lists;
 mod math;
 mod names;
 mod rewrite;
+mod series;
 mod strings;
 mod sum;
 pub mod vector;
@@ -32,6 +33,7 @@ use datafusion::logical_expr::{AggregateUDF, ColumnarValue, ScalarUDF, Volatilit
 pub use arithmetic::CheckedIntegers;
 pub use bounded::{BoundedCalls, TooLarge};
 pub use function::InvalidArgument;
+pub use series::register_series;
 
 /// Registers every function of this crate; `version` is the text of `version()`, `memory_limit` the bytes that queries may use
 /// together.
