@@ -51,10 +51,8 @@ pub fn register(registry: &mut dyn FunctionRegistry, version: &str, memory_limit
             registry.register_udf(Arc::new(function.function(section, limit)))?;
         }
     }
-    registry.register_expr_planner(Arc::new(json::JsonOperators {
-        of_json: registry.udf("json_extract")?,
-        of_text: registry.udf("json_extract_string")?,
-    }))?;
+    let (of_json, of_text) = (registry.udf("json_extract")?, registry.udf("json_extract_string")?);
+    registry.register_expr_planner(Arc::new(json::JsonOperators { of_json, of_text }))?;
     aggregates::register(registry, limit)?;
     vector::register(registry)
 }

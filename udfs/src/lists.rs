@@ -106,7 +106,7 @@ fn list_unique(call: &Call<'_>) -> Result<ArrayRef> {
     let elements = lists.elements();
     let nulls = elements.logical_nulls();
     let converter = RowConverter::new(vec![SortField::new(elements.data_type().clone())])?;
-    let rows = converter.convert_columns(&[elements.clone()])?;
+    let rows = converter.convert_columns(std::slice::from_ref(elements))?;
     integers(call, |row| {
         Ok(lists.range(row).map(|range| {
             let there = range.filter(|at| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*at)));
