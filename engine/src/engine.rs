@@ -132,6 +132,7 @@ impl Engine {
         crate::files::register(&mut builder);
         let mut template = builder.build();
         cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"), memory_limit)?;
+        cairn_udfs::register_series(&mut template);
         let functions = functions(&template);
         Ok(Arc::new(Self {
             db,

@@ -1,13 +1,24 @@
 //! SQL functions of Cairn that need no engine state.
 //!
 //! Owns: `version()`, functions that answer with a constant of their session, integer arithmetic and sums that never wrap
-//! around, vectors, bounds on what a call of DataFusion's functions makes. Does not own: DataFusion's other functions, which every
-//! session has, and functions that read tables (engine).
+//! around, vectors, bounds on what a call of DataFusion's functions makes, and what people expect of a SQL engine that DataFusion has not:
+//! dates, texts, JSON, lists, numbers, aggregates, ids. Does not own: DataFusion's other functions, which every session has, and
+//! functions that read tables (engine).
 
+mod aggregates;
 mod arithmetic;
 mod bounded;
 pub mod codec;
+mod dates;
+mod function;
+mod ids;
+mod json;
+mod lists;
+mod math;
+mod names;
 mod rewrite;
+mod series;
+mod strings;
 mod sum;
 pub mod vector;
 
@@ -21,6 +32,8 @@ use datafusion::logical_expr::{AggregateUDF, ColumnarValue, ScalarUDF, Volatilit
 
 pub use arithmetic::CheckedIntegers;
 pub use bounded::{BoundedCalls, TooLarge};
+pub use function::InvalidArgument;
+pub use series::register_series;
 
 /// Registers every function of this crate; `version` is the text of `version()`, `memory_limit` the bytes that queries may use
 /// together.
@@ -30,8 +43,30 @@ pub use bounded::{BoundedCalls, TooLarge};
 pub fn register(registry: &mut dyn FunctionRegistry, version: &str, memory_limit: usize) -> Result<()> {
     registry.register_udf(Arc::new(constant("version", &format!("Cairn {version}"))))?;
     registry.register_udaf(Arc::new(AggregateUDF::from(sum::ExactSum::default())))?;
+    names::register(registry)?;
     bounded::register(registry, memory_limit)?;
+    let limit = bounded::limit(memory_limit);
+    for (section, functions) in sections() {
+        for function in functions {
+            registry.register_udf(Arc::new(function.function(section, limit)))?;
+        }
+    }
+    let (of_json, of_text) = (registry.udf("json_extract")?, registry.udf("json_extract_string")?);
+    registry.register_expr_planner(Arc::new(json::JsonOperators { of_json, of_text }))?;
+    aggregates::register(registry, limit)?;
     vector::register(registry)
+}
+
+/// The functions of a row that are ours alone, by their headings.
+fn sections() -> [(&'static str, Vec<function::Spec>); 6] {
+    [
+        ("Time and Date Functions", dates::functions()),
+        ("String Functions", strings::functions()),
+        ("JSON Functions", json::functions()),
+        ("Array Functions", lists::functions()),
+        ("Math Functions", math::functions()),
+        ("Id Functions", ids::functions()),
+    ]
 }
 
 /// A function without arguments that answers `value`.
@@ -45,4 +80,38 @@ pub fn constant(name: &str, value: &str) -> ScalarUDF {
         Volatility::Stable,
         Arc::new(move |_| Ok(ColumnarValue::Scalar(value.clone()))),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::HashSet;
+
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    #[test]
+    fn functions_do_not_take_names_of_others() {
+        let context = SessionContext::new();
+        let there: HashSet<String> = context.udfs().into_iter().chain(context.udafs()).collect();
+        let mut seen = HashSet::new();
+        for (section, functions) in sections() {
+            for function in functions {
+                let function = function.function(section, 1 << 20);
+                for name in [function.name()].into_iter().chain(function.aliases().iter().map(String::as_str))
+                {
+                    assert!(!there.contains(name), "{name} is one of DataFusion's");
+                    assert!(seen.insert(name.to_owned()), "{name} is there twice");
+                }
+                let said = function.documentation().unwrap();
+                assert!(
+                    said.syntax_example.starts_with(&format!("{}(", function.name())),
+                    "{}",
+                    function.name()
+                );
+                assert!(!said.description.is_empty() && said.sql_example.is_some(), "{}", function.name());
+            }
+        }
+    }
 }

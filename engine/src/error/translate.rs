@@ -104,6 +104,9 @@ fn known(error: &(dyn StdError + 'static)) -> Option<Error> {
     if let Some(vector) = error.downcast_ref::<cairn_udfs::vector::InvalidVector>() {
         return Some(make(ErrorKind::InvalidInput, vector.sqlstate, &vector.message));
     }
+    if let Some(argument) = error.downcast_ref::<cairn_udfs::InvalidArgument>() {
+        return Some(make(ErrorKind::InvalidInput, argument.sqlstate, &argument.message));
+    }
     if let Some(large) = error.downcast_ref::<cairn_udfs::TooLarge>() {
         return Some(make(ErrorKind::ResourceExhausted, "54000", &large.message));
     }

@@ -191,7 +191,7 @@ impl Order {
 
 /// Where the rows of an input come from.
 enum Rows {
-    Segment(AddressedBatches),
+    Segment(Box<AddressedBatches>),
     /// One that does not stand in the table's order: sorted, in memory.
     Sorted(std::vec::IntoIter<RecordBatch>),
 }
@@ -230,7 +230,7 @@ struct Place<'a>(&'a [u8], u64);
 impl Source {
     async fn open(setting: &Setting<'_>, order: &Order, input: Input) -> Result<Self> {
         let Input { reader, deletes } = input;
-        let rows = Rows::Segment(reader.addressed(READ_ROWS));
+        let rows = Rows::Segment(Box::new(reader.addressed(READ_ROWS)));
         let mut source = Self { rows, deletes, position: 0, now: None, slot: None };
         if order.0.is_some() && !reader.meta().sorted {
             source.sort(setting).await?;

@@ -53,7 +53,7 @@ impl std::error::Error for TooLarge {}
 
 impl TooLarge {
     /// As the error of a function.
-    fn error(message: String) -> DataFusionError {
+    pub(crate) fn error(message: String) -> DataFusionError {
         DataFusionError::External(Box::new(Self { message }))
     }
 }
@@ -82,7 +82,7 @@ pub(crate) fn concatenation(memory_limit: usize) -> Arc<ScalarUDF> {
 }
 
 /// The limit where queries may use `memory_limit` bytes together.
-fn limit(memory_limit: usize) -> u64 {
+pub(crate) fn limit(memory_limit: usize) -> u64 {
     (memory_limit / SHARE).clamp(VALUE_MAX_FLOOR, VALUE_MAX) as u64
 }
 

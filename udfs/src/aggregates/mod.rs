@@ -1,0 +1,162 @@
+//! Aggregates: shapes of distributions, most frequent values, the row with the least or greatest value, JSON.
+//!
+//! Owns: functions of DuckDB and PostgreSQL that DataFusion has not, computed value by value, and other names of those it has. Does not own:
+//! integer sums (`sum`), bounds on approximate quantiles (`bounded`). Memory is counted by what runs the query.
+
+mod counted;
+mod json;
+mod moments;
+mod most;
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::{Result, not_impl_err};
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Signature, Volatility,
+};
+
+use crate::function::{Kind, documented, fitting, refused};
+
+const SECTION: &str = "Aggregate Functions";
+
+/// Other names of functions that DataFusion has.
+const NAMES: &[(&str, &[&str])] = &[
+    ("approx_distinct", &["approx_count_distinct"]),
+    ("approx_percentile_cont", &["approx_quantile"]),
+    ("array_agg", &["list"]),
+    ("bool_and", &["every"]),
+    ("first_value", &["first"]),
+    ("last_value", &["last"]),
+    ("string_agg", &["group_concat", "listagg"]),
+    ("var", &["variance"]),
+];
+
+/// Registers them; `limit` is what one value may have, in bytes.
+pub(crate) fn register(registry: &mut dyn FunctionRegistry, limit: u64) -> Result<()> {
+    for (name, aliases) in NAMES {
+        let function = registry.udaf(name)?.as_ref().clone().with_aliases(aliases.iter().copied());
+        registry.register_udaf(Arc::new(function))?;
+    }
+    let lists = registry.udaf("array_agg")?;
+    registry.register_udaf(Arc::new(AggregateUDF::from(json::JsonList::new(&lists, limit))))?;
+    let specs = moments::functions().into_iter().chain(counted::functions()).chain(most::functions());
+    for spec in specs.chain(json::functions()) {
+        registry.register_udaf(Arc::new(spec.function(limit)))?;
+    }
+    Ok(())
+}
+
+/// What a state is kept in, from the types of the arguments.
+type States = fn(&[DataType]) -> Vec<DataType>;
+/// Makes an accumulator, from the types of the arguments and the limit of one value.
+type Make = fn(&[DataType], u64) -> Result<Box<dyn Accumulator>>;
+
+/// One aggregate.
+#[derive(Clone, Debug)]
+struct Spec {
+    name: &'static str,
+    aliases: &'static [&'static str],
+    takes: &'static [&'static [Kind]],
+    returns: fn(&[DataType]) -> DataType,
+    states: States,
+    make: Make,
+    syntax: &'static str,
+    does: &'static str,
+    example: &'static str,
+}
+
+impl Spec {
+    fn function(self, limit: u64) -> AggregateUDF {
+        AggregateUDF::from(Aggregate {
+            aliases: self.aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+            signature: Signature::user_defined(Volatility::Immutable),
+            documentation: documented(SECTION, self.does, self.syntax, self.example),
+            spec: self,
+            limit,
+        })
+    }
+}
+
+/// A [`Spec`] that DataFusion can call.
+#[derive(Debug)]
+struct Aggregate {
+    spec: Spec,
+    aliases: Vec<String>,
+    signature: Signature,
+    documentation: Documentation,
+    limit: u64,
+}
+
+// There is one function of a name.
+impl PartialEq for Aggregate {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec.name == other.spec.name && self.limit == other.limit
+    }
+}
+
+impl Eq for Aggregate {}
+
+impl Hash for Aggregate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.spec.name.hash(state);
+    }
+}
+
+fn types_of(fields: &[FieldRef]) -> Vec<DataType> {
+    fields.iter().map(|field| field.data_type().clone()).collect()
+}
+
+impl AggregateUDFImpl for Aggregate {
+    fn name(&self) -> &str {
+        self.spec.name
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// Types that fit no call stay as they are: `return_type` says so, in words of its own.
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        Ok(fitting(self.spec.takes, None, arg_types).unwrap_or_else(|| arg_types.to_vec()))
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match fitting(self.spec.takes, None, arg_types) {
+            Some(types) => Ok((self.spec.returns)(&types)),
+            None => Err(refused(self.spec.name, self.spec.syntax, arg_types)),
+        }
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        if args.is_distinct {
+            return not_impl_err!("DISTINCT in {} beside other aggregates", self.spec.name);
+        }
+        (self.spec.make)(&types_of(args.expr_fields), self.limit)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        let states = (self.spec.states)(&types_of(args.input_fields));
+        let field = |(place, data_type): (usize, DataType)| {
+            let name = format_state_name(args.name, &format!("state {place}"));
+            Arc::new(Field::new(name, data_type, true))
+        };
+        Ok(states.into_iter().enumerate().map(field).collect())
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
+    }
+}
