@@ -190,7 +190,7 @@ fn expand(target: &Target, table: &str, items: Vec<SelectItem>) -> Result<Vec<(O
                 }
                 expanded.extend(all());
             }
-            SelectItem::UnnamedExpr(expr) => expanded.push((computed_name(&expr), expr)),
+            SelectItem::UnnamedExpr(mut expr) => expanded.push((computed_name(&mut expr), expr)),
             SelectItem::ExprWithAlias { expr, alias } => expanded.push((Some(ident_text(&alias)), expr)),
             SelectItem::QualifiedWildcard(..) | SelectItem::ExprWithAliases { .. } => {
                 return Err(Error::not_supported_yet("this form of RETURNING"));

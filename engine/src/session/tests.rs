@@ -23,7 +23,11 @@ async fn session() -> Session {
 }
 
 async fn session_within(memory: usize) -> Session {
-    let storage = OpenOptions { create: true, ..OpenOptions::default() };
+    session_with(OpenOptions::default(), memory).await
+}
+
+async fn session_with(storage: OpenOptions, memory: usize) -> Session {
+    let storage = OpenOptions { create: true, ..storage };
     let options = EngineOptions {
         storage,
         memory_limit: Some(memory),

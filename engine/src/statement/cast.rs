@@ -42,6 +42,9 @@ mod tests {
             query("SELECT a FROM t ORDER BY e <-> '[1,2]'::vector LIMIT 3"),
             "SELECT a FROM t ORDER BY e <-> vector('[1,2]') LIMIT 3"
         );
-        assert_eq!(query("SELECT CAST($1 AS VECTOR), b::VECTOR(2)"), "SELECT vector($1), b::VECTOR(2)");
+        assert_eq!(
+            query("SELECT CAST($1 AS VECTOR) AS a, b::VECTOR(2) AS b"),
+            "SELECT vector($1) AS a, b::VECTOR(2) AS b"
+        );
     }
 }

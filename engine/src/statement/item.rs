@@ -4,8 +4,10 @@
 //! called as its column is. Of two equal names the later has its place behind it, since the planner wants every name once.
 
 use std::collections::HashSet;
+use std::fmt::{self, Write};
 use std::ops::ControlFlow;
 
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     self, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, VisitMut, VisitorMut,
     visit_expressions_mut,
@@ -96,12 +98,14 @@ fn name_items(select: &mut Select) {
             name = format!("{name}_{}", i + 1);
             names.insert(name.clone());
         }
-        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::with_quote('"', name) };
+        // Moved: a copy of a long chain takes more stack than there may be.
+        let expr = std::mem::replace(expr, Expr::Wildcard(AttachedToken::empty()));
+        *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
     }
 }
 
 /// What an item is called that is no column and has no name of its own.
-pub(crate) fn computed_name(expr: &Expr) -> Option<String> {
+pub(crate) fn computed_name(expr: &mut Expr) -> Option<String> {
     match column(expr) {
         Some(_) => None,
         None => Some(text(expr)),
@@ -118,27 +122,14 @@ fn column(expr: &Expr) -> Option<String> {
     }
 }
 
-/// The text of `expr` as a name; functions are written in lower case whoever wrote it.
-fn text(expr: &Expr) -> String {
+/// The text of `expr` as a name; its functions get their names in lower case, whoever wrote them.
+fn text(expr: &mut Expr) -> String {
     match expr {
-        Expr::Nested(inner) => return column(inner).unwrap_or_else(|| text(inner)),
-        Expr::Subquery(query) => {
-            return match query.body.as_ref() {
-                SetExpr::Select(select) => match select.projection.as_slice() {
-                    [SelectItem::ExprWithAlias { alias, .. }] => alias.value.clone(),
-                    [SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts))] => {
-                        parts.last().map_or_else(|| "subquery".to_owned(), ident_text)
-                    }
-                    [SelectItem::UnnamedExpr(expr)] => column(expr).unwrap_or_else(|| text(expr)),
-                    _ => "subquery".to_owned(),
-                },
-                _ => "subquery".to_owned(),
-            };
-        }
+        Expr::Nested(inner) => return text(inner),
+        Expr::Subquery(query) => return column_of(query),
         _ => {}
     }
-    let mut expr = expr.clone();
-    let _: ControlFlow<()> = visit_expressions_mut(&mut expr, |expr| {
+    let _: ControlFlow<()> = visit_expressions_mut(expr, |expr| {
         if let Expr::Function(function) = expr {
             for part in &mut function.name.0 {
                 if let ObjectNamePart::Identifier(name) = part {
@@ -148,10 +139,44 @@ fn text(expr: &Expr) -> String {
         }
         ControlFlow::Continue(())
     });
-    let text = expr.to_string();
-    match text.char_indices().nth(NAME_CHARS_MAX) {
-        None => text,
-        Some(_) => text.chars().take(NAME_CHARS_MAX - 1).chain(['…']).collect(),
+    let mut text = Beginning::default();
+    match write!(text, "{expr}") {
+        Ok(()) => text.0,
+        Err(_) => text.0.chars().take(NAME_CHARS_MAX - 1).chain(['…']).collect(),
+    }
+}
+
+/// What the one column of a subquery is called.
+fn column_of(query: &mut Query) -> String {
+    let item = match query.body.as_mut() {
+        SetExpr::Select(select) => match select.projection.as_mut_slice() {
+            [only] => Some(only),
+            _ => None,
+        },
+        _ => None,
+    };
+    match item {
+        Some(SelectItem::ExprWithAlias { alias, .. }) => alias.value.clone(),
+        Some(SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts))) if !parts.is_empty() => {
+            ident_text(&parts[parts.len() - 1])
+        }
+        Some(SelectItem::UnnamedExpr(expr)) => column(expr).unwrap_or_else(|| text(expr)),
+        _ => "subquery".to_owned(),
+    }
+}
+
+/// As much of a text as a name may have; more is refused, so that long ones cost nothing.
+#[derive(Default)]
+struct Beginning(String);
+
+impl Write for Beginning {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let known = self.0.chars().count();
+        self.0.extend(part.chars().take(NAME_CHARS_MAX - known));
+        match part.chars().nth(NAME_CHARS_MAX - known) {
+            Some(_) => Err(fmt::Error),
+            None => Ok(()),
+        }
     }
 }
 

@@ -73,13 +73,25 @@ fn at(token: &TokenWithSpan, error: Error) -> Error {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr};
+
     use super::PARAMETERS_MAX;
     use crate::error::Position;
     use crate::statement::{Statement, parse};
 
+    /// The query with its items as they were written, without the names they get.
     fn parsed(sql: &str) -> String {
         match parse(sql) {
-            Ok(Statement::Query(query)) => query.to_string(),
+            Ok(Statement::Query(mut query)) => {
+                if let SetExpr::Select(select) = query.body.as_mut() {
+                    for item in &mut select.projection {
+                        if let SelectItem::ExprWithAlias { expr, .. } = item {
+                            *item = SelectItem::UnnamedExpr(expr.clone());
+                        }
+                    }
+                }
+                query.to_string()
+            }
             Ok(other) => format!("{other:?}"),
             Err(error) => format!("{} {}", error.sqlstate(), error.message()),
         }

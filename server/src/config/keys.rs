@@ -368,7 +368,7 @@ pub const KEYS: &[Key] = &[
         "time",
         |c, v| lifetime(v).map(|v| c.engine.storage.commit_timeout = v),
         |c| show(c.engine.storage.commit_timeout),
-        "in a bucket: how long a commit is tried while the store does not answer; then its outcome is unknown"
+        "in a bucket: how long a commit is tried while the store does not answer; then it has failed, or its outcome is unknown where a request may have arrived"
     ),
     key!(
         "storage.durability",

@@ -123,7 +123,7 @@ impl Boundary {
     /// once; of those who raise it to the same the first one's success is everybody's.
     fn pause(self, attempt: u32) -> Duration {
         let longest = PAUSE_FIRST.saturating_mul(2_u32.saturating_pow(attempt - 1)).min(PAUSE_MAX);
-        let drawn = xxh3_64_with_seed(&self.encode(), u64::from(attempt)) % 1_000;
+        let drawn = xxh3_64_with_seed(&self.encode()[8..24], u64::from(attempt)) % 1_000;
         longest.mul_f64(0.5 + drawn as f64 / 2_000.0)
     }
 

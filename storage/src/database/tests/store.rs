@@ -352,8 +352,8 @@ async fn opening_costs_few_requests() {
     db.checkpoint(CheckpointReason::Statement).await.unwrap();
     let reader = open(&store).await;
     let objects = reader.figures().objects.unwrap();
-    // CAIRN, boundary before and after, the manifest and the one after it, two of the log.
-    assert_eq!((objects.gets + objects.heads, objects.puts, objects.lists), (7, 0, 0));
+    // The boundary before and after, the manifest and the one after it, two of the log.
+    assert_eq!((objects.gets + objects.heads, objects.puts, objects.lists), (6, 0, 0));
 }
 
 #[tokio::test]
