@@ -126,6 +126,8 @@ async fn run(database: &Database, writer: &Writer, newest: &Manifest) -> Result<
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
+        // Each waits for the disk on this thread, and there may be many.
+        tokio::task::yield_now().await;
     }
     Ok(oldest == newest.number)
 }
