@@ -6,8 +6,9 @@ use crate::checkpoint::CheckpointReason;
 use crate::collect::UploadGuard;
 use crate::database::tests::{Rows, change, contents, create, definition, insert};
 use crate::database::{OpenOptions, Root};
-use crate::id::ColumnId;
+use crate::id::{ColumnId, SchemaVersion};
 use crate::schema::TableDef;
+use crate::segment::cache::CacheKey;
 use crate::transaction::CommitOptions;
 use crate::wal::CatalogEdit;
 
@@ -201,6 +202,9 @@ async fn the_next_checkpoint_removes_what_was_replaced() {
     let (table, model) = four(&db).await;
     let count = || std::fs::read_dir(dir.path().join("table").join(table.to_string())).unwrap().count();
     let open = Open::merge(&db, table, newest(&db)).await;
+    let replaced: Vec<ObjectId> = open.inputs.iter().map(|input| input.reader.meta().id).collect();
+    let is_kept = |id: &ObjectId| db.shared.cache.get(CacheKey::Opened(*id, SchemaVersion(1))).is_some();
+    assert!(replaced.iter().all(is_kept));
     // Not even who has published it needs to tell.
     open.publish().await.unwrap();
     let outputs = open.outputs.len();
@@ -208,6 +212,7 @@ async fn the_next_checkpoint_removes_what_was_replaced() {
     drop(open);
     assert!(db.checkpoint(CheckpointReason::Statement).await.unwrap().triggered);
     assert_eq!(count(), 2 * outputs);
+    assert!(!replaced.iter().any(is_kept), "nothing of them is mapped");
     assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), model);
 }
 
