@@ -7,7 +7,7 @@
 //!
 //! It runs at the end of a checkpoint, while no other begins. Manifests stay: they are small, and are found by counting up from 1.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use futures::StreamExt;
@@ -110,7 +110,7 @@ async fn run(database: &Database, writer: &Writer, newest: &Manifest) -> Result<
     named.add_version(&writer.order.published());
     named.add_version(&writer.order.head());
     let store = &*database.shared.store;
-    let mut dead = BTreeSet::new();
+    let mut dead = BTreeMap::new();
     let mut objects = store.list(Some(&Path::from("table")));
     while let Some(object) = objects.next().await {
         let location = object?.location;
@@ -118,14 +118,18 @@ async fn run(database: &Database, writer: &Writer, newest: &Manifest) -> Result<
             && id < settled
             && !named.contains(id)
         {
-            dead.insert(location);
+            dead.insert(location, id);
         }
     }
-    for location in &dead {
+    // What is mapped of them would keep their space.
+    database.shared.cache.forget(&dead.values().copied().collect());
+    for location in dead.keys() {
         match store.delete(location).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
+        // Each waits for the disk on this thread, and there may be many.
+        tokio::task::yield_now().await;
     }
     Ok(oldest == newest.number)
 }

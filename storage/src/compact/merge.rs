@@ -18,7 +18,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use crate::checkpoint::blocking;
 use crate::collect::Retained;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{CommitVersion, ObjectIds};
+use crate::id::{CommitVersion, ObjectId, ObjectIds};
 use crate::schema::TableDef;
 use crate::segment::key::EncodedKeys;
 use crate::segment::reader::AddressedBatches;
@@ -26,6 +26,7 @@ use crate::segment::writer::Addressing;
 use crate::segment::{
     DeletionVector, KeyEncoder, SegmentMeta, SegmentReader, SegmentWriter, SegmentWriterOptions, sort_batches,
 };
+use crate::wal::codec::compacted;
 
 /// Rows read at once.
 const READ_ROWS: usize = if cfg!(test) { 50 } else { 8 * 1024 };
@@ -48,12 +49,27 @@ pub(super) struct Setting<'a> {
     pub(super) def: Arc<TableDef>,
     pub(super) ids: &'a ObjectIds,
     pub(super) retained: &'a Retained,
+    /// How segments are written.
+    pub(super) options: SegmentWriterOptions,
     /// Size at which a segment ends.
     pub(super) segment_bytes: u64,
     /// Rows read so far.
     pub(super) rows_read: &'a AtomicU64,
     /// Whether to go on.
     pub(super) goes_on: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Setting<'_> {
+    /// Asks whether to go on.
+    ///
+    /// # Errors
+    /// `Cancelled` when not.
+    fn check(&self) -> Result<()> {
+        match (self.goes_on)() {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Cancelled, "the compaction was stopped")),
+        }
+    }
 }
 
 /// A segment written.
@@ -69,7 +85,12 @@ pub(super) struct Output {
 /// # Errors
 /// `Cancelled` when told to stop, `Corrupt` for a damaged input, the store's. What was written is removed as far as that works.
 pub(super) async fn merge(setting: &Setting<'_>, inputs: Vec<Input>) -> Result<Vec<Output>> {
-    let mut outputs = Outputs { setting, open: None, deletes: Vec::new(), done: Vec::new() };
+    // What is made of one segment alone is of its run; what is made of several is a run of its own.
+    let run = match inputs.as_slice() {
+        [one] => Some(one.reader.meta().run()),
+        _ => None,
+    };
+    let mut outputs = Outputs { setting, run, open: None, deletes: Vec::new(), done: Vec::new() };
     match outputs.fill(inputs).await {
         Ok(()) => Ok(outputs.done),
         Err(error) => {
@@ -94,6 +115,8 @@ pub(super) async fn remove(store: &dyn ObjectStore, outputs: &[Output]) {
 /// The segments being written.
 struct Outputs<'a> {
     setting: &'a Setting<'a>,
+    /// None: that of the first of them.
+    run: Option<ObjectId>,
     open: Option<SegmentWriter>,
     /// Of the open one.
     deletes: Vec<(u32, CommitVersion)>,
@@ -131,9 +154,7 @@ impl Outputs<'_> {
     /// Writes rows with their ids, versions and deletes. Encoding is done where a thread may be busy.
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         let setting = self.setting;
-        if !(setting.goes_on)() {
-            return Err(Error::new(ErrorKind::Cancelled, "the compaction was stopped"));
-        }
+        setting.check()?;
         let width = batch.num_columns() - 1;
         let deleted = numbers(&batch, width)?.clone();
         let rows = batch.project(&(0..width).collect::<Vec<usize>>())?;
@@ -141,7 +162,7 @@ impl Outputs<'_> {
             Some(writer) => writer,
             None => {
                 let (store, def) = (Arc::clone(&setting.store), Arc::clone(&setting.def));
-                let options = SegmentWriterOptions::default();
+                let options = setting.options.clone();
                 SegmentWriter::new(store, def, setting.ids.next(), Addressing::Columns, options)?
             }
         };
@@ -169,8 +190,10 @@ impl Outputs<'_> {
                 Ok(writer)
             })
             .await?;
-            let meta = Arc::new(writer.finish().await?);
-            self.done.push(Output { meta, deletes: std::mem::take(&mut self.deletes) });
+            let mut meta = writer.finish().await?;
+            let run = self.run.or_else(|| self.done.first().map(|first| first.meta.id));
+            meta.run = run.filter(|run| *run != meta.id);
+            self.done.push(Output { meta: Arc::new(meta), deletes: std::mem::take(&mut self.deletes) });
         }
         Ok(())
     }
@@ -246,8 +269,12 @@ impl Source {
             batches.push(batch);
         }
         let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(()) };
-        let all = concat_batches(&schema, &batches)?;
-        let sorted = sort_batches(&setting.def, vec![all])?;
+        let def = Arc::clone(&setting.def);
+        let sorted = blocking(move || {
+            let all = concat_batches(&schema, &batches)?;
+            sort_batches(&def, vec![all])
+        })
+        .await?;
         self.rows = Rows::Sorted(sorted.batches.into_iter());
         Ok(())
     }
@@ -272,6 +299,7 @@ impl Source {
             Rows::Segment(batches) => batches,
         };
         while let Some(batch) = batches.next().await? {
+            setting.check()?;
             let first = self.position;
             self.position += batch.num_rows() as u64;
             setting.rows_read.fetch_add(batch.num_rows() as u64, AtomicOrdering::Relaxed);
@@ -384,7 +412,9 @@ fn left_of(
     if gone == 0 {
         return Ok(batch);
     }
-    Ok(filter_record_batch(&batch, &BooleanArray::from(kept))?)
+    let left = filter_record_batch(&batch, &BooleanArray::from(kept))?;
+    // Texts of rows that are left out would be held for as long as those beside them: a chunk may be made of very many batches.
+    if 2 * gone > rows { compacted(&left) } else { Ok(left) }
 }
 
 fn with_deleted(schema: &SchemaRef) -> SchemaRef {
@@ -397,4 +427,30 @@ fn with_deleted(schema: &SchemaRef) -> SchemaRef {
 fn numbers(batch: &RecordBatch, column: usize) -> Result<&UInt64Array> {
     let found = batch.columns().get(column).and_then(|array| array.as_primitive_opt::<UInt64Type>());
     found.ok_or_else(|| Error::internal("a merge lost a column of its rows"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use arrow::array::StringViewArray;
+
+    use super::*;
+
+    #[test]
+    fn texts_of_rows_that_are_left_out_are_let_go() {
+        let texts = StringViewArray::from_iter_values((0..100).map(|i| format!("{i:0>1000}")));
+        let count: ArrayRef = Arc::new(UInt64Array::from_iter_values(1..=100));
+        let fields =
+            [("v", DataType::Utf8View), ("_row_id", DataType::UInt64), ("_version", DataType::UInt64)];
+        let fields: Vec<Field> = fields.into_iter().map(|(name, of)| Field::new(name, of, false)).collect();
+        let columns: Vec<ArrayRef> = vec![Arc::new(texts), Arc::clone(&count), count];
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        let deletes = DeletionVector::from_pairs((0..99).map(|position| (position, CommitVersion(2))));
+        let retained = Retained { horizon: CommitVersion(2), ..Retained::default() };
+        let left = left_of(batch, 0, Some(&deletes), &retained).unwrap();
+        assert_eq!(left.num_rows(), 1);
+        let texts = left.column(0).as_string_view();
+        assert_eq!(texts.value(0), format!("{:0>1000}", 99));
+        assert!(texts.data_buffers().iter().map(arrow::buffer::Buffer::len).sum::<usize>() < 10_000);
+    }
 }

@@ -6,7 +6,7 @@
 //!
 //! Nothing waits for a merge, and one that fails or is killed changes nothing: the segments it has written are named by no commit. Row
 //! ids and versions stay, so that transactions which name rows are not disturbed; one that deletes so many rows that it names them
-//! by position runs again when their segment was replaced meanwhile.
+//! by position looks for them anew when their segment was replaced meanwhile.
 //!
 //! Index units cover segments: rows of a replaced one are compared exactly until a unit over the new one is built (`index`).
 
@@ -17,7 +17,6 @@ mod retained;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use crate::collect::Retained;
 use crate::database::{Database, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ObjectId, TableId};
+use crate::segment::SegmentWriterOptions;
 use crate::version::{SegmentState, TableSnapshot, TableState};
 use merge::{Input, Output, Setting};
 use policy::{Limits, Pass, Plan};
@@ -99,9 +99,6 @@ impl CompactReceipt {
     }
 }
 
-/// What the compactions of one open database remember: segments that were written beside each other, by the first of them.
-pub(crate) type Runs = HashMap<ObjectId, ObjectId>;
-
 /// What one table's compaction needs.
 pub(crate) struct Work<'a> {
     pub(crate) database: &'a Arc<Database>,
@@ -121,8 +118,8 @@ impl Work<'_> {
     }
 
     /// Whether a round is due for a table.
-    pub(crate) fn is_due(&self, table: &TableState, runs: &Runs) -> bool {
-        let facts = policy::facts(table, self.retained, runs);
+    pub(crate) fn is_due(&self, table: &TableState) -> bool {
+        let facts = policy::facts(table, self.retained);
         policy::next(&facts, &self.limits(), &Pass::default()).is_some()
     }
 
@@ -130,21 +127,16 @@ impl Work<'_> {
     ///
     /// # Errors
     /// The first round's that failed; what was published before stays.
-    pub(crate) async fn table(
-        &self,
-        id: TableId,
-        runs: &mut Runs,
-        receipt: &mut CompactReceipt,
-    ) -> Result<()> {
+    pub(crate) async fn table(&self, id: TableId, receipt: &mut CompactReceipt) -> Result<()> {
         let Some(state) = self.database.snapshot().state().tables.get(&id).cloned() else { return Ok(()) };
-        if !self.is_due(&state, runs) {
+        if !self.is_due(&state) {
             return Ok(());
         }
         let jobs = &self.database.jobs;
         let parameters = format!("table={} reason={}", state.def.qualified_name(), self.reason.as_str());
         let job = jobs.begin("compact", parameters);
         let before = (receipt.rows, receipt.bytes, receipt.replaced);
-        let result = self.rounds(id, runs, job, receipt).await;
+        let result = self.rounds(id, job, receipt).await;
         jobs.progress(job, 1.0, receipt.rows - before.0, receipt.bytes - before.1);
         jobs.end(job, &result);
         if receipt.replaced > before.2 {
@@ -154,20 +146,14 @@ impl Work<'_> {
         result
     }
 
-    async fn rounds(
-        &self,
-        id: TableId,
-        runs: &mut Runs,
-        job: u64,
-        receipt: &mut CompactReceipt,
-    ) -> Result<()> {
+    async fn rounds(&self, id: TableId, job: u64, receipt: &mut CompactReceipt) -> Result<()> {
         let limits = self.limits();
         let mut pass = Pass::default();
         let mut rounds = 0;
         loop {
             let snapshot = self.database.snapshot();
             let Some(state) = snapshot.state().tables.get(&id).cloned() else { return Ok(()) };
-            let facts = policy::facts(&state, self.retained, runs);
+            let facts = policy::facts(&state, self.retained);
             let Some(plan) = policy::next(&facts, &limits, &pass) else { return Ok(()) };
             if self.stopped.load(Ordering::Acquire) {
                 return Err(Error::new(ErrorKind::Cancelled, "the compaction was stopped"));
@@ -194,7 +180,6 @@ impl Work<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            remember(runs, &plan, &made);
             pass.made.extend(made);
             rounds += 1;
             if self.reason == CompactReason::Upkeep && rounds >= ROUNDS_MAX {
@@ -238,7 +223,6 @@ impl Work<'_> {
             return Err(error);
         }
         let bytes = |meta: &crate::segment::SegmentMeta| meta.bytes + meta.key_filter_bytes.unwrap_or(0);
-        self.database.swept.set_due();
         let replaced = named(table.state(), plan);
         receipt.replaced += replaced.len() as u64;
         receipt.replaced_bytes += replaced.iter().map(|segment| bytes(&segment.meta)).sum::<u64>();
@@ -288,6 +272,7 @@ impl Work<'_> {
             def: Arc::clone(table.def()),
             ids: &self.database.writer()?.ids,
             retained: self.retained,
+            options: SegmentWriterOptions::of_store(self.database.shared.remote),
             segment_bytes: limits.segment_bytes,
             rows_read: &watch.rows_read,
             goes_on: &goes_on,
@@ -300,18 +285,6 @@ impl Work<'_> {
 fn named(table: &TableState, plan: &Plan) -> Vec<Arc<SegmentState>> {
     let taken = |id: ObjectId| plan.inputs.contains(&id) || plan.gone.contains(&id);
     table.segments.iter().filter(|segment| taken(segment.meta.id)).cloned().collect()
-}
-
-/// What was made of one segment alone is of its run; what was made of several is a run of its own.
-fn remember(runs: &mut Runs, plan: &Plan, made: &[ObjectId]) {
-    let run = match plan.inputs.as_slice() {
-        [one] => Some(runs.get(one).copied().unwrap_or(*one)),
-        _ => made.first().copied(),
-    };
-    for id in plan.inputs.iter().chain(&plan.gone) {
-        runs.remove(id);
-    }
-    runs.extend(made.iter().copied().zip(run.into_iter().cycle()));
 }
 
 /// What a merge asks between two batches: whether to go on. Now and then it tells the job's progress.

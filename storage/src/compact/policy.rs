@@ -8,7 +8,7 @@
 //! the pass did not make.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use crate::collect::Retained;
 use crate::id::ObjectId;
@@ -120,12 +120,8 @@ pub(super) struct Plan {
     pub(super) gone: Vec<ObjectId>,
 }
 
-/// The facts of a table; `runs` names the run of a segment where that is not its own.
-pub(super) fn facts(
-    table: &TableState,
-    retained: &Retained,
-    runs: &HashMap<ObjectId, ObjectId>,
-) -> TableFacts {
+/// The facts of a table.
+pub(super) fn facts(table: &TableState, retained: &Retained) -> TableFacts {
     let keyed = !table.def.primary_key.is_empty();
     let mut facts = TableFacts { keyed, ..TableFacts::default() };
     let ordered = table.def.sort_indices().first().copied();
@@ -155,7 +151,7 @@ pub(super) fn facts(
             bytes: meta.bytes + meta.key_filter_bytes.unwrap_or(0),
             memory: memory(meta, ordered.is_some()),
             bounds: bounds.and_then(|column| column.min.clone().zip(column.max.clone())),
-            run: runs.get(&meta.id).copied().unwrap_or(meta.id),
+            run: meta.run(),
         });
     }
     facts

@@ -58,7 +58,11 @@ pub(super) async fn publish(
         let carried = merged.carry_over(database, writer, &head).await?;
         let written: Vec<DeletesMeta> = carried.entries.iter().flat_map(|e| e.deletes.clone()).collect();
         match commit(database, writer, merged, &replaced, carried).await {
-            Ok(version) => return Ok(version),
+            Ok(version) => {
+                // Before the next checkpoint begins, which is to look for what was replaced.
+                database.swept.set_due();
+                return Ok(version);
+            }
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => return Err(error),
             Err(error) => {
                 remove(database, &written).await;

@@ -4,8 +4,11 @@
 use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::collect::UploadGuard;
-use crate::database::tests::{Rows, change, contents, create, insert};
+use crate::database::tests::{Rows, change, contents, create, definition, insert};
 use crate::database::{OpenOptions, Root};
+use crate::id::{ColumnId, SchemaVersion};
+use crate::schema::TableDef;
+use crate::segment::cache::CacheKey;
 use crate::transaction::CommitOptions;
 use crate::wal::CatalogEdit;
 
@@ -38,7 +41,7 @@ impl Open {
         let work =
             Work { database: db, reason: CompactReason::Statement, retained: &retained, stopped: &stopped };
         let limits = work.limits();
-        let facts = policy::facts(table.state(), &retained, &Runs::new());
+        let facts = policy::facts(table.state(), &retained);
         let plan = policy::next(&facts, &limits, &Pass::default()).unwrap();
         let inputs = work.open(&table, &plan).await.unwrap();
         let receipt = CompactReceipt::new(CompactReason::Statement);
@@ -182,7 +185,7 @@ async fn a_merge_that_is_stopped_leaves_nothing() {
     let reason = CompactReason::Statement;
     let work = Work { database: &db, reason, retained: &retained, stopped: &stopped };
     let limits = work.limits();
-    let facts = policy::facts(state.state(), &retained, &Runs::new());
+    let facts = policy::facts(state.state(), &retained);
     let plan = policy::next(&facts, &limits, &Pass::default()).unwrap();
     let inputs = work.open(&state, &plan).await.unwrap();
     let receipt = CompactReceipt::new(reason);
@@ -190,4 +193,66 @@ async fn a_merge_that_is_stopped_leaves_nothing() {
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(count(), before);
     assert_eq!(contents(&state).await.unwrap(), model);
+}
+
+#[tokio::test]
+async fn the_next_checkpoint_removes_what_was_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(Root::Path(dir.path().to_owned()), options()).await.unwrap();
+    let (table, model) = four(&db).await;
+    let count = || std::fs::read_dir(dir.path().join("table").join(table.to_string())).unwrap().count();
+    let open = Open::merge(&db, table, newest(&db)).await;
+    let replaced: Vec<ObjectId> = open.inputs.iter().map(|input| input.reader.meta().id).collect();
+    let is_kept = |id: &ObjectId| db.shared.cache.get(CacheKey::Opened(*id, SchemaVersion(1))).is_some();
+    assert!(replaced.iter().all(is_kept));
+    // Not even who has published it needs to tell.
+    open.publish().await.unwrap();
+    let outputs = open.outputs.len();
+    assert_eq!(count(), 2 * (4 + outputs));
+    drop(open);
+    assert!(db.checkpoint(CheckpointReason::Statement).await.unwrap().triggered);
+    assert_eq!(count(), 2 * outputs);
+    assert!(!replaced.iter().any(is_kept), "nothing of them is mapped");
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), model);
+}
+
+#[tokio::test]
+async fn what_lies_beside_each_other_is_not_merged_again_after_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::Path(dir.path().to_owned());
+    let db = Database::open(root.clone(), options()).await.unwrap();
+    // The first column of the key tells no two segments apart.
+    let tx = db.begin(&db.snapshot()).await.unwrap();
+    let table = tx.next_table_id();
+    let def = TableDef { primary_key: vec![ColumnId(1), ColumnId(2)], ..definition(table, "t", true) };
+    tx.edit(CatalogEdit::PutTable(Arc::new(def))).unwrap();
+    tx.commit(CommitOptions::default()).await.unwrap();
+    for round in 0..4 {
+        let new: Vec<_> = (0..100).map(|i| (7, format!("value {:04}", 4 * i + round))).collect();
+        insert(&db, table, &new).await.unwrap();
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    }
+    assert!(db.compact(Some(table)).await.unwrap().triggered);
+    let runs = |db: &Arc<Database>| -> Vec<ObjectId> {
+        db.snapshot()
+            .table(table)
+            .unwrap()
+            .state()
+            .segments
+            .iter()
+            .map(|segment| segment.meta.run())
+            .collect()
+    };
+    let made = runs(&db);
+    assert!(made.len() > 1 && made.iter().all(|run| *run == made[0]), "{made:?}");
+    db.close().await.unwrap();
+    drop(db);
+    let db = Database::open(root, options()).await.unwrap();
+    assert!(!db.compact(Some(table)).await.unwrap().triggered);
+    assert_eq!(runs(&db), made);
+    // One that comes lies over them.
+    insert(&db, table, &[(7, "value 0100 and a half".to_owned())]).await.unwrap();
+    assert!(db.compact(Some(table)).await.unwrap().triggered);
+    let again = runs(&db);
+    assert!(again.len() > 1 && again.iter().all(|run| *run == again[0] && *run != made[0]), "{again:?}");
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Database;
 use crate::checkpoint::CheckpointReason;
-use crate::compact::{CompactReason, CompactReceipt, Runs, Work, newest_only};
+use crate::compact::{CompactReason, CompactReceipt, Work, newest_only};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TableId;
 
@@ -23,8 +23,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// The state of compactions of one open database.
 #[derive(Debug, Default)]
 pub(crate) struct Compactor {
-    /// Held by the pass that runs; what it knows of segments written beside each other.
-    running: tokio::sync::Mutex<Runs>,
+    /// Held by the pass that runs.
+    running: tokio::sync::Mutex<()>,
     /// Whether a pass waits to begin.
     due: AtomicBool,
     stopped: AtomicBool,
@@ -93,7 +93,7 @@ impl Database {
     ) -> Result<CompactReceipt> {
         let begun = Instant::now();
         let compactor = &self.compactor;
-        let mut runs = compactor.running.lock().await;
+        let running = compactor.running.lock().await;
         let mut receipt = CompactReceipt::new(reason);
         if compactor.stopped.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Cancelled, "the database is closed"));
@@ -109,7 +109,7 @@ impl Database {
             if reason == CompactReason::Upkeep && compactor.pauses(id, Instant::now()) {
                 continue;
             }
-            let done = work.table(id, &mut runs, &mut receipt).await;
+            let done = work.table(id, &mut receipt).await;
             let is_cancelled = done.as_ref().is_err_and(|e| e.kind() == ErrorKind::Cancelled);
             if !is_cancelled {
                 compactor.note(id, Instant::now(), done.is_ok());
@@ -119,7 +119,7 @@ impl Database {
                 break;
             }
         }
-        drop(runs);
+        drop(running);
         if receipt.triggered && !compactor.stopped.load(Ordering::Acquire) {
             let reason = match reason {
                 CompactReason::Statement => CheckpointReason::Statement,

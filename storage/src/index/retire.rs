@@ -48,6 +48,8 @@ pub(crate) async fn remove(database: &Database, table: TableId, units: &[ObjectI
     for unit in units {
         let _ = database.object_store().delete(&Path::from(format!("table/{table}/index/{unit}.hnsw"))).await;
     }
+    // Mapped, it would keep its space.
+    database.shared.cache.forget(&units.iter().copied().collect());
 }
 
 /// Removes what earlier writers left of units that no commit names: a build that was killed, a removal that failed.

@@ -3,7 +3,7 @@
 //! Owns: the byte budget and what leaves first (CLOCK: second chance for what was used since the hand last passed).
 //! Does not own: reading and verifying (`reader`). One per open database; objects never change, so nothing gets stale.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -124,17 +124,20 @@ impl SegmentCache {
         }
     }
 
-    /// Drops everything of an object that is no longer used.
-    pub fn forget(&self, id: ObjectId) {
+    /// Drops everything of objects that are removed. The file of one that is mapped takes its space on the disk until then.
+    pub(crate) fn forget(&self, gone: &HashSet<ObjectId>) {
+        if gone.is_empty() {
+            return;
+        }
         let mut clock = self.lock();
         let mut freed = 0;
         clock.entries.retain(|key, entry| {
-            let keep = key.object() != id;
+            let keep = !gone.contains(&key.object());
             freed += if keep { 0 } else { entry.bytes };
             keep
         });
         clock.bytes -= freed;
-        clock.hand.retain(|key| key.object() != id);
+        clock.hand.retain(|key| !gone.contains(&key.object()));
     }
 
     pub(crate) fn get(&self, key: CacheKey) -> Option<CacheValue> {
@@ -264,9 +267,9 @@ mod tests {
             assert!(cache.bytes() <= 1000);
         }
         assert_eq!((cache.figures().hits, cache.figures().misses), (50, 0));
-        cache.forget(id(0));
+        cache.forget(&HashSet::from([id(0)]));
         assert!(cache.get(CacheKey::Block(id(0), 0)).is_none());
-        cache.forget(id(1));
+        cache.forget(&HashSet::from([id(1), id(2)]));
         assert_eq!(cache.bytes(), 0);
         let (key, value) = block(1);
         cache.put(key, value, 600);

@@ -98,6 +98,10 @@ pub struct SegmentMeta {
     pub max_row_id: RowId,
     /// Whether rows stand in order of the table's sort columns.
     pub sorted: bool,
+    /// Segments of one run lie beside each other, whatever their bounds say: a compaction has cut them from the same rows in order. It is
+    /// named after one of them. None: a run of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<ObjectId>,
     /// Per user column, in the definition's order.
     pub columns: Vec<ColumnStats>,
 }
@@ -107,6 +111,12 @@ impl SegmentMeta {
     #[must_use]
     pub fn path(&self) -> String {
         format!("table/{}/{}.parquet", self.table, self.id)
+    }
+
+    /// The run it belongs to.
+    #[must_use]
+    pub fn run(&self) -> ObjectId {
+        self.run.unwrap_or(self.id)
     }
 
     /// Path of the key filter object below the root.

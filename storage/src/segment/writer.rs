@@ -134,6 +134,7 @@ impl SegmentWriter {
             min_row_id: RowId::default(),
             max_row_id: RowId::default(),
             sorted: false,
+            run: None,
             columns: Vec::new(),
         };
         let part_bytes = options.part_bytes.max(1);

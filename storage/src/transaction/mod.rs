@@ -36,6 +36,9 @@ use crate::wal::{CatalogEdit, CommitInfo, RowBody, TableChange, WalEntry};
 /// Deleted rows of segments beyond this many go into `.deletes` objects instead of the WAL entry.
 const DELETED_ROWS_IN_ENTRY: usize = if cfg!(test) { 12 } else { 32_768 };
 
+/// How often a commit is tried whose deletes by position meet compactions.
+const PLACED_MAX: u32 = 8;
+
 /// How to commit.
 #[derive(Clone, Debug, Default)]
 pub struct CommitOptions {
@@ -323,7 +326,6 @@ impl Transaction {
         database.make_room().await?;
         let (keys, changes): (Vec<_>, Vec<_>) = prepared.into_iter().map(|p| (p.keys, p.change)).unzip();
         let commit_id = commit_id.unwrap_or_else(CommitId::random);
-        let body = EncodedBody::new(writer.epoch, commit_id, &info, &set.catalog, &changes)?;
         let mut entry = WalEntry {
             version: CommitVersion(0),
             epoch: writer.epoch,
@@ -335,36 +337,102 @@ impl Transaction {
         };
         let mut receipt =
             CommitReceipt { version: CommitVersion(0), first_row_ids: Vec::new(), repeated: false };
-        let accepted = writer.order.accept(named, |head| {
-            conflict::check(&self.shared.snapshot, head, &entry, &keys, whole)?;
-            entry.version = head.number.next();
-            entry.time_us = now_us().max(head.time_us);
-            for change in &mut entry.tables {
-                change.first_row_id = head.tables.get(&change.table).map_or(RowId(1), |t| t.next_row_id);
-            }
-            let ids: Vec<RowId> = entry.tables.iter().map(|t| t.first_row_id).collect();
-            let payload = body.assemble(entry.version, entry.time_us, &ids)?;
-            let after = head.apply(&entry, &loaded)?;
-            last_word.ask()?;
-            receipt.version = entry.version;
-            receipt.first_row_ids = entry.tables.iter().map(|t| (t.table, t.first_row_id)).collect();
-            Ok(Accept { after, payload, row: replay_row(&entry) })
-        });
-        match accepted {
-            Ok(ticket) => {
-                let mut accepted = Accepted(Some(Arc::clone(database)));
-                let done = writer.order.settle(ticket).await;
-                accepted.0 = None;
-                done.map(|()| receipt)
-            }
-            Err(error) => {
-                // What it conflicts with may not be durable yet; nobody may hear of it before it is.
-                if error.kind() == ErrorKind::Conflict {
-                    writer.order.settle_all().await;
+        // Where the segments are those that deletes by position name.
+        let mut placed = self.shared.snapshot.clone();
+        let mut attempt = 1;
+        loop {
+            let body =
+                EncodedBody::new(entry.epoch, entry.commit_id, &entry.info, &entry.catalog, &entry.tables)?;
+            let accepted = writer.order.accept(named, |head| {
+                conflict::check(&self.shared.snapshot, head, &entry, &keys, whole)?;
+                entry.version = head.number.next();
+                entry.time_us = now_us().max(head.time_us);
+                for change in &mut entry.tables {
+                    change.first_row_id = head.tables.get(&change.table).map_or(RowId(1), |t| t.next_row_id);
                 }
-                Err(error)
+                let ids: Vec<RowId> = entry.tables.iter().map(|t| t.first_row_id).collect();
+                let payload = body.assemble(entry.version, entry.time_us, &ids)?;
+                let after = head.apply(&entry, &loaded)?;
+                last_word.ask()?;
+                receipt.version = entry.version;
+                receipt.first_row_ids = entry.tables.iter().map(|t| (t.table, t.first_row_id)).collect();
+                Ok(Accept { after, payload, row: replay_row(&entry) })
+            });
+            let error = match accepted {
+                Ok(ticket) => {
+                    let mut accepted = Accepted(Some(Arc::clone(database)));
+                    let done = writer.order.settle(ticket).await;
+                    accepted.0 = None;
+                    return done.map(|()| receipt);
+                }
+                Err(error) => error,
+            };
+            if error.kind() != ErrorKind::Conflict {
+                return Err(error);
             }
+            // What it conflicts with may not be durable yet; nobody may hear of it before it is.
+            writer.order.settle_all().await;
+            if attempt == PLACED_MAX {
+                return Err(error);
+            }
+            match self.place_again(&placed, &mut entry, &mut loaded).await? {
+                Some(now) => placed = now,
+                None => return Err(error),
+            }
+            attempt += 1;
         }
+    }
+
+    /// Rows keep their ids in a compaction, not their positions: what `entry` deletes by position in segments that were replaced since
+    /// `placed` is looked up in those in their place. Whether somebody else has deleted a row meanwhile is asked as before, against
+    /// what the statement has read. None: nothing was replaced, or a row is gone.
+    async fn place_again(
+        &self,
+        placed: &Snapshot,
+        entry: &mut WalEntry,
+        loaded: &mut LoadedDeletes,
+    ) -> Result<Option<Snapshot>> {
+        let database = &self.shared.database;
+        let now = database.snapshot();
+        let mut moved = false;
+        for change in &mut entry.tables {
+            // One that the entry creates has no segments but its own.
+            let (Some(before), Some(table)) = (placed.table(change.table), now.table(change.table)) else {
+                continue;
+            };
+            let there = |id: ObjectId| table.state().segments.iter().any(|segment| segment.meta.id == id);
+            let (lost, kept): (Vec<DeletesMeta>, Vec<DeletesMeta>) = change
+                .deletes
+                .iter()
+                .cloned()
+                .partition(|meta| !change.appends(meta.segment) && !there(meta.segment));
+            let mut ids = Vec::new();
+            for meta in &lost {
+                let segment = before.state().segments.iter().find(|known| known.meta.id == meta.segment);
+                let (Some(segment), Some(Ok(vector))) = (segment, loaded.get(&meta.id)) else {
+                    return Ok(None);
+                };
+                let positions: Vec<u32> = vector.positions().iter().collect();
+                ids.extend(before.open_segment(&segment.meta).await?.row_ids_at(&positions).await?);
+            }
+            if lost.is_empty() {
+                continue;
+            }
+            ids.sort_unstable();
+            change.deletes = kept;
+            change.deletes.extend(self.spill_deletes(&table, &mut ids, loaded).await?);
+            if !ids.is_empty() {
+                return Ok(None);
+            }
+            // Best effort: nothing names them.
+            for meta in lost {
+                loaded.remove(&meta.id);
+                let path = object_store::path::Path::from(meta.path());
+                let _ = object_store::ObjectStoreExt::delete(&*database.shared.store, &path).await;
+            }
+            moved = true;
+        }
+        Ok(moved.then_some(now))
     }
 
     async fn prepare(

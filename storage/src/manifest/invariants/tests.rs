@@ -32,6 +32,7 @@ pub(crate) fn segment_entry(sequence: u64, base: u64) -> SegmentEntry {
         min_row_id: RowId(0),
         max_row_id: RowId(0),
         sorted: true,
+        run: None,
         columns: vec![],
     };
     let deletes = DeletesMeta {
