@@ -13,8 +13,8 @@
 //!    meets it for ever, whenever it lands; an object that was faster is read, and the next number is tried. What stands below the
 //!    fence is replayed.
 //! 6. A manifest newer than m means that somebody else has claimed it meanwhile, and may have collected the numbers that were
-//!    searched: start over, unless told to take over after a pause in which the other one puts its note. From here on commits need
-//!    no further check.
+//!    searched: start over; without leave to take over after a pause, in which the other one puts its note. From here on commits
+//!    need no further check.
 //! 7. The note of this writer is put.
 
 use std::sync::Arc;
