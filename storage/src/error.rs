@@ -230,7 +230,7 @@ pub(crate) fn expired(path: &str) -> Error {
     Error::new(ErrorKind::SnapshotExpired, "the snapshot has expired: what it reads was collected meanwhile")
         .with_detail(format!("{path} is not there any more"))
         .with_hint(
-            "run the statement again; a longer reader_grace at the writer keeps replaced objects longer; if it stays so, VERIFY tells whether \
+            "run the statement again, in a transaction all of it; a longer reader_grace at the writer keeps replaced objects longer; if it stays so, VERIFY tells whether \
              an object is missing",
         )
 }
