@@ -230,8 +230,8 @@ pub(crate) fn expired(path: &str) -> Error {
     Error::new(ErrorKind::SnapshotExpired, "the snapshot has expired: what it reads was collected meanwhile")
         .with_detail(format!("{path} is not there any more"))
         .with_hint(
-            "run the statement again, in a transaction all of it; a longer reader_grace at the writer keeps replaced objects longer; if it stays so, VERIFY tells whether \
-             an object is missing",
+            "run the statement again, in a transaction all of it; a longer reader_grace at the writer keeps replaced objects longer; if it \
+             stays so, VERIFY tells whether an object is missing",
         )
 }
 
