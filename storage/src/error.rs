@@ -223,14 +223,15 @@ impl std::error::Error for Error {
 
 /// What to do about damage.
 pub(crate) const DAMAGE_HINT: &str =
-    "run VERIFY, keep a copy of the directory, restore the object from a backup";
+    "run VERIFY, keep a copy of the database, restore the object from a backup";
 
 /// The error of an object that the writer has collected while it was read here.
 pub(crate) fn expired(path: &str) -> Error {
     Error::new(ErrorKind::SnapshotExpired, "the snapshot has expired: what it reads was collected meanwhile")
         .with_detail(format!("{path} is not there any more"))
         .with_hint(
-            "run the statement again; a longer reader_grace at the writer keeps replaced objects longer",
+            "run the statement again, in a transaction all of it; a longer reader_grace at the writer keeps replaced objects longer; if it \
+             stays so, VERIFY tells whether an object is missing",
         )
 }
 

@@ -1,13 +1,13 @@
 //! Queries whose version's objects were collected while they were read: run once more, at a newer version.
 //!
-//! Owns: which statements are, and telling before their first row is handed on; afterwards their reader gets the error. Does not own:
-//! how long objects are kept (storage).
+//! Owns: which statements are, and telling before their first row is handed on; afterwards their reader gets the error; what it means
+//! that an object is missed again. Does not own: how long objects are kept (storage).
 
-use cairn_storage::{Database, Root};
+use cairn_storage::{Database, ErrorKind, Root};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use crate::statement::Statement;
 
@@ -19,6 +19,23 @@ pub(super) fn may_be_met_by(statement: &Statement) -> bool {
 /// Whether objects of a version that is read can go.
 pub(super) fn is_possible_at(db: &Database) -> bool {
     matches!(db.root(), Root::Store(_))
+}
+
+/// Whether both are about one object that is not there.
+pub(super) fn is_same(missed: &Error, error: &Error) -> bool {
+    error.kind() == ErrorKind::SnapshotExpired
+        && error.detail().is_some()
+        && error.detail() == missed.detail()
+}
+
+/// The error of an object that is missed again: nobody collects what the newest version names, so it is not that one's age.
+pub(super) fn lost(error: &Error) -> Error {
+    let what = error.detail().unwrap_or("an object is not there any more");
+    Error::new(ErrorKind::Corrupt, format!("{what}, and the newest version names it")).map(|e| {
+        e.with_hint(
+            "somebody else has removed it: run VERIFY, bring it back from the bucket's versions or a backup",
+        )
+    })
 }
 
 /// The same answer, with its first rows made: an error that comes instead of them is the statement's.
@@ -41,13 +58,11 @@ pub(super) async fn with_first_rows(result: Result<Output>) -> Result<Output> {
 mod tests {
     use std::sync::Arc;
 
-    use cairn_storage::ErrorKind;
     use datafusion::arrow::array::{Int32Array, RecordBatch};
     use datafusion::error::DataFusionError;
     use futures::TryStreamExt;
 
     use super::*;
-    use crate::error::Error;
 
     fn batch(n: i32) -> RecordBatch {
         RecordBatch::try_from_iter([("n", Arc::new(Int32Array::from(vec![n])) as _)]).unwrap()

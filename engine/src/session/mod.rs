@@ -407,6 +407,7 @@ impl Session {
         let shape = shape_of(statement);
         let mut attempt = 1;
         let mut may_expire = expiry::may_be_met_by(statement) && !self.in_transaction();
+        let mut missed: Option<Error> = None;
         loop {
             let (context, catalog) = self.context(&shape, settings, params.clone()).await?;
             let mut result = self.attempt(&context, &catalog, settings, &shape, statement).await;
@@ -425,6 +426,10 @@ impl Session {
                 Err(error) if may_expire && error.kind() == ErrorKind::SnapshotExpired => {
                     may_expire = false;
                     upkeep::refresh_past(self.engine.database(), &snapshot).await?;
+                    missed = Some(error);
+                }
+                Err(error) if missed.as_ref().is_some_and(|missed| expiry::is_same(missed, &error)) => {
+                    return Err(expiry::lost(&error));
                 }
                 Err(error)
                     if error.kind() == ErrorKind::Conflict

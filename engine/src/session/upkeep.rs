@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cairn_storage::id::{CommitVersion, TableId};
 use cairn_storage::schema::TableDef;
-use cairn_storage::{CheckpointReason, Database, ErrorKind, FindingStatus, Snapshot, VerifyScope};
+use cairn_storage::{CheckpointReason, Database, ErrorKind, Snapshot, VerifyScope};
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Float64Array, StringViewArray, UInt64Array};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::ObjectName;
@@ -131,16 +131,10 @@ pub(super) async fn verify(context: &StatementContext, table: Option<&ObjectName
     };
     let findings = context.db.verify(scope).await?;
     let text = |values: Vec<&str>| Arc::new(StringViewArray::from(values)) as ArrayRef;
-    let status = |status: FindingStatus| match status {
-        FindingStatus::Ok => "ok",
-        FindingStatus::Warning => "warning",
-        FindingStatus::Missing => "missing",
-        FindingStatus::Damaged => "damaged",
-    };
     rows(vec![
         ("object", text(findings.iter().map(|f| f.object.as_str()).collect())),
         ("check", text(findings.iter().map(|f| f.check.as_str()).collect())),
-        ("status", text(findings.iter().map(|f| status(f.status)).collect())),
+        ("status", text(findings.iter().map(|f| f.status.as_str()).collect())),
         ("detail", text(findings.iter().map(|f| f.detail.as_str()).collect())),
         ("hint", text(findings.iter().map(|f| f.hint.as_str()).collect())),
     ])

@@ -3,10 +3,30 @@
 /// What a password or a key stands behind.
 pub(super) const GIVING: [&str; 4] = ["PASSWORD", "SECRET", "KEY_ID", "SESSION_TOKEN"];
 
+/// What a signature stands behind in a URL.
+const SIGNING: [&str; 4] = ["signature=", "sig=", "token=", "credential="];
+
 /// Whether `sql` may hold a password or a key, and belongs into no history, log or quotation.
 pub(crate) fn holds_secret(sql: &str) -> bool {
+    // In a URL what looks like a comment is none.
+    if in_url(sql) {
+        return true;
+    }
     let sql = without_comments(sql);
     about_users_or_secrets(&sql) || gives_one(&sql)
+}
+
+/// `s3://key:secret@bucket/…` or a signed URL, which are refused, anywhere.
+fn in_url(sql: &str) -> bool {
+    sql.split("://").skip(1).any(|rest| {
+        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"')).unwrap_or(rest.len());
+        let (place, query) = rest[..end].split_once('?').unwrap_or((&rest[..end], ""));
+        let query = query.to_ascii_lowercase();
+        let who = place.rsplit_once('@').map(|(who, _)| who);
+        // Keys may hold slashes.
+        who.is_some_and(|who| who.contains(':') || !who.contains('/'))
+            || SIGNING.iter().any(|signing| query.contains(signing))
+    })
 }
 
 /// `CREATE [OR REPLACE] USER` and its like, anywhere.
@@ -78,6 +98,10 @@ mod tests {
             "CREATE /* a */ PERSISTENT SECRET a (SECRET 'x",
             "CRATE SECRT a (TYPE s3, KEY_ID 'x', SECRET 'y')",
             "(TYPE s3, session_token $$x$$",
+            "COPY t FROM 's3://AKIA:a/b@bucket/x'",
+            "SELECT * FROM \"https://x@host/y\"",
+            "SELECT * FROM 's3://bucket/a--b.csv?X-Amz-Signature=x'",
+            "SELECT * FROM read_csv('az://c/x.csv?sv=1&sig=x')",
         ] {
             assert!(holds_secret(sql), "{sql}");
         }
@@ -92,6 +116,8 @@ mod tests {
             "CREATE TEMP TABLE t (key_id INT)",
             "CREATE TABLE t (password TEXT)",
             "-- CREATE USER bob",
+            "SELECT * FROM 's3://bucket/a@b/c?.csv'",
+            "SELECT 'a://', 'b@c', 'sig=x'",
             "",
         ] {
             assert!(!holds_secret(sql), "{sql}");

@@ -107,6 +107,42 @@ impl WriterNote {
         let processes = std::path::Path::new("/proc");
         self.host == host()
             && processes.join("self").exists()
-            && !processes.join(self.pid.to_string()).exists()
+            && !is_running(&processes.join(self.pid.to_string()))
+    }
+}
+
+/// Whether the process of this folder of /proc runs. One that has ended stays there until its parent asks for its exit code.
+fn is_running(process: &std::path::Path) -> bool {
+    match std::fs::read_to_string(process.join("stat")) {
+        // `pid (name) state …`; the name may hold anything.
+        Ok(stat) => !stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X'])),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+    use std::process::Command;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_nobody_has_waited_for_does_not_run() {
+        let processes = Path::new("/proc");
+        if !processes.join("self").exists() {
+            return;
+        }
+        assert!(is_running(&processes.join("self")));
+        assert!(!is_running(&processes.join("0")));
+        let mut child = Command::new("true").spawn().unwrap();
+        let begun = Instant::now();
+        while is_running(&processes.join(child.id().to_string())) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(child.wait().unwrap().success());
     }
 }

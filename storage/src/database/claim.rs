@@ -13,7 +13,8 @@
 //!    meets it for ever, whenever it lands; an object that was faster is read, and the next number is tried. What stands below the
 //!    fence is replayed.
 //! 6. A manifest newer than m means that somebody else has claimed it meanwhile, and may have collected the numbers that were
-//!    searched: start over. From here on commits need no further check.
+//!    searched: start over; without leave to take over after a pause, in which the other one puts its note. From here on commits
+//!    need no further check.
 //! 7. The note of this writer is put.
 
 use std::sync::Arc;
@@ -34,7 +35,11 @@ use crate::version::{Catalog, Shared};
 use crate::wal::{ObjectWal, ObjectWalOptions, ObjectWalReader, Wal, fenced, put_fence};
 
 /// How often a claim begins anew when others write manifests meanwhile.
-const ATTEMPTS: usize = 10;
+const ATTEMPTS: u32 = 10;
+/// How long a claim that met another waits for that one's note; times the number of attempts.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Most attempts that count for it.
+const PAUSES_MAX: u32 = 5;
 
 impl Database {
     /// Makes this the one that writes, if it is not yet; on a directory it always is.
@@ -89,9 +94,13 @@ impl Database {
             journal.settle(&bucket).await?;
         }
         let journal = journal.filter(|_| options.durability == Durability::Local);
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             // Each time: whoever was faster may be at work by now.
             if !options.take_over {
+                if attempt > 0 {
+                    // Several that began anew at once would keep each other from the end.
+                    tokio::time::sleep(PAUSE * attempt.min(PAUSES_MAX)).await;
+                }
                 WriterNote::check_nobody_writes(store, options.clock.now_us()).await?;
             }
             let Some(manifest) = self.claim_manifest().await? else { continue };

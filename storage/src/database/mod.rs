@@ -500,7 +500,11 @@ impl Database {
         for recovered in &entries {
             crate::wal::codec::decode(recovered.payload.clone())?;
         }
-        Ok(format!("{} entries after the newest manifest", entries.len()))
+        let entries = match entries.len() {
+            1 => "1 entry".to_owned(),
+            many => format!("{many} entries"),
+        };
+        Ok(format!("{entries} after the newest manifest"))
     }
 
     /// What stands in the log after the newest manifest. A collector that has passed it meanwhile leaves gaps that are no damage.

@@ -28,21 +28,35 @@ impl Root {
     /// Reads `./dir`, `file:///abs/dir`, `s3://bucket/prefix`, `gs://…`, `az://…`, `:memory:` or `memory://`.
     ///
     /// # Errors
-    /// `Unsupported` for other schemes, `InvalidInput` for an empty text or a bucket without a name.
+    /// `Unsupported` for other schemes, `InvalidInput` for an empty text, a bucket without a name, a directory of another host and a
+    /// name in memory.
     pub fn parse(text: &str) -> Result<Self> {
-        if matches!(text, ":memory:" | "memory://") {
+        if text == ":memory:" {
             return Ok(Self::Memory);
-        }
-        if let Some(path) = text.strip_prefix("file://") {
-            return Ok(Self::Path(PathBuf::from(path)));
-        }
-        if text.contains("://") {
-            return StoreUrl::parse(text).map(Self::Store);
         }
         if text.is_empty() {
             return Err(Error::new(ErrorKind::InvalidInput, "the database's directory is empty"));
         }
-        Ok(Self::Path(PathBuf::from(text)))
+        let Some((scheme, rest)) = text.split_once("://") else { return Ok(Self::Path(PathBuf::from(text))) };
+        let is = |name: &str| scheme.eq_ignore_ascii_case(name);
+        if is("memory") && rest.is_empty() {
+            return Ok(Self::Memory);
+        }
+        if is("memory") {
+            return Err(Error::new(ErrorKind::InvalidInput, "a database in memory has no name")
+                .with_hint("write memory:// and nothing behind it"));
+        }
+        if !is("file") {
+            return StoreUrl::parse(text).map(Self::Store);
+        }
+        let path = rest.strip_prefix("localhost").unwrap_or(rest);
+        if path.starts_with('/') {
+            return Ok(Self::Path(PathBuf::from(path)));
+        }
+        // Between the slashes stands a host: file://tmp/x is no directory below the present one.
+        let message = format!("'{text}' is no directory of this machine");
+        Err(Error::new(ErrorKind::InvalidInput, message)
+            .with_hint("write file:///directory, with three slashes, or the path alone"))
     }
 }
 
@@ -199,6 +213,37 @@ impl Default for OpenOptions {
             discard_local: false,
             store: None,
             clock: Clock::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn roots_are_read() {
+        let path = |text: &str| Root::Path(PathBuf::from(text));
+        for (text, root) in [
+            ("./a b", path("./a b")),
+            ("file:///a/b", path("/a/b")),
+            ("FILE://localhost/a", path("/a")),
+            (":memory:", Root::Memory),
+            ("memory://", Root::Memory),
+        ] {
+            assert_eq!(Root::parse(text).unwrap(), root, "{text}");
+        }
+        assert_eq!(Root::parse("s3://data/a").unwrap().to_string(), "s3://data/a");
+        for (text, kind) in [
+            ("", ErrorKind::InvalidInput),
+            ("file://", ErrorKind::InvalidInput),
+            ("file://tmp/a", ErrorKind::InvalidInput),
+            ("memory://a", ErrorKind::InvalidInput),
+            ("s3:///a", ErrorKind::InvalidInput),
+            ("http://a/b", ErrorKind::Unsupported),
+        ] {
+            assert_eq!(Root::parse(text).unwrap_err().kind(), kind, "{text}");
         }
     }
 }

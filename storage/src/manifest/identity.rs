@@ -44,9 +44,9 @@ pub fn decode_identity(bytes: &[u8]) -> Result<DatabaseId> {
     if bytes.get(..8) != Some(MAGIC.as_slice()) {
         return Err(Error::new(
             ErrorKind::InvalidInput,
-            format!("this is not a Cairn database: the file {IDENTITY_PATH} does not begin with CAIRN-DB"),
+            format!("this is not a Cairn database: {IDENTITY_PATH} does not begin with CAIRN-DB"),
         )
-        .with_hint("name another directory; if a database stood here, restore that file from a backup"));
+        .with_hint("name another place; if a database stood here, restore CAIRN from a backup"));
     }
     let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
     let (Some(version), Some(id), Some(crc)) = (word(8), bytes.get(12..28), word(28)) else {

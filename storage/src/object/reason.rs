@@ -281,6 +281,7 @@ fn cannot(reason: &str) -> Error {
 fn no_bucket(bucket: &str) -> Error {
     let name = if bucket.is_empty() { "the bucket".to_owned() } else { format!("bucket '{bucket}'") };
     Error::new(ErrorKind::InvalidInput, format!("{name} does not exist at the object store"))
+        .with_sqlstate("3D000")
         .with_hint("create it, or check its name, the region and the endpoint (AWS_REGION, AWS_ENDPOINT_URL)")
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::{Finding, absent};
+use super::{Finding, absent, counted};
 use crate::collect::{Named, leaves};
 use crate::database::Database;
 use crate::database::boundary::Boundary;
@@ -77,7 +77,7 @@ pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &m
         chain.add(database, &manifest, findings).await;
     }
     let older = newest.0.saturating_sub(chain.oldest.0);
-    let detail = Ok(format!("{older} older manifests, {damaged} with findings"));
+    let detail = Ok(format!("{}, {damaged} with findings", counted(older, "older manifest")));
     findings.push(Finding::new("manifest", "chain", detail));
     chain
 }
@@ -148,7 +148,8 @@ async fn manifest(database: &Database, number: ManifestNumber, path: &str) -> Re
     }
     let mut segments = 0;
     for table in &manifest.tables {
-        segments += database.manifests.load_table(table).await?.len();
+        segments += database.manifests.load_table(table).await?.len() as u64;
     }
-    Ok(format!("{} tables, {segments} segments, version {}", manifest.tables.len(), manifest.version))
+    let tables = counted(manifest.tables.len() as u64, "table");
+    Ok(format!("{tables}, {}, version {}", counted(segments, "segment"), manifest.version))
 }

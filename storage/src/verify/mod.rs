@@ -33,6 +33,8 @@ pub enum FindingStatus {
     Missing,
     /// An object is not what was written.
     Damaged,
+    /// It could not be read, so nobody knows.
+    Unknown,
 }
 
 impl FindingStatus {
@@ -44,6 +46,7 @@ impl FindingStatus {
             Self::Warning => "warning",
             Self::Missing => "missing",
             Self::Damaged => "damaged",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -64,10 +67,10 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Whether something is missing or damaged.
+    /// Whether something is missing or damaged, or may be.
     #[must_use]
     pub fn is_bad(&self) -> bool {
-        matches!(self.status, FindingStatus::Missing | FindingStatus::Damaged)
+        !matches!(self.status, FindingStatus::Ok | FindingStatus::Warning)
     }
 
     fn new(object: impl Into<String>, check: &str, result: Result<String>) -> Self {
@@ -76,16 +79,35 @@ impl Finding {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 (FindingStatus::Missing, error.message().to_owned())
             }
+            Err(error) if says_nothing(&error) => (FindingStatus::Unknown, error.message().to_owned()),
             Err(error) => (FindingStatus::Damaged, error.message().to_owned()),
         };
         let hint = match status {
             FindingStatus::Ok | FindingStatus::Warning => "",
             FindingStatus::Missing | FindingStatus::Damaged => {
-                "keep a copy of the directory, then restore this object from a backup"
+                "keep a copy of the database, then restore this object from a backup"
             }
+            FindingStatus::Unknown => "it could not be read; VERIFY again",
         };
         Self { object: object.into(), check: check.to_owned(), status, detail, hint: hint.to_owned() }
     }
+}
+
+/// Whether the error is about reaching an object, and tells nothing of its bytes.
+fn says_nothing(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unavailable
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ResourceExhausted
+            | ErrorKind::Cancelled
+    )
+}
+
+/// `1 row`, `2 rows`.
+fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// What the checks found.
@@ -156,8 +178,15 @@ async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, fin
     if table.dropped_at.is_some() {
         return;
     }
+    let complete = seen.is_complete();
     let rows = seen.finish(table, snapshot.version());
-    findings.push(Finding::new(name.clone(), "row ids, keys and row count", rows));
+    let mut finding = Finding::new(name.clone(), "row ids, keys and row count", rows);
+    if !complete && finding.status == FindingStatus::Ok {
+        finding.status = FindingStatus::Unknown;
+        finding.detail.push_str(" in what could be read");
+        "see what is said of its segments".clone_into(&mut finding.hint);
+    }
+    findings.push(finding);
     let hot = table
         .memtable
         .chunks()
@@ -169,5 +198,32 @@ async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, fin
             "memtable",
             Err(Error::internal(format!("row id {id} is not below the next one, {}", table.next_row_id))),
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_is_not_called_damaged() {
+        let found = |kind| Finding::new("x", "object hash", Err(Error::new(kind, "why")));
+        for (kind, status) in [
+            (ErrorKind::NotFound, FindingStatus::Missing),
+            (ErrorKind::Corrupt, FindingStatus::Damaged),
+            (ErrorKind::Unsupported, FindingStatus::Damaged),
+            (ErrorKind::Unavailable, FindingStatus::Unknown),
+            (ErrorKind::PermissionDenied, FindingStatus::Unknown),
+        ] {
+            let finding = found(kind);
+            assert_eq!((finding.status, finding.is_bad()), (status, true), "{kind:?}");
+            assert_eq!(finding.hint.contains("backup"), status != FindingStatus::Unknown, "{kind:?}");
+        }
+        assert!(!Finding::new("x", "object hash", Ok(counted(1, "row"))).is_bad());
+    }
+
+    #[test]
+    fn one_is_one() {
+        assert_eq!([counted(0, "row"), counted(1, "row"), counted(2, "row")], ["0 rows", "1 row", "2 rows"]);
     }
 }

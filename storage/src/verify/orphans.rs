@@ -9,7 +9,7 @@ use futures::StreamExt;
 use object_store::path::Path;
 
 use super::chain::{Chain, is_remote};
-use super::{Finding, FindingStatus};
+use super::{Finding, FindingStatus, counted};
 use crate::collect::{FOLDERS, HISTORY_KEPT, Listed, ObjectName, PROBE_KEPT, is_older};
 use crate::database::Database;
 use crate::error::{ErrorKind, Result};
@@ -150,7 +150,7 @@ impl Search<'_> {
             findings.push(finding(object.location.to_string(), detail, self.hint(*why)));
         }
         let bytes: u64 = self.found.iter().map(|(object, _)| object.bytes).sum();
-        let detail = format!("{} objects, {bytes} bytes", self.found.len());
+        let detail = format!("{}, {bytes} bytes", counted(self.found.len() as u64, "object"));
         let hint = match self.found.len() {
             0..=ROWS_MAX => String::new(),
             _ => format!("the first {ROWS_MAX} of them are listed"),

@@ -11,7 +11,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Finding, absent};
+use super::{Finding, absent, counted};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, RowId};
@@ -44,6 +44,11 @@ impl Seen {
             problems: Vec::new(),
             complete: true,
         }
+    }
+
+    /// Whether every segment could be read.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     fn row(&mut self, id: RowId) {
@@ -85,7 +90,7 @@ impl Seen {
             self.problems.push(format!("{} rows are visible, {} are counted", self.live, table.live_rows));
         }
         match self.problems.first() {
-            None => Ok(format!("{} rows", self.live)),
+            None => Ok(counted(self.live, "row")),
             Some(first) => Err(Error::corrupt(
                 format!("table {}", table.def.qualified_name()),
                 format!("{first} ({} findings)", self.problems.len()),
@@ -121,7 +126,7 @@ pub(super) async fn check(
             if beyond {
                 return Err(Error::corrupt(meta.path(), "it deletes rows past the segment's end"));
             }
-            Ok(format!("{} rows", vector.len()))
+            Ok(counted(vector.len(), "row"))
         });
         findings.push(Finding::new(meta.path(), "checksums and positions", result));
     }
@@ -144,7 +149,7 @@ async fn whole_object(database: &Database, meta: &SegmentMeta) -> Result<String>
     if found != meta.xxh3 {
         return Err(Error::corrupt(meta.path(), format!("its xxh3 is {found}, not {}", meta.xxh3)));
     }
-    Ok(format!("{length} bytes"))
+    Ok(counted(length, "byte"))
 }
 
 async fn rows(
@@ -219,7 +224,7 @@ async fn rows(
             ));
         }
     }
-    Ok(format!("{position} rows"))
+    Ok(counted(position.into(), "row"))
 }
 
 /// Whether the values of `array` lie within the statistics; types compared in their widest form.

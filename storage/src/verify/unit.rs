@@ -6,7 +6,7 @@ use cairn_vector::unit::Unit;
 use object_store::path::Path;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Finding, absent};
+use super::{Finding, absent, counted};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::UnitMeta;
@@ -72,5 +72,6 @@ async fn checked(database: &Database, table: &TableState, meta: &UnitMeta) -> Re
     if !gone && unit.len() as u64 > rows {
         return Err(Error::corrupt(&path, format!("{} rows of segments that hold {rows}", unit.len())));
     }
-    Ok(format!("{} rows of {} segments, {} bytes", unit.len(), meta.segments.len(), meta.bytes))
+    let (rows, segments) = (unit.len() as u64, meta.segments.len() as u64);
+    Ok(format!("{} of {}, {} bytes", counted(rows, "row"), counted(segments, "segment"), meta.bytes))
 }

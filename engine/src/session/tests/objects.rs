@@ -9,6 +9,7 @@ use cairn_storage::{Durability, OpenOptions, Root};
 use datafusion::object_store::memory::InMemory;
 use datafusion::object_store::path::Path;
 use datafusion::object_store::{ObjectStore, ObjectStoreExt};
+use futures::TryStreamExt;
 
 use super::{all, answer, run, session};
 use crate::{Engine, EngineOptions, Session};
@@ -169,6 +170,23 @@ async fn what_reads_cost_is_told() {
         "true",
     )
     .await;
+}
+
+#[tokio::test]
+async fn what_somebody_else_removed_is_no_snapshot_that_expired() {
+    let bucket = bucket();
+    let _writer = with_rows(&bucket).await;
+    let reader = opened(&bucket, |_| ()).await;
+    let objects: Vec<_> = bucket.list(Some(&Path::from("table"))).try_collect().await.unwrap();
+    let segment = objects.iter().find(|object| object.location.as_ref().ends_with(".parquet")).unwrap();
+    bucket.delete(&segment.location).await.unwrap();
+    for sql in ["SELECT sum(n) FROM t", "SELECT n FROM t WHERE id = 77"] {
+        let told = answer(&reader, sql).await;
+        assert!(told.starts_with("XX001") && told.contains(segment.location.as_ref()), "{sql}: {told}");
+    }
+    // What does not run again by itself cannot tell.
+    let told = answer(&reader, "WARM TABLE t").await;
+    assert!(told.starts_with("72000"), "{told}");
 }
 
 #[tokio::test]

@@ -150,7 +150,7 @@ fn a_missing_bucket_is_named() {
             assert!(!matches!(error, StoreError::NotFound { .. }));
             assert_eq!(verdict(&error), Verdict::Final);
             let error = checked(error);
-            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::InvalidInput, "3D000"));
             assert!(
                 error.message().contains("bucket") && error.message().contains("does not exist"),
                 "{error}"

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::faults::Fate;
 use super::stage::{checkpoint, create, creates, ids, insert, inserting, is_fenced, on_stage};
 use crate::checkpoint::CheckpointReason;
+use crate::database::OpenOptions;
 use crate::error::ErrorKind;
 
 #[test]
@@ -59,6 +60,32 @@ fn a_takeover_meets_the_old_writers_checkpoint() {
         is_fenced(&b).await;
         insert(&c, 5).await.unwrap();
         assert_eq!(ids(&stage.reader("R").await).await, [1, 2, 3, 4, 5]);
+    });
+}
+
+#[test]
+fn of_many_that_claim_at_once_one_writes_and_the_others_are_told() {
+    on_stage(|stage| async move {
+        stage.begun().await.close().await.unwrap();
+        let mut claims = Vec::new();
+        for actor in ["B", "C", "D", "E", "F", "G"] {
+            let options = OpenOptions { take_over: false, ..stage.options(&stage.process(actor)) };
+            let db = stage.open(options).await.unwrap();
+            claims.push(async move { (db.claim().await, db) });
+        }
+        let claims = futures::future::join_all(claims).await;
+        let mut writers = 0;
+        for (claimed, db) in &claims {
+            match claimed {
+                // One that had no note to see may have overtaken another.
+                Ok(()) => writers += usize::from(insert(db, 2).await.is_ok()),
+                Err(error) => {
+                    assert!(error.message().starts_with("another process writes this database"), "{error}");
+                }
+            }
+        }
+        assert_eq!(writers, 1);
+        assert_eq!(ids(&stage.reader("R").await).await, [1, 2]);
     });
 }
 
