@@ -26,7 +26,9 @@ pub(super) async fn database(
         read(&path, &mut Vec::new(), &store).await?;
         return Ok(store);
     }
-    let db = open(Arc::clone(&store) as Arc<dyn ObjectStore>, OpenOptions::default()).await?;
+    // Its segments stay as they are loaded.
+    let options = OpenOptions { compacts: false, ..OpenOptions::default() };
+    let db = open(Arc::clone(&store) as Arc<dyn ObjectStore>, options).await?;
     fill(&db).await?;
     db.run("CHECKPOINT").await?;
     db.close().await?;
