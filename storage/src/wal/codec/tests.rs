@@ -174,7 +174,7 @@ fn segment(id: u64) -> SegmentMeta {
         min_row_id: RowId(0),
         max_row_id: RowId(0),
         sorted: false,
-        run: (id % 2 == 0).then_some(ObjectId { epoch: Epoch(2), sequence: 9 }),
+        run: id.is_multiple_of(2).then_some(ObjectId { epoch: Epoch(2), sequence: 9 }),
         columns: vec![
             stats(StatValue::Float(f64::NEG_INFINITY), StatValue::Float(-0.0)),
             stats(StatValue::Decimal(i128::MIN), StatValue::UInt(u64::MAX)),
