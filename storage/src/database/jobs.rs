@@ -304,7 +304,9 @@ impl Database {
             tokio::time::sleep(pause).await;
             let Some(database) = weak.upgrade() else { return };
             match kind {
-                JobKind::Checkpoint => database.checkpoint_soon(CheckpointReason::Retry),
+                JobKind::Checkpoint if database.jobs.pauses(JobKind::Checkpoint, None) => {}
+                // Its failure stands in its row, and asks for the next.
+                JobKind::Checkpoint => drop(database.checkpoint(CheckpointReason::Retry).await),
                 JobKind::Compact => database.compact_soon(),
                 JobKind::BuildIndex => database.index_soon(),
                 JobKind::Collect => database.collect_soon(),
