@@ -16,7 +16,8 @@ use tempfile::TempDir;
 
 /// Scripts that begin and end transactions themselves, use what a transaction refuses, or show the row ids, versions, segments
 /// and index units of every commit.
-const NOT_WITHIN_TRANSACTIONS: [&str; 7] = [
+const NOT_WITHIN_TRANSACTIONS: [&str; 8] = [
+    "jobs",
     "many_small_commits",
     "pseudo_columns",
     "system_tables",
