@@ -5,7 +5,7 @@
 //! of g, what g does not name is dead. Whoever reads locks first and then looks whether the manifest is still the newest, so no
 //! manifest but the newest is ever locked anew.
 //!
-//! It runs at the end of a checkpoint, while no other begins. Manifests stay: they are small, and are found by counting up from 1.
+//! It runs at the end of a checkpoint, and for VACUUM, while no other begins. Manifests stay: they are small, and are found by counting up from 1.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -593,10 +593,13 @@ impl Database {
     }
 
     fn checkpoint_soon(self: &Arc<Self>, reason: CheckpointReason) {
+        if self.closed.load(Ordering::Acquire) || self.checkpoint_due.load(Ordering::Acquire) {
+            return;
+        }
         // What is paused, or has failed just now, waits; unless writers would.
         let waits = self.jobs.pauses(JobKind::Checkpoint, None)
             && self.snapshot().state().hot_bytes() < self.options.memtable_soft_bytes;
-        if waits || self.closed.load(Ordering::Acquire) || self.checkpoint_due.swap(true, Ordering::AcqRel) {
+        if waits || self.checkpoint_due.swap(true, Ordering::AcqRel) {
             return;
         }
         let database = Arc::clone(self);

@@ -307,7 +307,8 @@ impl Jobs {
                 && e.is(job.kind, table)
                 && may_be_of_one_index(&e.row.parameters, &job.parameters)
         };
-        let id = match held.entries.iter().find(|e| waits(e)).map(|e| e.row.id) {
+        let waiting = held.entries.iter().find(|e| waits(e)).map(|e| e.row.id);
+        let id = match waiting {
             Some(id) => id,
             None => self.add(&mut held, job.kind, job.table, job.asked),
         };
