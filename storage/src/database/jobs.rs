@@ -131,6 +131,8 @@ impl Database {
             // Whether a table needs it is known when it is looked at; a row for each that does not would say nothing.
             JobKind::Compact | JobKind::BuildIndex => false,
         };
+        // What it reads would stay.
+        drop(snapshot);
         let queued = due.then(|| self.jobs.queue(kind, def.as_deref(), "asked for".to_owned()));
         if queued.is_some() {
             self.save_jobs().await;
