@@ -52,6 +52,8 @@ pub const SETTINGS: &[Setting] = settings! {
     "compact_round_bytes", "bytes", false, "Most that one round of merging segments reads by itself.";
     "compact_segment_bytes", "bytes", false, "Size that segments are merged towards.";
     "durability", "text", false, "Where a commit to a bucket must be before it is acknowledged: store, or local: in a journal on this machine's disk.";
+    "job_retention", "duration", false, "How long rows of jobs that ended are kept; of the newest 1,000 at most.";
+    "job_timeout", "duration", false, "Longest time of one attempt at a job; then it ends after its step.";
     "memory_limit", "bytes", false, "Memory queries may use together before they spill or fail.";
     "memtable_hard_bytes", "bytes", false, "Size of the rows not yet in segments at which writers wait.";
     "memtable_soft_bytes", "bytes", false, "Size of the rows not yet in segments at which writers slow down.";
@@ -269,6 +271,8 @@ impl Settings {
             "compact_round_bytes" => options.compact_round_bytes.to_string(),
             "compact_segment_bytes" => options.compact_segment_bytes.to_string(),
             "durability" => options.durability.as_str().to_owned(),
+            "job_retention" => show_duration(options.job_retention),
+            "job_timeout" => show_duration(options.job_timeout),
             "memory_limit" => engine.memory_limit().to_string(),
             "memtable_hard_bytes" => options.memtable_hard_bytes.to_string(),
             "memtable_soft_bytes" => options.memtable_soft_bytes.to_string(),

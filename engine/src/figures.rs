@@ -240,7 +240,7 @@ fn disk_cache(figures: &CacheFigures) -> Vec<FigureFamily> {
 
 fn jobs(figures: &DatabaseFigures) -> Vec<FigureFamily> {
     let mut running =
-        gauge("cairn_jobs_running", "Jobs that run now, by kind: checkpoint, build_index, collect.");
+        gauge("cairn_jobs_running", "Jobs that run now, by kind: checkpoint, compact, build_index, collect.");
     let mut times = histogram(
         "cairn_job_duration_seconds",
         "Time of jobs that ended, by kind and status: completed or failed.",

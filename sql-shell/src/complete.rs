@@ -243,6 +243,16 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         }
         "REINDEX" => return keywords(&["INDEX", "TABLE"]).collect(),
         "COMPACT" | "WARM" => return keywords(&["TABLE"]).collect(),
+        "VACUUM" if words.len() == 1 => return keywords(&["TABLE"]).chain(relations(names)).collect(),
+        "CANCEL" if words.len() == 1 => return keywords(&["JOB"]).collect(),
+        "PAUSE" | "RESUME" | "RETRY" | "RUN" if words.len() == 1 => {
+            return keywords(&["JOB", "JOBS"]).collect();
+        }
+        "JOB" if is_of(words, &["RUN"]) => return job_kinds(),
+        "JOBS" if is_of(words, &["PAUSE", "RESUME"]) => return job_kinds(),
+        "JOBS" if is_of(words, &["SHOW"]) => return keywords(&["FOR", "LIKE", "WHERE"]).collect(),
+        "JOBS" if is_of(words, &["RUN"]) => return keywords(&["FOR", "LIMIT", "STRICT"]).collect(),
+        "JOBS" if is_of(words, &["RETRY"]) => return keywords(&["FOR"]).collect(),
         "INDEX" => {
             let own = names.indexes.iter().filter(|(schema, _)| *schema == names.current_schema);
             let more: &[&str] = if is_of(words, &["DROP"]) { &["IF"] } else { &[] };
@@ -290,6 +300,11 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
 
 fn keywords<'a>(words: &'a [&'a str]) -> impl Iterator<Item = Candidate<'a>> {
     words.iter().map(|w| Candidate::Keyword(w))
+}
+
+/// Kinds of jobs.
+fn job_kinds<'a>() -> Vec<Candidate<'a>> {
+    Session::job_kinds().into_iter().map(Candidate::Name).collect()
 }
 
 /// Tables of the current schema, and schemas to go on with.

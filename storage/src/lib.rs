@@ -42,11 +42,12 @@ pub use checkpoint::{CheckpointReason, CheckpointReceipt};
 pub use collect::{CollectReceipt, Collected, ObjectKind};
 pub use compact::{CompactReason, CompactReceipt};
 pub use database::{
-    ClaimAt, Clock, Database, Durability, OpenOptions, Root, VersionRow, default_journal_directory,
+    ClaimAt, Clock, Database, Durability, JobsReceipt, JobsWanted, OpenOptions, Root, VersionRow,
+    default_journal_directory,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use held::HeldMemory;
-pub use jobs::JobRow;
+pub use jobs::{JobKind, JobRow, JobStatus};
 pub use manifest::history::CommitFound;
 pub use transaction::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction};
 pub use verify::{Finding, FindingStatus, VerifyScope};

@@ -16,8 +16,9 @@ use tempfile::TempDir;
 
 /// Scripts that begin and end transactions themselves, use what a transaction refuses, or show the row ids, versions, segments
 /// and index units of every commit.
-const NOT_WITHIN_TRANSACTIONS: [&str; 8] = [
+const NOT_WITHIN_TRANSACTIONS: [&str; 9] = [
     "compact",
+    "jobs",
     "many_small_commits",
     "pseudo_columns",
     "system_tables",

@@ -9,7 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
 use futures::FutureExt;
 
-use super::{Session, query, shape_of, show, upkeep};
+use super::{Session, jobs, query, shape_of, show, upkeep};
 use crate::catalog::SnapshotCatalog;
 use crate::config::Settings;
 use crate::context::StatementContext;
@@ -113,6 +113,8 @@ impl Session {
             Statement::Show(what) => rows(show::show(context, catalog, settings, &self.engine, what).await?),
             Statement::Checkpoint(_) => Some(upkeep::checkpoint_columns()),
             Statement::Compact(_) => Some(upkeep::compact_columns()),
+            Statement::Vacuum(_) => Some(upkeep::vacuum_columns()),
+            Statement::Jobs(statement) => Some(jobs::columns(statement)),
             Statement::Warm(_) => Some(upkeep::warm_columns()),
             Statement::Verify { .. } => Some(upkeep::verify_columns()),
             Statement::CreateIndex(_)

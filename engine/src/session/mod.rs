@@ -13,6 +13,7 @@ mod describe;
 mod direct;
 mod expiry;
 mod ingest;
+mod jobs;
 mod limits;
 mod many;
 mod memory;
@@ -63,7 +64,9 @@ use crate::file_access::FileAccess;
 use crate::metrics::Watch;
 use crate::output::Output;
 use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
-use crate::statement::{self, ScriptStatement, Shape, Statement, StatementKind, TransactionStatement};
+use crate::statement::{
+    self, JobStatement, ScriptStatement, Shape, Statement, StatementKind, TransactionStatement,
+};
 use crate::stores::SessionStores;
 
 use crate::system::SystemSource;
@@ -477,6 +480,8 @@ impl Session {
             Statement::Account(account) => Box::pin(rights::run(context, account)),
             Statement::Checkpoint(table) => Box::pin(upkeep::checkpoint(context, table.as_ref())),
             Statement::Compact(table) => Box::pin(upkeep::compact(context, table.as_ref())),
+            Statement::Vacuum(table) => Box::pin(upkeep::vacuum(context, table.as_ref())),
+            Statement::Jobs(statement) => Box::pin(jobs::run(context, statement)),
             Statement::Verify { table } => Box::pin(upkeep::verify(context, table.as_ref())),
             Statement::Warm(table) => Box::pin(upkeep::warm(context, table)),
             Statement::Set { .. }
@@ -666,6 +671,8 @@ fn waits_its_turn(statement: &Statement) -> bool {
         | Statement::Truncate { .. }
         | Statement::Checkpoint(_)
         | Statement::Compact(_)
+        | Statement::Vacuum(_)
+        | Statement::Jobs(JobStatement::Run { .. })
         | Statement::Verify { .. }
         | Statement::Warm(_) => true,
         Statement::Set { .. }
@@ -675,6 +682,13 @@ fn waits_its_turn(statement: &Statement) -> bool {
         | Statement::WaitForVersion { .. }
         | Statement::Account(_)
         | Statement::Secret(_)
+        | Statement::Jobs(
+            JobStatement::Retry(_)
+            | JobStatement::RetryAll(_)
+            | JobStatement::Cancel(_)
+            | JobStatement::Pause(_)
+            | JobStatement::Resume(_),
+        )
         | Statement::Describe(_)
         | Statement::Show(_) => false,
     }

@@ -196,6 +196,8 @@ fn changes(statement: &Statement) -> bool {
         | Statement::Use(_)
         | Statement::Checkpoint(_)
         | Statement::Compact(_)
+        | Statement::Vacuum(_)
+        | Statement::Jobs(_)
         | Statement::Verify { .. }
         | Statement::Warm(_)
         | Statement::Reindex(_)

@@ -10,7 +10,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::CatalogProvider;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::sql::sqlparser::ast::ObjectName;
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, ObjectName, SetExpr};
 
 use super::query;
 use crate::catalog::{INFORMATION_SCHEMA, SnapshotCatalog, unknown_schema};
@@ -56,18 +56,8 @@ pub(super) async fn show(
         Show::Commit(id, position) => commit(context, id, *position).await,
         Show::Secrets => SessionStores::of(context.state.as_ref())?.shown(),
         Show::Functions => select(context, "SELECT * FROM system.functions ORDER BY name, kind").await,
-        Show::Jobs { table: None } => select(context, "SELECT * FROM system.jobs ORDER BY id").await,
-        Show::Jobs { table: Some(name) } => {
-            catalog.check_relation(name)?;
-            let (schema, table) = schema_and_name(name, &context.search_path)?;
-            select(
-                context,
-                &format!(
-                    "SELECT * FROM system.jobs WHERE \"table\" = {} ORDER BY id",
-                    quoted(&format!("{schema}.{table}"))
-                ),
-            )
-            .await
+        Show::Jobs { table, like, filter } => {
+            jobs(context, catalog, table.as_ref(), like.as_deref(), filter.as_deref()).await
         }
         Show::Setting(name, position) => {
             let value = settings.get(name, engine).map_err(|e| match position {
@@ -88,6 +78,38 @@ pub(super) async fn show(
             ])
         }
     }
+}
+
+/// SHOW JOBS: those of `system.jobs` that all of the conditions are true of.
+async fn jobs(
+    context: &StatementContext,
+    catalog: &SnapshotCatalog,
+    table: Option<&ObjectName>,
+    like: Option<&str>,
+    filter: Option<&Expr>,
+) -> Result<Output> {
+    let mut conditions = vec!["true".to_owned()];
+    if let Some(name) = table {
+        catalog.check_relation(name)?;
+        let (schema, table) = schema_and_name(name, &context.search_path)?;
+        conditions.push(format!("\"table\" = {}", quoted(&format!("{schema}.{table}"))));
+    }
+    if let Some(pattern) = like {
+        conditions.push(format!("kind LIKE {}", quoted(pattern)));
+    }
+    let sql = format!("SELECT * FROM system.jobs WHERE {} ORDER BY id", conditions.join(" AND "));
+    let mut query = parse_query(&sql)?;
+    if let Some(filter) = filter
+        && let SetExpr::Select(select) = query.body.as_mut()
+    {
+        let filter = Box::new(Expr::Nested(Box::new(filter.clone())));
+        select.selection = select.selection.take().map(|ours| Expr::BinaryOp {
+            left: Box::new(ours),
+            op: BinaryOperator::And,
+            right: filter,
+        });
+    }
+    query::run(context, &Shape::default(), &query).await
 }
 
 /// SHOW COMMIT 'id': whether there is a commit of that id, and which one it is. A row also where there is none, so that scripts can
@@ -308,7 +330,7 @@ pub(crate) fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Output> {
 }
 
 /// A result of ready columns of `schema`.
-fn rows_in(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<Output> {
+pub(super) fn rows_in(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<Output> {
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), futures::stream::iter([Ok(batch)]));
     Ok(Output::Rows(RowStream { schema, stream: Box::pin(stream) }))

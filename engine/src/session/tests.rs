@@ -3,6 +3,7 @@
 
 mod commit_ids;
 mod ingest;
+mod jobs;
 mod limits;
 mod objects;
 mod parameters;

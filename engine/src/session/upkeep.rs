@@ -1,4 +1,4 @@
-//! CHECKPOINT, COMPACT, VERIFY, WARM TABLE, WAIT FOR VERSION: each answers with a receipt or one row per finding.
+//! CHECKPOINT, COMPACT, VACUUM, VERIFY, WARM TABLE, WAIT FOR VERSION: each answers with a receipt or one row per finding.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(super) async fn checkpoint(context: &StatementContext, table: Option<&Object
 }
 
 /// A time in milliseconds, to the microsecond.
-fn milliseconds(time: Duration) -> ArrayRef {
+pub(super) fn milliseconds(time: Duration) -> ArrayRef {
     Arc::new(Float64Array::from(vec![(time.as_secs_f64() * 1e6).round() / 1e3]))
 }
 
@@ -63,14 +63,7 @@ pub(super) fn checkpoint_columns() -> SchemaRef {
 
 /// COMPACT [TABLE t]: one receipt row.
 pub(super) async fn compact(context: &StatementContext, table: Option<&ObjectName>) -> Result<Output> {
-    // It would go on with what is committed.
-    if context.block.is_some() {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            "COMPACT cannot be one of a transaction's statements",
-        )
-        .map(|e| e.with_sqlstate("25001")));
-    }
+    not_in_transaction(context, "COMPACT")?;
     let table = match table {
         Some(name) => Some(table_id(context, name)?),
         None => {
@@ -108,6 +101,51 @@ pub(super) fn compact_columns() -> SchemaRef {
         number("rows"),
         number("dropped"),
         number("bytes"),
+        Field::new("duration_ms", DataType::Float64, false),
+    ]))
+}
+
+/// Refuses what would go on with what is committed, not with what a transaction sees.
+pub(super) fn not_in_transaction(context: &StatementContext, what: &str) -> Result<()> {
+    if context.block.is_none() {
+        return Ok(());
+    }
+    let message = format!("{what} cannot be one of a transaction's statements");
+    Err(Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("25001")))
+}
+
+/// VACUUM [[TABLE] t]: one receipt row.
+pub(super) async fn vacuum(context: &StatementContext, table: Option<&ObjectName>) -> Result<Output> {
+    not_in_transaction(context, "VACUUM")?;
+    let table = match table {
+        Some(name) => Some(table_id(context, name)?),
+        None => {
+            context.rights.superuser("run VACUUM")?;
+            None
+        }
+    };
+    context.db.claim().await?;
+    let receipt = context.db.vacuum(table).await?;
+    let number = |n: u64| Arc::new(UInt64Array::from(vec![n])) as ArrayRef;
+    rows(vec![
+        ("triggered", Arc::new(BooleanArray::from(vec![receipt.objects() > 0]))),
+        ("reason", Arc::new(StringViewArray::from(vec!["statement"]))),
+        ("objects", number(receipt.objects())),
+        ("bytes", number(receipt.bytes())),
+        ("more", Arc::new(BooleanArray::from(vec![receipt.more]))),
+        ("duration_ms", milliseconds(receipt.duration)),
+    ])
+}
+
+/// Columns of VACUUM's receipt.
+pub(super) fn vacuum_columns() -> SchemaRef {
+    let number = |name: &str| Field::new(name, DataType::UInt64, false);
+    Arc::new(Schema::new(vec![
+        Field::new("triggered", DataType::Boolean, false),
+        Field::new("reason", DataType::Utf8View, false),
+        number("objects"),
+        number("bytes"),
+        Field::new("more", DataType::Boolean, false),
         Field::new("duration_ms", DataType::Float64, false),
     ]))
 }
@@ -201,7 +239,7 @@ pub(super) async fn refresh_past(db: &Arc<Database>, snapshot: &Snapshot) -> Res
 }
 
 /// The table of that name, for its owner.
-fn table_id(context: &StatementContext, name: &ObjectName) -> Result<TableId> {
+pub(super) fn table_id(context: &StatementContext, name: &ObjectName) -> Result<TableId> {
     let def = table_def(context, name)?;
     context.rights.own(def.owner, &def.schema, &def.name)?;
     Ok(def.id)

@@ -1,6 +1,7 @@
 //! Words a client can complete: names at the newest version, functions, keywords, settings. Of a user's session, names are
 //! those that it could see when its last statement ran.
 
+use cairn_storage::JobKind;
 use cairn_storage::schema::ColumnType;
 
 use super::Session;
@@ -26,6 +27,7 @@ const KEYWORDS: &[&str] = &[
     "BOOLEAN",
     "BY",
     "BYTEA",
+    "CANCEL",
     "CASCADE",
     "CASE",
     "CAST",
@@ -85,6 +87,7 @@ const KEYWORDS: &[&str] = &[
     "INTERVAL",
     "INTO",
     "IS",
+    "JOB",
     "JOBS",
     "JOIN",
     "JSON",
@@ -108,6 +111,7 @@ const KEYWORDS: &[&str] = &[
     "OVER",
     "PARTITION",
     "PASSWORD",
+    "PAUSE",
     "PRECEDING",
     "PRIMARY",
     "PRIVILEGES",
@@ -119,6 +123,8 @@ const KEYWORDS: &[&str] = &[
     "REPLACE",
     "RESET",
     "RESTRICT",
+    "RESUME",
+    "RETRY",
     "RETURNING",
     "REVOKE",
     "RIGHT",
@@ -126,6 +132,7 @@ const KEYWORDS: &[&str] = &[
     "ROLLBACK",
     "ROW",
     "ROWS",
+    "RUN",
     "SAVEPOINT",
     "SCHEMA",
     "SCHEMAS",
@@ -138,6 +145,7 @@ const KEYWORDS: &[&str] = &[
     "SIMILAR",
     "SMALLINT",
     "START",
+    "STRICT",
     "STRUCT",
     "SUPERUSER",
     "TABLE",
@@ -161,6 +169,7 @@ const KEYWORDS: &[&str] = &[
     "USE",
     "USER",
     "USING",
+    "VACUUM",
     "VALUES",
     "VECTOR",
     "VERIFY",
@@ -288,6 +297,12 @@ impl Session {
     #[must_use]
     pub fn keywords() -> &'static [&'static str] {
         KEYWORDS
+    }
+
+    /// Kinds of jobs, as RUN JOB takes them.
+    #[must_use]
+    pub fn job_kinds() -> Vec<&'static str> {
+        JobKind::ALL.map(JobKind::as_str).to_vec()
     }
 
     /// Settings, sorted.

@@ -25,7 +25,7 @@ pub enum StatementKind {
     Setting,
     /// Any, described for a client and not run.
     Prepare,
-    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, COMPACT, VERIFY, WARM, WAIT, and what is no statement at all.
+    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, COMPACT, VACUUM, VERIFY, WARM, WAIT, those about jobs, and what is no statement at all.
     Other,
 }
 
@@ -83,6 +83,8 @@ impl StatementKind {
             | Statement::Show(_)
             | Statement::Checkpoint(_)
             | Statement::Compact(_)
+            | Statement::Vacuum(_)
+            | Statement::Jobs(_)
             | Statement::Verify { .. }
             | Statement::Warm(_)
             | Statement::WaitForVersion { .. } => Self::Other,

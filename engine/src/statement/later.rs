@@ -14,7 +14,6 @@ pub(super) const LATER: &[&str] = &[
     "ATTACH",
     "BACKUP",
     "CALL",
-    "CANCEL",
     "COMMENT",
     "DEALLOCATE",
     "DECLARE",
@@ -31,19 +30,14 @@ pub(super) const LATER: &[&str] = &[
     "MERGE",
     "NOTIFY",
     "OPTIMIZE",
-    "PAUSE",
     "PRAGMA",
     "PREPARE",
     "REFRESH",
     "REPLACE",
     "RESTORE",
-    "RESUME",
-    "RETRY",
-    "RUN",
     "SUBSCRIBE",
     "UNDELETE",
     "UNLISTEN",
-    "VACUUM",
 ];
 
 /// Refuses CREATE and DROP of what later versions bring, naming it.
@@ -106,10 +100,8 @@ pub(super) fn later(first: &TokenWithSpan, parser: &Parser<'_>, word: &str) -> E
         Token::Word(w) if w.quote_style.is_none() => {
             let upper = w.value.to_ascii_uppercase();
             // Only words that belong to the statement's name.
-            const SECOND: &[&str] = &[
-                "TABLE", "DATABASE", "INDEX", "JOB", "JOBS", "QUERY", "USER", "INTO", "FROM", "VIEW",
-                "SCHEMA",
-            ];
+            const SECOND: &[&str] =
+                &["TABLE", "DATABASE", "INDEX", "QUERY", "USER", "INTO", "FROM", "VIEW", "SCHEMA"];
             if SECOND.contains(&upper.as_str()) { format!(" {upper}") } else { String::new() }
         }
         _ => String::new(),

@@ -13,6 +13,7 @@ mod fingerprint;
 mod grouping;
 mod guard;
 mod item;
+mod job;
 mod kind;
 mod later;
 mod parameters;
@@ -32,7 +33,8 @@ mod values;
 
 use std::time::Duration;
 
-use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName};
+use cairn_storage::JobKind;
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, ObjectName};
 
 use crate::copy::CopyStatement;
 use crate::error::Position;
@@ -115,6 +117,10 @@ pub(crate) enum Statement {
     Checkpoint(Option<ObjectName>),
     /// COMPACT [TABLE t].
     Compact(Option<ObjectName>),
+    /// VACUUM [[TABLE] t].
+    Vacuum(Option<ObjectName>),
+    /// RUN, RETRY, CANCEL, PAUSE and RESUME JOB(S).
+    Jobs(JobStatement),
     /// VERIFY [DATABASE | TABLE t] [DEEP].
     Verify {
         /// One table, or all.
@@ -135,6 +141,41 @@ pub(crate) enum Statement {
         /// How long at most.
         timeout: Duration,
     },
+}
+
+/// What is done with jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JobStatement {
+    /// RUN
+    Run {
+        /// JOB kind.
+        kind: Option<JobKind>,
+        /// ON t, FOR TABLE t.
+        table: Option<ObjectName>,
+        /// LIMIT
+        limit: Option<u64>,
+        /// What fails makes the statement fail.
+        strict: bool,
+    },
+    /// RETRY JOB
+    Retry(u64),
+    /// RETRY JOBS [FOR TABLE t]
+    RetryAll(Option<ObjectName>),
+    /// CANCEL JOB
+    Cancel(u64),
+    /// PAUSE
+    Pause(JobsNamed),
+    /// RESUME
+    Resume(JobsNamed),
+}
+
+/// JOB id, or JOBS [kind].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobsNamed {
+    /// One.
+    One(u64),
+    /// All, or those of a kind.
+    All(Option<JobKind>),
 }
 
 /// What begins and ends transactions of several statements.
@@ -356,10 +397,14 @@ pub(crate) enum Show {
     Functions,
     /// SHOW SECRETS.
     Secrets,
-    /// SHOW JOBS [FOR TABLE t].
+    /// SHOW JOBS [FOR TABLE t] [LIKE 'pattern'] [WHERE …].
     Jobs {
         /// Only this table's.
         table: Option<ObjectName>,
+        /// Kinds like this only.
+        like: Option<String>,
+        /// Those this is true of only.
+        filter: Option<Box<Expr>>,
     },
     /// SHOW setting.
     Setting(String, Option<Position>),

@@ -59,6 +59,8 @@ impl Parameters {
             | Statement::Use(_)
             | Statement::Checkpoint(_)
             | Statement::Compact(_)
+            | Statement::Vacuum(_)
+            | Statement::Jobs(_)
             | Statement::Verify { .. }
             | Statement::Warm(_)
             | Statement::Transaction(_)

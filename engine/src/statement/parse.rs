@@ -21,7 +21,7 @@ use super::token::{peek_is, syntax, syntax_error, take, unexpected};
 use super::transaction::transaction;
 use super::{
     DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, STATEMENT_BYTES_MAX, Statement, chain,
-    guard, item, placeholder, precedence,
+    guard, item, job, placeholder, precedence,
 };
 use crate::dialect::{CairnDialect, fold_operators, fold_types};
 use crate::error::{Error, Result};
@@ -117,6 +117,12 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
     match word.as_str() {
         "CHECKPOINT" => Ok(Statement::Checkpoint(of_table(parser)?)),
         "COMPACT" => Ok(Statement::Compact(of_table(parser)?)),
+        "VACUUM" => job::vacuum(parser),
+        "RUN" => job::run(parser),
+        "RETRY" => job::retry(parser),
+        "CANCEL" => job::cancel(parser),
+        "PAUSE" => job::pause(parser),
+        "RESUME" => job::resume(parser),
         "VERIFY" => verify(parser),
         "REINDEX" => reindex(parser),
         "WARM" => {
@@ -350,6 +356,19 @@ mod tests {
             ("CHECKPOINT TABLE t", "Checkpoint"),
             ("COMPACT", "Compact(None"),
             ("COMPACT TABLE s.t", "Compact(Some"),
+            ("VACUUM;", "Vacuum(None"),
+            ("VACUUM TABLE s.t", "Vacuum(Some"),
+            ("VACUUM t", "Vacuum(Some"),
+            ("RUN JOBS FOR TABLE t LIMIT 3 STRICT", "Jobs(Run { kind: None, table: Some"),
+            ("RUN JOB compact ON s.t", "Jobs(Run { kind: Some(Compact), table: Some"),
+            ("RUN JOB 'checkpoint'", "Jobs(Run { kind: Some(Checkpoint), table: None"),
+            ("RETRY JOB 7", "Jobs(Retry(7"),
+            ("RETRY JOBS FOR TABLE t", "Jobs(RetryAll(Some"),
+            ("CANCEL JOB 7", "Jobs(Cancel(7"),
+            ("PAUSE JOB 7;", "Jobs(Pause(One(7"),
+            ("PAUSE JOBS", "Jobs(Pause(All(None"),
+            ("RESUME JOBS build_index", "Jobs(Resume(All(Some(BuildIndex"),
+            ("SHOW JOBS FOR TABLE t LIKE 'comp%' WHERE attempts > 1", "Show(Jobs { table: Some"),
             ("VERIFY DATABASE DEEP", "Verify"),
             ("WARM TABLE s.t", "Warm"),
             ("SHOW COMMIT '6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43'", "Show(Commit"),
@@ -381,8 +400,6 @@ mod tests {
             ("CREATE FUNCTION f() RETURNS INT LANGUAGE sql AS $$ SELECT 1 $$", "CREATE FUNCTION"),
             ("ALTER TABLE t ADD COLUMN a INT", "ALTER TABLE"),
             ("MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE", "MERGE INTO"),
-            ("VACUUM", "VACUUM"),
-            ("RUN JOBS", "RUN JOBS"),
             ("KILL QUERY 1", "KILL QUERY"),
             ("SELECT * FROM t VERSION AS OF 3", "VERSION AS OF"),
             ("SELECT * FROM t TIMESTAMP AS OF '2026-01-01'", "TIMESTAMP AS OF"),
@@ -415,6 +432,9 @@ mod tests {
             ("SHOW", 1, 5),
             ("SHOW COMMIT 7", 1, 13),
             ("WARM t", 1, 6),
+            ("RUN t", 1, 5),
+            ("PAUSE JOBS tidy", 1, 12),
+            ("CANCEL JOBS", 1, 8),
         ] {
             let error = parse(sql).unwrap_err();
             assert_eq!(error.sqlstate(), "42601", "{sql}");

@@ -3,9 +3,11 @@
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::job::for_table;
 use super::place::position_of;
+use super::precedence;
 use super::setting::setting_name;
-use super::token::{peek_is, syntax, take, unexpected};
+use super::token::{syntax, take, unexpected};
 use super::{Show, Statement};
 use crate::error::{Error, Result};
 
@@ -65,18 +67,19 @@ pub(super) fn show(parser: &mut Parser<'_>) -> Result<Statement> {
         }
         "JOBS" => {
             parser.next_token();
-            let mut table = None;
-            if take(parser, "FOR") {
-                if !take(parser, "TABLE") {
-                    return Err(unexpected("TABLE", &parser.peek_token()));
-                }
-                table = Some(parser.parse_object_name(false).map_err(syntax)?);
+            let table = for_table(parser)?;
+            let like = if take(parser, "LIKE") {
+                Some(parser.parse_literal_string().map_err(syntax)?)
+            } else {
+                None
+            };
+            let mut filter = None;
+            if take(parser, "WHERE") {
+                let mut expr = parser.parse_expr().map_err(syntax)?;
+                precedence::settle_within(&mut expr);
+                filter = Some(Box::new(expr));
             }
-            if peek_is(parser, 0, "WHERE") {
-                return Err(Error::not_supported_yet("SHOW JOBS … WHERE")
-                    .map(|e| e.with_hint("SELECT … FROM system.jobs WHERE …")));
-            }
-            Show::Jobs { table }
+            Show::Jobs { table, like, filter }
         }
         "STATS" => {
             return Err(

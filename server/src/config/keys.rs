@@ -378,6 +378,20 @@ pub const KEYS: &[Key] = &[
         "in a bucket: where a commit must be before it is acknowledged; local: in a journal on this machine's disk, sent in the background"
     ),
     key!(
+        "storage.job_retention",
+        "time",
+        |c, v| lifetime(v).map(|v| c.engine.storage.job_retention = v),
+        |c| show(c.engine.storage.job_retention),
+        "how long rows of jobs that ended are kept; of the newest 1,000 at most"
+    ),
+    key!(
+        "storage.job_timeout",
+        "time",
+        |c, v| lifetime(v).map(|v| c.engine.storage.job_timeout = v),
+        |c| show(c.engine.storage.job_timeout),
+        "longest time of one attempt at a job; then it ends after its step"
+    ),
+    key!(
         "storage.journal_directory",
         "path, off",
         |c, v| journal(v).map(|v| c.engine.storage.journal_directory = v),

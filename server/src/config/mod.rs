@@ -44,6 +44,7 @@ impl Default for Config {
     fn default() -> Self {
         let mut engine = EngineOptions::default();
         engine.storage.claim = ClaimAt::Open;
+        engine.storage.keeps_jobs = true;
         engine.storage.cache_directory = cairn_engine::default_cache_directory();
         engine.storage.journal_directory = cairn_engine::default_journal_directory();
         Self { server: ServerOptions::default(), engine, threads: None }

@@ -105,6 +105,7 @@ impl Local {
                 Sync::Interval(at_most) => SyncMode::Interval(at_most),
                 Sync::Off => SyncMode::Off,
             },
+            keeps_jobs: true,
             take_over: opening.take_over,
             durability: opening.durability,
             discard_local: opening.discard_local,

@@ -10,6 +10,7 @@ use super::blocking;
 use crate::database::{Database, Writer};
 use crate::error::Result;
 use crate::id::{CommitVersion, RowId};
+use crate::jobs::Meter;
 use crate::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use crate::segment::sort::sort_batches;
 use crate::segment::writer::Addressing;
@@ -89,7 +90,12 @@ async fn segment(
         arrays.push(Arc::new(row_ids.clone()) as ArrayRef);
         arrays.push(Arc::new(versions) as ArrayRef);
         let all = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+        let bytes = all.get_array_memory_size() as u64;
         let sorted = sort_batches(&def, vec![all])?;
+        if let Some(meter) = Meter::current() {
+            // Once as they arrived, once in order.
+            meter.holds(2 * bytes);
+        }
         let order = sorted.permutation.map(UInt32Array::from);
         let positions = deleted_positions(&hot, &row_ids, order.as_ref());
         let mut segment = SegmentWriter::new(store, def, id, Addressing::Columns, options)?;

@@ -17,6 +17,7 @@ use crate::database::boundary::Boundary;
 use crate::database::{Database, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, ManifestNumber, ObjectId, TableId, WalNumber};
+use crate::jobs::{JobKind, Meter, NewJob};
 use crate::manifest::{Manifest, SegmentEntry, TableRecord, history};
 use crate::version::{Pin, TableState, Version};
 use flush::Flushed;
@@ -35,6 +36,8 @@ pub enum CheckpointReason {
     Interval,
     /// Segments were compacted.
     Compaction,
+    /// The one before failed.
+    Retry,
     /// The database is being closed.
     Close,
 }
@@ -48,6 +51,7 @@ impl CheckpointReason {
             Self::WalBytes => "wal_bytes",
             Self::Interval => "interval",
             Self::Compaction => "compaction",
+            Self::Retry => "retry",
             Self::Close => "close",
         }
     }
@@ -106,8 +110,14 @@ pub(crate) async fn run(database: &Arc<Database>, reason: CheckpointReason) -> R
         receipt.duration = begun.elapsed();
         return Ok(receipt);
     }
-    let job = database.jobs.begin("checkpoint", format!("reason={}", reason.as_str()));
-    let result = checkpoint(database, writer, newest.as_deref(), job, &mut receipt).await;
+    let job = database.jobs.begin(NewJob {
+        kind: JobKind::Checkpoint,
+        table: None,
+        parameters: format!("reason={}", reason.as_str()),
+        asked: matches!(reason, CheckpointReason::Statement | CheckpointReason::Close),
+    });
+    let meter = database.jobs.meter(job);
+    let result = meter.of(checkpoint(database, writer, newest.as_deref(), job, &mut receipt)).await;
     let truncated = match result {
         Ok((manifest, truncated)) => {
             // What stays is found by the next checkpoint that looks.
@@ -117,7 +127,7 @@ pub(crate) async fn run(database: &Arc<Database>, reason: CheckpointReason) -> R
         }
         Err(error) => Err(error),
     };
-    database.jobs.end(job, &truncated);
+    database.job_ended(JobKind::Checkpoint, database.jobs.end(job, &truncated));
     truncated?;
     receipt.triggered = true;
     receipt.duration = begun.elapsed();
@@ -135,6 +145,8 @@ async fn checkpoint(
     let settled = writer.uploads.low_water(&writer.ids);
     // A manifest mentions only what is in the log for everybody (durability = 'local'); nobody is held up by this wait.
     writer.order.drain(database.options().commit_timeout).await?;
+    // Until here it can be cancelled (ADR 8).
+    database.jobs.stop(job).go_firm()?;
     let options = database.options();
     let (version, replay_from) = cut(writer, LAST_SENT_MAX + 2 * options.wal_flush_interval).await?;
     let mut flushed: HashMap<TableId, Flushed> = HashMap::new();
@@ -307,11 +319,15 @@ async fn remove(database: &Database, flushed: &HashMap<TableId, Flushed>) {
     }
 }
 
-/// Turns a panic of a blocking task into an error.
+/// Turns a panic of a blocking task into an error. What it uses counts for the job that the caller works for.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::internal(format!("a checkpoint task ended early: {e}")))?
+    let meter = Meter::current();
+    tokio::task::spawn_blocking(move || match meter {
+        Some(meter) => meter.on_this_thread(work),
+        None => work(),
+    })
+    .await
+    .map_err(|e| Error::internal(format!("a checkpoint task ended early: {e}")))?
 }

@@ -5,10 +5,11 @@
 //! of g, what g does not name is dead. Whoever reads locks first and then looks whether the manifest is still the newest, so no
 //! manifest but the newest is ever locked anew.
 //!
-//! It runs at the end of a checkpoint, while no other begins. Manifests stay: they are small, and are found by counting up from 1.
+//! It runs at the end of a checkpoint, and for VACUUM, while no other begins. Manifests stay: they are small, and are found by counting up from 1.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
@@ -16,10 +17,13 @@ use object_store::path::Path;
 
 use super::live::Named;
 use super::name::ObjectName;
+use super::plan::Dead;
+use super::{CollectReceipt, table_folder};
 use crate::database::{Database, Writer, pin_path};
 use crate::error::Result;
 use crate::fs::OpenMode;
-use crate::id::ManifestNumber;
+use crate::id::{ManifestNumber, TableId};
+use crate::jobs::Stop;
 use crate::manifest::Manifest;
 
 /// What sweeps of one open database remember.
@@ -81,20 +85,45 @@ pub(crate) async fn sweep(
     if !swept.take_due() {
         return Ok(());
     }
-    let done = run(database, writer, newest).await;
+    let done = run(database, writer, newest, None, None).await;
     // Held back, or failed: there may be more at the next checkpoint.
-    if !matches!(done, Ok(true)) {
+    if !done.as_ref().is_ok_and(|receipt| !receipt.more) {
         swept.set_due();
     }
     done.map(|_| ())
 }
 
-/// Returns whether everything that the newest manifest has replaced is removed.
-async fn run(database: &Database, writer: &Writer, newest: &Manifest) -> Result<bool> {
+/// Removes what nobody needs, whether or not anything is known to have been replaced: what was left by work that failed or was killed is
+/// found too. Of one table where that is given, and until `stop` says so. The caller sees to it that no checkpoint runs.
+///
+/// # Errors
+/// Storage errors, `Cancelled`; what was removed by then was needed by nobody.
+pub(crate) async fn sweep_all(
+    database: &Database,
+    writer: &Writer,
+    newest: &Manifest,
+    table: Option<TableId>,
+    stop: &Stop,
+) -> Result<CollectReceipt> {
+    let begun = Instant::now();
+    let done = run(database, writer, newest, table, Some(stop)).await?;
+    Ok(CollectReceipt { duration: begun.elapsed(), ..done })
+}
+
+/// There is `more` in what it returns when not everything that the newest manifest has replaced could be removed.
+async fn run(
+    database: &Database,
+    writer: &Writer,
+    newest: &Manifest,
+    table: Option<TableId>,
+    stop: Option<&Stop>,
+) -> Result<CollectReceipt> {
     let oldest = oldest_locked(database, newest.number)?;
     let oldest = database.shared.pins.oldest().map_or(oldest, |pinned| pinned.min(oldest));
+    let mut receipt =
+        CollectReceipt { more: oldest != newest.number, oldest: Some(oldest), ..CollectReceipt::default() };
     if oldest == ManifestNumber(0) {
-        return Ok(false);
+        return Ok(CollectReceipt { more: true, oldest: None, ..receipt });
     }
     let held = match oldest == newest.number {
         true => None,
@@ -102,7 +131,7 @@ async fn run(database: &Database, writer: &Writer, newest: &Manifest) -> Result<
     };
     let manifest = held.as_ref().unwrap_or(newest);
     // Written by a Cairn that did not note it.
-    let Some(settled) = manifest.settled else { return Ok(false) };
+    let Some(settled) = manifest.settled else { return Ok(CollectReceipt { more: true, ..receipt }) };
     let mut named = Named::default();
     named.add_manifest(&database.manifests, manifest).await?;
     // It follows from the rest; were it wrong, what is in use would stay all the same.
@@ -111,27 +140,30 @@ async fn run(database: &Database, writer: &Writer, newest: &Manifest) -> Result<
     named.add_version(&writer.order.head());
     let store = &*database.shared.store;
     let mut dead = BTreeMap::new();
-    let mut objects = store.list(Some(&Path::from("table")));
+    let folder = table.map_or_else(|| "table".to_owned(), table_folder);
+    let mut objects = store.list(Some(&Path::from(folder)));
     while let Some(object) = objects.next().await {
-        let location = object?.location;
-        if let Some(ObjectName::Made(_, id)) = ObjectName::of(location.as_ref())
+        let object = object?;
+        if let Some(ObjectName::Made(kind, id)) = ObjectName::of(object.location.as_ref())
             && id < settled
             && !named.contains(id)
         {
-            dead.insert(location, id);
+            dead.insert(object.location, (id, kind, object.size));
         }
     }
     // What is mapped of them would keep their space.
-    database.shared.cache.forget(&dead.values().copied().collect());
-    for location in dead.keys() {
-        match store.delete(location).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+    database.shared.cache.forget(&dead.values().map(|(id, ..)| *id).collect());
+    for (location, (_, kind, bytes)) in dead {
+        stop.map_or(Ok(()), Stop::check)?;
+        match store.delete(&location).await {
+            Ok(()) => receipt.count(&Dead { location, kind, bytes }),
+            Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         // Each waits for the disk on this thread, and there may be many.
         tokio::task::yield_now().await;
     }
-    Ok(oldest == newest.number)
+    Ok(receipt)
 }
 
 /// The oldest manifest that a reader in another process has locked, `newest` when there is none.

@@ -33,7 +33,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 pub(crate) use live::{Named, Retained, Roots, leaves};
-pub(crate) use local::{Swept, sweep};
+pub(crate) use local::{Swept, sweep, sweep_all};
 pub use name::ObjectKind;
 pub(crate) use name::ObjectName;
 pub(crate) use plan::{HISTORY_KEPT, Listed, PROBE_KEPT, is_older};
@@ -42,7 +42,8 @@ pub(crate) use uploads::{UploadGuard, Uploads};
 use crate::database::boundary::Boundary;
 use crate::database::{Database, Writer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ManifestNumber;
+use crate::id::{ManifestNumber, TableId};
+use crate::jobs::Stop;
 use crate::manifest::store::manifest_path;
 use plan::{Ages, Bounds, Dead, Plan, fenced, first_kept};
 
@@ -102,7 +103,7 @@ impl CollectReceipt {
     }
 }
 
-/// One collection, for job `job`. `roots` is what earlier ones of this process remember. The caller sees to it that there is only one
+/// One collection, of one table's objects where that is given, for job `job`. `roots` is what earlier ones of this process remember. The caller sees to it that there is only one
 /// at a time, and that the root is in an object store.
 ///
 /// # Errors
@@ -112,6 +113,7 @@ pub(crate) async fn run(
     database: &Database,
     roots: &mut Roots,
     retained: &Retained,
+    table: Option<TableId>,
     stopped: &AtomicBool,
     job: u64,
 ) -> Result<CollectReceipt> {
@@ -120,7 +122,7 @@ pub(crate) async fn run(
     if let Some(error) = writer.order.poisoned() {
         return Err(error);
     }
-    let collection = Collection { database, writer, stopped };
+    let collection = Collection { database, writer, table, stopped, stop: database.jobs.stop(job) };
     let done = collection.run(roots, retained, job).await;
     if let Err(error) = &done
         && error.kind() == ErrorKind::Fenced
@@ -134,7 +136,9 @@ pub(crate) async fn run(
 struct Collection<'a> {
     database: &'a Database,
     writer: &'a Writer,
+    table: Option<TableId>,
     stopped: &'a AtomicBool,
+    stop: Stop,
 }
 
 impl Collection<'_> {
@@ -144,12 +148,15 @@ impl Collection<'_> {
         roots.keep(&published);
         let bounds = self.bounds(roots, &published, retained).await?;
         let mut plan = Plan::default();
-        for object in manifests {
-            plan.consider(object, &bounds)?;
-        }
-        for folder in FOLDERS {
-            if *folder != MANIFESTS {
-                self.judge(folder, &bounds, &mut plan).await?;
+        match self.table {
+            Some(table) => self.judge(&table_folder(table), &bounds, &mut plan).await?,
+            None => {
+                for object in manifests {
+                    plan.consider(object, &bounds)?;
+                }
+                for folder in FOLDERS.iter().filter(|folder| **folder != MANIFESTS) {
+                    self.judge(folder, &bounds, &mut plan).await?;
+                }
             }
         }
         let listed = published.last_key_value().map_or(ManifestNumber(0), |(number, _)| *number);
@@ -175,7 +182,7 @@ impl Collection<'_> {
         if self.stopped.load(Ordering::Acquire) {
             return Err(closed());
         }
-        Ok(())
+        self.stop.check()
     }
 
     async fn listed_manifests(&self) -> Result<Vec<Listed>> {
@@ -278,6 +285,11 @@ impl Collection<'_> {
         }
         Ok(())
     }
+}
+
+/// Where objects of a table are.
+fn table_folder(table: TableId) -> String {
+    format!("table/{table}")
 }
 
 /// The error of a collection that is stopped or comes too late.

@@ -19,6 +19,7 @@ use crate::checkpoint::blocking;
 use crate::collect::Retained;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ObjectId, ObjectIds};
+use crate::jobs::Meter;
 use crate::schema::TableDef;
 use crate::segment::key::EncodedKeys;
 use crate::segment::reader::AddressedBatches;
@@ -138,7 +139,9 @@ impl Outputs<'_> {
             let taken = sources[least].count_before(bound, WRITE_ROWS - chunk.rows.len());
             chunk.take(&mut sources[least], taken);
             if chunk.rows.len() == WRITE_ROWS {
-                self.write(chunk.batch()?).await?;
+                let batch = chunk.batch()?;
+                tell_memory(&sources, &batch);
+                self.write(batch).await?;
                 chunk.clear(&mut sources);
             }
             if sources[least].is_read() {
@@ -146,7 +149,9 @@ impl Outputs<'_> {
             }
         }
         if !chunk.rows.is_empty() {
-            self.write(chunk.batch()?).await?;
+            let batch = chunk.batch()?;
+            tell_memory(&sources, &batch);
+            self.write(batch).await?;
         }
         self.end().await
     }
@@ -197,6 +202,19 @@ impl Outputs<'_> {
         }
         Ok(())
     }
+}
+
+/// Tells the job what the rows take that were read and are not written yet.
+fn tell_memory(sources: &[Source], written: &RecordBatch) {
+    let Some(meter) = Meter::current() else { return };
+    let mut bytes = written.get_array_memory_size();
+    for source in sources {
+        bytes += source.now.as_ref().map_or(0, |now| now.batch.get_array_memory_size());
+        if let Rows::Sorted(batches) = &source.rows {
+            bytes += batches.as_slice().iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
+        }
+    }
+    meter.holds(bytes as u64);
 }
 
 /// By what rows are ordered; none: by row id alone.

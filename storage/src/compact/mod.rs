@@ -25,6 +25,7 @@ use crate::collect::Retained;
 use crate::database::{Database, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ObjectId, TableId};
+use crate::jobs::{JobKind, NewJob, Stop, StopReason};
 use crate::segment::SegmentWriterOptions;
 use crate::version::{SegmentState, TableSnapshot, TableState};
 use merge::{Input, Output, Setting};
@@ -134,11 +135,17 @@ impl Work<'_> {
         }
         let jobs = &self.database.jobs;
         let parameters = format!("table={} reason={}", state.def.qualified_name(), self.reason.as_str());
-        let job = jobs.begin("compact", parameters);
+        let job = jobs.begin(NewJob {
+            kind: JobKind::Compact,
+            table: Some(&state.def),
+            parameters,
+            asked: self.reason == CompactReason::Statement,
+        });
         let before = (receipt.rows, receipt.bytes, receipt.replaced);
-        let result = self.rounds(id, job, receipt).await;
-        jobs.progress(job, 1.0, receipt.rows - before.0, receipt.bytes - before.1);
-        jobs.end(job, &result);
+        let result = jobs.meter(job).of(self.rounds(id, job, receipt)).await;
+        let progress = if result.is_ok() { 1.0 } else { jobs.row(job).map_or(0.0, |row| row.progress) };
+        jobs.progress(job, progress, receipt.rows - before.0, receipt.bytes - before.1);
+        self.database.job_ended(JobKind::Compact, jobs.end(job, &result));
         if receipt.replaced > before.2 {
             receipt.triggered = true;
             receipt.tables += 1;
@@ -150,6 +157,7 @@ impl Work<'_> {
         let limits = self.limits();
         let mut pass = Pass::default();
         let mut rounds = 0;
+        let stop = self.database.jobs.stop(job);
         loop {
             let snapshot = self.database.snapshot();
             let Some(state) = snapshot.state().tables.get(&id).cloned() else { return Ok(()) };
@@ -158,6 +166,7 @@ impl Work<'_> {
             if self.stopped.load(Ordering::Acquire) {
                 return Err(Error::new(ErrorKind::Cancelled, "the compaction was stopped"));
             }
+            stop.check()?;
             let shared = Arc::clone(&self.database.shared);
             // The snapshot lives on: what it reads stays.
             let table = TableSnapshot::new(Arc::clone(&state), snapshot.version(), shared);
@@ -176,7 +185,11 @@ impl Work<'_> {
                         && !self.stopped.load(Ordering::Acquire)
                         && self.database.snapshot().table(id).is_none() =>
                 {
+                    stop.ask(StopReason::Dropped);
                     return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Cancelled && stop.is_asked() => {
+                    return Err(stop.error());
                 }
                 Err(error) => return Err(error),
             };
@@ -260,6 +273,7 @@ impl Work<'_> {
             stopped: self.stopped,
             table: table.def().id,
             job,
+            stop: self.database.jobs.stop(job),
             rows_in,
             rows_read: AtomicU64::new(0),
             done: (receipt.rows, receipt.bytes),
@@ -293,6 +307,7 @@ struct Watch<'a> {
     stopped: &'a AtomicBool,
     table: TableId,
     job: u64,
+    stop: Stop,
     rows_in: u64,
     rows_read: AtomicU64,
     /// Rows and bytes of the rounds before.
@@ -315,7 +330,9 @@ impl Watch<'_> {
                 self.unwanted.store(true, Ordering::Relaxed);
             }
         }
-        !self.stopped.load(Ordering::Relaxed) && !self.unwanted.load(Ordering::Relaxed)
+        !self.stopped.load(Ordering::Relaxed)
+            && !self.unwanted.load(Ordering::Relaxed)
+            && !self.stop.is_asked()
     }
 }
 

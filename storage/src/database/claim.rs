@@ -63,9 +63,11 @@ impl Database {
         let _ = claimable.writer.set(writer);
         claimable.follower.release();
         self.shared.may_expire.store(false, Ordering::Relaxed);
+        let waiting = self.restore_jobs().await;
         self.start_timers();
         self.checkpoint_if_due();
         self.index_soon();
+        self.resume_restored(waiting);
         // Processes that live for less than a checkpoint would leave it to nobody.
         self.collect_soon();
         // Last: whoever gives the claim up here has it, and the note is renewed. Before, it would keep this very process out.

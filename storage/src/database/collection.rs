@@ -9,8 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Database;
+use crate::checkpoint::CheckpointReason;
 use crate::collect::{CollectReceipt, Retained, Roots};
 use crate::error::{Error, Result};
+use crate::id::TableId;
+use crate::jobs::{JobKind, NewJob};
 
 /// Least time between two collections that nobody asked for.
 const LEAST_GAP: Duration = Duration::from_secs(60);
@@ -66,6 +69,15 @@ impl Database {
 
     /// As [`collect`](Self::collect), on a store root; everything that reads of the `retained` versions need stays.
     pub(crate) async fn collect_retaining(self: &Arc<Self>, retained: Retained) -> Result<CollectReceipt> {
+        self.collect_of(retained, None, true).await
+    }
+
+    async fn collect_of(
+        self: &Arc<Self>,
+        retained: Retained,
+        table: Option<TableId>,
+        asked: bool,
+    ) -> Result<CollectReceipt> {
         self.writer()?;
         let database = Arc::clone(self);
         // In a task of its own: a caller that goes away leaves no job that never ends.
@@ -76,13 +88,70 @@ impl Database {
                 return Err(crate::collect::closed());
             }
             let grace = database.options.reader_grace.as_secs();
-            let job = database.jobs.begin("collect", format!("reader_grace={grace}s"));
-            let done = crate::collect::run(&database, &mut roots, &retained, stopped, job).await;
-            database.jobs.end(job, &done);
+            let def = table.and_then(|id| database.snapshot().table(id)).map(|table| Arc::clone(table.def()));
+            let job = database.jobs.begin(NewJob {
+                kind: JobKind::Collect,
+                table: def.as_deref(),
+                parameters: format!("reader_grace={grace}s"),
+                asked,
+            });
+            let run = crate::collect::run(&database, &mut roots, &retained, table, stopped, job);
+            let done = database.jobs.meter(job).of(run).await;
+            database.job_ended(JobKind::Collect, database.jobs.end(job, &done));
             done
         })
         .await
         .map_err(|e| Error::internal(format!("a collection ended early: {e}")))?
+    }
+
+    /// Removes what nobody needs any more, now: what was replaced, and what work that failed or was killed has left. Of one table where
+    /// that is given. Hot rows are written first, so that the newest manifest names nothing that was replaced. On an object store what
+    /// readers may hold stays for `reader_grace`, as for [`collect`](Self::collect).
+    ///
+    /// # Errors
+    /// `ReadOnly` on a follower, storage errors, `Cancelled`. What was removed by then was needed by nobody.
+    pub async fn vacuum(self: &Arc<Self>, table: Option<TableId>) -> Result<CollectReceipt> {
+        self.writer()?;
+        self.checkpoint(CheckpointReason::Statement).await?;
+        if self.shared.remote {
+            let horizon = self.writer()?.order.published().number;
+            return self.collect_of(Retained { horizon, versions: BTreeSet::new() }, table, true).await;
+        }
+        let database = Arc::clone(self);
+        // In a task of its own: a caller that goes away leaves no job that never ends.
+        tokio::spawn(async move { database.vacuum_directory(table).await })
+            .await
+            .map_err(|e| Error::internal(format!("a collection ended early: {e}")))?
+    }
+
+    async fn vacuum_directory(self: &Arc<Self>, table: Option<TableId>) -> Result<CollectReceipt> {
+        let _one_at_a_time = self.collector.running.lock().await;
+        if self.collector.stopped.load(Ordering::Acquire) {
+            return Err(crate::collect::closed());
+        }
+        let writer = self.writer()?;
+        let def = table.and_then(|id| self.snapshot().table(id)).map(|table| Arc::clone(table.def()));
+        let job = self.jobs.begin(NewJob {
+            kind: JobKind::Collect,
+            table: def.as_deref(),
+            parameters: "reason=statement".to_owned(),
+            asked: true,
+        });
+        let stop = self.jobs.stop(job);
+        let sweep = async {
+            // No checkpoint runs meanwhile; commits go on.
+            let newest = writer.manifest.lock().await;
+            match newest.as_deref() {
+                Some(newest) => crate::collect::sweep_all(self, writer, newest, table, &stop).await,
+                None => Ok(CollectReceipt::default()),
+            }
+        };
+        let done = self.jobs.meter(job).of(sweep).await;
+        if let Ok(receipt) = &done {
+            self.jobs.progress(job, 1.0, receipt.objects(), receipt.bytes());
+        }
+        self.job_ended(JobKind::Collect, self.jobs.end(job, &done));
+        done
     }
 
     /// Begins a collection in the background, on a store root that this handle writes and not more often than makes sense.
@@ -92,14 +161,17 @@ impl Database {
             || !self.options.collects
             || self.closed.load(Ordering::Acquire)
             || self.writer().is_err()
+            || self.jobs.pauses(JobKind::Collect, None)
             || !self.collector.is_due(Instant::now(), gap)
         {
             return;
         }
         let database = Arc::clone(self);
         let task = tokio::spawn(async move {
+            let Ok(writer) = database.writer() else { return };
+            let horizon = writer.order.published().number;
             // A failure stands in the job's row, and the next collection finds what this one left.
-            let _ = database.collect().await;
+            let _ = database.collect_of(Retained { horizon, versions: BTreeSet::new() }, None, false).await;
         });
         self.keep_until_closed(task);
     }

@@ -3,10 +3,8 @@
 //!
 //! A pass ends with a checkpoint, so that a manifest stops naming what was replaced; only then can it be removed.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
@@ -15,10 +13,7 @@ use crate::checkpoint::CheckpointReason;
 use crate::compact::{CompactReason, CompactReceipt, Work, newest_only};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TableId;
-
-/// Pause of a table's upkeep after it failed; each one is twice as long as the one before.
-const PAUSE_FIRST: Duration = Duration::from_secs(10);
-const PAUSE_MAX: Duration = Duration::from_secs(3600);
+use crate::jobs::JobKind;
 
 /// The state of compactions of one open database.
 #[derive(Debug, Default)]
@@ -28,8 +23,6 @@ pub(crate) struct Compactor {
     /// Whether a pass waits to begin.
     due: AtomicBool,
     stopped: AtomicBool,
-    /// Tables whose upkeep has failed: how often in a row, and when it is tried again.
-    failed: Mutex<HashMap<TableId, (u32, Instant)>>,
 }
 
 impl Compactor {
@@ -41,24 +34,6 @@ impl Compactor {
     /// Waits for the pass that was stopped.
     pub(super) async fn ended(&self) {
         drop(self.running.lock().await);
-    }
-
-    /// Whether the upkeep of a table pauses.
-    fn pauses(&self, table: TableId, now: Instant) -> bool {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.get(&table).is_some_and(|(_, until)| now < *until)
-    }
-
-    /// Notes how the compaction of a table ended.
-    fn note(&self, table: TableId, now: Instant, done: bool) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if done {
-            failed.remove(&table);
-            return;
-        }
-        let (times, until) = failed.entry(table).or_insert((0, now));
-        let pause = PAUSE_FIRST.saturating_mul(1 << (*times).min(16)).min(PAUSE_MAX);
-        (*times, *until) = (times.saturating_add(1), now + pause);
     }
 }
 
@@ -74,7 +49,7 @@ impl Database {
         self.compact_now(table, CompactReason::Statement).await
     }
 
-    async fn compact_now(
+    pub(super) async fn compact_now(
         self: &Arc<Self>,
         table: Option<TableId>,
         reason: CompactReason,
@@ -106,15 +81,10 @@ impl Database {
         };
         let mut result = Ok(());
         for id in tables {
-            if reason == CompactReason::Upkeep && compactor.pauses(id, Instant::now()) {
+            if reason == CompactReason::Upkeep && self.jobs.pauses(JobKind::Compact, Some(id)) {
                 continue;
             }
-            let done = work.table(id, &mut receipt).await;
-            let is_cancelled = done.as_ref().is_err_and(|e| e.kind() == ErrorKind::Cancelled);
-            if !is_cancelled {
-                compactor.note(id, Instant::now(), done.is_ok());
-            }
-            result = result.and(done);
+            result = result.and(work.table(id, &mut receipt).await);
             if compactor.stopped.load(Ordering::Acquire) || self.check_writable().is_err() {
                 break;
             }
@@ -146,32 +116,11 @@ impl Database {
             tokio::time::sleep(delay).await;
             let Some(database) = database.upgrade() else { return };
             database.compactor.due.store(false, Ordering::Release);
-            // A failure stands in the job's row, and the table's upkeep pauses.
+            // A failure stands in the job's row, and the table's upkeep pauses (`jobs`).
             let _ = database.compact_now(None, CompactReason::Upkeep).await;
         });
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.retain(|t| !t.is_finished());
         tasks.push(task);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn upkeep_that_fails_pauses_longer_each_time() {
-        let (compactor, table, mut now) = (Compactor::default(), TableId(1), Instant::now());
-        assert!(!compactor.pauses(table, now));
-        for pause in [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600] {
-            compactor.note(table, now, false);
-            assert!(compactor.pauses(table, now + Duration::from_secs(pause - 1)));
-            now += Duration::from_secs(pause);
-            assert!(!compactor.pauses(table, now));
-        }
-        assert!(!compactor.pauses(TableId(2), now));
-        compactor.note(table, now, false);
-        compactor.note(table, now, true);
-        assert!(!compactor.pauses(table, now));
     }
 }

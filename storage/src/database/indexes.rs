@@ -45,13 +45,15 @@ impl Database {
     /// # Errors
     /// `ReadOnly` on a follower; what a build met: nothing is changed by it then.
     pub async fn build_indexes(self: &Arc<Self>, table: Option<TableId>) -> Result<u64> {
-        self.build(table, |_| Vec::new()).await
+        self.build(table, true, |_| Vec::new()).await
     }
 
-    /// As [`build_indexes`](Self::build_indexes); the units that `anew` names, once no other build runs, are built again.
-    async fn build(
+    /// As [`build_indexes`](Self::build_indexes); the units that `anew` names, once no other build runs, are built again. What nobody
+    /// `asked` for is left for later where it is paused or has failed lately.
+    pub(super) async fn build(
         self: &Arc<Self>,
         table: Option<TableId>,
+        asked: bool,
         anew: impl FnOnce(&Self) -> Vec<ObjectId> + Send + 'static,
     ) -> Result<u64> {
         self.writer()?;
@@ -65,7 +67,7 @@ impl Database {
             }
             upkeep.lost.lock().unwrap_or_else(PoisonError::into_inner).extend(anew(&database));
             let lost = upkeep.lost();
-            let built = crate::index::build_due(&database, table, &lost, &upkeep.cancelled).await?;
+            let built = crate::index::build_due(&database, table, &lost, asked, &upkeep.cancelled).await?;
             upkeep.lost.lock().unwrap_or_else(PoisonError::into_inner).retain(|unit| !lost.contains(unit));
             Ok(built)
         })
@@ -78,7 +80,7 @@ impl Database {
     /// # Errors
     /// As for [`build_indexes`](Self::build_indexes).
     pub async fn rebuild_indexes(self: &Arc<Self>, table: TableId, index: Option<IndexId>) -> Result<u64> {
-        self.build(Some(table), move |database| {
+        self.build(Some(table), true, move |database| {
             let state = database.snapshot().table(table).map(|t| Arc::clone(t.state()));
             let units = state.iter().flat_map(|s| s.units.iter());
             units.filter(|u| index.is_none_or(|i| i == u.index)).map(|u| u.id).collect()
@@ -124,7 +126,7 @@ impl Database {
                 let _ = crate::index::sweep_units(&database).await;
             }
             // A failure stands in the job's row; searches compare exactly what no unit covers.
-            let _ = database.build_indexes(None).await;
+            let _ = database.build(None, false, |_| Vec::new()).await;
         });
         self.keep_until_closed(task);
     }

@@ -12,6 +12,7 @@ mod compaction;
 mod figures;
 mod follow;
 mod indexes;
+mod jobs;
 mod journal;
 mod lock;
 mod open;
@@ -30,6 +31,7 @@ use tokio::task::JoinHandle;
 
 pub use clock::Clock;
 pub(crate) use follow::pin_path;
+pub use jobs::{JobsReceipt, JobsWanted};
 pub use journal::default_journal_directory;
 pub use options::{ClaimAt, Durability, OpenOptions, Root};
 pub use order::VersionRow;
@@ -41,7 +43,7 @@ use crate::collect::{Swept, Uploads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem};
 use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ObjectIds};
-use crate::jobs::{JobRow, Jobs};
+use crate::jobs::{JobKind, JobLimits, Jobs};
 use crate::manifest::history::{self, CommitFound, KnownCommits};
 use crate::manifest::{Manifest, ManifestStore};
 use crate::metrics::ObjectMetrics;
@@ -136,6 +138,8 @@ pub struct Database {
     pub(crate) shared: Arc<Shared>,
     pub(crate) manifests: ManifestStore,
     pub(crate) jobs: Jobs,
+    /// Held by whoever keeps rows of jobs.
+    saving_jobs: tokio::sync::Mutex<()>,
     role: Role,
     notes: Vec<String>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -159,6 +163,7 @@ impl Database {
         reach: Reach,
         notes: Vec<String>,
     ) -> Arc<Self> {
+        let limits = JobLimits { timeout: options.job_timeout, retention: options.job_retention };
         Arc::new(Self {
             root,
             options,
@@ -166,7 +171,8 @@ impl Database {
             id,
             shared,
             manifests,
-            jobs: Jobs::default(),
+            jobs: Jobs::new(limits, jobs::node()),
+            saving_jobs: tokio::sync::Mutex::default(),
             role,
             notes,
             tasks: Mutex::default(),
@@ -288,6 +294,7 @@ impl Database {
         let database = Arc::clone(self);
         // In a task of its own: dropped half-way it could leave a manifest this handle does not know.
         tokio::spawn(async move {
+            database.save_jobs_before_checkpoint().await;
             let done = crate::checkpoint::run(&database, reason).await;
             database.index_soon();
             if done.as_ref().is_ok_and(|receipt| receipt.triggered) {
@@ -309,12 +316,6 @@ impl Database {
         let findings = crate::verify::run(self, scope).await?;
         self.index_units_lost(findings.lost_units);
         Ok(findings.rows)
-    }
-
-    /// Jobs of this process, by id.
-    #[must_use]
-    pub fn jobs(&self) -> Vec<JobRow> {
-        self.jobs.rows()
     }
 
     /// State of the log.
@@ -454,6 +455,7 @@ impl Database {
             drop(writer.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
             return sent;
         }
+        self.save_jobs().await;
         writer.order.settle_all().await;
         let sent = writer.order.drain(self.options.commit_timeout).await;
         let log = writer.order.wal_status();
@@ -595,7 +597,13 @@ impl Database {
     }
 
     fn checkpoint_soon(self: &Arc<Self>, reason: CheckpointReason) {
-        if self.closed.load(Ordering::Acquire) || self.checkpoint_due.swap(true, Ordering::AcqRel) {
+        if self.closed.load(Ordering::Acquire) || self.checkpoint_due.load(Ordering::Acquire) {
+            return;
+        }
+        // What is paused, or has failed just now, waits; unless writers would.
+        let waits = self.jobs.pauses(JobKind::Checkpoint, None)
+            && self.snapshot().state().hot_bytes() < self.options.memtable_soft_bytes;
+        if waits || self.checkpoint_due.swap(true, Ordering::AcqRel) {
             return;
         }
         let database = Arc::clone(self);

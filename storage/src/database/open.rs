@@ -58,9 +58,14 @@ impl Database {
             }
             return Ok(database);
         }
+        let waiting = match database.follows() {
+            true => Vec::new(),
+            false => database.restore_jobs().await,
+        };
         database.start_timers();
         database.checkpoint_if_due();
         database.index_soon();
+        database.resume_restored(waiting);
         Ok(database)
     }
 }

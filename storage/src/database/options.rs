@@ -137,6 +137,12 @@ pub struct OpenOptions {
     pub compact_round_bytes: u64,
     /// Most memory that the inputs of a merge take.
     pub compact_memory_bytes: u64,
+    /// Keep rows of jobs in a table of the database, so that they outlive this process.
+    pub keeps_jobs: bool,
+    /// How long rows of jobs that ended are kept; of the newest 1,000 at most.
+    pub job_retention: Duration,
+    /// Longest time of one attempt at a job; then it ends after its step.
+    pub job_timeout: Duration,
     /// Budget of cached footers, key filters and row-id columns.
     pub segment_cache_bytes: usize,
     /// A file system to use in place of the local one, on object storage in place of the journal's directory; for tests.
@@ -195,6 +201,9 @@ impl Default for OpenOptions {
             compact_segment_bytes: 256 << 20,
             compact_round_bytes: 1 << 30,
             compact_memory_bytes: 256 << 20,
+            keeps_jobs: false,
+            job_retention: Duration::from_secs(7 * 24 * 3600),
+            job_timeout: Duration::from_secs(24 * 3600),
             segment_cache_bytes: 256 << 20,
             fs: None,
             claim: ClaimAt::FirstWrite,

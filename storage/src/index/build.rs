@@ -25,6 +25,7 @@ use super::{IndexDef, UnitMeta};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{IndexId, ObjectId, TableId};
+use crate::jobs::{JobKind, Meter, NewJob, Stop, StopReason};
 use crate::object::put_own;
 use crate::transaction::CommitOptions;
 use crate::version::{Snapshot, TableSnapshot};
@@ -35,7 +36,8 @@ const ATTEMPTS: u32 = 8;
 /// How often a build looks whether its index is still there, and tells how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Builds units until no index of `table` (of any table when absent) wants one; returns how many were built.
+/// Builds units until no index of `table` (of any table when absent) wants one; returns how many were built. What nobody `asked` for
+/// leaves tables out whose builds are paused or have failed lately.
 ///
 /// # Errors
 /// The first build's that failed, once the other indexes have theirs; units that were built stay.
@@ -43,12 +45,21 @@ pub(crate) async fn run(
     database: &Arc<Database>,
     table: Option<TableId>,
     lost: &HashSet<ObjectId>,
+    asked: bool,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<u64> {
-    let mut upkeep = Upkeep { database, cancelled, lost: lost.clone(), built: 0 };
+    let mut upkeep = Upkeep { database, cancelled, asked, lost: lost.clone(), built: 0 };
     let mut result = Ok(());
     let mut failed = HashSet::new();
     retire(database, table).await?;
+    if !asked {
+        // As it is before any of these builds: what fails now holds up no other index of its table.
+        for state in database.snapshot().state().live_tables() {
+            if database.jobs.pauses(JobKind::BuildIndex, Some(state.def.id)) {
+                failed.extend(state.def.indexes.iter().map(|index| (state.def.id, index.id)));
+            }
+        }
+    }
     while let Some((table, index)) = due(database, table, &upkeep.lost, &failed) {
         if let Err(error) = upkeep.job(table, &index).await {
             failed.insert((table, index.id));
@@ -80,6 +91,7 @@ fn due(
 struct Upkeep<'a> {
     database: &'a Arc<Database>,
     cancelled: &'a Arc<AtomicBool>,
+    asked: bool,
     lost: HashSet<ObjectId>,
     built: u64,
 }
@@ -102,10 +114,20 @@ impl Upkeep<'_> {
             1 + plan.units_after
         );
         let jobs = &self.database.jobs;
-        let id = jobs.begin("build_index", parameters);
+        let id = jobs.begin(NewJob {
+            kind: JobKind::BuildIndex,
+            table: Some(snapshot.def()),
+            parameters,
+            asked: self.asked,
+        });
+        let (stop, meter) = (jobs.stop(id), jobs.meter(id));
         let mut job = Job { id, rows_read: 0, rows: 0, bytes: 0 };
         let result = loop {
-            match one(self.database, &snapshot, &plan, job, self.cancelled).await {
+            let built = match stop.check() {
+                Ok(()) => meter.of(one(self.database, &snapshot, &plan, job, self.cancelled)).await,
+                Err(error) => Err(error),
+            };
+            match built {
                 Ok(unit) => {
                     job.rows_read += plan.rows;
                     job.rows += unit.rows;
@@ -121,7 +143,10 @@ impl Upkeep<'_> {
                 None => break Ok(()),
             }
         };
-        jobs.end(id, &result);
+        if result.is_err() && !is_wanted(&self.database.snapshot(), table, index) {
+            stop.ask(StopReason::Dropped);
+        }
+        self.database.job_ended(JobKind::BuildIndex, jobs.end(id, &result));
         result
     }
 }
@@ -168,6 +193,8 @@ async fn one(
     let begun = Instant::now();
     let Gathered { rows, row_ids, segments } = gather(table, plan).await?;
     let options = capacity::options(table.def(), &plan.index, row_ids.len() as u64);
+    let meter = database.jobs.meter(job.id);
+    meter.holds(capacity::estimate(table.def(), &plan.index, row_ids.len() as u64).memory_bytes);
     let watch = Watch::new(database, table, plan, job, cancelled, &options);
     let (rows, calibration, bytes) = crate::checkpoint::blocking(move || {
         let parts = build(&rows, &row_ids, &options, &|| watch.ends()).map_err(|e| watch.error(e))?;
@@ -211,6 +238,8 @@ struct Watch {
     table: TableId,
     plan: BuildPlan,
     job: Job,
+    stop: Stop,
+    meter: Meter,
     cancelled: Arc<AtomicBool>,
     progress: Progress,
     looked: Mutex<Instant>,
@@ -231,6 +260,8 @@ impl Watch {
             table: table.def().id,
             plan: plan.clone(),
             job,
+            stop: database.jobs.stop(job.id),
+            meter: database.jobs.meter(job.id),
             cancelled: Arc::clone(cancelled),
             progress: options.progress.clone(),
             looked: Mutex::new(Instant::now()),
@@ -239,6 +270,8 @@ impl Watch {
     }
 
     fn ends(&self) -> bool {
+        // The threads of a build are its own.
+        self.meter.count();
         if let Ok(mut looked) = self.looked.try_lock()
             && looked.elapsed() >= LOOK_EVERY
         {
@@ -249,12 +282,15 @@ impl Watch {
                 self.unwanted.store(true, Ordering::Relaxed);
             }
         }
-        self.cancelled.load(Ordering::Relaxed) || self.unwanted.load(Ordering::Relaxed)
+        self.cancelled.load(Ordering::Relaxed)
+            || self.unwanted.load(Ordering::Relaxed)
+            || self.stop.is_asked()
     }
 
     fn error(&self, error: BuildError) -> Error {
         let kind = match error {
             BuildError::Cancelled if self.unwanted.load(Ordering::Relaxed) => return dropped(),
+            BuildError::Cancelled if self.stop.is_asked() => return self.stop.error(),
             BuildError::Cancelled => ErrorKind::Cancelled,
             BuildError::MemoryLimit { .. } | BuildError::RowCount { .. } => ErrorKind::ResourceExhausted,
             BuildError::Rows(_) | BuildError::Dimension(_) | BuildError::DuplicateId { .. } => {

@@ -115,7 +115,11 @@ async fn jobs_are_listed() {
         ("SHOW JOBS", "1,checkpoint,…"),
         ("SHOW JOBS FOR TABLE t", "…"),
         ("SHOW JOBS FOR TABLE nowhere", "42P01 1:21 table public.nowhere does not exist…"),
-        ("SHOW JOBS WHERE id = 1", "0A000 SHOW JOBS … WHERE is not supported yet…"),
+        ("SHOW JOBS WHERE id = 1", "1,checkpoint,…"),
+        ("SHOW JOBS WHERE id = 2 OR kind = 'none'", ""),
+        ("SHOW JOBS LIKE 'check%' WHERE id < 0 OR status = 'completed'", "1,checkpoint,…"),
+        ("SHOW JOBS LIKE 'comp%'", ""),
+        ("SHOW JOBS WHERE nothing = 1", "42703 …"),
     ])
     .await;
 }

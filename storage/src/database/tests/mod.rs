@@ -3,6 +3,7 @@
 
 mod compaction;
 mod history;
+mod jobs;
 mod lost;
 mod objects;
 mod plain;
