@@ -5,10 +5,14 @@
 //! * [`model`]: what a database of such tables must answer: rows, keys, transactions, conflicts, in ordered maps.
 //! * [`place`]: where the database under test is, and opening it again.
 //! * [`script`]: both run side by side, compared after every statement; a script that fails is made short.
+//! * [`logic`]: queries whose answers must agree with each other, over tables of all types (TLP, NoREC).
+//! * [`common`]: queries that DuckDB understands in the same way.
 //!
 //! Everything follows from a seed. Nothing here sleeps, and tables stay at some hundred rows.
 
+pub mod common;
 pub mod expression;
+pub mod logic;
 pub mod model;
 pub mod place;
 pub mod schema;

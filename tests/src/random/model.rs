@@ -175,10 +175,7 @@ impl Model {
 
     /// Runs a statement; what the database must answer. COMMIT waits for [`Self::ended`].
     pub fn run(&mut self, step: &Step) -> Expected {
-        match self.try_run(step) {
-            Ok(expected) => expected,
-            Err(classes) => Expected::Fails(classes),
-        }
+        self.try_run(step).unwrap_or_else(Expected::Fails)
     }
 
     fn try_run(&mut self, step: &Step) -> Result<Expected, Vec<&'static str>> {
