@@ -22,15 +22,15 @@ fn run(place: Place, default_seeds: u64) {
 
 #[test]
 fn sessions_do_what_the_model_does_in_memory() {
-    run(Place::Memory, 4);
+    run(Place::Memory, 3);
 }
 
 #[test]
 fn sessions_do_what_the_model_does_in_a_directory() {
-    run(Place::Directory, 6);
+    run(Place::Directory, 4);
 }
 
 #[test]
 fn sessions_do_what_the_model_does_in_an_object_store() {
-    run(Place::Objects, 4);
+    run(Place::Objects, 3);
 }
