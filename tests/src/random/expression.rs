@@ -370,7 +370,7 @@ impl Maker<'_> {
         if depth == 0 || self.random.random_bool(0.5) {
             return self.leaf(sql_type);
         }
-        let boxed = |expression| Box::new(expression);
+        let boxed = Box::<Expression>::new;
         match (sql_type, self.random.random_range(0..6)) {
             (SqlType::Boolean, _) => self.condition(depth - 1),
             (SqlType::BigInt, 0..=2) => {
@@ -413,7 +413,7 @@ impl Maker<'_> {
     pub fn condition(&mut self, depth: u32) -> Expression {
         let form = weighted(self.random, &CONDITIONS);
         let negated = self.random.random_bool(0.4);
-        let boxed = |expression| Box::new(expression);
+        let boxed = Box::<Expression>::new;
         let sql_type = self.comparable();
         let inner = depth.saturating_sub(1);
         match form {

@@ -205,7 +205,8 @@ impl Model {
             }
             Statement::Savepoint(name) => {
                 let open = self.open[session].as_mut().ok_or_else(none_open)?;
-                open.savepoints.push((name, open.own.clone()));
+                let own = open.own.clone();
+                open.savepoints.push((*name, own));
                 Ok(Expected::Done)
             }
             Statement::RollbackTo(name) | Statement::Release(name) => {
@@ -305,11 +306,11 @@ impl Model {
                 continue;
             };
             let gone: BTreeSet<u64> =
-                before.rows.keys().filter(|row| !ours.rows.contains_key(row)).copied().collect();
+                before.rows.keys().filter(|row| !ours.rows.contains_key(*row)).copied().collect();
             let added: Vec<&Row> = ours
                 .rows
                 .iter()
-                .filter(|(row, _)| !before.rows.contains_key(row))
+                .filter(|(row, _)| !before.rows.contains_key(*row))
                 .map(|(_, values)| values)
                 .collect();
             must_fail |= gone.iter().any(|row| !now.rows.contains_key(row));
@@ -322,7 +323,7 @@ impl Model {
                 let there: BTreeSet<Vec<Value>> = now
                     .rows
                     .iter()
-                    .filter(|(row, _)| !gone.contains(row))
+                    .filter(|(row, _)| !gone.contains(*row))
                     .map(|(_, row)| key_of(row))
                     .collect();
                 must_fail |= added.iter().any(|row| there.contains(&key_of(row)));
@@ -371,7 +372,7 @@ impl Model {
             if ours.index != before.index {
                 now.index = ours.index;
             }
-            for row in before.rows.keys().filter(|row| !ours.rows.contains_key(row)) {
+            for row in before.rows.keys().filter(|row| !ours.rows.contains_key(*row)) {
                 now.rows.remove(row);
                 now.deleted = commit;
             }
