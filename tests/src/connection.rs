@@ -84,7 +84,14 @@ impl Connection {
     /// # Errors
     /// What the engine says.
     pub fn run(&self, sql: &str) -> Result<Answer, SqlError> {
-        let session = self.session.as_ref().unwrap();
+        self.run_in(self.session.as_ref().unwrap(), sql)
+    }
+
+    /// Runs one statement in another session of its engine.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn run_in(&self, session: &Session, sql: &str) -> Result<Answer, SqlError> {
         self.block_on(async {
             match session.execute(sql, None).await? {
                 Output::Rows(rows) => {
