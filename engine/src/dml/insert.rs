@@ -16,7 +16,6 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::Prepared;
 use super::change::plan_query;
 use super::conflict::OnConflict;
 use super::node::{DmlNode, Operation};
@@ -26,6 +25,7 @@ use super::values;
 use super::vectors;
 use super::with::put_before;
 use super::write::SharedTransaction;
+use super::{Duplicates, Prepared};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::rights::Right;
@@ -47,7 +47,8 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: 
                 .map(|e| e.with_hint("write ON CONFLICT (key) DO UPDATE SET …")));
         }
     };
-    let returning = Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New)?;
+    let returning =
+        Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New, Vec::new())?;
 
     let (input, ordered) = match insert.source {
         Some(query) => source(ctx, &target, &columns, with, *query).await?,
@@ -56,11 +57,14 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: 
     let transaction = SharedTransaction::new(ctx);
     let table = target.def.id;
     // A SET of a key column may itself make the duplicate; that one would come again.
-    let retry_duplicates = on_conflict.as_ref().is_some_and(|c| !c.sets_any(&target.def.key_indices()));
+    let duplicates = match &on_conflict {
+        Some(action) if !action.sets_any(&target.def.key_indices()) => Duplicates::Retried,
+        Some(_) | None => Duplicates::Told,
+    };
     let operation = Operation::Insert { on_conflict, ordered };
-    let plan =
-        DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();
-    Ok(Prepared { verb: "INSERT", table, plan, transaction, returning, retry_duplicates })
+    let collect = returning.as_ref().map(Returning::sources);
+    let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), collect)?.into_plan();
+    Ok(Prepared { verb: "INSERT", table, plan, transaction, returning, duplicates })
 }
 
 /// The table and the columns that get a value, in the order of the values.
@@ -147,7 +151,7 @@ fn all_defaults(ctx: &StatementContext, target: &Target) -> Result<LogicalPlan> 
     Ok(LogicalPlanBuilder::empty(true).project(exprs)?.build()?)
 }
 
-fn check_count(given: usize, wanted: usize) -> Result<()> {
+pub(super) fn check_count(given: usize, wanted: usize) -> Result<()> {
     if given > wanted {
         return Err(syntax(format!("INSERT has more values ({given}) than columns ({wanted})")));
     }

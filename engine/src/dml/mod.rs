@@ -1,4 +1,4 @@
-//! INSERT, UPDATE and DELETE: planned from the AST as a node of our own, never through DataFusion's provider hooks
+//! INSERT, UPDATE, DELETE and MERGE: planned from the AST as a node of our own, never through DataFusion's provider hooks
 //! (those read predicates from the optimised plan and lose subqueries, `WHERE false` and LIMIT).
 //!
 //! Owns: the plan of a change, its execution into a write set, assignment casts, ON CONFLICT, RETURNING, the direct
@@ -12,6 +12,9 @@ mod describe;
 mod direct;
 mod exec;
 mod insert;
+mod merge;
+#[cfg(test)]
+mod merge_tests;
 mod node;
 mod params;
 mod returning;
@@ -70,8 +73,30 @@ struct Prepared {
     plan: LogicalPlan,
     transaction: SharedTransaction,
     returning: Option<Returning>,
-    /// A duplicate key at commit means somebody else inserted it meanwhile: try again.
-    retry_duplicates: bool,
+    duplicates: Duplicates,
+}
+
+/// What a duplicate key at commit means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Duplicates {
+    /// That the statement is wrong.
+    Told,
+    /// That somebody else inserted the key meanwhile: the statement, which looked for it, is tried again.
+    Retried,
+    /// The same, unless nothing was committed meanwhile: then the rows are the statement's own.
+    RetriedWhenBehind,
+}
+
+impl Duplicates {
+    fn are_retried(self, ctx: &StatementContext) -> bool {
+        match self {
+            Self::Told => false,
+            Self::Retried => true,
+            Self::RetriedWhenBehind => {
+                ctx.block.is_none() && ctx.db.snapshot().version() != ctx.snapshot.version()
+            }
+        }
+    }
 }
 
 /// Plans a change without running it, for EXPLAIN. Executing the plan fills a write set that nobody commits, so that
@@ -83,12 +108,12 @@ pub(crate) async fn plan(ctx: &StatementContext, statement: &Statement) -> Resul
     Ok(prepare(ctx, statement).await?.plan)
 }
 
-/// Plans, runs and commits one attempt of INSERT, UPDATE or DELETE.
+/// Plans, runs and commits one attempt of INSERT, UPDATE, DELETE or MERGE.
 ///
 /// # Errors
 /// What is wrong with the statement or its rows; `Conflict` when a fresh snapshot may succeed. Nothing has changed then.
 pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) -> Result<Output> {
-    let Prepared { verb, table, plan, transaction, mut returning, retry_duplicates } =
+    let Prepared { verb, table, plan, transaction, mut returning, duplicates } =
         prepare(ctx, statement).await?;
     transaction.open().await?;
     let ran = run(ctx, plan, returning.as_mut()).await;
@@ -106,8 +131,9 @@ pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) 
         return Err(Error::not_supported_yet("_row_id or _version in RETURNING of a change this large"));
     }
     let receipt = ctx.commit(transaction).await.map_err(|e| {
-        if retry_duplicates && e.sqlstate() == "23505" {
+        if e.sqlstate() == "23505" && duplicates.are_retried(ctx) {
             Error::new(ErrorKind::Conflict, "the key was inserted by another commit meanwhile")
+                .map(|conflict| conflict.with_detail(e.message()))
         } else {
             e
         }
@@ -159,6 +185,7 @@ async fn prepare(ctx: &StatementContext, statement: &Statement) -> Result<Prepar
         Statement::Insert(insert) => insert::prepare(ctx, with, insert).await,
         Statement::Update(update) => change::prepare_update(ctx, with, update).await,
         Statement::Delete(delete) => change::prepare_delete(ctx, with, delete).await,
+        Statement::Merge(merge) => merge::prepare(ctx, with, merge).await,
         _ => Err(Error::not_supported_yet("this statement")),
     }
 }

@@ -213,9 +213,10 @@ fn returns_rows(change: &ast::Statement) -> bool {
         ast::Statement::Delete(delete) => delete.returning.is_some(),
         // WITH … before a change: the change is the query's body.
         ast::Statement::Query(query) => match query.body.as_ref() {
-            ast::SetExpr::Insert(change) | ast::SetExpr::Update(change) | ast::SetExpr::Delete(change) => {
-                returns_rows(change)
-            }
+            ast::SetExpr::Insert(change)
+            | ast::SetExpr::Update(change)
+            | ast::SetExpr::Delete(change)
+            | ast::SetExpr::Merge(change) => returns_rows(change),
             _ => false,
         },
         _ => false,
@@ -229,6 +230,7 @@ fn without_effect(statement: &Statement) -> Output {
         Statement::Dml(_) => affected(match StatementKind::of(statement) {
             StatementKind::Update => "UPDATE",
             StatementKind::Delete => "DELETE",
+            StatementKind::Merge => "MERGE",
             _ => "INSERT",
         }),
         Statement::Copy(_) => affected("COPY"),

@@ -94,6 +94,8 @@ const KEYWORDS: &[&str] = &[
     "LEFT",
     "LIKE",
     "LIMIT",
+    "MATCHED",
+    "MERGE",
     "NATURAL",
     "NOSUPERUSER",
     "NOT",

@@ -15,6 +15,8 @@ pub enum StatementKind {
     Update,
     /// DELETE.
     Delete,
+    /// MERGE.
+    Merge,
     /// COPY, either way.
     Copy,
     /// CREATE, DROP, TRUNCATE, REINDEX.
@@ -31,11 +33,12 @@ pub enum StatementKind {
 
 impl StatementKind {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Select,
         Self::Insert,
         Self::Update,
         Self::Delete,
+        Self::Merge,
         Self::Copy,
         Self::Ddl,
         Self::Transaction,
@@ -52,6 +55,7 @@ impl StatementKind {
             Self::Insert => "insert",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::Merge => "merge",
             Self::Copy => "copy",
             Self::Ddl => "ddl",
             Self::Transaction => "transaction",
@@ -95,11 +99,13 @@ fn of_change(statement: &ast::Statement) -> StatementKind {
         ast::Statement::Insert(_) => StatementKind::Insert,
         ast::Statement::Update(_) => StatementKind::Update,
         ast::Statement::Delete(_) => StatementKind::Delete,
+        ast::Statement::Merge(_) => StatementKind::Merge,
         // WITH … before a change: the change is the query's body.
         ast::Statement::Query(query) => match query.body.as_ref() {
-            ast::SetExpr::Insert(change) | ast::SetExpr::Update(change) | ast::SetExpr::Delete(change) => {
-                of_change(change)
-            }
+            ast::SetExpr::Insert(change)
+            | ast::SetExpr::Update(change)
+            | ast::SetExpr::Delete(change)
+            | ast::SetExpr::Merge(change) => of_change(change),
             _ => StatementKind::Other,
         },
         _ => StatementKind::Other,
@@ -122,6 +128,7 @@ mod tests {
             ("WITH a AS (SELECT 1 AS x) INSERT INTO t SELECT x FROM a", "insert"),
             ("UPDATE t SET a = 1", "update"),
             ("WITH a AS (SELECT 1) DELETE FROM t", "delete"),
+            ("MERGE INTO t USING s ON true WHEN MATCHED THEN DO NOTHING", "merge"),
             ("COPY t TO 'x.csv'", "copy"),
             ("CREATE TABLE t AS SELECT 1", "ddl"),
             ("BEGIN", "transaction"),

@@ -28,7 +28,6 @@ pub(super) const LATER: &[&str] = &[
     "LISTEN",
     "LOAD",
     "LOCK",
-    "MERGE",
     "NOTIFY",
     "OPTIMIZE",
     "PAUSE",

@@ -15,6 +15,7 @@ mod guard;
 mod item;
 mod kind;
 mod later;
+mod merge;
 mod parameters;
 mod parse;
 mod place;
@@ -66,7 +67,7 @@ pub(crate) const CHAIN_MAX: usize = 1_000;
 pub(crate) enum Statement {
     /// SELECT, VALUES, WITH …: rows and no change.
     Query(Box<ast::Query>),
-    /// INSERT, UPDATE, DELETE; with WITH before it, a query whose body is the change.
+    /// INSERT, UPDATE, DELETE, MERGE; with WITH before it, a query whose body is the change.
     Dml(Box<ast::Statement>),
     /// CREATE TABLE, with or without AS.
     CreateTable(Box<ast::CreateTable>),
