@@ -18,13 +18,13 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use super::Prepared;
 use super::insert::stored_value;
 use super::node::{DmlNode, Operation, source_name};
 use super::returning::{Returning, RowKind, SourceColumns};
 use super::target::{Target, column_ident, ident_text, syntax};
 use super::with::{keep_apart, put_before};
 use super::write::SharedTransaction;
-use super::{Duplicates, Prepared};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::provider::CairnTable;
@@ -175,7 +175,7 @@ fn finish(
     let table = target.def.id;
     let collect = returning.as_ref().map(Returning::sources);
     let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), collect)?.into_plan();
-    Ok(Prepared { verb, table, plan, transaction, returning, duplicates: Duplicates::Told })
+    Ok(Prepared { verb, table, plan, transaction, returning, retry_duplicates: false })
 }
 
 /// The columns of FROM or USING in the plan of a change's query, under the names that its expressions have for them. Those under

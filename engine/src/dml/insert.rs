@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use super::Prepared;
 use super::change::plan_query;
 use super::conflict::OnConflict;
 use super::node::{DmlNode, Operation};
@@ -25,7 +26,6 @@ use super::values;
 use super::vectors;
 use super::with::put_before;
 use super::write::SharedTransaction;
-use super::{Duplicates, Prepared};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::rights::Right;
@@ -57,14 +57,11 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: 
     let transaction = SharedTransaction::new(ctx);
     let table = target.def.id;
     // A SET of a key column may itself make the duplicate; that one would come again.
-    let duplicates = match &on_conflict {
-        Some(action) if !action.sets_any(&target.def.key_indices()) => Duplicates::Retried,
-        Some(_) | None => Duplicates::Told,
-    };
+    let retry_duplicates = on_conflict.as_ref().is_some_and(|c| !c.sets_any(&target.def.key_indices()));
     let operation = Operation::Insert { on_conflict, ordered };
     let collect = returning.as_ref().map(Returning::sources);
     let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), collect)?.into_plan();
-    Ok(Prepared { verb: "INSERT", table, plan, transaction, returning, duplicates })
+    Ok(Prepared { verb: "INSERT", table, plan, transaction, returning, retry_duplicates })
 }
 
 /// The table and the columns that get a value, in the order of the values.

@@ -19,13 +19,13 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, TableWithJoins, Value, WildcardAdditionalOptions, With,
 };
 
+use super::Prepared;
 use super::change::{assignments, column, one, plan_query, replace_scan, select, target_of, unexpected};
 use super::insert::{check_count, default_expr, stored_value};
 use super::node::{DmlNode, Operation};
 use super::target::{Target, column_ident, ident_text, syntax};
 use super::with::{keep_apart, put_before};
 use super::write::SharedTransaction;
-use super::{Duplicates, Prepared};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::rights::Right;
@@ -247,13 +247,12 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, merge: M
     let source = TableReference::bare(ident_text(&merged.source_name));
     let numbered = numbered(joined, &planned, &table, &source)?;
     let (input, steps) = laid_out(numbered, &planned, &merged.target, &table)?;
-    let inserts = planned.iter().any(|p| matches!(p.clause.action, Action::Insert(_)));
     let target = merged.target.clone();
     let (transaction, id) = (SharedTransaction::new(ctx), target.def.id);
     let operation = Operation::Merge { steps: steps.into() };
     let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), None)?.into_plan();
-    let duplicates = if inserts { Duplicates::RetriedWhenBehind } else { Duplicates::Told };
-    Ok(Prepared { verb: "MERGE", table: id, plan, transaction, returning: None, duplicates })
+    // A key that others insert meanwhile is a conflict by itself; one that was there is the statement's mistake.
+    Ok(Prepared { verb: "MERGE", table: id, plan, transaction, returning: None, retry_duplicates: false })
 }
 
 /// A clause with its expressions over the join.

@@ -73,30 +73,8 @@ struct Prepared {
     plan: LogicalPlan,
     transaction: SharedTransaction,
     returning: Option<Returning>,
-    duplicates: Duplicates,
-}
-
-/// What a duplicate key at commit means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Duplicates {
-    /// That the statement is wrong.
-    Told,
-    /// That somebody else inserted the key meanwhile: the statement, which looked for it, is tried again.
-    Retried,
-    /// The same, unless nothing was committed meanwhile: then the rows are the statement's own.
-    RetriedWhenBehind,
-}
-
-impl Duplicates {
-    fn are_retried(self, ctx: &StatementContext) -> bool {
-        match self {
-            Self::Told => false,
-            Self::Retried => true,
-            Self::RetriedWhenBehind => {
-                ctx.block.is_none() && ctx.db.snapshot().version() != ctx.snapshot.version()
-            }
-        }
-    }
+    /// A duplicate key at commit means somebody else inserted it meanwhile: try again.
+    retry_duplicates: bool,
 }
 
 /// Plans a change without running it, for EXPLAIN. Executing the plan fills a write set that nobody commits, so that
@@ -113,7 +91,7 @@ pub(crate) async fn plan(ctx: &StatementContext, statement: &Statement) -> Resul
 /// # Errors
 /// What is wrong with the statement or its rows; `Conflict` when a fresh snapshot may succeed. Nothing has changed then.
 pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) -> Result<Output> {
-    let Prepared { verb, table, plan, transaction, mut returning, duplicates } =
+    let Prepared { verb, table, plan, transaction, mut returning, retry_duplicates } =
         prepare(ctx, statement).await?;
     transaction.open().await?;
     let ran = run(ctx, plan, returning.as_mut()).await;
@@ -131,9 +109,8 @@ pub(crate) async fn plan_and_run(ctx: &StatementContext, statement: &Statement) 
         return Err(Error::not_supported_yet("_row_id or _version in RETURNING of a change this large"));
     }
     let receipt = ctx.commit(transaction).await.map_err(|e| {
-        if e.sqlstate() == "23505" && duplicates.are_retried(ctx) {
+        if retry_duplicates && e.sqlstate() == "23505" {
             Error::new(ErrorKind::Conflict, "the key was inserted by another commit meanwhile")
-                .map(|conflict| conflict.with_detail(e.message()))
         } else {
             e
         }
