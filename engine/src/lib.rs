@@ -42,6 +42,7 @@ mod log;
 mod metrics;
 pub mod output;
 mod queue;
+mod running;
 pub mod text;
 
 pub use cairn_storage::object::default_cache_directory;

@@ -151,7 +151,7 @@ impl Session {
     }
 
     // Boxed, as in `attempt`.
-    fn described_again<'a>(
+    pub(super) fn described_again<'a>(
         &'a self,
         statement: &'a Statement,
         settings: &'a Settings,
@@ -200,6 +200,11 @@ fn changes(statement: &Statement) -> bool {
         | Statement::Warm(_)
         | Statement::Reindex(_)
         | Statement::Secret(_)
+        | Statement::Prepare(_)
+        // What it runs is asked for in its place.
+        | Statement::Execute(_)
+        | Statement::Deallocate(_)
+        | Statement::KillQuery(_)
         | Statement::Transaction(_)
         | Statement::WaitForVersion { .. } => false,
     }

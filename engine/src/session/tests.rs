@@ -4,9 +4,11 @@
 mod commit_ids;
 mod ingest;
 mod limits;
+mod named;
 mod objects;
 mod parameters;
 mod rights;
+mod running;
 mod screens;
 mod search;
 mod stores;

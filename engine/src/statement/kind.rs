@@ -23,11 +23,11 @@ pub enum StatementKind {
     Ddl,
     /// BEGIN, COMMIT, ROLLBACK and savepoints.
     Transaction,
-    /// SET, RESET, USE, CREATE SECRET, DROP SECRET: what a session keeps.
+    /// SET, RESET, USE, CREATE SECRET, DROP SECRET, PREPARE, DEALLOCATE: what a session keeps.
     Setting,
     /// Any, described for a client and not run.
     Prepare,
-    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, COMPACT, VERIFY, WARM, WAIT, and what is no statement at all.
+    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, COMPACT, VERIFY, WARM, WAIT, KILL, and what is no statement at all.
     Other,
 }
 
@@ -79,9 +79,12 @@ impl StatementKind {
             | Statement::Drop(_)
             | Statement::Truncate { .. } => Self::Ddl,
             Statement::Transaction(_) => Self::Transaction,
-            Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) | Statement::Secret(_) => {
-                Self::Setting
-            }
+            Statement::Set { .. }
+            | Statement::Reset(_)
+            | Statement::Use(_)
+            | Statement::Secret(_)
+            | Statement::Prepare(_)
+            | Statement::Deallocate(_) => Self::Setting,
             Statement::Explain(_)
             | Statement::Describe(_)
             | Statement::Show(_)
@@ -89,6 +92,8 @@ impl StatementKind {
             | Statement::Compact(_)
             | Statement::Verify { .. }
             | Statement::Warm(_)
+            | Statement::Execute(_)
+            | Statement::KillQuery(_)
             | Statement::WaitForVersion { .. } => Self::Other,
         }
     }

@@ -21,6 +21,7 @@ mod parse;
 mod place;
 mod placeholder;
 mod precedence;
+mod prepare;
 mod script;
 mod secret;
 mod setting;
@@ -33,7 +34,9 @@ mod values;
 
 use std::time::Duration;
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{self, Ident, ObjectName};
+use datafusion::sql::sqlparser::tokenizer::Location;
 
 use crate::copy::CopyStatement;
 use crate::error::Position;
@@ -129,6 +132,14 @@ pub(crate) enum Statement {
     Account(Box<AccountStatement>),
     /// CREATE SECRET, DROP SECRET.
     Secret(Box<SecretStatement>),
+    /// PREPARE name AS ….
+    Prepare(PrepareStatement),
+    /// EXECUTE name (…).
+    Execute(ExecuteStatement),
+    /// DEALLOCATE name; None: ALL.
+    Deallocate(Option<Ident>),
+    /// KILL QUERY id.
+    KillQuery(u64),
     /// WAIT FOR VERSION n [TIMEOUT 's'].
     WaitForVersion {
         /// Commit version.
@@ -136,6 +147,30 @@ pub(crate) enum Statement {
         /// How long at most.
         timeout: Duration,
     },
+}
+
+/// A statement that gets a name.
+#[derive(Clone, Debug)]
+pub(crate) struct PrepareStatement {
+    /// Name.
+    pub(crate) name: Ident,
+    /// Types of the first parameters.
+    pub(crate) types: Vec<DataType>,
+    /// A query or a change.
+    pub(crate) statement: Box<Statement>,
+    /// Its text.
+    pub(crate) text: String,
+    /// Where that begins.
+    begins: Location,
+}
+
+/// A statement by its name, with values for its parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct ExecuteStatement {
+    /// Name.
+    pub(crate) name: Ident,
+    /// Values.
+    pub(crate) values: Vec<ast::Expr>,
 }
 
 /// What begins and ends transactions of several statements.
@@ -353,6 +388,11 @@ pub(crate) enum Show {
     Versions,
     /// SHOW COMMIT 'id'.
     Commit(String, Option<Position>),
+    /// SHOW STATS [FOR TABLE t].
+    Stats {
+        /// Only this table's.
+        table: Option<ObjectName>,
+    },
     /// SHOW FUNCTIONS.
     Functions,
     /// SHOW SECRETS.

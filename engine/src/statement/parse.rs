@@ -15,6 +15,7 @@ use super::copy::copy;
 use super::explain::explain;
 use super::later::{LATER, later, object_kind};
 use super::merge::merge;
+use super::prepare::{deallocate, execute, kill, prepare, text_from};
 use super::setting::{reset, set};
 use super::show::show;
 use super::store_secret;
@@ -38,7 +39,10 @@ pub(crate) fn parse(sql: &str) -> Result<Statement> {
     if parser.peek_token_ref().token == Token::EOF {
         return Err(syntax_error("the statement is empty"));
     }
-    let statement = statement(&mut parser)?;
+    let mut statement = statement(&mut parser)?;
+    if let Statement::Prepare(prepared) = &mut statement {
+        text_from(sql, prepared.begins).clone_into(&mut prepared.text);
+    }
     while parser.consume_token(&Token::SemiColon) {}
     let next = parser.peek_token();
     match (next.token == Token::EOF, &statement) {
@@ -137,6 +141,10 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
         "SET" => set(parser),
         "RESET" => reset(parser),
         "COPY" => copy(parser),
+        "PREPARE" => prepare(parser),
+        "EXECUTE" => execute(parser),
+        "DEALLOCATE" => deallocate(parser),
+        "KILL" => kill(parser),
         "MERGE" => {
             let merge = merge(parser)?;
             sorted(merge)
@@ -380,6 +388,14 @@ mod tests {
             ),
             ("DROP SECRET IF EXISTS a", "Secret"),
             ("SHOW SECRETS", "Show"),
+            ("SHOW STATS", "Show(Stats { table: None"),
+            ("SHOW STATS FOR TABLE s.t", "Show(Stats { table: Some"),
+            ("PREPARE p (INT, TEXT) AS SELECT $1, $2", "Prepare"),
+            ("EXECUTE p", "Execute"),
+            ("EXECUTE p (1 + 1, NULL);", "Execute"),
+            ("DEALLOCATE PREPARE p", "Deallocate(Some"),
+            ("DEALLOCATE ALL", "Deallocate(None"),
+            ("KILL QUERY 7", "KillQuery(7"),
         ] {
             let parsed = parse(sql).map_err(|e| format!("{sql}: {e}")).unwrap();
             let debug = format!("{parsed:?}");
@@ -405,7 +421,6 @@ mod tests {
             ),
             ("VACUUM", "VACUUM"),
             ("RUN JOBS", "RUN JOBS"),
-            ("KILL QUERY 1", "KILL QUERY"),
             ("SELECT * FROM t VERSION AS OF 3", "VERSION AS OF"),
             ("SELECT * FROM t TIMESTAMP AS OF '2026-01-01'", "TIMESTAMP AS OF"),
             ("SELECT * FROM t FOR SYSTEM_TIME AS OF '2026-01-01'", "FOR SYSTEM_TIME AS OF"),
