@@ -65,8 +65,8 @@ pub(super) struct StatementLimits {
     threads: Option<Handle>,
     /// Its place among those that run.
     place: Option<Arc<Permit>>,
-    /// Tells when somebody ends it.
-    running: Arc<RunningStatement>,
+    /// Tells when somebody ends it; None: it is no statement, but a question of a client.
+    running: Option<Arc<RunningStatement>>,
 }
 
 /// When a statement must end, and who says so.
@@ -102,7 +102,7 @@ impl SessionLimits {
         &self,
         own: UserLimits,
         place: Option<Arc<Permit>>,
-        running: &Arc<RunningStatement>,
+        running: Option<&Arc<RunningStatement>>,
     ) -> StatementLimits {
         let time = own.of(UserLimit::StatementTimeout).map(Duration::from_millis);
         StatementLimits {
@@ -110,7 +110,7 @@ impl SessionLimits {
             rows: own.of(UserLimit::Rows).or(self.rows),
             threads: self.threads.clone(),
             place,
-            running: Arc::clone(running),
+            running: running.cloned(),
         }
     }
 }
@@ -172,7 +172,7 @@ impl StatementLimits {
     }
 
     fn end(&self, setting: Option<Duration>) -> End {
-        End { deadline: self.deadline(setting), running: Arc::clone(&self.running) }
+        End { deadline: self.deadline(setting), running: self.running.clone() }
     }
 
     fn deadline(&self, setting: Option<Duration>) -> Option<Deadline> {
@@ -190,17 +190,30 @@ impl StatementLimits {
 #[derive(Clone)]
 struct End {
     deadline: Option<Deadline>,
-    running: Arc<RunningStatement>,
+    running: Option<Arc<RunningStatement>>,
 }
 
 impl End {
     /// Waits for the deadline, or for somebody who ends it.
     async fn comes(self) -> Error {
-        let killed = self.running.killed();
-        let Some(deadline) = self.deadline else { return killed.await };
+        let killed = async {
+            match &self.running {
+                Some(running) => running.killed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let late = async {
+            match self.deadline {
+                Some(deadline) => {
+                    tokio::time::sleep_until(deadline.at).await;
+                    timed_out(deadline)
+                }
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             error = killed => error,
-            () = tokio::time::sleep_until(deadline.at) => timed_out(deadline),
+            error = late => error,
         }
     }
 }

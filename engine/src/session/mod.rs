@@ -264,7 +264,7 @@ impl Session {
             place = Some(permit);
         }
         watch.running().is_admitted();
-        Ok(self.limits.of_statement(own, place, watch.running()))
+        Ok(self.limits.of_statement(own, place, Some(watch.running())))
     }
 
     /// Whose session it is.
