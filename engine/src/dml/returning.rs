@@ -211,9 +211,8 @@ pub(super) fn plan_expr(ctx: &StatementContext, expr: SqlExpr, schema: &DFSchema
 }
 
 fn contains_query(expr: &SqlExpr) -> bool {
-    use std::ops::ControlFlow;
-
     use datafusion::sql::sqlparser::ast::visit_expressions;
+
     let flow = visit_expressions(expr, |e| match e {
         SqlExpr::Subquery(_) | SqlExpr::Exists { .. } | SqlExpr::InSubquery { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),

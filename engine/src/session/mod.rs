@@ -38,7 +38,7 @@ pub use limits::SessionLimits;
 pub use relations::{Relation, RelationKind};
 
 pub(crate) use memory::PartOfMemory;
-pub(crate) use named::NamedStatements;
+pub(crate) use named::{NamedStatements, type_name};
 pub(crate) use query::{plan as plan_query, with_values};
 pub(crate) use show::{identifier, rows};
 pub(crate) use task::{Awaited, keep_places};

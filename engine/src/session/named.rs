@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use cairn_storage::ErrorKind;
+use cairn_storage::schema::ColumnType;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::execution::context::SessionState;
@@ -91,7 +92,7 @@ impl Session {
         settings: &Settings,
     ) -> Result<Output> {
         let PrepareStatement { name, types, statement, text, .. } = statement;
-        self.check_new(name)?;
+        check_new(&self.named.held(), name)?;
         let description = self.described_again(statement, settings).await?;
         let mut parameters = Vec::new();
         for (i, parameter) in description.parameters.into_iter().enumerate() {
@@ -114,30 +115,11 @@ impl Session {
             parameters,
             statement: Statement::clone(statement),
         };
+        let mut held = self.named.held();
         // Another call may have been first.
-        self.check_new(name)?;
-        self.named.held().insert(name_of(name), Arc::new(named));
+        check_new(&held, name)?;
+        held.insert(name_of(name), Arc::new(named));
         Ok(done("PREPARE"))
-    }
-
-    fn check_new(&self, name: &Ident) -> Result<()> {
-        let held = self.named.held();
-        if held.contains_key(&name_of(name)) {
-            let error = Error::new(
-                ErrorKind::AlreadyExists,
-                format!("prepared statement \"{}\" exists already", name_of(name)),
-            )
-            .map(|e| e.with_sqlstate("42P05").with_hint("DEALLOCATE it first"));
-            return Err(placed(error, name));
-        }
-        if held.len() >= NAMED_MAX {
-            return Err(Error::new(
-                ErrorKind::ResourceExhausted,
-                format!("the session has {NAMED_MAX} prepared statements, as many as may be"),
-            )
-            .map(|e| e.with_sqlstate("54000").with_hint("DEALLOCATE those that are done")));
-        }
-        Ok(())
     }
 
     /// DEALLOCATE.
@@ -213,12 +195,12 @@ impl Session {
         values
             .map(|(i, (value, wanted))| {
                 let value = constant(&state, value, params)?;
-                let shown = value.data_type();
                 converted(value, wanted).map_err(|wanted| {
                     let message = format!(
-                        "value {} of EXECUTE {} has type {shown}, which is no {wanted}",
+                        "value {} of EXECUTE {} is no {}",
                         i + 1,
-                        name_of(&execute.name)
+                        name_of(&execute.name),
+                        type_name(&wanted)
                     );
                     placed(
                         Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("22P02")),
@@ -228,6 +210,32 @@ impl Session {
             })
             .collect()
     }
+}
+
+/// That a statement of that name can be prepared.
+fn check_new(held: &BTreeMap<String, Arc<NamedStatement>>, name: &Ident) -> Result<()> {
+    if held.contains_key(&name_of(name)) {
+        let error = Error::new(
+            ErrorKind::AlreadyExists,
+            format!("prepared statement \"{}\" exists already", name_of(name)),
+        )
+        .map(|e| e.with_sqlstate("42P05").with_hint("DEALLOCATE it first"));
+        return Err(placed(error, name));
+    }
+    if held.len() >= NAMED_MAX {
+        return Err(Error::new(
+            ErrorKind::ResourceExhausted,
+            format!("the session has {NAMED_MAX} prepared statements, as many as may be"),
+        )
+        .map(|e| e.with_sqlstate("54000").with_hint("DEALLOCATE those that are done")));
+    }
+    Ok(())
+}
+
+/// What SQL calls a type.
+pub(crate) fn type_name(data_type: &DataType) -> String {
+    ColumnType::from_arrow(data_type)
+        .map_or_else(|| data_type.to_string(), |column_type| column_type.to_string())
 }
 
 /// The value of an expression that reads no row.

@@ -3,12 +3,12 @@
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
-use cairn_storage::schema::ColumnType;
 use datafusion::arrow::array::ArrayRef;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 
 use super::{Kind, SystemSource, SystemTable, schema, texts, times};
 use crate::error::Result;
+use crate::session::type_name;
 
 /// `system.prepared_statements`
 #[derive(Debug)]
@@ -38,19 +38,14 @@ impl SystemTable for PreparedStatements {
         Ok(vec![
             texts(all.iter().map(|(name, _)| name.as_str())),
             texts(all.iter().map(|(_, statement)| statement.text.as_str())),
-            texts(
-                all.iter()
-                    .map(|(_, statement)| statement.types().map(type_name).collect::<Vec<_>>().join(", ")),
-            ),
+            texts(all.iter().map(|(_, statement)| {
+                statement
+                    .types()
+                    .map(|t| t.map_or_else(|| "ANY".to_owned(), type_name))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            })),
             times(all.iter().map(|(_, statement)| prepared(statement.prepared))),
         ])
-    }
-}
-
-fn type_name(data_type: Option<&DataType>) -> String {
-    match data_type {
-        None => "ANY".to_owned(),
-        Some(data_type) => ColumnType::from_arrow(data_type)
-            .map_or_else(|| data_type.to_string(), |column_type| column_type.to_string()),
     }
 }
