@@ -86,6 +86,10 @@ impl Returning {
             name_pseudo_columns(&mut expr, qualifier.table());
             let expr = plan_expr(ctx, expr, &schema)?;
             for column in expr.column_refs() {
+                if column.relation.is_none() {
+                    // The planner leaves the name of several columns as it is, and takes the first of them.
+                    schema.qualified_field_with_unqualified_name(&column.name)?;
+                }
                 let place = schema.index_of_column(column)?;
                 pseudo |= (target.def.columns.len()..own.fields().len()).contains(&place);
                 joined |= place >= own.fields().len();
