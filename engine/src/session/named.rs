@@ -29,7 +29,9 @@ use crate::statement::{
 };
 
 /// Statements that a session may have prepared at the same time.
-const NAMED_MAX: usize = 1_000;
+const NAMED_MAX: usize = 256;
+/// Longest text of one, in bytes: what is made of it takes many times as much memory.
+const NAMED_TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// Those of one session.
 #[derive(Debug, Default)]
@@ -93,6 +95,15 @@ impl Session {
     ) -> Result<Output> {
         let PrepareStatement { name, types, statement, text, .. } = statement;
         check_new(&self.named.held(), name)?;
+        if text.len() > NAMED_TEXT_BYTES_MAX {
+            let message = format!(
+                "the statement has {} bytes; at most {NAMED_TEXT_BYTES_MAX} can be prepared by name",
+                text.len()
+            );
+            return Err(Error::new(ErrorKind::ResourceExhausted, message).map(|e| {
+                e.with_sqlstate("54000").with_hint("give long texts and lists as values of EXECUTE")
+            }));
+        }
         let description = self.described_again(statement, settings).await?;
         let mut parameters = Vec::new();
         for (i, parameter) in description.parameters.into_iter().enumerate() {
