@@ -32,6 +32,7 @@ use crate::file_access::FileAccess;
 use crate::log::StatementLog;
 use crate::metrics::{StatementFigures, StatementMetrics};
 use crate::rights::{AccountCache, Accounts, Identity, Passwords};
+use crate::running::RunningStatements;
 use crate::search::{EachPlanner, Searches};
 use crate::session::{PartOfMemory, Session, SessionLimits};
 use crate::statement::NESTING_MAX;
@@ -69,6 +70,7 @@ pub struct Engine {
     db: Arc<Database>,
     searches: Arc<Searches>,
     metrics: Arc<StatementMetrics>,
+    running: Arc<RunningStatements>,
     log: OnceLock<Arc<dyn StatementLog>>,
     template: SessionState,
     functions: Vec<(String, &'static str)>,
@@ -138,6 +140,7 @@ impl Engine {
             db,
             searches,
             metrics: Arc::default(),
+            running: Arc::default(),
             log: OnceLock::new(),
             template,
             functions,
@@ -252,6 +255,11 @@ impl Engine {
 
     pub(crate) fn metrics(&self) -> &Arc<StatementMetrics> {
         &self.metrics
+    }
+
+    /// Statements that run now.
+    pub(crate) fn running(&self) -> &Arc<RunningStatements> {
+        &self.running
     }
 
     /// Bytes queries use now, of those that count against the limit.

@@ -9,7 +9,7 @@
 //! Wherever a name becomes something of the database, the session's rights are asked (`rights`).
 //!
 //! # Life of a write
-//! INSERT, UPDATE and DELETE become a node of our own, planned from the unoptimised plan (`dml`); COPY streams files into
+//! INSERT, UPDATE, DELETE and MERGE become a node of our own, planned from the unoptimised plan (`dml`); COPY streams files into
 //! the same write set (`copy`); all of them end in one `cairn_storage::Transaction`, run again on a fresh snapshot when it conflicts.
 
 pub mod engine;
@@ -42,6 +42,7 @@ mod log;
 mod metrics;
 pub mod output;
 mod queue;
+mod running;
 pub mod text;
 
 pub use cairn_storage::object::default_cache_directory;

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::log::{StatementLog, StatementRecord};
 use crate::output::{Output, RowStream};
 use crate::queue::Permit;
+use crate::running::{Running, RunningStatement};
 use crate::statement::{Statement, StatementKind, fingerprint, tables};
 
 /// How statements end: well, or with an error of one of these classes of SQLSTATE; the last stands for all others.
@@ -89,6 +90,8 @@ pub(crate) struct Watch {
     told: Option<Box<Told>>,
     /// Given back when the statement has ended.
     permit: Option<Arc<Permit>>,
+    /// In the list of those that run until then.
+    running: Running,
 }
 
 struct Told {
@@ -99,10 +102,11 @@ struct Told {
 }
 
 impl Watch {
-    /// The statement `sql` begins; `log` with its user and client hears of its end.
+    /// The statement `sql` begins, which is listed as `listed`; `log` with its user and client hears of its end.
     pub(crate) fn begin(
         metrics: &Arc<StatementMetrics>,
         sql: &str,
+        listed: Running,
         log: Option<(Arc<dyn StatementLog>, String, String)>,
     ) -> Self {
         metrics.running.one();
@@ -127,7 +131,13 @@ impl Watch {
             outcome: CANCELLED,
             told,
             permit: None,
+            running: listed,
         }
+    }
+
+    /// What others see of the statement.
+    pub(crate) fn running(&self) -> &Arc<RunningStatement> {
+        self.running.statement()
     }
 
     /// The statement may run, until it ends; on threads of its own it holds `permit` as well.
@@ -156,6 +166,7 @@ impl Watch {
 
     /// The statement has been read.
     pub(crate) fn names(&mut self, statement: &Statement) {
+        self.running().is_parsed();
         if let Some(told) = &mut self.told {
             told.is_parsed = true;
             told.record.tables = tables(statement);
@@ -193,6 +204,7 @@ impl Watch {
 
     fn rows(&mut self, rows: u64) {
         self.metrics.rows.add(rows);
+        self.running().answers(rows);
         if let Some(told) = &mut self.told {
             told.record.rows += rows;
         }
@@ -269,7 +281,11 @@ impl RecordBatchStream for WatchedRows {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use datafusion::execution::memory_pool::UnboundedMemoryPool;
+
     use super::*;
+    use crate::running::{RunningStatements, Whose};
+    use crate::session::PartOfMemory;
 
     #[test]
     fn classes() {
@@ -286,10 +302,18 @@ mod tests {
     #[test]
     fn a_statement_that_is_dropped_was_cancelled() {
         let metrics = Arc::new(StatementMetrics::default());
-        let mut watch = Watch::begin(&metrics, "UPDATE t SET a = 1", None);
+        let running = Arc::new(RunningStatements::default());
+        let pool = Arc::new(UnboundedMemoryPool::default());
+        let memory = Arc::new(PartOfMemory::of_user(pool));
+        let (user, client) = (String::new(), String::new());
+        let listed =
+            running.begin("UPDATE t SET a = 1", Whose { session: 1, user_id: None, user, client, memory });
+        let mut watch = Watch::begin(&metrics, "UPDATE t SET a = 1", listed, None);
+        assert_eq!(running.all().len(), 1);
         watch.is(&crate::statement::parse("UPDATE t SET a = 1").unwrap());
         assert_eq!(metrics.figures().running, 1);
         drop(watch);
+        assert!(running.all().is_empty());
         let figures = metrics.figures();
         assert_eq!(figures.running, 0);
         let ended: Vec<_> = figures.times.iter().filter(|t| t.times.count() > 0).collect();

@@ -81,8 +81,19 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
 }
 
 /// What SHOW shows besides settings.
-const SHOWN: &[&str] =
-    &["ALL", "COLUMNS", "COMMIT", "CREATE", "FUNCTIONS", "JOBS", "SCHEMAS", "SECRETS", "TABLES", "VERSIONS"];
+const SHOWN: &[&str] = &[
+    "ALL",
+    "COLUMNS",
+    "COMMIT",
+    "CREATE",
+    "FUNCTIONS",
+    "JOBS",
+    "SCHEMAS",
+    "SECRETS",
+    "STATS",
+    "TABLES",
+    "VERSIONS",
+];
 
 /// Options of CREATE SECRET.
 const SECRET_OPTIONS: &[&str] =
@@ -241,6 +252,8 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
             let functions = names.table_functions.iter().filter(|_| in_from).map(|f| Candidate::Function(f));
             return relations(names).chain(keywords(more)).chain(functions).collect();
         }
+        "USING" if is_of(words, &["MERGE", "DELETE"]) => return relations(names).collect(),
+        "KILL" => return keywords(&["QUERY"]).collect(),
         "REINDEX" => return keywords(&["INDEX", "TABLE"]).collect(),
         "COMPACT" | "WARM" => return keywords(&["TABLE"]).collect(),
         "VACUUM" if words.len() == 1 => return keywords(&["TABLE"]).chain(relations(names)).collect(),
@@ -540,6 +553,10 @@ mod tests {
         check("explain create index on pages u|", &["using"]);
         check("reindex |", &["INDEX", "TABLE"]);
         check("warm |", &["TABLE"]);
+        check("kill |", &["QUERY"]);
+        check("merge into n|", &["notes"]);
+        check("merge into notes using t|", &["tags"]);
+        check("delete from notes using t|", &["tags"]);
         check("compact |", &["TABLE"]);
         check("warm table pa|", &["pages"]);
         check("reindex table p|", &["pages", "public"]);

@@ -28,6 +28,9 @@ const NOT_WITHIN_TRANSACTIONS: [&str; 9] = [
     "verify_checkpoint",
 ];
 
+/// Scripts about what a session keeps in its memory.
+const OF_ONE_SESSION: [&str; 1] = ["prepare"];
+
 /// Scripts of which a server refuses what is no fault of its own.
 const NOT_SERVED: [&str; 1] = [
     // From the first user on, nobody is let in without a password.
@@ -125,6 +128,7 @@ fn run_all(mode: Mode) {
         let left_out: &[&str] = match mode {
             Mode::Transaction => &NOT_WITHIN_TRANSACTIONS,
             Mode::Flight | Mode::FlightPrepared => &NOT_SERVED,
+            Mode::Reopen | Mode::Recover | Mode::Follower => &OF_ONE_SESSION,
             _ => &[],
         };
         if left_out.contains(&name.as_str()) {

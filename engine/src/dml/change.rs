@@ -1,7 +1,7 @@
 //! UPDATE and DELETE: a SELECT of our own making whose scan of the target carries row ids.
 //!
 //! Owns: that SELECT, the swap of the target's scan in the unoptimised plan, the values of SET. Every subquery, alias,
-//! LIMIT and join is planned by DataFusion's SELECT; only the left-most scan is ours. Does not own: execution.
+//! LIMIT and join is planned by DataFusion's SELECT; only the left-most scan is ours. Does not own: execution, MERGE.
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use datafusion::sql::sqlparser::parser::Parser;
 
 use super::Prepared;
 use super::insert::stored_value;
-use super::node::{DmlNode, Operation};
-use super::returning::{Returning, RowKind};
+use super::node::{DmlNode, Operation, source_name};
+use super::returning::{Returning, RowKind, SourceColumns};
 use super::target::{Target, column_ident, ident_text, syntax};
 use super::with::{keep_apart, put_before};
 use super::write::SharedTransaction;
@@ -88,9 +88,18 @@ impl Written {
         Ok(Self { target, alias, query, assigned, joined, returning: update.returning })
     }
 
-    /// Plans its RETURNING.
-    pub(super) fn returning(&mut self, ctx: &StatementContext, kind: RowKind) -> Result<Option<Returning>> {
-        Returning::plan(ctx, &self.target, self.alias.as_ref(), self.returning.take(), kind)
+    /// Plans its RETURNING over the rows of `plan`, which is that of `query`.
+    pub(super) fn returning(
+        &mut self,
+        ctx: &StatementContext,
+        kind: RowKind,
+        plan: &LogicalPlan,
+    ) -> Result<Option<Returning>> {
+        let sources = match self.joined {
+            true => source_columns(plan, &self.target.qualifier(self.alias.as_ref())),
+            false => SourceColumns::new(),
+        };
+        Returning::plan(ctx, &self.target, self.alias.as_ref(), self.returning.take(), kind, sources)
     }
 }
 
@@ -101,9 +110,9 @@ pub(super) async fn prepare_delete(
     delete: Delete,
 ) -> Result<Prepared> {
     let mut written = Written::delete(ctx, with, delete)?;
-    let returning = written.returning(ctx, RowKind::Old)?;
-    let Written { target, query, joined, .. } = written;
-    let plan = plan_query(ctx, query).await?;
+    let plan = plan_query(ctx, written.query.clone()).await?;
+    let returning = written.returning(ctx, RowKind::Old, &plan)?;
+    let Written { target, joined, .. } = written;
     let wanted = returning.is_some();
     let plan = with_row_ids(&plan, &target, "DELETE", &mut |_, table| {
         let mut exprs = Vec::new();
@@ -114,6 +123,7 @@ pub(super) async fn prepare_delete(
         if wanted {
             exprs.push(column(table, VERSION_COLUMN));
         }
+        exprs.extend(sources_of(returning.as_ref()));
         exprs
     })?;
     finish(ctx, "DELETE", target, Operation::Delete { joined }, plan, returning)
@@ -126,9 +136,9 @@ pub(super) async fn prepare_update(
     update: Update,
 ) -> Result<Prepared> {
     let mut written = Written::update(ctx, with, update)?;
-    let returning = written.returning(ctx, RowKind::New)?;
-    let Written { target, query, assigned, joined, .. } = written;
-    let plan = plan_query(ctx, query).await?;
+    let plan = plan_query(ctx, written.query.clone()).await?;
+    let returning = written.returning(ctx, RowKind::New, &plan)?;
+    let Written { target, assigned, joined, .. } = written;
     let plan = with_row_ids(&plan, &target, "UPDATE", &mut |values, table| {
         let mut exprs: Vec<Expr> = (0..target.def.columns.len())
             .map(|i| {
@@ -140,6 +150,14 @@ pub(super) async fn prepare_update(
             })
             .collect();
         exprs.push(column(table, ROW_ID_COLUMN).alias(ROW_ID_COLUMN));
+        if joined {
+            // An error names the row as it was.
+            let keys = target.def.key_indices().into_iter().enumerate();
+            exprs.extend(
+                keys.map(|(n, i)| column(table, &target.column_def(i).name).alias(format!("_key{n}"))),
+            );
+        }
+        exprs.extend(sources_of(returning.as_ref()));
         exprs
     })?;
     finish(ctx, "UPDATE", target, Operation::Update { joined }, plan, returning)
@@ -155,9 +173,45 @@ fn finish(
 ) -> Result<Prepared> {
     let transaction = SharedTransaction::new(ctx);
     let table = target.def.id;
-    let plan =
-        DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();
+    let collect = returning.as_ref().map(Returning::sources);
+    let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), collect)?.into_plan();
     Ok(Prepared { verb, table, plan, transaction, returning, retry_duplicates: false })
+}
+
+/// The columns of FROM or USING in the plan of a change's query, under the names that its expressions have for them. Those under
+/// the name of the changed table itself cannot be told from its own.
+fn source_columns(plan: &LogicalPlan, own: &TableReference) -> SourceColumns {
+    let joined = match plan {
+        LogicalPlan::Limit(limit) => return source_columns(&limit.input, own),
+        LogicalPlan::Projection(projection) => projection.input.as_ref(),
+        // Of another form, which is refused where row ids are added.
+        _ => return SourceColumns::new(),
+    };
+    let columns = joined.schema().iter().skip(scan_width(joined));
+    let columns = columns.filter(|(qualifier, _)| *qualifier != Some(own));
+    columns.map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect()
+}
+
+/// Columns of the left-most scan, which are the first of a plan.
+fn scan_width(plan: &LogicalPlan) -> usize {
+    match plan {
+        LogicalPlan::TableScan(scan) => scan.projected_schema.fields().len(),
+        LogicalPlan::SubqueryAlias(alias) => scan_width(&alias.input),
+        LogicalPlan::Filter(filter) => scan_width(&filter.input),
+        LogicalPlan::Join(join) => scan_width(&join.left),
+        _ => 0,
+    }
+}
+
+/// What RETURNING reads of FROM or USING, under names of our own.
+fn sources_of(returning: Option<&Returning>) -> Vec<Expr> {
+    let sources = returning.map(Returning::sources).unwrap_or_default();
+    let columns = sources.iter().enumerate();
+    columns
+        .map(|(i, (qualifier, field))| {
+            Expr::Column(Column::new(qualifier.clone(), field.name())).alias(source_name(i))
+        })
+        .collect()
 }
 
 /// SET's columns with their values as they will be stored. Shared with ON CONFLICT DO UPDATE.
@@ -190,7 +244,7 @@ pub(super) fn assignments(target: &Target, assignments: Vec<Assignment>) -> Resu
     Ok(assigned)
 }
 
-fn target_of(
+pub(super) fn target_of(
     ctx: &StatementContext,
     table: &TableWithJoins,
     right: Right,
@@ -207,7 +261,7 @@ fn target_of(
 }
 
 /// `SELECT items FROM from WHERE selection LIMIT limit` as AST.
-fn select(
+pub(super) fn select(
     items: Vec<SelectItem>,
     from: Vec<TableWithJoins>,
     selection: Option<SqlExpr>,
@@ -226,7 +280,7 @@ fn select(
     Ok(*query)
 }
 
-fn one() -> SelectItem {
+pub(super) fn one() -> SelectItem {
     SelectItem::UnnamedExpr(SqlExpr::value(datafusion::sql::sqlparser::ast::Value::Boolean(true)))
 }
 
@@ -246,7 +300,7 @@ pub(super) async fn describe_query(ctx: &StatementContext, mut query: Query) -> 
     search::plan(&ctx.state, search::Scope::of(ctx), Statement::Query(Box::new(query))).await
 }
 
-fn column(table: &TableReference, name: &str) -> Expr {
+pub(super) fn column(table: &TableReference, name: &str) -> Expr {
     Expr::Column(Column::new(Some(table.clone()), name))
 }
 
@@ -274,7 +328,12 @@ fn with_row_ids(
     }
 }
 
-fn replace_scan(plan: &LogicalPlan, target: &Target, verb: &str) -> Result<(LogicalPlan, TableReference)> {
+/// `plan` with its left-most scan, that of the target, made anew with pseudo-columns, and the name the table has in it.
+pub(super) fn replace_scan(
+    plan: &LogicalPlan,
+    target: &Target,
+    verb: &str,
+) -> Result<(LogicalPlan, TableReference)> {
     match plan {
         LogicalPlan::TableScan(scan) => {
             let provider = Arc::new(CairnTable::with_pseudo_columns(target.table.clone()));
@@ -301,7 +360,8 @@ fn replace_scan(plan: &LogicalPlan, target: &Target, verb: &str) -> Result<(Logi
     }
 }
 
-fn unexpected(plan: &LogicalPlan, verb: &str) -> Error {
+/// The error for a plan that is not of the form a change has.
+pub(super) fn unexpected(plan: &LogicalPlan, verb: &str) -> Error {
     match plan {
         LogicalPlan::Aggregate(_) => {
             Error::new(ErrorKind::InvalidInput, format!("aggregate functions are not allowed in {verb}"))

@@ -1,14 +1,15 @@
-//! What INSERT, UPDATE or DELETE asks for and answers with, before it has values.
+//! What INSERT, UPDATE, DELETE or MERGE asks for and answers with, before it has values.
 //!
 //! A parameter that is stored as it is has its column's type; the planner knows those of conditions. Does not own: running.
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::{
-    Insert, OnConflictAction, OnInsert, SelectItem, SetExpr, Statement, With,
+    Insert, Merge, OnConflictAction, OnInsert, SelectItem, SetExpr, Statement, With,
 };
 
 use super::change::{Written, assignments, describe_query};
 use super::insert;
+use super::merge::Merged;
 use super::returning::{Returning, RowKind};
 use super::with::{put_before, take_apart};
 use crate::context::StatementContext;
@@ -38,6 +39,10 @@ pub(crate) async fn describe(
             let written = Written::delete(ctx, with, delete)?;
             describe_written(ctx, written, RowKind::Old, &mut parameters).await?
         }
+        Statement::Merge(merge) => {
+            describe_merge(ctx, with, merge, &mut parameters).await?;
+            None
+        }
         _ => return Err(Error::not_supported_yet("this statement")),
     };
     Ok((parameters, returning.map(|returning| SchemaRef::clone(returning.columns()))))
@@ -49,12 +54,29 @@ async fn describe_written(
     kind: RowKind,
     parameters: &mut Parameters,
 ) -> Result<Option<Returning>> {
-    let returning = written.returning(ctx, kind)?;
+    let plan = describe_query(ctx, written.query.clone()).await?;
+    let returning = written.returning(ctx, kind, &plan)?;
     for (column, value) in &written.assigned {
         parameters.assign(value, &written.target.column_def(*column).column_type.arrow());
     }
-    parameters.take_types(&describe_query(ctx, written.query).await?);
+    parameters.take_types(&plan);
     Ok(returning)
+}
+
+async fn describe_merge(
+    ctx: &StatementContext,
+    with: Option<With>,
+    merge: Merge,
+    parameters: &mut Parameters,
+) -> Result<()> {
+    let merged = Merged::read(ctx, with, merge)?;
+    for (column, value) in merged.assigned() {
+        parameters.assign(value, &merged.target.column_def(column).column_type.arrow());
+    }
+    for query in merged.queries() {
+        parameters.take_types(&describe_query(ctx, query?).await?);
+    }
+    Ok(())
 }
 
 async fn describe_insert(
@@ -65,7 +87,8 @@ async fn describe_insert(
 ) -> Result<Option<Returning>> {
     let (target, columns) = insert::target_of(ctx, &insert)?;
     let alias = insert.table_alias.map(|a| a.alias);
-    let returning = Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New)?;
+    let returning =
+        Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New, Vec::new())?;
     if let Some(mut query) = insert.source {
         match query.body.as_mut() {
             SetExpr::Values(values) => {

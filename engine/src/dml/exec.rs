@@ -134,8 +134,11 @@ impl ExecutionPlan for DmlExec {
             (Arc::clone(&self.work), Arc::clone(&self.input), Arc::clone(&self.schema));
         let output = async move {
             let written = run(&work, &input, &context).await?;
-            let batches =
-                if work.collect { written.batches } else { vec![count_batch(schema, written.rows)?] };
+            let batches = if work.collected.is_some() {
+                written.batches
+            } else {
+                vec![count_batch(schema, written.rows)?]
+            };
             Ok::<_, Error>(futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>)))
         };
         let stream =

@@ -47,7 +47,8 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: 
                 .map(|e| e.with_hint("write ON CONFLICT (key) DO UPDATE SET …")));
         }
     };
-    let returning = Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New)?;
+    let returning =
+        Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New, Vec::new())?;
 
     let (input, ordered) = match insert.source {
         Some(query) => source(ctx, &target, &columns, with, *query).await?,
@@ -58,8 +59,8 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: 
     // A SET of a key column may itself make the duplicate; that one would come again.
     let retry_duplicates = on_conflict.as_ref().is_some_and(|c| !c.sets_any(&target.def.key_indices()));
     let operation = Operation::Insert { on_conflict, ordered };
-    let plan =
-        DmlNode::new(ctx, target, operation, input, transaction.clone(), returning.is_some())?.into_plan();
+    let collect = returning.as_ref().map(Returning::sources);
+    let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), collect)?.into_plan();
     Ok(Prepared { verb: "INSERT", table, plan, transaction, returning, retry_duplicates })
 }
 
@@ -147,7 +148,7 @@ fn all_defaults(ctx: &StatementContext, target: &Target) -> Result<LogicalPlan> 
     Ok(LogicalPlanBuilder::empty(true).project(exprs)?.build()?)
 }
 
-fn check_count(given: usize, wanted: usize) -> Result<()> {
+pub(super) fn check_count(given: usize, wanted: usize) -> Result<()> {
     if given > wanted {
         return Err(syntax(format!("INSERT has more values ({given}) than columns ({wanted})")));
     }

@@ -1,4 +1,4 @@
-//! INSERT, UPDATE and DELETE: planned from the AST as a node of our own, never through DataFusion's provider hooks
+//! INSERT, UPDATE, DELETE and MERGE: planned from the AST as a node of our own, never through DataFusion's provider hooks
 //! (those read predicates from the optimised plan and lose subqueries, `WHERE false` and LIMIT).
 //!
 //! Owns: the plan of a change, its execution into a write set, assignment casts, ON CONFLICT, RETURNING, the direct
@@ -12,6 +12,9 @@ mod describe;
 mod direct;
 mod exec;
 mod insert;
+mod merge;
+#[cfg(test)]
+mod merge_tests;
 mod node;
 mod params;
 mod returning;
@@ -83,7 +86,7 @@ pub(crate) async fn plan(ctx: &StatementContext, statement: &Statement) -> Resul
     Ok(prepare(ctx, statement).await?.plan)
 }
 
-/// Plans, runs and commits one attempt of INSERT, UPDATE or DELETE.
+/// Plans, runs and commits one attempt of INSERT, UPDATE, DELETE or MERGE.
 ///
 /// # Errors
 /// What is wrong with the statement or its rows; `Conflict` when a fresh snapshot may succeed. Nothing has changed then.
@@ -159,6 +162,7 @@ async fn prepare(ctx: &StatementContext, statement: &Statement) -> Result<Prepar
         Statement::Insert(insert) => insert::prepare(ctx, with, insert).await,
         Statement::Update(update) => change::prepare_update(ctx, with, update).await,
         Statement::Delete(delete) => change::prepare_delete(ctx, with, delete).await,
+        Statement::Merge(merge) => merge::prepare(ctx, with, merge).await,
         _ => Err(Error::not_supported_yet("this statement")),
     }
 }

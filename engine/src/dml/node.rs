@@ -20,6 +20,8 @@ use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::conflict::OnConflict;
 use super::exec::DmlExec;
+use super::merge::Step;
+use super::returning::SourceColumn;
 use super::target::Target;
 use super::write::{SharedTransaction, Work};
 use crate::context::{Progress, StatementContext};
@@ -35,15 +37,21 @@ pub(crate) enum Operation {
         /// Whether rows arrive in an order that counts.
         ordered: bool,
     },
-    /// Input: the table's columns with new values, then the row id.
+    /// Input: the table's columns with new values, then the row id, behind a join the key as it was, then what RETURNING reads
+    /// of FROM.
     Update {
         /// Whether a join may name a row more than once.
         joined: bool,
     },
-    /// Input: the row id; for RETURNING the table's columns, the row id and the version.
+    /// Input: the row id; for RETURNING the table's columns, the row id, the version and what it reads of USING.
     Delete {
         /// Whether a join may name a row more than once.
         joined: bool,
+    },
+    /// Input: as [`Step`] says.
+    Merge {
+        /// The clauses' actions, by their numbers.
+        steps: Arc<[Step]>,
     },
 }
 
@@ -54,6 +62,7 @@ impl Operation {
             Self::Insert { on_conflict: Some(_), .. } => "Insert or resolve conflict",
             Self::Update { .. } => "Update",
             Self::Delete { .. } => "Delete",
+            Self::Merge { .. } => "Merge",
         }
     }
 }
@@ -71,19 +80,22 @@ pub(crate) struct DmlNode {
 }
 
 impl DmlNode {
-    /// A change that writes into `transaction`; with `collect` its output is the affected rows.
+    /// A change that writes into `transaction`; with `collect` its output is the affected rows, with those columns of FROM or
+    /// USING behind their own.
     pub(crate) fn new(
         ctx: &StatementContext,
         target: Target,
         operation: Operation,
         input: LogicalPlan,
         transaction: SharedTransaction,
-        collect: bool,
+        collect: Option<&[SourceColumn]>,
     ) -> Result<Self> {
         let schema = match (&operation, collect) {
-            (_, false) => Schema::new(vec![Field::new("count", DataType::UInt64, false)]),
-            (Operation::Delete { .. }, true) => with_pseudo_columns(&target.def.arrow_schema()),
-            (_, true) => target.def.arrow_schema().as_ref().clone(),
+            (_, None) => Schema::new(vec![Field::new("count", DataType::UInt64, false)]),
+            (Operation::Delete { .. }, Some(sources)) => {
+                with_sources(&with_pseudo_columns(&target.def.arrow_schema()), sources)
+            }
+            (_, Some(sources)) => with_sources(&target.def.arrow_schema(), sources),
         };
         Ok(Self {
             schema: Arc::new(DFSchema::try_from(schema)?),
@@ -92,7 +104,7 @@ impl DmlNode {
             operation,
             input,
             transaction,
-            collect,
+            collect: collect.is_some(),
         })
     }
 
@@ -111,6 +123,21 @@ pub(crate) fn with_pseudo_columns(schema: &Schema) -> Schema {
     fields.push(Arc::new(Field::new(ROW_ID_COLUMN, DataType::UInt64, false)));
     fields.push(Arc::new(Field::new(VERSION_COLUMN, DataType::UInt64, false)));
     Schema::new(fields)
+}
+
+/// The name that column `i` of FROM or USING has on its way to RETURNING.
+pub(super) fn source_name(i: usize) -> String {
+    format!("_source{i}")
+}
+
+fn with_sources(schema: &Schema, sources: &[SourceColumn]) -> Schema {
+    let own = schema.fields().iter().cloned();
+    // An outer join, or the planner's own types, may make of a column another than its source has.
+    let sources = sources
+        .iter()
+        .enumerate()
+        .map(|(i, (_, field))| Arc::new(Field::new(source_name(i), field.data_type().clone(), true)));
+    Schema::new(own.chain(sources).collect::<Vec<_>>())
 }
 
 impl PartialEq for DmlNode {
@@ -185,7 +212,7 @@ impl ExtensionPlanner for DmlPlanner {
             target: node.target.clone(),
             operation: node.operation.clone(),
             transaction: node.transaction.clone(),
-            collect: node.collect,
+            collected: node.collect.then(|| node.output()),
             progress: Arc::clone(&node.progress),
         };
         Ok(Some(Arc::new(DmlExec::new(work, node.operation.name(), Arc::clone(input), node.output()))))

@@ -3,19 +3,21 @@
 //! Owns: their planning and evaluation. Errors of an expression stop the statement before it commits; the row ids and
 //! version that only the commit gives are filled in after it. Does not own: collecting the rows (`write`).
 
+use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cairn_storage::id::{CommitVersion, RowId};
 use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use cairn_storage::{ErrorKind, Snapshot};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::DFSchema;
+use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, ExprWithAlias, Ident, SelectItem, SelectItemQualifiedWildcardKind,
+    Expr as SqlExpr, ExprWithAlias, Ident, SelectItem, SelectItemQualifiedWildcardKind, visit_expressions_mut,
 };
 
 use super::assign::arrow;
@@ -35,14 +37,23 @@ pub(super) enum RowKind {
     Old,
 }
 
+/// A column of FROM or USING under the name that the statement has for it.
+pub(super) type SourceColumn = (Option<TableReference>, FieldRef);
+/// Those of a statement, in the order of its plan.
+pub(super) type SourceColumns = Vec<SourceColumn>;
+
 /// A planned RETURNING clause with the rows it will show.
 pub(super) struct Returning {
     kind: RowKind,
     exprs: Vec<Arc<dyn PhysicalExpr>>,
     /// Columns of the answer.
     output: SchemaRef,
-    /// The table's columns with the pseudo-columns.
+    /// The table's columns with the pseudo-columns, then those of `sources`.
     input: SchemaRef,
+    /// How many columns the table has.
+    width: usize,
+    /// Columns of FROM or USING; empty when no expression reads one.
+    sources: SourceColumns,
     /// Whether an expression reads a pseudo-column.
     pseudo: bool,
     affected: Vec<RecordBatch>,
@@ -50,22 +61,39 @@ pub(super) struct Returning {
 }
 
 impl Returning {
-    /// Plans the clause, if there is one.
+    /// Plans the clause, if there is one, over the table's columns and `sources`.
     pub(super) fn plan(
         ctx: &StatementContext,
         target: &Target,
         alias: Option<&Ident>,
         items: Option<Vec<SelectItem>>,
         kind: RowKind,
+        mut sources: SourceColumns,
     ) -> Result<Option<Self>> {
         let Some(items) = items else { return Ok(None) };
-        let input = Arc::new(with_pseudo_columns(&target.def.arrow_schema()));
+        let own = with_pseudo_columns(&target.def.arrow_schema());
         let qualifier = target.qualifier(alias);
-        let schema = DFSchema::try_from_qualified_schema(qualifier.clone(), &input)?;
-        let (mut exprs, mut fields, mut pseudo) = (Vec::new(), Vec::new(), false);
-        for (name, expr) in expand(target, qualifier.table(), items)? {
+        for (_, field) in &mut sources {
+            // An outer join may have made it so.
+            *field = Arc::new(field.as_ref().clone().with_nullable(true));
+        }
+        let qualified = own.fields().iter().map(|field| (Some(qualifier.clone()), Arc::clone(field)));
+        let schema =
+            DFSchema::new_with_metadata(qualified.chain(sources.iter().cloned()).collect(), HashMap::new())?;
+        let mut input = Arc::clone(schema.inner());
+        let (mut exprs, mut fields, mut pseudo, mut joined) = (Vec::new(), Vec::new(), false, false);
+        for (name, mut expr) in expand(target, qualifier.table(), &sources, items)? {
+            name_pseudo_columns(&mut expr, qualifier.table());
             let expr = plan_expr(ctx, expr, &schema)?;
-            pseudo |= expr.column_refs().iter().any(|c| c.name == ROW_ID_COLUMN || c.name == VERSION_COLUMN);
+            for column in expr.column_refs() {
+                if column.relation.is_none() {
+                    // The planner leaves the name of several columns as it is, and takes the first of them.
+                    schema.qualified_field_with_unqualified_name(&column.name)?;
+                }
+                let place = schema.index_of_column(column)?;
+                pseudo |= (target.def.columns.len()..own.fields().len()).contains(&place);
+                joined |= place >= own.fields().len();
+            }
             let name = name.unwrap_or_else(|| match &expr {
                 Expr::Column(column) => column.name.clone(),
                 Expr::Alias(alias) => alias.name.clone(),
@@ -76,7 +104,17 @@ impl Returning {
             exprs.push(physical);
         }
         let output = Arc::new(Schema::new(fields));
-        Ok(Some(Self { kind, exprs, output, input, pseudo, affected: Vec::new(), shown: Vec::new() }))
+        if !joined {
+            sources.clear();
+            input = Arc::new(own);
+        }
+        let (width, affected, shown) = (target.def.columns.len(), Vec::new(), Vec::new());
+        Ok(Some(Self { kind, exprs, output, input, width, sources, pseudo, affected, shown }))
+    }
+
+    /// The columns of FROM or USING that the affected rows must come with.
+    pub(super) fn sources(&self) -> &[SourceColumn] {
+        &self.sources
     }
 
     /// Columns of the answer.
@@ -118,8 +156,9 @@ impl Returning {
             let rows = batch.num_rows();
             let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
             if self.kind == RowKind::New {
-                columns.push(Arc::new(UInt64Array::from_iter_values(next..next + rows as u64)));
-                columns.push(Arc::new(UInt64Array::from_value(version.0, rows)));
+                let ids = UInt64Array::from_iter_values(next..next + rows as u64);
+                columns.insert(self.width, Arc::new(ids));
+                columns.insert(self.width + 1, Arc::new(UInt64Array::from_value(version.0, rows)));
                 next += rows as u64;
             }
             let batch = RecordBatch::try_new(Arc::clone(&self.input), columns).map_err(arrow)?;
@@ -136,6 +175,18 @@ impl Returning {
         }
         Ok(shown)
     }
+}
+
+/// `_row_id` and `_version` are those of the changed table, also where FROM or USING have their own.
+fn name_pseudo_columns(expr: &mut SqlExpr, table: &str) {
+    let _: ControlFlow<()> = visit_expressions_mut(expr, |expr| {
+        if let SqlExpr::Identifier(name) = expr
+            && [ROW_ID_COLUMN, VERSION_COLUMN].contains(&ident_text(name).as_str())
+        {
+            *expr = SqlExpr::CompoundIdentifier(vec![quoted(table), name.clone()]);
+        }
+        ControlFlow::Continue(())
+    });
 }
 
 /// One expression over rows at hand: no subqueries, no aggregates.
@@ -164,9 +215,8 @@ pub(super) fn plan_expr(ctx: &StatementContext, expr: SqlExpr, schema: &DFSchema
 }
 
 fn contains_query(expr: &SqlExpr) -> bool {
-    use std::ops::ControlFlow;
-
     use datafusion::sql::sqlparser::ast::visit_expressions;
+
     let flow = visit_expressions(expr, |e| match e {
         SqlExpr::Subquery(_) | SqlExpr::Exists { .. } | SqlExpr::InSubquery { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -174,21 +224,53 @@ fn contains_query(expr: &SqlExpr) -> bool {
     flow.is_break()
 }
 
+fn quoted(name: &str) -> Ident {
+    Ident::with_quote('"', name)
+}
+
 /// The items with `*` written out; a name where the user gave one.
-fn expand(target: &Target, table: &str, items: Vec<SelectItem>) -> Result<Vec<(Option<String>, SqlExpr)>> {
-    let all =
-        || target.def.columns.iter().map(|c| (None, SqlExpr::Identifier(Ident::with_quote('"', &c.name))));
+fn expand(
+    target: &Target,
+    table: &str,
+    sources: &[SourceColumn],
+    items: Vec<SelectItem>,
+) -> Result<Vec<(Option<String>, SqlExpr)>> {
+    let own = move || {
+        let columns = target.def.columns.iter();
+        columns.map(move |c| (None, SqlExpr::CompoundIdentifier(vec![quoted(table), quoted(&c.name)])))
+    };
+    // Of one table of FROM or USING, or of all.
+    let joined = move |of: Option<String>| {
+        let columns = sources.iter().filter(move |(qualifier, field)| {
+            let is_pseudo = [ROW_ID_COLUMN, VERSION_COLUMN].contains(&field.name().as_str());
+            let of_table = of.as_deref().is_none_or(|of| qualifier.as_ref().is_some_and(|q| q.table() == of));
+            of_table && !is_pseudo
+        });
+        columns.map(|(qualifier, field)| {
+            let name = quoted(field.name());
+            let expr = match qualifier {
+                Some(qualifier) => SqlExpr::CompoundIdentifier(vec![quoted(qualifier.table()), name]),
+                None => SqlExpr::Identifier(name),
+            };
+            (None, expr)
+        })
+    };
     let mut expanded = Vec::new();
     for item in items {
         match item {
-            SelectItem::Wildcard(_) => expanded.extend(all()),
+            SelectItem::Wildcard(_) => expanded.extend(own().chain(joined(None))),
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                 let last = name.0.last().and_then(|p| p.as_ident()).map(ident_text);
-                if last.as_deref() != Some(table) {
-                    return Err(syntax(format!("\"{name}\" is not the table of this statement"))
+                if last.as_deref() == Some(table) {
+                    expanded.extend(own());
+                    continue;
+                }
+                let before = expanded.len();
+                expanded.extend(joined(Some(last.unwrap_or_default())));
+                if expanded.len() == before {
+                    return Err(syntax(format!("\"{name}\" is not a table of this statement"))
                         .map(|e| e.with_sqlstate("42P01")));
                 }
-                expanded.extend(all());
             }
             SelectItem::UnnamedExpr(mut expr) => expanded.push((computed_name(&mut expr), expr)),
             SelectItem::ExprWithAlias { expr, alias } => expanded.push((Some(ident_text(&alias)), expr)),

@@ -1,4 +1,4 @@
-//! `WITH … INSERT | UPDATE | DELETE`: the named queries go to the SELECT that the change reads its rows from.
+//! `WITH … INSERT | UPDATE | DELETE | MERGE`: the named queries go to the SELECT that the change reads its rows from.
 //!
 //! Owns: taking the parsed form apart. The parser gives a query whose body is the change; until planning it stays one, so
 //! that everything that looks through a statement for names knows the ones WITH brings. Does not own: changes inside WITH,
@@ -12,9 +12,10 @@ use super::target::ident_text;
 pub(super) fn take_apart(statement: Statement) -> (Option<With>, Statement) {
     match statement {
         Statement::Query(query) => match *query.body {
-            SetExpr::Insert(change) | SetExpr::Update(change) | SetExpr::Delete(change) => {
-                (query.with, change)
-            }
+            SetExpr::Insert(change)
+            | SetExpr::Update(change)
+            | SetExpr::Delete(change)
+            | SetExpr::Merge(change) => (query.with, change),
             body => (None, Statement::Query(Box::new(Query { body: Box::new(body), ..*query }))),
         },
         other => (None, other),

@@ -10,15 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cairn_storage::id::{RowId, TableId};
 use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use cairn_storage::{Database, ErrorKind, Snapshot, TableWriter, Transaction};
-use datafusion::arrow::array::{Array, BooleanArray, RecordBatch, UInt64Array};
-use datafusion::arrow::compute::filter_record_batch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array,
+};
+use datafusion::arrow::compute::{cast, filter_record_batch, take_record_batch};
+use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 use tokio::task::JoinSet;
 
-use super::assign::{arrow, assign_batch};
+use super::assign::{arrow, assign_batch, row_text};
 use super::conflict::Resolver;
+use super::merge::{self, Step};
 use super::node::Operation;
 use super::target::Target;
 use crate::context::{Progress, StatementContext};
@@ -94,8 +97,8 @@ pub(crate) struct Work {
     pub(crate) target: Target,
     pub(crate) operation: Operation,
     pub(crate) transaction: SharedTransaction,
-    /// Whether the affected rows are wanted.
-    pub(crate) collect: bool,
+    /// Columns of the affected rows, when those are wanted.
+    pub(crate) collected: Option<SchemaRef>,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -107,10 +110,11 @@ impl Work {
 
     /// Whether one task must see every row.
     pub(crate) fn one_task(&self) -> bool {
-        self.collect
+        self.collected.is_some()
             || match &self.operation {
                 Operation::Insert { on_conflict, ordered } => *ordered || on_conflict.is_some(),
                 Operation::Update { joined } | Operation::Delete { joined } => *joined,
+                Operation::Merge { .. } => true,
             }
     }
 
@@ -161,27 +165,122 @@ impl Worker {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        match self.work.operation {
+        let work = Arc::clone(&self.work);
+        match &work.operation {
             Operation::Insert { .. } => {
                 let batch = self.assign(&batch)?;
-                if self.resolver.is_some() { self.resolve(batch).await } else { self.append(batch).await }
+                if self.resolver.is_some() {
+                    self.resolve(batch).await
+                } else {
+                    self.append(batch, &[]).await
+                }
             }
             Operation::Update { joined } => {
-                let columns = self.work.target.def.columns.len();
-                let batch = if joined { self.first_of_each(&batch, columns)? } else { batch };
+                let columns = work.target.def.columns.len();
                 let ids = row_ids(&batch, columns)?;
+                let mut used = columns + 1;
+                if *joined {
+                    let first = used;
+                    used += work.target.def.primary_key.len();
+                    self.meet("UPDATE … FROM", &ids, &batch.columns()[first..used])?;
+                }
                 let new = self.assign(&batch)?;
-                self.work.transaction.delete(self.work.target.def.id, &ids)?;
-                self.append(new).await
+                work.transaction.delete(work.target.def.id, &ids)?;
+                self.append(new, &batch.columns()[used..]).await
             }
             Operation::Delete { joined } => {
-                let position = if self.work.collect { self.work.target.def.columns.len() } else { 0 };
-                let batch = if joined { self.first_of_each(&batch, position)? } else { batch };
+                let columns = work.target.def.columns.len();
+                let (position, own) = if work.collected.is_some() { (columns, columns + 2) } else { (0, 1) };
+                let batch = match *joined {
+                    true if batch.num_columns() > own => {
+                        let keys = work.target.def.key_indices();
+                        let keys: Vec<ArrayRef> =
+                            keys.into_iter().map(|i| Arc::clone(batch.column(i))).collect();
+                        self.meet("DELETE … USING … RETURNING", &row_ids(&batch, position)?, &keys)?;
+                        batch
+                    }
+                    // It is gone, however often it is named.
+                    true => self.first_of_each(&batch, position)?,
+                    false => batch,
+                };
                 let ids = row_ids(&batch, position)?;
-                self.work.transaction.delete(self.work.target.def.id, &ids)?;
-                self.count(batch)
+                work.transaction.delete(work.target.def.id, &ids)?;
+                self.count(&batch.columns()[..own], &batch.columns()[own..], batch.num_rows())
             }
+            Operation::Merge { steps } => self.merge(&batch, steps).await,
         }
+    }
+
+    /// Does with each row what the clause of its number says.
+    async fn merge(&mut self, batch: &RecordBatch, steps: &[Step]) -> Result<()> {
+        let lost = || Error::new(ErrorKind::Internal, "the plan of MERGE lost the numbers of its clauses");
+        let numbers = batch.column(merge::STEP).as_primitive_opt::<Int64Type>().ok_or_else(lost)?;
+        for (step, number) in steps.iter().zip(0_i64..) {
+            let of_step = numbers.iter().zip(0_u32..).filter(|(found, _)| *found == Some(number));
+            let rows: Vec<u32> = of_step.map(|(_, row)| row).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let rows = take_record_batch(batch, &UInt32Array::from(rows)).map_err(arrow)?;
+            self.step(&rows, step).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, rows: &RecordBatch, step: &Step) -> Result<()> {
+        let table = Arc::clone(&self.work.target.def);
+        let old = &rows.columns()[merge::OLD..merge::OLD + table.columns.len()];
+        if let Step::Update(_) | Step::Delete = step {
+            let ids = row_ids(rows, merge::ROW_ID)?;
+            let keys: Vec<ArrayRef> = table.key_indices().into_iter().map(|i| Arc::clone(&old[i])).collect();
+            self.meet("MERGE", &ids, &keys)?;
+            self.work.transaction.delete(table.id, &ids)?;
+        }
+        let new: Vec<ArrayRef> = match step {
+            Step::Nothing => return Ok(()),
+            Step::Delete => return self.count(&[], &[], rows.num_rows()),
+            Step::Update(set) => {
+                let mut new = old.to_vec();
+                for (column, place) in set {
+                    new[*column] = Arc::clone(rows.column(*place));
+                }
+                new
+            }
+            Step::Insert(places) => places.iter().map(|place| Arc::clone(rows.column(*place))).collect(),
+        };
+        let new = assign_batch(&table, &self.schema, &new, rows.num_rows(), None)?;
+        self.append(new, &[]).await
+    }
+
+    /// Rows with these ids, whose keys are `keys`, are changed, each for the first time.
+    fn meet(&mut self, verb: &str, ids: &[RowId], keys: &[ArrayRef]) -> Result<()> {
+        match ids.iter().position(|id| !self.seen.insert(id.0)) {
+            Some(row) => Err(self.second_time(verb, ids[row], keys, row)),
+            None => Ok(()),
+        }
+    }
+
+    fn second_time(&self, verb: &str, id: RowId, keys: &[ArrayRef], row: usize) -> Error {
+        let table = &self.work.target.def;
+        let named = match keys {
+            [] => format!("_row_id = {}", id.0),
+            keys => {
+                let names = table.key_indices().into_iter().map(|i| table.columns[i].name.as_str());
+                row_text(names.zip(keys), row)
+            }
+        };
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "{verb} meets the row with {named} of table \"{}\" more than once",
+                table.qualified_name()
+            ),
+        )
+        .map(|e| {
+            e.with_sqlstate("21000").with_hint(
+                "join it with one row at most: add conditions, or GROUP BY or DISTINCT in a subquery",
+            )
+        })
     }
 
     pub(crate) async fn finish(mut self) -> Result<Written> {
@@ -197,11 +296,12 @@ impl Worker {
         assign_batch(&self.work.target.def, &self.schema, batch.columns(), batch.num_rows(), first_row)
     }
 
-    async fn append(&mut self, batch: RecordBatch) -> Result<()> {
+    /// Writes rows, each of which was joined with what `sources` have of it.
+    async fn append(&mut self, batch: RecordBatch, sources: &[ArrayRef]) -> Result<()> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        self.count(batch.clone())?;
+        self.count(batch.columns(), sources, batch.num_rows())?;
         let writer = match &mut self.writer {
             Some(writer) => writer,
             slot => slot.insert(self.work.transaction.writer(self.work.target.def.id)?),
@@ -210,29 +310,31 @@ impl Worker {
     }
 
     async fn resolve(&mut self, batch: RecordBatch) -> Result<()> {
-        let Some(resolver) = &mut self.resolver else { return self.append(batch).await };
+        let Some(resolver) = &mut self.resolver else { return self.append(batch, &[]).await };
         let resolved = resolver.resolve(&batch).await?;
         if !resolved.replaced.is_empty() {
             self.work.transaction.delete(self.work.target.def.id, &resolved.replaced)?;
         }
         for batch in resolved.rows {
-            self.append(batch).await?;
+            self.append(batch, &[]).await?;
         }
         Ok(())
     }
 
-    fn count(&mut self, batch: RecordBatch) -> Result<()> {
-        let rows = batch.num_rows() as u64;
-        self.written.rows += rows;
-        self.work.progress.rows.fetch_add(rows, Ordering::Relaxed);
-        if self.work.collect {
+    fn count(&mut self, own: &[ArrayRef], sources: &[ArrayRef], rows: usize) -> Result<()> {
+        self.written.rows += rows as u64;
+        self.work.progress.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        if let Some(schema) = &self.work.collected {
+            let mut columns = own.to_vec();
+            for (array, field) in sources.iter().zip(schema.fields().iter().skip(own.len())) {
+                // The optimizer may have settled on another type than the one RETURNING was planned with.
+                columns.push(match array.data_type() == field.data_type() {
+                    true => Arc::clone(array),
+                    false => cast(array, field.data_type()).map_err(arrow)?,
+                });
+            }
             // Names and nullability as the node declares them.
-            let schema = if matches!(self.work.operation, Operation::Delete { .. }) {
-                Arc::new(super::node::with_pseudo_columns(&self.schema))
-            } else {
-                Arc::clone(&self.schema)
-            };
-            let batch = RecordBatch::try_new(schema, batch.columns().to_vec()).map_err(arrow)?;
+            let batch = RecordBatch::try_new(Arc::clone(schema), columns).map_err(arrow)?;
             self.written.batches.push(batch);
         }
         Ok(())

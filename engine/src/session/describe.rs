@@ -55,14 +55,20 @@ impl Session {
 
     async fn describe_watched(&self, sql: &str, watch: &mut Watch) -> Result<Description> {
         let prepared = self.prepare(sql)?;
-        watch.names(&prepared.statement);
+        let described = self.executed_statement(&prepared)?;
+        watch.names(&described.statement);
         // Who leaves results unread may prepare the next statement all the same.
         let limits = self.admit(false, watch).await?;
         let settings = self.lock().settings.clone();
         let (session, timeout) = (self.handle(), settings.statement_timeout);
         // Boxed: it is large, and whoever calls this holds it.
-        let describe = async move { session.describe_now(&prepared.statement, &settings).await }.boxed();
-        limits.run_in_time(timeout, describe).await
+        let describe = async move { session.describe_now(&described.statement, &settings).await }.boxed();
+        let mut description = limits.run_in_time(timeout, describe).await?;
+        if let Statement::Execute(execute) = &prepared.statement {
+            // Its statement's have their values.
+            description.parameters = self.parameters_of(execute)?;
+        }
+        Ok(description)
     }
 
     pub(super) async fn describe_now(
@@ -128,6 +134,10 @@ impl Session {
             | Statement::Reset(_)
             | Statement::Use(_)
             | Statement::Transaction(_)
+            | Statement::Prepare(_)
+            | Statement::Execute(_)
+            | Statement::Deallocate(_)
+            | Statement::KillQuery(_)
             | Statement::WaitForVersion { .. } => None,
         };
         let reads_only = matches!(

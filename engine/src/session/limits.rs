@@ -1,6 +1,7 @@
 //! What one session may use.
 //!
-//! Owns: the limits of a session, which no setting lifts, and ending a statement, or its rows, that goes beyond one. Does not
+//! Owns: the limits of a session, which no setting lifts, and ending a statement, or its rows, that goes beyond one, or that somebody
+//! ends (KILL QUERY). Does not
 //! own: lengths and nesting of statements (`statement`), what becomes of a statement on other threads (`task`).
 //!
 //! Time is watched by whoever waits for the statement: where that has other threads than the statement, it is over at once,
@@ -20,6 +21,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use tokio::runtime::Handle;
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use super::memory::PartOfMemory;
@@ -29,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use crate::queue::{Permit, StatementQueue};
 use crate::rights::{UserLimit, UserLimits};
+use crate::running::RunningStatement;
 
 /// Limits of a session; None: there is none but the engine's. Going beyond one ends the statement with
 /// `ErrorKind::ResourceExhausted`; the session goes on. Those that a user was given by CREATE or ALTER USER count in place of
@@ -62,6 +65,8 @@ pub(super) struct StatementLimits {
     threads: Option<Handle>,
     /// Its place among those that run.
     place: Option<Arc<Permit>>,
+    /// Tells when somebody ends it; None: it is no statement, but a question of a client.
+    running: Option<Arc<RunningStatement>>,
 }
 
 /// When a statement must end, and who says so.
@@ -75,28 +80,37 @@ struct Deadline {
 
 impl SessionLimits {
     /// The state a session starts from, with memory of its own, of which its user has a part.
-    pub(super) fn state(&self, template: &SessionState, user: Option<&Arc<PartOfMemory>>) -> SessionState {
-        if self.memory.is_none() && user.is_none() {
-            return template.clone();
-        }
+    pub(super) fn state(
+        &self,
+        template: &SessionState,
+        user: Option<&Arc<PartOfMemory>>,
+    ) -> (SessionState, Arc<PartOfMemory>) {
         let mut runtime = RuntimeEnv::clone(template.runtime_env());
         if let Some(user) = user {
             runtime.memory_pool = Arc::clone(user) as Arc<dyn MemoryPool>;
         }
-        if let Some(limit) = self.memory {
-            runtime.memory_pool = Arc::new(PartOfMemory::of_session(runtime.memory_pool, limit));
-        }
-        SessionStateBuilder::new_from_existing(template.clone()).with_runtime_env(Arc::new(runtime)).build()
+        // Without a limit, too: `system.queries` tells what it holds.
+        let limit = self.memory.unwrap_or(usize::MAX);
+        let memory = Arc::new(PartOfMemory::of_session(Arc::clone(&runtime.memory_pool), limit));
+        runtime.memory_pool = Arc::clone(&memory) as Arc<dyn MemoryPool>;
+        let builder = SessionStateBuilder::new_from_existing(template.clone());
+        (builder.with_runtime_env(Arc::new(runtime)).build(), memory)
     }
 
     /// Those of a statement of somebody who was given limits.
-    pub(super) fn of_statement(&self, own: UserLimits, place: Option<Arc<Permit>>) -> StatementLimits {
+    pub(super) fn of_statement(
+        &self,
+        own: UserLimits,
+        place: Option<Arc<Permit>>,
+        running: Option<&Arc<RunningStatement>>,
+    ) -> StatementLimits {
         let time = own.of(UserLimit::StatementTimeout).map(Duration::from_millis);
         StatementLimits {
             time: time.or(self.statement_timeout),
             rows: own.of(UserLimit::Rows).or(self.rows),
             threads: self.threads.clone(),
             place,
+            running: running.cloned(),
         }
     }
 }
@@ -108,19 +122,20 @@ impl StatementLimits {
         setting: Option<Duration>,
         statement: impl Future<Output = Result<Output>> + Send + 'static,
     ) -> Result<Output> {
-        let deadline = self.deadline(setting);
+        let end = self.end(setting);
+        let of_rows = end.clone();
         let statement = async move {
             Ok::<_, Error>(match caught(statement).await? {
-                Output::Rows(rows) => Output::Rows(limit_time(caught_rows(rows), deadline)),
+                Output::Rows(rows) => Output::Rows(limit_time(caught_rows(rows), of_rows)),
                 output => output,
             })
         };
         let output = match &self.threads {
-            None => in_time(deadline, statement).await?,
+            None => in_time(end, statement).await?,
             Some(threads) => {
-                match task::run_statement(threads, self.place, over(deadline), statement).await? {
+                match task::run_statement(threads, self.place, end.clone().comes(), statement).await? {
                     // Here for those who wait for the rows, there for rows that nobody reads on.
-                    Output::Rows(rows) => Output::Rows(limit_time(rows, deadline)),
+                    Output::Rows(rows) => Output::Rows(limit_time(rows, end)),
                     output => output,
                 }
             }
@@ -134,7 +149,7 @@ impl StatementLimits {
         setting: Option<Duration>,
         read: impl Future<Output = Result<Option<Output>>>,
     ) -> Result<Option<Output>> {
-        let output = in_time(self.deadline(setting), caught(read)).await?;
+        let output = in_time(self.end(setting), caught(read)).await?;
         Ok(output.map(|output| limit_output(output, self.rows)))
     }
 
@@ -149,11 +164,15 @@ impl StatementLimits {
         setting: Option<Duration>,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let deadline = self.deadline(setting);
+        let end = self.end(setting);
         match &self.threads {
-            None => in_time(deadline, caught(work)).await,
-            Some(threads) => task::run(threads, self.place, over(deadline), caught(work)).await,
+            None => in_time(end, caught(work)).await,
+            Some(threads) => task::run(threads, self.place, end.comes(), caught(work)).await,
         }
+    }
+
+    fn end(&self, setting: Option<Duration>) -> End {
+        End { deadline: self.deadline(setting), running: self.running.clone() }
     }
 
     fn deadline(&self, setting: Option<Duration>) -> Option<Deadline> {
@@ -167,23 +186,44 @@ impl StatementLimits {
     }
 }
 
-async fn in_time<T>(deadline: Option<Deadline>, work: impl Future<Output = Result<T>>) -> Result<T> {
-    match deadline {
-        None => work.await,
-        Some(deadline) => {
-            tokio::time::timeout_at(deadline.at, work).await.unwrap_or_else(|_| Err(timed_out(deadline)))
+/// What ends a statement before it has come to its own end.
+#[derive(Clone)]
+struct End {
+    deadline: Option<Deadline>,
+    running: Option<Arc<RunningStatement>>,
+}
+
+impl End {
+    /// Waits for the deadline, or for somebody who ends it.
+    async fn comes(self) -> Error {
+        let killed = async {
+            match &self.running {
+                Some(running) => running.killed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let late = async {
+            match self.deadline {
+                Some(deadline) => {
+                    tokio::time::sleep_until(deadline.at).await;
+                    timed_out(deadline)
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = killed => error,
+            error = late => error,
         }
     }
 }
 
-/// Ends at the deadline.
-async fn over(deadline: Option<Deadline>) -> Error {
-    match deadline {
-        Some(deadline) => {
-            tokio::time::sleep_until(deadline.at).await;
-            timed_out(deadline)
-        }
-        None => std::future::pending().await,
+async fn in_time<T>(end: End, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        // Work that uses up what a task may do at a time must not keep its end from being seen.
+        error = unconstrained(end.comes()) => Err(error),
     }
 }
 
@@ -200,15 +240,19 @@ fn timed_out(deadline: Deadline) -> Error {
         .map(|e| e.with_hint("SET statement_timeout = '…' allows more; 0 is no limit"))
 }
 
-/// Ends the rows with an error at the deadline.
-fn limit_time(rows: RowStream, deadline: Option<Deadline>) -> RowStream {
-    let Some(deadline) = deadline else { return rows };
-    let stream = futures::stream::unfold(Some(rows.stream), move |stream| async move {
-        let mut stream = stream?;
-        match tokio::time::timeout_at(deadline.at, stream.next()).await {
-            Ok(Some(batch)) => Some((batch, Some(stream))),
+/// Ends the rows with an error when `end` comes.
+fn limit_time(rows: RowStream, end: End) -> RowStream {
+    let stream = futures::stream::unfold(Some((rows.stream, end)), |state| async move {
+        let (mut stream, end) = state?;
+        let next = tokio::select! {
+            biased;
+            batch = stream.next() => Ok(batch),
+            error = unconstrained(end.clone().comes()) => Err(error),
+        };
+        match next {
+            Ok(Some(batch)) => Some((batch, Some((stream, end)))),
             Ok(None) => None,
-            Err(_) => Some((Err(DataFusionError::from(timed_out(deadline))), None)),
+            Err(error) => Some((Err(DataFusionError::from(error)), None)),
         }
     });
     RowStream {

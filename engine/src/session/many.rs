@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::error::{Error, Result};
 use crate::metrics::Watch;
 use crate::output::Output;
+use crate::statement::Statement;
 
 impl Session {
     /// Runs a change once for each of `rows`, in their order; returns what all came to together. An INSERT of plain
@@ -35,6 +36,10 @@ impl Session {
     ) -> Result<Output> {
         let prepared = self.prepare(sql)?;
         watch.is(&prepared.statement);
+        if let Statement::Execute(_) = &prepared.statement {
+            return Err(Error::not_supported_yet("EXECUTE with several rows of parameters")
+                .map(|e| e.with_hint("give them to the statement itself")));
+        }
         let given = self.given_for(&prepared.statement);
         rows.iter().try_for_each(|params| prepared.take(params))?;
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;

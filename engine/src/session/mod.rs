@@ -17,6 +17,7 @@ mod jobs;
 mod limits;
 mod many;
 mod memory;
+mod named;
 mod panics;
 mod pin;
 mod plan;
@@ -38,6 +39,7 @@ pub use limits::SessionLimits;
 pub use relations::{Relation, RelationKind};
 
 pub(crate) use memory::PartOfMemory;
+pub(crate) use named::{NamedStatements, type_name};
 pub(crate) use query::{plan as plan_query, with_values};
 pub(crate) use show::{identifier, rows};
 pub(crate) use task::{Awaited, keep_places};
@@ -64,6 +66,7 @@ use crate::file_access::FileAccess;
 use crate::metrics::Watch;
 use crate::output::Output;
 use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
+use crate::running::Whose;
 use crate::statement::{
     self, JobStatement, ScriptStatement, Shape, Statement, StatementKind, TransactionStatement,
 };
@@ -86,8 +89,14 @@ pub struct Session {
     limits: SessionLimits,
     /// Shared by all sessions of its user.
     user_memory: Option<Arc<PartOfMemory>>,
+    /// The session's own.
+    memory: Arc<PartOfMemory>,
     files: Arc<FileAccess>,
     stores: Arc<SessionStores>,
+    /// What it has prepared by name.
+    named: Arc<NamedStatements>,
+    /// What `system.queries` calls it.
+    number: u64,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -132,7 +141,8 @@ impl Session {
         stores: Arc<SessionStores>,
     ) -> Self {
         let user_memory = identity.id().map(|id| engine.user_memory(id));
-        let state = Arc::new(limits.state(engine.template(), user_memory.as_ref()));
+        let (state, memory) = limits.state(engine.template(), user_memory.as_ref());
+        let state = Arc::new(state);
         let rights = Rights::before_any(&identity);
         let mut settings = Settings::default();
         settings.info.user = identity.name().to_owned();
@@ -148,7 +158,9 @@ impl Session {
         };
         let files = Arc::new(files);
         let inner = Arc::new(Mutex::new(inner));
-        let session = Self { engine, identity, limits, user_memory, files, stores, inner };
+        let (named, number) = (Arc::default(), engine.running().next_session());
+        let session =
+            Self { engine, identity, limits, user_memory, memory, files, stores, named, number, inner };
         session.reconfigure(&mut session.lock());
         session
     }
@@ -170,7 +182,7 @@ impl Session {
         params: Option<ParamValues>,
         watch: &mut Watch,
     ) -> Result<Output> {
-        let prepared = self.prepare(sql)?;
+        let (prepared, params) = self.executed(self.prepare(sql)?, params)?;
         watch.is(&prepared.statement);
         let given = self.given_for(&prepared.statement);
         if let Some(params) = &params {
@@ -180,6 +192,7 @@ impl Session {
         let settings = {
             let mut inner = self.lock();
             inner.progress = Arc::default();
+            watch.running().tells(&inner.progress);
             Settings { given, ..inner.settings.clone() }
         };
         let limits = if is_at_once(&prepared.statement) { limits.here() } else { limits };
@@ -203,11 +216,18 @@ impl Session {
     }
 
     fn watch(&self, sql: &str) -> Watch {
-        let log = self.engine.log().map(|log| {
+        let whose = {
             let inner = self.lock();
-            (Arc::clone(log), inner.settings.info.user.clone(), inner.settings.client.clone())
-        });
-        Watch::begin(self.engine.metrics(), sql, log)
+            Whose {
+                session: self.number,
+                user_id: self.identity.id(),
+                user: inner.settings.info.user.clone(),
+                client: inner.settings.client.clone(),
+                memory: Arc::clone(&self.memory),
+            }
+        };
+        let log = self.engine.log().map(|log| (Arc::clone(log), whose.user.clone(), whose.client.clone()));
+        Watch::begin(self.engine.metrics(), sql, self.engine.running().begin(sql, whose), log)
     }
 
     /// What the user may use.
@@ -237,11 +257,17 @@ impl Session {
                 false => self.identity.name().to_owned(),
             };
             let most = own.of(UserLimit::Concurrency).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-            let permit = Arc::new(queue.enter(&user, most).await?);
+            let entered = tokio::select! {
+                biased;
+                entered = queue.enter(&user, most) => entered,
+                error = watch.running().killed() => Err(error),
+            };
+            let permit = Arc::new(entered?);
             watch.holds(Arc::clone(&permit));
             place = Some(permit);
         }
-        Ok(self.limits.of_statement(own, place))
+        watch.running().is_admitted();
+        Ok(self.limits.of_statement(own, place, Some(watch.running())))
     }
 
     /// Whose session it is.
@@ -255,7 +281,10 @@ impl Session {
     /// # Errors
     /// What is wrong with its syntax.
     pub fn statement_kind(&self, sql: &str) -> Result<StatementKind> {
-        Ok(StatementKind::of(&self.prepare(sql)?.statement))
+        let prepared = self.prepare(sql)?;
+        // What is not there is told when it is executed.
+        let prepared = self.executed_statement(&prepared).unwrap_or(prepared);
+        Ok(StatementKind::of(&prepared.statement))
     }
 
     /// Cuts a script into statements, at each `;` outside quotes and comments.
@@ -313,12 +342,15 @@ impl Session {
         self.set(name, Some(value)).map(|_| ())
     }
 
-    /// A session beside this one, in no transaction, with the same settings, and with its secrets: those of later as well.
+    /// A session beside this one, in no transaction, with the same settings, and with its secrets and prepared statements: those of
+    /// later as well.
     #[must_use]
     pub fn fork(&self) -> Self {
         let (identity, limits) = (self.identity.clone(), self.limits.clone());
         let (files, stores) = (FileAccess::clone(&self.files), Arc::clone(&self.stores));
-        let fork = Self::new(Arc::clone(&self.engine), identity, limits, files, stores);
+        let mut fork = Self::new(Arc::clone(&self.engine), identity, limits, files, stores);
+        fork.named = Arc::clone(&self.named);
+        fork.number = self.number;
         fork.adopt_settings(self);
         fork
     }
@@ -330,6 +362,9 @@ impl Session {
             identity: self.identity.clone(),
             limits: self.limits.clone(),
             user_memory: self.user_memory.clone(),
+            memory: Arc::clone(&self.memory),
+            named: Arc::clone(&self.named),
+            number: self.number,
             files: Arc::clone(&self.files),
             stores: Arc::clone(&self.stores),
             inner: Arc::clone(&self.inner),
@@ -385,6 +420,9 @@ impl Session {
             }
             Statement::Transaction(statement) => self.transaction(statement, settings).await,
             Statement::Secret(statement) => self.secret(statement),
+            Statement::Prepare(statement) => self.prepare_named(statement, settings).await,
+            Statement::Deallocate(name) => self.deallocate(name.as_ref()),
+            Statement::KillQuery(id) => self.kill(*id).await,
             Statement::WaitForVersion { version, timeout } => {
                 upkeep::wait_for_version(self.engine.database(), *version, *timeout).await
             }
@@ -488,6 +526,10 @@ impl Session {
             | Statement::Reset(_)
             | Statement::Use(_)
             | Statement::Secret(_)
+            | Statement::Prepare(_)
+            | Statement::Execute(_)
+            | Statement::Deallocate(_)
+            | Statement::KillQuery(_)
             | Statement::Transaction(_)
             | Statement::WaitForVersion { .. } => {
                 Box::pin(async { Err(Error::new(ErrorKind::Internal, "the statement needs no snapshot")) })
@@ -514,6 +556,7 @@ impl Session {
             snapshot: snapshot.clone(),
             settings: settings.clone(),
             rights: rights.clone(),
+            named: Arc::clone(&self.named),
         };
         let (path, seen) = (&settings.search_path, rights.clone());
         let catalog = SnapshotCatalog::new(snapshot.clone(), Arc::new(system), path, shape, seen);
@@ -557,6 +600,20 @@ impl Session {
         let rights = Rights::of(&self.identity, &accounts, newest.as_ref())?;
         self.lock().rights = rights.clone();
         Ok(rights)
+    }
+
+    /// KILL QUERY: one's own, or anybody's when a superuser says so.
+    async fn kill(&self, id: u64) -> Result<Output> {
+        let rights = self.rights(&self.snapshot()).await?;
+        let running = self.engine.running().find(id).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("no statement with the id {id} runs"))
+                .map(|e| e.with_hint("SELECT id, statement FROM system.queries"))
+        })?;
+        if rights.user().is_some_and(|user| running.whose.user_id != Some(user)) {
+            rights.superuser("end the statements of others")?;
+        }
+        running.kill();
+        Ok(done("KILL QUERY"))
     }
 
     fn set(&self, name: &str, value: Option<&str>) -> Result<Output> {
@@ -651,7 +708,12 @@ fn shape_of(statement: &Statement) -> Shape {
 fn is_at_once(statement: &Statement) -> bool {
     match statement {
         Statement::Transaction(statement) => !matches!(statement, TransactionStatement::Commit),
-        Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) | Statement::Secret(_) => true,
+        Statement::Set { .. }
+        | Statement::Reset(_)
+        | Statement::Use(_)
+        | Statement::Secret(_)
+        | Statement::Deallocate(_)
+        | Statement::KillQuery(_) => true,
         _ => false,
     }
 }
@@ -689,6 +751,10 @@ fn waits_its_turn(statement: &Statement) -> bool {
             | JobStatement::Pause(_)
             | JobStatement::Resume(_),
         )
+        | Statement::Prepare(_)
+        | Statement::Execute(_)
+        | Statement::Deallocate(_)
+        | Statement::KillQuery(_)
         | Statement::Describe(_)
         | Statement::Show(_) => false,
     }

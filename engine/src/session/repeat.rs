@@ -151,7 +151,7 @@ impl Session {
     }
 
     // Boxed, as in `attempt`.
-    fn described_again<'a>(
+    pub(super) fn described_again<'a>(
         &'a self,
         statement: &'a Statement,
         settings: &'a Settings,
@@ -202,6 +202,11 @@ fn changes(statement: &Statement) -> bool {
         | Statement::Warm(_)
         | Statement::Reindex(_)
         | Statement::Secret(_)
+        | Statement::Prepare(_)
+        // What it runs is asked for in its place.
+        | Statement::Execute(_)
+        | Statement::Deallocate(_)
+        | Statement::KillQuery(_)
         | Statement::Transaction(_)
         | Statement::WaitForVersion { .. } => false,
     }
@@ -215,9 +220,10 @@ fn returns_rows(change: &ast::Statement) -> bool {
         ast::Statement::Delete(delete) => delete.returning.is_some(),
         // WITH … before a change: the change is the query's body.
         ast::Statement::Query(query) => match query.body.as_ref() {
-            ast::SetExpr::Insert(change) | ast::SetExpr::Update(change) | ast::SetExpr::Delete(change) => {
-                returns_rows(change)
-            }
+            ast::SetExpr::Insert(change)
+            | ast::SetExpr::Update(change)
+            | ast::SetExpr::Delete(change)
+            | ast::SetExpr::Merge(change) => returns_rows(change),
             _ => false,
         },
         _ => false,
@@ -231,6 +237,7 @@ fn without_effect(statement: &Statement) -> Output {
         Statement::Dml(_) => affected(match StatementKind::of(statement) {
             StatementKind::Update => "UPDATE",
             StatementKind::Delete => "DELETE",
+            StatementKind::Merge => "MERGE",
             _ => "INSERT",
         }),
         Statement::Copy(_) => affected("COPY"),

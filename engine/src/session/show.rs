@@ -59,6 +59,7 @@ pub(super) async fn show(
         Show::Jobs { table, like, filter } => {
             jobs(context, catalog, table.as_ref(), like.as_deref(), filter.as_deref()).await
         }
+        Show::Stats { table } => stats(context, catalog, table.as_ref()).await,
         Show::Setting(name, position) => {
             let value = settings.get(name, engine).map_err(|e| match position {
                 Some(position) => e.at(*position),
@@ -110,6 +111,74 @@ async fn jobs(
         });
     }
     query::run(context, &Shape::default(), &query).await
+}
+
+/// Figures of `system.tables` that are added up for the database.
+const SUMMED: [&str; 7] = ["rows", "hot_rows", "cold_rows", "deleted_rows", "segments", "bytes", "hot_bytes"];
+
+/// SHOW STATS: figures of one table, or of all tables that show and of the database. What the database has done, and its jobs, are
+/// shown to whom they would be as `system.metrics` and `system.jobs`.
+async fn stats(
+    context: &StatementContext,
+    catalog: &SnapshotCatalog,
+    table: Option<&ObjectName>,
+) -> Result<Output> {
+    let mut parts = Vec::new();
+    let mut add = |select: String| parts.push(format!("SELECT {} AS place, {select}", parts.len()));
+    let (of_tables, of_indexes, of_jobs) = match table {
+        Some(name) => {
+            catalog.check_relation(name)?;
+            let (schema, table) = schema_and_name(name, &context.search_path)?;
+            let Some(def) = context.snapshot.catalog().table(&schema, &table) else {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!("{schema}.{table} is no table with rows of its own"),
+                )
+                .map(|e| e.with_sqlstate("42809")));
+            };
+            context.rights.see(def.owner, &schema, &table)?;
+            let (schema, name) = (quoted(&schema), quoted(&table));
+            (
+                format!("WHERE schema = {schema} AND name = {name}"),
+                format!("WHERE table_schema = {schema} AND table_name = {name}"),
+                format!("WHERE \"table\" = {schema} || '.' || {name}"),
+            )
+        }
+        None => (String::new(), String::new(), String::new()),
+    };
+    if table.is_none() {
+        add("'tables' AS name, CAST(count(*) AS TEXT) AS value FROM system.tables WHERE kind = 'table'"
+            .to_owned());
+    }
+    for figure in SUMMED {
+        add(format!(
+            "'{figure}' AS name, CAST(coalesce(sum({figure}), 0) AS TEXT) AS value FROM system.tables {of_tables}"
+        ));
+    }
+    if table.is_some() {
+        for word in ["primary_key", "sort"] {
+            add(format!("'{word}' AS name, CAST({word} AS TEXT) AS value FROM system.tables {of_tables}"));
+        }
+    }
+    add(format!("'indexes' AS name, CAST(count(*) AS TEXT) AS value FROM system.indexes {of_indexes}"));
+    if context.rights.are_all() {
+        add(format!(
+            "'jobs: ' || kind || ', ' || status AS name, CAST(count(*) AS TEXT) AS value FROM system.jobs {of_jobs} GROUP BY kind, status"
+        ));
+        add(format!(
+            "'seconds of jobs: ' || kind AS name, \
+             CAST(round(sum(date_part('epoch', finished) - date_part('epoch', started)), 3) AS TEXT) AS value \
+             FROM system.jobs {of_jobs} GROUP BY kind"
+        ));
+        if table.is_none() {
+            add("CASE WHEN labels IS NULL THEN name ELSE name || ' ' || labels END AS name, CAST(value AS TEXT) AS value \
+                 FROM system.metrics"
+                .to_owned());
+        }
+    }
+    let sql =
+        format!("SELECT name, value FROM ({}) AS stats ORDER BY place, name", parts.join(" UNION ALL "));
+    select(context, &sql).await
 }
 
 /// SHOW COMMIT 'id': whether there is a commit of that id, and which one it is. A row also where there is none, so that scripts can

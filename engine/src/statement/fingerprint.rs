@@ -152,6 +152,7 @@ pub(crate) fn tables(statement: &Statement) -> Vec<String> {
         },
         Statement::Describe(name) | Statement::Warm(name) => vec![name.clone()],
         Statement::Explain(explain) => return tables(&explain.statement),
+        Statement::Prepare(prepared) => return tables(&prepared.statement),
         _ => Vec::new(),
     };
     let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();

@@ -36,13 +36,14 @@ pub(super) fn check(statement: &ast::Statement) -> Result<()> {
     }
 }
 
-/// The parts of `WITH … INSERT | UPDATE | DELETE`.
+/// The parts of `WITH … INSERT | UPDATE | DELETE | MERGE`.
 pub(super) fn change_below_with(statement: &ast::Statement) -> Option<(&Option<With>, &ast::Statement)> {
     let ast::Statement::Query(query) = statement else { return None };
     match query.body.as_ref() {
-        SetExpr::Insert(change) | SetExpr::Update(change) | SetExpr::Delete(change) => {
-            Some((&query.with, change))
-        }
+        SetExpr::Insert(change)
+        | SetExpr::Update(change)
+        | SetExpr::Delete(change)
+        | SetExpr::Merge(change) => Some((&query.with, change)),
         _ => None,
     }
 }
@@ -136,7 +137,7 @@ impl Visitor for Guard {
             return refuse("SETTINGS and FORMAT behind a query", None);
         }
         match query.body.as_ref() {
-            SetExpr::Merge(_) => return refuse("MERGE", None),
+            SetExpr::Merge(_) => return refuse("MERGE inside a query", None),
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) => {
                 return refuse("INSERT, UPDATE or DELETE inside a query", None);
             }

@@ -15,27 +15,30 @@ pub enum StatementKind {
     Update,
     /// DELETE.
     Delete,
+    /// MERGE.
+    Merge,
     /// COPY, either way.
     Copy,
     /// CREATE, DROP, TRUNCATE, REINDEX.
     Ddl,
     /// BEGIN, COMMIT, ROLLBACK and savepoints.
     Transaction,
-    /// SET, RESET, USE, CREATE SECRET, DROP SECRET: what a session keeps.
+    /// SET, RESET, USE, CREATE SECRET, DROP SECRET, PREPARE, DEALLOCATE: what a session keeps.
     Setting,
     /// Any, described for a client and not run.
     Prepare,
-    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, COMPACT, VACUUM, VERIFY, WARM, WAIT, those about jobs, and what is no statement at all.
+    /// EXPLAIN, SHOW, DESCRIBE, CHECKPOINT, COMPACT, VACUUM, VERIFY, WARM, WAIT, KILL, those about jobs, and what is no statement at all.
     Other,
 }
 
 impl StatementKind {
     /// All of them, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Select,
         Self::Insert,
         Self::Update,
         Self::Delete,
+        Self::Merge,
         Self::Copy,
         Self::Ddl,
         Self::Transaction,
@@ -52,6 +55,7 @@ impl StatementKind {
             Self::Insert => "insert",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::Merge => "merge",
             Self::Copy => "copy",
             Self::Ddl => "ddl",
             Self::Transaction => "transaction",
@@ -75,9 +79,12 @@ impl StatementKind {
             | Statement::Drop(_)
             | Statement::Truncate { .. } => Self::Ddl,
             Statement::Transaction(_) => Self::Transaction,
-            Statement::Set { .. } | Statement::Reset(_) | Statement::Use(_) | Statement::Secret(_) => {
-                Self::Setting
-            }
+            Statement::Set { .. }
+            | Statement::Reset(_)
+            | Statement::Use(_)
+            | Statement::Secret(_)
+            | Statement::Prepare(_)
+            | Statement::Deallocate(_) => Self::Setting,
             Statement::Explain(_)
             | Statement::Describe(_)
             | Statement::Show(_)
@@ -87,6 +94,8 @@ impl StatementKind {
             | Statement::Jobs(_)
             | Statement::Verify { .. }
             | Statement::Warm(_)
+            | Statement::Execute(_)
+            | Statement::KillQuery(_)
             | Statement::WaitForVersion { .. } => Self::Other,
         }
     }
@@ -97,11 +106,13 @@ fn of_change(statement: &ast::Statement) -> StatementKind {
         ast::Statement::Insert(_) => StatementKind::Insert,
         ast::Statement::Update(_) => StatementKind::Update,
         ast::Statement::Delete(_) => StatementKind::Delete,
+        ast::Statement::Merge(_) => StatementKind::Merge,
         // WITH … before a change: the change is the query's body.
         ast::Statement::Query(query) => match query.body.as_ref() {
-            ast::SetExpr::Insert(change) | ast::SetExpr::Update(change) | ast::SetExpr::Delete(change) => {
-                of_change(change)
-            }
+            ast::SetExpr::Insert(change)
+            | ast::SetExpr::Update(change)
+            | ast::SetExpr::Delete(change)
+            | ast::SetExpr::Merge(change) => of_change(change),
             _ => StatementKind::Other,
         },
         _ => StatementKind::Other,
@@ -124,6 +135,7 @@ mod tests {
             ("WITH a AS (SELECT 1 AS x) INSERT INTO t SELECT x FROM a", "insert"),
             ("UPDATE t SET a = 1", "update"),
             ("WITH a AS (SELECT 1) DELETE FROM t", "delete"),
+            ("MERGE INTO t USING s ON true WHEN MATCHED THEN DO NOTHING", "merge"),
             ("COPY t TO 'x.csv'", "copy"),
             ("CREATE TABLE t AS SELECT 1", "ddl"),
             ("BEGIN", "transaction"),

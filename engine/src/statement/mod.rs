@@ -16,11 +16,13 @@ mod item;
 mod job;
 mod kind;
 mod later;
+mod merge;
 mod parameters;
 mod parse;
 mod place;
 mod placeholder;
 mod precedence;
+mod prepare;
 mod script;
 mod secret;
 mod setting;
@@ -34,7 +36,9 @@ mod values;
 use std::time::Duration;
 
 use cairn_storage::JobKind;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{self, Expr, Ident, ObjectName};
+use datafusion::sql::sqlparser::tokenizer::Location;
 
 use crate::copy::CopyStatement;
 use crate::error::Position;
@@ -68,7 +72,7 @@ pub(crate) const CHAIN_MAX: usize = 1_000;
 pub(crate) enum Statement {
     /// SELECT, VALUES, WITH …: rows and no change.
     Query(Box<ast::Query>),
-    /// INSERT, UPDATE, DELETE; with WITH before it, a query whose body is the change.
+    /// INSERT, UPDATE, DELETE, MERGE; with WITH before it, a query whose body is the change.
     Dml(Box<ast::Statement>),
     /// CREATE TABLE, with or without AS.
     CreateTable(Box<ast::CreateTable>),
@@ -134,6 +138,14 @@ pub(crate) enum Statement {
     Account(Box<AccountStatement>),
     /// CREATE SECRET, DROP SECRET.
     Secret(Box<SecretStatement>),
+    /// PREPARE name AS ….
+    Prepare(PrepareStatement),
+    /// EXECUTE name (…).
+    Execute(ExecuteStatement),
+    /// DEALLOCATE name; None: ALL.
+    Deallocate(Option<Ident>),
+    /// KILL QUERY id.
+    KillQuery(u64),
     /// WAIT FOR VERSION n [TIMEOUT 's'].
     WaitForVersion {
         /// Commit version.
@@ -176,6 +188,30 @@ pub(crate) enum JobsNamed {
     One(u64),
     /// All, or those of a kind.
     All(Option<JobKind>),
+}
+
+/// A statement that gets a name.
+#[derive(Clone, Debug)]
+pub(crate) struct PrepareStatement {
+    /// Name.
+    pub(crate) name: Ident,
+    /// Types of the first parameters.
+    pub(crate) types: Vec<DataType>,
+    /// A query or a change.
+    pub(crate) statement: Box<Statement>,
+    /// Its text.
+    pub(crate) text: String,
+    /// Where that begins.
+    begins: Location,
+}
+
+/// A statement by its name, with values for its parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct ExecuteStatement {
+    /// Name.
+    pub(crate) name: Ident,
+    /// Values.
+    pub(crate) values: Vec<ast::Expr>,
 }
 
 /// What begins and ends transactions of several statements.
@@ -393,6 +429,11 @@ pub(crate) enum Show {
     Versions,
     /// SHOW COMMIT 'id'.
     Commit(String, Option<Position>),
+    /// SHOW STATS [FOR TABLE t].
+    Stats {
+        /// Only this table's.
+        table: Option<ObjectName>,
+    },
     /// SHOW FUNCTIONS.
     Functions,
     /// SHOW SECRETS.

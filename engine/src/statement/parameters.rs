@@ -44,6 +44,7 @@ impl Parameters {
             Statement::CreateView(view) => Self::of(view.as_ref()),
             Statement::CreateIndex(index) => Self::of(index.as_ref()),
             Statement::Explain(explain) => Self::of_statement(&explain.statement),
+            Statement::Execute(execute) => Self::of(&execute.values),
             Statement::Copy(copy) => match &copy.subject {
                 CopySubject::Query(query) => Self::of(query.as_ref()),
                 CopySubject::Table { .. } => Self::default(),
@@ -66,6 +67,10 @@ impl Parameters {
             | Statement::Transaction(_)
             | Statement::Account(_)
             | Statement::Secret(_)
+            // Those of its statement are EXECUTE's.
+            | Statement::Prepare(_)
+            | Statement::Deallocate(_)
+            | Statement::KillQuery(_)
             | Statement::WaitForVersion { .. } => Self::default(),
         }
     }

@@ -14,6 +14,8 @@ use super::account;
 use super::copy::copy;
 use super::explain::explain;
 use super::later::{LATER, later, object_kind};
+use super::merge::merge;
+use super::prepare::{deallocate, execute, kill, prepare, text_from};
 use super::setting::{reset, set};
 use super::show::show;
 use super::store_secret;
@@ -37,7 +39,10 @@ pub(crate) fn parse(sql: &str) -> Result<Statement> {
     if parser.peek_token_ref().token == Token::EOF {
         return Err(syntax_error("the statement is empty"));
     }
-    let statement = statement(&mut parser)?;
+    let mut statement = statement(&mut parser)?;
+    if let Statement::Prepare(prepared) = &mut statement {
+        text_from(sql, prepared.begins).clone_into(&mut prepared.text);
+    }
     while parser.consume_token(&Token::SemiColon) {}
     let next = parser.peek_token();
     match (next.token == Token::EOF, &statement) {
@@ -142,6 +147,14 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
         "SET" => set(parser),
         "RESET" => reset(parser),
         "COPY" => copy(parser),
+        "PREPARE" => prepare(parser),
+        "EXECUTE" => execute(parser),
+        "DEALLOCATE" => deallocate(parser),
+        "KILL" => kill(parser),
+        "MERGE" => {
+            let merge = merge(parser)?;
+            sorted(merge)
+        }
         "GRANT" | "REVOKE" => account::grant(parser),
         "EXPLAIN" => explain(parser),
         "DESCRIBE" | "DESC" => {
@@ -169,7 +182,11 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
 
 /// Runs the parser's own grammar and sorts the result.
 fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
-    let mut parsed = parser.parse_statement().map_err(syntax)?;
+    sorted(parser.parse_statement().map_err(syntax)?)
+}
+
+/// Checks a statement of the parser's tree and sorts it.
+fn sorted(mut parsed: ast::Statement) -> Result<Statement> {
     precedence::settle(&mut parsed);
     guard::check(&parsed)?;
     item::name_columns(&mut parsed);
@@ -181,9 +198,10 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
     }
     Ok(match parsed {
         ast::Statement::Query(query) => Statement::Query(query),
-        dml @ (ast::Statement::Insert(_) | ast::Statement::Update(_) | ast::Statement::Delete(_)) => {
-            Statement::Dml(Box::new(dml))
-        }
+        dml @ (ast::Statement::Insert(_)
+        | ast::Statement::Update(_)
+        | ast::Statement::Delete(_)
+        | ast::Statement::Merge(_)) => Statement::Dml(Box::new(dml)),
         ast::Statement::CreateTable(table) => Statement::CreateTable(Box::new(table)),
         ast::Statement::CreateView(view) => Statement::CreateView(Box::new(view)),
         ast::Statement::CreateIndex(index) => Statement::CreateIndex(Box::new(index)),
@@ -325,6 +343,14 @@ mod tests {
             ("DELETE FROM t USING u WHERE t.a = u.a", "Dml"),
             ("WITH u AS (SELECT 1) DELETE FROM t USING u", "Dml"),
             (
+                "MERGE INTO t AS x USING (SELECT 1 AS a) AS s ON x.a = s.a WHEN MATCHED AND s.a > 1 THEN DO NOTHING \
+                 WHEN MATCHED THEN UPDATE SET b = 1, c = DEFAULT WHEN NOT MATCHED BY TARGET THEN INSERT (a) VALUES (s.a) \
+                 WHEN NOT MATCHED BY SOURCE THEN DELETE",
+                "Dml",
+            ),
+            ("MERGE INTO t USING s ON t.a = s.a WHEN NOT MATCHED THEN INSERT DEFAULT VALUES;", "Dml"),
+            ("WITH s AS (SELECT 1) MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE", "Dml"),
+            (
                 "CREATE TABLE t (a BIGINT PRIMARY KEY, b TINYINT UNSIGNED, c TEXT[], d STRUCT(x INT, y STRUCT(z TEXT))) WITH (sort = 'a')",
                 "CreateTable",
             ),
@@ -381,6 +407,14 @@ mod tests {
             ),
             ("DROP SECRET IF EXISTS a", "Secret"),
             ("SHOW SECRETS", "Show"),
+            ("SHOW STATS", "Show(Stats { table: None"),
+            ("SHOW STATS FOR TABLE s.t", "Show(Stats { table: Some"),
+            ("PREPARE p (INT, TEXT) AS SELECT $1, $2", "Prepare"),
+            ("EXECUTE p", "Execute"),
+            ("EXECUTE p (1 + 1, NULL);", "Execute"),
+            ("DEALLOCATE PREPARE p", "Deallocate(Some"),
+            ("DEALLOCATE ALL", "Deallocate(None"),
+            ("KILL QUERY 7", "KillQuery(7"),
         ] {
             let parsed = parse(sql).map_err(|e| format!("{sql}: {e}")).unwrap();
             let debug = format!("{parsed:?}");
@@ -399,8 +433,11 @@ mod tests {
             ("CREATE EXTERNAL TABLE t STORED AS csv LOCATION 'x'", "CREATE EXTERNAL TABLE"),
             ("CREATE FUNCTION f() RETURNS INT LANGUAGE sql AS $$ SELECT 1 $$", "CREATE FUNCTION"),
             ("ALTER TABLE t ADD COLUMN a INT", "ALTER TABLE"),
-            ("MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE", "MERGE INTO"),
-            ("KILL QUERY 1", "KILL QUERY"),
+            ("MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE RETURNING id", "RETURNING of MERGE"),
+            (
+                "WITH m AS (MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE) SELECT 1",
+                "MERGE inside a query",
+            ),
             ("SELECT * FROM t VERSION AS OF 3", "VERSION AS OF"),
             ("SELECT * FROM t TIMESTAMP AS OF '2026-01-01'", "TIMESTAMP AS OF"),
             ("SELECT * FROM t FOR SYSTEM_TIME AS OF '2026-01-01'", "FOR SYSTEM_TIME AS OF"),
@@ -435,12 +472,15 @@ mod tests {
             ("RUN t", 1, 5),
             ("PAUSE JOBS tidy", 1, 12),
             ("CANCEL JOBS", 1, 8),
+            ("MERGE INTO t USING s ON true", 0, 0),
+            ("MERGE INTO t USING s ON true WHEN NOT MATCHED THEN DELETE", 1, 52),
+            ("MERGE INTO t USING s ON true WHEN MATCHED THEN INSERT VALUES (1)", 1, 48),
         ] {
             let error = parse(sql).unwrap_err();
             assert_eq!(error.sqlstate(), "42601", "{sql}");
             let place = error.position().map(|p| (p.line, p.column));
             // The end of the text has no place in the parser.
-            if sql != "SHOW" {
+            if line > 0 && sql != "SHOW" {
                 assert_eq!(place, Some((line, column)), "{sql}: {}", error.message());
             }
         }

@@ -82,9 +82,15 @@ pub(super) fn show(parser: &mut Parser<'_>) -> Result<Statement> {
             Show::Jobs { table, like, filter }
         }
         "STATS" => {
-            return Err(
-                Error::not_supported_yet("SHOW STATS").map(|e| e.with_hint("SELECT * FROM system.tables"))
-            );
+            parser.next_token();
+            let mut table = None;
+            if take(parser, "FOR") {
+                if !take(parser, "TABLE") {
+                    return Err(unexpected("TABLE", &parser.peek_token()));
+                }
+                table = Some(parser.parse_object_name(false).map_err(syntax)?);
+            }
+            Show::Stats { table }
         }
         "ALL" => {
             parser.next_token();

@@ -9,6 +9,8 @@ mod grants;
 mod indexes;
 mod jobs;
 mod metrics;
+mod prepared_statements;
+mod queries;
 mod roles;
 mod segments;
 mod settings;
@@ -40,6 +42,7 @@ use crate::config::Settings;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::rights::Rights;
+use crate::session::NamedStatements;
 
 /// Name of the schema.
 pub(crate) const SCHEMA: &str = "system";
@@ -57,6 +60,8 @@ pub(crate) struct SystemSource {
     pub(crate) settings: Settings,
     /// What the session may do: tables of which it may do nothing do not show.
     pub(crate) rights: Rights,
+    /// What the session has prepared by name.
+    pub(crate) named: Arc<NamedStatements>,
 }
 
 impl SystemSource {
@@ -89,6 +94,8 @@ const TABLES: &[&dyn SystemTable] = &[
     &indexes::Indexes,
     &jobs::Jobs,
     &metrics::Metrics,
+    &prepared_statements::PreparedStatements,
+    &queries::Queries,
     &roles::Roles,
     &segments::Segments,
     &settings::SettingsTable,

@@ -82,6 +82,7 @@ fn check(session: &Session, sql: &str) -> Result<(), Error> {
         | StatementKind::Insert
         | StatementKind::Update
         | StatementKind::Delete
+        | StatementKind::Merge
         | StatementKind::Copy
         | StatementKind::Ddl
         | StatementKind::Prepare

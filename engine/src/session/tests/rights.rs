@@ -287,6 +287,33 @@ async fn a_right_is_just_what_it_says() {
     denied(&bob, "UPDATE t SET n = u.id FROM app.u WHERE t.id = u.id", "no SELECT right on app.u").await;
     denied(&bob, "INSERT INTO t SELECT id, 0 FROM app.u", "no SELECT right on app.u").await;
     denied(&bob, "DELETE FROM t WHERE id = 2", "no DELETE right").await;
+    // Each clause of MERGE asks for its own, and its source for SELECT.
+    let merge = "MERGE INTO t USING (SELECT 2 AS id) AS s ON t.id = s.id WHEN MATCHED";
+    denied(&bob, &format!("{merge} THEN DELETE"), "no DELETE right").await;
+    denied(
+        &bob,
+        &format!("{merge} AND false THEN UPDATE SET n = 0 WHEN MATCHED THEN DELETE"),
+        "no DELETE right",
+    )
+    .await;
+    run(
+        &bob,
+        &format!("{merge} THEN UPDATE SET n = n + 1 WHEN NOT MATCHED THEN INSERT VALUES (s.id, 0)"),
+        "MERGE 1",
+    )
+    .await;
+    denied(
+        &bob,
+        "MERGE INTO t USING app.u ON t.id = u.id WHEN MATCHED THEN DO NOTHING",
+        "no SELECT right on app.u",
+    )
+    .await;
+    denied(
+        &bob,
+        "MERGE INTO app.u USING t ON t.id = u.id WHEN MATCHED THEN DO NOTHING",
+        "no SELECT right on app.u",
+    )
+    .await;
     // Deleting some rows tells which there were.
     run(&owner, "GRANT DELETE ON t TO bob", "GRANT").await;
     run(&owner, "REVOKE SELECT, INSERT ON t FROM bob", "REVOKE").await;

@@ -1,0 +1,171 @@
+//! Statements that run now: what `system.queries` shows and KILL QUERY ends.
+//!
+//! Owns: their list, and telling one that it is to end. Does not own: ending it, which whoever waits for it does (`session::limits`),
+//! and asking for rights (`session`).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use cairn_storage::ErrorKind;
+use cairn_storage::id::UserId;
+use tokio::sync::watch;
+
+use crate::context::Progress;
+use crate::error::Error;
+use crate::session::PartOfMemory;
+use crate::statement::fingerprint;
+
+/// Bytes of a statement's text that are kept: more than are ever read of it.
+const TEXT_BYTES_MAX: usize = 65 << 10;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct RunningStatements {
+    by_id: Mutex<BTreeMap<u64, Arc<RunningStatement>>>,
+    last: AtomicU64,
+    sessions: AtomicU64,
+}
+
+/// Whose statement one is.
+#[derive(Clone, Debug)]
+pub(crate) struct Whose {
+    /// The number of its session.
+    pub(crate) session: u64,
+    /// None: of the owner of the database.
+    pub(crate) user_id: Option<UserId>,
+    /// Name; may be empty.
+    pub(crate) user: String,
+    /// Where it came from; empty: this process.
+    pub(crate) client: String,
+    /// What the session's statements hold.
+    pub(crate) memory: Arc<PartOfMemory>,
+}
+
+/// One statement.
+#[derive(Debug)]
+pub(crate) struct RunningStatement {
+    pub(crate) id: u64,
+    pub(crate) whose: Whose,
+    pub(crate) begun: SystemTime,
+    pub(crate) since: Instant,
+    text: String,
+    is_parsed: AtomicBool,
+    is_admitted: AtomicBool,
+    rows: AtomicU64,
+    progress: OnceLock<Arc<Progress>>,
+    killed: watch::Sender<bool>,
+}
+
+/// A statement's place in the list, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    list: Arc<RunningStatements>,
+    statement: Arc<RunningStatement>,
+}
+
+impl RunningStatements {
+    /// A number for a new session.
+    pub(crate) fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A statement of that text begins.
+    pub(crate) fn begin(self: &Arc<Self>, text: &str, whose: Whose) -> Running {
+        let statement = Arc::new(RunningStatement {
+            id: self.last.fetch_add(1, Ordering::Relaxed) + 1,
+            whose,
+            begun: SystemTime::now(),
+            since: Instant::now(),
+            text: text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned(),
+            is_parsed: AtomicBool::new(false),
+            is_admitted: AtomicBool::new(false),
+            rows: AtomicU64::new(0),
+            progress: OnceLock::new(),
+            killed: watch::Sender::new(false),
+        });
+        self.held().insert(statement.id, Arc::clone(&statement));
+        Running { list: Arc::clone(self), statement }
+    }
+
+    /// Those that run now, the oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<RunningStatement>> {
+        self.held().values().cloned().collect()
+    }
+
+    /// The one of that number.
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<RunningStatement>> {
+        self.held().get(&id).cloned()
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<RunningStatement>>> {
+        // Nothing panics while holding it.
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunningStatement {
+    /// The text without literals.
+    pub(crate) fn fingerprint(&self) -> String {
+        fingerprint(&self.text, self.is_parsed.load(Ordering::Relaxed))
+    }
+
+    /// `waiting` for its turn, or `running`.
+    pub(crate) fn state(&self) -> &'static str {
+        if self.is_admitted.load(Ordering::Relaxed) { "running" } else { "waiting" }
+    }
+
+    /// Rows answered, read from files or written so far.
+    pub(crate) fn rows(&self) -> u64 {
+        let progress = self.progress.get().map_or(0, |progress| progress.rows.load(Ordering::Relaxed));
+        self.rows.load(Ordering::Relaxed) + progress
+    }
+
+    /// The statement has been read.
+    pub(crate) fn is_parsed(&self) {
+        self.is_parsed.store(true, Ordering::Relaxed);
+    }
+
+    /// It waits no more.
+    pub(crate) fn is_admitted(&self) {
+        self.is_admitted.store(true, Ordering::Relaxed);
+    }
+
+    /// It has answered so many rows more.
+    pub(crate) fn answers(&self, rows: u64) {
+        self.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Where it tells how far it is.
+    pub(crate) fn tells(&self, progress: &Arc<Progress>) {
+        self.progress.get_or_init(|| Arc::clone(progress));
+    }
+
+    /// It is to end.
+    pub(crate) fn kill(&self) {
+        self.killed.send_replace(true);
+    }
+
+    /// Waits until it is to end; its error then.
+    pub(crate) async fn killed(&self) -> Error {
+        let mut killed = self.killed.subscribe();
+        // The sender lives as long as this.
+        let _ = killed.wait_for(|killed| *killed).await;
+        Error::new(ErrorKind::Cancelled, format!("the statement was ended by KILL QUERY {}", self.id))
+            .map(|e| e.with_sqlstate("57014"))
+    }
+}
+
+impl Running {
+    /// The statement.
+    pub(crate) fn statement(&self) -> &Arc<RunningStatement> {
+        &self.statement
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.list.held().remove(&self.statement.id);
+    }
+}

@@ -1,0 +1,65 @@
+//! `system.queries` and KILL QUERY.
+
+use std::time::Duration;
+
+use super::rights::user;
+use super::{answer, run, session};
+use crate::{Identity, Session, SessionLimits};
+
+const ENDLESS: &str = "SELECT sum(value) FROM generate_series(1, 1000000000000) AS g(value) WHERE value % 2 < 2 AND value <> 77";
+
+/// The id of the statement that `watcher` sees run and that is not its own.
+async fn id_of_endless(watcher: &Session) -> String {
+    // Its own statement has the function's name in a literal, which does not show.
+    let sql = "SELECT id FROM system.queries WHERE statement LIKE '%generate_series%' AND state = 'running'";
+    loop {
+        let found = answer(watcher, sql).await;
+        if !found.is_empty() {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn is_ended_by(session: Session, killer: &Session) {
+    let running = tokio::spawn(async move {
+        let ended = answer(&session, ENDLESS).await;
+        (ended, answer(&session, "SELECT 1").await)
+    });
+    let id = id_of_endless(killer).await;
+    run(killer, &format!("KILL QUERY {id}"), "KILL QUERY").await;
+    let (ended, next) = running.await.unwrap();
+    assert_eq!(ended, format!("57014 the statement was ended by KILL QUERY {id}"));
+    assert_eq!(next, "1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_runs_is_seen_and_ended() {
+    let owner = session().await;
+    let seen =
+        "SELECT \"user\", state, statement, rows, started <= now(), elapsed_ms < 60000 FROM system.queries";
+    let shown = "SELECT ?, state, statement, rows, started <= now(), elapsed_ms < ? FROM system.queries";
+    assert!(answer(&owner, &seen.replace("\"user\"", "'x'")).await.contains(shown));
+    is_ended_by(owner.engine().session(), &owner).await;
+    let threads = Some(tokio::runtime::Handle::current());
+    let limits = SessionLimits { threads, ..SessionLimits::default() };
+    is_ended_by(owner.engine().session_as(Identity::owner(), limits), &owner).await;
+    let got = answer(&owner, "KILL QUERY 1").await;
+    assert!(got.starts_with("42704 no statement with the id 1 runs"), "{got}");
+    run(&owner, "SELECT count(*) FROM system.queries", "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_sees_and_ends_its_own() {
+    let owner = session().await;
+    let (ann, bob) = (user(&owner, "ann").await, user(&owner, "bob").await);
+    let (of_ann, watcher) = (ann.fork(), ann.fork());
+    let running = tokio::spawn(async move { answer(&of_ann, ENDLESS).await });
+    let id = id_of_endless(&owner).await;
+    run(&bob, "SELECT count(*) FROM system.queries", "1").await;
+    run(&watcher, "SELECT count(*) FROM system.queries", "2").await;
+    let got = answer(&bob, &format!("KILL QUERY {id}")).await;
+    assert!(got.starts_with("42501 "), "{got}");
+    run(&watcher, &format!("KILL QUERY {id}"), "KILL QUERY").await;
+    assert!(running.await.unwrap().starts_with("57014 "));
+}
