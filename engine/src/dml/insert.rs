@@ -271,6 +271,7 @@ mod tests {
             column_type,
             nullable: true,
             default: default.map(str::to_owned),
+            initial: None,
         }
     }
 

@@ -86,6 +86,32 @@ pub(crate) async fn forget(
     OwnTables::open(transaction)?.delete(Own::Grants, &rows)
 }
 
+/// Grants on a table that `transaction` gives another name are grants on it by that name.
+///
+/// # Errors
+/// Storage errors.
+pub(crate) async fn renamed(
+    context: &StatementContext,
+    transaction: &Transaction,
+    schema: &str,
+    from: &str,
+    to: &str,
+) -> Result<()> {
+    let accounts = context.accounts().await?;
+    let (from, to) =
+        (Scope::Table(schema.to_owned(), from.to_owned()), Scope::Table(schema.to_owned(), to.to_owned()));
+    let grants = || accounts.grants().iter().filter(|grant| grant.on == from);
+    let rows: Vec<RowId> = grants().map(|grant| grant.row).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let tables = OwnTables::open(transaction)?;
+    tables.delete(Own::Grants, &rows)?;
+    let moved: Vec<(UserId, &Scope, Right)> =
+        grants().map(|grant| (grant.grantee, &to, grant.right)).collect();
+    tables.add_grants(&moved).await
+}
+
 /// What a user has and a role has not.
 struct NewUser<'a> {
     password: &'a Secret,

@@ -17,7 +17,7 @@ pub enum StatementKind {
     Delete,
     /// COPY, either way.
     Copy,
-    /// CREATE, DROP, TRUNCATE, REINDEX.
+    /// CREATE, ALTER, DROP, TRUNCATE, REINDEX.
     Ddl,
     /// BEGIN, COMMIT, ROLLBACK and savepoints.
     Transaction,
@@ -67,6 +67,7 @@ impl StatementKind {
             Statement::Dml(dml) => of_change(dml),
             Statement::Copy(_) => Self::Copy,
             Statement::CreateTable(_)
+            | Statement::AlterTable(_)
             | Statement::CreateView(_)
             | Statement::CreateIndex(_)
             | Statement::CreateSchema { .. }
@@ -124,6 +125,7 @@ mod tests {
             ("WITH a AS (SELECT 1) DELETE FROM t", "delete"),
             ("COPY t TO 'x.csv'", "copy"),
             ("CREATE TABLE t AS SELECT 1", "ddl"),
+            ("ALTER TABLE t ADD COLUMN a INT", "ddl"),
             ("BEGIN", "transaction"),
             ("SET search_path = 'a'", "setting"),
             ("DROP SECRET a", "setting"),

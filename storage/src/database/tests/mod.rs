@@ -38,6 +38,7 @@ pub(crate) fn table_of(id: TableId, name: &str, columns: &[(&str, ColumnType)], 
             column_type: column_type.clone(),
             nullable: false,
             default: None,
+            initial: None,
         })
         .collect();
     TableDef {

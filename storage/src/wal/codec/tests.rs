@@ -159,6 +159,7 @@ fn segment(id: u64) -> SegmentMeta {
         id: ObjectId { epoch: Epoch(3), sequence: id },
         table: TableId(1),
         schema_version: SchemaVersion(1),
+        reshaped: false,
         rows: 10,
         bytes: 1000,
         xxh3: "00ff".into(),
@@ -193,6 +194,7 @@ fn edits() -> Vec<CatalogEdit> {
             column_type,
             nullable: i != 3,
             default: (i % 2 == 0).then(|| "1 + 1".into()),
+            initial: None,
         })
         .collect();
     vec![
