@@ -11,6 +11,7 @@ use crate::system;
 
 /// Keywords of statements Cairn runs, for completion and highlighting.
 const KEYWORDS: &[&str] = &[
+    "ADD",
     "ALL",
     "ALTER",
     "ANALYZE",
@@ -116,6 +117,7 @@ const KEYWORDS: &[&str] = &[
     "RECURSIVE",
     "REINDEX",
     "RELEASE",
+    "RENAME",
     "REPLACE",
     "RESET",
     "RESTRICT",

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! The database against a model: what was acknowledged is there, whatever happens to machine and disk.
 
+mod alter;
 mod compaction;
 mod history;
 mod lost;

@@ -553,3 +553,18 @@ fn a_swap_of_segments_round_trips_under_a_version_of_its_own() {
         assert!(!entry.changes_catalog());
     }
 }
+
+#[test]
+fn the_definition_of_an_altered_table_has_a_version_of_its_own() {
+    let (entry, _) = golden_entry(0);
+    for (number, version) in [(1, 1), (2, 4)] {
+        let mut def = crate::database::tests::definition(TableId(1), "t", true);
+        def.schema_version = SchemaVersion(number);
+        def.columns[1].initial = Some(StatValue::Text("before".into()));
+        let catalog = vec![CatalogEdit::PutTable(Arc::new(def))];
+        let entry = WalEntry { catalog, tables: vec![], ..entry.clone() };
+        let bytes = encode(&entry).unwrap();
+        assert_eq!(bytes[..2], [version, 0], "a Cairn that does not know of it refuses it by its version");
+        assert_same(&decode(bytes).unwrap(), &entry, &[]);
+    }
+}
