@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use cairn_storage::id::{ColumnId, IndexId, UserId};
-use cairn_storage::schema::{ColumnDef, TableDef};
+use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use cairn_storage::segment::StatValue;
 use cairn_storage::wal::CatalogEdit;
 use datafusion::arrow::array::ArrayRef;
@@ -402,7 +402,7 @@ fn stored(column: &ColumnDef, array: &ArrayRef) -> Result<Option<StatValue>> {
         ScalarValue::Float64(Some(value)) if !value.is_nan() => StatValue::Float(value),
         ScalarValue::Decimal128(Some(value), _, _) => StatValue::Decimal(value),
         ScalarValue::Utf8View(Some(text)) => {
-            if column.column_type == cairn_storage::schema::ColumnType::Json
+            if column.column_type == ColumnType::Json
                 && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text)
             {
                 let message = format!("the default of column {} is not JSON: {error}", column.name);

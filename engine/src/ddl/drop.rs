@@ -248,9 +248,7 @@ pub(super) fn standing_on(
         for view in catalog.views(schema) {
             // A view that no longer parses reads nothing.
             let Ok(query) = parse_query(&view.sql) else { continue };
-            let text = view.sql.to_lowercase();
-            let names =
-                column.is_none_or(|column| text.contains('*') || text.contains(&column.to_lowercase()));
+            let names = column.is_none_or(|column| may_name(&view.sql, column));
             let reads = relations(&query, &view.search_path);
             if names && reads.iter().any(|(s, n)| *s == table.schema && *n == table.name) {
                 found.push((view.owner, schema.to_owned(), view.name.clone()));
@@ -258,6 +256,17 @@ pub(super) fn standing_on(
         }
     }
     found
+}
+
+/// Whether a query may name a column: by its name as a word of the text, or with all others.
+fn may_name(query: &str, column: &str) -> bool {
+    let (query, column) = (query.to_lowercase(), column.to_lowercase());
+    let of_word = |c: char| c.is_alphanumeric() || c == '_';
+    match column.chars().all(of_word) {
+        _ if query.contains('*') => true,
+        true => query.split(|c| !of_word(c)).any(|word| word == column),
+        false => query.contains(&column),
+    }
 }
 
 /// Views that are dropped, with those that stand on them.

@@ -10,7 +10,7 @@ use cairn_storage::id::{RowId, UserId};
 use cairn_storage::{ErrorKind, Transaction};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
-use super::accounts::{Account, Accounts, PUBLIC, Scope};
+use super::accounts::{Account, Accounts, Grant, PUBLIC, Scope};
 use super::password::{PASSWORD_BYTES_MAX, Secret};
 use super::tables::{Own, OwnTables};
 use super::{Right, UserLimit, UserLimits};
@@ -100,15 +100,14 @@ pub(crate) async fn renamed(
     let accounts = context.accounts().await?;
     let (from, to) =
         (Scope::Table(schema.to_owned(), from.to_owned()), Scope::Table(schema.to_owned(), to.to_owned()));
-    let grants = || accounts.grants().iter().filter(|grant| grant.on == from);
-    let rows: Vec<RowId> = grants().map(|grant| grant.row).collect();
-    if rows.is_empty() {
+    let grants: Vec<&Grant> = accounts.grants().iter().filter(|grant| grant.on == from).collect();
+    if grants.is_empty() {
         return Ok(());
     }
     let tables = OwnTables::open(transaction)?;
-    tables.delete(Own::Grants, &rows)?;
+    tables.delete(Own::Grants, &grants.iter().map(|grant| grant.row).collect::<Vec<_>>())?;
     let moved: Vec<(UserId, &Scope, Right)> =
-        grants().map(|grant| (grant.grantee, &to, grant.right)).collect();
+        grants.iter().map(|grant| (grant.grantee, &to, grant.right)).collect();
     tables.add_grants(&moved).await
 }
 

@@ -72,7 +72,7 @@ impl SegmentReader {
         meter: Option<ReadMeter>,
     ) -> Result<Self> {
         let form = Form::of(&def);
-        let opened = open::open(&store, &meta, (&def, form), &cache, meter.as_ref()).await?;
+        let opened = open::open(&store, &meta, (&*def, form), &cache, meter.as_ref()).await?;
         let source = BlockSource::new(store, &meta, opened.blocks.clone(), meter);
         Ok(Self { meta, def, cache, source, opened, form, read_next: Arc::default() })
     }

@@ -375,7 +375,8 @@ impl State {
             if own.rows.is_empty() || known.def.schema_version == def.schema_version {
                 continue;
             }
-            let rows = own.rows.iter().map(|(first, rows)| Ok((*first, rows.altered(&known.def, def)?)));
+            let rows =
+                own.rows.iter().map(|(first, rows)| Ok::<_, Error>((*first, rows.altered(&known.def, def)?)));
             altered.insert(def.id, rows.collect::<Result<_>>()?);
         }
         Ok(altered)
