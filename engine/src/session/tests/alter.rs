@@ -139,8 +139,8 @@ async fn older_segments_are_read_by_every_kind_of_plan() {
         run(&a, "SELECT id, n, word, extra, s FROM t WHERE word = 'old 7'", "7,7,old 7,5,").await;
         run(
             &a,
-            "SELECT id, _row_id, extra FROM t WHERE id IN (7, 5001, 5002) ORDER BY id",
-            "7,7,5;5001,5001,6;5002,5002,7",
+            "SELECT id, _row_id > 0, _version > 0, extra FROM t WHERE id IN (7, 5001, 5002) OR extra = 6 ORDER BY id",
+            "7,true,true,5;5001,true,true,6;5002,true,true,7",
         )
         .await;
         run(&a, "SELECT extra, count(*) FROM t WHERE n >= 90 GROUP BY extra ORDER BY extra", "5,450;6,1;7,1")
