@@ -104,6 +104,23 @@ fn is_of(words: &[&str], verbs: &[&str]) -> bool {
     words.first().is_some_and(|word| verbs.iter().any(|verb| word.eq_ignore_ascii_case(verb)))
 }
 
+/// Whether the statement is ALTER TABLE.
+fn alters_table(words: &[&str]) -> bool {
+    is_of(words, &["ALTER"]) && words.get(1).is_some_and(|word| word.eq_ignore_ascii_case("TABLE"))
+}
+
+/// Columns of the table that ALTER TABLE names.
+fn columns_of_altered<'a>(words: &[&str], names: &'a Names) -> impl Iterator<Item = Candidate<'a>> {
+    let optional = |word: &&&str| ["IF", "EXISTS"].iter().any(|w| word.eq_ignore_ascii_case(w));
+    let skipped = words.iter().skip(2).take(2).filter(optional).count();
+    let table = match words.get(2 + skipped..) {
+        Some([schema, ".", table, ..]) => names.table(Some(&meant(schema)), &meant(table)),
+        Some([table, ..]) => names.table(None, &meant(table)),
+        Some([]) | None => None,
+    };
+    table.into_iter().flat_map(|table| &table.columns).map(|column| Candidate::Name(column))
+}
+
 /// Whether the cursor is in the parentheses of CREATE SECRET.
 fn makes_secret(words: &[&str]) -> bool {
     let Some(open) = words.iter().position(|w| *w == "(") else { return false };
@@ -281,12 +298,33 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         "CREATE" => {
             return keywords(&["INDEX", "OR", "ROLE", "SCHEMA", "SECRET", "TABLE", "USER", "VIEW"]).collect();
         }
-        "DROP" => return keywords(&["INDEX", "ROLE", "SCHEMA", "SECRET", "TABLE", "USER", "VIEW"]).collect(),
+        "DROP" if !alters_table(words) => {
+            return keywords(&["INDEX", "ROLE", "SCHEMA", "SECRET", "TABLE", "USER", "VIEW"]).collect();
+        }
         "SECRET" if is_of(words, &["CREATE", "DROP"]) && !words.contains(&"(") => {
             return keywords(&["IF"]).collect();
         }
         "(" | "," if makes_secret(words) => return keywords(SECRET_OPTIONS).collect(),
-        "ALTER" => return keywords(&["USER"]).collect(),
+        "ALTER" if alters_table(words) => {
+            return keywords(&["COLUMN"]).chain(columns_of_altered(words, names)).collect();
+        }
+        "ALTER" => return keywords(&["TABLE", "USER"]).collect(),
+        "COLUMN" if alters_table(words) => {
+            let before = words.get(words.len().saturating_sub(2)).copied().unwrap_or("");
+            let more: &[&str] = match before.to_ascii_uppercase().as_str() {
+                "ADD" | "DROP" => &["IF"],
+                _ => &[],
+            };
+            return columns_of_altered(words, names).chain(keywords(more)).collect();
+        }
+        "ADD" if alters_table(words) => return keywords(&["COLUMN", "IF"]).collect(),
+        "RENAME" if alters_table(words) => {
+            return keywords(&["COLUMN", "TO"]).chain(columns_of_altered(words, names)).collect();
+        }
+        "DROP" if alters_table(words) => {
+            let rest = keywords(&["COLUMN", "DEFAULT", "IF", "NOT"]);
+            return rest.chain(columns_of_altered(words, names)).collect();
+        }
         "GRANT" | "REVOKE" => return keywords(RIGHTS).collect(),
         "ON" if gives_rights(words) => {
             return keywords(&["DATABASE", "SCHEMA"]).chain(relations(names)).collect();

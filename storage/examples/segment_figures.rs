@@ -45,6 +45,7 @@ fn table(batch: &RecordBatch, keyed: bool) -> Arc<TableDef> {
             column_type: ColumnType::from_arrow(field.data_type()).unwrap(),
             nullable: false,
             default: None,
+            initial: None,
         })
         .collect();
     let key = if keyed { vec![ColumnId(1), ColumnId(4)] } else { vec![] };

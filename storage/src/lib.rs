@@ -25,6 +25,7 @@ pub mod object;
 pub mod segment;
 pub mod wal;
 
+mod alter;
 pub mod checkpoint;
 mod collect;
 pub mod compact;

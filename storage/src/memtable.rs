@@ -12,8 +12,10 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat, concat_batches, filter, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 
+use crate::alter;
 use crate::error::Result;
 use crate::id::{CommitVersion, RowId};
+use crate::schema::TableDef;
 use crate::version::HotDeletes;
 
 /// Chunks at or above this many rows are left alone.
@@ -93,6 +95,11 @@ impl Chunk {
             }
         }
         Some(BooleanArray::from(visible))
+    }
+
+    fn altered(&self, old: &TableDef, new: &TableDef) -> Result<Self> {
+        let rows = alter::rows(&self.rows, old, new)?;
+        Ok(Self::new(rows, self.row_ids.clone(), self.versions.clone()))
     }
 
     fn merged(schema: &SchemaRef, chunks: &[Arc<Self>]) -> Result<Self> {
@@ -196,6 +203,19 @@ impl Memtable {
             settled: Arc::new(settled),
             recent,
         }
+    }
+
+    /// The same rows in the columns of a newer definition, with the same borders.
+    ///
+    /// # Errors
+    /// `Internal` when `new` does not come of `old`.
+    pub(crate) fn altered(&self, old: &TableDef, new: &TableDef) -> Result<Self> {
+        let altered = |chunks: &[Arc<Chunk>]| {
+            chunks.iter().map(|chunk| chunk.altered(old, new).map(Arc::new)).collect::<Result<Vec<_>>>()
+        };
+        let (settled, recent) = (altered(&self.settled)?, altered(&self.recent)?);
+        let bytes = settled.iter().chain(&recent).map(|chunk| chunk.bytes).sum();
+        Ok(Self { settled: Arc::new(settled), recent, rows: self.rows, bytes })
     }
 
     /// Chunk and position of a row.

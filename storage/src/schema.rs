@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ColumnId, SchemaVersion, TableId, UserId};
 use crate::index::IndexDef;
+use crate::segment::StatValue;
 
 /// Name of the pseudo-column that holds [`RowId`](crate::id::RowId) (UInt64).
 pub const ROW_ID_COLUMN: &str = "_row_id";
@@ -240,6 +241,9 @@ pub struct ColumnDef {
     /// SQL text of the default for rows written without a value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
+    /// Value in rows that were written before there was the column; None: NULL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<StatValue>,
 }
 
 impl ColumnDef {
@@ -288,6 +292,12 @@ impl TableDef {
     #[must_use]
     pub fn arrow_schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.columns.iter().map(ColumnDef::field).collect::<Vec<_>>()))
+    }
+
+    /// Whether it is not the definition that the table was created with.
+    #[must_use]
+    pub fn is_altered(&self) -> bool {
+        self.schema_version > SchemaVersion(1)
     }
 
     /// An index by name.

@@ -222,6 +222,7 @@ mod tests {
             column_type,
             nullable: true,
             default: None,
+            initial: None,
         };
         let columns = vec![
             column("id", ColumnType::Int32),

@@ -1,4 +1,4 @@
-//! Columns of a new table: types, constraints, defaults.
+//! Columns of tables: types, constraints, defaults.
 
 use cairn_storage::ErrorKind;
 use cairn_storage::id::ColumnId;
@@ -81,7 +81,8 @@ pub(super) fn id_at(index: usize) -> ColumnId {
     ColumnId(u32::try_from(index).unwrap_or(u32::MAX - 1) + 1)
 }
 
-async fn column(
+/// One column as written, and whether it is the key.
+pub(super) async fn column(
     context: &StatementContext,
     index: usize,
     written: &ast::ColumnDef,
@@ -111,7 +112,7 @@ async fn column(
         )));
     }
     let nullable = nullable.unwrap_or(true) && !is_key;
-    Ok((ColumnDef { id: id_at(index), name, column_type, nullable, default }, is_key))
+    Ok((ColumnDef { id: id_at(index), name, column_type, nullable, default, initial: None }, is_key))
 }
 
 fn set_nullable(nullable: &mut Option<bool>, value: bool, name: &str) -> Result<()> {
@@ -221,7 +222,7 @@ pub(super) fn sort_ids(columns: &[ColumnDef], sort: &str) -> Result<Vec<ColumnId
     Ok(ids)
 }
 
-fn no_column(name: &str, columns: &[ColumnDef], place: &str) -> Error {
+pub(super) fn no_column(name: &str, columns: &[ColumnDef], place: &str) -> Error {
     let error = Error::new(ErrorKind::NotFound, format!("column {name} in {place} does not exist"))
         .map(|e| e.with_sqlstate("42703"));
     match closest(name, columns.iter().map(|c| c.name.as_str())) {
@@ -236,7 +237,7 @@ fn two_keys() -> Error {
 }
 
 /// A default's text, after computing it once as a value of the column.
-async fn check_default(
+pub(super) async fn check_default(
     context: &StatementContext,
     name: &str,
     column_type: &ColumnType,

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
-use cairn_storage::id::{ObjectId, TableId};
+use cairn_storage::id::{IndexId, ObjectId, TableId, UserId};
+use cairn_storage::schema::TableDef;
 use cairn_storage::wal::CatalogEdit;
 use datafusion::sql::sqlparser::ast::ObjectName;
 
@@ -95,6 +96,13 @@ impl RemovedUnits {
     /// Those of a table's indexes.
     pub(super) fn of_table(context: &StatementContext, table: TableId) -> Self {
         Self(vec![(table, units_of(context, table))])
+    }
+
+    /// Those of some indexes of a table.
+    pub(super) fn of_indexes(context: &StatementContext, table: TableId, indexes: &[IndexId]) -> Self {
+        let state = context.snapshot.table(table).map(|table| Arc::clone(table.state()));
+        let units = state.iter().flat_map(|state| state.units.iter());
+        Self(vec![(table, units.filter(|unit| indexes.contains(&unit.index)).map(|unit| unit.id).collect())])
     }
 
     /// Removes them once the commit is there; within a transaction that is for COMMIT to do.
@@ -225,6 +233,57 @@ fn dependents(
         notes.extend(found.iter().map(|(_, schema, name)| format!("view {schema}.{name} is dropped too")));
         doomed.views.extend(found.into_iter().map(|(_, schema, name)| (schema, name)));
     }
+}
+
+/// Views that read a table and may name a column of it; None: whatever they name. A view that names all columns, or anything else by
+/// that name, is among them.
+pub(super) fn standing_on(
+    context: &StatementContext,
+    table: &TableDef,
+    column: Option<&str>,
+) -> Vec<(Option<UserId>, String, String)> {
+    let catalog = context.snapshot.catalog();
+    let mut found = Vec::new();
+    for schema in catalog.schemas() {
+        for view in catalog.views(schema) {
+            // A view that no longer parses reads nothing.
+            let Ok(query) = parse_query(&view.sql) else { continue };
+            let names = column.is_none_or(|column| may_name(&view.sql, column));
+            let reads = relations(&query, &view.search_path);
+            if names && reads.iter().any(|(s, n)| *s == table.schema && *n == table.name) {
+                found.push((view.owner, schema.to_owned(), view.name.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// Whether a query may name a column: by its name as a word of the text, or with all others.
+fn may_name(query: &str, column: &str) -> bool {
+    let (query, column) = (query.to_lowercase(), column.to_lowercase());
+    let of_word = |c: char| c.is_alphanumeric() || c == '_';
+    match column.chars().all(of_word) {
+        _ if query.contains('*') => true,
+        true => query.split(|c| !of_word(c)).any(|word| word == column),
+        false => query.contains(&column),
+    }
+}
+
+/// Views that are dropped, with those that stand on them.
+///
+/// # Errors
+/// 42501 when one of them is another's.
+pub(super) fn on_them(
+    context: &StatementContext,
+    views: Vec<(Option<UserId>, String, String)>,
+    notes: &mut Vec<String>,
+) -> Result<BTreeSet<(String, String)>> {
+    context.rights.own_all(&views)?;
+    notes.extend(views.iter().map(|(_, schema, name)| format!("view {schema}.{name} is dropped too")));
+    let views = views.into_iter().map(|(_, schema, name)| (schema, name)).collect();
+    let mut doomed = Doomed { views, ..Doomed::default() };
+    dependents(context, true, &mut doomed, notes)?;
+    Ok(doomed.views)
 }
 
 /// TRUNCATE: every row of the tables.

@@ -1,8 +1,9 @@
-//! CREATE, DROP and TRUNCATE: changes of the catalog, each one transaction.
+//! CREATE, ALTER, DROP and TRUNCATE: changes of the catalog, each one transaction.
 //!
 //! Owns: what may be created under which name with which columns, and what stands on what when something is dropped. Does not
 //! own: retries (`session`), applying an edit (storage).
 
+mod alter;
 mod column;
 mod drop;
 mod index;
@@ -14,6 +15,7 @@ mod view;
 use cairn_storage::ErrorKind;
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
+pub(crate) use alter::alter_table;
 pub(crate) use drop::{drop, truncate};
 pub(crate) use index::{
     INDEX_OPTIONS, OPERATOR_CLASSES, create_index, explain_create_index, metric_name, reindex,

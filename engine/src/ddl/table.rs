@@ -128,6 +128,7 @@ fn columns_for(fields: &Fields) -> Result<Vec<ColumnDef>> {
             column_type,
             nullable: true,
             default: None,
+            initial: None,
         });
     }
     Ok(columns)
@@ -196,13 +197,17 @@ fn cast_to(plan: LogicalPlan, columns: &[ColumnDef]) -> Result<LogicalPlan> {
     Ok(LogicalPlanBuilder::from(plan).project(expressions)?.build()?)
 }
 
-/// The `sort` of WITH (…); every other option is refused by name.
+/// The `sort` of WITH (…).
 fn sort(table: &CreateTable, columns: &[ColumnDef]) -> Result<Vec<ColumnId>> {
-    let options = match &table.table_options {
-        CreateTableOptions::None => return Ok(Vec::new()),
-        CreateTableOptions::With(options) => options,
-        _ => return Err(Error::not_supported_yet("table options outside of WITH (…)")),
-    };
+    match &table.table_options {
+        CreateTableOptions::None => Ok(Vec::new()),
+        CreateTableOptions::With(options) => Ok(sort_option(options, columns)?.unwrap_or_default()),
+        _ => Err(Error::not_supported_yet("table options outside of WITH (…)")),
+    }
+}
+
+/// The `sort` among options, if it is there; every other option is refused by name.
+pub(super) fn sort_option(options: &[SqlOption], columns: &[ColumnDef]) -> Result<Option<Vec<ColumnId>>> {
     let mut sort = None;
     for option in options {
         let SqlOption::KeyValue { key, value } = option else {
@@ -233,7 +238,7 @@ fn sort(table: &CreateTable, columns: &[ColumnDef]) -> Result<Vec<ColumnId>> {
         }
         sort = Some(column::sort_ids(columns, text).map_err(|e| at_ident(e, key))?);
     }
-    Ok(sort.unwrap_or_default())
+    Ok(sort)
 }
 
 /// Refuses every part of the statement that would otherwise be dropped without a word.

@@ -95,6 +95,7 @@ impl Dialect for CairnDialect {
     }
 
     as_in_postgres! {
+        supports_alter_column_type_using,
         supports_unicode_string_literal,
         supports_filter_during_aggregation,
         supports_group_by_expr,

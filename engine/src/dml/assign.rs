@@ -366,7 +366,14 @@ mod tests {
     use super::*;
 
     fn column(column_type: ColumnType) -> ColumnDef {
-        ColumnDef { id: ColumnId(1), name: "c".into(), column_type, nullable: true, default: None }
+        ColumnDef {
+            id: ColumnId(1),
+            name: "c".into(),
+            column_type,
+            nullable: true,
+            default: None,
+            initial: None,
+        }
     }
 
     fn text(values: &[&str]) -> ArrayRef {

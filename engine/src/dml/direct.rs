@@ -398,6 +398,7 @@ mod tests {
                     column_type: column_type.clone(),
                     nullable: *name != "id",
                     default: default.map(str::to_owned),
+                    initial: None,
                 })
                 .collect(),
             primary_key: Vec::new(),

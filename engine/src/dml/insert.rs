@@ -272,6 +272,7 @@ mod tests {
             column_type,
             nullable: true,
             default: default.map(str::to_owned),
+            initial: None,
         }
     }
 

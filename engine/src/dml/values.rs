@@ -171,6 +171,7 @@ mod tests {
             column_type,
             nullable: true,
             default: None,
+            initial: None,
         };
         let text =
             |column_type, value: &str| as_text(&column(column_type), &expr(value)).unwrap().to_string();

@@ -413,6 +413,7 @@ fn column_defs(schema: &SchemaRef) -> Result<Arc<TableDef>> {
                 column_type,
                 nullable: true,
                 default: None,
+                initial: None,
             })
         })
         .collect::<Result<Vec<_>>>()?;

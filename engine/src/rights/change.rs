@@ -10,7 +10,7 @@ use cairn_storage::id::{RowId, UserId};
 use cairn_storage::{ErrorKind, Transaction};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
-use super::accounts::{Account, Accounts, PUBLIC, Scope};
+use super::accounts::{Account, Accounts, Grant, PUBLIC, Scope};
 use super::password::{PASSWORD_BYTES_MAX, Secret};
 use super::tables::{Own, OwnTables};
 use super::{Right, UserLimit, UserLimits};
@@ -84,6 +84,31 @@ pub(crate) async fn forget(
         return Ok(());
     }
     OwnTables::open(transaction)?.delete(Own::Grants, &rows)
+}
+
+/// Grants on a table that `transaction` gives another name are grants on it by that name.
+///
+/// # Errors
+/// Storage errors.
+pub(crate) async fn renamed(
+    context: &StatementContext,
+    transaction: &Transaction,
+    schema: &str,
+    from: &str,
+    to: &str,
+) -> Result<()> {
+    let accounts = context.accounts().await?;
+    let (from, to) =
+        (Scope::Table(schema.to_owned(), from.to_owned()), Scope::Table(schema.to_owned(), to.to_owned()));
+    let grants: Vec<&Grant> = accounts.grants().iter().filter(|grant| grant.on == from).collect();
+    if grants.is_empty() {
+        return Ok(());
+    }
+    let tables = OwnTables::open(transaction)?;
+    tables.delete(Own::Grants, &grants.iter().map(|grant| grant.row).collect::<Vec<_>>())?;
+    let moved: Vec<(UserId, &Scope, Right)> =
+        grants.iter().map(|grant| (grant.grantee, &to, grant.right)).collect();
+    tables.add_grants(&moved).await
 }
 
 /// What a user has and a role has not.

@@ -20,7 +20,7 @@ mod tables;
 pub use identity::Identity;
 
 pub(crate) use accounts::{AccountCache, Accounts, Grant, Scope};
-pub(crate) use change::{forget, run};
+pub(crate) use change::{forget, renamed, run};
 pub(crate) use held::Rights;
 pub(crate) use limit::{UserLimit, UserLimits};
 pub(crate) use password::{Passwords, Secret};

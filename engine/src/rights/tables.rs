@@ -173,6 +173,7 @@ fn definition(table: Own, id: TableId) -> TableDef {
             column_type,
             nullable,
             default: None,
+            initial: None,
         })
         .collect();
     TableDef {

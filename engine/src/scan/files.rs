@@ -30,11 +30,13 @@ use datafusion::parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection,
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::metadata::ParquetMetaData;
+use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
 
 use super::ahead::{AheadReader, Open, Run, Runs};
+use super::older::{self, OlderFiles};
 use super::partition::{Piece, RowGroupSpan};
 use super::pseudo::{self, Layout};
 use super::{statistics, storage_error};
@@ -59,6 +61,8 @@ pub(super) struct FileOf(pub(super) Arc<SegmentMeta>);
 pub(crate) struct Files {
     entries: Vec<PartitionedFile>,
     statistics: Statistics,
+    /// None: every file has all columns as they are.
+    older: Option<Arc<OlderFiles>>,
     /// None: nothing is read ahead.
     runs: Option<Arc<Runs>>,
 }
@@ -87,12 +91,16 @@ impl Files {
             .iter()
             .zip(per_segment)
             .map(|(segment, statistics)| {
-                let known = segment.meta.schema_version == definition;
+                let known = segment.meta.schema_version == definition && !segment.meta.reshaped;
                 entry(segment, Arc::new(unknown(file_columns, statistics)), layout, known.then_some(user))
             })
             .collect();
         let runs = table.is_remote().then(Arc::default);
-        Ok(Self { entries, statistics: merged, runs })
+        let older = match older::is_among(segments) {
+            true => Some(Arc::new(OlderFiles::new(table.def(), layout.table.file_schema())?)),
+            false => None,
+        };
+        Ok(Self { entries, statistics: merged, older, runs })
     }
 
     /// Partitions of pieces as file groups.
@@ -132,6 +140,7 @@ impl Files {
             .with_file_groups(self.groups(partitions))
             .with_statistics(self.statistics.clone())
             .with_limit(options.limit)
+            .with_expr_adapter(self.older.clone().map(|older| older as Arc<dyn PhysicalExprAdapterFactory>))
             .build();
         Ok(DataSourceExec::from_data_source(config))
     }

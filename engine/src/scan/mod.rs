@@ -5,7 +5,7 @@
 //! 2. [`pruning`]: segments whose statistics rule a match out are dropped.
 //! 3. [`visibility`]: rows younger than the version (only when reading the past) join the hidden ones.
 //! 4. [`partition`]: the rest is cut by row group and shared among partitions.
-//! 5. [`pseudo`], [`files`], [`statistics`]: a Parquet source over the pieces; hidden rows are row selections.
+//! 5. [`pseudo`], [`files`], [`statistics`], [`older`]: a Parquet source over the pieces; hidden rows are row selections.
 //! 6. [`hot`]: the memtable's rows, shared likewise.
 //! 7. [`exec`]: one node of both; [`order`] if a sort sits on it. [`codec`]: the node as bytes, for another process.
 //! 8. [`ahead`]: while one row group is decoded, the next ones are fetched from an object store.
@@ -17,6 +17,7 @@ mod codec;
 mod exec;
 mod files;
 mod hot;
+mod older;
 mod order;
 mod partition;
 mod point;
@@ -112,7 +113,7 @@ pub(crate) async fn plan(request: ScanRequest<'_>, state: &dyn Session) -> Resul
     scan.pieces = share(table, &scan.segments, partitions).await?;
     let user = def.arrow_schema();
     let layout = Layout::new(&user, projection);
-    let late_filters = memory.rows() == 0 && !layout.pseudo && !portable;
+    let late_filters = memory.rows() == 0 && !layout.pseudo && !portable && !older::is_among(&scan.segments);
     let options = SourceOptions::new(state, late_filters, limit);
     let files = Files::new(table, &scan.segments, &layout, &user)?;
     let source = files.source(table, &layout, &scan.pieces, options)?;

@@ -124,6 +124,7 @@ impl Session {
             Statement::Warm(_) => Some(upkeep::warm_columns()),
             Statement::Verify { .. } => Some(upkeep::verify_columns()),
             Statement::CreateIndex(_)
+            | Statement::AlterTable(_)
             | Statement::Reindex(_)
             | Statement::CreateSchema { .. }
             | Statement::Account(_)

@@ -180,6 +180,7 @@ fn changes(statement: &Statement) -> bool {
     match statement {
         Statement::Dml(_)
         | Statement::CreateTable(_)
+        | Statement::AlterTable(_)
         | Statement::CreateView(_)
         | Statement::CreateIndex(_)
         | Statement::CreateSchema { .. }
@@ -244,6 +245,7 @@ fn without_effect(statement: &Statement) -> Output {
         Statement::Truncate { .. } => affected("TRUNCATE"),
         Statement::CreateTable(table) if table.query.is_some() => affected("CREATE TABLE"),
         Statement::CreateTable(_) => done("CREATE TABLE"),
+        Statement::AlterTable(_) => done("ALTER TABLE"),
         Statement::CreateView(_) => done("CREATE VIEW"),
         Statement::CreateIndex(_) => done("CREATE INDEX"),
         Statement::CreateSchema { .. } => done("CREATE SCHEMA"),

@@ -1,6 +1,7 @@
 //! The surface of a session, statement by statement, on a database in memory.
 #![allow(clippy::unwrap_used)]
 
+mod alter;
 mod commit_ids;
 mod ingest;
 mod jobs;

@@ -12,6 +12,7 @@ use crate::system;
 
 /// Keywords of statements Cairn runs, for completion and highlighting.
 const KEYWORDS: &[&str] = &[
+    "ADD",
     "ALL",
     "ALTER",
     "ANALYZE",
@@ -126,6 +127,7 @@ const KEYWORDS: &[&str] = &[
     "RECURSIVE",
     "REINDEX",
     "RELEASE",
+    "RENAME",
     "REPLACE",
     "RESET",
     "RESTRICT",

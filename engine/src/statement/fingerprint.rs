@@ -143,6 +143,7 @@ pub(crate) fn tables(statement: &Statement) -> Vec<String> {
         Statement::CreateView(view) => {
             std::iter::once(view.name.clone()).chain(of_query(&view.query)).collect()
         }
+        Statement::AlterTable(alter) => vec![alter.name.clone()],
         Statement::CreateIndex(index) => vec![index.table_name.clone()],
         Statement::Drop(drop) => drop.names.clone(),
         Statement::Truncate { tables, .. } => tables.clone(),

@@ -19,7 +19,7 @@ pub enum StatementKind {
     Merge,
     /// COPY, either way.
     Copy,
-    /// CREATE, DROP, TRUNCATE, REINDEX.
+    /// CREATE, ALTER, DROP, TRUNCATE, REINDEX.
     Ddl,
     /// BEGIN, COMMIT, ROLLBACK and savepoints.
     Transaction,
@@ -71,6 +71,7 @@ impl StatementKind {
             Statement::Dml(dml) => of_change(dml),
             Statement::Copy(_) => Self::Copy,
             Statement::CreateTable(_)
+            | Statement::AlterTable(_)
             | Statement::CreateView(_)
             | Statement::CreateIndex(_)
             | Statement::CreateSchema { .. }
@@ -138,6 +139,7 @@ mod tests {
             ("MERGE INTO t USING s ON true WHEN MATCHED THEN DO NOTHING", "merge"),
             ("COPY t TO 'x.csv'", "copy"),
             ("CREATE TABLE t AS SELECT 1", "ddl"),
+            ("ALTER TABLE t ADD COLUMN a INT", "ddl"),
             ("BEGIN", "transaction"),
             ("SET search_path = 'a'", "setting"),
             ("DROP SECRET a", "setting"),

@@ -76,6 +76,8 @@ pub(crate) enum Statement {
     Dml(Box<ast::Statement>),
     /// CREATE TABLE, with or without AS.
     CreateTable(Box<ast::CreateTable>),
+    /// ALTER TABLE.
+    AlterTable(Box<ast::AlterTable>),
     /// CREATE VIEW.
     CreateView(Box<ast::CreateView>),
     /// CREATE INDEX.

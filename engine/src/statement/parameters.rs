@@ -41,6 +41,7 @@ impl Parameters {
             Statement::Query(query) => Self::of(query.as_ref()),
             Statement::Dml(change) => Self::of(change.as_ref()),
             Statement::CreateTable(table) => Self::of(table.as_ref()),
+            Statement::AlterTable(alter) => Self::of(alter.as_ref()),
             Statement::CreateView(view) => Self::of(view.as_ref()),
             Statement::CreateIndex(index) => Self::of(index.as_ref()),
             Statement::Explain(explain) => Self::of_statement(&explain.statement),

@@ -116,7 +116,7 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
     if matches!(word.as_str(), "CREATE" | "DROP") && store_secret::is_next(parser) {
         return store_secret::secret(parser);
     }
-    if LATER.contains(&word.as_str()) {
+    if LATER.contains(&word.as_str()) && !(word == "ALTER" && peek_is(parser, 1, "TABLE")) {
         return Err(later(&first, parser, &word));
     }
     match word.as_str() {
@@ -174,8 +174,10 @@ pub(super) fn statement(parser: &mut Parser<'_>) -> Result<Statement> {
             object_kind(parser, &word)?;
             classify(parser)
         }
-        "SELECT" | "WITH" | "VALUES" | "TABLE" | "FROM" | "INSERT" | "UPDATE" | "DELETE" | "TRUNCATE"
-        | "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" => classify(parser),
+        "ALTER" | "SELECT" | "WITH" | "VALUES" | "TABLE" | "FROM" | "INSERT" | "UPDATE" | "DELETE"
+        | "TRUNCATE" | "BEGIN" | "START" | "COMMIT" | "END" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" => {
+            classify(parser)
+        }
         _ => Err(unexpected("a statement", &first)),
     }
 }
@@ -203,6 +205,7 @@ fn sorted(mut parsed: ast::Statement) -> Result<Statement> {
         | ast::Statement::Delete(_)
         | ast::Statement::Merge(_)) => Statement::Dml(Box::new(dml)),
         ast::Statement::CreateTable(table) => Statement::CreateTable(Box::new(table)),
+        ast::Statement::AlterTable(alter) => Statement::AlterTable(Box::new(alter)),
         ast::Statement::CreateView(view) => Statement::CreateView(Box::new(view)),
         ast::Statement::CreateIndex(index) => Statement::CreateIndex(Box::new(index)),
         ast::Statement::CreateSchema {
@@ -356,6 +359,9 @@ mod tests {
             ),
             ("CREATE TABLE t AS SELECT struct(1, 2) AS s", "CreateTable"),
             ("CREATE OR REPLACE VIEW v AS SELECT 1", "CreateView"),
+            ("ALTER TABLE IF EXISTS s.t ADD COLUMN IF NOT EXISTS a VECTOR(3)", "AlterTable"),
+            ("ALTER TABLE t DROP a CASCADE, ALTER b TYPE BIGINT, ALTER COLUMN c SET NOT NULL", "AlterTable"),
+            ("ALTER TABLE t SET (sort = 'a')", "AlterTable"),
             ("CREATE SCHEMA IF NOT EXISTS s", "CreateSchema"),
             ("DROP TABLE IF EXISTS a, b CASCADE", "Drop"),
             ("CREATE INDEX ON t USING hnsw (e vector_l2_ops) WITH (m = 16)", "CreateIndex"),
@@ -432,7 +438,7 @@ mod tests {
             ("CREATE TEMP TABLE t (a INT)", "CREATE TEMP TABLE"),
             ("CREATE EXTERNAL TABLE t STORED AS csv LOCATION 'x'", "CREATE EXTERNAL TABLE"),
             ("CREATE FUNCTION f() RETURNS INT LANGUAGE sql AS $$ SELECT 1 $$", "CREATE FUNCTION"),
-            ("ALTER TABLE t ADD COLUMN a INT", "ALTER TABLE"),
+            ("ALTER VIEW v AS SELECT 1", "ALTER VIEW"),
             ("MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE RETURNING id", "RETURNING of MERGE"),
             (
                 "WITH m AS (MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE) SELECT 1",

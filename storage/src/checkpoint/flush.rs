@@ -11,7 +11,7 @@ use crate::database::{Database, Writer};
 use crate::error::Result;
 use crate::id::{CommitVersion, RowId};
 use crate::jobs::Meter;
-use crate::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
+use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
 use crate::segment::sort::sort_batches;
 use crate::segment::writer::Addressing;
 use crate::segment::{DeletionVector, SegmentMeta, SegmentWriter, SegmentWriterOptions};
@@ -22,6 +22,8 @@ const BATCH_ROWS: usize = 16 * 1024;
 
 /// One table's flush.
 pub(super) struct Flushed {
+    /// The definition that they are of.
+    pub(super) def: Arc<TableDef>,
     /// The table's segments from now on.
     pub(super) segments: Vec<Arc<SegmentState>>,
     /// Paths of the objects written, to remove them when the checkpoint fails.
@@ -43,6 +45,7 @@ pub(super) async fn table(
     at: CommitVersion,
 ) -> Result<Flushed> {
     let mut flushed = Flushed {
+        def: Arc::clone(&state.def),
         segments: Vec::clone(&state.segments),
         written: Vec::new(),
         segments_written: 0,

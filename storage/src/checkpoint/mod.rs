@@ -300,8 +300,8 @@ fn relaid(
             continue;
         }
         let state = match flushed.get(id) {
-            Some(done) => table.relaid(&done.segments, cut),
-            None => table.relaid(&[], cut),
+            Some(done) => table.relaid(&done.segments, &done.def, cut),
+            None => table.relaid(&[], &table.def, cut),
         };
         next.tables.insert(*id, Arc::new(state));
     }

@@ -38,6 +38,7 @@ fn definition(metric: IndexMetric, memory_limit_bytes: Option<u64>) -> TableDef 
         column_type,
         nullable,
         default: None,
+        initial: None,
     };
     TableDef {
         id: TableId(1),

@@ -33,8 +33,11 @@ const HASH_BYTES: usize = 16;
 
 /// A root names an index unit that covers a segment in part.
 const PARTIAL_UNITS: u32 = 0;
+/// A root names a table that was altered, whose segments may be older than its columns.
+const ALTERED_TABLES: u32 = 1;
 /// Features a reader must know: bit, name. A bit is set only where it is needed.
-const READER_FEATURES: &[(u32, &str)] = &[(PARTIAL_UNITS, "units of parts of segments")];
+const READER_FEATURES: &[(u32, &str)] =
+    &[(PARTIAL_UNITS, "units of parts of segments"), (ALTERED_TABLES, "altered tables")];
 /// Features a writer must know: bit, name. None yet.
 const WRITER_FEATURES: &[(u32, &str)] = &[];
 
@@ -60,7 +63,9 @@ pub struct DecodedManifest {
 /// `Internal` when the manifest can't be read back.
 pub fn encode_manifest(manifest: &Manifest) -> Result<Bytes> {
     let partial = manifest.tables.iter().flat_map(|table| &table.units).any(|unit| unit.is_partial());
-    encode(Kind::Root, if partial { 1 << PARTIAL_UNITS } else { 0 }, manifest)
+    let altered = manifest.tables.iter().any(|table| table.def.is_altered());
+    let features = (u64::from(partial) << PARTIAL_UNITS) | (u64::from(altered) << ALTERED_TABLES);
+    encode(Kind::Root, features, manifest)
 }
 
 /// Bytes of `manifest/leaf/<id>`.

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arrow::array::ArrayRef;
@@ -13,24 +14,44 @@ use bytes::Bytes;
 use super::filter::KeyFilter;
 use super::kept::KeptColumn;
 use super::reader::{NumberColumn, Opened, SegmentVectors};
-use crate::id::{ColumnId, ObjectId, SchemaVersion};
+use crate::id::{ColumnId, ObjectId};
 use crate::index::LoadedUnit;
 use crate::metrics::CacheFigures;
+use crate::schema::TableDef;
 
 /// Default budget: enough for the footers and hot blocks of a few hundred segments.
 pub const CACHE_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 
+/// How a definition shows segments. Its number does not tell: a transaction that is not committed may have given the same to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Form(u64);
+
+impl Form {
+    /// That of a definition.
+    pub(crate) fn of(def: &TableDef) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for column in &def.columns {
+            (column.id, &column.name, &column.column_type, column.nullable).hash(&mut hasher);
+            if let Some(initial) = &column.initial {
+                format!("{initial:?}").hash(&mut hasher);
+            }
+        }
+        Self(hasher.finish())
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CacheKey {
-    Opened(ObjectId, SchemaVersion),
+    /// As a definition shows it.
+    Opened(ObjectId, Form),
     KeyFilter(ObjectId),
     RowIds(ObjectId),
     Versions(ObjectId),
     Block(ObjectId, u32),
     /// One page of a column as a definition shows it, by its first row.
-    Page(ObjectId, ColumnId, SchemaVersion, u32),
+    Page(ObjectId, ColumnId, Form, u32),
     /// All of a column as a definition shows it.
-    Column(ObjectId, ColumnId, SchemaVersion),
+    Column(ObjectId, ColumnId, Form),
     Vectors(ObjectId, ColumnId),
     Unit(ObjectId),
 }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bounds::BOUND_BYTES;
 pub use cache::SegmentCache;
 pub use deletes::{DeletesMeta, DeletionVector};
 pub use filter::KeyFilter;
@@ -65,8 +66,11 @@ pub struct SegmentMeta {
     pub id: ObjectId,
     /// Table it belongs to.
     pub table: TableId,
-    /// Definition its columns follow.
+    /// Definition its statistics follow.
     pub schema_version: SchemaVersion,
+    /// Whether its file has the columns of an older definition: they are found by their ids, and have the types of then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reshaped: bool,
     /// Rows in it, deleted ones included.
     pub rows: u64,
     /// Length of the object in bytes.

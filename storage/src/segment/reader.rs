@@ -9,6 +9,7 @@ mod addresses;
 mod blocks;
 mod file;
 mod lookup;
+mod names;
 mod open;
 mod points;
 mod rows;
@@ -24,7 +25,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::cache::SegmentCache;
+use super::cache::{Form, SegmentCache};
 use super::{SegmentMeta, SegmentRef};
 use crate::error::{Error, Result};
 use crate::object::ReadMeter;
@@ -52,6 +53,7 @@ pub struct SegmentReader {
     cache: Arc<SegmentCache>,
     source: BlockSource,
     opened: Arc<Opened>,
+    form: Form,
     /// Columns of the rows that a lookup is for.
     read_next: Arc<[usize]>,
 }
@@ -69,9 +71,10 @@ impl SegmentReader {
         cache: Arc<SegmentCache>,
         meter: Option<ReadMeter>,
     ) -> Result<Self> {
-        let opened = open::open(&store, &meta, &def, &cache, meter.as_ref()).await?;
+        let form = Form::of(&def);
+        let opened = open::open(&store, &meta, (&*def, form), &cache, meter.as_ref()).await?;
         let source = BlockSource::new(store, &meta, opened.blocks.clone(), meter);
-        Ok(Self { meta, def, cache, source, opened, read_next: Arc::default() })
+        Ok(Self { meta, def, cache, source, opened, form, read_next: Arc::default() })
     }
 
     /// The same; `expiry` says whether an object that is gone has been collected or is damage.
@@ -108,7 +111,7 @@ impl SegmentReader {
         self.opened.arrow.schema()
     }
 
-    /// For each column of the definition its column in the file; None: added later, NULL in every row.
+    /// For each column of the definition its column in the file; None: added later, the same value in every row.
     #[must_use]
     pub fn file_columns(&self) -> &[Option<usize>] {
         &self.opened.roots

@@ -20,6 +20,9 @@ pub enum StatValue {
     Bytes(Vec<u8>),
 }
 
+// No bound is a NaN.
+impl Eq for StatValue {}
+
 impl StatValue {
     /// Whether it is less than `other`, a bound of the same column. Values of two families never are.
     #[must_use]

@@ -176,6 +176,7 @@ pub(crate) fn table(types: &[(ColumnType, bool)], key: &[u32], sort: &[u32]) -> 
             column_type: column_type.clone(),
             nullable: *nullable,
             default: None,
+            initial: None,
         })
         .collect();
     Arc::new(TableDef {

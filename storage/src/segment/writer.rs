@@ -119,6 +119,7 @@ impl SegmentWriter {
             id,
             table: def.id,
             schema_version: def.schema_version,
+            reshaped: false,
             rows: 0,
             bytes: 0,
             xxh3: String::new(),

@@ -16,10 +16,12 @@ use arrow::compute::filter_record_batch;
 use roaring::RoaringBitmap;
 
 use super::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction, check, remove_segments};
+use crate::alter;
 use crate::collect::UploadGuard;
 use crate::database::{Database, now_us};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, Epoch, ObjectId, RowId, TableId};
+use crate::schema::TableDef;
 use crate::segment::SegmentMeta;
 use crate::version::{LoadedDeletes, Snapshot, Version};
 use crate::wal::{CatalogEdit, CommitInfo, RowBody, TableChange, WalEntry};
@@ -85,6 +87,16 @@ struct OwnChange {
 enum OwnRows {
     Batch(RecordBatch),
     Segment(SegmentMeta),
+}
+
+impl OwnRows {
+    /// The same under a newer definition; a segment's file stays as it is.
+    fn altered(&self, old: &TableDef, new: &TableDef) -> Result<Self> {
+        Ok(match self {
+            Self::Batch(batch) => Self::Batch(alter::rows(batch, old, new)?),
+            Self::Segment(meta) => Self::Segment(alter::meta(meta, old, new)),
+        })
+    }
 }
 
 impl TransactionBlock {
@@ -180,12 +192,16 @@ impl TransactionBlock {
         }
         state.fits(&entry)?;
         let after = state.version.apply(&entry, &LoadedDeletes::new())?;
+        let altered = state.altered(&entry)?;
         last_word.ask()?;
         let receipt = CommitReceipt {
             version: entry.version,
             first_row_ids: entry.tables.iter().map(|t| (t.table, t.first_row_id)).collect(),
             repeated: false,
         };
+        for (table, rows) in altered {
+            state.tables.entry(table).or_default().rows = rows;
+        }
         state.keep(&self.base, entry);
         state.version = Arc::new(after);
         Ok(receipt)
@@ -331,8 +347,7 @@ impl State {
         })
     }
 
-    /// Whether an entry may be added: rows that were written under one definition of a table are not committed under
-    /// another, and what is held in memory has a limit.
+    /// Whether an entry may be added: what is held in memory has a limit.
     fn fits(&self, entry: &WalEntry) -> Result<()> {
         let batches = entry.tables.iter().filter_map(|change| match &change.rows {
             RowBody::Batches(batches) => Some(batches),
@@ -345,19 +360,26 @@ impl State {
                 .with_sqlstate("54000")
                 .with_hint("COMMIT more often, or load the rows with one COPY or INSERT … SELECT"));
         }
+        Ok(())
+    }
+
+    /// Rows of tables whose definition an entry changes, as rows of the new one: all are committed under one definition.
+    fn altered(&self, entry: &WalEntry) -> Result<BTreeMap<TableId, Vec<(RowId, OwnRows)>>> {
+        let mut altered = BTreeMap::new();
         for edit in &entry.catalog {
             let CatalogEdit::PutTable(def) = edit else { continue };
-            let known = self.version.tables.get(&def.id);
-            let rows = self.tables.get(&def.id).is_some_and(|own| !own.rows.is_empty());
-            if rows && known.is_some_and(|known| known.def.schema_version != def.schema_version) {
-                let message = format!(
-                    "the columns of {} cannot be changed in the transaction that writes its rows",
-                    def.qualified_name()
-                );
-                return Err(Error::new(ErrorKind::Unsupported, message).with_sqlstate("0A000"));
+            let (Some(known), Some(own)) = (self.version.tables.get(&def.id), self.tables.get(&def.id))
+            else {
+                continue;
+            };
+            if own.rows.is_empty() || known.def.schema_version == def.schema_version {
+                continue;
             }
+            let rows =
+                own.rows.iter().map(|(first, rows)| Ok::<_, Error>((*first, rows.altered(&known.def, def)?)));
+            altered.insert(def.id, rows.collect::<Result<_>>()?);
         }
-        Ok(())
+        Ok(altered)
     }
 
     /// Remembers what an applied entry changed.

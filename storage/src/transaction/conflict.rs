@@ -34,7 +34,11 @@ pub(crate) fn check(
         // A table that is not there yet is created by this very entry.
         let Some(now) = head.tables.get(&change.table) else { continue };
         let name = now.def.qualified_name();
-        if now.dropped_at.is_some() || now.def.schema_version != change.schema_version {
+        // Rows for a definition of this very entry: it is refused above when another one came between.
+        let defined =
+            |edit: &CatalogEdit| matches!(edit, CatalogEdit::PutTable(def) if def.id == change.table);
+        let of_now = now.def.schema_version == change.schema_version || entry.catalog.iter().any(defined);
+        if now.dropped_at.is_some() || !of_now {
             return Err(conflict(format!("another session changed the definition of {name} meanwhile")));
         }
         let base = snapshot.state().tables.get(&change.table);
@@ -82,6 +86,16 @@ fn definition(snapshot: &Snapshot, head: &Version, edit: &CatalogEdit, whole: Wh
             let known = |index| now.def.indexes.contains(index);
             // Its vectors were checked under the metric of the new index, those that came since were not.
             if !def.indexes.iter().all(known) && now.last_append > snapshot.version() {
+                return Err(conflict(format!("another session added rows to {name} meanwhile")));
+            }
+            // Its rows were looked at when a column became NOT NULL.
+            let known = |id| now.def.columns.iter().find(|column| column.id == id);
+            let tightened = def
+                .columns
+                .iter()
+                .filter(|column| !column.nullable)
+                .any(|column| known(column.id).map_or(column.initial.is_none(), |known| known.nullable));
+            if tightened && now.last_append > snapshot.version() {
                 return Err(conflict(format!("another session added rows to {name} meanwhile")));
             }
             Ok(())

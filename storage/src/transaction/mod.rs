@@ -120,7 +120,7 @@ impl TableSet {
 #[derive(Debug, Default)]
 pub(crate) struct WriteSet {
     catalog: Vec<CatalogEdit>,
-    /// Tables this transaction creates.
+    /// Tables this transaction creates or alters.
     created: BTreeMap<TableId, Arc<TableDef>>,
     next_table_id: Option<TableId>,
     tables: BTreeMap<TableId, TableSet>,
@@ -157,14 +157,17 @@ impl Shared {
         self.table_among(id, &self.set().created)
     }
 
-    /// The same, the tables of `created` being those the transaction creates.
+    /// The same, the tables of `created` being those the transaction creates or alters.
     pub(super) fn table_among(
         &self,
         id: TableId,
         created: &BTreeMap<TableId, Arc<TableDef>>,
     ) -> Result<TableSnapshot> {
         if let Some(def) = created.get(&id) {
-            let state = TableState::created(Arc::clone(def), self.snapshot.version());
+            let state = match self.snapshot.table(id) {
+                Some(known) => known.state().with_def(Arc::clone(def))?,
+                None => TableState::created(Arc::clone(def), self.snapshot.version()),
+            };
             let shared = Arc::clone(&self.database.shared);
             return Ok(TableSnapshot::new(Arc::new(state), self.snapshot.version(), shared));
         }
@@ -240,8 +243,9 @@ impl Transaction {
     /// None today; conflicts show at commit.
     pub fn edit(&self, edit: CatalogEdit) -> Result<()> {
         let mut set = self.shared.set();
+        let known = |def: &TableDef| self.shared.snapshot.table(def.id);
         if let CatalogEdit::PutTable(def) = &edit
-            && self.shared.snapshot.table(def.id).is_none()
+            && known(def).is_none_or(|known| known.def().schema_version != def.schema_version)
         {
             set.created.insert(def.id, Arc::clone(def));
         }

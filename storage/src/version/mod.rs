@@ -90,7 +90,7 @@ impl Version {
         if entry.changes_catalog() && entry.version > self.catalog_changed {
             let mut catalog = Catalog::clone(&self.catalog);
             for edit in &entry.catalog {
-                next.edit(&mut catalog, edit, entry.version);
+                next.edit(&mut catalog, edit, entry.version)?;
             }
             next.catalog = Arc::new(catalog);
             next.catalog_changed = entry.version;
@@ -113,12 +113,12 @@ impl Version {
         Ok(next)
     }
 
-    fn edit(&mut self, catalog: &mut Catalog, edit: &CatalogEdit, version: CommitVersion) {
+    fn edit(&mut self, catalog: &mut Catalog, edit: &CatalogEdit, version: CommitVersion) -> Result<()> {
         catalog.apply(edit);
         match edit {
             CatalogEdit::PutTable(def) => {
                 let state = match self.tables.get(&def.id) {
-                    Some(known) => known.with_def(Arc::clone(def)),
+                    Some(known) => known.with_def(Arc::clone(def))?,
                     None => TableState::created(Arc::clone(def), version),
                 };
                 self.tables.insert(def.id, Arc::new(state));
@@ -148,6 +148,7 @@ impl Version {
             | CatalogEdit::DropView { .. }
             | CatalogEdit::SwapSegments(_) => {}
         }
+        Ok(())
     }
 
     /// The same version with a border under its hot rows and keys, so that a checkpoint of it can later take away

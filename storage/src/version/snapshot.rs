@@ -8,7 +8,7 @@ mod lookup;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{RecordBatch, UInt64Array};
+use arrow::array::{Array, RecordBatch, UInt64Array};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
@@ -22,7 +22,10 @@ use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
 use crate::object::{ReadMeter, past_cache, read_object};
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
-use crate::segment::{KeyEncoder, SegmentCache, SegmentMeta, SegmentReader};
+use crate::segment::{KeyEncoder, RowChoice, SegmentCache, SegmentMeta, SegmentReader};
+
+/// Rows looked at together for NULLs.
+const NULL_ROWS: usize = 64 * 1024;
 
 /// What every reader of one database shares.
 #[derive(Debug)]
@@ -372,6 +375,38 @@ impl TableSnapshot {
     pub fn hot_batches(&self, columns: &[usize], pseudo: bool) -> Result<Vec<RecordBatch>> {
         let schema = pseudo.then(|| self.projected_schema(columns, true)).transpose()?;
         self.state.memtable.visible_batches(self.at, &self.state.hot_deletes, columns, schema.as_ref())
+    }
+
+    /// Whether a visible row has no value in a column (a position in the definition). Statistics answer for most segments.
+    ///
+    /// # Errors
+    /// `Internal` when the position is out of range, storage errors.
+    pub async fn has_null(&self, column: usize) -> Result<bool> {
+        let hot = self.hot_batches(&[column], false)?;
+        if hot.iter().any(|batch| batch.column(0).null_count() > 0) {
+            return Ok(true);
+        }
+        for view in self.segments().await? {
+            if view.meta.columns.get(column).is_some_and(|known| known.null_count == 0) {
+                continue;
+            }
+            let reader = self.open_segment(&view.meta).await?;
+            let mut batches = reader.batches(&[column], RowChoice::All, NULL_ROWS)?;
+            let mut first = 0;
+            while let Some(batch) = batches.next().await? {
+                let array = batch.column(0);
+                let is_there = |row: u32| view.deleted.as_ref().is_none_or(|d| !d.contains(first + row));
+                // A segment has fewer than 2^32 rows.
+                let rows = array.len() as u32;
+                if array.null_count() > 0 && (0..rows).any(|row| array.is_null(row as usize) && is_there(row))
+                {
+                    return Ok(true);
+                }
+                first += rows;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(false)
     }
 
     /// Encoder of the primary key; None without one.

@@ -7,6 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::snapshot::SegmentView;
 use super::{HotKeys, LoadedDeletes};
+use crate::alter;
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, IndexId, ObjectId, RowId};
 use crate::index::{Searchers, UnitMeta};
@@ -59,6 +60,15 @@ impl SegmentState {
     pub fn present_at(&self, at: CommitVersion) -> bool {
         self.dropped_at.is_none_or(|d| d > at) && self.meta.min_created <= at
     }
+}
+
+/// Segments of one definition as segments of a newer one.
+fn altered(segments: &[Arc<SegmentState>], old: &TableDef, new: &TableDef) -> Vec<Arc<SegmentState>> {
+    let altered = |segment: &Arc<SegmentState>| {
+        let meta = Arc::new(alter::meta(&segment.meta, old, new));
+        Arc::new(SegmentState { meta, ..SegmentState::clone(segment) })
+    };
+    segments.iter().map(altered).collect()
 }
 
 /// Rows, deletes and keys of one table.
@@ -167,12 +177,22 @@ impl TableState {
         self.memtable.bytes() + 48 * self.hot_deletes.len() as u64
     }
 
-    pub(super) fn with_def(&self, def: Arc<TableDef>) -> Self {
+    /// The same rows under a newer definition: those in memory get its columns, files keep the older ones, which are read as the newer.
+    ///
+    /// # Errors
+    /// `Internal` when `def` does not come of the present one.
+    pub(crate) fn with_def(&self, def: Arc<TableDef>) -> Result<Self> {
         let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
         let (views, searchers) = (Arc::default(), Arc::default());
-        let next = Self { def, key_encoder, views, searchers, ..self.clone() };
+        let mut next = Self { def, key_encoder, views, searchers, ..self.clone() };
+        if next.def.schema_version != self.def.schema_version {
+            if !alter::same_form(&self.def, &next.def) {
+                next.memtable = self.memtable.altered(&self.def, &next.def)?;
+            }
+            next.segments = Arc::new(altered(&self.segments, &self.def, &next.def));
+        }
         let known: Vec<IndexId> = next.def.indexes.iter().map(|index| index.id).collect();
-        next.without_units(|unit| !known.contains(&unit.index))
+        Ok(next.without_units(|unit| !known.contains(&unit.index)))
     }
 
     /// With the units a manifest names.
@@ -218,14 +238,17 @@ impl TableState {
         next
     }
 
-    /// The same rows once a checkpoint at `cut` is published: what was hot then is in `written`, segments and deletes
-    /// that came after it stay.
+    /// The same rows once a checkpoint at `cut` is published: what was hot then is in `written`, segments of the definition of
+    /// then, and segments and deletes that came after it stay.
     #[must_use]
-    pub fn relaid(&self, written: &[Arc<SegmentState>], cut: CommitVersion) -> Self {
+    pub fn relaid(&self, written: &[Arc<SegmentState>], of: &TableDef, cut: CommitVersion) -> Self {
         let mut next = self.clone();
         next.flushed = cut;
         if !written.is_empty() {
-            next.segments = Arc::new(self.merged(written, cut));
+            next.segments = Arc::new(match of.schema_version == self.def.schema_version {
+                true => self.merged(written, cut),
+                false => self.merged(&altered(written, of, &self.def), cut),
+            });
         }
         if self.is_hot() {
             next.memtable = self.memtable.after(cut);

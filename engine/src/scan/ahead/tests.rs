@@ -133,6 +133,7 @@ impl Table {
             column_type: ColumnType::Int64,
             nullable: false,
             default: None,
+            initial: None,
         };
         let def = Arc::new(TableDef {
             id: TableId(1),

@@ -81,7 +81,20 @@ impl History {
         };
         let mut next = self.model.clone();
         match self.rng.random_range(0..100) {
-            0..45 => {
+            // The columns stay two, under other names and constraints.
+            0..4 => {
+                let snapshot = db.snapshot();
+                let Some(now) = snapshot.table(table) else { return Ok(()) };
+                let mut def = TableDef::clone(now.def());
+                def.schema_version = def.schema_version.next();
+                def.columns[1].name = format!("v{}", self.rng.random::<u32>());
+                def.columns[1].nullable = self.rng.random_bool(0.5);
+                self.pending = Some(next);
+                let tx = db.begin(&snapshot).await?;
+                tx.edit(CatalogEdit::PutTable(Arc::new(def)))?;
+                tx.commit(CommitOptions::default()).await?;
+            }
+            4..45 => {
                 let n = self.rng.random_range(1..5);
                 let rows = self.new_rows(n);
                 next.extend(rows.iter().cloned());

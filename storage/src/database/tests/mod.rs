@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! The database against a model: what was acknowledged is there, whatever happens to machine and disk.
 
+mod alter;
 mod compaction;
 mod history;
 mod jobs;
@@ -39,6 +40,7 @@ pub(crate) fn table_of(id: TableId, name: &str, columns: &[(&str, ColumnType)], 
             column_type: column_type.clone(),
             nullable: false,
             default: None,
+            initial: None,
         })
         .collect();
     TableDef {

@@ -17,6 +17,7 @@ pub(crate) fn segment_entry(sequence: u64, base: u64) -> SegmentEntry {
         id: ObjectId { epoch: Epoch(2), sequence },
         table: TableId(1),
         schema_version: SchemaVersion(1),
+        reshaped: false,
         rows: 10,
         bytes: 1000,
         xxh3: format!("{:032x}", 255),
@@ -59,6 +60,7 @@ pub(crate) fn sound() -> Manifest {
         column_type,
         nullable,
         default: None,
+        initial: None,
     };
     let def = TableDef {
         id: TableId(1),

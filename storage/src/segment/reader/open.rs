@@ -16,12 +16,13 @@ use parquet::file::metadata::{
 };
 
 use super::super::SegmentMeta;
-use super::super::cache::{CacheKey, CacheValue, SegmentCache};
+use super::super::cache::{CacheKey, CacheValue, Form, SegmentCache};
 use super::super::encode::{BLOCKS_KEY, FORMAT, FORMAT_KEY, SEGMENT_KEY, TABLE_KEY};
 use super::super::sink::{BLOCK_BYTES, parse_blocks};
 use super::super::vectors::stored_type;
 use super::blocks::{BlockSource, data_end, read_error};
 use super::lookup::KeyPage;
+use super::names;
 use super::{decode_error, path_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ColumnId;
@@ -49,11 +50,11 @@ pub(crate) struct Opened {
 pub(super) async fn open(
     store: &Arc<dyn ObjectStore>,
     meta: &SegmentMeta,
-    def: &TableDef,
+    (def, form): (&TableDef, Form),
     cache: &SegmentCache,
     meter: Option<&ReadMeter>,
 ) -> Result<Arc<Opened>> {
-    let key = CacheKey::Opened(meta.id, def.schema_version);
+    let key = CacheKey::Opened(meta.id, form);
     if let Some(CacheValue::Opened(opened)) = cache.get(key) {
         return Ok(opened);
     }
@@ -196,6 +197,7 @@ fn match_columns(
     blocks: Arc<[u32]>,
     def: &TableDef,
 ) -> Result<Opened, parquet::errors::ParquetError> {
+    let metadata = names::as_defined(metadata, def)?;
     let schema = metadata.file_metadata().schema_descr();
     let inferred = parquet_to_arrow_schema(schema, None)?;
     let mut by_id = HashMap::new();
@@ -213,7 +215,9 @@ fn match_columns(
             def.columns.iter().find(|c| c.id == id).map(|c| stored_type(&c.column_type))
         });
         let nullable = info.repetition() != Repetition::REQUIRED;
-        let data_type = surface.unwrap_or_else(|| field.data_type().clone());
+        // What was widened since is read as it was written.
+        let narrower = |surface: &DataType| surface.is_numeric() && surface != field.data_type();
+        let data_type = surface.filter(|s| !narrower(s)).unwrap_or_else(|| field.data_type().clone());
         fields.push(Field::new(parquet.name(), data_type, nullable));
     }
     let group_starts = std::iter::once(0)

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat_batches, interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::super::cache::{CacheKey, CacheValue};
 use super::super::kept::KeptColumn;
 use super::{RowChoice, SegmentReader};
+use crate::alter::filled;
 use crate::error::{Error, Result};
 
 /// More rows than this are a scan.
@@ -41,7 +42,7 @@ struct Paged {
 
 /// How a column is read at some rows.
 enum Way {
-    /// It is older than the column: every value is NULL.
+    /// It is older than the column: every value is the same.
     Absent,
     Paged(Paged),
     /// Decoded for this read only.
@@ -65,9 +66,9 @@ impl SegmentReader {
         let read = self.pages(&wanted, || self.stored_at(columns, &ways, positions)).await?;
         let mut read = read.as_slice();
         let mut arrays: Vec<Option<ArrayRef>> = Vec::with_capacity(columns.len());
-        for (way, field) in ways.iter().zip(schema.fields()) {
+        for ((way, column), field) in ways.iter().zip(columns).zip(schema.fields()) {
             arrays.push(match way {
-                Way::Absent => Some(new_null_array(field.data_type(), positions.len())),
+                Way::Absent => Some(filled(&self.def.columns[*column], positions.len())?),
                 Way::Paged(paged) => {
                     let (pages, others) = read.split_at(paged.pages.len());
                     read = others;
@@ -252,7 +253,7 @@ impl SegmentReader {
     }
 
     fn page_key(&self, column: usize, page: &Page) -> CacheKey {
-        CacheKey::Page(self.meta.id, self.def.columns[column].id, self.def.schema_version, page.rows.start)
+        CacheKey::Page(self.meta.id, self.def.columns[column].id, self.form, page.rows.start)
     }
 
     /// A page decoded, into the cache; None when there is no room.
@@ -274,10 +275,10 @@ impl SegmentReader {
         let rows =
             0..u32::try_from(self.meta.rows).map_err(|_| Error::internal("a segment of too many rows"))?;
         let Some(root) = self.opened.roots.get(column).copied().flatten() else {
-            return Ok(Some(Arc::new(KeptColumn::new(new_null_array(&surface, rows.len())))));
+            return Ok(Some(Arc::new(KeptColumn::new(filled(definition, rows.len())?))));
         };
         let Some(leaf) = self.flat_leaf(root, &surface) else { return Ok(None) };
-        let key = CacheKey::Column(self.meta.id, definition.id, self.def.schema_version);
+        let key = CacheKey::Column(self.meta.id, definition.id, self.form);
         if let Some(CacheValue::Column(kept)) = self.cache.get(key) {
             return Ok(Some(kept));
         }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::DecodeResult;
 use parquet::arrow::ProjectionMask;
@@ -14,8 +14,9 @@ use super::super::cache::SegmentCache;
 use super::super::vectors::to_surface;
 use super::blocks::BlockSource;
 use super::{Opened, SegmentReader, decode_error};
+use crate::alter::{filled, shaped};
 use crate::error::{Error, Result};
-use crate::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
+use crate::schema::{ColumnDef, ROW_ID_COLUMN, VERSION_COLUMN};
 
 /// Most rows for which blocks are kept in the cache: above it a read is a scan.
 const CACHED_ROWS_MAX: u64 = 16 * 1024;
@@ -46,9 +47,17 @@ pub struct SegmentBatches {
 /// How a decoded batch becomes one of the columns asked for.
 #[derive(Debug)]
 enum Shape {
-    /// Surface schema, and for each of its columns the decoded one (None: NULLs).
-    Surface(SchemaRef, Vec<Option<usize>>),
+    /// Surface schema, and where each of its columns comes from.
+    Surface(SchemaRef, Vec<Source>),
     AsDecoded,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The decoded column of that place.
+    Decoded(usize),
+    /// The segment is older than the column.
+    Filled(Box<ColumnDef>),
 }
 
 pub(super) fn batches(
@@ -65,8 +74,7 @@ pub(super) fn batches(
     let mut decoded: Vec<usize> = roots.iter().copied().flatten().collect();
     decoded.sort_unstable();
     decoded.dedup();
-    let places = roots.iter().map(|root| root.and_then(|r| decoded.binary_search(&r).ok())).collect();
-    let shape = Shape::Surface(reader.surface_schema(columns), places);
+    let shape = Shape::Surface(reader.surface_schema(columns), sources(reader, columns, &roots, &decoded)?);
     start(reader, &decoded, rows, batch_rows, shape)
 }
 
@@ -89,10 +97,29 @@ pub(super) fn addressed_batches(
     let mut decoded: Vec<usize> = roots.iter().copied().flatten().collect();
     decoded.sort_unstable();
     decoded.dedup();
-    let places = roots.iter().map(|root| root.and_then(|r| decoded.binary_search(&r).ok())).collect();
-    let shape = Shape::Surface(Arc::new(Schema::new(fields)), places);
+    let sources = sources(reader, &columns, &roots, &decoded)?;
+    let shape = Shape::Surface(Arc::new(Schema::new(fields)), sources);
     let batches = start(reader, &decoded, RowChoice::Ranges(&[rows]), batch_rows, shape)?;
     Ok(SegmentBatches { cache: None, ..batches })
+}
+
+/// Where each of `roots` comes from, the first of which are those of `columns`.
+fn sources(
+    reader: &SegmentReader,
+    columns: &[usize],
+    roots: &[Option<usize>],
+    decoded: &[usize],
+) -> Result<Vec<Source>> {
+    let place = |root: &usize| decoded.binary_search(root).ok();
+    let source = |(i, root): (usize, &Option<usize>)| match root.as_ref().and_then(place) {
+        Some(place) => Ok(Source::Decoded(place)),
+        None => {
+            let column = columns.get(i).and_then(|column| reader.def.columns.get(*column));
+            let column = column.ok_or_else(|| Error::internal("a read names a column that is nowhere"))?;
+            Ok(Source::Filled(Box::new(column.clone())))
+        }
+    };
+    roots.iter().enumerate().map(source).collect()
 }
 
 /// Batches of root columns of the file as they are.
@@ -204,19 +231,22 @@ impl SegmentBatches {
     }
 
     fn shape(&self, batch: RecordBatch) -> Result<RecordBatch> {
-        let Shape::Surface(schema, places) = &self.shape else {
+        let Shape::Surface(schema, sources) = &self.shape else {
             return Ok(batch);
         };
         let columns: Vec<ArrayRef> = schema
             .fields()
             .iter()
-            .zip(places)
-            .map(|(field, place)| match place {
-                Some(place) => match field.data_type() {
-                    DataType::FixedSizeList(..) => to_surface(batch.column(*place)),
-                    _ => Ok(Arc::clone(batch.column(*place))),
-                },
-                None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            .zip(sources)
+            .map(|(field, source)| match source {
+                Source::Decoded(place) => {
+                    let array = match field.data_type() {
+                        DataType::FixedSizeList(..) => to_surface(batch.column(*place))?,
+                        _ => Arc::clone(batch.column(*place)),
+                    };
+                    shaped(&array, field.data_type(), field.is_nullable())
+                }
+                Source::Filled(column) => filled(column, batch.num_rows()),
             })
             .collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

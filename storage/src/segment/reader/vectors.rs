@@ -16,6 +16,7 @@ use roaring::RoaringBitmap;
 use super::super::cache::{CacheKey, CacheValue};
 use super::super::sink::BLOCK_BYTES;
 use super::blocks::data_end;
+use super::rows::root_batches;
 use super::{BATCH_ROWS, RowChoice, SegmentReader};
 use crate::error::{Error, Result};
 use crate::schema::ColumnType;
@@ -63,7 +64,7 @@ impl SegmentReader {
         let ColumnType::Vector(dim) = definition.column_type else {
             return Err(Error::internal(format!("column {} holds no vectors", definition.name)));
         };
-        let nulls = self.null_rows(column).await?;
+        let nulls = self.null_rows(column, root).await?;
         let bytes = shared.bytes_in_place(&self.meta.path(), self.source.meter()).await?;
         let vectors = Arc::new(self.find_pages(root, 4 * usize::from(dim), nulls, bytes)?);
         let held = vectors.pages.len() * size_of::<Page>() + vectors.right.len() * 8;
@@ -71,12 +72,14 @@ impl SegmentReader {
         Ok(Some(vectors))
     }
 
-    async fn null_rows(&self, column: usize) -> Result<RoaringBitmap> {
+    /// Rows that take no place in the file. Statistics tell of them while they are those of the file.
+    async fn null_rows(&self, column: usize, root: usize) -> Result<RoaringBitmap> {
         let mut nulls = RoaringBitmap::new();
-        if self.meta.columns.get(column).is_some_and(|stats| stats.null_count == 0) {
+        let known = self.meta.columns.get(column).filter(|_| !self.meta.reshaped);
+        if known.is_some_and(|stats| stats.null_count == 0) {
             return Ok(nulls);
         }
-        let mut batches = self.batches(&[column], RowChoice::All, BATCH_ROWS)?;
+        let mut batches = root_batches(self, &[root], RowChoice::All, BATCH_ROWS)?;
         let mut first = 0;
         while let Some(batch) = batches.next().await? {
             let array = batch.column(0);

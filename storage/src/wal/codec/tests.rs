@@ -159,6 +159,7 @@ fn segment(id: u64) -> SegmentMeta {
         id: ObjectId { epoch: Epoch(3), sequence: id },
         table: TableId(1),
         schema_version: SchemaVersion(1),
+        reshaped: false,
         rows: 10,
         bytes: 1000,
         xxh3: "00ff".into(),
@@ -194,6 +195,7 @@ fn edits() -> Vec<CatalogEdit> {
             column_type,
             nullable: i != 3,
             default: (i % 2 == 0).then(|| "1 + 1".into()),
+            initial: None,
         })
         .collect();
     vec![
@@ -550,5 +552,20 @@ fn a_swap_of_segments_round_trips_under_a_version_of_its_own() {
         assert_eq!(bytes[..2], [3, 0], "a Cairn that does not know of it refuses it by its version");
         assert_same(&decode(bytes).unwrap(), &entry, &[]);
         assert!(!entry.changes_catalog());
+    }
+}
+
+#[test]
+fn the_definition_of_an_altered_table_has_a_version_of_its_own() {
+    let (entry, _) = golden_entry(0);
+    for (number, version) in [(1, 1), (2, 4)] {
+        let mut def = crate::database::tests::definition(TableId(1), "t", true);
+        def.schema_version = SchemaVersion(number);
+        def.columns[1].initial = Some(StatValue::Text("before".into()));
+        let catalog = vec![CatalogEdit::PutTable(Arc::new(def))];
+        let entry = WalEntry { catalog, tables: vec![], ..entry.clone() };
+        let bytes = encode(&entry).unwrap();
+        assert_eq!(bytes[..2], [version, 0], "a Cairn that does not know of it refuses it by its version");
+        assert_same(&decode(bytes).unwrap(), &entry, &[]);
     }
 }
