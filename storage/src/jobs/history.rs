@@ -142,6 +142,7 @@ fn definition(id: TableId) -> TableDef {
             column_type,
             nullable,
             default: None,
+            initial: None,
         })
         .collect();
     TableDef {
