@@ -30,6 +30,15 @@ Examples:
 
 Exit codes: 0 success, 1 a statement failed, 2 wrong usage, 130 interrupted.";
 
+/// Variables that the shell reads and a server does not.
+pub(crate) const VARIABLES: [&str; 5] =
+    [FORMAT_VARIABLE, RC_VARIABLE, "CAIRN_PAGER", "CAIRN_EDITOR", "CAIRN_COMMIT"];
+const FORMAT_VARIABLE: &str = "CAIRN_FORMAT";
+const RC_VARIABLE: &str = "CAIRN_RC";
+
+const RC_HELP: &str = "Commands and statements that are run first when somebody types \
+     [default: cairn/shellrc in the user's configuration folder]";
+
 const SYNC_HELP: &str = "When a commit is durable: `full` (when acknowledged, the default), `interval:MS` or `off` (a crash of the \
      machine may lose the last ones)";
 
@@ -46,7 +55,7 @@ const BUCKETS: &str = "Object storage";
 
 /// SQL on a directory, in a bucket or at a server: tables, transactions and files queried in place.
 #[derive(Debug, Parser)]
-#[command(name = "cairn", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "cairn", version = crate::VERSION, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     /// Directory of the database, made when there is none; `s3://bucket/prefix`, `gs://…` and `az://…` are in a bucket; `:memory:` keeps nothing; `grpc://host:port` is a server, `grpc+tls://host:port` one that encrypts.
     #[arg(default_value = "./cairn-data")]
@@ -60,9 +69,16 @@ pub(crate) struct Args {
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// How results are written.
-    #[arg(long, value_enum, default_value_t = Format::Box)]
-    pub(crate) format: Format,
+    /// How results are written [default: box].
+    #[arg(long, value_enum, env = FORMAT_VARIABLE)]
+    pub(crate) format: Option<Format>,
+
+    #[arg(long, value_name = "FILE", env = RC_VARIABLE, help = RC_HELP)]
+    pub(crate) rc: Option<PathBuf>,
+
+    /// Run no such file, also when CAIRN_RC names one.
+    #[arg(long)]
+    pub(crate) no_rc: bool,
 
     /// Only results and errors: no greeting, row counts of writes, or times.
     #[arg(short, long)]
@@ -364,7 +380,7 @@ mod tests {
     fn defaults() {
         let (args, sources) = read(&[]).unwrap();
         assert_eq!(args.root, "./cairn-data");
-        assert_eq!((args.format, args.on_error, args.sync), (Format::Box, OnError::Stop, None));
+        assert_eq!((args.format, args.on_error, args.sync), (None, OnError::Stop, None));
         assert!(args.server.is_none());
         assert!(sources.is_empty() && !args.quiet && !args.read_only && args.subcommand.is_none());
         let opening = args.opening();
