@@ -10,9 +10,11 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::connection::{Address, Cache, Login, Opening, Tls};
+use crate::dump::DumpArgs;
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::serve::ServeArgs;
+use crate::verify::VerifyArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +27,8 @@ Examples:
   cairn s3://bucket/notes                 a database in a bucket; credentials come from the environment
   cairn demo                              create a small database and query it
   cairn serve ./notes                     let other programs use it
+  cairn verify ./notes                    check every checksum; exit code 3 when something is damaged
+  cairn dump wal ./notes/wal/FILE         what stands in a file of the log, a manifest or a segment
   cairn grpc://127.0.0.1:8815             the same shell, on a database that is served
   cairn grpc+tls://db.example.org --user anna -c 'SHOW TABLES'
 
@@ -151,6 +155,10 @@ pub(crate) enum Task {
     },
     /// Serve a database to other programs: Flight SQL (ADBC, JDBC, ODBC) and HTTP.
     Serve(ServeArgs),
+    /// Check that everything is still as it was written.
+    Verify(VerifyArgs),
+    /// Show what stands in one file of a database.
+    Dump(DumpArgs),
 }
 
 /// What a script does after a statement failed.
@@ -433,6 +441,17 @@ mod tests {
         assert_eq!(dir(&["demo"]), "./cairn-demo");
         assert_eq!(dir(&["demo", "x"]), "x");
         assert_eq!(read(&["./demo"]).unwrap().0.root, "./demo");
+    }
+
+    #[test]
+    fn files_are_verified_and_dumped() {
+        assert!(matches!(
+            read(&["verify", "x", "--table", "t"]).unwrap().0.subcommand,
+            Some(Task::Verify(_))
+        ));
+        assert!(matches!(read(&["dump", "wal", "x", "--json"]).unwrap().0.subcommand, Some(Task::Dump(_))));
+        assert!(read(&["dump", "page", "x"]).is_err());
+        assert!(read(&["verify"]).is_err());
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod command;
 mod complete;
 mod connection;
 mod demo;
+mod dump;
 mod edit;
 mod editor;
 mod execution;
@@ -44,6 +45,7 @@ mod style;
 mod suggest;
 mod terminal;
 mod vectors;
+mod verify;
 
 use std::future::Future;
 use std::io;
@@ -81,6 +83,8 @@ fn main() -> ExitCode {
     ExitCode::from(match &args.subcommand {
         Some(Task::Demo { dir }) => on_threads(Runtimes::start(), |runtimes| demo::run(runtimes, dir)),
         Some(Task::Serve(args)) => serve::run(args),
+        Some(Task::Verify(args)) => on_threads(Runtimes::start(), |runtimes| verify::run(runtimes, args)),
+        Some(Task::Dump(args)) => dump::run(args),
         None => on_threads(Runtimes::start(), |runtimes| run(runtimes, &args, sources)),
     })
 }

@@ -14,7 +14,15 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("escape '", &[]),
     ("null '", &[]),
     ("on_error '", &["stop", "skip"]),
+    ("compression '", &["gzip", "zstd", "none"]),
+    ("partition_by (", &[]),
 ];
+
+/// What follows a query, a table and its columns.
+const QUERY_NEXT: &[&str] = &["TO"];
+const TABLE_NEXT: &[&str] = &["FROM", "TO", "("];
+const COLUMNS_NEXT: &[&str] = &["FROM", "TO"];
+const NO_VALUES: &[&str] = &[];
 
 /// Where a COPY is, after its words at depth 0.
 enum Step<'a> {
@@ -33,13 +41,13 @@ fn step<'a>(words: &'a [&'a str]) -> Option<Step<'a>> {
     if !verb.eq_ignore_ascii_case("copy") {
         return None;
     }
-    let (rest, next): (_, &[&str]) = match rest {
-        ["(", ..] => (behind_brackets(rest)?, &["TO"]),
-        [_, ".", _, "(", ..] => (behind_brackets(&rest[3..])?, &["FROM", "TO"]),
-        [_, ".", _, rest @ ..] => (rest, &["FROM", "TO", "("]),
+    let (rest, next) = match rest {
+        ["(", ..] => (behind_brackets(rest)?, QUERY_NEXT),
+        [_, ".", _, "(", ..] => (behind_brackets(&rest[3..])?, COLUMNS_NEXT),
+        [_, ".", _, rest @ ..] => (rest, TABLE_NEXT),
         [_, "."] | [] => return None,
-        [_, "(", ..] => (behind_brackets(&rest[1..])?, &["FROM", "TO"]),
-        [_, rest @ ..] => (rest, &["FROM", "TO", "("]),
+        [_, "(", ..] => (behind_brackets(&rest[1..])?, COLUMNS_NEXT),
+        [_, rest @ ..] => (rest, TABLE_NEXT),
     };
     Some(match rest {
         [] => Step::Source(next),
@@ -95,17 +103,17 @@ pub(super) fn words(words: &[&str], prefix: &str) -> Option<Vec<String>> {
 /// What a text can be that follows these words.
 pub(super) fn values(words: &[&str]) -> &'static [&'static str] {
     match step(words) {
-        Some(Step::Options(options)) => options.last().map_or(&[], |name| values_of(name)),
-        Some(Step::Source(_) | Step::File | Step::With(_)) | None => &[],
+        Some(Step::Options(options)) => options.last().map_or(NO_VALUES, |name| values_of(name)),
+        Some(Step::Source(_) | Step::File | Step::With(_)) | None => NO_VALUES,
     }
 }
 
 fn is_name(option: &str, word: &str) -> bool {
-    option.trim_end_matches(['\'', ' ']).eq_ignore_ascii_case(word)
+    option.trim_end_matches(['\'', '(', ' ']).eq_ignore_ascii_case(word)
 }
 
 fn values_of(name: &str) -> &'static [&'static str] {
-    OPTIONS.iter().find(|(option, _)| is_name(option, name)).map_or(&[], |(_, values)| *values)
+    OPTIONS.iter().find(|(option, _)| is_name(option, name)).map_or(NO_VALUES, |(_, values)| *values)
 }
 
 /// Whether a text that follows these words can be the name of a file.

@@ -6,6 +6,7 @@
 
 mod bounds;
 pub mod cache;
+mod contents;
 pub mod deletes;
 mod encode;
 mod encoding;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use cache::SegmentCache;
+pub use contents::{ColumnContents, SegmentContents};
 pub use deletes::{DeletesMeta, DeletionVector};
 pub use filter::KeyFilter;
 pub use kept::KeptColumn;
