@@ -170,6 +170,16 @@ pub(crate) enum OnError {
     Continue,
 }
 
+impl OnError {
+    /// Whether the first error ends a script.
+    pub(crate) fn stops(self) -> bool {
+        match self {
+            Self::Stop => true,
+            Self::Continue => false,
+        }
+    }
+}
+
 /// `--sync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sync {

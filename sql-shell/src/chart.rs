@@ -92,7 +92,7 @@ fn choose(schema: &Schema, wanted: &[String]) -> Result<(Option<usize>, Vec<usiz
     if wanted.is_empty() {
         return match (texts, numbers.as_slice()) {
             (_, []) => Err("the last result has no column of numbers".to_owned()),
-            (Some(label), _) => Ok((Some(label), numbers)),
+            (Some(label), all) => Ok((Some(label), all.to_vec())),
             (None, [only]) => Ok((None, vec![*only])),
             // Where all are numbers, the first says what the others belong to.
             (None, [first, rest @ ..]) => Ok((Some(*first), rest.to_vec())),

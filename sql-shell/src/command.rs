@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::args::OnError;
 use crate::chart;
 use crate::format::Format;
 use crate::pager;
@@ -269,16 +268,6 @@ impl Command {
                 return Err(format!("there is no command {name}{hint} (.help lists them)"));
             }
         })
-    }
-}
-
-impl OnError {
-    /// What `.bail` calls it.
-    pub(crate) fn bails(self) -> bool {
-        match self {
-            Self::Stop => true,
-            Self::Continue => false,
-        }
     }
 }
 

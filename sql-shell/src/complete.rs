@@ -618,7 +618,7 @@ mod tests {
         check("reindex index p|", &["pages_text_vec_idx"]);
         check("reindex index i|", &[]);
         check("drop index |", &["pages_text_vec_idx", "IF"]);
-        check("re|", &["reindex", "reset"]);
+        check("re|", &["reindex", "release", "reset"]);
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Repl {
             (false, false) => PROMPT,
         };
         let begun = std::mem::take(&mut self.begun);
-        let input = self.editor.readline_with_initial(prompt, (&begun, ""))?;
+        let input = self.editor.readline_with_initial(prompt, (begun.as_str(), ""))?;
         Ok(input.split('\n').flat_map(|line| self.splitter.push_line(line)).collect())
     }
 

@@ -141,7 +141,7 @@ impl Shell {
 
     /// Whether a script goes on after an error.
     pub(crate) fn goes_on(&self) -> bool {
-        self.starting || !self.behaviour.on_error.bails()
+        self.starting || !self.behaviour.on_error.stops()
     }
 
     /// Something was typed.
@@ -222,9 +222,7 @@ impl Shell {
             for piece in &pieces {
                 match self.run_piece(piece, source).await {
                     Ended::Well => {}
-                    Ended::Failed if self.goes_on() => {
-                        overall = Ended::Failed;
-                    }
+                    Ended::Failed if self.goes_on() => overall = Ended::Failed,
                     ended => return ended,
                 }
             }
@@ -290,7 +288,7 @@ impl Shell {
                 self.pager = Pager { command, when: Default::default() };
             }
             Command::Bail(None) => {
-                let text = if self.behaviour.on_error.bails() { "on\n" } else { "off\n" };
+                let text = if self.behaviour.on_error.stops() { "on\n" } else { "off\n" };
                 return self.print(text);
             }
             Command::Bail(Some(true)) => self.behaviour.on_error = OnError::Stop,
@@ -387,7 +385,7 @@ impl Shell {
             ("nullvalue", self.wishes.null.to_string()),
             ("pager", self.pager.to_string()),
             ("timer", on(self.behaviour.timer).to_owned()),
-            ("bail", on(self.behaviour.on_error.bails()).to_owned()),
+            ("bail", on(self.behaviour.on_error.stops()).to_owned()),
         ];
         let text: String = lines.iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect();
         self.print(&text)

@@ -159,7 +159,9 @@ fn each_row(batch: &RecordBatch, take: &mut dyn FnMut(Row) -> io::Result<()>) ->
 }
 
 fn cells(columns: &[Column<'_>], row: usize) -> io::Result<Row> {
-    let text = |column: &Column<'_>| Ok(column.value(row)?.map(|text| cell::printable(&text).into_owned()));
+    let text = |column: &Column<'_>| -> io::Result<Option<String>> {
+        Ok(column.value(row)?.map(|text| cell::printable(&text).into_owned()))
+    };
     columns.iter().map(text).collect()
 }
 
