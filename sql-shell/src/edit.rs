@@ -22,7 +22,7 @@ pub(crate) fn edited(file: Option<&str>, begin: &str) -> Result<String, String> 
 
 fn edited_by(editor: &str, file: Option<&str>, begin: &str) -> Result<String, String> {
     let Some(file) = file else {
-        let wrong = |error| format!("no file can be made to edit: {error}");
+        let wrong = |error: std::io::Error| format!("no file can be made to edit: {error}");
         let mut file = tempfile::Builder::new().prefix("cairn-").suffix(".sql").tempfile().map_err(wrong)?;
         file.write_all(begin.as_bytes()).map_err(wrong)?;
         return run(editor, file.path());

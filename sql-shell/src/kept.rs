@@ -7,7 +7,6 @@ use std::io::{self, BufReader, BufWriter, Seek};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
 
@@ -51,26 +50,27 @@ impl Kept {
         }
     }
 
-    fn keep(&mut self, batch: &RecordBatch, memory_max: usize, file_max: u64) -> Result<(), ArrowError> {
+    fn keep(&mut self, batch: &RecordBatch, memory_max: usize, file_max: u64) -> io::Result<()> {
         match &mut self.place {
             Place::Memory { batches, bytes } => {
                 *bytes += batch.get_array_memory_size();
                 batches.push(batch.clone());
                 if *bytes > memory_max {
                     let mut writer =
-                        StreamWriter::try_new(BufWriter::new(tempfile::tempfile()?), &self.schema)?;
+                        StreamWriter::try_new(BufWriter::new(tempfile::tempfile()?), &self.schema)
+                            .map_err(io::Error::other)?;
                     for batch in batches.iter() {
-                        writer.write(batch)?;
+                        writer.write(batch).map_err(io::Error::other)?;
                     }
                     self.place = Place::Writing(Box::new(writer));
                 }
             }
             Place::Writing(writer) => {
-                writer.write(batch)?;
+                writer.write(batch).map_err(io::Error::other)?;
                 if writer.get_ref().get_ref().metadata()?.len() > file_max {
                     let why =
                         format!("it is larger than {} GiB; .output FILE takes any size", file_max >> 30);
-                    return Err(ArrowError::ExternalError(why.into()));
+                    return Err(io::Error::other(why));
                 }
             }
             Place::Written(_) | Place::Lost(_) => {}

@@ -21,7 +21,7 @@ use crate::format::{self, Format, Layout, Wishes};
 use crate::interrupt::Interrupts;
 use crate::kept::Kept;
 use crate::names::quoted;
-use crate::pager::{Paged, Pager};
+use crate::pager::{Paged, Pager, When};
 use crate::progress::ProgressLine;
 use crate::quantity;
 use crate::report;
@@ -285,7 +285,7 @@ impl Shell {
             Command::Pager(None) => return self.print(&format!("{}\n", self.pager)),
             Command::Pager(Some(PagerChoice::When(when))) => self.pager.when = when,
             Command::Pager(Some(PagerChoice::Program(command))) => {
-                self.pager = Pager { command, when: Default::default() };
+                self.pager = Pager { command, when: When::Auto };
             }
             Command::Bail(None) => {
                 let text = if self.behaviour.on_error.stops() { "on\n" } else { "off\n" };
