@@ -38,6 +38,7 @@ mod dml;
 pub mod config;
 pub mod error;
 pub mod figures;
+pub mod inspect;
 mod log;
 mod metrics;
 pub mod output;

@@ -10,9 +10,11 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::connection::{Address, Cache, Login, Opening, Tls};
+use crate::dump::DumpArgs;
 use crate::failure::Failure;
 use crate::format::Format;
 use crate::serve::ServeArgs;
+use crate::verify::VerifyArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,10 +27,21 @@ Examples:
   cairn s3://bucket/notes                 a database in a bucket; credentials come from the environment
   cairn demo                              create a small database and query it
   cairn serve ./notes                     let other programs use it
+  cairn verify ./notes                    check every checksum; exit code 3 when something is damaged
+  cairn dump wal ./notes/wal/FILE         what stands in a file of the log, a manifest or a segment
   cairn grpc://127.0.0.1:8815             the same shell, on a database that is served
   cairn grpc+tls://db.example.org --user anna -c 'SHOW TABLES'
 
 Exit codes: 0 success, 1 a statement failed, 2 wrong usage, 130 interrupted.";
+
+/// Variables that the shell reads and a server does not.
+pub(crate) const VARIABLES: [&str; 5] =
+    [FORMAT_VARIABLE, RC_VARIABLE, "CAIRN_PAGER", "CAIRN_EDITOR", "CAIRN_COMMIT"];
+const FORMAT_VARIABLE: &str = "CAIRN_FORMAT";
+const RC_VARIABLE: &str = "CAIRN_RC";
+
+const RC_HELP: &str = "Commands and statements that are run first when somebody types \
+     [default: cairn/shellrc in the user's configuration folder]";
 
 const SYNC_HELP: &str = "When a commit is durable: `full` (when acknowledged, the default), `interval:MS` or `off` (a crash of the \
      machine may lose the last ones)";
@@ -46,7 +59,7 @@ const BUCKETS: &str = "Object storage";
 
 /// SQL on a directory, in a bucket or at a server: tables, transactions and files queried in place.
 #[derive(Debug, Parser)]
-#[command(name = "cairn", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "cairn", version = crate::VERSION, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     /// Directory of the database, made when there is none; `s3://bucket/prefix`, `gs://…` and `az://…` are in a bucket; `:memory:` keeps nothing; `grpc://host:port` is a server, `grpc+tls://host:port` one that encrypts.
     #[arg(default_value = "./cairn-data")]
@@ -60,9 +73,16 @@ pub(crate) struct Args {
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// How results are written.
-    #[arg(long, value_enum, default_value_t = Format::Box)]
-    pub(crate) format: Format,
+    /// How results are written [default: box].
+    #[arg(long, value_enum, env = FORMAT_VARIABLE)]
+    pub(crate) format: Option<Format>,
+
+    #[arg(long, value_name = "FILE", env = RC_VARIABLE, help = RC_HELP)]
+    pub(crate) rc: Option<PathBuf>,
+
+    /// Run no such file, also when CAIRN_RC names one.
+    #[arg(long)]
+    pub(crate) no_rc: bool,
 
     /// Only results and errors: no greeting, row counts of writes, or times.
     #[arg(short, long)]
@@ -135,6 +155,10 @@ pub(crate) enum Task {
     },
     /// Serve a database to other programs: Flight SQL (ADBC, JDBC, ODBC) and HTTP.
     Serve(ServeArgs),
+    /// Check that everything is still as it was written.
+    Verify(VerifyArgs),
+    /// Show what stands in one file of a database.
+    Dump(DumpArgs),
 }
 
 /// What a script does after a statement failed.
@@ -144,6 +168,16 @@ pub(crate) enum OnError {
     Stop,
     /// Go on; the exit code is still 1 at the end.
     Continue,
+}
+
+impl OnError {
+    /// Whether the first error ends a script.
+    pub(crate) fn stops(self) -> bool {
+        match self {
+            Self::Stop => true,
+            Self::Continue => false,
+        }
+    }
 }
 
 /// `--sync`.
@@ -364,7 +398,7 @@ mod tests {
     fn defaults() {
         let (args, sources) = read(&[]).unwrap();
         assert_eq!(args.root, "./cairn-data");
-        assert_eq!((args.format, args.on_error, args.sync), (Format::Box, OnError::Stop, None));
+        assert_eq!((args.format, args.on_error, args.sync), (None, OnError::Stop, None));
         assert!(args.server.is_none());
         assert!(sources.is_empty() && !args.quiet && !args.read_only && args.subcommand.is_none());
         let opening = args.opening();
@@ -417,6 +451,17 @@ mod tests {
         assert_eq!(dir(&["demo"]), "./cairn-demo");
         assert_eq!(dir(&["demo", "x"]), "x");
         assert_eq!(read(&["./demo"]).unwrap().0.root, "./demo");
+    }
+
+    #[test]
+    fn files_are_verified_and_dumped() {
+        assert!(matches!(
+            read(&["verify", "x", "--table", "t"]).unwrap().0.subcommand,
+            Some(Task::Verify(_))
+        ));
+        assert!(matches!(read(&["dump", "wal", "x", "--json"]).unwrap().0.subcommand, Some(Task::Dump(_))));
+        assert!(read(&["dump", "page", "x"]).is_err());
+        assert!(read(&["verify"]).is_err());
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! Owns: reading the statement around the cursor and choosing candidates. Pure: names come in as a [`Names`], and file
 //! names are left to the editor ([`Completion::File`]).
 
+mod files;
 mod scope;
 
 use cairn_engine::Session;
 
 use crate::command;
+use crate::format::Format;
 use crate::keywords::STARTS;
 use crate::lex::{self, Kind, Token};
 use crate::names::{Names, TableName, meant, quoted};
@@ -47,7 +49,11 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
                 let words = significant(before, &tokens[..tokens.len() - 1]);
                 return match vectors::place(&words, true) {
                     Some(place) => in_text(&place, before, start, names),
-                    None => Completion::File(start),
+                    None if files::may_stand(&words, names) => Completion::File(start),
+                    None => {
+                        let values = files::values(&words).iter().map(|v| (*v).to_owned()).collect();
+                        Completion::Words { start, candidates: beginning(&before[start..], values) }
+                    }
                 };
             }
             Kind::Comment => return Completion::Words { start: before.len(), candidates: Vec::new() },
@@ -75,6 +81,9 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
     if let Some(place) = vectors::place(&words, false) {
         return Completion::Words { start, candidates: at_place(&place, prefix, names) };
     }
+    if let Some(words) = files::words(&words, prefix) {
+        return Completion::Words { start, candidates: words };
+    }
     // The word being typed names nothing yet.
     let scope = Scope::of(&before[..start], after, names);
     Completion::Words { start, candidates: pick(prefix, candidates(&words, &scope, names)) }
@@ -94,6 +103,45 @@ const SHOWN: &[&str] = &[
     "TABLES",
     "VERSIONS",
 ];
+
+/// Names of types.
+const TYPES: &[&str] = &[
+    "BIGINT",
+    "BOOLEAN",
+    "BYTEA",
+    "DATE",
+    "DECIMAL",
+    "DOUBLE",
+    "INTEGER",
+    "INTERVAL",
+    "JSON",
+    "REAL",
+    "SMALLINT",
+    "TEXT",
+    "TIME",
+    "TIMESTAMP",
+    "TIMESTAMPTZ",
+    "TINYINT",
+    "VECTOR",
+];
+
+/// Whether the AS at the end is that of `CAST(… AS`.
+fn in_cast(words: &[&str]) -> bool {
+    let mut depth = 0_usize;
+    for (at, word) in words.iter().enumerate().rev() {
+        match *word {
+            ")" => depth += 1,
+            "(" if depth == 0 => {
+                let call = at.checked_sub(1).and_then(|before| words.get(before));
+                return call
+                    .is_some_and(|w| w.eq_ignore_ascii_case("cast") || w.eq_ignore_ascii_case("try_cast"));
+            }
+            "(" => depth -= 1,
+            _ => {}
+        }
+    }
+    false
+}
 
 /// Options of CREATE SECRET.
 const SECRET_OPTIONS: &[&str] =
@@ -295,6 +343,7 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         "RESET" => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
         "USE" | "SCHEMA" => return names.schemas.iter().map(|s| Candidate::Name(s)).collect(),
         "EXPLAIN" => return keywords(&["ANALYZE"]).chain(keywords(STARTS)).collect(),
+        "CREATE" if is_of(words, &["SHOW"]) => return keywords(&["TABLE", "VIEW"]).collect(),
         "CREATE" => {
             return keywords(&["INDEX", "OR", "ROLE", "SCHEMA", "SECRET", "TABLE", "USER", "VIEW"]).collect();
         }
@@ -325,6 +374,18 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
             let rest = keywords(&["COLUMN", "DEFAULT", "IF", "NOT"]);
             return rest.chain(columns_of_altered(words, names)).collect();
         }
+        "INSERT" if words.len() == 1 => return keywords(&["INTO"]).collect(),
+        "DELETE" if words.len() == 1 => return keywords(&["FROM"]).collect(),
+        // Also functions, but those stand before FROM.
+        "LEFT" | "RIGHT" | "FULL" if words.iter().any(|w| w.eq_ignore_ascii_case("from")) => {
+            return keywords(&["JOIN", "OUTER"]).collect();
+        }
+        "INNER" | "CROSS" | "OUTER" => return keywords(&["JOIN"]).collect(),
+        "IS" => return keywords(&["DISTINCT", "FALSE", "NOT", "NULL", "TRUE"]).collect(),
+        "PRIMARY" => return keywords(&["KEY"]).collect(),
+        "AS" if in_cast(words) => return keywords(TYPES).collect(),
+        ":" if words.len() > 1 && words[words.len() - 2] == ":" => return keywords(TYPES).collect(),
+        "COLUMNS" if is_of(words, &["SHOW"]) => return keywords(&["FROM"]).collect(),
         "GRANT" | "REVOKE" => return keywords(RIGHTS).collect(),
         "ON" if gives_rights(words) => {
             return keywords(&["DATABASE", "SCHEMA"]).chain(relations(names)).collect();
@@ -333,7 +394,7 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         "," if in_from_list(words) => return relations(names).collect(),
         _ => {}
     }
-    if let Some(table) = insert_columns_of(words, names) {
+    if let Some(table) = columns_listed_of(words, names) {
         return table.columns.iter().map(|c| Candidate::Name(c)).collect();
     }
     let columns = scope.tables.iter().flat_map(|t| &t.columns).map(|c| Candidate::Name(c));
@@ -391,14 +452,18 @@ fn in_from_list(words: &[&str]) -> bool {
     clause.is_some_and(|word| word == "FROM")
 }
 
-/// The table of `INSERT INTO t (…`, with the cursor in its column list.
-fn insert_columns_of<'a>(words: &[&str], names: &'a Names) -> Option<&'a TableName> {
+/// The table of `INSERT INTO t (…` or `COPY t (…`, with the cursor in its column list.
+fn columns_listed_of<'a>(words: &[&str], names: &'a Names) -> Option<&'a TableName> {
     let open = words.iter().position(|w| *w == "(")?;
-    let list = &words[open + 1..];
-    if !words.first()?.eq_ignore_ascii_case("insert") || list.contains(&")") {
+    let begin = match *words.first()? {
+        verb if verb.eq_ignore_ascii_case("insert") => 2,
+        verb if verb.eq_ignore_ascii_case("copy") => 1,
+        _ => return None,
+    };
+    if words[open + 1..].contains(&")") {
         return None;
     }
-    match words.get(2..open)? {
+    match words.get(begin..open)? {
         [table] => names.table(None, &meant(table)),
         [schema, ".", table] => names.table(Some(&meant(schema)), &meant(table)),
         _ => None,
@@ -440,6 +505,16 @@ fn pick(prefix: &str, candidates: Vec<Candidate<'_>>) -> Vec<String> {
     picked
 }
 
+/// Tables whose name begins with what is written, and the byte of it from which on they replace it.
+fn written_tables(written: &str, names: &Names) -> (usize, Vec<String>) {
+    let (from, schema) = match written.rfind('.') {
+        Some(dot) => (dot + 1, meant(&written[..dot])),
+        None => (0, names.current_schema.clone()),
+    };
+    let tables = names.tables.iter().filter(|t| t.schema == schema);
+    (from, pick(&written[from..], tables.map(|t| Candidate::Name(&t.name)).collect()))
+}
+
 fn command_words(before: &str, names: &Names) -> Completion {
     let offset = before.len() - before.trim_start().len();
     let Some((name, argument)) = before.trim_start().split_once(' ') else {
@@ -455,17 +530,21 @@ fn command_words(before: &str, names: &Names) -> Completion {
     let candidates = match command::argument_of(name) {
         command::Argument::File => return Completion::File(start),
         command::Argument::Table => {
-            let (schema_end, schema) = match argument.rfind('.') {
-                Some(dot) => (dot + 1, meant(&argument[..dot])),
-                None => (0, names.current_schema.clone()),
-            };
-            let tables = names.tables.iter().filter(|t| t.schema == schema);
-            let candidates =
-                pick(&argument[schema_end..], tables.map(|t| Candidate::Name(&t.name)).collect());
-            return Completion::Words { start: start + schema_end, candidates };
+            let (from, candidates) = written_tables(argument, names);
+            return Completion::Words { start: start + from, candidates };
         }
-        command::Argument::Format => fixed(&["box", "csv", "tsv", "json", "ndjson", "vertical", "markdown"]),
+        command::Argument::Format => match argument.strip_prefix("insert ") {
+            Some(table) => {
+                let (from, candidates) = written_tables(table, names);
+                let start = before.len() - table.len() + from;
+                return Completion::Words { start, candidates };
+            }
+            None => fixed(&Format::names().collect::<Vec<_>>()),
+        },
         command::Argument::Switch => fixed(&["on", "off"]),
+        command::Argument::Pager => fixed(&["on", "off", "auto"]),
+        command::Argument::Chart => fixed(&["bar", "spark"]),
+        command::Argument::Command => fixed(&command::words().collect::<Vec<_>>()),
         command::Argument::Other => Vec::new(),
     };
     Completion::Words { start, candidates }
@@ -557,7 +636,15 @@ mod tests {
         check("grant sel|", &["select"]);
         check("GRANT SELECT ON D|", &["DATABASE"]);
         check("revoke insert on no|", &["notes"]);
-        check("alter |", &["USER"]);
+        check("alter |", &["TABLE", "USER"]);
+        check("insert |", &["INTO"]);
+        check("delete |", &["FROM"]);
+        check("select * from notes left |", &["JOIN", "OUTER"]);
+        check("select cast(id as b|", &["bigint", "boolean"]);
+        check("select id::Te|", &["text"]);
+        check("select a as b|", &["begin"]);
+        check("show create |", &["TABLE", "VIEW"]);
+        check("show columns |", &["FROM"]);
     }
 
     #[test]
@@ -601,7 +688,7 @@ mod tests {
         check("reindex index p|", &["pages_text_vec_idx"]);
         check("reindex index i|", &[]);
         check("drop index |", &["pages_text_vec_idx", "IF"]);
-        check("re|", &["reindex", "reset"]);
+        check("re|", &["reindex", "release", "reset"]);
     }
 
     #[test]
@@ -659,7 +746,7 @@ mod tests {
         check("select text_vec <| from pages", &["<->", "<=>", "<#>", "<+>"]);
         check("select text_vec <-| from pages", &["<->"]);
         check("select text_vec <->| from pages", &["id"]);
-        check("select '<|", &["file at 8"]);
+        check("select '<|", &[]);
         check("select l2_d|", &["l2_distance("]);
         check("create table t (e vec|", &["vector"]);
     }
@@ -667,8 +754,32 @@ mod tests {
     #[test]
     fn files_inside_quotes() {
         check("copy notes from 'da|", &["file at 17"]);
+        check("copy notes to 'da|", &["file at 15"]);
+        check("copy (select 'a' from notes) to 'da|", &["file at 33"]);
         check("select * from '|", &["file at 15"]);
+        check("select * from notes join 'x|", &["file at 26"]);
+        check("select * from notes, 'x|", &["file at 22"]);
+        check("select * from read_csv('x|", &["file at 24"]);
         check(".read x|", &["file at 6"]);
+        check(".once x|", &["file at 6"]);
+        check("select * from notes where title = 'x|", &[]);
+        check("insert into notes values (1, 'x|", &[]);
+    }
+
+    #[test]
+    fn copy_is_written_step_by_step() {
+        check("copy |", &["notes", "tags"]);
+        check("copy notes |", &["FROM", "TO", "("]);
+        check("copy app.users t|", &["to"]);
+        check("copy notes (|", &["id", "title"]);
+        check("copy (select * from |", &["notes"]);
+        check("copy (select * from notes) |", &["TO"]);
+        check("copy notes from |", &["'"]);
+        check("copy notes to |", &["'"]);
+        check("copy notes from 'a.csv' |", &["WITH ("]);
+        check("copy notes from 'a.csv' with (|", &["format '", "header "]);
+        check("copy notes from 'a.csv' with (format '|", &["csv", "parquet", "ndjson", "arrow"]);
+        check("copy notes from 'a.csv' with (format 'csv', de|", &["delimiter '"]);
     }
 
     #[test]
@@ -677,6 +788,10 @@ mod tests {
         check(".schema t|", &["tags"]);
         check(".schema app.|", &["users"]);
         check(".mode nd|", &["ndjson"]);
+        check(".mode insert app.u|", &["users"]);
+        check(".pager o|", &["on", "off"]);
+        check(".chart s|", &["spark"]);
+        check(".help .ti|", &[".timer"]);
         check("\\d n|", &["notes"]);
         check(".timer o|", &["on", "off"]);
     }

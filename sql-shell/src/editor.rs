@@ -12,14 +12,18 @@ use rustyline::config::CompletionType;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
-use rustyline::validate::Validator;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{ColorMode, Config, Context, Editor, Helper};
 
 use crate::complete::{self, Completion, is_command};
 use crate::connection::Connection;
 use crate::highlight;
 use crate::history;
+use crate::script::Splitter;
 use crate::style::{Paint, Style};
+
+/// Each key paints anew all of what is edited as a whole.
+const EDITED_BYTES_MAX: usize = 16 << 10;
 
 /// The editor with our helper.
 pub(crate) type LineEditor = Editor<SqlHelper, DefaultHistory>;
@@ -45,7 +49,7 @@ pub(crate) fn editor(connection: &Connection, style: Style) -> rustyline::Result
 pub(crate) struct SqlHelper {
     connection: Connection,
     style: Style,
-    /// The lines of the statement before the one being edited.
+    /// The lines of a very long statement before those being edited.
     pending: RefCell<String>,
 }
 
@@ -57,7 +61,26 @@ impl SqlHelper {
 }
 
 impl Helper for SqlHelper {}
-impl Validator for SqlHelper {}
+
+impl Validator for SqlHelper {
+    /// A statement is edited as a whole until its `;` is there.
+    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        let goes_on = self.pending.borrow().is_empty() && is_open(context.input());
+        Ok(if goes_on { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
+    }
+}
+
+/// Whether a statement in `input` waits for its `;`. What is too long to be edited as a whole is taken line by line.
+fn is_open(input: &str) -> bool {
+    if input.len() > EDITED_BYTES_MAX {
+        return false;
+    }
+    let mut splitter = Splitter::default();
+    for line in input.split('\n') {
+        splitter.push_line(line);
+    }
+    splitter.is_open()
+}
 
 impl Hinter for SqlHelper {
     type Hint = String;
@@ -128,6 +151,17 @@ fn files(start: usize, typed: &str) -> (usize, Vec<Pair>) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statements_are_edited_until_they_end() {
+        for open in ["select", "select 1\n  + 2", "select 'a;\n", "select 1; select"] {
+            assert!(is_open(open), "{open}");
+        }
+        for whole in ["", "select 1;", "select\n 1 ;", ".tables", "-- nothing", "select 1; -- done"] {
+            assert!(!is_open(whole), "{whole}");
+        }
+        assert!(!is_open(&"x\n".repeat(EDITED_BYTES_MAX)));
+    }
 
     #[test]
     fn file_names() {

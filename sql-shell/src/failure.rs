@@ -33,6 +33,11 @@ impl Failure {
         }
     }
 
+    /// Whether bytes are not what was written.
+    pub(crate) fn tells_damage(&self) -> bool {
+        matches!(self.sqlstate.as_str(), "XX001" | "XX002")
+    }
+
     /// Says the next step.
     pub(crate) fn with_hint(mut self, hint: impl Into<Box<str>>) -> Self {
         self.hint = Some(hint.into());

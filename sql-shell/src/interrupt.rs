@@ -3,6 +3,7 @@
 use std::io;
 use std::process;
 
+use futures::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::connection::Connection;
@@ -22,6 +23,11 @@ impl Interrupts {
     /// When the system refuses the handler.
     pub(crate) fn listen() -> io::Result<Self> {
         signal(SignalKind::interrupt()).map(Self)
+    }
+
+    /// Forgets what was heard so far: it was meant for a program that the shell waited for.
+    pub(crate) fn forget(&mut self) {
+        while self.0.recv().now_or_never().flatten().is_some() {}
     }
 
     /// Waits for Ctrl-C.

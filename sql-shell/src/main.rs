@@ -6,15 +6,19 @@
 //! 2. `script` cuts the text into statements and commands (`lex`).
 //! 3. `shell` runs each: a `command` itself, a statement through `connection` in a task of its own (`execution`), while
 //!    `progress` and `interrupt` watch.
-//! 4. `format` writes the rows to the `sink`; `report` shows errors.
+//! 4. `format` writes the rows to the `sink`, by way of the `pager` where somebody types, and `kept` has them for `.last` and `chart`
+//!    (`showing`); `report` and `suggest` show errors.
 //!
 //! Standard output holds results; everything else goes to standard error.
 
 mod args;
+mod chart;
 mod command;
 mod complete;
 mod connection;
 mod demo;
+mod dump;
+mod edit;
 mod editor;
 mod execution;
 mod failure;
@@ -22,20 +26,26 @@ mod format;
 mod highlight;
 mod history;
 mod interrupt;
+mod kept;
 mod keywords;
 mod lex;
 mod names;
+mod pager;
 mod progress;
 mod quantity;
+mod rc;
 mod repl;
 mod report;
 mod script;
 mod serve;
 mod shell;
+mod showing;
 mod sink;
 mod style;
+mod suggest;
 mod terminal;
 mod vectors;
+mod verify;
 
 use std::future::Future;
 use std::io;
@@ -45,9 +55,10 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use args::{Args, OnError, Source, Task};
+use args::{Args, Source, Task};
 use connection::{Connection, Found};
 use failure::Failure;
+use format::Format;
 use interrupt::{EXIT_INTERRUPTED, Interrupts, close_on_terminate};
 use shell::{Behaviour, Ended, Shell, is_typed};
 use style::Style;
@@ -56,6 +67,9 @@ use terminal::{say, say_text};
 // Queries allocate many short-lived buffers from several threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Which Cairn this is: the version and, where it was built from a repository, the commit and its date.
+pub(crate) const VERSION: &str = env!("CAIRN_VERSION");
 
 /// Threads that answer clients, at least: one may encode rows.
 const ANSWERING_MIN: usize = 2;
@@ -69,6 +83,8 @@ fn main() -> ExitCode {
     ExitCode::from(match &args.subcommand {
         Some(Task::Demo { dir }) => on_threads(Runtimes::start(), |runtimes| demo::run(runtimes, dir)),
         Some(Task::Serve(args)) => serve::run(args),
+        Some(Task::Verify(args)) => on_threads(Runtimes::start(), |runtimes| verify::run(runtimes, args)),
+        Some(Task::Dump(args)) => dump::run(args),
         None => on_threads(Runtimes::start(), |runtimes| run(runtimes, &args, sources)),
     })
 }
@@ -185,16 +201,18 @@ fn run(runtimes: &Runtimes, args: &Args, mut sources: Vec<Source>) -> u8 {
         ));
     }
     let behaviour = Behaviour {
-        format: args.format,
+        place: args.root.clone(),
+        format: args.format.unwrap_or(Format::Box),
         quiet: args.quiet,
         on_error: args.on_error,
         timer: typed && !args.quiet,
+        typed,
     };
-    let mut shell = Shell::new(connection.clone(), behaviour, interrupts, terminal::width());
+    let mut shell = Shell::new(connection.clone(), behaviour, interrupts, terminal::screen());
     let code = if typed {
-        repl::run(&mut shell, runtimes)
+        run_typed(&mut shell, runtimes, args)
     } else {
-        runtimes.block_on(run_sources(&mut shell, &sources, args.on_error))
+        runtimes.block_on(run_sources(&mut shell, &sources))
     };
     if connection.roll_back() {
         say("the open transaction was rolled back: it had no COMMIT");
@@ -206,12 +224,26 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-async fn run_sources(shell: &mut Shell, sources: &[Source], on_error: OnError) -> u8 {
+/// Reads the user's own file first; flags and variables win over what it says.
+fn run_typed(shell: &mut Shell, runtimes: &Runtimes, args: &Args) -> u8 {
+    if let Some(path) = rc::file(args) {
+        match runtimes.block_on(shell.run_rc(&path)) {
+            Ended::Exit(code) => return code,
+            Ended::Well | Ended::Failed | Ended::Lost | Ended::Cancelled | Ended::Unread => {}
+        }
+        if let Some(format) = args.format {
+            shell.set_format(format);
+        }
+    }
+    repl::run(shell, runtimes)
+}
+
+async fn run_sources(shell: &mut Shell, sources: &[Source]) -> u8 {
     let mut code = 0;
     for source in sources {
         match shell.run_source(source).await {
             Ended::Well => {}
-            Ended::Failed if on_error == OnError::Continue => code = 1,
+            Ended::Failed if shell.goes_on() => code = 1,
             Ended::Failed | Ended::Lost => return 1,
             Ended::Cancelled => return EXIT_INTERRUPTED,
             Ended::Unread => return code,

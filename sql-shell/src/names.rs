@@ -33,11 +33,83 @@ impl Names {
     }
 }
 
-/// A name as SQL writes it: quoted unless it is lower-case letters, digits and `_`.
+/// Words that are no names without quotes.
+const RESERVED: &[&str] = &[
+    "all",
+    "and",
+    "any",
+    "as",
+    "asc",
+    "between",
+    "by",
+    "case",
+    "cast",
+    "create",
+    "cross",
+    "current",
+    "delete",
+    "desc",
+    "distinct",
+    "drop",
+    "else",
+    "end",
+    "except",
+    "exists",
+    "false",
+    "fetch",
+    "for",
+    "from",
+    "full",
+    "grant",
+    "group",
+    "having",
+    "in",
+    "inner",
+    "insert",
+    "intersect",
+    "into",
+    "is",
+    "join",
+    "lateral",
+    "left",
+    "like",
+    "limit",
+    "natural",
+    "not",
+    "null",
+    "offset",
+    "on",
+    "or",
+    "order",
+    "outer",
+    "primary",
+    "right",
+    "select",
+    "set",
+    "table",
+    "then",
+    "to",
+    "true",
+    "union",
+    "update",
+    "user",
+    "using",
+    "values",
+    "when",
+    "where",
+    "window",
+    "with",
+];
+
+/// A name as SQL writes it: quoted unless it is lower-case letters, digits and `_`, and no word of SQL's own.
 pub(crate) fn quoted(name: &str) -> String {
     let simple = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if simple { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+    if simple && RESERVED.binary_search(&name).is_err() {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 /// The name that `written` means: without quotes, or folded to lower case.
@@ -61,5 +133,7 @@ mod tests {
             assert_eq!(meant(sql), name);
         }
         assert_eq!(meant("NOTES"), "notes");
+        assert_eq!(quoted("order"), "\"order\"");
+        assert!(RESERVED.is_sorted());
     }
 }

@@ -9,13 +9,15 @@ use cairn_engine::Session;
 use rustyline::error::ReadlineError;
 
 use crate::Runtimes;
+use crate::command::Command;
+use crate::edit;
 use crate::editor::{self, LineEditor};
 use crate::history;
 use crate::report;
 use crate::script::{Piece, Splitter};
 use crate::shell::{Ended, Shell};
 use crate::style::Style;
-use crate::terminal::{say, say_text};
+use crate::terminal::{Screen, say, say_text};
 
 const PROMPT: &str = "cairn> ";
 /// While a transaction is open.
@@ -40,16 +42,19 @@ struct Repl {
     editor: LineEditor,
     history: Option<PathBuf>,
     splitter: Splitter,
+    /// What the next line begins with, from an editor.
+    begun: String,
 }
 
 impl Repl {
-    fn new(shell: &Shell) -> rustyline::Result<Self> {
+    fn new(shell: &mut Shell) -> rustyline::Result<Self> {
         let mut editor = editor::editor(shell.connection(), Style::of(&io::stdout()))?;
         let history = history::file();
         if let Some(path) = &history {
             let _ = editor.load_history(path);
         }
-        Ok(Self { editor, history, splitter: Splitter::default() })
+        editor.history().iter().for_each(|typed| shell.remember(typed.clone()));
+        Ok(Self { editor, history, splitter: Splitter::default(), begun: String::new() })
     }
 
     fn run(&mut self, shell: &mut Shell, runtimes: &Runtimes) -> u8 {
@@ -94,16 +99,25 @@ impl Repl {
             (false, true) => PROMPT_OPEN,
             (false, false) => PROMPT,
         };
-        let input = self.editor.readline(prompt)?;
+        let begun = std::mem::take(&mut self.begun);
+        let input = self.editor.readline_with_initial(prompt, (begun.as_str(), ""))?;
         Ok(input.split('\n').flat_map(|line| self.splitter.push_line(line)).collect())
     }
 
     fn run_pieces(&mut self, pieces: &[Piece], shell: &mut Shell, runtimes: &Runtimes) -> Option<u8> {
         for piece in pieces {
-            self.remember(piece);
+            self.remember(piece, shell);
         }
         for piece in pieces {
-            shell.set_width(self.editor.dimensions().map(|(columns, _)| usize::from(columns)));
+            shell.set_screen(self.editor.dimensions().and_then(Screen::of));
+            if let Piece::Command { text, .. } = piece
+                && let Ok(Command::Edit(file)) = Command::parse(text)
+            {
+                match self.edit(file.as_deref(), shell, runtimes) {
+                    Some(code) => return Some(code),
+                    None => continue,
+                }
+            }
             match runtimes.block_on(shell.run_piece(piece, None)) {
                 Ended::Well | Ended::Failed => {}
                 // What was pasted behind it was meant for the session that is gone.
@@ -116,16 +130,41 @@ impl Repl {
     }
 
     /// Every statement is one entry, written at once so that a crash keeps it; but one that may hold a password is none.
-    fn remember(&mut self, piece: &Piece) {
+    fn remember(&mut self, piece: &Piece, shell: &mut Shell) {
         let entry = match piece {
             Piece::Statement(statement) if Session::holds_secret(&statement.text) => return,
             Piece::Statement(statement) => format!("{};", statement.text),
             Piece::Command { text, .. } => text.clone(),
         };
+        shell.remember(entry.clone());
         if self.editor.add_history_entry(entry).is_ok()
             && let Some(path) = &self.history
         {
             let _ = self.editor.append_history(path);
         }
+    }
+
+    /// `.edit`: the file, or the last statement, in an editor. What it has when the user leaves is run, and a statement without its `;`
+    /// is what the next line begins with.
+    fn edit(&mut self, file: Option<&str>, shell: &mut Shell, runtimes: &Runtimes) -> Option<u8> {
+        let last = shell.last_statement().map(|text| format!("{text};\n")).unwrap_or_default();
+        let text = match edit::edited(file, &last) {
+            Ok(text) => text,
+            Err(message) => {
+                say_text(&report::plain(&message, Style::of(&io::stderr())));
+                return None;
+            }
+        };
+        // Left as it was, there is nothing to do.
+        if file.is_none() && text == last {
+            return None;
+        }
+        self.splitter.clear();
+        let pieces: Vec<Piece> = text.lines().flat_map(|line| self.splitter.push_line(line)).collect();
+        if let Some(Piece::Statement(open)) = self.splitter.finish() {
+            self.begun = open.text;
+        }
+        // A command in it may be to edit again.
+        self.run_pieces(&pieces, shell, runtimes)
     }
 }

@@ -18,6 +18,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::args::VARIABLES;
 use crate::interrupt::EXIT_INTERRUPTED;
 use crate::terminal::say;
 use crate::{Runtimes, fail, fail_with, on_threads};
@@ -91,6 +92,8 @@ pub(crate) fn run(args: &ServeArgs) -> u8 {
     let flags: Vec<(&str, &str)> = args.flags.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let variables =
         std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+    // A user's shell may be set up where a server is started, too.
+    let variables = variables.filter(|(name, _): &(String, String)| !VARIABLES.contains(&name.as_str()));
     let config = match Config::read(args.file.as_deref(), variables, &flags) {
         Ok(config) => config,
         Err(error) => return fail_with(error),

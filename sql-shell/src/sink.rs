@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
-use crate::format::Layout;
+use crate::format::{Layout, Wishes};
 use crate::style::Style;
 
 /// The place results are written to.
@@ -33,14 +33,17 @@ impl Sink {
         matches!(self, Self::Stdout(_))
     }
 
+    /// Whether this is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_stdout() && io::stdout().is_terminal()
+    }
+
     /// How results are laid out here, in a terminal of `width` columns.
-    pub(crate) fn layout(&self, width: Option<usize>, rows_shown_max: usize) -> Layout {
-        match self {
-            Self::Stdout(_) if io::stdout().is_terminal() => {
-                Layout { width, style: Style::of(&io::stdout()), rows_shown_max }
-            }
-            Self::Stdout(_) | Self::File(_) => Layout { width: None, style: Style::PLAIN, rows_shown_max },
+    pub(crate) fn layout(&self, width: Option<usize>, wishes: Wishes) -> Layout {
+        if self.is_terminal() {
+            return Layout { width, scrolls: false, style: Style::of(&io::stdout()), wishes };
         }
+        Layout { width: None, scrolls: false, style: Style::PLAIN, wishes }
     }
 }
 

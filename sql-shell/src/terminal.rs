@@ -5,13 +5,28 @@ use std::io::{self, IsTerminal, Write};
 use rustyline::Editor;
 use rustyline::history::DefaultHistory;
 
-/// Columns of the terminal that standard output goes to; None when it goes elsewhere.
-pub(crate) fn width() -> Option<usize> {
+/// A terminal's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Screen {
+    pub(crate) columns: usize,
+    pub(crate) lines: usize,
+}
+
+impl Screen {
+    /// That of what an editor says; None when it has no size.
+    pub(crate) fn of((columns, lines): (u16, u16)) -> Option<Self> {
+        let screen = Self { columns: columns.into(), lines: lines.into() };
+        (screen.columns > 0 && screen.lines > 0).then_some(screen)
+    }
+}
+
+/// The terminal that standard output goes to; None when it goes elsewhere.
+pub(crate) fn screen() -> Option<Screen> {
     if !io::stdout().is_terminal() {
         return None;
     }
     let mut editor = Editor::<(), DefaultHistory>::new().ok()?;
-    editor.dimensions().map(|(columns, _)| usize::from(columns)).filter(|&columns| columns > 0)
+    editor.dimensions().and_then(Screen::of)
 }
 
 /// A line on standard error. Where nobody can read it, nothing happens.

@@ -175,7 +175,159 @@ fn help_and_version() {
     let help = cairn(&["--help"]);
     assert_eq!(help.code, Some(0));
     assert!(help.out.contains("Examples:") && help.out.contains("cairn demo"));
-    assert_eq!(cairn(&["--version"]).out, format!("cairn {}\n", env!("CARGO_PKG_VERSION")));
+    let version = cairn(&["--version"]).out;
+    assert!(version.starts_with(&format!("cairn {}", env!("CARGO_PKG_VERSION"))), "{version}");
+    // With the commit and its date, where there is a repository.
+    let commit = version.trim_end().split_once(" (").map(|(_, commit)| commit.trim_end_matches(')'));
+    assert!(commit.is_none_or(|commit| commit.split(' ').count() == 2), "{version}");
+}
+
+#[test]
+fn results_are_shown_again_and_drawn() {
+    let script = ".maxrows 2\nSELECT value AS n, value * 2 AS twice FROM generate_series(1, 4) ORDER BY 1;\n\
+                  .mode csv\n.last\n.chart spark twice\n.mode insert app.t\n.last\n.mode table\n.last\n";
+    let ran = cairn_reading(&[":memory:"], script);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(ran.out.contains("4 rows (2 shown)\nn,twice\n1,2\n2,4\n3,6\n4,8\ntwice "), "{}", ran.out);
+    assert!(
+        ran.out.contains("▁▃▆█ 2 to 8\n4 rows\nINSERT INTO app.t (n, twice) VALUES\n  (1, 2),\n"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.ends_with("| 4 |     8 |\n+---+-------+\n4 rows\n"), "{}", ran.out);
+    let nothing = cairn_reading(&[":memory:"], ".last\n");
+    assert_eq!(nothing.code, Some(1));
+    assert!(nothing.err.contains("there is no last result"), "{}", nothing.err);
+}
+
+#[test]
+fn statements_are_watched() {
+    let ran = cairn_reading(&[":memory:", "-q", "--format", "csv"], "SELECT 7 AS n;\n.watch 0.01 2\n");
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "n\n7\nn\n7\nn\n7\n", ""));
+    assert_eq!(cairn_reading(&[":memory:"], ".watch 1 1\n").code, Some(1));
+}
+
+#[test]
+fn definitions_are_listed_as_statements() {
+    let script = "CREATE SCHEMA app;\nCREATE TABLE app.\"Odd Name\" (id BIGINT PRIMARY KEY);\nCREATE TABLE t (a TEXT);\n\
+                  .schema\n.schema t\n.tables t%\n";
+    let ran = cairn_reading(&[":memory:", "-q", "--format", "csv"], script);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert_eq!(ran.out.matches("CREATE TABLE ").count(), 3, "{}", ran.out);
+    assert!(ran.out.contains("\"Odd Name\"") && ran.out.contains(");\n"), "{}", ran.out);
+    let tables: Vec<&str> = ran.out.lines().skip_while(|line| !line.starts_with("schema,name")).collect();
+    assert_eq!(tables.len(), 2, "{}", ran.out);
+    let missing = cairn_reading(&[":memory:"], ".schema nothing\n");
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.err.starts_with("error[42P01]"), "{}", missing.err);
+}
+
+#[test]
+fn the_shell_is_set_up_by_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("once.csv");
+    let script = format!(
+        ".nullvalue -\n.headers off\n.mode csv\n.once {}\nSELECT 1 AS a;\nSELECT 2 AS a, NULL AS b;\n.print done\n\
+         .bail off\nSELEKT 1;\n.shell printf shell\n.mode vertical\nSELECT NULL AS n;\n",
+        path(&file)
+    );
+    let ran = cairn_reading(&[":memory:"], &script);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "1\n");
+    assert_eq!(ran.out, "2,\ndone\nshell─[ 1 ]\nn │ -\n1 row\n");
+    assert!(ran.err.ends_with("hint: did you mean SELECT?\n"), "{}", ran.err);
+}
+
+#[test]
+fn the_environment_sets_the_format_and_flags_win() {
+    let run = |args: &[&str]| {
+        let output = command(args).env("CAIRN_FORMAT", "csv").output().unwrap();
+        finished(output).out
+    };
+    assert_eq!(run(&[":memory:", "-c", "SELECT 1 AS a"]), "a\n1\n");
+    assert_eq!(run(&[":memory:", "--format", "ndjson", "-c", "SELECT 1 AS a"]), "{\"a\":1}\n");
+}
+
+#[test]
+fn a_plan_is_a_tree() {
+    let ran = cairn(&[":memory:", "-c", "EXPLAIN SELECT value FROM generate_series(1, 5) WHERE value > 2"]);
+    assert!(ran.out.contains("  └─ "), "{}", ran.out);
+}
+
+/// The only file below `dir` whose name ends so.
+fn file_in(dir: &Path, end: &str) -> std::path::PathBuf {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.to_string_lossy().ends_with(end) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found.pop().unwrap()
+}
+
+#[test]
+fn a_database_is_verified_and_its_files_are_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("db");
+    let fill = "CREATE TABLE t (id BIGINT PRIMARY KEY, word TEXT); \
+                INSERT INTO t SELECT value, 'w' || value FROM generate_series(1, 1000); CHECKPOINT; \
+                DELETE FROM t WHERE id = 7";
+    assert_eq!(cairn(&[path(&root), "-q", "-c", fill]).code, Some(0));
+
+    let right = cairn(&["verify", path(&root)]);
+    assert_eq!(right.code, Some(0), "{}", right.err);
+    assert!(right.err.ends_with("everything is right\n"), "{}", right.err);
+    let table = cairn(&["verify", path(&root), "--table", "t", "--format", "csv", "-q"]);
+    assert_eq!((table.code, table.out.as_str(), table.err.as_str()), (Some(0), "", ""));
+    assert_eq!(cairn(&["verify", path(&dir.path().join("nothing"))]).code, Some(1));
+
+    let newest = |folder: &str| {
+        let mut files: Vec<_> =
+            std::fs::read_dir(root.join(folder)).unwrap().map(|e| e.unwrap().path()).collect();
+        // Numbered files only: the log has a note of its end beside them.
+        files.retain(|path| path.to_string_lossy().ends_with(|c: char| c.is_ascii_digit()));
+        files.sort();
+        files.pop().unwrap()
+    };
+    let manifest = newest("manifest");
+    let shown = cairn(&["dump", "manifest", path(&manifest)]);
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
+    assert!(shown.out.starts_with("manifest ") && shown.out.contains("public.t"), "{}", shown.out);
+    let json = cairn(&["dump", "manifest", path(&manifest), "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert!(value["tables"].is_array(), "{}", json.out);
+
+    let log = newest("wal");
+    let shown = cairn(&["dump", "wal", path(&log)]);
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
+    assert!(shown.out.starts_with("log ") && shown.out.contains("entries up to byte"), "{}", shown.out);
+    let json = cairn(&["dump", "wal", path(&log), "--json"]);
+    assert!(serde_json::from_str::<serde_json::Value>(&json.out).unwrap()["entries"].is_array());
+    assert_eq!(cairn(&["dump", "wal", path(&manifest)]).code, Some(1));
+
+    let segment = file_in(&root.join("table"), ".parquet");
+    let shown = cairn(&["dump", "segment", path(&segment)]);
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
+    assert!(shown.out.contains("column word ") && shown.out.contains("blocks are right"), "{}", shown.out);
+
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[100] ^= 1;
+    std::fs::remove_file(&segment).unwrap();
+    std::fs::write(&segment, &bytes).unwrap();
+    let shown = cairn(&["dump", "segment", path(&segment), "--json"]);
+    assert_eq!(shown.code, Some(3));
+    let value: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!(value["damaged_blocks"], serde_json::json!([0]));
+    let wrong = cairn(&["verify", path(&root), "--format", "csv", "-q"]);
+    assert_eq!(wrong.code, Some(3), "{}{}", wrong.out, wrong.err);
+    assert!(wrong.out.contains(",damaged,") && !wrong.out.contains(",ok,"), "{}", wrong.out);
 }
 
 #[test]

@@ -15,7 +15,7 @@ enum Dialect {
     Tsv,
 }
 
-/// Writes rows with a delimiter, after one header line.
+/// Writes rows with a delimiter, after one header line or none.
 pub struct DelimitedWriter {
     dialect: Dialect,
     names: Vec<String>,
@@ -38,6 +38,12 @@ impl DelimitedWriter {
     fn new(dialect: Dialect, schema: &SchemaRef) -> Self {
         let names = schema.fields().iter().map(|f| f.name().clone()).collect();
         Self { dialect, names, header_written: false }
+    }
+
+    /// The same without the header line.
+    #[must_use]
+    pub fn without_header(self) -> Self {
+        Self { header_written: true, ..self }
     }
 
     fn write_header(&mut self, out: &mut dyn Write) -> io::Result<()> {

@@ -202,8 +202,15 @@ fn tables() -> Vec<Table> {
 }
 
 async fn show_queries(connection: &Connection, dir: &str, interrupts: Interrupts) -> u8 {
-    let behaviour = Behaviour { format: Format::Box, quiet: false, on_error: OnError::Stop, timer: true };
-    let mut shell = Shell::new(connection.clone(), behaviour, interrupts, terminal::width());
+    let behaviour = Behaviour {
+        place: dir.to_owned(),
+        format: Format::Box,
+        quiet: false,
+        on_error: OnError::Stop,
+        timer: true,
+        typed: false,
+    };
+    let mut shell = Shell::new(connection.clone(), behaviour, interrupts, terminal::screen());
     for (title, sql) in queries::QUERIES {
         let shown = crate::highlight::line("", sql, Style::of(&io::stdout()));
         let mut ended = shell.print(&format!("\n{title}\n\n{shown};\n"));

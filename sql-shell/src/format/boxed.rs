@@ -1,17 +1,17 @@
 //! A table with borders.
 //!
-//! Memory: at most `rows_shown_max` rows as text: the first half, and the last half in a ring.
+//! Memory of [`BoxWriter`]: at most `rows_shown_max` rows as text: the first half, and the last half in a ring.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 
-use cairn_engine::text::RowWriter;
+use cairn_engine::text::{Column, RowWriter};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use unicode_width::UnicodeWidthStr;
 
-use super::Layout;
-use super::cell::{self, NULL};
+use super::cell;
+use super::{Layout, Pass, plan};
 use crate::quantity;
 use crate::style::Paint;
 
@@ -20,37 +20,62 @@ const COLUMN_WIDTH_MIN: usize = 8;
 
 type Row = Vec<Option<String>>;
 
-/// Gathers rows and draws the box at the end.
-pub(crate) struct BoxWriter {
+/// What borders are made of.
+pub(super) struct Border {
+    across: &'static str,
+    down: &'static str,
+    /// Left, middle and right of the rules at the top, under the names, and at the bottom.
+    rules: [[&'static str; 3]; 3],
+}
+
+/// Of lines.
+pub(super) const LINES: Border =
+    Border {
+        across: "─", down: "│", rules: [["┌", "┬", "┐"], ["├", "┼", "┤"], ["└", "┴", "┘"]]
+    };
+/// Of characters that every place can show.
+pub(super) const ASCII: Border =
+    Border { across: "-", down: "|", rules: [["+", "+", "+"], ["+", "+", "+"], ["+", "+", "+"]] };
+
+/// Names of the columns and how their rows are drawn.
+struct Frame {
     names: Vec<String>,
     right: Vec<bool>,
+    border: &'static Border,
     layout: Layout,
+}
+
+/// Gathers rows and draws the box at the end.
+pub(super) struct BoxWriter {
+    frame: Frame,
     head: Vec<Row>,
     tail: VecDeque<Row>,
     rows: u64,
 }
 
 impl BoxWriter {
-    pub(crate) fn new(schema: &SchemaRef, layout: Layout) -> Self {
-        Self {
-            names: schema.fields().iter().map(|f| cell::printable(f.name()).replace('\n', " ")).collect(),
-            right: schema.fields().iter().map(|f| cell::is_number(f.data_type())).collect(),
-            layout,
-            head: Vec::new(),
-            tail: VecDeque::new(),
-            rows: 0,
-        }
+    pub(super) fn new(schema: &SchemaRef, border: &'static Border, layout: Layout) -> Self {
+        Self { frame: Frame::new(schema, border, layout), head: Vec::new(), tail: VecDeque::new(), rows: 0 }
+    }
+
+    /// Most rows at the end of a long result.
+    fn tail_max(&self) -> usize {
+        self.frame.layout.wishes.rows_shown_max / 2
+    }
+
+    /// Most rows at its beginning.
+    fn head_max(&self) -> usize {
+        self.frame.layout.wishes.rows_shown_max - self.tail_max()
     }
 
     fn keep(&mut self, row: Row) {
         self.rows += 1;
-        let tail_max = self.layout.rows_shown_max / 2;
-        if self.head.len() < self.layout.rows_shown_max - tail_max {
+        if self.head.len() < self.head_max() {
             self.head.push(row);
             return;
         }
         self.tail.push_back(row);
-        if self.tail.len() > tail_max {
+        if self.tail.len() > self.tail_max() {
             self.tail.pop_front();
         }
     }
@@ -59,66 +84,143 @@ impl BoxWriter {
         self.head.len() + self.tail.len()
     }
 
-    /// EXPLAIN's answer is read as text, not as a table.
-    fn is_plan(&self) -> bool {
-        self.names == ["plan_type", "plan"]
-    }
-
     fn write_plan(&self, out: &mut dyn Write) -> io::Result<()> {
         for row in self.head.iter().chain(&self.tail) {
-            let [Some(kind), Some(plan)] = row.as_slice() else { continue };
-            writeln!(out, "{}", self.layout.style.paint(Paint::Strong, kind))?;
-            for line in plan.trim_end().lines() {
-                writeln!(out, "  {line}")?;
-            }
+            let [Some(kind), Some(text)] = row.as_slice() else { continue };
+            writeln!(out, "{}", self.frame.layout.style.paint(Paint::Strong, kind))?;
+            plan::write(text, &self.frame.layout, out)?;
         }
         Ok(())
     }
 
-    fn natural_widths(&self) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.names.iter().map(|n| n.width()).collect();
-        for row in self.head.iter().chain(&self.tail) {
-            for (width, value) in widths.iter_mut().zip(row) {
-                let lines = value.as_deref().unwrap_or(NULL).lines();
-                *width = lines.map(|l| l.width()).max().unwrap_or(0).max(*width);
-            }
-        }
-        widths
-    }
-
+    /// How many columns are shown.
     fn write_table(&self, out: &mut dyn Write) -> io::Result<usize> {
-        let columns = fit(&self.natural_widths(), &self.right, self.layout.width);
-        let names: Row = self.names.iter().cloned().map(Some).collect();
-        self.write_rule(out, &columns, ["┌", "┬", "┐"])?;
-        self.write_row(out, &columns, &names, true)?;
-        self.write_rule(out, &columns, ["├", "┼", "┤"])?;
+        let mut widths = self.frame.name_widths();
+        for row in self.head.iter().chain(&self.tail) {
+            self.frame.widen(&mut widths, row);
+        }
+        let columns = self.frame.fit(&widths);
+        self.frame.write_head(out, &columns)?;
         for row in &self.head {
-            self.write_row(out, &columns, row, false)?;
+            self.frame.write_row(out, &columns, row, false)?;
         }
         if self.rows > self.shown() as u64 {
-            let gap: Row = vec![Some("⋮".to_owned()); self.names.len()];
-            self.write_row(out, &columns, &gap, false)?;
+            let gap: Row = vec![Some("⋮".to_owned()); self.frame.names.len()];
+            self.frame.write_row(out, &columns, &gap, false)?;
         }
         for row in &self.tail {
-            self.write_row(out, &columns, row, false)?;
+            self.frame.write_row(out, &columns, row, false)?;
         }
-        self.write_rule(out, &columns, ["└", "┴", "┘"])?;
-        Ok(columns.iter().filter(|c| c.source.is_some()).count())
+        self.frame.write_rule(out, &columns, 2)?;
+        Ok(shown_of(&columns))
+    }
+}
+
+/// Draws every row of a result, in two passes: how wide is each column, then the rows.
+pub(super) fn whole(
+    schema: &SchemaRef,
+    border: &'static Border,
+    layout: Layout,
+    pass: &mut Pass<'_>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let frame = Frame::new(schema, border, layout);
+    if frame.is_plan() {
+        let mut rows = BoxWriter { frame, head: Vec::new(), tail: VecDeque::new(), rows: 0 };
+        pass(&mut |batch| rows.batch(batch, out))?;
+        return rows.finish(out);
+    }
+    let mut widths = frame.name_widths();
+    pass(&mut |batch| {
+        each_row(batch, &mut |row| {
+            frame.widen(&mut widths, &row);
+            Ok(())
+        })
+    })?;
+    let columns = frame.fit(&widths);
+    frame.write_head(out, &columns)?;
+    let mut rows = 0;
+    pass(&mut |batch| {
+        each_row(batch, &mut |row| {
+            rows += 1;
+            frame.write_row(out, &columns, &row, false)
+        })
+    })?;
+    frame.write_rule(out, &columns, 2)?;
+    frame.write_footer(out, rows, rows, shown_of(&columns))
+}
+
+fn each_row(batch: &RecordBatch, take: &mut dyn FnMut(Row) -> io::Result<()>) -> io::Result<()> {
+    let columns = cell::readable(batch)?;
+    for row in 0..batch.num_rows() {
+        take(cells(&columns, row)?)?;
+    }
+    Ok(())
+}
+
+fn cells(columns: &[Column<'_>], row: usize) -> io::Result<Row> {
+    let text = |column: &Column<'_>| -> io::Result<Option<String>> {
+        Ok(column.value(row)?.map(|text| cell::printable(&text).into_owned()))
+    };
+    columns.iter().map(text).collect()
+}
+
+/// Columns of the result among those drawn.
+fn shown_of(columns: &[Shown]) -> usize {
+    columns.iter().filter(|c| c.source.is_some()).count()
+}
+
+impl Frame {
+    fn new(schema: &SchemaRef, border: &'static Border, layout: Layout) -> Self {
+        Self {
+            names: schema.fields().iter().map(|f| cell::printable(f.name()).replace('\n', " ")).collect(),
+            right: schema.fields().iter().map(|f| cell::is_number(f.data_type())).collect(),
+            border,
+            layout,
+        }
     }
 
-    fn write_rule(
-        &self,
-        out: &mut dyn Write,
-        columns: &[Shown],
-        [left, middle, right]: [&str; 3],
-    ) -> io::Result<()> {
-        let parts: Vec<String> = columns.iter().map(|c| "─".repeat(c.width + 2)).collect();
+    /// EXPLAIN's answer is read as a tree, not as a table.
+    fn is_plan(&self) -> bool {
+        self.names == ["plan_type", "plan"]
+    }
+
+    fn name_widths(&self) -> Vec<usize> {
+        self.names.iter().map(|n| n.width()).collect()
+    }
+
+    /// Makes the columns as wide as the values of `row`.
+    fn widen(&self, widths: &mut [usize], row: &Row) {
+        for (width, value) in widths.iter_mut().zip(row) {
+            let lines = value.as_deref().unwrap_or(&self.layout.wishes.null).lines();
+            *width = lines.map(|l| l.width()).max().unwrap_or(0).max(*width);
+        }
+    }
+
+    fn fit(&self, natural: &[usize]) -> Vec<Shown> {
+        let columns = fit(natural, &self.right, self.layout.width);
+        if self.layout.scrolls && shown_of(&columns) < natural.len() {
+            return fit(natural, &self.right, None);
+        }
+        columns
+    }
+
+    fn write_head(&self, out: &mut dyn Write, columns: &[Shown]) -> io::Result<()> {
+        let names: Row = self.names.iter().cloned().map(Some).collect();
+        self.write_rule(out, columns, 0)?;
+        self.write_row(out, columns, &names, true)?;
+        self.write_rule(out, columns, 1)
+    }
+
+    fn write_rule(&self, out: &mut dyn Write, columns: &[Shown], which: usize) -> io::Result<()> {
+        let [left, middle, right] = self.border.rules[which];
+        let parts: Vec<String> = columns.iter().map(|c| self.border.across.repeat(c.width + 2)).collect();
         let rule = format!("{left}{}{right}", parts.join(middle));
         writeln!(out, "{}", self.layout.style.paint(Paint::Faint, &rule))
     }
 
     fn write_row(&self, out: &mut dyn Write, columns: &[Shown], row: &Row, heading: bool) -> io::Result<()> {
-        let bar = self.layout.style.paint(Paint::Faint, "│");
+        let bar = self.layout.style.paint(Paint::Faint, self.border.down);
         let value = |c: &Shown| c.source.map_or(Some("…"), |i| row[i].as_deref());
         let height =
             columns.iter().map(|c| value(c).map_or(1, |v| v.lines().count())).max().unwrap_or(1).max(1);
@@ -133,13 +235,8 @@ impl BoxWriter {
                 };
                 // NULL and empty text have one line.
                 let text = match value {
-                    None => {
-                        if line == 0 {
-                            NULL
-                        } else {
-                            ""
-                        }
-                    }
+                    None if line == 0 => &*self.layout.wishes.null,
+                    None => "",
                     Some(v) => v.lines().nth(line).unwrap_or(""),
                 };
                 let text = cell::cut(text, column.width);
@@ -155,42 +252,48 @@ impl BoxWriter {
         }
         Ok(())
     }
+
+    fn write_footer(
+        &self,
+        out: &mut dyn Write,
+        rows: u64,
+        rows_shown: u64,
+        columns_shown: usize,
+    ) -> io::Result<()> {
+        let mut remarks = Vec::new();
+        if rows > rows_shown {
+            remarks.push(format!("{} shown", quantity::count(rows_shown)));
+        }
+        if columns_shown < self.names.len() {
+            remarks.push(format!("{columns_shown} of {} columns shown", self.names.len()));
+        }
+        let remarks = if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join(", ")) };
+        writeln!(out, "{}{remarks}", quantity::rows(rows))
+    }
 }
 
 impl RowWriter for BoxWriter {
     fn batch(&mut self, batch: &RecordBatch, _out: &mut dyn Write) -> io::Result<()> {
         let columns = cell::readable(batch)?;
         // Rows that can neither be among the first nor the last are counted, not formatted.
-        let tail_max = self.layout.rows_shown_max / 2;
-        let head_room = (self.layout.rows_shown_max - tail_max).saturating_sub(self.head.len());
+        let tail_max = self.tail_max();
+        let head_room = self.head_max().saturating_sub(self.head.len());
         for row in 0..batch.num_rows() {
             if row >= head_room && row + tail_max < batch.num_rows() {
                 self.rows += 1;
                 continue;
             }
-            let mut values = Vec::with_capacity(columns.len());
-            for column in &columns {
-                values.push(column.value(row)?.map(|text| cell::printable(&text).into_owned()));
-            }
-            self.keep(values);
+            self.keep(cells(&columns, row)?);
         }
         Ok(())
     }
 
     fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        if self.is_plan() {
+        if self.frame.is_plan() {
             return self.write_plan(out);
         }
         let columns_shown = self.write_table(out)?;
-        let mut remarks = Vec::new();
-        if self.rows > self.shown() as u64 {
-            remarks.push(format!("{} shown", quantity::count(self.shown() as u64)));
-        }
-        if columns_shown < self.names.len() {
-            remarks.push(format!("{columns_shown} of {} columns shown", self.names.len()));
-        }
-        let remarks = if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join(", ")) };
-        writeln!(out, "{}{remarks}", quantity::rows(self.rows))
+        self.frame.write_footer(out, self.rows, self.shown() as u64, columns_shown)
     }
 }
 

@@ -6,20 +6,22 @@ use cairn_engine::text::RowWriter;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use super::cell::{self, NULL};
+use super::{Layout, cell};
 
 /// Writes rows as Markdown, without padding, so that they can stream.
 pub(crate) struct MarkdownWriter {
     names: Vec<String>,
     right: Vec<bool>,
+    layout: Layout,
     header_written: bool,
 }
 
 impl MarkdownWriter {
-    pub(crate) fn new(schema: &SchemaRef) -> Self {
+    pub(crate) fn new(schema: &SchemaRef, layout: Layout) -> Self {
         Self {
             names: schema.fields().iter().map(|f| escaped(f.name())).collect(),
             right: schema.fields().iter().map(|f| cell::is_number(f.data_type())).collect(),
+            layout,
             header_written: false,
         }
     }
@@ -46,7 +48,11 @@ impl RowWriter for MarkdownWriter {
         for row in 0..batch.num_rows() {
             for column in &columns {
                 let value = column.value(row)?;
-                write!(out, "| {} ", value.as_deref().map_or_else(|| NULL.to_owned(), escaped))?;
+                write!(
+                    out,
+                    "| {} ",
+                    value.as_deref().map_or_else(|| self.layout.wishes.null.to_string(), escaped)
+                )?;
             }
             writeln!(out, "|")?;
         }

@@ -2,26 +2,37 @@
 //!
 //! Owns: the output formats for people, and which there are. Does not own: those for programs (`cairn_engine::text`), where the
 //! bytes go, or when.
-//! Memory: every format but `box` writes each batch as it comes; `box` keeps a bounded number of rows.
+//! Memory: every format but `box` and `table` writes each batch as it comes; those two keep a bounded number of rows, or go over the
+//! rows twice ([`whole`]).
 
 mod boxed;
 mod cell;
+mod insert;
 mod markdown;
+mod plan;
 mod vertical;
+
+use std::io::{self, Write};
+use std::sync::Arc;
 
 use cairn_engine::text::{DelimitedWriter, JsonWriter, RowWriter};
 use clap::ValueEnum;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::style::Style;
 
-pub(crate) use cell::cut;
+pub(crate) use cell::{cut, is_number, printable, readable};
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// A table with borders; long results show their first and last rows.
+    #[value(alias = "duckbox")]
     Box,
+    /// The same with borders of + - |, for places that show nothing else.
+    #[value(alias = "ascii")]
+    Table,
     /// RFC 4180 with a header; NULL is empty, an empty string is "".
     Csv,
     /// Tab-separated with a header; NULL is \N, tabs and line ends are escaped.
@@ -29,11 +40,15 @@ pub(crate) enum Format {
     /// One array of objects.
     Json,
     /// One object a line.
+    #[value(alias = "jsonlines")]
     Ndjson,
-    /// One line a column.
-    Vertical,
     /// A Markdown table.
     Markdown,
+    /// One line a column.
+    #[value(alias = "line")]
+    Vertical,
+    /// INSERT statements, into the table that `.mode insert TABLE` names.
+    Insert,
 }
 
 impl Format {
@@ -41,45 +56,116 @@ impl Format {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Box => "box",
+            Self::Table => "table",
             Self::Csv => "csv",
             Self::Tsv => "tsv",
             Self::Json => "json",
             Self::Ndjson => "ndjson",
-            Self::Vertical => "vertical",
             Self::Markdown => "markdown",
+            Self::Vertical => "vertical",
+            Self::Insert => "insert",
         }
     }
 
     /// Whether programs read it: then standard output holds rows and nothing else.
     pub(crate) fn is_for_programs(self) -> bool {
         match self {
-            Self::Csv | Self::Tsv | Self::Json | Self::Ndjson => true,
-            Self::Box | Self::Vertical | Self::Markdown => false,
+            Self::Csv | Self::Tsv | Self::Json | Self::Ndjson | Self::Insert => true,
+            Self::Box | Self::Table | Self::Vertical | Self::Markdown => false,
+        }
+    }
+
+    /// Every format's name.
+    pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+        Self::value_variants().iter().map(|format| format.name())
+    }
+}
+
+/// What a format may know about where it is shown, and about the user's wishes.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// Columns of the terminal; None: nothing is cut.
+    pub(crate) width: Option<usize>,
+    /// Whether more columns than the terminal has can be reached: then none of the result's is left out.
+    pub(crate) scrolls: bool,
+    /// Colours of the stream.
+    pub(crate) style: Style,
+    /// The user's wishes.
+    pub(crate) wishes: Wishes,
+}
+
+/// What a user can say about every result.
+#[derive(Clone, Debug)]
+pub(crate) struct Wishes {
+    /// Most rows a box shows.
+    pub(crate) rows_shown_max: usize,
+    /// What NULL looks like to people.
+    pub(crate) null: Arc<str>,
+    /// Whether CSV and TSV begin with the names of the columns.
+    pub(crate) headers: bool,
+    /// The table that INSERT statements name.
+    pub(crate) insert_into: Arc<str>,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            rows_shown_max: ROWS_SHOWN_MAX,
+            null: Arc::from(cell::NULL),
+            headers: true,
+            insert_into: Arc::from("\"table\""),
         }
     }
 }
 
-/// What a format may know about where it is shown.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    /// Columns of the terminal; None: nothing is cut.
-    pub(crate) width: Option<usize>,
-    /// Colours of the stream.
-    pub(crate) style: Style,
-    /// Most rows a box shows.
-    pub(crate) rows_shown_max: usize,
-}
+/// Rows a box shows unless `.maxrows` says otherwise.
+const ROWS_SHOWN_MAX: usize = 1000;
 
 /// A writer for results of `schema`.
 pub(crate) fn writer(format: Format, schema: &SchemaRef, layout: Layout) -> Box<dyn RowWriter> {
+    let headers = layout.wishes.headers;
+    let delimited = |writer: DelimitedWriter| if headers { writer } else { writer.without_header() };
     match format {
-        Format::Box => Box::new(boxed::BoxWriter::new(schema, layout)),
-        Format::Csv => Box::new(DelimitedWriter::csv(schema)),
-        Format::Tsv => Box::new(DelimitedWriter::tsv(schema)),
+        Format::Box => Box::new(boxed::BoxWriter::new(schema, &boxed::LINES, layout)),
+        Format::Table => Box::new(boxed::BoxWriter::new(schema, &boxed::ASCII, layout)),
+        Format::Csv => Box::new(delimited(DelimitedWriter::csv(schema))),
+        Format::Tsv => Box::new(delimited(DelimitedWriter::tsv(schema))),
         Format::Json => Box::new(JsonWriter::array(schema)),
         Format::Ndjson => Box::new(JsonWriter::lines(schema)),
+        Format::Markdown => Box::new(markdown::MarkdownWriter::new(schema, layout)),
         Format::Vertical => Box::new(vertical::VerticalWriter::new(schema, layout)),
-        Format::Markdown => Box::new(markdown::MarkdownWriter::new(schema)),
+        Format::Insert => Box::new(insert::InsertWriter::new(schema, &layout.wishes.insert_into)),
+    }
+}
+
+/// Goes over all batches, from the first on.
+pub(crate) type Pass<'a> = dyn FnMut(&mut dyn FnMut(&RecordBatch) -> io::Result<()>) -> io::Result<()> + 'a;
+
+/// Writes a whole result, however many rows it has, in bounded memory: `pass` goes over its rows once or twice.
+///
+/// # Errors
+/// Those of `out` and `pass`; a value that has no text.
+pub(crate) fn whole(
+    format: Format,
+    schema: &SchemaRef,
+    layout: Layout,
+    pass: &mut Pass<'_>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match format {
+        Format::Box => boxed::whole(schema, &boxed::LINES, layout, pass, out),
+        Format::Table => boxed::whole(schema, &boxed::ASCII, layout, pass, out),
+        Format::Csv
+        | Format::Tsv
+        | Format::Json
+        | Format::Ndjson
+        | Format::Markdown
+        | Format::Vertical
+        | Format::Insert => {
+            let mut rows = writer(format, schema, layout);
+            pass(&mut |batch| rows.batch(batch, out))?;
+            rows.finish(out)
+        }
     }
 }
 
@@ -145,13 +231,18 @@ mod tests {
         written_from(format, std::slice::from_ref(batch), width, 1000)
     }
 
+    fn layout(width: Option<usize>, rows_shown_max: usize) -> Layout {
+        let wishes = Wishes { rows_shown_max, ..Wishes::default() };
+        Layout { width, scrolls: false, style: Style::PLAIN, wishes }
+    }
+
     fn written_from(
         format: Format,
         batches: &[RecordBatch],
         width: Option<usize>,
         rows_shown_max: usize,
     ) -> String {
-        let layout = Layout { width, style: Style::PLAIN, rows_shown_max };
+        let layout = layout(width, rows_shown_max);
         let mut out = Vec::new();
         let mut rows = writer(format, &batches[0].schema(), layout);
         for batch in batches {
@@ -262,14 +353,98 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_shown_as_text() {
+    fn a_whole_box_has_every_row_and_the_same_columns() {
+        let batches = [texts(), texts().slice(0, 2)];
+        let expected = written_from(Format::Box, &batches, Some(30), 1000);
+        let mut out = Vec::new();
+        let mut passes = 0;
+        whole(
+            Format::Box,
+            &texts().schema(),
+            layout(Some(30), 2),
+            &mut |each| {
+                passes += 1;
+                batches.iter().try_for_each(&mut *each)
+            },
+            &mut out,
+        )
+        .unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(passes, 2);
+    }
+
+    #[test]
+    fn a_table_has_plain_borders() {
+        assert_eq!(
+            written(Format::Table, &texts().slice(0, 2), None),
+            "+----+-------+-------+\n\
+             | id | title | note  |\n\
+             +----+-------+-------+\n\
+             |  1 | a,\"b\" | x|y   |\n\
+             | 20 | 日本  | two   |\n\
+             |    |       | lines |\n\
+             +----+-------+-------+\n\
+             2 rows\n"
+        );
+    }
+
+    #[test]
+    fn wishes_are_heard() {
+        let wishes = Wishes { null: Arc::from("·"), headers: false, ..Wishes::default() };
+        let shown = |format| {
+            let layout = Layout { width: None, scrolls: false, style: Style::PLAIN, wishes: wishes.clone() };
+            let mut out = Vec::new();
+            let mut rows = writer(format, &texts().schema(), layout);
+            rows.batch(&texts().slice(2, 1), &mut out).unwrap();
+            rows.finish(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(shown(Format::Csv), "300,,tab\there\x1b[31m\n");
+        for format in [Format::Box, Format::Table, Format::Vertical, Format::Markdown] {
+            assert!(shown(format).contains('·') && !shown(format).contains("NULL"), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_scrolls_leaves_no_column_out() {
+        let columns: Vec<(String, ArrayRef)> = (0..30)
+            .map(|i| (format!("column_{i}"), Arc::new(Int64Array::from(vec![i])) as ArrayRef))
+            .collect();
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let shown = |scrolls| {
+            let layout = Layout { scrolls, ..layout(Some(80), 1000) };
+            let mut out = Vec::new();
+            let mut rows = writer(Format::Box, &batch.schema(), layout);
+            rows.batch(&batch, &mut out).unwrap();
+            rows.finish(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(shown(false).contains("of 30 columns shown"));
+        assert!(shown(true).contains("column_15") && shown(true).ends_with("1 row\n"));
+    }
+
+    #[test]
+    fn inserts_are_statements() {
+        let text = written(Format::Insert, &every_type(), None);
+        assert_eq!(
+            text,
+            "INSERT INTO \"table\" (i, u, f, d, s, b, day, at, utc, l, t) VALUES\n  \
+             (-9223372036854775808, 18446744073709551615, 0.1, -1.05, '', X'00ff', '1970-01-01', \
+             '1970-01-01T00:00:01.500', '1970-01-01T00:00:01.500Z', [1, NULL], named_struct('name', 'x\"y', 'flag', TRUE)),\n  \
+             (NULL, NULL, 'NaN', NULL, NULL, NULL, NULL, NULL, NULL, NULL, named_struct('name', NULL, 'flag', FALSE));\n"
+        );
+        assert_eq!(written(Format::Insert, &texts().slice(0, 0), None), "");
+    }
+
+    #[test]
+    fn a_plan_is_shown_as_a_tree() {
         let batch = RecordBatch::try_from_iter(vec![
             ("plan_type", Arc::new(StringArray::from(vec!["logical_plan"])) as ArrayRef),
             ("plan", Arc::new(StringArray::from(vec!["Projection: a\n  TableScan: t"])) as ArrayRef),
         ])
         .unwrap();
-        let text = written(Format::Box, &batch, Some(10));
-        assert_eq!(text, "logical_plan\n  Projection: a\n    TableScan: t\n");
+        let text = written(Format::Box, &batch, None);
+        assert_eq!(text, "logical_plan\n  Projection: a\n  └─ TableScan: t\n");
     }
 
     #[test]

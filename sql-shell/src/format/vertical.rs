@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use unicode_width::UnicodeWidthStr;
 
 use super::Layout;
-use super::cell::{self, NULL};
+use super::cell;
 use crate::quantity;
 use crate::style::Paint;
 
@@ -43,7 +43,7 @@ impl RowWriter for VerticalWriter {
             for (name, column) in self.names.iter().zip(&columns) {
                 let name = style.paint(Paint::Strong, name);
                 let Some(value) = column.value(row)? else {
-                    writeln!(out, "{name} │ {}", style.paint(Paint::Faint, NULL))?;
+                    writeln!(out, "{name} │ {}", style.paint(Paint::Faint, &self.layout.wishes.null))?;
                     continue;
                 };
                 let value = cell::printable(&value);

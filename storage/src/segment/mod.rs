@@ -6,6 +6,7 @@
 
 mod bounds;
 pub mod cache;
+mod contents;
 pub mod deletes;
 mod encode;
 mod encoding;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use bounds::BOUND_BYTES;
 pub use cache::SegmentCache;
+pub use contents::{ColumnContents, SegmentContents};
 pub use deletes::{DeletesMeta, DeletionVector};
 pub use filter::KeyFilter;
 pub use kept::KeptColumn;

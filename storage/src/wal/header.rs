@@ -81,6 +81,25 @@ impl FileHeader {
         number: WalNumber,
         database_id: DatabaseId,
     ) -> Result<Self> {
+        let header = Self::read(bytes, what)?;
+        if header.database_id != database_id {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("{what} belongs to database {}, not {database_id}", header.database_id),
+            )
+            .with_hint("put the directory back as it was; files of two databases have been mixed"));
+        }
+        if header.number != number {
+            return Err(Error::corrupt(what, format!("it calls itself number {}", header.number)));
+        }
+        Ok(header)
+    }
+
+    /// Reads the header of the file or object `what`, whichever it is.
+    ///
+    /// # Errors
+    /// `Corrupt` when damaged, `Unsupported` when newer.
+    pub(crate) fn read(bytes: &[u8], what: &dyn Display) -> Result<Self> {
         let damaged = |why: &str| Err(Error::corrupt(what, why));
         let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
             return damaged("it is too short for a WAL header");
@@ -106,7 +125,7 @@ impl FileHeader {
         }
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[32..48]);
-        let header = Self {
+        Ok(Self {
             database_id: DatabaseId(Uuid::from_bytes(id)),
             number: WalNumber(u64_at(bytes, 48)),
             salt: u64_at(bytes, 56),
@@ -116,18 +135,7 @@ impl FileHeader {
             created_length: u64_at(bytes, 88),
             epoch: Epoch(u64_at(bytes, 96)),
             is_fence: kind == 1,
-        };
-        if header.database_id != database_id {
-            return Err(Error::new(
-                ErrorKind::InvalidInput,
-                format!("{what} belongs to database {}, not {database_id}", header.database_id),
-            )
-            .with_hint("put the directory back as it was; files of two databases have been mixed"));
-        }
-        if header.number != number {
-            return damaged(&format!("it calls itself number {}", header.number));
-        }
-        Ok(header)
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! Order: an entry is durable when [`Wal::append`] returns; numbers of files and objects are dense.
 
 pub mod codec;
+mod contents;
 pub mod entry;
 mod file;
 mod frame;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use contents::{LogContents, LogEntry, LogTable};
 pub use entry::{CatalogEdit, CommitInfo, RowBody, SegmentSwap, TableChange, WalEntry};
 pub use file::{FileWal, FileWalFollower, FileWalOptions, FileWalReader, Followed, WalTip};
 pub(crate) use file::{TipFile, remove_log};
