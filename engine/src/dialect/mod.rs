@@ -115,7 +115,6 @@ impl Dialect for CairnDialect {
         supports_numeric_literal_underscores,
         supports_array_typedef_with_brackets,
         supports_set_names,
-        supports_alter_column_type_using,
         supports_notnull_operator,
         supports_interval_options,
         supports_insert_table_alias,

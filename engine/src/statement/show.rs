@@ -9,7 +9,7 @@ use super::precedence;
 use super::setting::setting_name;
 use super::token::{syntax, take, unexpected};
 use super::{Show, Statement};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// SHOW, which comes next.
 pub(super) fn show(parser: &mut Parser<'_>) -> Result<Statement> {

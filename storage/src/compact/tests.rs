@@ -6,9 +6,9 @@ use crate::checkpoint::CheckpointReason;
 use crate::collect::UploadGuard;
 use crate::database::tests::{Rows, change, contents, create, definition, insert};
 use crate::database::{OpenOptions, Root};
-use crate::id::{ColumnId, SchemaVersion};
+use crate::id::ColumnId;
 use crate::schema::TableDef;
-use crate::segment::cache::CacheKey;
+use crate::segment::cache::{CacheKey, Form};
 use crate::transaction::CommitOptions;
 use crate::wal::CatalogEdit;
 
@@ -203,7 +203,8 @@ async fn the_next_checkpoint_removes_what_was_replaced() {
     let count = || std::fs::read_dir(dir.path().join("table").join(table.to_string())).unwrap().count();
     let open = Open::merge(&db, table, newest(&db)).await;
     let replaced: Vec<ObjectId> = open.inputs.iter().map(|input| input.reader.meta().id).collect();
-    let is_kept = |id: &ObjectId| db.shared.cache.get(CacheKey::Opened(*id, SchemaVersion(1))).is_some();
+    let form = Form::of(db.snapshot().table(table).unwrap().def());
+    let is_kept = |id: &ObjectId| db.shared.cache.get(CacheKey::Opened(*id, form)).is_some();
     assert!(replaced.iter().all(is_kept));
     // Not even who has published it needs to tell.
     open.publish().await.unwrap();

@@ -101,7 +101,9 @@ fn expected(def: &TableDef, model: &Model) -> Shown {
         ColumnId(1) => Some(key),
         id => row.get(&id).copied().unwrap_or_else(|| initial(column)),
     };
-    let shown = |(key, row)| (*key, def.columns.iter().map(|column| value(*key, row, column)).collect());
+    let shown = |(key, row): (&i64, &BTreeMap<ColumnId, Option<i64>>)| {
+        (*key, def.columns.iter().map(|column| value(*key, row, column)).collect())
+    };
     model.iter().map(shown).collect()
 }
 
