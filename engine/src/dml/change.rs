@@ -96,7 +96,10 @@ impl Written {
         plan: &LogicalPlan,
     ) -> Result<Option<Returning>> {
         let sources = match self.joined {
-            true => source_columns(plan, &self.target.qualifier(self.alias.as_ref())),
+            true => {
+                joined_part(plan).map_or(Ok(()), tell_apart)?;
+                source_columns(plan, &self.target.qualifier(self.alias.as_ref()))
+            }
             false => SourceColumns::new(),
         };
         Returning::plan(ctx, &self.target, self.alias.as_ref(), self.returning.take(), kind, sources)
@@ -181,15 +184,32 @@ fn finish(
 /// The columns of FROM or USING in the plan of a change's query, under the names that its expressions have for them. Those under
 /// the name of the changed table itself cannot be told from its own.
 fn source_columns(plan: &LogicalPlan, own: &TableReference) -> SourceColumns {
-    let joined = match plan {
-        LogicalPlan::Limit(limit) => return source_columns(&limit.input, own),
-        LogicalPlan::Projection(projection) => projection.input.as_ref(),
-        // Of another form, which is refused where row ids are added.
-        _ => return SourceColumns::new(),
-    };
+    let Some(joined) = joined_part(plan) else { return SourceColumns::new() };
     let columns = joined.schema().iter().skip(scan_width(joined));
     let columns = columns.filter(|(qualifier, _)| *qualifier != Some(own));
     columns.map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect()
+}
+
+/// What the values of a change's query are computed from. None: it is of another form, which is refused where row ids are added.
+fn joined_part(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    match plan {
+        LogicalPlan::Limit(limit) => joined_part(&limit.input),
+        LogicalPlan::Projection(projection) => Some(&projection.input),
+        _ => None,
+    }
+}
+
+/// Refuses a join with a table called like the changed one in another schema: the planner takes `a.t.id` for the `id` of a `t` that was
+/// written without its schema, so that a condition over both would be one over the changed table alone, true for every row.
+pub(super) fn tell_apart(joined: &LogicalPlan) -> Result<()> {
+    let (schema, width) = (joined.schema(), scan_width(joined));
+    let Some((Some(own), _)) = schema.iter().take(width).next() else { return Ok(()) };
+    let is_met = schema.iter().skip(width).any(|(other, _)| other.is_some_and(|o| o.table() == own.table()));
+    if !is_met {
+        return Ok(());
+    }
+    Err(syntax(format!("the name \"{}\" stands for more than one table", own.table()))
+        .map(|e| e.with_sqlstate("42712").with_hint("give one of them another name with AS")))
 }
 
 /// Columns of the left-most scan, which are the first of a plan.

@@ -20,7 +20,9 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::Prepared;
-use super::change::{assignments, column, one, plan_query, replace_scan, select, target_of, unexpected};
+use super::change::{
+    assignments, column, one, plan_query, replace_scan, select, target_of, tell_apart, unexpected,
+};
 use super::insert::{check_count, default_expr, stored_value};
 use super::node::{DmlNode, Operation};
 use super::target::{Target, column_ident, ident_text, syntax};
@@ -199,6 +201,7 @@ impl Merged {
 pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, merge: Merge) -> Result<Prepared> {
     let merged = Merged::read(ctx, with, merge)?;
     let join = projection(plan_query(ctx, merged.query(Rows::Matched)?).await?)?;
+    tell_apart(&join.input)?;
     let (joined, table) = replace_scan(&join.input, &merged.target, "MERGE")?;
     let mut exprs = Vec::new();
     for rows in merged.asked() {

@@ -139,3 +139,28 @@ async fn decimals_and_vectors_of_a_merge_are_exact() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_of_one_name_are_told_apart_or_refused() {
+    let s = session().await;
+    check(
+        &s,
+        &[
+            ("CREATE SCHEMA a", "CREATE SCHEMA"),
+            ("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "CREATE TABLE"),
+            ("CREATE TABLE a.t (id INT, w INT)", "CREATE TABLE"),
+            ("INSERT INTO t VALUES (1, 1), (2, 2)", "INSERT 2"),
+            ("INSERT INTO a.t VALUES (2, 7)", "INSERT 1"),
+            ("DELETE FROM t USING a.t WHERE t.id = a.t.id", "42712…"),
+            ("UPDATE t SET v = w FROM a.t WHERE t.id = a.t.id", "42712…"),
+            ("UPDATE a.t SET w = v FROM t WHERE a.t.id = t.id", "42712…"),
+            ("UPDATE public.t SET v = w FROM a.t WHERE public.t.id = t.id", "42712…"),
+            ("MERGE INTO public.t USING a.t ON public.t.id = t.id WHEN MATCHED THEN DELETE", "42712…"),
+            ("SELECT * FROM t ORDER BY id", "1 1|2 2"),
+            ("UPDATE t SET v = w FROM a.t AS o WHERE t.id = o.id", "UPDATE 1"),
+            ("MERGE INTO t AS x USING a.t ON x.id = t.id WHEN MATCHED THEN UPDATE SET v = v + w", "MERGE 1"),
+            ("SELECT * FROM t ORDER BY id", "1 1|2 14"),
+        ],
+    )
+    .await;
+}

@@ -219,12 +219,8 @@ impl End {
 }
 
 async fn in_time<T>(end: End, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::select! {
-        biased;
-        done = work => done,
-        // Work that uses up what a task may do at a time must not keep its end from being seen.
-        error = unconstrained(end.comes()) => Err(error),
-    }
+    // Work that uses up what a task may do at a time must not keep its end from being seen.
+    task::run_here(unconstrained(end.comes()), work).await
 }
 
 fn timed_out(deadline: Deadline) -> Error {

@@ -32,6 +32,8 @@ use crate::statement::{
 const NAMED_MAX: usize = 256;
 /// Longest text of one, in bytes: what is made of it takes many times as much memory.
 const NAMED_TEXT_BYTES_MAX: usize = 64 << 10;
+/// The same of all texts of a session together.
+const NAMED_BYTES_MAX: usize = 1 << 20;
 
 /// Those of one session.
 #[derive(Debug, Default)]
@@ -94,7 +96,7 @@ impl Session {
         settings: &Settings,
     ) -> Result<Output> {
         let PrepareStatement { name, types, statement, text, .. } = statement;
-        check_new(&self.named.held(), name)?;
+        check_new(&self.named.held(), name, text)?;
         if text.len() > NAMED_TEXT_BYTES_MAX {
             let message = format!(
                 "the statement has {} bytes; at most {NAMED_TEXT_BYTES_MAX} can be prepared by name",
@@ -128,7 +130,7 @@ impl Session {
         };
         let mut held = self.named.held();
         // Another call may have been first.
-        check_new(&held, name)?;
+        check_new(&held, name, text)?;
         held.insert(name_of(name), Arc::new(named));
         Ok(done("PREPARE"))
     }
@@ -223,8 +225,8 @@ impl Session {
     }
 }
 
-/// That a statement of that name can be prepared.
-fn check_new(held: &BTreeMap<String, Arc<NamedStatement>>, name: &Ident) -> Result<()> {
+/// That a statement of that name and text can be prepared.
+fn check_new(held: &BTreeMap<String, Arc<NamedStatement>>, name: &Ident, text: &str) -> Result<()> {
     if held.contains_key(&name_of(name)) {
         let error = Error::new(
             ErrorKind::AlreadyExists,
@@ -239,6 +241,13 @@ fn check_new(held: &BTreeMap<String, Arc<NamedStatement>>, name: &Ident) -> Resu
             format!("the session has {NAMED_MAX} prepared statements, as many as may be"),
         )
         .map(|e| e.with_sqlstate("54000").with_hint("DEALLOCATE those that are done")));
+    }
+    let bytes = held.values().map(|statement| statement.text.len()).sum::<usize>() + text.len();
+    if bytes > NAMED_BYTES_MAX {
+        let message =
+            format!("the session's prepared statements would have {bytes} bytes; {NAMED_BYTES_MAX} may be");
+        return Err(Error::new(ErrorKind::ResourceExhausted, message)
+            .map(|e| e.with_sqlstate("54000").with_hint("DEALLOCATE those that are done")));
     }
     Ok(())
 }

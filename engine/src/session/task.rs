@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -188,6 +189,27 @@ impl Drop for Task {
     }
 }
 
+/// Runs `work` here until `over` ends first. A commit that is under way is waited for all the same: once it is accepted it becomes
+/// durable, whatever whoever waits is told.
+///
+/// # Errors
+/// As `work`; that of `over`.
+pub(super) async fn run_here<T>(
+    over: impl Future<Output = Error>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let awaited = Awaited(Some(Arc::default()));
+    let mut work = pin!(AWAITED.scope(awaited.clone(), work));
+    tokio::select! {
+        biased;
+        done = &mut work => done,
+        error = over => match awaited.give_up() {
+            true => Err(error),
+            false => work.await,
+        },
+    }
+}
+
 /// Runs `work` on `threads` until `over` ends first; it holds `place` until it has really ended.
 ///
 /// # Errors
@@ -317,6 +339,27 @@ mod tests {
 
     fn batch() -> RecordBatch {
         RecordBatch::new_empty(Arc::new(Schema::empty()))
+    }
+
+    #[tokio::test]
+    async fn a_commit_under_way_is_waited_for_without_threads_too() {
+        let (tell, told) = oneshot::channel();
+        let over = async move {
+            told.await.unwrap();
+            stopped()
+        };
+        let committing = async move {
+            let commit = |word: LastWord| async move {
+                word.ask()?;
+                tell.send(()).unwrap();
+                tokio::task::yield_now().await;
+                Ok::<_, Error>(7)
+            };
+            Awaited::of_task().committing(commit).await
+        };
+        assert_eq!(run_here(over, committing).await.unwrap(), 7);
+        let never = std::future::pending::<Result<u8>>();
+        assert_eq!(run_here(async { stopped() }, never).await.unwrap_err().sqlstate(), "57P01");
     }
 
     #[tokio::test]

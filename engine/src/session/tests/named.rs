@@ -77,3 +77,16 @@ async fn execute_is_described_as_its_statement_and_takes_values_itself() {
     let error = session.execute("EXECUTE p(1, 'x')", Some(values)).await.err().unwrap();
     assert_eq!(error.sqlstate(), "07001");
 }
+
+#[tokio::test]
+async fn the_texts_of_a_session_are_bounded_together() {
+    let session = session().await;
+    let long = "x".repeat(60_000);
+    for i in 0..17 {
+        run(&session, &format!("PREPARE p{i} AS SELECT '{long}' AS a"), "PREPARE").await;
+    }
+    let got = answer(&session, &format!("PREPARE p17 AS SELECT '{long}' AS a")).await;
+    assert!(got.starts_with("54000 the session's prepared statements would have"), "{got}");
+    run(&session, "DEALLOCATE p3", "DEALLOCATE").await;
+    run(&session, &format!("PREPARE p17 AS SELECT '{long}' AS a"), "PREPARE").await;
+}
