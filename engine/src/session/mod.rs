@@ -182,7 +182,7 @@ impl Session {
         params: Option<ParamValues>,
         watch: &mut Watch,
     ) -> Result<Output> {
-        let (prepared, params) = self.executed(self.prepare(sql)?, params)?;
+        let (prepared, params) = self.executed(self.prepare(sql)?, params, watch.running()).await?;
         watch.is(&prepared.statement);
         let given = self.given_for(&prepared.statement);
         if let Some(params) = &params {

@@ -16,6 +16,7 @@ use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::sql::sqlparser::ast::{self, ExprWithAlias, Ident, visit_expressions_mut};
+use futures::FutureExt;
 
 use super::prepared::Prepared;
 use super::{Session, done};
@@ -23,6 +24,7 @@ use crate::config::Settings;
 use crate::dml;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::running::RunningStatement;
 use crate::statement::{
     ExecuteStatement, Parameter, Parameters, PrepareStatement, Statement, ident_position, name_of,
     wrong_count,
@@ -147,22 +149,33 @@ impl Session {
         Ok(done("DEALLOCATE"))
     }
 
-    /// What is run for `prepared`: for EXECUTE the statement it names, with its values.
+    /// What is run for `prepared`: for EXECUTE the statement it names, with its values. These are computed within the time of the
+    /// statement and on its threads, as what is made of them is: functions in them may take long.
     ///
     /// # Errors
     /// 26000 when there is none of that name; a value that does not fit its parameter.
-    pub(super) fn executed(
+    pub(super) async fn executed(
         &self,
         prepared: Arc<Prepared>,
         params: Option<ParamValues>,
+        running: &Arc<RunningStatement>,
     ) -> Result<(Arc<Prepared>, Option<ParamValues>)> {
         let Statement::Execute(execute) = &prepared.statement else { return Ok((prepared, params)) };
         if let Some(params) = &params {
             prepared.take(params)?;
         }
         let named = self.named.find(&execute.name)?;
-        let values = self.values(&named, execute, params.as_ref())?;
-        Ok((Arc::new(Prepared::new(named.statement.clone())), Some(ParamValues::from(values))))
+        let executed = Arc::new(Prepared::new(named.statement.clone()));
+        let limits = self.limits.of_statement(self.own_limits().await?, None, Some(running));
+        let (session, timeout) = (self.handle(), self.lock().settings.statement_timeout);
+        let values = async move {
+            match &prepared.statement {
+                Statement::Execute(execute) => session.values(&named, execute, params.as_ref()),
+                _ => Ok(Vec::new()),
+            }
+        };
+        let values = limits.run_in_time(timeout, values.boxed()).await?;
+        Ok((executed, Some(ParamValues::from(values))))
     }
 
     /// The statement that EXECUTE names, for who asks what it answers.

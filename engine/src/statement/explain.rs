@@ -4,7 +4,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::parse::statement;
-use super::token::{peek_is, syntax, take, unexpected};
+use super::token::{holds_another, peek_is, syntax, take, unexpected};
 use super::{ExplainStatement, Statement};
 use crate::error::{Error, Result};
 
@@ -46,6 +46,11 @@ pub(super) fn explain(parser: &mut Parser<'_>) -> Result<Statement> {
         }
     }
     let first = parser.peek_token();
+    let refused =
+        || Error::not_supported_yet(format!("EXPLAIN {}", first.token.to_string().to_ascii_uppercase()));
+    if holds_another(parser) {
+        return Err(refused());
+    }
     let explained = statement(parser)?;
     match explained {
         Statement::Query(_) | Statement::Dml(_) | Statement::CreateTable(_) | Statement::CreateIndex(_) => {
@@ -56,9 +61,7 @@ pub(super) fn explain(parser: &mut Parser<'_>) -> Result<Statement> {
                 statement: Box::new(explained),
             }))
         }
-        _ => {
-            Err(Error::not_supported_yet(format!("EXPLAIN {}", first.token.to_string().to_ascii_uppercase())))
-        }
+        _ => Err(refused()),
     }
 }
 

@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 use super::parse::statement;
 use super::place::position_of;
 use super::precedence;
-use super::token::{syntax, take, unexpected};
+use super::token::{holds_another, syntax, take, unexpected};
 use super::{ExecuteStatement, PrepareStatement, Statement};
 use crate::dialect::types::column_type;
 use crate::error::{Error, Result};
@@ -28,14 +28,20 @@ pub(super) fn prepare(parser: &mut Parser<'_>) -> Result<Statement> {
         return Err(unexpected("AS", &parser.peek_token()));
     }
     let first = parser.peek_token();
-    let prepared = statement(parser)?;
-    if !matches!(prepared, Statement::Query(_) | Statement::Dml(_)) {
+    let refused = || {
         let error = Error::not_supported_yet(format!("PREPARE of {}", first.token))
             .map(|e| e.with_hint("queries, INSERT, UPDATE, DELETE and MERGE can be prepared"));
-        return Err(match position_of(first.span.start) {
+        match position_of(first.span.start) {
             Some(position) => error.at(position),
             None => error,
-        });
+        }
+    };
+    if holds_another(parser) {
+        return Err(refused());
+    }
+    let prepared = statement(parser)?;
+    if !matches!(prepared, Statement::Query(_) | Statement::Dml(_)) {
+        return Err(refused());
     }
     let (statement, begins) = (Box::new(prepared), first.span.start);
     Ok(Statement::Prepare(PrepareStatement { name, types, statement, text: String::new(), begins }))
@@ -108,6 +114,11 @@ mod tests {
     fn only_queries_and_changes_are_prepared() {
         for sql in ["PREPARE p AS CREATE TABLE t (a INT)", "PREPARE p AS PREPARE q AS SELECT 1"] {
             assert_eq!(parse(sql).unwrap_err().sqlstate(), "0A000", "{sql}");
+        }
+        // Each in the other would use up the stack.
+        for row in ["PREPARE p AS ", "EXPLAIN ", "EXPLAIN PREPARE p AS "] {
+            let sql = format!("{}SELECT 1", row.repeat(20_000));
+            assert_eq!(parse(&sql).unwrap_err().sqlstate(), "0A000", "{row}");
         }
         for sql in ["PREPARE p SELECT 1", "EXECUTE p(", "KILL 1", "KILL QUERY x", "DEALLOCATE"] {
             assert_eq!(parse(sql).unwrap_err().sqlstate(), "42601", "{sql}");

@@ -24,6 +24,12 @@ pub(super) fn take(parser: &mut Parser<'_>, word: &str) -> bool {
     found
 }
 
+/// Whether a statement comes next that has another one in it. Those are in no other: however many stand in a row, nothing may go down
+/// into each of them, which would use up the stack.
+pub(super) fn holds_another(parser: &Parser<'_>) -> bool {
+    ["EXPLAIN", "DESCRIBE", "DESC", "PREPARE"].iter().any(|word| peek_is(parser, 0, word))
+}
+
 /// The error for a token that does not belong where it stands.
 pub(super) fn unexpected(expected: &str, found: &TokenWithSpan) -> Error {
     let found_text = if found.token == Token::EOF {

@@ -4,6 +4,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{ParamValues, ScalarValue};
 
 use super::{all, answer, check, run, session};
+use crate::{Identity, SessionLimits};
 
 #[tokio::test]
 async fn a_statement_is_prepared_once_and_run_with_values() {
@@ -89,4 +90,15 @@ async fn the_texts_of_a_session_are_bounded_together() {
     assert!(got.starts_with("54000 the session's prepared statements would have"), "{got}");
     run(&session, "DEALLOCATE p3", "DEALLOCATE").await;
     run(&session, &format!("PREPARE p17 AS SELECT '{long}' AS a"), "PREPARE").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_are_computed_on_the_threads_of_statements() {
+    let threads = Some(tokio::runtime::Handle::current());
+    let limits = SessionLimits { threads, ..SessionLimits::default() };
+    let session = session().await.engine().session_as(Identity::owner(), limits);
+    all(&session, &["PREPARE p (INT) AS SELECT $1 + 1 AS next"]).await;
+    run(&session, "EXECUTE p(20 + 21)", "42").await;
+    assert!(answer(&session, "EXECUTE p('x')").await.starts_with("22P02 "));
+    run(&session, "EXECUTE p(NULL)", "").await;
 }
