@@ -92,6 +92,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_function_is_there_by_its_own_name_under_each_name() {
+        let mut state = SessionContext::new().state();
+        register(&mut state, "0", 1 << 30).unwrap();
+        for name in FunctionRegistry::udfs(&state) {
+            let function = FunctionRegistry::udf(&state, &name).unwrap();
+            let own = FunctionRegistry::udf(&state, function.name()).unwrap();
+            assert!(Arc::ptr_eq(&function, &own), "{name} is {}, which is another function", function.name());
+        }
+    }
+
+    #[test]
     fn functions_do_not_take_names_of_others() {
         let context = SessionContext::new();
         let there: HashSet<String> = context.udfs().into_iter().chain(context.udafs()).collect();

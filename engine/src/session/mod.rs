@@ -452,7 +452,7 @@ impl Session {
         loop {
             let (context, catalog) = self.context(&shape, settings, params.clone()).await?;
             let mut result = self.attempt(&context, &catalog, settings, &shape, statement).await;
-            if may_expire && expiry::is_possible_at(&context.db) {
+            if (may_expire || missed.is_some()) && expiry::is_possible_at(&context.db) {
                 result = expiry::with_first_rows(result).await;
             }
             let (state, snapshot) = (Arc::clone(&context.state), context.snapshot.clone());

@@ -29,6 +29,9 @@ pub use shown::{is_whole, short_text_at, text_at, text_of};
 /// Registers functions and operators; DataFusion's functions of the same names are replaced.
 pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in distance::functions().into_iter().chain(function::functions()) {
+        // One of DataFusion's that has this name would stay under its other names, and take this one back where a session is built
+        // from what another has.
+        registry.deregister_udf(function.name())?;
         registry.register_udf(Arc::new(function))?;
     }
     registry.register_function_rewrite(Arc::new(lists::VectorLists))?;
