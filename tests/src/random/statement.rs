@@ -108,7 +108,7 @@ pub enum Aggregate {
 #[allow(missing_docs, reason = "the line of a variant tells its fields")]
 #[derive(Clone, Debug)]
 pub enum Read {
-    /// SELECT [DISTINCT] … FROM t WHERE …, in any order.
+    /// `SELECT [DISTINCT] … FROM t WHERE …`, in any order.
     Rows { table: usize, output: Vec<Expression>, filter: Option<Expression>, distinct: bool },
     /// SELECT … ORDER BY all of its columns, which are DESC where `descending` says so, NULLS FIRST or LAST. LIMIT … OFFSET.
     Ordered {
