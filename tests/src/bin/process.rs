@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use cairn_engine::{Engine, EngineOptions, OpenOptions, Root};
 use cairn_server::{Server, ServerOptions};
 use cairn_tests::child::Question;
-use cairn_tests::workload::Crew;
+use cairn_tests::workload::{Crew, Said};
 use cairn_tests::{Connection, SqlError, plan, tpch, workload};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -100,7 +100,7 @@ fn write(root: &Path, seed: u64, round: u64) -> Result<(), Box<dyn std::error::E
     let connection = Connection::open_dir(root, &workload::options(seed, round))?;
     say("ready")?;
     let crew = Crew { connection: &connection, root, seed, round };
-    crew.work(&AtomicBool::new(false), &|said| {
+    crew.work(&AtomicBool::new(false), &|said: Said| {
         if say(&said.to_string()).is_err() {
             // Nobody listens any more: the test is gone, and so must this be.
             std::process::exit(1);

@@ -210,6 +210,9 @@ impl Soak<'_> {
             };
             let connection = open(self.root, &options)?;
             self.phase(&connection, round, &watcher)?;
+            if watcher.is_over() {
+                return watcher.stop().and_then(|_| Err("the reader has ended by itself".to_owned()));
+            }
             let place = |what: String| format!("after phase {round}: {what}");
             self.model.judge(&connection, &[]).map_err(place)?;
             self.recall += self.model.search(&connection, &mut rng).map_err(place)?;

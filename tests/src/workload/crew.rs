@@ -165,7 +165,7 @@ impl Crew<'_> {
         while !stop.load(Ordering::SeqCst) {
             snapshot::look(self.connection, session, &mut rng)
                 .map_err(|what| format!("a reader in the process of the writers: {what}"))?;
-            pause(&mut rng, 5..60);
+            pause(&mut rng, 20..120);
         }
         Ok(())
     }

@@ -197,3 +197,55 @@ impl Found {
         Ok(Self { parts, amounts })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cairn_engine::{OpenOptions, Root};
+
+    use super::*;
+    use crate::workload::{End, set_up, units};
+
+    #[test]
+    fn what_differs_is_seen() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("db");
+        let connection = Connection::open(Root::Memory, OpenOptions::default()).unwrap();
+        set_up(&connection);
+        let session = connection.session();
+        let mut model = Model::new(connection.version());
+        let run = |unit: &Unit| {
+            for operation in &unit.operations {
+                operation.prepare(0, &root).unwrap();
+            }
+            crew::run(&connection, &session, &unit.statements(0, &root), 0).unwrap();
+        };
+        for unit in units(1, 0, 0).take(12) {
+            run(&unit);
+            model.ended(0, &unit, connection.version());
+        }
+        assert_eq!(model.judge(&connection, &[]), Ok(0));
+
+        let transfers = |unit: &Unit| {
+            let transfers = |operation: &Operation| matches!(operation, Operation::Transfer { .. });
+            unit.end == End::Commit && unit.operations.iter().any(transfers)
+        };
+        let unit = units(1, 1, 0).find(transfers).unwrap();
+        assert_eq!(model.judge(&connection, std::slice::from_ref(&unit)), Ok(0));
+        run(&unit);
+        assert!(model.judge(&connection, &[]).is_err(), "a unit that nobody knows of");
+        assert_eq!(model.judge(&connection, std::slice::from_ref(&unit)), Ok(1));
+        assert_eq!(model.judge(&connection, &[]), Ok(0));
+
+        let mut differs = |sql: &str, how: &str| {
+            connection.exec(sql);
+            let said = model.judge(&connection, &[]).unwrap_err();
+            assert!(said.contains(how), "{sql}: {said}");
+        };
+        differs("INSERT INTO transfer VALUES (1, 5, 0, 1, 3)", "transfer has 5");
+        connection.exec("DELETE FROM transfer WHERE writer = 1");
+        differs("UPDATE account SET amount = amount + 1 WHERE id = 3", "the accounts have");
+        connection.exec("UPDATE account SET amount = amount - 1 WHERE id = 3");
+        differs("UPDATE transfer SET amount = amount WHERE writer = 0", "nobody wrote");
+        connection.end_session(session);
+    }
+}

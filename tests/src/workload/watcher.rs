@@ -80,7 +80,7 @@ fn watch(root: &Path, seed: u64, stop: &AtomicBool, seen: &AtomicU64) -> Result<
             .map_err(|error| format!("a reader cannot open the database: {error}"))?;
         let session = connection.session();
         let mut looked = Ok(());
-        for _ in 0..rng.random_range(3..40) {
+        for _ in 0..rng.random_range(2..20) {
             if stop.load(Ordering::SeqCst) || looked.is_err() {
                 break;
             }
@@ -92,7 +92,7 @@ fn watch(root: &Path, seed: u64, stop: &AtomicBool, seen: &AtomicU64) -> Result<
             seen.store(version.max(newest), Ordering::SeqCst);
             looks += 1;
             // It shares the processors with those it looks at.
-            std::thread::sleep(Duration::from_millis(rng.random_range(20..120)));
+            std::thread::sleep(Duration::from_millis(rng.random_range(100..400)));
         }
         connection.end_session(session);
         connection.abandon();
