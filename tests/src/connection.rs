@@ -108,6 +108,23 @@ impl Connection {
         })
     }
 
+    /// Another session of the engine, for [`run_in`](Self::run_in).
+    ///
+    /// # Panics
+    /// When called from async code.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        self.block_on(async { self.engine().session() })
+    }
+
+    /// Ends a session where it may have a transaction to take back.
+    ///
+    /// # Panics
+    /// When called from async code.
+    pub fn end_session(&self, session: Session) {
+        self.block_on(async move { drop(session) });
+    }
+
     /// The plan of a query, for another process.
     ///
     /// # Errors

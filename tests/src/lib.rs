@@ -3,11 +3,12 @@
 //! * [`connection`]: a database opened in this process, asked in SQL through `Session::execute`.
 //! * [`answer`]: the answer of a statement as text, the same for every mode.
 //! * [`plan`]: a plan of one process, run in another.
-//! * [`child`]: the second process: a read-only follower, a writer that gets killed, one that runs plans, or a server.
+//! * [`child`]: the second process: a read-only follower, a process of writers that gets killed, one that runs plans, or a server.
 //! * [`served`]: a database behind a server of this process, asked over Flight SQL.
 //! * [`bucket`]: a bucket on S3's protocol, on this machine.
 //! * [`http`]: a client of HTTP/1.1 that shows everything about an answer.
-//! * [`workload`]: random statements and the model of what they must leave behind, for a process that gets killed.
+//! * [`workload`]: random statements of several connections and the model of what they must leave behind, for a process that gets
+//!   killed and for one that runs for hours (`bin/soak.rs`).
 //! * [`random`]: random statements and queries, and what says whether their answers are right.
 //! * [`tpch`]: TPC-H data, queries and known answers.
 //!
@@ -29,6 +30,6 @@ pub mod workload;
 
 pub use answer::{Answer, Kind, SqlError};
 pub use bucket::Bucket;
-pub use child::{Follower, PlanRunner, ServerProcess};
+pub use child::{Follower, PlanRunner, ServerProcess, Writers};
 pub use connection::Connection;
 pub use served::Served;

@@ -3,10 +3,12 @@
 use std::io::{BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use cairn_engine::{Engine, EngineOptions, OpenOptions, Root};
 use cairn_server::{Server, ServerOptions};
 use cairn_tests::child::Question;
+use cairn_tests::workload::{Crew, Said};
 use cairn_tests::{Connection, SqlError, plan, tpch, workload};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -93,19 +95,16 @@ fn serve(root: &Path) -> Result<(), Box<dyn std::error::Error>> {
     })
 }
 
+/// Writes on several connections until it is killed, and says which units have ended.
 fn write(root: &Path, seed: u64, round: u64) -> Result<(), Box<dyn std::error::Error>> {
     let connection = Connection::open_dir(root, &workload::options(seed, round))?;
     say("ready")?;
-    for (number, operation) in workload::operations(seed, round).enumerate() {
-        operation.prepare(root)?;
-        match (connection.run(&operation.sql(root)), operation.fails_with()) {
-            (Ok(_), None) => say(&format!("ack {number}"))?,
-            (Err(error), Some(sqlstate)) if error.sqlstate == sqlstate => say(&format!("ack {number}"))?,
-            (answer, _) => {
-                say(&format!("wrong {number}: {} -> {answer:?}", operation.sql(root)))?;
-                return Err("a statement did not do what it must".into());
-            }
+    let crew = Crew { connection: &connection, root, seed, round };
+    crew.work(&AtomicBool::new(false), &|said: Said| {
+        if say(&said.to_string()).is_err() {
+            // Nobody listens any more: the test is gone, and so must this be.
+            std::process::exit(1);
         }
-    }
-    Ok(())
+    })?;
+    Err("the writers have ended by themselves".into())
 }
