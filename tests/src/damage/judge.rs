@@ -26,8 +26,8 @@ pub const BASE_BYTES: usize = 4 << 20;
 /// SQLSTATEs that say that something is wrong with what is stored: damaged, newer or foreign, missing at opening, not there at present,
 /// gone while it was read. Any other, like that of a table that is not there, would be an answer made of damage.
 const STORED: [&str; 6] = ["XX001", "0A000", "22000", "42704", "57P03", "72000"];
-/// What an error names: files and folders of a database.
-const NAMES: [&str; 7] = ["wal/", "manifest/", "table/", "history/", "CAIRN", "lock", "the newest manifest"];
+/// What an error names: files of a database, or else its root.
+const NAMES: [&str; 6] = ["wal/", "manifest/", "table/", "history/", "CAIRN", "the newest manifest"];
 
 /// The right answers.
 #[derive(Debug)]
