@@ -9,10 +9,11 @@
 //! * [`http`]: a client of HTTP/1.1 that shows everything about an answer.
 //! * [`workload`]: random statements of several connections and the model of what they must leave behind, for a process that gets
 //!   killed and for one that runs for hours (`bin/soak.rs`).
+//! * [`damage`]: small databases with one file changed, and what may come of opening them.
 //! * [`random`]: random statements and queries, and what says whether their answers are right.
 //! * [`tpch`]: TPC-H data, queries and known answers.
 //!
-//! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/files.rs`,
+//! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/damage.rs`, `tests/files.rs`,
 //! `tests/random.rs`, `tests/flight.rs`, `tests/http.rs`. Those of the shell use it, too: `sql-shell/tests/bucket.rs`.
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
@@ -21,6 +22,7 @@ pub mod answer;
 pub mod bucket;
 pub mod child;
 pub mod connection;
+pub mod damage;
 pub mod http;
 pub mod plan;
 pub mod random;

@@ -9,7 +9,13 @@ use cairn_engine::{Engine, EngineOptions, OpenOptions, Root};
 use cairn_server::{Server, ServerOptions};
 use cairn_tests::child::Question;
 use cairn_tests::workload::{Crew, Said};
+use cairn_tests::damage::allocation::Counting;
+use cairn_tests::damage::trial;
 use cairn_tests::{Connection, SqlError, plan, tpch, workload};
+
+/// Counts for `damage`, and lets all others pass.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["follow", root] => follow(Path::new(root)),
         ["plans", root] => plans(Root::parse(root)?),
         ["serve", root] => serve(Path::new(root)),
+        ["damage"] => trial::serve(),
         ["write", root, seed, round] => write(Path::new(root), seed.parse()?, round.parse()?),
         // For answers/make.py.
         ["tpch-data", dir, scale] => Ok(tpch::write_parquet(Path::new(dir), scale.parse()?)?),
@@ -27,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(())
         }
         _ => Err(
-            "usage: follow ROOT | plans ROOT | serve ROOT | write ROOT SEED ROUND | tpch-data DIR SCALE | tpch-query N"
+            "usage: follow ROOT | plans ROOT | serve ROOT | damage | write ROOT SEED ROUND | tpch-data DIR SCALE | tpch-query N"
                 .into(),
         ),
     }
