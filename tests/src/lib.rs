@@ -8,10 +8,11 @@
 //! * [`bucket`]: a bucket on S3's protocol, on this machine.
 //! * [`http`]: a client of HTTP/1.1 that shows everything about an answer.
 //! * [`workload`]: random statements and the model of what they must leave behind, for a process that gets killed.
+//! * [`loss`]: a database on a disk that loses what was not synced, and every step it takes, by name.
 //! * [`random`]: random statements and queries, and what says whether their answers are right.
 //! * [`tpch`]: TPC-H data, queries and known answers.
 //!
-//! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/files.rs`,
+//! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/loss.rs`, `tests/files.rs`,
 //! `tests/random.rs`, `tests/flight.rs`, `tests/http.rs`. Those of the shell use it, too: `sql-shell/tests/bucket.rs`.
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
@@ -21,6 +22,7 @@ pub mod bucket;
 pub mod child;
 pub mod connection;
 pub mod http;
+pub mod loss;
 pub mod plan;
 pub mod random;
 pub mod served;
