@@ -281,7 +281,7 @@ impl Table {
         self.columns.get(2..).unwrap_or_default()
     }
 
-    /// What [`SELECT`](Self::rows) lists.
+    /// What a query of all columns lists.
     #[must_use]
     pub fn select_list(&self) -> String {
         let shown = self.columns.iter().map(|column| match column.kind {
