@@ -112,7 +112,7 @@ impl ObjectStore for RecordingStore {
                     let before = store.now();
                     store.0.objects.delete(&location).await?;
                     store.changed("delete", &location, before);
-                    Ok(location)
+                    Ok::<Path, Error>(location)
                 }
             })
             .boxed()
