@@ -122,8 +122,10 @@ impl Ledger {
             let Err(error) = connection.run(sql) else { continue };
             let last = at + 1 == statements.len();
             end_transaction(connection);
-            if last && (error.sqlstate == UNKNOWN || operation.goes_on_after_its_commit()) {
-                if error.sqlstate == UNKNOWN && !error.message.contains(&id) {
+            // What comes behind the commit has commits of its own, with other ids.
+            let goes_on = operation.goes_on_after_its_commit();
+            if last && (error.sqlstate == UNKNOWN || goes_on) {
+                if !goes_on && !error.message.contains(&id) {
                     return Err(wrong(format!("{sql}: no id of the commit in: {error}")));
                 }
                 self.doubtful = Some((id, after));
@@ -350,4 +352,35 @@ fn difference(expected: &Model, found: &Model) -> Option<String> {
         }
     }
     Some("they differ".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_seen() {
+        let disk = SimFileSystem::new(1);
+        let connection = open(&disk).unwrap();
+        let mut ledger = Ledger::new(1);
+        let insert = |first| Operation::Change(Change::Insert { table: "k", first, rows: 3 });
+        for operation in [Operation::Change(Change::Create { table: "k" }), insert(1000)] {
+            assert_eq!(ledger.run(&connection, &operation).unwrap(), Done::Acknowledged);
+        }
+        let (earlier, mut known) = (disk.restart(1), ledger.clone());
+        let mut during = ledger.during(&insert(2000));
+        ledger.run(&connection, &insert(2000)).unwrap();
+        ledger.compare(&connection).unwrap();
+        assert!(known.compare(&connection).is_err(), "rows that nobody was told of");
+        connection.exec("DELETE FROM k WHERE id = 1001");
+        assert!(ledger.compare(&connection).is_err(), "a row that is gone");
+        connection.abandon();
+
+        let connection = open(&earlier).unwrap();
+        known.settle(&connection).unwrap();
+        during.settle(&connection).unwrap();
+        let lost = ledger.settle(&connection).unwrap_err();
+        assert!(lost.contains("was acknowledged as"), "{lost}");
+        connection.abandon();
+    }
 }

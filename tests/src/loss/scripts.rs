@@ -138,9 +138,9 @@ impl Script {
             let indexing = matches!(operation, Operation::Change(Change::CreateIndex));
             if !indexing {
                 self.ledger.compare(&connection).map_err(|what| format!("reads after {error}: {what}"))?;
-            }
-            if error.sqlstate == UNKNOWN {
-                self.stays_shut(&connection)?;
+                if error.sqlstate == UNKNOWN {
+                    self.stays_shut(&connection)?;
+                }
             }
             // Of a CREATE INDEX that went wrong behind its commit only an opening tells.
             if error.sqlstate == UNKNOWN || indexing || refusals == REFUSALS_MAX {
