@@ -10,11 +10,12 @@
 //! * [`workload`]: random statements of several connections and the model of what they must leave behind, for a process that gets
 //!   killed and for one that runs for hours (`bin/soak.rs`).
 //! * [`damage`]: small databases with one file changed, and what may come of opening them.
+//! * [`loss`]: a database on a disk that loses what was not synced, and every step it takes, by name.
 //! * [`random`]: random statements and queries, and what says whether their answers are right.
 //! * [`tpch`]: TPC-H data, queries and known answers.
 //!
-//! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/damage.rs`, `tests/files.rs`,
-//! `tests/random.rs`, `tests/flight.rs`, `tests/http.rs`. Those of the shell use it, too: `sql-shell/tests/bucket.rs`.
+//! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/damage.rs`, `tests/loss.rs`, `tests/files.rs`,
+//! `tests/random.rs`, `tests/fuzz.rs`, `tests/flight.rs`, `tests/http.rs`. Those of the shell use it, too: `sql-shell/tests/bucket.rs`.
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
@@ -24,6 +25,7 @@ pub mod child;
 pub mod connection;
 pub mod damage;
 pub mod http;
+pub mod loss;
 pub mod plan;
 pub mod random;
 pub mod served;

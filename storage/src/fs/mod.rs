@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub use os::OsFileSystem;
 pub(crate) use poison::Poison;
-pub use sim::{Fault, SimFileSystem};
+pub use sim::{Fault, RecordedStep, SimFileSystem, Step};
 
 /// An open file. Reads and writes name their offset; there is no cursor.
 #[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
