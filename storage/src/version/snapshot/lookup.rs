@@ -1,14 +1,16 @@
 //! Looking up rows of one version: by key, by row id.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 
+use super::super::SegmentState;
 use super::{SegmentView, TableSnapshot};
 use crate::error::{Error, Result};
-use crate::id::RowId;
+use crate::id::{ObjectId, RowId};
 use crate::segment::EncodedKey;
 
 impl TableSnapshot {
@@ -25,6 +27,23 @@ impl TableSnapshot {
     /// # Errors
     /// As [`lookup`](Self::lookup).
     pub async fn lookup_for(&self, keys: &[EncodedKey], columns: &[usize]) -> Result<Vec<Option<RowId>>> {
+        self.lookup_among(keys, columns, RowId(0)).await
+    }
+
+    /// As [`lookup`](Self::lookup); rows with ids before `first` may be left out, and segments that hold no others are not asked.
+    ///
+    /// # Errors
+    /// As [`lookup`](Self::lookup).
+    pub(crate) async fn lookup_since(&self, keys: &[EncodedKey], first: RowId) -> Result<Vec<Option<RowId>>> {
+        self.lookup_among(keys, &[], first).await
+    }
+
+    async fn lookup_among(
+        &self,
+        keys: &[EncodedKey],
+        columns: &[usize],
+        first: RowId,
+    ) -> Result<Vec<Option<RowId>>> {
         let mut found: Vec<Option<RowId>> = vec![None; keys.len()];
         let mut open: Vec<usize> = Vec::new();
         for (i, key) in keys.iter().enumerate() {
@@ -39,7 +58,7 @@ impl TableSnapshot {
             .key_encoder()
             .ok_or_else(|| Error::internal(format!("{} has no key", self.def().qualified_name())))?;
         open.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
-        for view in self.segments().await?.iter().rev() {
+        for view in self.segments().await?.iter().rev().filter(|view| view.meta.max_row_id >= first) {
             if open.is_empty() {
                 break;
             }
@@ -63,6 +82,68 @@ impl TableSnapshot {
 
     fn is_hot_deleted(&self, row: RowId) -> bool {
         self.state.hot_deletes.get(&row).is_some_and(|v| *v <= self.at)
+    }
+
+    /// Whether all of `ids`, which ascend, are visible, as they are in `before`, an older version of the table. Segments in which nothing was
+    /// deleted since are asked only where a compaction has replaced others.
+    ///
+    /// # Errors
+    /// Storage errors from reading row-id columns.
+    pub(crate) async fn shows_all(&self, before: &Self, ids: &[RowId]) -> Result<bool> {
+        if ids.is_empty() {
+            return Ok(true);
+        }
+        if self.state.deletes_hot(ids) {
+            return Ok(false);
+        }
+        let is_cold = |id: &&RowId| self.state.memtable.find(**id).is_none();
+        let mut left: Vec<RowId> = ids.iter().filter(is_cold).copied().collect();
+        let mut known: HashSet<ObjectId> = before.present().map(|segment| segment.meta.id).collect();
+        let newest_delete = |segment: &SegmentState| segment.deletes.as_ref().map(|d| d.max_version());
+        let (as_before, changed): (Vec<_>, Vec<_>) = self.present().partition(|segment| {
+            known.remove(&segment.meta.id) && newest_delete(segment).is_none_or(|v| v <= before.at)
+        });
+        for segment in changed {
+            if self.delete_any(segment, &mut left).await? {
+                return Ok(false);
+            }
+        }
+        // What is left was in a segment, and all of those are here still.
+        if known.is_empty() && left.iter().all(|id| before.state.memtable.find(*id).is_none()) {
+            return Ok(true);
+        }
+        for segment in as_before {
+            if self.delete_any(segment, &mut left).await? {
+                return Ok(false);
+            }
+        }
+        Ok(left.is_empty())
+    }
+
+    fn present(&self) -> impl Iterator<Item = &Arc<SegmentState>> {
+        self.state.segments.iter().filter(|segment| segment.present_at(self.at))
+    }
+
+    /// Whether one of `ids`, which ascend, is deleted in a segment; takes those out that are there.
+    async fn delete_any(&self, segment: &SegmentState, ids: &mut Vec<RowId>) -> Result<bool> {
+        let meta = &segment.meta;
+        let first = ids.partition_point(|id| *id < meta.min_row_id);
+        let last = ids.partition_point(|id| *id <= meta.max_row_id);
+        if first == last {
+            return Ok(false);
+        }
+        if let Some(error) = &segment.damaged {
+            return Err(error.clone());
+        }
+        let within = ids[first..last].to_vec();
+        let positions = self.open_segment(meta).await?.positions_of_row_ids(&within).await?;
+        let deletes = segment.deletes.as_ref().map(|deletes| deletes.deleted_at(self.at));
+        if positions.iter().flatten().any(|p| deletes.as_ref().is_some_and(|d| d.contains(*p))) {
+            return Ok(true);
+        }
+        let elsewhere = within.iter().zip(&positions).filter(|(_, p)| p.is_none()).map(|(id, _)| *id);
+        ids.splice(first..last, elsewhere.collect::<Vec<_>>());
+        Ok(false)
     }
 
     /// The visible rows among `ids`, in the order of `ids`; others are left out.
