@@ -20,7 +20,7 @@ use crate::wal::{CatalogEdit, TableChange, WalEntry};
 /// Rows of others whose keys are compared with those of a large write set inside the order; more of them are looked up outside.
 const ROWS_IN_ORDER_MAX: usize = 4096;
 
-pub(super) fn conflict(what: String) -> Error {
+fn conflict(what: String) -> Error {
     Error::new(ErrorKind::Conflict, what).with_hint("run the statement again")
 }
 

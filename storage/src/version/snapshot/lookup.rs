@@ -1,6 +1,6 @@
 //! Looking up rows of one version: by key, by row id.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
@@ -11,7 +11,7 @@ use super::super::SegmentState;
 use super::{SegmentView, TableSnapshot};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RowId};
-use crate::segment::EncodedKey;
+use crate::segment::{EncodedKey, RowIds, SegmentMeta};
 
 impl TableSnapshot {
     /// For each key the visible row that has it.
@@ -120,7 +120,67 @@ impl TableSnapshot {
         Ok(left.is_empty())
     }
 
-    fn present(&self) -> impl Iterator<Item = &Arc<SegmentState>> {
+    /// For each of `ids`, which ascend, which of the segments has it, and where; None: it is in none of them. `segments` are those of the state, or some.
+    /// What was found lately is known (`segment/places`); else segments whose row ids are arithmetic cost nothing, others pages of
+    /// their row-id column or all of it.
+    ///
+    /// # Errors
+    /// Storage errors from reading row-id columns.
+    pub(crate) async fn places(
+        &self,
+        segments: &[&Arc<SegmentMeta>],
+        ids: &[RowId],
+    ) -> Result<Vec<Option<(usize, u32)>>> {
+        let mut found: Vec<Option<(usize, u32)>> = vec![None; ids.len()];
+        if ids.is_empty() || segments.is_empty() {
+            return Ok(found);
+        }
+        let mut open: Vec<usize> = (0..ids.len()).collect();
+        let of = |open: &[usize], meta: &SegmentMeta| {
+            let first = open.partition_point(|&at| ids[at] < meta.min_row_id);
+            let last = open.partition_point(|&at| ids[at] <= meta.max_row_id);
+            first..last.max(first)
+        };
+        let mut stored: Vec<(usize, &Arc<SegmentMeta>)> = Vec::new();
+        for (number, meta) in segments.iter().enumerate().filter(|(_, meta)| meta.rows > 0) {
+            let RowIds::Base(base) = meta.row_ids else {
+                stored.push((number, *meta));
+                continue;
+            };
+            let within = of(&open, meta);
+            for at in open.drain(within) {
+                // A segment has fewer than 2^32 rows.
+                found[at] = Some((number, (ids[at].0 - base.0) as u32));
+            }
+        }
+        let ends = |meta: &SegmentMeta| (meta.min_row_id, meta.max_row_id);
+        let least = stored.iter().map(|(_, meta)| ends(meta).0).min();
+        let most = stored.iter().map(|(_, meta)| ends(meta).1).max();
+        open.retain(|&at| Some(ids[at]) >= least && Some(ids[at]) <= most);
+        let numbers: HashMap<ObjectId, usize> =
+            stored.iter().map(|(number, meta)| (meta.id, *number)).collect();
+        let left: Vec<RowId> = open.iter().map(|&at| ids[at]).collect();
+        for (&at, known) in open.iter().zip(self.shared.cache.places().find(self.def().id, &left)) {
+            found[at] = known.and_then(|(id, position)| Some((*numbers.get(&id)?, position)));
+        }
+        // Rows that are in no segment yet are in none of these.
+        open.retain(|&at| found[at].is_none() && self.state.memtable.find(ids[at]).is_none());
+        for (number, meta) in stored {
+            let within = of(&open, meta);
+            if within.is_empty() {
+                continue;
+            }
+            let wanted: Vec<RowId> = open[within.clone()].iter().map(|&at| ids[at]).collect();
+            let positions = self.open_segment(meta).await?.positions_of_row_ids(&wanted).await?;
+            for (&at, position) in open[within].iter().zip(positions) {
+                found[at] = position.map(|position| (number, position));
+            }
+            open.retain(|&at| found[at].is_none());
+        }
+        Ok(found)
+    }
+
+    pub(super) fn present(&self) -> impl Iterator<Item = &Arc<SegmentState>> {
         self.state.segments.iter().filter(|segment| segment.present_at(self.at))
     }
 
@@ -177,8 +237,19 @@ impl TableSnapshot {
         }
         cold.sort_unstable();
         if !cold.is_empty() {
-            for view in self.segments().await? {
-                self.rows_of_segment(&view, &cold, columns, pseudo, &schema, &mut parts, &mut places).await?;
+            let views = self.segments().await?;
+            let metas: Vec<&Arc<SegmentMeta>> = views.iter().map(|view| &view.meta).collect();
+            let ids: Vec<RowId> = cold.iter().map(|(id, _)| *id).collect();
+            let mut hits: Vec<Vec<(u32, usize)>> = vec![Vec::new(); views.len()];
+            for ((_, i), place) in cold.iter().zip(self.places(&metas, &ids).await?) {
+                if let Some((segment, position)) = place
+                    && !views[segment].deleted.as_ref().is_some_and(|d| d.contains(position))
+                {
+                    hits[segment].push((position, *i));
+                }
+            }
+            for (view, hits) in views.iter().zip(hits).filter(|(_, hits)| !hits.is_empty()) {
+                self.rows_of_segment(view, hits, columns, pseudo, &schema, &mut parts, &mut places).await?;
             }
         }
         if parts.len() == 1 && places.iter().enumerate().all(|(i, p)| *p == Some((0, i))) {
@@ -203,32 +274,14 @@ impl TableSnapshot {
     async fn rows_of_segment(
         &self,
         view: &SegmentView,
-        wanted: &[(RowId, usize)],
+        mut hits: Vec<(u32, usize)>,
         columns: &[usize],
         pseudo: bool,
         schema: &SchemaRef,
         parts: &mut Vec<RecordBatch>,
         places: &mut [Option<(usize, usize)>],
     ) -> Result<()> {
-        let first = wanted.partition_point(|(id, _)| *id < view.meta.min_row_id);
-        let last = wanted.partition_point(|(id, _)| *id <= view.meta.max_row_id);
-        if first == last {
-            return Ok(());
-        }
-        let wanted = &wanted[first..last];
         let reader = self.open_segment(&view.meta).await?;
-        let ids: Vec<RowId> = wanted.iter().map(|(id, _)| *id).collect();
-        let mut hits: Vec<(u32, usize)> = Vec::new();
-        for ((_, i), position) in wanted.iter().zip(reader.positions_of_row_ids(&ids).await?) {
-            if let Some(p) = position
-                && !view.deleted.as_ref().is_some_and(|d| d.contains(p))
-            {
-                hits.push((p, *i));
-            }
-        }
-        if hits.is_empty() {
-            return Ok(());
-        }
         hits.sort_unstable();
         let mut positions: Vec<u32> = hits.iter().map(|(p, _)| *p).collect();
         positions.dedup();
