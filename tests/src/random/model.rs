@@ -283,7 +283,10 @@ impl Model {
             return Expected::Commit { must_fail: false, may_fail: false };
         }
         let mut must_fail = own.edits && self.catalog_changed > open.commit;
-        let mut may_fail = own.edits && self.upkeep > open.upkeep;
+        // The first job that ends makes the table of jobs, also one that builds an index in the background.
+        let indexed = |state: &State| state.tables.values().any(|held: &Held| held.index.is_some());
+        let jobs = self.upkeep > open.upkeep || indexed(&self.head) || indexed(&open.base);
+        let mut may_fail = own.edits && jobs;
         for (number, before) in &open.base.tables {
             let same = |state: &State| state.tables.get(number).filter(|held| held.id == before.id).cloned();
             let (now, ours) = (same(&self.head), same(&own.state));

@@ -1,8 +1,8 @@
 //! Row ids and created versions: from the meta where they are arithmetic, else from the pseudo-columns.
 //!
 //! Owns: which way they are read. A few rows cost the pages that hold them (8,192 rows, 64 KiB decoded, kept while there is room); by id only those pages
-//! whose bounds the id is within, by which a segment whose ids ascend costs one page, and one that was merged by key all of them. Many rows, or most
-//! pages, cost the whole column, which is kept too: 8 bytes a row, 12 where ids don't ascend. What was found by either way is noted in
+//! whose bounds the id is within, by which a segment whose ids ascend costs one page, and one that was merged by key all of them. Many rows, many
+//! pages, or a small column, cost the whole column, which is kept too: 8 bytes a row, 12 where ids don't ascend. What was found by either way is noted in
 //! [`Places`](super::super::places::Places), which answer first (`version`).
 
 use std::ops::Range;
@@ -23,6 +23,9 @@ use crate::id::{CommitVersion, RowId};
 
 /// A column is read whole for more than one in so many of its pages.
 const PAGES_SHARE: usize = 4;
+
+/// A column of so many bytes as stored is read whole, and kept: it takes hardly longer than a page of it.
+const SMALL_COLUMN_BYTES: u64 = 256 * 1024;
 
 /// One page of row ids.
 #[derive(Debug)]
@@ -212,7 +215,7 @@ impl SegmentReader {
     fn pages_with(&self, numbers: Numbers, positions: &[u32]) -> Result<Option<Vec<Page>>> {
         let root = self.number_root(numbers)?;
         let (Some(leaf), true) = (self.leaf_of(root), positions.len() <= ROWS_MAX) else { return Ok(None) };
-        let most = self.page_count(leaf) / PAGES_SHARE;
+        let most = self.pages_max(leaf);
         let mut sorted = positions.to_vec();
         sorted.sort_unstable();
         let mut pages: Vec<Page> = Vec::new();
@@ -232,13 +235,16 @@ impl SegmentReader {
         self.opened.leaves.get(root).copied().flatten()
     }
 
-    fn page_count(&self, leaf: usize) -> usize {
+    /// Up to how many pages of a pseudo-column are read one by one.
+    fn pages_max(&self, leaf: usize) -> usize {
+        let groups = self.metadata().row_groups().iter();
+        let stored: u64 = groups.map(|group| group.column(leaf).compressed_size().unsigned_abs()).sum();
+        if stored <= SMALL_COLUMN_BYTES {
+            return 0;
+        }
         let groups = self.metadata().offset_index().map_or(&[][..], |groups| groups.as_slice());
-        groups
-            .iter()
-            .filter_map(|columns| columns.get(leaf))
-            .map(|column| column.page_locations().len())
-            .sum()
+        let columns = groups.iter().filter_map(|columns| columns.get(leaf));
+        columns.map(|column| column.page_locations().len()).sum::<usize>() / PAGES_SHARE
     }
 
     /// Pages of a pseudo-column, decoded, from the cache or into it while it has room. Those that are missing are fetched together.
@@ -288,15 +294,16 @@ impl SegmentReader {
         }
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_unstable_by_key(|&at| ids[at]);
-        let most = bounds.len() / PAGES_SHARE;
+        let root = self.number_root(Numbers::RowIds)?;
+        let leaf = self.leaf_of(root);
+        let most = leaf.map_or(0, |leaf| self.pages_max(leaf));
         let mut pages = Vec::new();
         for page in bounds {
             let first = order.partition_point(|&at| ids[at].0 < page.min);
             if order.get(first).is_none_or(|&at| ids[at].0 > page.max) {
                 continue;
             }
-            let root = self.number_root(Numbers::RowIds)?;
-            let stored = self.leaf_of(root).and_then(|leaf| self.page_of(leaf, page.rows.start));
+            let stored = leaf.and_then(|leaf| self.page_of(leaf, page.rows.start));
             match stored.filter(|stored| stored.rows == page.rows) {
                 Some(stored) if pages.len() < most => pages.push(stored),
                 _ => return Ok(None),
@@ -307,7 +314,7 @@ impl SegmentReader {
             let values = array.as_primitive_opt::<UInt64Type>();
             let values = values
                 .ok_or_else(|| Error::corrupt(self.source.path(), "a pseudo-column has a wrong type"))?;
-            for (position, value) in page.rows.clone().zip(values.values()) {
+            for (position, value) in page.rows.clone().zip(values.values().iter()) {
                 let first = order.partition_point(|&at| ids[at].0 < *value);
                 for &at in order[first..].iter().take_while(|&&at| ids[at].0 == *value) {
                     found[at] = Some(position);

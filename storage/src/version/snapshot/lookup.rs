@@ -84,8 +84,8 @@ impl TableSnapshot {
         self.state.hot_deletes.get(&row).is_some_and(|v| *v <= self.at)
     }
 
-    /// Whether all of `ids`, which ascend, are visible, as they are in `before`, an older version of the table. Segments in which nothing was
-    /// deleted since are asked only where a compaction has replaced others.
+    /// Whether all of `ids`, which ascend, are visible, as they are in `before`, an older version of the table. Where rows stand is mostly known, since
+    /// they were read to be changed; else segments in which nothing was deleted since are asked only where a compaction has replaced others.
     ///
     /// # Errors
     /// Storage errors from reading row-id columns.
@@ -97,27 +97,28 @@ impl TableSnapshot {
             return Ok(false);
         }
         let is_cold = |id: &&RowId| self.state.memtable.find(**id).is_none();
-        let mut left: Vec<RowId> = ids.iter().filter(is_cold).copied().collect();
+        let cold: Vec<RowId> = ids.iter().filter(is_cold).copied().collect();
+        let segments: Vec<&Arc<SegmentState>> = self.present().collect();
+        if let Some(error) = segments.iter().find_map(|segment| segment.damaged.clone()) {
+            return Err(error);
+        }
         let mut known: HashSet<ObjectId> = before.present().map(|segment| segment.meta.id).collect();
-        let newest_delete = |segment: &SegmentState| segment.deletes.as_ref().map(|d| d.max_version());
-        let (as_before, changed): (Vec<_>, Vec<_>) = self.present().partition(|segment| {
-            known.remove(&segment.meta.id) && newest_delete(segment).is_none_or(|v| v <= before.at)
-        });
-        for segment in changed {
-            if self.delete_any(segment, &mut left).await? {
-                return Ok(false);
+        let mut changed: HashSet<ObjectId> = HashSet::new();
+        for segment in &segments {
+            let newest = segment.deletes.as_ref().map(|deletes| deletes.max_version());
+            if !known.remove(&segment.meta.id) || newest.is_some_and(|newest| newest > before.at) {
+                changed.insert(segment.meta.id);
             }
         }
-        // What is left was in a segment, and all of those are here still.
-        if known.is_empty() && left.iter().all(|id| before.state.memtable.find(*id).is_none()) {
-            return Ok(true);
-        }
-        for segment in as_before {
-            if self.delete_any(segment, &mut left).await? {
-                return Ok(false);
-            }
-        }
-        Ok(left.is_empty())
+        // Then a row that is in none of the changed segments is where it was.
+        let all_there = known.is_empty() && cold.iter().all(|id| before.state.memtable.find(*id).is_none());
+        let metas: Vec<&Arc<SegmentMeta>> = segments.iter().map(|segment| &segment.meta).collect();
+        let places = self.places_among(&metas, &cold, all_there.then_some(&changed)).await?;
+        let is_there = |(segment, position): (usize, u32)| {
+            let deletes = segments[segment].deletes.as_ref();
+            !deletes.is_some_and(|deletes| deletes.positions().contains(position))
+        };
+        Ok(places.into_iter().all(|place| place.map_or(all_there, is_there)))
     }
 
     /// For each of `ids`, which ascend, which of the segments has it, and where; None: it is in none of them. `segments` are those of the state, or some.
@@ -130,6 +131,16 @@ impl TableSnapshot {
         &self,
         segments: &[&Arc<SegmentMeta>],
         ids: &[RowId],
+    ) -> Result<Vec<Option<(usize, u32)>>> {
+        self.places_among(segments, ids, None).await
+    }
+
+    /// The same; where the places of rows are not known, only those of `segments` that are `asked`, if any are named, are asked for them.
+    async fn places_among(
+        &self,
+        segments: &[&Arc<SegmentMeta>],
+        ids: &[RowId],
+        asked: Option<&HashSet<ObjectId>>,
     ) -> Result<Vec<Option<(usize, u32)>>> {
         let mut found: Vec<Option<(usize, u32)>> = vec![None; ids.len()];
         if ids.is_empty() || segments.is_empty() {
@@ -167,7 +178,7 @@ impl TableSnapshot {
         open.retain(|&at| found[at].is_none() && self.state.memtable.find(ids[at]).is_none());
         for (number, meta) in stored {
             let within = of(&open, meta);
-            if within.is_empty() {
+            if within.is_empty() || asked.is_some_and(|asked| !asked.contains(&meta.id)) {
                 continue;
             }
             let wanted: Vec<RowId> = open[within.clone()].iter().map(|&at| ids[at]).collect();
@@ -182,28 +193,6 @@ impl TableSnapshot {
 
     pub(super) fn present(&self) -> impl Iterator<Item = &Arc<SegmentState>> {
         self.state.segments.iter().filter(|segment| segment.present_at(self.at))
-    }
-
-    /// Whether one of `ids`, which ascend, is deleted in a segment; takes those out that are there.
-    async fn delete_any(&self, segment: &SegmentState, ids: &mut Vec<RowId>) -> Result<bool> {
-        let meta = &segment.meta;
-        let first = ids.partition_point(|id| *id < meta.min_row_id);
-        let last = ids.partition_point(|id| *id <= meta.max_row_id);
-        if first == last {
-            return Ok(false);
-        }
-        if let Some(error) = &segment.damaged {
-            return Err(error.clone());
-        }
-        let within = ids[first..last].to_vec();
-        let positions = self.open_segment(meta).await?.positions_of_row_ids(&within).await?;
-        let deletes = segment.deletes.as_ref().map(|deletes| deletes.deleted_at(self.at));
-        if positions.iter().flatten().any(|p| deletes.as_ref().is_some_and(|d| d.contains(*p))) {
-            return Ok(true);
-        }
-        let elsewhere = within.iter().zip(&positions).filter(|(_, p)| p.is_none()).map(|(id, _)| *id);
-        ids.splice(first..last, elsewhere.collect::<Vec<_>>());
-        Ok(false)
     }
 
     /// The visible rows among `ids`, in the order of `ids`; others are left out.
