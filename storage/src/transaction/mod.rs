@@ -546,8 +546,11 @@ impl Transaction {
 
 /// The error of a commit that others were always ahead of.
 fn outrun() -> Error {
-    Error::new(ErrorKind::Conflict, "others wrote so much meanwhile that it is not known whether it was the same")
-        .with_hint("run the statement again; many rows at once are best written while others write little")
+    Error::new(
+        ErrorKind::Conflict,
+        "others wrote so much meanwhile that it is not known whether it was the same",
+    )
+    .with_hint("run the statement again; many rows at once are best written while others write little")
 }
 
 /// An accepted commit must be settled even when its caller goes away: not there now and there later would be worse
