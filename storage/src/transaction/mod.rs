@@ -348,9 +348,10 @@ impl Transaction {
         let mut placed = self.shared.snapshot.clone();
         // Up to where its rows and keys have been compared with those of others.
         let mut compared = self.shared.snapshot.clone();
+        let mut unsure = false;
         let mut attempt = 1;
         loop {
-            if conflict::is_unsure(&compared, &writer.order.head(), &entry, &claims) {
+            if unsure || conflict::is_unsure(&compared, &writer.order.head(), &entry, &claims) {
                 // What it conflicts with may not be durable yet; nobody may hear of it before it is.
                 writer.order.settle_all().await;
                 let now = database.snapshot();
@@ -362,7 +363,7 @@ impl Transaction {
                 })?;
                 compared = now;
             }
-            let mut unsure = false;
+            unsure = false;
             let body =
                 EncodedBody::new(entry.epoch, entry.commit_id, &entry.info, &entry.catalog, &entry.tables)?;
             let accepted = writer.order.accept(named, |head| {
