@@ -259,3 +259,74 @@ fn appends(
     let may_hold = |hash: u64| filters.iter().any(|filter| filter.contains(hash));
     Ok(if keys.iter().any(|key| may_hold(key.filter_hash())) { Told::Unsure } else { Told::Holds })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+    use crate::checkpoint::CheckpointReason;
+    use crate::database::tests::{change, create, insert, memory};
+    use crate::database::{Database, now_us};
+    use crate::id::{CommitId, Epoch};
+    use crate::wal::{CommitInfo, RowBody};
+
+    fn rows(keys: std::ops::Range<i64>) -> Vec<(i64, String)> {
+        keys.map(|key| (key, String::new())).collect()
+    }
+
+    /// A large load meets rows that others add after it was compared with everything before.
+    #[tokio::test]
+    async fn filters_tell_of_rows_that_came_last() {
+        let (root, options) = memory();
+        let db = Database::open(root, options).await.unwrap();
+        let (table, other) = (create(&db, "t", true).await.unwrap(), create(&db, "o", true).await.unwrap());
+        insert(&db, other, &rows(0..3)).await.unwrap();
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        let before = db.snapshot();
+        let written = before.state().tables[&other].segments[0].meta.as_ref().clone();
+        let entry = WalEntry {
+            version: CommitVersion(0),
+            epoch: Epoch(1),
+            commit_id: CommitId::random(),
+            time_us: now_us(),
+            info: CommitInfo::default(),
+            catalog: Vec::new(),
+            tables: vec![TableChange {
+                table,
+                schema_version: before.table(table).unwrap().def().schema_version,
+                first_row_id: RowId(0),
+                rows: RowBody::Batches(Vec::new()),
+                deleted: Vec::new(),
+                segments: vec![written],
+                deletes: Vec::new(),
+                truncate: false,
+            }],
+        };
+        let encoder = before.table(table).unwrap().key_encoder().unwrap().unwrap();
+        let filter = |keys: &[i64]| {
+            let column: ArrayRef = Arc::new(Int64Array::from(keys.to_vec()));
+            let encoded = encoder.encode(&[column]).unwrap();
+            let hashes: Vec<u64> =
+                (0..encoded.len()).map(|row| encoded.to_owned(row).filter_hash()).collect();
+            Some(vec![Arc::new(KeyFilter::build(hashes.into_iter()))])
+        };
+        let asked = |filters: Option<Vec<Arc<KeyFilter>>>| {
+            let claims = [Claims { filters, ..Claims::default() }];
+            let now = db.snapshot();
+            let told = check(&before, &before, now.state(), &entry, &claims, WholeTables::AsFound).unwrap();
+            (told, is_unsure(&before, now.state(), &entry, &claims))
+        };
+        assert_eq!(asked(None), (Told::Holds, false), "nobody has added a row");
+        insert(&db, table, &rows(5..6)).await.unwrap();
+        assert_eq!(asked(None), (Told::Unsure, true), "the filters are to be read");
+        assert_eq!(asked(filter(&[6, 7])), (Told::Holds, false));
+        assert_eq!(asked(filter(&[5, 7])), (Told::Unsure, false), "only the segment tells");
+        change(&db, table, &[5], &[]).await.unwrap();
+        assert_eq!(asked(filter(&[5, 7])), (Told::Holds, false), "it is gone again");
+        insert(&db, table, &rows(100..101 + ROWS_IN_ORDER_MAX as i64)).await.unwrap();
+        assert_eq!(asked(filter(&[6, 7])).0, Told::Unsure, "too many to be compared in the order");
+    }
+}

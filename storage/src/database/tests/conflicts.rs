@@ -279,20 +279,3 @@ async fn a_large_load_beside_steady_inserts_is_not_lost() {
     assert_eq!(shown(&db, table).await.len() as i64, 150 + 5 * 1200 + inserted);
     is_sound(&db).await;
 }
-
-/// More rows than are compared in the order, or one that a filter may hold, are compared outside: a load that meets them still ends.
-#[tokio::test]
-async fn what_the_order_cannot_compare_is_compared_outside() {
-    let (db, table) = database().await;
-    let load = own().swap_remove(2);
-    let tx = prepare(&db, table, &load).await;
-    // In memory, in so many commits that none writes segments.
-    for first in (0..4_200).step_by(300) {
-        insert(&db, table, &rows(100_000 + first..100_000 + first + 300)).await.unwrap();
-    }
-    let before = shown(&db, table).await;
-    assert!(db.snapshot().table(table).unwrap().hot_rows() > 4_096);
-    tx.commit(CommitOptions::default()).await.unwrap();
-    assert_eq!(shown(&db, table).await, applied(before, &load));
-    is_sound(&db).await;
-}
