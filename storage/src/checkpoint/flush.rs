@@ -1,6 +1,6 @@
 //! What a checkpoint writes of one table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use super::blocking;
 use crate::database::{Database, Writer};
 use crate::error::Result;
-use crate::id::{CommitVersion, RowId};
+use crate::id::{CommitVersion, ObjectId, RowId};
 use crate::jobs::Meter;
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
 use crate::segment::sort::sort_batches;
@@ -139,6 +139,15 @@ async fn deletes(
 ) -> Result<()> {
     let hot = &snapshot.state().hot_deletes;
     let store = &database.shared.store;
+    let present: Vec<&Arc<SegmentMeta>> = snapshot.state().segments.iter().map(|s| &s.meta).collect();
+    let ids: Vec<RowId> = hot.keys().copied().collect();
+    let mut older: HashMap<ObjectId, Vec<(u32, CommitVersion)>> = HashMap::new();
+    let places = snapshot.places(&present, &ids).await?;
+    for ((_, version), place) in hot.iter().zip(places) {
+        if let Some((segment, position)) = place {
+            older.entry(present[segment].id).or_default().push((position, *version));
+        }
+    }
     for slot in &mut flushed.segments {
         let meta = &slot.meta;
         let within: Vec<(RowId, CommitVersion)> =
@@ -150,15 +159,12 @@ async fn deletes(
         if let Some(error) = &slot.damaged {
             return Err(error.clone());
         }
-        let ids: Vec<RowId> = within.iter().map(|(id, _)| *id).collect();
         let is_new = !snapshot.state().segments.iter().any(|s| s.meta.id == meta.id);
-        let positions: Vec<Option<u32>> = if is_new {
-            ids.iter().map(|id| new_positions.get(id).copied()).collect()
+        let found: Vec<(u32, CommitVersion)> = if is_new {
+            within.iter().filter_map(|(id, v)| new_positions.get(id).map(|p| (*p, *v))).collect()
         } else {
-            snapshot.open_segment(meta).await?.positions_of_row_ids(&ids).await?
+            older.remove(&meta.id).unwrap_or_default()
         };
-        let found: Vec<(u32, CommitVersion)> =
-            positions.iter().zip(&within).filter_map(|(p, (_, v))| p.map(|p| (p, *v))).collect();
         if found.is_empty() {
             continue;
         }

@@ -55,6 +55,7 @@ pub(crate) async fn base(
         time_us: manifest.time_us,
         catalog: Arc::new(Catalog::from_record(&manifest.catalog, live)),
         catalog_changed: manifest.version,
+        names_changed: manifest.version,
         tables,
         next_table_id: manifest.next_table_id,
         horizon: manifest.horizon,

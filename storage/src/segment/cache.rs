@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::filter::KeyFilter;
 use super::kept::KeptColumn;
+use super::places::Places;
 use super::reader::{NumberColumn, Opened, SegmentVectors};
 use crate::id::{ColumnId, ObjectId};
 use crate::index::LoadedUnit;
@@ -47,6 +48,8 @@ pub(crate) enum CacheKey {
     KeyFilter(ObjectId),
     RowIds(ObjectId),
     Versions(ObjectId),
+    /// One page of a pseudo-column, by its root column and first row.
+    NumberPage(ObjectId, usize, u32),
     Block(ObjectId, u32),
     /// One page of a column as a definition shows it, by its first row.
     Page(ObjectId, ColumnId, Form, u32),
@@ -63,6 +66,7 @@ impl CacheKey {
             | Self::KeyFilter(id)
             | Self::RowIds(id)
             | Self::Versions(id)
+            | Self::NumberPage(id, ..)
             | Self::Block(id, _)
             | Self::Page(id, ..)
             | Self::Column(id, ..)
@@ -114,6 +118,8 @@ pub struct SegmentCache {
     clock: Mutex<Clock>,
     /// Who reads what is not there yet; others wait for it.
     turns: Mutex<HashMap<CacheKey, Weak<Turn>>>,
+    /// Where rows were found; a few MiB beside the budget.
+    places: Places,
 }
 
 /// Held while something is read into the cache.
@@ -123,7 +129,13 @@ impl SegmentCache {
     /// A cache of at most `budget` bytes.
     #[must_use]
     pub fn new(budget: usize) -> Arc<Self> {
-        Arc::new(Self { budget, clock: Mutex::default(), turns: Mutex::default() })
+        let (clock, turns, places) = (Mutex::default(), Mutex::default(), Places::default());
+        Arc::new(Self { budget, clock, turns, places })
+    }
+
+    /// Where rows were found lately.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Bytes held now.

@@ -13,6 +13,7 @@ mod encoding;
 pub mod filter;
 mod kept;
 pub mod key;
+mod places;
 mod profile;
 pub mod reader;
 mod sink;

@@ -1,7 +1,7 @@
 //! Primary keys, checked at the transaction's snapshot, outside the commit order.
 //!
 //! Owns: uniqueness within the write set and against the rows visible at the snapshot. Does not own: what was written
-//! since (`conflict`).
+//! since (`conflict`, `since`).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::segment::{EncodedKey, SegmentMeta};
 use crate::version::TableSnapshot;
 
 /// Rows whose keys are looked up together.
-const LOOKUP_ROWS: usize = 64 * 1024;
+pub(super) const LOOKUP_ROWS: usize = 64 * 1024;
 
 /// Checks the keys of all appended rows; returns the encoded keys of the rows that stay in memory.
 ///
@@ -148,7 +148,7 @@ async fn segment_keys(
 }
 
 /// Whether two segments can hold the same key, by the bounds of the first key column.
-fn ranges_overlap(def: &TableDef, a: &SegmentMeta, b: &SegmentMeta) -> bool {
+pub(super) fn ranges_overlap(def: &TableDef, a: &SegmentMeta, b: &SegmentMeta) -> bool {
     let Some(first) = def.key_indices().first().copied() else { return true };
     let (Some(a), Some(b)) = (a.columns.get(first), b.columns.get(first)) else { return true };
     match (&a.min, &a.max, &b.min, &b.max) {

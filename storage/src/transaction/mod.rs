@@ -3,12 +3,13 @@
 //! A statement is a transaction of its own, or one of those of a [`TransactionBlock`].
 //!
 //! Owns: collecting rows, deletes and catalog edits against one snapshot; spilling large sets; checks outside the
-//! commit order (`check`); conflict rules inside it (`conflict`). Does not own: the order itself (`database::order`), bytes (`wal`).
+//! commit order (`check`, `since`); conflict rules inside it (`conflict`). Does not own: the order itself (`database::order`), bytes (`wal`).
 //! Nothing of it is visible or durable before [`Transaction::commit`] returns; dropping it changes nothing.
 
 mod block;
 mod check;
 mod conflict;
+mod since;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
 
-use conflict::WholeTables;
+use conflict::{Claims, Told, WholeTables};
 
 pub use block::TransactionBlock;
 pub use writer::TableWriter;
@@ -36,8 +37,9 @@ use crate::wal::{CatalogEdit, CommitInfo, RowBody, TableChange, WalEntry};
 /// Deleted rows of segments beyond this many go into `.deletes` objects instead of the WAL entry.
 const DELETED_ROWS_IN_ENTRY: usize = if cfg!(test) { 12 } else { 32_768 };
 
-/// How often a commit is tried whose deletes by position meet compactions.
-const PLACED_MAX: u32 = 8;
+/// How often a commit is tried whose deletes by position meet compactions, or that cannot be told from the commits of others by what is in
+/// memory.
+const ATTEMPTS_MAX: u32 = 8;
 
 /// How to commit.
 #[derive(Clone, Debug, Default)]
@@ -187,7 +189,7 @@ pub struct Transaction {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) change: TableChange,
-    pub(crate) keys: Option<crate::segment::key::EncodedKeys>,
+    pub(crate) claims: Claims,
 }
 
 impl Transaction {
@@ -328,7 +330,8 @@ impl Transaction {
             return Ok(CommitReceipt { version, first_row_ids: Vec::new(), repeated: false });
         }
         database.make_room().await?;
-        let (keys, changes): (Vec<_>, Vec<_>) = prepared.into_iter().map(|p| (p.keys, p.change)).unzip();
+        let (mut claims, changes): (Vec<_>, Vec<_>) =
+            prepared.into_iter().map(|p| (p.claims, p.change)).unzip();
         let commit_id = commit_id.unwrap_or_else(CommitId::random);
         let mut entry = WalEntry {
             version: CommitVersion(0),
@@ -343,12 +346,32 @@ impl Transaction {
             CommitReceipt { version: CommitVersion(0), first_row_ids: Vec::new(), repeated: false };
         // Where the segments are those that deletes by position name.
         let mut placed = self.shared.snapshot.clone();
+        // Up to where its rows and keys have been compared with those of others.
+        let mut compared = self.shared.snapshot.clone();
+        let mut unsure = false;
         let mut attempt = 1;
         loop {
+            if unsure || conflict::is_unsure(&compared, &writer.order.head(), &entry, &claims) {
+                // What it conflicts with may not be durable yet; nobody may hear of it before it is.
+                writer.order.settle_all().await;
+                let now = database.snapshot();
+                let told = since::compare(&compared, &now, &entry, &mut claims, &loaded).await;
+                told.inspect_err(|error| {
+                    if error.kind() == ErrorKind::Conflict {
+                        writer.order.metrics().conflicts.one();
+                    }
+                })?;
+                compared = now;
+            }
+            unsure = false;
             let body =
                 EncodedBody::new(entry.epoch, entry.commit_id, &entry.info, &entry.catalog, &entry.tables)?;
             let accepted = writer.order.accept(named, |head| {
-                conflict::check(&self.shared.snapshot, head, &entry, &keys, whole)?;
+                let told = conflict::check(&self.shared.snapshot, &compared, head, &entry, &claims, whole)?;
+                unsure = told == Told::Unsure;
+                if unsure {
+                    return Err(outrun());
+                }
                 entry.version = head.number.next();
                 entry.time_us = now_us().max(head.time_us);
                 for change in &mut entry.tables {
@@ -374,16 +397,19 @@ impl Transaction {
             if error.kind() != ErrorKind::Conflict {
                 return Err(error);
             }
-            // What it conflicts with may not be durable yet; nobody may hear of it before it is.
+            // As above.
             writer.order.settle_all().await;
-            if attempt == PLACED_MAX {
+            if attempt == ATTEMPTS_MAX {
                 return Err(error);
+            }
+            attempt += 1;
+            if unsure {
+                continue;
             }
             match self.place_again(&placed, &mut entry, &mut loaded).await? {
                 Some(now) => placed = now,
                 None => return Err(error),
             }
-            attempt += 1;
         }
     }
 
@@ -452,11 +478,12 @@ impl Transaction {
         }
         let table = self.shared.table_among(id, created)?;
         let keys = check::keys(&table, &set).await?;
-        let mut deletes = if set.deleted.len() > DELETED_ROWS_IN_ENTRY {
-            self.spill_deletes(&table, &mut set.deleted, loaded).await?
-        } else {
-            Vec::new()
-        };
+        let mut claims = Claims { keys, ..Claims::default() };
+        let mut deletes = Vec::new();
+        if set.deleted.len() > DELETED_ROWS_IN_ENTRY {
+            claims.deleted = Some(set.deleted.clone());
+            deletes = self.spill_deletes(&table, &mut set.deleted, loaded).await?;
+        }
         for (segment, positions) in set.gone {
             deletes.push(self.put_deletes(id, segment, positions, loaded).await?);
         }
@@ -470,7 +497,7 @@ impl Transaction {
             deletes,
             truncate: set.truncate,
         };
-        Ok(Some(Prepared { change, keys }))
+        Ok(Some(Prepared { change, claims }))
     }
 
     /// Writes the deleted rows of segments as `.deletes` objects; those of the memtable stay in `deleted`.
@@ -516,6 +543,15 @@ impl Transaction {
         loaded.insert(meta.id, Ok(Arc::new(vector)));
         Ok(meta)
     }
+}
+
+/// The error of a commit that others were always ahead of.
+fn outrun() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "others wrote so much meanwhile that it is not known whether it was the same",
+    )
+    .with_hint("run the statement again; many rows at once are best written while others write little")
 }
 
 /// An accepted commit must be settled even when its caller goes away: not there now and there later would be worse

@@ -47,6 +47,8 @@ pub struct Version {
     pub catalog: Arc<Catalog>,
     /// Version of the last commit that edited the catalog.
     pub catalog_changed: CommitVersion,
+    /// Version of the last commit that changed names or definitions. Index units come and go beside them.
+    pub names_changed: CommitVersion,
     /// Rows, dropped tables included.
     pub tables: OrdMap<TableId, Arc<TableState>>,
     /// Next unused table id.
@@ -66,6 +68,7 @@ impl Default for Version {
             time_us: 0,
             catalog: Arc::default(),
             catalog_changed: CommitVersion(0),
+            names_changed: CommitVersion(0),
             tables: OrdMap::new(),
             next_table_id: TableId(1),
             horizon: CommitVersion(0),
@@ -94,6 +97,9 @@ impl Version {
             }
             next.catalog = Arc::new(catalog);
             next.catalog_changed = entry.version;
+            if entry.changes_names() {
+                next.names_changed = entry.version;
+            }
         }
         for edit in &entry.catalog {
             if let CatalogEdit::SwapSegments(swap) = edit {

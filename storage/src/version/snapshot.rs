@@ -271,7 +271,7 @@ impl TableSnapshot {
     }
 
     /// Segments with the rows not visible in each; dropped ones left out. Asynchronous because finding the position of a
-    /// hot delete may read a segment's row-id column; worked out once per state of the table.
+    /// hot delete may read a segment's row-id column, where it was not found lately; worked out once per state of the table.
     ///
     /// # Errors
     /// `Corrupt` or `Unavailable` from reading a row-id column.
@@ -288,39 +288,31 @@ impl TableSnapshot {
     }
 
     async fn views(&self) -> Result<Vec<SegmentView>> {
-        let mut views = Vec::new();
-        for segment in self.state.segments.iter().filter(|s| s.present_at(self.at)) {
-            let deleted = self.deleted_in(segment).await?;
+        let segments: Vec<&Arc<SegmentState>> = self.present().collect();
+        if let Some(error) = segments.iter().find_map(|segment| segment.damaged.clone()) {
+            return Err(error);
+        }
+        let metas: Vec<&Arc<SegmentMeta>> = segments.iter().map(|segment| &segment.meta).collect();
+        let hot = self.state.hot_deletes.iter().filter(|(_, v)| **v <= self.at).map(|(id, _)| *id);
+        let mut deleted: Vec<Vec<u32>> = vec![Vec::new(); segments.len()];
+        for (segment, position) in self.places(&metas, &hot.collect::<Vec<_>>()).await?.into_iter().flatten()
+        {
+            deleted[segment].push(position);
+        }
+        let views = segments.iter().zip(deleted).map(|(segment, hot)| {
+            let cold = segment.deletes.as_ref().map(|d| d.deleted_at(self.at)).filter(|d| !d.is_empty());
+            let deleted = match (cold, hot.is_empty()) {
+                (cold, true) => cold,
+                (cold, false) => {
+                    let mut all = cold.map_or_else(RoaringBitmap::new, |d| RoaringBitmap::clone(&d));
+                    all.extend(hot);
+                    Some(Arc::new(all))
+                }
+            };
             let gone = deleted.as_ref().map_or(0, |d| d.len());
-            views.push(SegmentView {
-                meta: Arc::clone(&segment.meta),
-                live_rows: segment.meta.rows - gone,
-                deleted,
-            });
-        }
-        Ok(views)
-    }
-
-    async fn deleted_in(&self, segment: &SegmentState) -> Result<Option<Arc<RoaringBitmap>>> {
-        if let Some(error) = &segment.damaged {
-            return Err(error.clone());
-        }
-        let cold = segment.deletes.as_ref().map(|d| d.deleted_at(self.at)).filter(|d| !d.is_empty());
-        let meta = &segment.meta;
-        let hot: Vec<RowId> = self
-            .state
-            .hot_deletes
-            .range(meta.min_row_id..=meta.max_row_id)
-            .filter(|(_, v)| **v <= self.at)
-            .map(|(id, _)| *id)
-            .collect();
-        if hot.is_empty() {
-            return Ok(cold);
-        }
-        let found = self.open_segment(meta).await?.positions_of_row_ids(&hot).await?;
-        let mut all = cold.map_or_else(RoaringBitmap::new, |d| RoaringBitmap::clone(&d));
-        all.extend(found.into_iter().flatten());
-        Ok((!all.is_empty()).then(|| Arc::new(all)))
+            SegmentView { meta: Arc::clone(&segment.meta), live_rows: segment.meta.rows - gone, deleted }
+        });
+        Ok(views.collect())
     }
 
     /// Opens a segment for reading; footers are cached.

@@ -13,7 +13,7 @@ use crate::id::{CommitVersion, IndexId, ObjectId, RowId};
 use crate::index::{Searchers, UnitMeta};
 use crate::memtable::{Chunk, Memtable};
 use crate::schema::TableDef;
-use crate::segment::{DeletesMeta, DeletionVector, KeyEncoder, SegmentMeta};
+use crate::segment::{DeletesMeta, DeletionVector, EncodedKey, KeyEncoder, SegmentMeta};
 use crate::wal::TableChange;
 
 /// Deletes that are in no `.deletes` object yet: row id -> version. The first delete of a row counts.
@@ -169,6 +169,38 @@ impl TableState {
     #[must_use]
     pub fn is_hot(&self) -> bool {
         self.memtable.rows() > 0 || !self.hot_deletes.is_empty()
+    }
+
+    /// Whether one of `ids`, which ascend, is among the hot deletes.
+    pub(crate) fn deletes_hot(&self, ids: &[RowId]) -> bool {
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return false };
+        if ids.len() <= self.hot_deletes.len() {
+            return ids.iter().any(|id| self.hot_deletes.contains_key(id));
+        }
+        self.hot_deletes.range(*first..=*last).any(|(id, _)| ids.binary_search(id).is_ok())
+    }
+
+    /// Keys of the hot rows from `first` on that are not deleted; None: there are more than `most` such rows, or there is no key.
+    ///
+    /// # Errors
+    /// `Internal` when a row does not fit the definition.
+    pub(crate) fn hot_keys_from(&self, first: RowId, most: usize) -> Result<Option<Vec<EncodedKey>>> {
+        let Some(encoder) = &self.key_encoder else { return Ok(None) };
+        let indices = self.def.key_indices();
+        let mut keys = Vec::new();
+        let mut rows = 0;
+        for chunk in self.memtable.chunks().filter(|chunk| chunk.row_id_range().1 >= first) {
+            let ids = chunk.row_ids().values();
+            let start = ids.partition_point(|id| *id < first.0);
+            rows += ids.len() - start;
+            if rows > most {
+                return Ok(None);
+            }
+            let encoded = encoder.encode_batch(&chunk.rows().slice(start, ids.len() - start), &indices)?;
+            let lives = |row: &usize| !self.hot_deletes.contains_key(&RowId(ids[start + row]));
+            keys.extend((0..encoded.len()).filter(lives).map(|row| encoded.to_owned(row)));
+        }
+        Ok(Some(keys))
     }
 
     /// Memory of hot rows, deletes and keys (the latter two estimated per entry).

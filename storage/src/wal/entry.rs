@@ -55,6 +55,16 @@ impl WalEntry {
     pub fn changes_catalog(&self) -> bool {
         self.catalog.iter().any(|edit| !matches!(edit, CatalogEdit::SwapSegments(_)))
     }
+
+    /// Whether it changes names or definitions.
+    #[must_use]
+    pub fn changes_names(&self) -> bool {
+        let beside = |edit: &CatalogEdit| {
+            use CatalogEdit::{DropUnits, PutUnit, SwapSegments};
+            matches!(edit, PutUnit(_) | DropUnits { .. } | SwapSegments(_))
+        };
+        !self.catalog.iter().all(beside)
+    }
 }
 
 /// One change of the catalog. Applying it twice is the same as once.

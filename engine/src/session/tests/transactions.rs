@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{answer, run, session, session_with};
-use crate::{OpenOptions, Session};
+use super::{answer, run, session};
+use crate::Session;
 
 #[tokio::test]
 async fn the_first_to_commit_wins() {
@@ -159,6 +159,48 @@ async fn an_index_made_in_a_transaction_answers_after_it() {
     run(&a, "SELECT rows_covered FROM system.indexes", "2").await;
 }
 
+/// What upkeep moves while a transaction is open takes no commit away, and hides nothing that does.
+#[tokio::test]
+async fn upkeep_takes_no_commit_away() {
+    let a = session().await;
+    let b = a.engine().session();
+    run(&a, "CREATE TABLE t (id INT PRIMARY KEY, n INT, e VECTOR(2))", "CREATE TABLE").await;
+    run(&a, "INSERT INTO t VALUES (1, 0, '[1,0]'), (2, 0, '[2,0]'), (3, 0, '[3,0]')", "INSERT 3").await;
+    run(&a, "CREATE INDEX i ON t USING hnsw (e)", "CREATE INDEX").await;
+    // The table of jobs is made by now.
+    answer(&a, "CHECKPOINT").await;
+    let upkeep = ["CHECKPOINT", "COMPACT", "REINDEX TABLE t"];
+    for (round, sql) in upkeep.into_iter().enumerate() {
+        let own = 100 + round;
+        run(&a, "BEGIN", "BEGIN").await;
+        run(&a, "UPDATE t SET n = n + 1 WHERE id = 1", "UPDATE 1").await;
+        run(&a, &format!("INSERT INTO t VALUES ({own}, 0, '[9,9]')"), "INSERT 1").await;
+        run(&a, &format!("CREATE TABLE made_{round} (id INT)"), "CREATE TABLE").await;
+        run(&b, "UPDATE t SET n = n + 1 WHERE id = 2", "UPDATE 1").await;
+        run(&b, &format!("INSERT INTO t VALUES ({}, 0, '[8,8]')", 200 + round), "INSERT 1").await;
+        let done = answer(&b, sql).await;
+        assert!(!done.starts_with("40001"), "{sql}: {done}");
+        run(&b, "DELETE FROM t WHERE id = 3", if round == 0 { "DELETE 1" } else { "DELETE 0" }).await;
+        run(&a, "COMMIT", "COMMIT").await;
+        run(&b, "SELECT n FROM t WHERE id IN (1, 2) ORDER BY id", &format!("{0};{0}", round + 1)).await;
+    }
+    for (round, sql) in upkeep.into_iter().enumerate() {
+        let key = 300 + round;
+        let changes = [
+            ("UPDATE t SET n = n + 1 WHERE id = 1".to_owned(), "UPDATE 1", "the same rows of public.t"),
+            (format!("INSERT INTO t VALUES ({key}, 0, '[7,7]')"), "INSERT 1", "the same key of public.t"),
+        ];
+        for (change, done, why) in changes {
+            run(&a, "BEGIN", "BEGIN").await;
+            run(&a, &change, done).await;
+            run(&b, &change, done).await;
+            answer(&b, sql).await;
+            let lost = answer(&a, "COMMIT").await;
+            assert!(lost.starts_with("40001") && lost.contains(why), "{change}, {sql}: {lost}");
+        }
+    }
+}
+
 type Rows = BTreeMap<i64, i64>;
 
 /// One session and what it should see.
@@ -169,8 +211,6 @@ struct Client {
 
 struct Open {
     begun: u64,
-    /// Checkpoints there had been; one since may cause a conflict that need not be.
-    checkpoints: u64,
     rows: Rows,
     written: BTreeSet<i64>,
     savepoint: Option<(Rows, BTreeSet<i64>)>,
@@ -182,7 +222,6 @@ struct Model {
     commit: u64,
     rows: Rows,
     changed: BTreeMap<i64, u64>,
-    checkpoints: u64,
 }
 
 impl Model {
@@ -202,8 +241,8 @@ fn shown(rows: &Rows) -> String {
     rows.iter().map(|(k, v)| format!("{k},{v}")).collect::<Vec<_>>().join(";")
 }
 
-/// Four sessions at random: each always reads its own snapshot and changes; a commit is lost exactly when another changed
-/// one of its keys since, but for those a checkpoint in between makes it give up.
+/// Four sessions at random: each always reads its own snapshot and changes; a commit is lost only when another changed one of its keys
+/// since, whatever checkpoints and compactions there were.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interleaved_transactions_against_a_model() {
     for seed in 0..3 {
@@ -213,8 +252,7 @@ async fn interleaved_transactions_against_a_model() {
 
 async fn interleave(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    // Compactions end with checkpoints that the model does not know of.
-    let first = session_with(OpenOptions { compacts: false, ..OpenOptions::default() }, 64 << 20).await;
+    let first = session().await;
     run(&first, "CREATE TABLE t (k BIGINT PRIMARY KEY, v BIGINT)", "CREATE TABLE").await;
     let engine = Arc::clone(first.engine());
     let mut clients: Vec<Client> = (0..4).map(|_| Client { session: engine.session(), open: None }).collect();
@@ -227,8 +265,9 @@ async fn interleave(seed: u64) {
         let Some(open) = &mut client.open else {
             match random.random_range(0..8) {
                 0 => {
-                    answer(&client.session, "CHECKPOINT").await;
-                    model.checkpoints += 1;
+                    let upkeep = if random.random_bool(0.3) { "COMPACT" } else { "CHECKPOINT" };
+                    let got = answer(&client.session, upkeep).await;
+                    assert!(!got.starts_with("40001"), "seed {seed}, step {step}: {got}");
                 }
                 1 | 2 => {
                     let sql = format!(
@@ -241,7 +280,6 @@ async fn interleave(seed: u64) {
                     run(&client.session, "BEGIN", "BEGIN").await;
                     client.open = Some(Open {
                         begun: model.commit,
-                        checkpoints: model.checkpoints,
                         rows: model.rows.clone(),
                         written: BTreeSet::new(),
                         savepoint: None,
@@ -313,8 +351,7 @@ async fn interleave(seed: u64) {
                     committed += 1;
                 } else {
                     assert!(got.starts_with("40001"), "seed {seed}, step {step}: {got}");
-                    let may = touched || model.checkpoints > open.checkpoints;
-                    assert!(may, "seed {seed}, step {step}: lost for nothing: {got}");
+                    assert!(touched, "seed {seed}, step {step}: lost for nothing: {got}");
                     lost += 1;
                 }
                 client.open = None;
@@ -327,5 +364,5 @@ async fn interleave(seed: u64) {
         let rows = client.open.as_ref().map_or(&model.rows, |open| &open.rows);
         assert_eq!(by_key, rows.get(&key).map_or(String::new(), i64::to_string), "seed {seed}, step {step}");
     }
-    assert!(committed > 15 && lost > 3, "seed {seed}: {committed} committed, {lost} lost");
+    assert!(committed > 15 && lost > 0, "seed {seed}: {committed} committed, {lost} lost");
 }

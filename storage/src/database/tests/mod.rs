@@ -3,6 +3,7 @@
 
 mod alter;
 mod compaction;
+mod conflicts;
 mod history;
 mod jobs;
 mod lost;

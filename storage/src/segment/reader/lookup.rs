@@ -186,7 +186,10 @@ impl SegmentReader {
     }
 
     /// The key filter, cached; None when the segment has none.
-    async fn key_filter(&self) -> Result<Option<Arc<KeyFilter>>> {
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt` for damage, the store's.
+    pub(crate) async fn key_filter(&self) -> Result<Option<Arc<KeyFilter>>> {
         let key = CacheKey::KeyFilter(self.meta.id);
         if let Some(CacheValue::KeyFilter(filter)) = self.cache.get(key) {
             return Ok(Some(filter));

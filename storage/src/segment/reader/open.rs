@@ -20,6 +20,7 @@ use super::super::cache::{CacheKey, CacheValue, Form, SegmentCache};
 use super::super::encode::{BLOCKS_KEY, FORMAT, FORMAT_KEY, SEGMENT_KEY, TABLE_KEY};
 use super::super::sink::{BLOCK_BYTES, parse_blocks};
 use super::super::vectors::stored_type;
+use super::addresses::IdPage;
 use super::blocks::{BlockSource, data_end, read_error};
 use super::lookup::KeyPage;
 use super::names;
@@ -45,6 +46,8 @@ pub(crate) struct Opened {
     pub(super) group_starts: Vec<u64>,
     /// Bounds of the first key column's pages, made at the first lookup.
     pub(super) key_pages: OnceLock<Vec<KeyPage>>,
+    /// Bounds of the pages of row ids, made when the first is looked for.
+    pub(super) row_id_pages: OnceLock<Vec<IdPage>>,
 }
 
 pub(super) async fn open(
@@ -237,5 +240,6 @@ fn match_columns(
         version_root: by_id.get(&VERSION_FIELD).copied(),
         group_starts,
         key_pages: OnceLock::new(),
+        row_id_pages: OnceLock::new(),
     })
 }

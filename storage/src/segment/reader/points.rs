@@ -18,17 +18,17 @@ use crate::alter::filled;
 use crate::error::{Error, Result};
 
 /// More rows than this are a scan.
-const ROWS_MAX: usize = 4096;
+pub(super) const ROWS_MAX: usize = 4096;
 /// Pages of text longer than this are not decoded for the sake of one row.
 const PAGE_BYTES_MAX: u64 = 256 * 1024;
 
 /// One page of a column.
-struct Page {
-    rows: Range<u32>,
+pub(super) struct Page {
+    pub(super) rows: Range<u32>,
     /// Where it is stored …
-    stored: Range<u64>,
+    pub(super) stored: Range<u64>,
     /// … and the dictionary its values may be in; empty without one.
-    dictionary: Range<u64>,
+    pub(super) dictionary: Range<u64>,
 }
 
 /// A column's pages that hold some rows.
@@ -155,7 +155,7 @@ impl SegmentReader {
         *self.opened.leaves.get(root)?
     }
 
-    fn page_of(&self, leaf: usize, position: u32) -> Option<Page> {
+    pub(super) fn page_of(&self, leaf: usize, position: u32) -> Option<Page> {
         let starts = &self.opened.group_starts;
         let group = starts.partition_point(|start| *start <= u64::from(position)).checked_sub(1)?;
         let (from, to) = (*starts.get(group)?, *starts.get(group + 1)?);

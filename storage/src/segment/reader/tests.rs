@@ -481,3 +481,74 @@ async fn a_meter_counts_the_reads_of_its_snapshot_only() {
     let local = TableSnapshot::new(state, CommitVersion(8), Arc::new(shared)).metered(meter);
     assert!(local.meter().is_none(), "files are read as fast as ever");
 }
+
+#[tokio::test]
+async fn few_rows_by_id_cost_the_pages_they_are_in() {
+    const ROWS: usize = 100_000;
+    let block = 64 * 1024_u64;
+    let def = table(&[(ColumnType::Int64, false)], &[], &[]);
+    let mut random = random(9);
+    let rows = batch(&mut random, &def, ROWS);
+    // Far apart, so that they take many bytes.
+    let ascending: Vec<u64> =
+        (1..=ROWS as u64).map(|i| (i << 40) + random.random_range(0..(1_u64 << 40) - 1)).collect();
+    let mut shuffled = ascending.clone();
+    shuffled.shuffle(&mut random);
+    let options = SegmentWriterOptions { page_rows: 1000, sample_rows: 300, ..Default::default() };
+    for ids in [ascending.clone(), shuffled] {
+        let written = addressed(&rows, ids.clone(), vec![8; ROWS]);
+        let fixture = Fixture::write_as(&def, &[written], Addressing::Columns, options.clone()).await;
+        let meta = Arc::new(fixture.meta.clone());
+        let store = Arc::new(CountingStore::new(fixture.store.clone()));
+        let bytes = || store.ranges().iter().map(|range| range.end - range.start).sum::<u64>();
+        let open = async || {
+            let cache = SegmentCache::new(8 << 20);
+            let reader =
+                SegmentReader::open(store.clone(), meta.clone(), def.clone(), cache.clone(), None).await;
+            store.count();
+            (reader.unwrap(), cache)
+        };
+        let (reader, _) = open().await;
+        reader.row_id_column().await.unwrap();
+        let whole = bytes();
+        assert!(whole > 6 * block, "{whole}");
+        let row = 77_777;
+        let id = RowId(ids[row]);
+        let place = Some((meta.id, row as u32));
+
+        let (reader, cache) = open().await;
+        assert_eq!(reader.row_ids_at(&[row as u32]).await.unwrap(), [id]);
+        let few = bytes();
+        assert!(few <= 2 * block, "{few}");
+        assert_eq!(reader.row_ids_at(&[row as u32 + 1, row as u32]).await.unwrap()[1], id);
+        assert_eq!(cache.places().find(meta.table, &[id]), [place]);
+        // So a version that deletes it need not look for it.
+        let segments = vec![Arc::new(SegmentState::clean(meta.clone()))];
+        let mut state = TableState::restored(def.clone(), RowId(u64::MAX), CommitVersion(8), segments, None);
+        state.hot_deletes.insert(id, CommitVersion(9));
+        let shared = Shared {
+            store: store.clone(),
+            cache,
+            files: None,
+            remote: true,
+            cached: false,
+            may_expire: false.into(),
+            pins: Pins::default(),
+        };
+        let snapshot = TableSnapshot::new(Arc::new(state), CommitVersion(9), Arc::new(shared));
+        store.count();
+        let views = snapshot.segments().await.unwrap();
+        assert_eq!(views[0].deleted.as_ref().unwrap().iter().collect::<Vec<_>>(), [row as u32]);
+        assert_eq!(snapshot.rows(&[id], &[0], true).await.unwrap().num_rows(), 0);
+        assert_eq!(store.count(), 0);
+
+        // By its id alone: bounds of pages tell only where ids ascend.
+        let (reader, cache) = open().await;
+        let found = reader.positions_of_row_ids(&[id, RowId(id.0 + 1)]).await.unwrap();
+        assert_eq!(found, [Some(row as u32), None]);
+        let read = bytes();
+        let most = if ids == ascending { 4 * block } else { whole };
+        assert!(read <= most, "{read}");
+        assert_eq!(cache.places().find(meta.table, &[id, RowId(id.0 + 1)]), [place, None]);
+    }
+}

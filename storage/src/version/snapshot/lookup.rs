@@ -1,15 +1,17 @@
 //! Looking up rows of one version: by key, by row id.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 
+use super::super::SegmentState;
 use super::{SegmentView, TableSnapshot};
 use crate::error::{Error, Result};
-use crate::id::RowId;
-use crate::segment::EncodedKey;
+use crate::id::{ObjectId, RowId};
+use crate::segment::{EncodedKey, RowIds, SegmentMeta};
 
 impl TableSnapshot {
     /// For each key the visible row that has it.
@@ -25,6 +27,23 @@ impl TableSnapshot {
     /// # Errors
     /// As [`lookup`](Self::lookup).
     pub async fn lookup_for(&self, keys: &[EncodedKey], columns: &[usize]) -> Result<Vec<Option<RowId>>> {
+        self.lookup_among(keys, columns, RowId(0)).await
+    }
+
+    /// As [`lookup`](Self::lookup); rows with ids before `first` may be left out, and segments that hold no others are not asked.
+    ///
+    /// # Errors
+    /// As [`lookup`](Self::lookup).
+    pub(crate) async fn lookup_since(&self, keys: &[EncodedKey], first: RowId) -> Result<Vec<Option<RowId>>> {
+        self.lookup_among(keys, &[], first).await
+    }
+
+    async fn lookup_among(
+        &self,
+        keys: &[EncodedKey],
+        columns: &[usize],
+        first: RowId,
+    ) -> Result<Vec<Option<RowId>>> {
         let mut found: Vec<Option<RowId>> = vec![None; keys.len()];
         let mut open: Vec<usize> = Vec::new();
         for (i, key) in keys.iter().enumerate() {
@@ -39,7 +58,7 @@ impl TableSnapshot {
             .key_encoder()
             .ok_or_else(|| Error::internal(format!("{} has no key", self.def().qualified_name())))?;
         open.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
-        for view in self.segments().await?.iter().rev() {
+        for view in self.segments().await?.iter().rev().filter(|view| view.meta.max_row_id >= first) {
             if open.is_empty() {
                 break;
             }
@@ -63,6 +82,117 @@ impl TableSnapshot {
 
     fn is_hot_deleted(&self, row: RowId) -> bool {
         self.state.hot_deletes.get(&row).is_some_and(|v| *v <= self.at)
+    }
+
+    /// Whether all of `ids`, which ascend, are visible, as they are in `before`, an older version of the table. Where rows stand is mostly known, since
+    /// they were read to be changed; else segments in which nothing was deleted since are asked only where a compaction has replaced others.
+    ///
+    /// # Errors
+    /// Storage errors from reading row-id columns.
+    pub(crate) async fn shows_all(&self, before: &Self, ids: &[RowId]) -> Result<bool> {
+        if ids.is_empty() {
+            return Ok(true);
+        }
+        if self.state.deletes_hot(ids) {
+            return Ok(false);
+        }
+        let is_cold = |id: &&RowId| self.state.memtable.find(**id).is_none();
+        let cold: Vec<RowId> = ids.iter().filter(is_cold).copied().collect();
+        let segments: Vec<&Arc<SegmentState>> = self.present().collect();
+        if let Some(error) = segments.iter().find_map(|segment| segment.damaged.clone()) {
+            return Err(error);
+        }
+        let mut known: HashSet<ObjectId> = before.present().map(|segment| segment.meta.id).collect();
+        let mut changed: HashSet<ObjectId> = HashSet::new();
+        for segment in &segments {
+            let newest = segment.deletes.as_ref().map(|deletes| deletes.max_version());
+            if !known.remove(&segment.meta.id) || newest.is_some_and(|newest| newest > before.at) {
+                changed.insert(segment.meta.id);
+            }
+        }
+        // Then a row that is in none of the changed segments is where it was.
+        let all_there = known.is_empty() && cold.iter().all(|id| before.state.memtable.find(*id).is_none());
+        let metas: Vec<&Arc<SegmentMeta>> = segments.iter().map(|segment| &segment.meta).collect();
+        let places = self.places_among(&metas, &cold, all_there.then_some(&changed)).await?;
+        let is_there = |(segment, position): (usize, u32)| {
+            let deletes = segments[segment].deletes.as_ref();
+            !deletes.is_some_and(|deletes| deletes.positions().contains(position))
+        };
+        Ok(places.into_iter().all(|place| place.map_or(all_there, is_there)))
+    }
+
+    /// For each of `ids`, which ascend, which of the segments has it, and where; None: it is in none of them. `segments` are those of the state, or some.
+    /// What was found lately is known (`segment/places`); else segments whose row ids are arithmetic cost nothing, others pages of
+    /// their row-id column or all of it.
+    ///
+    /// # Errors
+    /// Storage errors from reading row-id columns.
+    pub(crate) async fn places(
+        &self,
+        segments: &[&Arc<SegmentMeta>],
+        ids: &[RowId],
+    ) -> Result<Vec<Option<(usize, u32)>>> {
+        self.places_among(segments, ids, None).await
+    }
+
+    /// The same; where the places of rows are not known, only those of `segments` that are `asked`, if any are named, are asked for them.
+    async fn places_among(
+        &self,
+        segments: &[&Arc<SegmentMeta>],
+        ids: &[RowId],
+        asked: Option<&HashSet<ObjectId>>,
+    ) -> Result<Vec<Option<(usize, u32)>>> {
+        let mut found: Vec<Option<(usize, u32)>> = vec![None; ids.len()];
+        if ids.is_empty() || segments.is_empty() {
+            return Ok(found);
+        }
+        let mut open: Vec<usize> = (0..ids.len()).collect();
+        let of = |open: &[usize], meta: &SegmentMeta| {
+            let first = open.partition_point(|&at| ids[at] < meta.min_row_id);
+            let last = open.partition_point(|&at| ids[at] <= meta.max_row_id);
+            first..last.max(first)
+        };
+        let mut stored: Vec<(usize, &Arc<SegmentMeta>)> = Vec::new();
+        for (number, meta) in segments.iter().enumerate().filter(|(_, meta)| meta.rows > 0) {
+            let RowIds::Base(base) = meta.row_ids else {
+                stored.push((number, *meta));
+                continue;
+            };
+            let within = of(&open, meta);
+            for at in open.drain(within) {
+                // A segment has fewer than 2^32 rows.
+                found[at] = Some((number, (ids[at].0 - base.0) as u32));
+            }
+        }
+        let ends = |meta: &SegmentMeta| (meta.min_row_id, meta.max_row_id);
+        let least = stored.iter().map(|(_, meta)| ends(meta).0).min();
+        let most = stored.iter().map(|(_, meta)| ends(meta).1).max();
+        open.retain(|&at| Some(ids[at]) >= least && Some(ids[at]) <= most);
+        let numbers: HashMap<ObjectId, usize> =
+            stored.iter().map(|(number, meta)| (meta.id, *number)).collect();
+        let left: Vec<RowId> = open.iter().map(|&at| ids[at]).collect();
+        for (&at, known) in open.iter().zip(self.shared.cache.places().find(self.def().id, &left)) {
+            found[at] = known.and_then(|(id, position)| Some((*numbers.get(&id)?, position)));
+        }
+        // Rows that are in no segment yet are in none of these.
+        open.retain(|&at| found[at].is_none() && self.state.memtable.find(ids[at]).is_none());
+        for (number, meta) in stored {
+            let within = of(&open, meta);
+            if within.is_empty() || asked.is_some_and(|asked| !asked.contains(&meta.id)) {
+                continue;
+            }
+            let wanted: Vec<RowId> = open[within.clone()].iter().map(|&at| ids[at]).collect();
+            let positions = self.open_segment(meta).await?.positions_of_row_ids(&wanted).await?;
+            for (&at, position) in open[within].iter().zip(positions) {
+                found[at] = position.map(|position| (number, position));
+            }
+            open.retain(|&at| found[at].is_none());
+        }
+        Ok(found)
+    }
+
+    pub(super) fn present(&self) -> impl Iterator<Item = &Arc<SegmentState>> {
+        self.state.segments.iter().filter(|segment| segment.present_at(self.at))
     }
 
     /// The visible rows among `ids`, in the order of `ids`; others are left out.
@@ -96,8 +226,19 @@ impl TableSnapshot {
         }
         cold.sort_unstable();
         if !cold.is_empty() {
-            for view in self.segments().await? {
-                self.rows_of_segment(&view, &cold, columns, pseudo, &schema, &mut parts, &mut places).await?;
+            let views = self.segments().await?;
+            let metas: Vec<&Arc<SegmentMeta>> = views.iter().map(|view| &view.meta).collect();
+            let ids: Vec<RowId> = cold.iter().map(|(id, _)| *id).collect();
+            let mut hits: Vec<Vec<(u32, usize)>> = vec![Vec::new(); views.len()];
+            for ((_, i), place) in cold.iter().zip(self.places(&metas, &ids).await?) {
+                if let Some((segment, position)) = place
+                    && !views[segment].deleted.as_ref().is_some_and(|d| d.contains(position))
+                {
+                    hits[segment].push((position, *i));
+                }
+            }
+            for (view, hits) in views.iter().zip(hits).filter(|(_, hits)| !hits.is_empty()) {
+                self.rows_of_segment(view, hits, columns, pseudo, &schema, &mut parts, &mut places).await?;
             }
         }
         if parts.len() == 1 && places.iter().enumerate().all(|(i, p)| *p == Some((0, i))) {
@@ -122,32 +263,14 @@ impl TableSnapshot {
     async fn rows_of_segment(
         &self,
         view: &SegmentView,
-        wanted: &[(RowId, usize)],
+        mut hits: Vec<(u32, usize)>,
         columns: &[usize],
         pseudo: bool,
         schema: &SchemaRef,
         parts: &mut Vec<RecordBatch>,
         places: &mut [Option<(usize, usize)>],
     ) -> Result<()> {
-        let first = wanted.partition_point(|(id, _)| *id < view.meta.min_row_id);
-        let last = wanted.partition_point(|(id, _)| *id <= view.meta.max_row_id);
-        if first == last {
-            return Ok(());
-        }
-        let wanted = &wanted[first..last];
         let reader = self.open_segment(&view.meta).await?;
-        let ids: Vec<RowId> = wanted.iter().map(|(id, _)| *id).collect();
-        let mut hits: Vec<(u32, usize)> = Vec::new();
-        for ((_, i), position) in wanted.iter().zip(reader.positions_of_row_ids(&ids).await?) {
-            if let Some(p) = position
-                && !view.deleted.as_ref().is_some_and(|d| d.contains(p))
-            {
-                hits.push((p, *i));
-            }
-        }
-        if hits.is_empty() {
-            return Ok(());
-        }
         hits.sort_unstable();
         let mut positions: Vec<u32> = hits.iter().map(|(p, _)| *p).collect();
         positions.dedup();
