@@ -8,6 +8,7 @@
 //! rows were read is asked in the commit order; then all of it is done again.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use object_store::ObjectStoreExt;
@@ -301,10 +302,14 @@ fn unchanged<'v>(
     Ok(now)
 }
 
+/// The row ids between which those of a segment are.
+fn within(segment: &SegmentState) -> RangeInclusive<RowId> {
+    segment.meta.min_row_id..=segment.meta.max_row_id
+}
+
 /// How many rows of `segments` count as visible rows of the table.
 async fn visible_rows(table: &TableSnapshot, segments: &[Arc<SegmentState>]) -> Result<u64> {
     let state = table.state();
-    let within = |segment: &SegmentState| segment.meta.min_row_id..=segment.meta.max_row_id;
     let mut hot: BTreeSet<RowId> = segments
         .iter()
         .flat_map(|segment| state.hot_deletes.range(within(segment)).map(|(id, _)| *id))

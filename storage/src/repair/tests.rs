@@ -141,8 +141,8 @@ async fn what_can_be_read_of_a_damaged_segment_is_put_aside_and_is_what_was_writ
     let db = Database::open(Root::Path(path.clone()), small.clone()).await.unwrap();
     let table = create(&db, "t", true).await.unwrap();
     // More than a page, and more than a block.
-    let rows: Vec<(i64, String)> =
-        (0..30_000).map(|k| (k, format!("{:032x}", (k as u128).pow(4) ^ 0x9e37_79b9))).collect();
+    let noise = |k: i64| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&k.to_le_bytes()));
+    let rows: Vec<(i64, String)> = (0..16_000).map(|k| (k, noise(k))).collect();
     insert(&db, table, &rows).await.unwrap();
     db.checkpoint(CheckpointReason::Statement).await.unwrap();
     db.close().await.unwrap();
@@ -267,17 +267,29 @@ async fn with_two_manifests(root: &FilePath) -> (TableId, Rows) {
     insert(&db, table, &some(0..50)).await.unwrap();
     db.checkpoint(CheckpointReason::Statement).await.unwrap();
     insert(&db, table, &some(50..80)).await.unwrap();
-    let log = everything(root).into_iter().filter(|(name, _)| name.starts_with("wal/")).collect::<Vec<_>>();
+    // A second name keeps what the checkpoint seals and removes.
+    let kept = root.join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    let log: Vec<_> = everything(root).into_keys().filter(|name| name.starts_with("wal/0")).collect();
+    for name in &log {
+        std::fs::hard_link(root.join(name), kept.join(name.replace('/', "-"))).unwrap();
+    }
     db.checkpoint(CheckpointReason::Statement).await.unwrap();
     insert(&db, table, &some(80..90)).await.unwrap();
     let expected = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
-    // What the checkpoint has sealed and removed.
-    let removed: Vec<_> = log.into_iter().filter(|(name, _)| !root.join(name).exists()).collect();
     drop(db);
-    assert!(!removed.is_empty());
-    for (name, bytes) in removed {
-        std::fs::write(root.join(name), bytes).unwrap();
+    let mut brought_back = 0;
+    for name in &log {
+        let kept = kept.join(name.replace('/', "-"));
+        if root.join(name).exists() {
+            std::fs::remove_file(kept).unwrap();
+        } else {
+            std::fs::rename(kept, root.join(name)).unwrap();
+            brought_back += 1;
+        }
     }
+    assert!(brought_back > 0);
+    std::fs::remove_dir(kept).unwrap();
     (table, expected)
 }
 
@@ -295,20 +307,52 @@ async fn without_its_newest_manifest_it_falls_back_to_the_one_before() {
     let planned = repair_offline(&root, &options(), dry).await.unwrap();
     assert_eq!(everything(dir.path()), before, "a dry run writes nothing");
     assert_eq!(planned[0].action, "fall back", "{planned:?}");
-    let loses = planned.iter().any(|row| row.action == "cut");
-    let asked = OfflineRepair { dry_run: false, accept_loss: loses };
+    assert!(planned[0].detail.contains("the log has every commit since"), "{planned:?}");
+    let asked = OfflineRepair::default();
     let done = repair_offline(&root, &options(), asked).await.unwrap();
     assert!(done.iter().all(|row| row.status == RepairStatus::Done), "{done:?}");
     let aside = dir.path().join(LOST_AND_FOUND).join(manifest_path(crate::id::ManifestNumber(2)));
     assert_eq!(std::fs::read(aside).unwrap(), damaged);
     let db = open(dir.path()).await;
     let found = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
-    match loses {
-        false => assert_eq!(found, expected),
-        true => assert!(found.iter().all(|(key, value)| expected.get(key) == Some(value))),
-    }
+    assert_eq!(found, expected);
     insert(&db, table, &some(1_000..1_001)).await.unwrap();
     tests_sound(&db).await;
+}
+
+#[tokio::test]
+async fn where_the_log_does_not_reach_the_older_manifest_is_taken_only_when_the_loss_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    for round in 0..3_i64 {
+        insert(&db, table, &some(round * 10..round * 10 + 10)).await.unwrap();
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    }
+    insert(&db, table, &some(30..35)).await.unwrap();
+    let epochs = db.snapshot().state().tables[&table].segments.iter().map(|s| s.meta.id.epoch).max().unwrap();
+    drop(db);
+    let root = Root::Path(dir.path().to_owned());
+    flip(&dir.path().join(manifest_path(crate::id::ManifestNumber(3))), 60);
+    let refused = repair_offline(&root, &options(), OfflineRepair::default()).await.unwrap();
+    assert_eq!(statuses(&refused), [("fall back", RepairStatus::Left), ("cut", RepairStatus::Left)]);
+    // 1 made the table; 2 and 3 are in the older manifest.
+    assert!(refused[1].detail.contains("versions 4 to 5"), "{}", refused[1].detail);
+    Database::open(root.clone(), options()).await.unwrap_err();
+    let asked = OfflineRepair { dry_run: false, accept_loss: true };
+    let done = repair_offline(&root, &options(), asked).await.unwrap();
+    assert!(done.iter().all(|row| row.status == RepairStatus::Done), "{done:?}");
+    let db = open(dir.path()).await;
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 20);
+    insert(&db, table, &some(50..51)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    let newest = db.snapshot().state().tables[&table].segments.iter().map(|s| s.meta.id.epoch).max().unwrap();
+    assert!(newest > epochs, "no id is given twice");
+    tests_sound(&db).await;
+    // The rows of the lost commits, as far as they were in a segment, are there for who looks.
+    let fs = crate::fs::OsFileSystem::new(dir.path().to_owned());
+    let aside = fs.list(&format!("{LOST_AND_FOUND}/table")).unwrap();
+    assert!(aside.iter().any(|(name, _)| name.ends_with(".parquet")), "{aside:?}");
 }
 
 #[tokio::test]

@@ -66,6 +66,12 @@ pub async fn repair_offline(root: &Root, options: &OpenOptions, asked: OfflineRe
             return Err(Error::new(ErrorKind::NotFound, format!("there is no directory {root}")));
         }
     };
+    // Nothing is made in a directory that is somebody else's.
+    let ours = |folder: &str| fs.list(folder).is_ok_and(|found| !found.is_empty());
+    if fs.len(IDENTITY_PATH).is_err() && !ours("manifest") && !ours("wal") {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no database at {root}"))
+            .with_hint("check the path"));
+    }
     let _held = match asked.dry_run {
         true => lock::hold(&*fs, &root.to_string())?,
         false => Some(lock::take(&*fs, &root.to_string())?),
