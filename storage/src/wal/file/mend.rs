@@ -65,7 +65,8 @@ pub(crate) fn survive(
     let numbers: Vec<WalNumber> = files(fs)?.into_iter().map(|(n, _)| n).filter(|n| *n >= from).collect();
     let highest = numbers.last().copied().unwrap_or(WalNumber(from.0.saturating_sub(1)));
     let mut found = Surviving { entries: Vec::new(), last: described, newest: described, highest, cut: None };
-    let (mut expected, mut before, mut next) = (from, 0, None);
+    let (mut expected, mut before) = (from, 0);
+    let mut next: Option<CommitVersion> = None;
     for (at, number) in numbers.iter().enumerate() {
         let cut = |number, offset, why: String| Some(Cut { number, offset, why, before, last: None });
         if *number != expected {
