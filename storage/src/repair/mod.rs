@@ -219,9 +219,6 @@ impl Work<'_> {
     /// Takes segments out of a table, with what can be read of them put aside.
     async fn salvage(&mut self, table: TableId, lost: &[&Suspect]) {
         const ACTION: &str = "salvage";
-        let failed = |error: &Error| -> Vec<Repair> {
-            lost.iter().map(|suspect| Repair::failed(&suspect.path, ACTION, error)).collect()
-        };
         let Some(table) = self.database.snapshot().table(table) else { return };
         if table.def().schema == OWN_SCHEMA {
             self.rows.extend(lost.iter().map(|suspect| {
@@ -254,7 +251,9 @@ impl Work<'_> {
                     self.rows.push(gone.row(RepairStatus::Done, &what.unwrap_or_default()));
                 }
             }
-            Err(error) => self.rows.extend(failed(&error)),
+            Err(error) => {
+                self.rows.extend(lost.iter().map(|suspect| Repair::failed(&suspect.path, ACTION, &error)));
+            }
         }
     }
 

@@ -134,11 +134,8 @@ impl Removal<'_> {
             let found = table.state().segments.iter().find(|s| s.meta.id == *id && s.dropped_at.is_none());
             segments.push(Arc::clone(found.ok_or_else(|| changed("a segment was replaced"))?));
         }
-        for segment in &segments {
-            let deletes = segment.delete_objects.iter().map(|meta| meta.path());
-            for path in [segment.meta.path(), segment.meta.key_filter_path()].into_iter().chain(deletes) {
-                put_aside(self.database, &path).await?;
-            }
+        for path in paths(&segments) {
+            put_aside(self.database, &path).await?;
         }
         let mut written = Vec::new();
         let done = self.take_out(writer, &snapshot, &table, &segments, &mut written).await;
@@ -277,6 +274,16 @@ impl Removal<'_> {
             }
         }
     }
+}
+
+/// The objects of segments.
+fn paths(segments: &[Arc<SegmentState>]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for segment in segments {
+        paths.extend([segment.meta.path(), segment.meta.key_filter_path()]);
+        paths.extend(segment.delete_objects.iter().map(|deletes| deletes.path()));
+    }
+    paths
 }
 
 fn changed(why: &str) -> Error {

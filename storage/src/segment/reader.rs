@@ -38,8 +38,8 @@ pub use rows::{RowChoice, SegmentBatches};
 
 pub(crate) use addressed::{AddressedBatches, STRETCH_BYTES};
 pub(crate) use addresses::NumberColumn;
-pub(crate) use salvage::{Readable, is_damage};
 pub(super) use open::Opened;
+pub(crate) use salvage::{Readable, is_damage};
 pub(crate) use vectors::SegmentVectors;
 
 use blocks::BlockSource;

@@ -138,7 +138,8 @@ impl Salvage {
     }
 }
 
-/// Whether the error tells of bytes that are gone or wrong, not of a store that does not answer.
+/// Whether the error tells of bytes that are gone or wrong, not of a store that does not answer. A follower calls what is gone expired.
 pub(crate) fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Unsupported)
+    use ErrorKind as Kind;
+    matches!(error.kind(), Kind::Corrupt | Kind::NotFound | Kind::Unsupported | Kind::SnapshotExpired)
 }
