@@ -1,7 +1,7 @@
 //! `cairn verify`: is everything still as it was written?
 //!
 //! Owns: exit codes for scripts. Does not own: the checks, which are VERIFY's. Nothing is changed: the database is opened for reading, also
-//! while another process writes it.
+//! while another process writes it; but for `--repair` (`repair`).
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -16,6 +16,7 @@ use crate::connection::{Address, Answer, Connection, Login, Opening, Tls};
 use crate::failure::Failure;
 use crate::format::{self, Format, Wishes};
 use crate::interrupt::EXIT_INTERRUPTED;
+use crate::repair::{self, RepairArgs};
 use crate::sink::Sink;
 use crate::terminal::{say, screen};
 use crate::{Runtimes, fail_with, quantity};
@@ -35,27 +36,33 @@ const CODES: &str = "Exit codes: 0 everything is right, 1 it can't be verified, 
 #[command(after_help = CODES)]
 pub(crate) struct VerifyArgs {
     /// Directory, bucket or server, as for the shell.
-    root: String,
+    pub(crate) root: String,
 
     /// Only this table; may be given several times.
     #[arg(long = "table", value_name = "TABLE")]
-    tables: Vec<String>,
+    pub(crate) tables: Vec<String>,
 
     /// How findings are written.
     #[arg(long, value_enum, default_value_t = Format::Box)]
-    format: Format,
+    pub(crate) format: Format,
 
     /// Only what is not right.
     #[arg(short, long)]
-    quiet: bool,
+    pub(crate) quiet: bool,
 
     /// User to log in as at a server; the password is that of CAIRN_PASSWORD, or asked for.
     #[arg(long, value_name = "NAME")]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) repair: RepairArgs,
 }
 
 /// Verifies; the exit code.
 pub(crate) fn run(runtimes: &Runtimes, args: &VerifyArgs) -> u8 {
+    if args.repair.is_asked() {
+        return repair::run(runtimes, args);
+    }
     let damaged = Cell::new(false);
     let opened = runtimes.open(|work| {
         let opened = match Address::parse(&args.root) {

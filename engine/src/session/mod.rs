@@ -24,6 +24,7 @@ mod plan;
 mod prepared;
 mod query;
 mod relations;
+mod repair;
 mod repeat;
 mod secrets;
 mod show;
@@ -37,6 +38,7 @@ mod words;
 pub use describe::{Description, Parameter};
 pub use limits::SessionLimits;
 pub use relations::{Relation, RelationKind};
+pub use repair::repair_batch;
 
 pub(crate) use memory::PartOfMemory;
 pub(crate) use named::{NamedStatements, type_name};

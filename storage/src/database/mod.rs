@@ -14,11 +14,11 @@ mod follow;
 mod indexes;
 mod jobs;
 mod journal;
-mod lock;
+pub(crate) mod lock;
 mod open;
 mod options;
 mod order;
-mod replay;
+pub(crate) mod replay;
 #[cfg(test)]
 pub(crate) mod tests;
 

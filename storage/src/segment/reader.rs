@@ -13,6 +13,7 @@ mod names;
 mod open;
 mod points;
 mod rows;
+mod salvage;
 mod vectors;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use rows::{RowChoice, SegmentBatches};
 pub(crate) use addressed::{AddressedBatches, STRETCH_BYTES};
 pub(crate) use addresses::NumberColumn;
 pub(super) use open::Opened;
+pub(crate) use salvage::{Readable, is_damage};
 pub(crate) use vectors::SegmentVectors;
 
 use blocks::BlockSource;

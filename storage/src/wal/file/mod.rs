@@ -7,6 +7,7 @@
 //! a successor only when every byte of it that counts is synced; the successor's header says how many those are.
 
 mod follower;
+mod mend;
 mod present;
 mod reader;
 mod tip;
@@ -20,6 +21,7 @@ mod damage_tests;
 use std::io;
 
 pub use follower::{FileWalFollower, Followed};
+pub(crate) use mend::{Surviving, database_ids, mend, remove_tip, survive};
 pub use reader::FileWalReader;
 pub(crate) use tip::TipFile;
 pub use tip::WalTip;

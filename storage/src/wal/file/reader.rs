@@ -89,28 +89,28 @@ fn missing(number: WalNumber) -> Error {
 }
 
 /// One file in memory. Entries are slices of `bytes`.
-struct Loaded {
+pub(super) struct Loaded {
     name: String,
-    header: FileHeader,
-    bytes: Bytes,
+    pub(super) header: FileHeader,
+    pub(super) bytes: Bytes,
 }
 
 /// How far the good frames of a file go.
 #[derive(Debug)]
-struct Walked {
+pub(super) struct Walked {
     /// Offset behind the last good frame.
-    at: usize,
+    pub(super) at: usize,
     /// Version the next entry would have.
-    next: CommitVersion,
+    pub(super) next: CommitVersion,
     /// Largest `synced_upto` of the good frames.
     synced: u64,
-    sealed: bool,
+    pub(super) sealed: bool,
     /// What is wrong at `at`; None when nothing was written there.
-    why: Option<&'static str>,
+    pub(super) why: Option<&'static str>,
 }
 
 impl Loaded {
-    fn read(fs: &dyn FileSystem, number: WalNumber, database_id: DatabaseId) -> Result<Self> {
+    pub(super) fn read(fs: &dyn FileSystem, number: WalNumber, database_id: DatabaseId) -> Result<Self> {
         let name = path(number);
         let reading = |e| Error::io(format!("reading {name}"), e);
         let file = fs.open(&name, OpenMode::Read).map_err(reading)?;
@@ -120,7 +120,7 @@ impl Loaded {
     }
 
     /// Collects entries up to `end`, the seal or the first frame that is not good.
-    fn walk(&self, end: usize, entries: &mut Vec<Recovered>) -> Result<Walked> {
+    pub(super) fn walk(&self, end: usize, entries: &mut Vec<Recovered>) -> Result<Walked> {
         let bytes = self.bytes.get(..end).unwrap_or(&self.bytes);
         let mut walked =
             Walked { at: HEADER_BYTES, next: self.header.first, synced: 0, sealed: false, why: None };
@@ -200,7 +200,7 @@ impl Loaded {
     }
 
     /// S of the whole file, and the newest version behind the good frames.
-    fn behind(&self, walked: &Walked) -> (u64, Option<CommitVersion>) {
+    pub(super) fn behind(&self, walked: &Walked) -> (u64, Option<CommitVersion>) {
         let (mut synced, mut newest) = (walked.synced, None);
         let mut at = walked.at + FRAME_ALIGN;
         while at < self.bytes.len() {
