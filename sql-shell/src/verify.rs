@@ -41,6 +41,10 @@ pub(crate) struct VerifyArgs {
     #[arg(long = "table", value_name = "TABLE")]
     tables: Vec<String>,
 
+    /// Also whether objects agree with each other: the log with what is read, indexes and statistics with the rows.
+    #[arg(long)]
+    deep: bool,
+
     /// How findings are written.
     #[arg(long, value_enum, default_value_t = Format::Box)]
     format: Format,
@@ -72,10 +76,7 @@ pub(crate) fn run(runtimes: &Runtimes, args: &VerifyArgs) -> u8 {
         Ok(opened) => opened,
         Err(code) => return if damaged.get() { EXIT_DAMAGED } else { code },
     };
-    let statements: Vec<String> = match args.tables.as_slice() {
-        [] => vec!["VERIFY".to_owned()],
-        tables => tables.iter().map(|table| format!("VERIFY TABLE {table}")).collect(),
-    };
+    let statements = statements(args);
     let verifying = connection.clone();
     let mut findings = connection.spawn(async move {
         let mut findings = Vec::new();
@@ -110,6 +111,15 @@ pub(crate) fn run(runtimes: &Runtimes, args: &VerifyArgs) -> u8 {
         Some(Err(_)) => crate::fail("verifying stopped unexpectedly; this is a fault of Cairn's own"),
     };
     runtimes.close(&connection, code)
+}
+
+/// What is run: one statement, or one for each table.
+fn statements(args: &VerifyArgs) -> Vec<String> {
+    let deep = if args.deep { " DEEP" } else { "" };
+    match args.tables.as_slice() {
+        [] => vec![format!("VERIFY{deep}")],
+        tables => tables.iter().map(|table| format!("VERIFY TABLE {table}{deep}")).collect(),
+    }
 }
 
 /// Writes the findings; the exit code.

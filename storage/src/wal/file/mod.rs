@@ -21,7 +21,8 @@ use std::io;
 
 pub use follower::{FileWalFollower, Followed};
 pub use reader::FileWalReader;
-pub(crate) use tip::TipFile;
+pub(crate) use reader::Remains;
+pub(crate) use tip::{BYTES as TIP_BYTES, TIP_PATH, TipFile};
 pub use tip::WalTip;
 pub use writer::{FileWal, FileWalOptions};
 
@@ -33,7 +34,7 @@ use crate::id::WalNumber;
 const DIRECTORY: &str = "wal";
 
 /// Path of a WAL file.
-fn path(number: WalNumber) -> String {
+pub(crate) fn path(number: WalNumber) -> String {
     format!("{DIRECTORY}/{number:020}", number = number.0)
 }
 
