@@ -462,6 +462,7 @@ mod tests {
         assert!(matches!(read(&["dump", "wal", "x", "--json"]).unwrap().0.subcommand, Some(Task::Dump(_))));
         assert!(read(&["dump", "page", "x"]).is_err());
         assert!(read(&["verify"]).is_err());
+        assert!(matches!(read(&["verify", "x", "--deep"]).unwrap().0.subcommand, Some(Task::Verify(_))));
     }
 
     #[test]

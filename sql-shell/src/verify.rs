@@ -166,3 +166,33 @@ fn statuses(batch: &RecordBatch) -> io::Result<Vec<String>> {
     let texts = texts.as_string::<i32>();
     Ok((0..texts.len()).map(|row| texts.value(row).to_owned()).collect())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: VerifyArgs,
+    }
+
+    #[test]
+    fn what_is_run() {
+        let lines: [(&[&str], &[&str]); 3] = [
+            (&["x"], &["VERIFY"]),
+            (&["x", "--deep"], &["VERIFY DEEP"]),
+            (
+                &["x", "--table", "t", "--deep", "--table", "s.u"],
+                &["VERIFY TABLE t DEEP", "VERIFY TABLE s.u DEEP"],
+            ),
+        ];
+        for (line, expected) in lines {
+            let line = Line::try_parse_from(["verify"].iter().chain(line)).unwrap();
+            assert_eq!(statements(&line.args), expected);
+        }
+    }
+}

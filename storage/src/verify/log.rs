@@ -32,8 +32,9 @@ struct Log {
     entries: Vec<Recovered>,
     /// The last version in the manifest and the entries.
     last: CommitVersion,
-    /// The number behind the last file or object.
+    /// The number behind the last file or object, and how long that is.
     next: WalNumber,
+    length: u64,
     /// What was published when reading began: the log holds it.
     seen: Snapshot,
     /// What was synced then, where this process writes.
@@ -120,8 +121,8 @@ async fn read(database: &Database, depth: Depth) -> Result<Log> {
     drop(driving);
     let last = recovery.predecessor.map_or(CommitVersion(0), |last| last.last);
     let last = last.max(newest.as_ref().map_or(CommitVersion(0), |m| m.version));
-    let next = recovery.next;
-    Ok(Log { manifest: newest, entries: recovery.entries, last, next, seen, durable, tip, remains })
+    let (next, length) = (recovery.next, recovery.predecessor.map_or(0, |last| last.length));
+    Ok(Log { manifest: newest, entries: recovery.entries, last, next, length, seen, durable, tip, remains })
 }
 
 /// A collector that has passed the replay point meanwhile leaves gaps that are no damage.
@@ -134,9 +135,19 @@ async fn objects(database: &Database, mut newest: Option<Manifest>, seen: Snapsh
             Ok(entries) => {
                 let last = log.predecessor().map_or(CommitVersion(0), |last| last.last);
                 let last = last.max(newest.as_ref().map_or(CommitVersion(0), |m| m.version));
-                let next = log.number();
+                let (next, length) = (log.number(), log.predecessor().map_or(0, |last| last.length));
                 let (durable, tip, remains) = (None, None, Vec::new());
-                return Ok(Log { manifest: newest, entries, last, next, seen, durable, tip, remains });
+                return Ok(Log {
+                    manifest: newest,
+                    entries,
+                    last,
+                    next,
+                    length,
+                    seen,
+                    durable,
+                    tip,
+                    remains,
+                });
             }
             Err(error) => error,
         };
@@ -202,7 +213,8 @@ async fn tip(fs: &dyn FileSystem, log: &Log) -> Finding {
         let error = Error::new(ErrorKind::NotFound, format!("{path} is not there, and wal/tip names it"));
         return Finding::new(path, "frames and versions", Err(error));
     }
-    let mut is_behind = tip.version < log.durable.unwrap_or(log.last);
+    let mut is_behind = tip.version < log.durable.unwrap_or(log.last)
+        || log.durable.is_none() && tip.number.next() == log.next && tip.offset != log.length;
     if is_behind && log.durable.is_none() {
         tokio::time::sleep(WRITTEN_WITHIN).await;
         is_behind = WalTip::read(fs).ok().flatten() == Some(tip);
@@ -211,8 +223,9 @@ async fn tip(fs: &dyn FileSystem, log: &Log) -> Finding {
     let mut finding = Finding::new(TIP_PATH, check, Ok(detail));
     if is_behind {
         finding.status = FindingStatus::Warning;
-        let last = log.last;
-        finding.detail += &format!(", while the log goes to version {last}: readers see no more");
+        let (last, length) = (log.last, log.length);
+        finding.detail +=
+            &format!(", while the log goes to version {last}, offset {length}: readers see no more");
         "its writer may sync later; the next commit, or opening the database for writing, makes it again"
             .clone_into(&mut finding.hint);
     }

@@ -130,7 +130,7 @@ async fn damage_of_every_file_is_named() {
     for (name, good) in &all {
         let file = path.join(name);
         let length = good.len();
-        for at in [0, length / 3, length / 2, length - 9.min(length), length - 1] {
+        for at in [0, length / 3, length / 2, length.saturating_sub(9), length - 1] {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             std::fs::write(&file, &bad).unwrap();
@@ -172,15 +172,9 @@ async fn two_files_in_each_others_place_are_both_named() {
     // One that is of another database.
     let other = directory.path().join("other");
     small(&Root::Path(other.clone())).await;
-    for name in ["CAIRN", "wal/tip"] {
-        let good = std::fs::read(path.join(name)).unwrap();
-        let bad = std::fs::read(other.join(name)).unwrap();
-        std::fs::write(path.join(name), &bad).unwrap();
-        if good != bad {
-            is_noticed(&root, name, "of another database").await;
-        }
-        std::fs::write(path.join(name), good).unwrap();
-    }
+    let bad = std::fs::read(other.join("CAIRN")).unwrap();
+    std::fs::write(path.join("CAIRN"), &bad).unwrap();
+    is_noticed(&root, "CAIRN", "of another database").await;
 }
 
 /// A finding about the object that is no `ok`.

@@ -22,8 +22,8 @@ use std::io;
 pub use follower::{FileWalFollower, Followed};
 pub use reader::FileWalReader;
 pub(crate) use reader::Remains;
-pub(crate) use tip::{BYTES as TIP_BYTES, TIP_PATH, TipFile};
 pub use tip::WalTip;
+pub(crate) use tip::{BYTES as TIP_BYTES, TIP_PATH, TipFile};
 pub use writer::{FileWal, FileWalOptions};
 
 use crate::error::{Error, Result};
