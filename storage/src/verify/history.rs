@@ -63,8 +63,9 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
 
 /// Commits in an object, when they are those between its manifest and the one before.
 fn fits(chain: &Chain, number: ManifestNumber, found: Option<(CommitVersion, u64)>) -> Result<u64> {
-    // It was collected, or its manifest was never published or has been.
+    // It was collected since it was listed.
     let Some((first, count)) = found else { return Ok(0) };
+    // Its manifest was collected, or never published.
     let Some(manifest) = chain.standing.get(&number) else { return Ok(count) };
     let path = history_path(number);
     if first.0.checked_add(count) != Some(manifest.version.next().0) {
