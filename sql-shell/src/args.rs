@@ -474,6 +474,7 @@ mod tests {
         assert!(read(&["verify", "x", "--dry-run"]).is_err(), "of what?");
         assert!(read(&["verify", "x", "--accept-loss"]).is_err());
         assert!(read(&["verify"]).is_err());
+        assert!(matches!(read(&["verify", "x", "--deep"]).unwrap().0.subcommand, Some(Task::Verify(_))));
     }
 
     #[test]

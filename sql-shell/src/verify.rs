@@ -42,6 +42,10 @@ pub(crate) struct VerifyArgs {
     #[arg(long = "table", value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
 
+    /// Also whether objects agree with each other: the log with what is read, indexes and statistics with the rows.
+    #[arg(long)]
+    deep: bool,
+
     /// How findings are written.
     #[arg(long, value_enum, default_value_t = Format::Box)]
     pub(crate) format: Format,
@@ -79,10 +83,7 @@ pub(crate) fn run(runtimes: &Runtimes, args: &VerifyArgs) -> u8 {
         Ok(opened) => opened,
         Err(code) => return if damaged.get() { EXIT_DAMAGED } else { code },
     };
-    let statements: Vec<String> = match args.tables.as_slice() {
-        [] => vec!["VERIFY".to_owned()],
-        tables => tables.iter().map(|table| format!("VERIFY TABLE {table}")).collect(),
-    };
+    let statements = statements(args);
     let verifying = connection.clone();
     let mut findings = connection.spawn(async move {
         let mut findings = Vec::new();
@@ -117,6 +118,15 @@ pub(crate) fn run(runtimes: &Runtimes, args: &VerifyArgs) -> u8 {
         Some(Err(_)) => crate::fail("verifying stopped unexpectedly; this is a fault of Cairn's own"),
     };
     runtimes.close(&connection, code)
+}
+
+/// What is run: one statement, or one for each table.
+fn statements(args: &VerifyArgs) -> Vec<String> {
+    let deep = if args.deep { " DEEP" } else { "" };
+    match args.tables.as_slice() {
+        [] => vec![format!("VERIFY{deep}")],
+        tables => tables.iter().map(|table| format!("VERIFY TABLE {table}{deep}")).collect(),
+    }
 }
 
 /// Writes the findings; the exit code.
@@ -162,4 +172,34 @@ fn statuses(batch: &RecordBatch) -> io::Result<Vec<String>> {
     let texts = cast(column, &DataType::Utf8).map_err(io::Error::other)?;
     let texts = texts.as_string::<i32>();
     Ok((0..texts.len()).map(|row| texts.value(row).to_owned()).collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: VerifyArgs,
+    }
+
+    #[test]
+    fn what_is_run() {
+        let lines: [(&[&str], &[&str]); 3] = [
+            (&["x"], &["VERIFY"]),
+            (&["x", "--deep"], &["VERIFY DEEP"]),
+            (
+                &["x", "--table", "t", "--deep", "--table", "s.u"],
+                &["VERIFY TABLE t DEEP", "VERIFY TABLE s.u DEEP"],
+            ),
+        ];
+        for (line, expected) in lines {
+            let line = Line::try_parse_from(["verify"].iter().chain(line)).unwrap();
+            assert_eq!(statements(&line.args), expected);
+        }
+    }
 }

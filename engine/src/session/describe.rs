@@ -143,7 +143,10 @@ impl Session {
         };
         let reads_only = matches!(
             statement,
-            Statement::Describe(_) | Statement::Show(_) | Statement::Verify { .. } | Statement::Warm(_)
+            Statement::Describe(_)
+                | Statement::Show(_)
+                | Statement::Verify { repair: None, .. }
+                | Statement::Warm(_)
         );
         Ok(Description { columns, reads_only, parameters: Vec::new() })
     }

@@ -523,7 +523,12 @@ impl Session {
             Statement::Compact(table) => Box::pin(upkeep::compact(context, table.as_ref())),
             Statement::Vacuum(table) => Box::pin(upkeep::vacuum(context, table.as_ref())),
             Statement::Jobs(statement) => Box::pin(jobs::run(context, statement)),
-            Statement::Verify { table } => Box::pin(upkeep::verify(context, table.as_ref())),
+            Statement::Verify { repair: Some(repair), .. } => {
+                Box::pin(async move { Err(Error::not_supported_yet(repair.words())) })
+            }
+            Statement::Verify { table, deep, repair: None } => {
+                Box::pin(upkeep::verify(context, table.as_ref(), *deep))
+            }
             Statement::Warm(table) => Box::pin(upkeep::warm(context, table)),
             Statement::Set { .. }
             | Statement::Reset(_)

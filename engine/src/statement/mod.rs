@@ -127,10 +127,14 @@ pub(crate) enum Statement {
     Vacuum(Option<ObjectName>),
     /// RUN, RETRY, CANCEL, PAUSE and RESUME JOB(S).
     Jobs(JobStatement),
-    /// VERIFY [DATABASE | TABLE t] [DEEP].
+    /// VERIFY [DATABASE | TABLE t] [DEEP] [REPAIR [DRY RUN]].
     Verify {
         /// One table, or all.
         table: Option<ObjectName>,
+        /// DEEP: whether objects agree with each other.
+        deep: bool,
+        /// REPAIR; None: nothing is changed.
+        repair: Option<Repair>,
     },
     /// WARM TABLE t.
     Warm(ObjectName),
@@ -389,6 +393,25 @@ pub(crate) enum DropKind {
     Schema,
     /// INDEX
     Index,
+}
+
+/// What VERIFY … REPAIR does about findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repair {
+    /// REPAIR DRY RUN: says what it would do.
+    DryRun,
+    /// REPAIR: does it.
+    Run,
+}
+
+impl Repair {
+    /// As it is written.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::DryRun => "VERIFY … REPAIR DRY RUN",
+            Self::Run => "VERIFY … REPAIR",
+        }
+    }
 }
 
 /// What REINDEX builds anew.

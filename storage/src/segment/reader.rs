@@ -133,6 +133,11 @@ impl SegmentReader {
         self.source.read(range).await
     }
 
+    /// Checksum of each block before the footer, as the footer has them.
+    pub(crate) fn block_checksums(&self) -> &[u32] {
+        &self.opened.blocks
+    }
+
     /// Reads the whole object past every cache and compares length and xxh3-128 with the meta (VERIFY).
     ///
     /// # Errors

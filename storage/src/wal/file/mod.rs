@@ -23,8 +23,9 @@ use std::io;
 pub use follower::{FileWalFollower, Followed};
 pub(crate) use mend::{Surviving, database_ids, mend, remove_tip, survive};
 pub use reader::FileWalReader;
-pub(crate) use tip::TipFile;
+pub(crate) use reader::Remains;
 pub use tip::WalTip;
+pub(crate) use tip::{BYTES as TIP_BYTES, TIP_PATH, TipFile};
 pub use writer::{FileWal, FileWalOptions};
 
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ use crate::id::WalNumber;
 const DIRECTORY: &str = "wal";
 
 /// Path of a WAL file.
-fn path(number: WalNumber) -> String {
+pub(crate) fn path(number: WalNumber) -> String {
     format!("{DIRECTORY}/{number:020}", number = number.0)
 }
 

@@ -1,6 +1,6 @@
 //! Recovery: everything the files say from some number on, strictly.
 //!
-//! Owns: the one decision between a torn tail and corruption. Changes nothing on disk.
+//! Owns: the one decision between a torn tail and corruption; finding what stands where nobody reads (VERIFY). Changes nothing on disk.
 //!
 //! A file with a successor counts up to the length its successor's header names, and every byte up to there must be
 //! right. In the last file S is the largest `synced_upto` of any valid frame: a bad frame at or after S was never
@@ -63,6 +63,48 @@ impl FileWalReader {
             expected = Some(number.next());
         }
         Self::recover(fs, from, database_id)
+    }
+}
+
+/// Bytes behind what counts of a file: made as zeros, or not there after a seal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remains {
+    /// The file.
+    pub(crate) path: String,
+    /// The first of them.
+    pub(crate) offset: u64,
+    /// How many.
+    pub(crate) bytes: u64,
+    /// Whether they are missing rather than not zero.
+    pub(crate) is_cut: bool,
+}
+
+impl FileWalReader {
+    /// What stands behind the entries of the files from `from` on and is not as it was made: torn tails that recovery has cut, and damage
+    /// where nobody reads.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover), but for what only counts across files.
+    pub(crate) fn remains(
+        fs: &dyn FileSystem,
+        from: WalNumber,
+        database_id: DatabaseId,
+    ) -> Result<Vec<Remains>> {
+        let mut found = Vec::new();
+        let mut loaded: Option<Loaded> = None;
+        for number in dense(&files(fs)?, from)? {
+            let next = Loaded::read(fs, number, database_id)?;
+            if let Some(before) = loaded.replace(next)
+                && let Some(next) = &loaded
+            {
+                let end = usize::try_from(next.header.predecessor_length).unwrap_or(usize::MAX);
+                found.extend(before.remains(end)?);
+            }
+        }
+        if let Some(last) = loaded {
+            found.extend(last.remains(usize::MAX)?);
+        }
+        Ok(found)
     }
 }
 
@@ -197,6 +239,28 @@ impl Loaded {
             ));
         }
         Ok(())
+    }
+
+    /// What is not as it was made behind the last good frame before `end`.
+    fn remains(&self, end: usize) -> Result<Vec<Remains>> {
+        let walked = self.walk(end, &mut Vec::new())?;
+        let remains = |offset: usize, bytes: u64, is_cut| Remains {
+            path: self.name.clone(),
+            offset: offset as u64,
+            bytes,
+            is_cut,
+        };
+        let mut found = Vec::new();
+        let rest = self.bytes.get(walked.at..).unwrap_or_default();
+        if let Some(first) = rest.iter().position(|byte| *byte != 0) {
+            let last = rest.iter().rposition(|byte| *byte != 0).unwrap_or(first);
+            found.push(remains(walked.at + first, (last - first + 1) as u64, false));
+        }
+        let missing = self.header.created_length.saturating_sub(self.bytes.len() as u64);
+        if missing > 0 && !walked.sealed {
+            found.push(remains(self.bytes.len(), missing, true));
+        }
+        Ok(found)
     }
 
     /// S of the whole file, and the newest version behind the good frames.
