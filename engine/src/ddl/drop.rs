@@ -258,14 +258,14 @@ pub(super) fn standing_on(
     found
 }
 
-/// Whether a query may name a column: by its name as a word of the text, or with all others (`*`, `TABLE t`, NATURAL JOIN).
+/// Whether a query may name a column: by its name as a word of the text, or with all others (`*`, NATURAL JOIN).
 fn may_name(query: &str, column: &str) -> bool {
     let (query, column) = (query.to_lowercase(), column.to_lowercase());
     let of_word = |c: char| c.is_alphanumeric() || c == '_';
-    let words = || query.split(|c| !of_word(c));
+    let words: Vec<&str> = query.split(|c| !of_word(c)).collect();
     match column.chars().all(of_word) {
-        _ if query.contains('*') || words().any(|word| ["natural", "table"].contains(&word)) => true,
-        true => words().any(|word| word == column),
+        _ if query.contains('*') || words.contains(&"natural") => true,
+        true => words.contains(&column.as_str()),
         false => query.contains(&column),
     }
 }

@@ -177,7 +177,6 @@ fn is_open(body: &SetExpr) -> bool {
         SetExpr::Select(select) => select.projection.iter().any(is_star),
         SetExpr::Query(query) => is_open(&query.body),
         SetExpr::SetOperation { left, right, .. } => is_open(left) || is_open(right),
-        SetExpr::Table(_) => true,
         _ => false,
     }
 }

@@ -488,7 +488,7 @@ impl VisitorMut for Scopes<'_> {
     type Break = Box<Error>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
-        let (with, recursive) = match &query.with {
+        let (with, recursive): (Vec<String>, bool) = match &query.with {
             Some(with) => {
                 (with.cte_tables.iter().map(|cte| name_of(&cte.alias.name)).collect(), with.recursive)
             }
