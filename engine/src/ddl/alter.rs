@@ -38,7 +38,8 @@ const VERB: &str = "ALTER TABLE";
 ///
 /// # Errors
 /// 42P01 without IF EXISTS, 42501 when it is another's, 42703 and 42701 for columns missing and there already, 23502 for NULLs in a
-/// column that shall have none, 2BP01 for what stands on a column or on the table's name, or would change with a new column; what is wrong with a column or option.
+/// column that shall have none, 2BP01 for what stands on a column or on the table's name, or would change with a new column; what is
+/// wrong with a column or option.
 pub(crate) async fn alter_table(
     context: &StatementContext,
     catalog: &SnapshotCatalog,
