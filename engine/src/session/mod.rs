@@ -507,7 +507,7 @@ impl Session {
             Statement::Explain(explain) => Box::pin(query::explain(context, shape, explain)),
             Statement::Copy(copy) => Box::pin(copy::run(context, copy.clone())),
             Statement::CreateTable(table) => Box::pin(ddl::create_table(context, shape, table)),
-            Statement::AlterTable(alter) => Box::pin(ddl::alter_table(context, alter)),
+            Statement::AlterTable(alter) => Box::pin(ddl::alter_table(context, catalog, alter)),
             Statement::CreateView(view) => Box::pin(ddl::create_view(context, catalog, view)),
             Statement::CreateIndex(index) => Box::pin(ddl::create_index(context, index)),
             Statement::Reindex(what) => Box::pin(ddl::reindex(context, what)),
