@@ -9,10 +9,11 @@
 //! * [`http`]: a client of HTTP/1.1 that shows everything about an answer.
 //! * [`workload`]: random statements and the model of what they must leave behind, for a process that gets killed.
 //! * [`random`]: random statements and queries, and what says whether their answers are right.
+//! * [`fuzz`]: readers of bytes that nobody vouches for, and what must hold whatever they read.
 //! * [`tpch`]: TPC-H data, queries and known answers.
 //!
 //! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/files.rs`,
-//! `tests/random.rs`, `tests/flight.rs`, `tests/http.rs`. Those of the shell use it, too: `sql-shell/tests/bucket.rs`.
+//! `tests/random.rs`, `tests/fuzz.rs`, `tests/flight.rs`, `tests/http.rs`. Those of the shell use it, too: `sql-shell/tests/bucket.rs`.
 
 #![allow(clippy::unwrap_used, reason = "test code: a panic is the report")]
 
@@ -20,6 +21,7 @@ pub mod answer;
 pub mod bucket;
 pub mod child;
 pub mod connection;
+pub mod fuzz;
 pub mod http;
 pub mod plan;
 pub mod random;

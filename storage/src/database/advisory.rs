@@ -23,7 +23,7 @@ const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 /// What a writer says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct WriterNote {
+pub(crate) struct WriterNote {
     host: String,
     pid: u32,
     epoch: Epoch,
@@ -53,9 +53,20 @@ impl WriterNote {
     /// # Errors
     /// The store's.
     pub(super) async fn put(&self, store: &dyn ObjectStore) -> Result<()> {
-        let text =
-            serde_json::to_vec(self).map_err(|e| Error::internal(format!("the note of a writer: {e}")))?;
-        put_own(store, WRITER_PATH.to_owned(), text.into()).await
+        put_own(store, WRITER_PATH.to_owned(), self.encode()?.into()).await
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// `Internal` when it has no form in JSON.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|e| Error::internal(format!("the note of a writer: {e}")))
+    }
+
+    /// The note in `bytes`; None: they are none. It is advice: what cannot be read keeps nobody out.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
     }
 
     /// What stands there; None: nothing that can be read as such.
@@ -64,8 +75,7 @@ impl WriterNote {
     /// The store's.
     pub(super) async fn read(store: &dyn ObjectStore) -> Result<Option<Self>> {
         match store.get(&Path::from(WRITER_PATH)).await {
-            // It is advice: what cannot be read keeps nobody out.
-            Ok(found) => Ok(serde_json::from_slice(&found.bytes().await?).ok()),
+            Ok(found) => Ok(Self::decode(&found.bytes().await?)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
