@@ -37,11 +37,25 @@ macro_rules! replay {
         fn no_target_is_left_out() {
             let known: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
             assert_eq!(known, [$(stringify!($name)),+]);
+            fuzzed_at_night(&known);
         }
     };
 }
 
 replay!(wal, journal, manifest, deletes, keys, unit, config, sql, scan, flight, http, text);
+
+/// Each has a program of cargo-fuzz, which runs at night.
+fn fuzzed_at_night(targets: &[&str]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
+    let (programs, nightly) = (read("fuzz/Cargo.toml"), read(".github/workflows/nightly.yml"));
+    assert!(nightly.contains(&format!("target: [{}]", targets.join(", "))), "nightly.yml runs other targets");
+    for target in targets {
+        assert!(programs.contains(&format!("name = \"{target}\"")), "fuzz/Cargo.toml has no {target}");
+        let program = read(&format!("fuzz/fuzz_targets/{target}.rs"));
+        assert!(program.contains(&format!("replay(\"{target}\", bytes)")), "{target}: {program}");
+    }
+}
 
 fn replayed(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
