@@ -2,14 +2,14 @@
 //! interface. What can be asked of a [`Session`](crate::Session) is fuzzed through that.
 
 use crate::error::Result;
-use crate::statement::{Statement, parse};
+use crate::statement::{self, Statement};
 
 /// The query of `sql` as a view would keep it; None: it is another statement.
 ///
 /// # Errors
 /// What is wrong with its syntax.
 pub fn query_text(sql: &str) -> Result<Option<String>> {
-    Ok(match parse(sql)? {
+    Ok(match statement::parse(sql)? {
         Statement::Query(query) => Some(query.to_string()),
         _ => None,
     })

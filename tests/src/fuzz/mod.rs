@@ -8,7 +8,7 @@
 //! back as the same, or something outside of its input. An error is a right answer.
 //!
 //! Nearly all bytes on disk stand under checksums, behind which random changes would never get. So each input is read as it is, and once
-//! more with the checksums it should have ([`sealed`]): those are computed here from `docs/formats`, not by the code under test.
+//! more with the checksums it should have (`sealed`): those are computed here from `docs/formats`, not by the code under test.
 
 pub mod corpus;
 pub mod mutation;
@@ -120,7 +120,7 @@ pub const TARGETS: &[Target] = &[
         seal: sealed::nothing,
         seeds: config::seeds,
     },
-    Target { name: "sql", memory: None, rounds: 5, run: sql::run, seal: sealed::nothing, seeds: sql::seeds },
+    Target { name: "sql", memory: None, rounds: 4, run: sql::run, seal: sealed::nothing, seeds: sql::seeds },
     Target { name: "scan", memory: None, rounds: 60, run: scan::run, seal: scan::seal, seeds: scan::seeds },
     Target {
         name: "flight",
