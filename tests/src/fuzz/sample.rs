@@ -59,10 +59,10 @@ impl Sample {
         &self.engine
     }
 
-    /// A new session that touches no file and no bucket.
+    /// A new session that touches no file and no bucket; for a future of [`block_on`](Self::block_on), in which it lives and ends.
     pub(super) fn session(&self) -> Session {
         let limits = SessionLimits { statement_timeout: Some(TIMEOUT), ..SessionLimits::default() };
-        self.runtime.block_on(async { self.engine.session_as(Identity::owner(), limits) })
+        self.engine.session_as(Identity::owner(), limits)
     }
 
     /// Runs a future to its end.
@@ -71,8 +71,8 @@ impl Sample {
     }
 
     fn execute(&self, sql: &str) {
-        let session = self.session();
         self.block_on(async {
+            let session = self.session();
             let output = session.execute(sql, None).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
             if let Output::Rows(rows) = output {
                 let _rows: Vec<_> =

@@ -56,9 +56,8 @@ pub(super) fn seeds() -> Vec<Seed> {
     ]
     .into_iter()
     .map(|(name, sql)| {
-        let session = SAMPLE.session();
-        let plan =
-            SAMPLE.block_on(session.physical_plan(sql)).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let plan = SAMPLE.block_on(async { SAMPLE.session().physical_plan(sql).await });
+        let plan = plan.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         let scan = scan_of(&plan).unwrap_or_else(|| panic!("{sql}: no scan"));
         let scan = named(&scan, &DATABASE.to_string()).expect("a scan names its database");
         (name, sealed::last_checksum(&scan).expect("a scan has a checksum"))

@@ -52,16 +52,18 @@ fn parsed(sql: &str) {
 }
 
 fn planned(sql: &str) {
-    let session = SAMPLE.session();
-    if let Err(error) = session.statement_kind(sql) {
-        return is_statement_error(&error);
-    }
-    if let Err(error) = SAMPLE.block_on(session.describe(sql)) {
-        return is_statement_error(&error);
-    }
-    if let Err(error) = SAMPLE.block_on(session.physical_plan(sql)) {
-        is_statement_error(&error);
-    }
+    SAMPLE.block_on(async {
+        let session = SAMPLE.session();
+        if let Err(error) = session.statement_kind(sql) {
+            return is_statement_error(&error);
+        }
+        if let Err(error) = session.describe(sql).await {
+            return is_statement_error(&error);
+        }
+        if let Err(error) = session.physical_plan(sql).await {
+            is_statement_error(&error);
+        }
+    });
 }
 
 pub(super) fn seeds() -> Vec<Seed> {
