@@ -14,8 +14,13 @@ const ID_BYTES: usize = 36;
 
 static SAMPLE: LazyLock<Sample> = LazyLock::new(Sample::new);
 
-/// A scan that was made of bytes has bytes of its own, which make the same.
 pub(super) fn run(bytes: &[u8]) {
+    // Whatever a plan holds is made and dropped where the engine's tasks run.
+    SAMPLE.block_on(async { read(bytes) });
+}
+
+/// A scan that was made of bytes has bytes of its own, which make the same.
+fn read(bytes: &[u8]) {
     let engine = SAMPLE.engine();
     let _may_be_none = engine.decode_function(bytes);
     let plan = match engine.decode_scan(bytes) {
