@@ -19,6 +19,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+#[global_allocator]
+static ALLOCATOR: allocation::Counting = allocation::Counting;
+
 /// Failures of a target after which it is enough.
 const FAILURES_MAX: usize = 5;
 /// Longest time that one input may take: nothing that is read here is large.

@@ -15,9 +15,6 @@ thread_local! {
 /// The system's allocator, counted.
 pub(crate) struct Counting;
 
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// `work`, and the most bytes that this thread held meanwhile beyond what it held before.
 pub(crate) fn most_during<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.get();
