@@ -38,6 +38,8 @@ mod dml;
 pub mod config;
 pub mod error;
 pub mod figures;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inspect;
 mod log;
 mod metrics;

@@ -30,6 +30,8 @@ pub mod checkpoint;
 mod collect;
 pub mod compact;
 pub mod database;
+#[doc(hidden)]
+pub mod fuzzing;
 mod held;
 pub mod index;
 pub mod jobs;

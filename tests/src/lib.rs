@@ -12,6 +12,7 @@
 //! * [`damage`]: small databases with one file changed, and what may come of opening them.
 //! * [`loss`]: a database on a disk that loses what was not synced, and every step it takes, by name.
 //! * [`random`]: random statements and queries, and what says whether their answers are right.
+//! * [`fuzz`]: readers of bytes that nobody vouches for, and what must hold whatever they read.
 //! * [`tpch`]: TPC-H data, queries and known answers.
 //!
 //! The tests themselves: `tests/slt.rs` (scripts of `slt/`), `tests/tpch.rs`, `tests/crash.rs`, `tests/damage.rs`, `tests/loss.rs`, `tests/files.rs`,
@@ -24,6 +25,7 @@ pub mod bucket;
 pub mod child;
 pub mod connection;
 pub mod damage;
+pub mod fuzz;
 pub mod http;
 pub mod loss;
 pub mod plan;

@@ -23,7 +23,7 @@ const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 /// What a writer says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct WriterNote {
+pub(crate) struct WriterNote {
     host: String,
     pid: u32,
     epoch: Epoch,
@@ -70,7 +70,15 @@ impl WriterNote {
     /// # Errors
     /// The store's.
     pub(super) async fn put(&self, store: &dyn ObjectStore) -> Result<()> {
-        put_own(store, WRITER_PATH.to_owned(), self.sealed()?.text()?.into()).await
+        put_own(store, WRITER_PATH.to_owned(), self.encode()?.into()).await
+    }
+
+    /// Its bytes, with their checksum.
+    ///
+    /// # Errors
+    /// `Internal` when it has no form in JSON.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        self.sealed()?.text()
     }
 
     fn text(&self) -> Result<Vec<u8>> {
@@ -88,7 +96,7 @@ impl WriterNote {
     ///
     /// # Errors
     /// `Corrupt`.
-    fn decode(bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let damaged = |why: &str| Error::corrupt(WRITER_PATH, why);
         let note: Self = serde_json::from_slice(bytes).map_err(|e| damaged(&e.to_string()))?;
         let Some(crc32c) = note.crc32c else {

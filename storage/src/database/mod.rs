@@ -3,7 +3,7 @@
 //! Owns: opening (lock, recovery), publishing, back-pressure, background checkpoints, following, closing. Does not own:
 //! the commit order (`order`), what a checkpoint writes (`checkpoint`), conflicts (`transaction`).
 
-mod advisory;
+pub(crate) mod advisory;
 pub(crate) mod boundary;
 mod claim;
 mod clock;
@@ -13,7 +13,7 @@ mod figures;
 mod follow;
 mod indexes;
 mod jobs;
-mod journal;
+pub(crate) mod journal;
 pub(crate) mod lock;
 mod open;
 mod options;

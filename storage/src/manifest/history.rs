@@ -228,7 +228,7 @@ fn encode(first: CommitVersion, commits: &[(CommitId, i64)]) -> Bytes {
 }
 
 /// The commits of one object, which was checked.
-struct Commits {
+pub(crate) struct Commits {
     first: CommitVersion,
     /// [`COMMIT_BYTES`] each.
     commits: Bytes,
@@ -237,7 +237,7 @@ struct Commits {
 impl Commits {
     /// # Errors
     /// `Corrupt` naming the object `path`.
-    fn parse(path: &str, bytes: &Bytes) -> Result<Self> {
+    pub(crate) fn parse(path: &str, bytes: &Bytes) -> Result<Self> {
         let damaged = |why| Err(Error::corrupt(path, why));
         let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return damaged("it is too short") };
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
@@ -254,12 +254,12 @@ impl Commits {
         Ok(Self { first: CommitVersion(first), commits: bytes.slice_ref(commits) })
     }
 
-    fn ids(&self) -> impl Iterator<Item = CommitId> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = CommitId> {
         let commits = self.commits.chunks_exact(COMMIT_BYTES);
         commits.filter_map(|commit| commit.first_chunk()).map(|id| CommitId(uuid::Uuid::from_bytes(*id)))
     }
 
-    fn find(&self, id: CommitId) -> Option<CommitFound> {
+    pub(crate) fn find(&self, id: CommitId) -> Option<CommitFound> {
         let at = self.ids().position(|there| there == id)?;
         Some(CommitFound {
             commit_id: id,
