@@ -523,8 +523,8 @@ impl Session {
             Statement::Compact(table) => Box::pin(upkeep::compact(context, table.as_ref())),
             Statement::Vacuum(table) => Box::pin(upkeep::vacuum(context, table.as_ref())),
             Statement::Jobs(statement) => Box::pin(jobs::run(context, statement)),
-            Statement::Verify { repair: Some(repair), .. } => {
-                Box::pin(async move { Err(Error::not_supported_yet(repair.words())) })
+            Statement::Verify { table, repair: Some(asked), .. } => {
+                Box::pin(repair::repair(context, table.as_ref(), *asked))
             }
             Statement::Verify { table, deep, repair: None } => {
                 Box::pin(upkeep::verify(context, table.as_ref(), *deep))

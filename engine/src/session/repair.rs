@@ -14,19 +14,21 @@ use super::upkeep::{not_in_transaction, table_id};
 use crate::context::StatementContext;
 use crate::error::Result;
 use crate::output::Output;
+use crate::statement;
 
 /// VERIFY [DATABASE | TABLE t] REPAIR [DRY RUN].
 pub(super) async fn repair(
     context: &StatementContext,
     table: Option<&ObjectName>,
-    dry_run: bool,
+    asked: statement::Repair,
 ) -> Result<Output> {
     context.rights.superuser("repair the database")?;
-    not_in_transaction(context, "VERIFY REPAIR")?;
+    not_in_transaction(context, asked.words())?;
     let scope = match table {
         Some(name) => VerifyScope::Table(table_id(context, name)?),
         None => VerifyScope::Database,
     };
+    let dry_run = asked == statement::Repair::DryRun;
     if !dry_run {
         context.db.claim().await?;
     }

@@ -36,7 +36,7 @@ use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TableId;
 use crate::manifest::identity::{IDENTITY_PATH, encode_identity};
-use crate::verify::{Finding, VerifyScope};
+use crate::verify::{Depth, Finding, VerifyScope};
 use crate::version::{OWN_SCHEMA, SegmentState, TableSnapshot};
 use crate::wal::CommitInfo;
 
@@ -150,7 +150,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn run(mut self, scope: VerifyScope) -> Result<Vec<Repair>> {
-        let findings = crate::verify::run(self.database, scope).await?.rows;
+        let findings = crate::verify::run(self.database, scope, Depth::Deep).await?.rows;
         let plan = Plan::of(self.database.snapshot().state(), &findings);
         for table in &plan.tables {
             self.table(table).await;

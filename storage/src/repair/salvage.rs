@@ -4,7 +4,6 @@
 //! (`segment::reader::salvage`), making it part of the database (`publish`).
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;

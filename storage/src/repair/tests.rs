@@ -128,7 +128,7 @@ fn in_table(path: &FilePath, table: TableId) -> bool {
 }
 
 async fn tests_sound(db: &Arc<Database>) {
-    let findings = crate::verify::run(db, VerifyScope::Database).await.unwrap().rows;
+    let findings = crate::verify::run(db, VerifyScope::Database, Depth::Deep).await.unwrap().rows;
     let bad = findings.iter().find(|finding| finding.is_bad());
     assert!(bad.is_none(), "{bad:?}");
 }

@@ -90,7 +90,7 @@ async fn checked(subject: &Subject<'_>, meta: &UnitMeta) -> Result<String> {
         compared = match vectors::compare(subject, meta, &unit).await {
             Ok(()) => ", each with its vector",
             Err(Trouble::Unit(error)) => return Err(error),
-            Err(Trouble::Segment(_)) => ", not compared: a segment cannot be read",
+            Err(Trouble::Segment) => ", not compared: a segment cannot be read",
         };
     }
     let (rows, segments) = (unit.len() as u64, meta.segments.len() as u64);

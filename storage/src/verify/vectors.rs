@@ -19,7 +19,7 @@ pub(super) enum Trouble {
     /// The unit is wrong.
     Unit(Error),
     /// A segment of it cannot be read, which is told of that.
-    Segment(Error),
+    Segment,
 }
 
 /// What was seen of a unit's rows.
@@ -88,10 +88,10 @@ pub(super) async fn compare(subject: &Subject<'_>, meta: &UnitMeta, unit: &Unit)
     if is_whole && seen.ordinals.len() != unit.len() as u64 {
         let strange = (0..unit.len() as u32).find(|ordinal| !seen.ordinals.contains(*ordinal));
         let id = strange.and_then(|ordinal| unit.row_id(ordinal)).unwrap_or_default();
-        return Err(Error::corrupt(
+        return Err(Trouble::Unit(Error::corrupt(
             path,
             format!("row id {id} is not in its segments, or has no vector there"),
-        ));
+        )));
     }
     Ok(())
 }
@@ -104,7 +104,7 @@ async fn of_segment(
     column: usize,
     seen: &mut Seen<'_>,
 ) -> Result<u64, Trouble> {
-    let reader = subject.open(&segment.meta).await.map_err(Trouble::Segment)?;
+    let reader = subject.open(&segment.meta).await.map_err(|_| Trouble::Segment)?;
     if range.is_empty() || reader.file_columns().get(column).copied().flatten().is_none() {
         // The segment is older than the column: it has no vector.
         return Ok(0);
@@ -112,11 +112,11 @@ async fn of_segment(
     let mut left_out = 0;
     let mut position = range.start;
     let ranges = RowChoice::Ranges(std::slice::from_ref(&range));
-    let mut batches = reader.batches(&[column], ranges, BATCH_ROWS).map_err(Trouble::Segment)?;
-    while let Some(batch) = batches.next().await.map_err(Trouble::Segment)? {
+    let mut batches = reader.batches(&[column], ranges, BATCH_ROWS).map_err(|_| Trouble::Segment)?;
+    while let Some(batch) = batches.next().await.map_err(|_| Trouble::Segment)? {
         let positions: Vec<u32> = (position..position + batch.num_rows() as u32).collect();
         position += batch.num_rows() as u32;
-        let ids = reader.row_ids_at(&positions).await.map_err(Trouble::Segment)?;
+        let ids = reader.row_ids_at(&positions).await.map_err(|_| Trouble::Segment)?;
         let Some(vectors) = batch.column(0).as_fixed_size_list_opt() else {
             return Err(wrong(&seen.path, "its index is of a column without vectors"));
         };

@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use cairn_engine::{Engine, EngineOptions, OpenOptions, Root};
 use cairn_server::{Server, ServerOptions};
 use cairn_tests::child::Question;
-use cairn_tests::workload::{Crew, Said};
 use cairn_tests::damage::allocation::Counting;
 use cairn_tests::damage::trial;
+use cairn_tests::workload::{Crew, Said};
 use cairn_tests::{Connection, SqlError, plan, tpch, workload};
 
 /// Counts for `damage`, and lets all others pass.
