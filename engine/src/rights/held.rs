@@ -93,6 +93,24 @@ impl Rights {
         }
     }
 
+    /// Whether these are those of `other`, by the same accounts: nothing was granted or revoked between them.
+    pub(crate) fn are_same(&self, other: &Self) -> bool {
+        let same = |a: &Option<Arc<Accounts>>, b: &Option<Arc<Accounts>>| match (a, b) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::Of(a), Self::Of(b)) => {
+                a.id == b.id
+                    && a.powerful == b.powerful
+                    && Arc::ptr_eq(&a.accounts, &b.accounts)
+                    && same(&a.newest, &b.newest)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether there is nothing it may not do.
     pub(crate) fn are_all(&self) -> bool {
         matches!(self, Self::All)

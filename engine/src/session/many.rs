@@ -91,8 +91,7 @@ impl Session {
         }
         let (mut verb, mut changed, mut notes) = ("INSERT", 0, Vec::new());
         for params in rows {
-            let output =
-                self.run_once(&prepared.statement, prepared.read.as_ref(), settings, Some(params)).await?;
+            let output = self.run_once(prepared, prepared.direct.as_ref(), settings, Some(params)).await?;
             if let Output::Affected { verb: of, rows, notes: more } = output {
                 verb = of;
                 changed += rows;
