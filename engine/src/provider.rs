@@ -130,7 +130,7 @@ impl TableProvider for CairnTable {
 /// Which of `filters` a table takes. A placeholder has its value before anything is read: a plan that is kept has its filters where
 /// those of others are.
 pub(crate) fn table_filters(filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-    let taken = |filter: &&Expr| {
+    let taken = |filter: &&Expr| -> Result<TableProviderFilterPushDown> {
         Ok(match reads_its_row(filter)? {
             true => TableProviderFilterPushDown::Inexact,
             false => TableProviderFilterPushDown::Unsupported,

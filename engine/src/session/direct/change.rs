@@ -236,3 +236,43 @@ where
     }
     Some(Arc::new(moved.into_iter().collect::<PrimitiveArray<T>>()))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::statement::{Statement, parse};
+
+    #[test]
+    fn only_plain_changes_by_equality_are_taken() {
+        let is_taken = |sql: &str| {
+            let Statement::Dml(change) = parse(sql).unwrap() else { panic!("{sql} is no change") };
+            KeyChange::recognise(&change).is_some()
+        };
+        for sql in [
+            "UPDATE t SET a = $1, \"B\" = 'x' WHERE id = $2 AND k = 7",
+            "UPDATE s.t SET n = n + 1, m = n - $1 WHERE id = 1",
+            "DELETE FROM t WHERE id = ?",
+        ] {
+            assert!(is_taken(sql), "{sql}");
+        }
+        for sql in [
+            "UPDATE t SET a = 1",
+            "UPDATE t SET a = 1 WHERE id > 1",
+            "UPDATE t SET a = 1 WHERE id = 1 OR id = 2",
+            "UPDATE t SET a = 1, a = 2 WHERE id = 1",
+            "UPDATE t SET (a, b) = (1, 2) WHERE id = 1",
+            "UPDATE t SET a = b * 2 + 1 WHERE id = 1",
+            "UPDATE t AS x SET a = 1 WHERE id = 1",
+            "UPDATE t SET a = u.a FROM u WHERE id = 1",
+            "UPDATE t SET a = 1 WHERE id = 1 RETURNING a",
+            "DELETE FROM t",
+            "DELETE FROM t USING u WHERE id = 1",
+            "DELETE FROM t WHERE id = 1 RETURNING id",
+            "WITH u AS (SELECT 1) DELETE FROM t WHERE id = 1",
+            "INSERT INTO t VALUES (1)",
+        ] {
+            assert!(!is_taken(sql), "{sql}");
+        }
+    }
+}
