@@ -95,17 +95,13 @@ impl Rights {
 
     /// Whether these are those of `other`, by the same accounts: nothing was granted or revoked between them.
     pub(crate) fn are_same(&self, other: &Self) -> bool {
-        let same = |a: &Option<Arc<Accounts>>, b: &Option<Arc<Accounts>>| match (a, b) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
         match (self, other) {
             (Self::All, Self::All) => true,
             (Self::Of(a), Self::Of(b)) => {
                 a.id == b.id
                     && a.powerful == b.powerful
                     && Arc::ptr_eq(&a.accounts, &b.accounts)
-                    && same(&a.newest, &b.newest)
+                    && a.newest.as_ref().map(Arc::as_ptr) == b.newest.as_ref().map(Arc::as_ptr)
             }
             _ => false,
         }

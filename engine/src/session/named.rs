@@ -223,13 +223,20 @@ impl Session {
         if given == 0 {
             return Ok(Vec::new());
         }
-        // Its own, as now() is that of this statement.
-        let mut state = SessionState::clone(&self.state());
-        state.mark_start_execution();
+        // Its own, as now() is that of this statement; plain values need none.
+        let mut state: Option<SessionState> = None;
+        let new_state = || {
+            let mut state = SessionState::clone(&self.state());
+            state.mark_start_execution();
+            state
+        };
         let values = execute.values.iter().zip(&named.parameters).enumerate();
         values
             .map(|(i, (value, wanted))| {
-                let value = constant(&state, value, params)?;
+                let value = match plain(value) {
+                    Some(value) => value,
+                    None => constant(state.get_or_insert_with(new_state), value, params)?,
+                };
                 converted(value, wanted).map_err(|wanted| {
                     let message = format!(
                         "value {} of EXECUTE {} is no {}",
@@ -278,6 +285,18 @@ fn check_new(held: &BTreeMap<String, Arc<NamedStatement>>, name: &Ident, text: &
 pub(crate) fn type_name(data_type: &DataType) -> String {
     ColumnType::from_arrow(data_type)
         .map_or_else(|| data_type.to_string(), |column_type| column_type.to_string())
+}
+
+/// The value of a literal, as the planner reads it; None: it is to be asked.
+fn plain(value: &ast::Expr) -> Option<ScalarValue> {
+    let ast::Expr::Value(literal) = value else { return None };
+    match &literal.value {
+        ast::Value::Null => Some(ScalarValue::Null),
+        ast::Value::Boolean(value) => Some(ScalarValue::Boolean(Some(*value))),
+        ast::Value::Number(digits, false) => digits.parse().ok().map(|n| ScalarValue::Int64(Some(n))),
+        ast::Value::SingleQuotedString(text) => Some(ScalarValue::Utf8(Some(text.clone()))),
+        _ => None,
+    }
 }
 
 /// The value of an expression that reads no row.

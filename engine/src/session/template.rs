@@ -236,12 +236,16 @@ impl Template {
         }
         let mut sizes = Vec::new();
         let plan = plan.transform_up_with_subqueries(|node| {
-            let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
-            if let Some(table) = own_table(&scan.source) {
-                sizes.push((table.table().def().id, table.table().next_row_id().0));
-                scan.source = Arc::new(Unpinned::of(&table));
-            }
-            Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+            Ok(match node {
+                LogicalPlan::TableScan(mut scan) => {
+                    if let Some(table) = own_table(&scan.source) {
+                        sizes.push((table.table().def().id, table.table().next_row_id().0));
+                        scan.source = Arc::new(Unpinned::of(&table));
+                    }
+                    Transformed::yes(LogicalPlan::TableScan(scan))
+                }
+                other => Transformed::no(other),
+            })
         })?;
         Ok(Some(Self { plan: plan.data, takes, sizes }))
     }

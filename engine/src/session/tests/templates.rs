@@ -104,7 +104,7 @@ async fn a_kept_plan_answers_as_a_new_one() {
             true,
         ),
         (
-            "SELECT (SELECT max(n) FROM t WHERE id < $1) AS m, EXISTS (SELECT 1 FROM t WHERE id = $1) AS e",
+            "SELECT id, (SELECT max(n) FROM t WHERE id < $1) AS m FROM t WHERE EXISTS (SELECT 1 FROM t u WHERE u.n = $1) ORDER BY id",
             &[&[int(3)], &[int(1)], &[int(9)]],
             true,
         ),
