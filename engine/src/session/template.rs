@@ -41,6 +41,8 @@ use crate::statement::Shape;
 const KEPT_MAX: usize = 64;
 /// Of these, for one text: its values may be of different types.
 const KEPT_OF_TEXT_MAX: usize = 4;
+/// Expressions in the plan of one, those of its views included.
+const EXPRESSIONS_MAX: usize = 2_000;
 /// Rows that a table may get before a plan made for fewer is made again, beside as many as it had.
 const GROWTH_ROWS: u64 = 10_000;
 
@@ -403,13 +405,13 @@ fn reads_tables_only(plan: &LogicalPlan) -> PlanResult<bool> {
     Ok(tables_only)
 }
 
-/// Whether a plan, not analysed yet, means the same at every time and for every value of its types.
+/// Whether a plan, not analysed yet, means the same at every time and for every value of its types, and is small enough to keep.
 ///
 /// Functions that have one value per statement (`now()`, `current_user`) become that when a plan is optimised. The type of a function
 /// may hang on the value of an argument (`round(d, $1)`), and so may what it is made into. A vector that is compared with may be
 /// the answer of a subquery that has been run already, and one that is a parameter decides whether an index answers.
 fn is_lasting(plan: &LogicalPlan) -> PlanResult<bool> {
-    let mut lasting = true;
+    let (mut lasting, mut expressions) = (true, 0);
     plan.apply_with_subqueries(|node| {
         let takes_values = matches!(
             node,
@@ -422,6 +424,8 @@ fn is_lasting(plan: &LogicalPlan) -> PlanResult<bool> {
         node.apply_expressions(|expr| {
             lasting &= takes_values || !holds_placeholder(expr)?;
             expr.apply(|expr| {
+                expressions += 1;
+                lasting &= expressions <= EXPRESSIONS_MAX;
                 lasting &= match expr {
                     Expr::ScalarFunction(call) => {
                         call.func.signature().volatility != Volatility::Stable
