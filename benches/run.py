@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints a figure of Cairn beside its rival's, and the ratio, from one run.
 
-    python3 benches/run.py tpch | load | insert | lookup | open | all  [--data DIR] [--rounds N] [--scale SF]
+    python3 benches/run.py tpch | load | insert | change | lookup | open | all  [--data DIR] [--rounds N] [--scale SF]
 
 Builds `cairn-bench` (cargo build --release -p cairn-benches). The rivals: bare DataFusion (in the same process), SQLite
 (Python's own) and DuckDB (a Python package, installed into target/bench-venv at the first run). Ours and the rival's
@@ -223,6 +223,47 @@ def insert(bench: Bench, rounds: int, count: int = 3000) -> None:
     print(f"  ours / SQLite without Python's share: {middle(ours) / bare:.3f}")
 
 
+CHANGED_ROWS = 1_000_000
+
+
+def duck_change(path: str, count: int) -> dict:
+    """The statements of `cairn-bench change` with values, each a commit; how many a second by kind."""
+    db = duck(path)
+    db.execute("CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT NOT NULL, s VARCHAR NOT NULL)")
+    db.execute(f"INSERT INTO t SELECT i, i * 7, 'a row of some length ' || i FROM range({CHANGED_ROWS}) r(i)")
+    db.execute("CHECKPOINT")
+    speeds = {}
+    for kind, sql in (
+        ("insert", "INSERT INTO t VALUES ($1, $2, 'a row of some length')"),
+        ("update", "UPDATE t SET v = $2 WHERE id = $1"),
+        ("delete", "DELETE FROM t WHERE id = $1"),
+        ("query", "SELECT max(v), count(*) FROM t WHERE id BETWEEN $1 AND $2 AND s <> 'x'"),
+    ):
+        for number in range(200 + count):
+            if number == 200:
+                started = time.perf_counter()
+            key = CHANGED_ROWS + number if kind == "insert" else number * 7_919 % CHANGED_ROWS
+            db.execute(sql, [key] if kind == "delete" else [key, key + 10]).fetchall()
+        speeds[kind] = count / (time.perf_counter() - started)
+    db.close()
+    return speeds
+
+
+def change(bench: Bench, rounds: int, count: int = 3000) -> None:
+    print(f"durable single-row changes by key and a query of 11 keys among {CHANGED_ROWS:,} rows, with values, one connection, {rounds} rounds of {count}")
+    ours, theirs = {}, {}
+    with tempfile.TemporaryDirectory(dir=bench.home) as folder:
+        for number in range(rounds):
+            for line in bench.run("change", "--count", count):
+                ours.setdefault(line["kind"], []).append(line["statements"] / line["seconds"])
+            for kind, speed in duck_change(str(pathlib.Path(folder) / f"{number}.db"), count).items():
+                theirs.setdefault(kind, []).append(speed)
+    for kind in ours:
+        print(f"  {kind}: ours {spread(ours[kind], '/s')}, DuckDB {spread(theirs[kind], '/s')}")
+        if kind in ("update", "delete"):
+            verdict(f"{kind}, ours / DuckDB", middle(ours[kind]) / middle(theirs[kind]), 2.0, at_most=False)
+
+
 def duck_lookup(bench: Bench, count: int) -> list:
     file = bench.home / "duckdb-lookup.db"
     if not file.exists():
@@ -319,7 +360,7 @@ def open_(bench: Bench, rounds: int) -> None:
     verdict("open in s", middle(ours) / 1e3, 1.0, at_most=True)
 
 
-FIGURES = {"tpch": (tpch, 5), "load": (load, 3), "insert": (insert, 9), "lookup": (lookup, 3), "open": (open_, 5)}
+FIGURES = {"tpch": (tpch, 5), "load": (load, 3), "insert": (insert, 9), "change": (change, 3), "lookup": (lookup, 3), "open": (open_, 5)}
 
 
 def main() -> None:

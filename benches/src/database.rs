@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cairn_engine::{Engine, EngineOptions, OpenOptions, Output, Root, Session};
+use datafusion::common::{ParamValues, ScalarValue};
 use futures::TryStreamExt;
 
 use crate::Result;
@@ -35,7 +36,16 @@ impl Bench {
 
     /// Runs a statement to its end; the rows it gave, changed or loaded.
     pub(crate) async fn run(&self, sql: &str) -> Result<u64> {
-        match self.session.execute(sql, None).await? {
+        self.finish(sql, None).await
+    }
+
+    /// The same with the values of its parameters.
+    pub(crate) async fn run_with(&self, sql: &str, values: Vec<ScalarValue>) -> Result<u64> {
+        self.finish(sql, Some(values.into())).await
+    }
+
+    async fn finish(&self, sql: &str, values: Option<ParamValues>) -> Result<u64> {
+        match self.session.execute(sql, values).await? {
             Output::Rows(mut rows) => {
                 let mut count = 0;
                 while let Some(batch) = rows.stream.try_next().await? {

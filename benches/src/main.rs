@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
+mod change;
 mod client;
 mod data;
 mod database;
@@ -83,6 +84,12 @@ enum Command {
         #[arg(long, default_value_t = 3000)]
         count: usize,
     },
+    /// Durable single-row INSERT, UPDATE and DELETE by key, and a query, with values, on one connection.
+    Change {
+        /// Statements of each kind.
+        #[arg(long, default_value_t = 3000)]
+        count: usize,
+    },
     /// SELECT by primary key among the rows of lineitem, after a checkpoint.
     Lookup {
         /// Statements.
@@ -141,6 +148,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Tpch { runs, keys, only } => tpch::run(&home, runs, keys, &only).await,
         Command::Load { format, key } => load::run(&home, format, key).await,
         Command::Insert { count } => insert::run(&home, count).await,
+        Command::Change { count } => change::run(&home, count).await,
         Command::Lookup { count } => lookup::run(&home, count).await,
         Command::Open => open::run(&home).await,
         Command::Objects(options) => objects::run(&home, &options).await,

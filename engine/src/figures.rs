@@ -120,6 +120,10 @@ fn statements(engine: &Engine) -> Vec<FigureFamily> {
         gauge("cairn_statements_running", "Statements that run, those whose rows are still read included.")
             .number(&[], figures.running),
         counter("cairn_rows_returned_total", "Rows that statements answered with.").number(&[], figures.rows),
+        counter("cairn_plan_cache_hits_total", "Queries run with a plan that their session had kept.")
+            .number(&[], figures.plans_reused),
+        counter("cairn_plan_cache_misses_total", "Queries planned whose plan might have been kept.")
+            .number(&[], figures.plans_made),
         gauge("cairn_query_memory_bytes", "Memory queries use now, of what counts against the limit.")
             .number(&[], engine.memory_used() as u64),
         gauge("cairn_query_memory_limit_bytes", "Memory queries may use together.")

@@ -41,6 +41,8 @@ pub(crate) struct StatementMetrics {
     times: [[Histogram; OUTCOMES.len()]; KINDS],
     running: Counter,
     rows: Counter,
+    plans_reused: Counter,
+    plans_made: Counter,
 }
 
 /// Statements of one kind that ended one way.
@@ -63,6 +65,10 @@ pub struct StatementFigures {
     pub running: u64,
     /// Rows statements answered with.
     pub rows: u64,
+    /// Executions of queries that took a plan a session had kept.
+    pub plans_reused: u64,
+    /// Executions of queries that might have taken one, and were planned.
+    pub plans_made: u64,
 }
 
 impl StatementMetrics {
@@ -76,7 +82,23 @@ impl StatementMetrics {
                 }
             }
         }
-        StatementFigures { times, running: self.running.value(), rows: self.rows.value() }
+        StatementFigures {
+            times,
+            running: self.running.value(),
+            rows: self.rows.value(),
+            plans_reused: self.plans_reused.value(),
+            plans_made: self.plans_made.value(),
+        }
+    }
+
+    /// A query took a plan that its session had kept.
+    pub(crate) fn plan_reused(&self) {
+        self.plans_reused.one();
+    }
+
+    /// A query that may come again was planned.
+    pub(crate) fn plan_made(&self) {
+        self.plans_made.one();
     }
 }
 

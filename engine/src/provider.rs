@@ -123,30 +123,34 @@ impl TableProvider for CairnTable {
 
     /// Filters only narrow what is read; the plan keeps them above the scan.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        filters
-            .iter()
-            .map(|filter| {
-                Ok(if usable(filter)? {
-                    TableProviderFilterPushDown::Inexact
-                } else {
-                    TableProviderFilterPushDown::Unsupported
-                })
-            })
-            .collect()
+        table_filters(filters)
     }
+}
+
+/// Which of `filters` a table takes. A placeholder has its value before anything is read: a plan that is kept has its filters where
+/// those of others are.
+pub(crate) fn table_filters(filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+    let taken = |filter: &&Expr| -> Result<TableProviderFilterPushDown> {
+        Ok(match reads_its_row(filter)? {
+            true => TableProviderFilterPushDown::Inexact,
+            false => TableProviderFilterPushDown::Unsupported,
+        })
+    };
+    filters.iter().map(taken).collect()
 }
 
 /// Whether a filter means the same each time it is evaluated and needs nothing but the row.
 pub(crate) fn usable(filter: &Expr) -> Result<bool> {
+    Ok(reads_its_row(filter)? && !filter.exists(|expr| Ok(matches!(expr, Expr::Placeholder(_))))?)
+}
+
+/// The same, whatever the values of placeholders are.
+fn reads_its_row(filter: &Expr) -> Result<bool> {
     let mut usable = !filter.is_volatile();
     filter.apply(|expr| {
         let foreign = matches!(
             expr,
-            Expr::ScalarSubquery(_)
-                | Expr::Exists(_)
-                | Expr::InSubquery(_)
-                | Expr::OuterReferenceColumn(..)
-                | Expr::Placeholder(_)
+            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::OuterReferenceColumn(..)
         );
         if foreign {
             usable = false;

@@ -232,7 +232,7 @@ impl Lines {
 }
 
 fn has_infinity(batch: &RecordBatch) -> bool {
-    batch.columns().iter().any(|column| is_infinite(column))
+    batch.columns().iter().any(is_infinite)
 }
 
 /// Whether infinity is among the values of an array, at any depth.

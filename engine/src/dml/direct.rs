@@ -175,6 +175,28 @@ pub(crate) fn key_value(column: &ColumnDef, expr: &Expr, params: Option<&ParamVa
     if exact { array(column, &[value]) } else { None }
 }
 
+/// The one-value array of a literal that SET gives a column; None otherwise.
+pub(crate) fn set_value(column: &ColumnDef, expr: &Expr, params: Option<&ParamValues>) -> Option<ArrayRef> {
+    array(column, &[literal(expr, params)?])
+}
+
+/// The whole number that a literal or a value of an integer type is; None otherwise.
+pub(crate) fn whole_number(expr: &Expr, params: Option<&ParamValues>) -> Option<i64> {
+    if let Expr::Value(value) = expr
+        && let Value::Placeholder(name) = &value.value
+    {
+        let value = params::lookup(name, params).ok()?;
+        return match value {
+            ScalarValue::Int8(Some(v)) => Some((*v).into()),
+            ScalarValue::Int16(Some(v)) => Some((*v).into()),
+            ScalarValue::Int32(Some(v)) => Some((*v).into()),
+            ScalarValue::Int64(Some(v)) => Some(*v),
+            _ => None,
+        };
+    }
+    number_text(expr)?.parse().ok()
+}
+
 fn literal<'a>(expr: &'a Expr, params: Option<&'a ParamValues>) -> Option<Literal<'a>> {
     match expr {
         Expr::Value(value) => match &value.value {

@@ -51,12 +51,12 @@ use futures::TryStreamExt;
 
 pub(crate) use assign::{assign_batch, assign_column, cut, null_violation, row_text};
 pub(crate) use describe::describe;
-pub(crate) use direct::key_value;
+pub(crate) use direct::{key_value, set_value, whole_number};
 pub(crate) use insert::default_expr;
 pub(crate) use merge::HERE as MERGED;
 pub(crate) use node::DmlPlanner;
 pub(crate) use params::{bind, literal, lookup as parameter};
-pub(crate) use target::{Target, ident_text, split_name};
+pub(crate) use target::{Target, column_ident, ident_text, split_name};
 pub(crate) use with::put_before;
 
 use crate::config::Settings;

@@ -93,6 +93,20 @@ impl Rights {
         }
     }
 
+    /// Whether these are those of `other`, by the same accounts: nothing was granted or revoked between them.
+    pub(crate) fn are_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::Of(a), Self::Of(b)) => {
+                a.id == b.id
+                    && a.powerful == b.powerful
+                    && Arc::ptr_eq(&a.accounts, &b.accounts)
+                    && a.newest.as_ref().map(Arc::as_ptr) == b.newest.as_ref().map(Arc::as_ptr)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether there is nothing it may not do.
     pub(crate) fn are_all(&self) -> bool {
         matches!(self, Self::All)

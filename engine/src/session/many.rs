@@ -94,8 +94,7 @@ impl Session {
         for params in rows {
             // It has not ended with the commit of the row before.
             Awaited::of_task().goes_on()?;
-            let output =
-                self.run_once(&prepared.statement, prepared.read.as_ref(), settings, Some(params)).await?;
+            let output = self.run_once(prepared, prepared.direct.as_ref(), settings, Some(params)).await?;
             if let Output::Affected { verb: of, rows, notes: more } = output {
                 verb = of;
                 changed += rows;

@@ -29,6 +29,7 @@ mod repeat;
 mod secrets;
 mod show;
 mod task;
+mod template;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -76,9 +77,10 @@ use crate::stores::SessionStores;
 
 use crate::system::SystemSource;
 use crate::{copy, ddl, dml};
-use direct::DirectRead;
+use direct::Direct;
 use limits::StatementLimits;
 use prepared::{Prepared, PreparedStatements};
+use template::Templates;
 
 /// Attempts at a statement that conflicts with other commits.
 const ATTEMPTS: u32 = 8;
@@ -109,6 +111,7 @@ struct Inner {
     state: Arc<SessionState>,
     progress: Arc<Progress>,
     prepared: PreparedStatements,
+    templates: Templates,
     /// What the session could do lately.
     rights: Rights,
     /// Between BEGIN and COMMIT or ROLLBACK.
@@ -153,6 +156,7 @@ impl Session {
             state,
             progress: Arc::default(),
             prepared: PreparedStatements::default(),
+            templates: Templates::default(),
             rights,
             block: None,
             ends_by_call: false,
@@ -199,10 +203,11 @@ impl Session {
         };
         let limits = if is_at_once(&prepared.statement) { limits.here() } else { limits };
         let timeout = settings.statement_timeout;
-        let short = prepared.read.as_ref().filter(|read| read.is_short());
+        let short = prepared.direct.as_ref().filter(|direct| direct.is_short());
         let is_tried = short.is_some();
-        if let Some(read) = short {
-            let read = direct::run(self, &settings, params.as_ref(), &prepared.statement, Some(read)).boxed();
+        if let Some(short) = short {
+            let read =
+                direct::run(self, &settings, params.as_ref(), &prepared.statement, Some(short)).boxed();
             if let Some(output) = limits.try_here(timeout, read).await.transpose() {
                 return self.files.answer(output);
             }
@@ -210,8 +215,8 @@ impl Session {
         let session = self.handle();
         // Boxed: it is large, and whoever calls this holds it.
         let statement = async move {
-            let read = prepared.read.as_ref().filter(|_| !is_tried);
-            session.run(&prepared.statement, read, &settings, params).await
+            let direct = prepared.direct.as_ref().filter(|_| !is_tried);
+            session.run(&prepared, direct, &settings, params).await
         };
         let statement = statement.boxed();
         self.files.answer(limits.run(timeout, statement).await)
@@ -387,33 +392,34 @@ impl Session {
         if let Some(prepared) = self.lock().prepared.get(sql) {
             return Ok(prepared);
         }
-        let prepared = Arc::new(Prepared::new(statement::parse(sql)?));
+        let prepared = Arc::new(Prepared::new(statement::parse(sql)?, sql));
         self.lock().prepared.put(sql, &prepared);
         Ok(prepared)
     }
 
     async fn run(
         &self,
-        statement: &Statement,
-        read: Option<&DirectRead>,
+        prepared: &Prepared,
+        direct: Option<&Direct>,
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
+        let statement = &prepared.statement;
         if let Some(output) = self.repeated(statement, settings).await? {
             return Ok(output);
         }
-        let result = self.run_once(statement, read, settings, params).await;
+        let result = self.run_once(prepared, direct, settings, params).await;
         self.settled(statement, settings, result).await
     }
 
     async fn run_once(
         &self,
-        statement: &Statement,
-        read: Option<&DirectRead>,
+        prepared: &Prepared,
+        direct: Option<&Direct>,
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
-        match statement {
+        match &prepared.statement {
             Statement::Set { name, value } => self.set(name, value.as_deref()),
             Statement::Reset(name) => self.reset(name.as_deref()),
             Statement::Use(name) => {
@@ -428,19 +434,20 @@ impl Session {
             Statement::WaitForVersion { version, timeout } => {
                 upkeep::wait_for_version(self.engine.database(), *version, *timeout).await
             }
-            statement => self.retry(statement, read, settings, params).await,
+            _ => self.retry(prepared, direct, settings, params).await,
         }
     }
 
     /// Runs attempts until one does not conflict.
     async fn retry(
         &self,
-        statement: &Statement,
-        read: Option<&DirectRead>,
+        prepared: &Prepared,
+        direct: Option<&Direct>,
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
-        match direct::run(self, settings, params.as_ref(), statement, read).await {
+        let statement = &prepared.statement;
+        match direct::run(self, settings, params.as_ref(), statement, direct).await {
             Ok(Some(output)) => return Ok(output),
             // Planned, and tried again as often as any other.
             Ok(None) => {}
@@ -453,7 +460,7 @@ impl Session {
         let mut missed: Option<Error> = None;
         loop {
             let (context, catalog) = self.context(&shape, settings, params.clone()).await?;
-            let mut result = self.attempt(&context, &catalog, settings, &shape, statement).await;
+            let mut result = self.attempt(&context, &catalog, settings, &shape, prepared).await;
             if (may_expire || missed.is_some()) && expiry::is_possible_at(&context.db) {
                 result = expiry::with_first_rows(result).await;
             }
@@ -496,10 +503,10 @@ impl Session {
         catalog: &'a SnapshotCatalog,
         settings: &'a Settings,
         shape: &'a Shape,
-        statement: &'a Statement,
+        prepared: &'a Prepared,
     ) -> BoxFuture<'a, Result<Output>> {
-        match statement {
-            Statement::Query(query) => Box::pin(query::run(context, shape, query)),
+        match &prepared.statement {
+            Statement::Query(query) => Box::pin(self.query(context, shape, prepared.text.as_ref(), query)),
             Statement::Dml(statement) => Box::pin(async move {
                 let prepared = query::prepare(context, shape, statement)?;
                 dml::plan_and_run(context, &prepared).await
@@ -665,6 +672,7 @@ impl Session {
         config.set_extension(Arc::clone(&self.stores));
         // What a condition means may depend on them.
         inner.prepared = PreparedStatements::default();
+        inner.templates = Templates::default();
         let state = Arc::make_mut(&mut inner.state);
         *state.config_mut() = config;
         let user = if inner.settings.info.user.is_empty() { "cairn" } else { &inner.settings.info.user };

@@ -1,8 +1,7 @@
 //! Statements that a session has prepared by name: PREPARE, EXECUTE, DEALLOCATE, `system.prepared_statements`.
 //!
 //! Owns: the names, the values of EXECUTE in the types of the parameters. They live as long as their session and are part of no
-//! transaction. Nothing of a plan is kept, so that no change of a definition makes one wrong: a statement is planned when it is executed,
-//! against the tables as they are then.
+//! transaction. Nothing of a plan is kept here: a statement is executed as its text would be (`template`), against the tables as they are then.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -165,7 +164,7 @@ impl Session {
             prepared.take(params)?;
         }
         let named = self.named.find(&execute.name)?;
-        let executed = Arc::new(Prepared::new(named.statement.clone()));
+        let executed = self.prepared_of(&named);
         let limits = self.limits.of_statement(self.own_limits().await?, None, Some(running));
         let (session, timeout) = (self.handle(), self.lock().settings.statement_timeout);
         let values = async move {
@@ -183,10 +182,20 @@ impl Session {
         match &prepared.statement {
             Statement::Execute(execute) => {
                 let named = self.named.find(&execute.name)?;
-                Ok(Arc::new(Prepared::new(named.statement.clone())))
+                Ok(self.prepared_of(&named))
             }
             _ => Ok(Arc::clone(prepared)),
         }
+    }
+
+    /// The statement of a name, with what is known of its text in this session.
+    fn prepared_of(&self, named: &NamedStatement) -> Arc<Prepared> {
+        if let Some(prepared) = self.lock().prepared.get(&named.text) {
+            return prepared;
+        }
+        let prepared = Arc::new(Prepared::new(named.statement.clone(), &named.text));
+        self.lock().prepared.put(&named.text, &prepared);
+        prepared
     }
 
     /// The parameters of EXECUTE itself; one that is a value as it stands has the type which that is to have.
@@ -214,13 +223,20 @@ impl Session {
         if given == 0 {
             return Ok(Vec::new());
         }
-        // Its own, as now() is that of this statement.
-        let mut state = SessionState::clone(&self.state());
-        state.mark_start_execution();
+        // Its own, as now() is that of this statement; plain values need none.
+        let mut state: Option<SessionState> = None;
+        let new_state = || {
+            let mut state = SessionState::clone(&self.state());
+            state.mark_start_execution();
+            state
+        };
         let values = execute.values.iter().zip(&named.parameters).enumerate();
         values
             .map(|(i, (value, wanted))| {
-                let value = constant(&state, value, params)?;
+                let value = match plain(value) {
+                    Some(value) => value,
+                    None => constant(state.get_or_insert_with(new_state), value, params)?,
+                };
                 converted(value, wanted).map_err(|wanted| {
                     let message = format!(
                         "value {} of EXECUTE {} is no {}",
@@ -269,6 +285,18 @@ fn check_new(held: &BTreeMap<String, Arc<NamedStatement>>, name: &Ident, text: &
 pub(crate) fn type_name(data_type: &DataType) -> String {
     ColumnType::from_arrow(data_type)
         .map_or_else(|| data_type.to_string(), |column_type| column_type.to_string())
+}
+
+/// The value of a literal, as the planner reads it; None: it is to be asked.
+fn plain(value: &ast::Expr) -> Option<ScalarValue> {
+    let ast::Expr::Value(literal) = value else { return None };
+    match &literal.value {
+        ast::Value::Null => Some(ScalarValue::Null),
+        ast::Value::Boolean(value) => Some(ScalarValue::Boolean(Some(*value))),
+        ast::Value::Number(digits, false) => digits.parse().ok().map(|n| ScalarValue::Int64(Some(n))),
+        ast::Value::SingleQuotedString(text) => Some(ScalarValue::Utf8(Some(text.clone()))),
+        _ => None,
+    }
 }
 
 /// The value of an expression that reads no row.

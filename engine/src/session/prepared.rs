@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::common::ParamValues;
 
-use super::direct::DirectRead;
+use super::direct::Direct;
 use crate::error::Result;
 use crate::statement::{Parameters, Statement};
 
@@ -18,15 +18,20 @@ const TEXT_BYTES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) statement: Statement,
+    /// What the plan of a query is kept under; None: of something else, or of one that seldom comes again.
+    pub(super) text: Option<Arc<str>>,
     /// How it is answered without a planner, if it may be.
-    pub(super) read: Option<DirectRead>,
+    pub(super) direct: Option<Direct>,
     /// Looked for when values come.
     parameters: OnceLock<Parameters>,
 }
 
 impl Prepared {
-    pub(super) fn new(statement: Statement) -> Self {
-        Self { read: DirectRead::recognise(&statement), statement, parameters: OnceLock::new() }
+    /// The statement that was parsed from `text`.
+    pub(super) fn new(statement: Statement, text: &str) -> Self {
+        let is_kept = matches!(statement, Statement::Query(_)) && text.len() <= TEXT_BYTES_MAX;
+        let (direct, text) = (Direct::recognise(&statement), is_kept.then(|| Arc::from(text)));
+        Self { direct, text, statement, parameters: OnceLock::new() }
     }
 
     /// That every one of `params` belongs to a parameter of the statement.

@@ -123,6 +123,17 @@ pub(super) async fn start(context: &StatementContext, plan: LogicalPlan) -> Resu
     start_in(&context.state, plan).await
 }
 
+/// The same for a plan that is optimised.
+///
+/// # Errors
+/// What physical planning says of it.
+pub(super) async fn start_optimized(context: &StatementContext, plan: &LogicalPlan) -> Result<Output> {
+    let state = &context.state;
+    let physical = state.query_planner().create_physical_plan(plan, state.as_ref()).await?;
+    let stream = execute_stream(physical, state.task_ctx())?;
+    Ok(Output::Rows(RowStream { schema: stream.schema(), stream }))
+}
+
 async fn start_in(state: &SessionState, plan: LogicalPlan) -> Result<Output> {
     let physical = state.create_physical_plan(&plan).await?;
     let stream = execute_stream(physical, state.task_ctx())?;

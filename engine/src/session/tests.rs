@@ -14,6 +14,7 @@ mod running;
 mod screens;
 mod search;
 mod stores;
+mod templates;
 mod transactions;
 
 use cairn_storage::{OpenOptions, Root};

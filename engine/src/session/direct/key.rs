@@ -77,19 +77,10 @@ impl KeyRead {
         let (schema, name) = split_name(&self.table, search_path).ok()?;
         let table = snapshot.table_named(&schema, &name)?;
         let def = table.def();
-        let key_columns = def.key_indices();
-        if !rights.may(Right::Select, def) || key_columns.is_empty() || key_columns.len() != self.equal.len()
-        {
+        if !rights.may(Right::Select, def) {
             return None;
         }
-        let values = key_columns
-            .iter()
-            .map(|i| {
-                let column = &def.columns[*i];
-                let (_, value) = self.equal.iter().find(|(name, _)| *name == column.name)?;
-                key_value(column, value, params)
-            })
-            .collect::<Option<Vec<ArrayRef>>>()?;
+        let key = key_of(&table, &self.equal, params)?;
         let columns = match &self.columns {
             None => (0..def.columns.len()).collect(),
             Some(names) => names
@@ -103,8 +94,7 @@ impl KeyRead {
         if distinct.len() != columns.len() {
             return None;
         }
-        let keys = table.key_encoder().ok()??.encode(&values).ok()?;
-        Some(Resolved { columns, key: keys.to_owned(0), table })
+        Some(Resolved { columns, key, table })
     }
 }
 
@@ -117,6 +107,26 @@ impl Resolved {
     }
 }
 
+/// The key that has the values of `equal`; None: they are not just those of the key, or unusual.
+pub(super) fn key_of(
+    table: &TableSnapshot,
+    equal: &[(String, Expr)],
+    params: Option<&ParamValues>,
+) -> Option<EncodedKey> {
+    let def = table.def();
+    let key_columns = def.key_indices();
+    if key_columns.is_empty() || key_columns.len() != equal.len() {
+        return None;
+    }
+    let values = key_columns.iter().map(|i| {
+        let column = &def.columns[*i];
+        let (_, value) = equal.iter().find(|(name, _)| *name == column.name)?;
+        key_value(column, value, params)
+    });
+    let values = values.collect::<Option<Vec<ArrayRef>>>()?;
+    Some(table.key_encoder().ok()??.encode(&values).ok()?.to_owned(0))
+}
+
 pub(super) fn item_name(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::UnnamedExpr(Expr::Identifier(name)) => Some(ident_text(name)),
@@ -124,7 +134,8 @@ pub(super) fn item_name(item: &SelectItem) -> Option<String> {
     }
 }
 
-fn equalities(expr: &Expr, found: &mut Vec<(String, Expr)>) -> Option<()> {
+/// The columns that `expr` says are equal to something, and what to; None: it says something else.
+pub(super) fn equalities(expr: &Expr, found: &mut Vec<(String, Expr)>) -> Option<()> {
     let Expr::BinaryOp { left, op, right } = expr else { return None };
     match (op, left.as_ref()) {
         (BinaryOperator::And, _) => {

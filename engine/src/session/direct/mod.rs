@@ -1,8 +1,9 @@
-//! Statements that need no planner: INSERT of literals, SELECT by full primary key, the nearest rows to a vector.
+//! Statements that need no planner: INSERT of literals, SELECT, UPDATE and DELETE by full primary key, the nearest rows to a vector.
 //!
 //! Owns: recognising them. Anything unusual gives None and is planned, so both ways give the same rows and errors; both end
 //! in the same calls as the planned ones (`dml`, `scan::point`, `search`).
 
+mod change;
 mod key;
 mod nearest;
 
@@ -20,20 +21,26 @@ use crate::dml;
 use crate::error::Result;
 use crate::output::{Output, RowStream};
 use crate::statement::Statement;
+use change::KeyChange;
 use key::KeyRead;
 use nearest::NearestRead;
 
-/// A query that needs no planner, as it was written.
+/// A statement that needs no planner, as it was written. INSERTs are looked at when they are run.
 #[derive(Debug)]
-pub(super) enum DirectRead {
+pub(super) enum Direct {
     Key(KeyRead),
     Nearest(Box<NearestRead>),
+    Change(KeyChange),
 }
 
-impl DirectRead {
+impl Direct {
     /// None: plan it.
     pub(super) fn recognise(statement: &Statement) -> Option<Self> {
-        let Statement::Query(query) = statement else { return None };
+        let query = match statement {
+            Statement::Query(query) => query,
+            Statement::Dml(change) => return KeyChange::recognise(change).map(Self::Change),
+            _ => return None,
+        };
         KeyRead::recognise(query)
             .map(Self::Key)
             .or_else(|| NearestRead::recognise(query).map(Box::new).map(Self::Nearest))
@@ -54,23 +61,27 @@ pub(super) async fn run(
     settings: &Settings,
     params: Option<&ParamValues>,
     statement: &Statement,
-    read: Option<&DirectRead>,
+    direct: Option<&Direct>,
 ) -> Result<Option<Output>> {
+    if let Some(Direct::Change(change)) = direct {
+        return change.run(session, settings, params).await;
+    }
     if let Statement::Dml(_) = statement {
         let rows = insert(session, settings, &[params], statement).await?;
         return Ok(rows.map(|rows| Output::Affected { verb: "INSERT", rows, notes: Vec::new() }));
     }
     let db = session.engine.database();
-    let Some(read) = read else { return Ok(None) };
+    let Some(direct) = direct else { return Ok(None) };
     let open = session.in_transaction();
     if db.follows() && !open {
         upkeep::refresh(db).await?;
     }
     let snapshot = session.snapshot();
     let rights = session.rights(&snapshot).await?;
-    let answer = match read {
-        DirectRead::Key(read) => read.run(&snapshot, &rights, &settings.search_path, params).await,
-        DirectRead::Nearest(read) => read.run(session, &snapshot, &rights, settings, params).await,
+    let answer = match direct {
+        Direct::Key(read) => read.run(&snapshot, &rights, &settings.search_path, params).await,
+        Direct::Nearest(read) => read.run(session, &snapshot, &rights, settings, params).await,
+        Direct::Change(_) => return Ok(None),
     };
     match answer {
         // Planned, at a newer version.
