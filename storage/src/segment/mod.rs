@@ -18,6 +18,7 @@ mod profile;
 pub mod reader;
 mod sink;
 pub mod sort;
+mod span;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -37,6 +38,7 @@ pub use kept::KeptColumn;
 pub use key::{EncodedKey, EncodedKeys, KeyEncoder};
 pub use reader::{RowChoice, SegmentFile, SegmentReader};
 pub use sort::{SortedRows, sort_batches};
+pub(crate) use span::KeySpan;
 pub use stats::{ColumnStats, StatValue};
 pub use writer::{Addressing, SegmentCompression, SegmentWriter, SegmentWriterOptions};
 

@@ -357,6 +357,42 @@ async fn opening_costs_few_requests() {
 }
 
 #[tokio::test]
+async fn a_key_is_asked_for_where_it_may_be_and_nowhere_else() {
+    let store = Arc::new(InMemory::new());
+    // Each load is a segment.
+    let loads = OpenOptions { wal_entry_bytes_max: 1 << 10, compacts: false, ..options(&store) };
+    let db = Database::open(Root::parse("s3://bucket/db").unwrap(), loads).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for n in 0..6 {
+        insert(&db, table, &rows(1000 * n..1000 * n + 500)).await.unwrap();
+    }
+    db.close().await.unwrap();
+    let reader = open(&store).await;
+    let table = reader.snapshot().table(table).unwrap();
+    assert_eq!(table.segments().await.unwrap().len(), 6);
+    let encoder = table.key_encoder().unwrap().unwrap();
+    let look_up = async |key: i64| {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![key]));
+        let key = encoder.encode(&[column]).unwrap().to_owned(0);
+        let before = requests(&reader).0;
+        let found = table.lookup_for(&[key], &[0, 1]).await.unwrap();
+        let ids: Vec<RowId> = found.into_iter().flatten().collect();
+        let rows = table.rows(&ids, &[0, 1], false).await.unwrap();
+        let values = rows.column(1).as_string_view();
+        let value = (rows.num_rows() == 1).then(|| values.value(0).to_owned());
+        (value, requests(&reader).0 - before)
+    };
+    // Footer, small key filter, the pages of both columns: of the oldest segment as of the newest.
+    assert_eq!(look_up(7).await, (Some("value 7".to_owned()), 3));
+    assert_eq!(look_up(5_499).await, (Some("value 5499".to_owned()), 3));
+    assert_eq!(look_up(5_400).await, (Some("value 5400".to_owned()), 0));
+    // Between two segments, and beyond all of them.
+    for absent in [999, 500, 5_500, -1] {
+        assert_eq!(look_up(absent).await, (None, 0), "{absent}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_closed_claims_nothing() {
     let store = Arc::new(InMemory::new());
     let db = open(&store).await;
