@@ -40,6 +40,7 @@ pub use reader::{RowChoice, SegmentFile, SegmentReader};
 pub use sort::{SortedRows, sort_batches};
 pub(crate) use span::KeySpan;
 pub use stats::{ColumnStats, StatValue};
+pub(crate) use writer::segment_bytes;
 pub use writer::{Addressing, SegmentCompression, SegmentWriter, SegmentWriterOptions};
 
 use crate::id::{CommitVersion, ObjectId, RowId, SchemaVersion, TableId};
