@@ -89,6 +89,7 @@ const DATAFUSION_OPTIONS: &[&str] = &[
     "datafusion.optimizer.enable_topk_aggregation",
     "datafusion.optimizer.hash_join_single_partition_threshold",
     "datafusion.optimizer.hash_join_single_partition_threshold_rows",
+    "datafusion.optimizer.join_reordering",
     "datafusion.optimizer.max_passes",
     "datafusion.optimizer.prefer_existing_sort",
     "datafusion.optimizer.prefer_hash_join",

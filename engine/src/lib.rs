@@ -38,6 +38,8 @@ mod dml;
 pub mod config;
 pub mod error;
 pub mod figures;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inspect;
 mod log;
 mod metrics;
@@ -48,7 +50,9 @@ pub mod text;
 
 pub use cairn_storage::object::default_cache_directory;
 pub use cairn_storage::wal::SyncMode;
-pub use cairn_storage::{Durability, OpenOptions, Root, default_journal_directory};
+pub use cairn_storage::{
+    Durability, OfflineRepair, OpenOptions, RepairStatus, Root, default_journal_directory, repair_offline,
+};
 pub use cairn_udfs::vector::{dimensions, is_whole, short_text_at, text_at};
 pub use copy::{IfExists, IfMissing, IngestTarget};
 pub use ddl::{COLUMNS_MAX, KEY_COLUMNS_MAX, NAME_BYTES_MAX};
@@ -59,5 +63,5 @@ pub use metrics::{StatementFigures, StatementTimes};
 pub use output::{Output, RowStream};
 pub use queue::{QueueFigures, QueueLimits, StatementQueue};
 pub use rights::Identity;
-pub use session::{Description, Parameter, Relation, RelationKind, Session, SessionLimits};
+pub use session::{Description, Parameter, Relation, RelationKind, Session, SessionLimits, repair_batch};
 pub use statement::{NESTING_MAX, STATEMENT_BYTES_MAX, ScriptStatement, StatementKind};

@@ -18,6 +18,8 @@ mod refusals;
 mod session;
 
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod options;
 pub mod server;
 

@@ -28,6 +28,7 @@ Examples:
   cairn demo                              create a small database and query it
   cairn serve ./notes                     let other programs use it
   cairn verify ./notes                    check every checksum; exit code 3 when something is damaged
+  cairn verify ./notes --repair --dry-run what a repair would do, and which rows it would lose
   cairn dump wal ./notes/wal/FILE         what stands in a file of the log, a manifest or a segment
   cairn grpc://127.0.0.1:8815             the same shell, on a database that is served
   cairn grpc+tls://db.example.org --user anna -c 'SHOW TABLES'
@@ -461,7 +462,19 @@ mod tests {
         ));
         assert!(matches!(read(&["dump", "wal", "x", "--json"]).unwrap().0.subcommand, Some(Task::Dump(_))));
         assert!(read(&["dump", "page", "x"]).is_err());
+        for (line, asked) in [
+            (&["verify", "x"][..], false),
+            (&["verify", "x", "--repair"][..], true),
+            (&["verify", "x", "--repair", "--dry-run"][..], true),
+            (&["verify", "x", "--repair", "--accept-loss"][..], true),
+        ] {
+            let Some(Task::Verify(args)) = read(line).unwrap().0.subcommand else { panic!("{line:?}") };
+            assert_eq!(args.repair.is_asked(), asked, "{line:?}");
+        }
+        assert!(read(&["verify", "x", "--dry-run"]).is_err(), "of what?");
+        assert!(read(&["verify", "x", "--accept-loss"]).is_err());
         assert!(read(&["verify"]).is_err());
+        assert!(matches!(read(&["verify", "x", "--deep"]).unwrap().0.subcommand, Some(Task::Verify(_))));
     }
 
     #[test]

@@ -321,6 +321,11 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         "KILL" => return keywords(&["QUERY"]).collect(),
         "REINDEX" => return keywords(&["INDEX", "TABLE"]).collect(),
         "COMPACT" | "WARM" => return keywords(&["TABLE"]).collect(),
+        "VERIFY" if words.len() == 1 => return keywords(&["DATABASE", "DEEP", "REPAIR", "TABLE"]).collect(),
+        "DATABASE" if is_of(words, &["VERIFY"]) => return keywords(&["DEEP", "REPAIR"]).collect(),
+        "DEEP" if is_of(words, &["VERIFY"]) => return keywords(&["REPAIR"]).collect(),
+        "REPAIR" if is_of(words, &["VERIFY"]) => return keywords(&["DRY"]).collect(),
+        "DRY" if is_of(words, &["VERIFY"]) => return keywords(&["RUN"]).collect(),
         "VACUUM" if words.len() == 1 => return keywords(&["TABLE"]).chain(relations(names)).collect(),
         "CANCEL" if words.len() == 1 => return keywords(&["JOB"]).collect(),
         "PAUSE" | "RESUME" | "RETRY" | "RUN" if words.len() == 1 => {

@@ -34,6 +34,7 @@ mod pager;
 mod progress;
 mod quantity;
 mod rc;
+mod repair;
 mod repl;
 mod report;
 mod script;

@@ -1,7 +1,7 @@
 //! `cairn verify`: is everything still as it was written?
 //!
 //! Owns: exit codes for scripts. Does not own: the checks, which are VERIFY's. Nothing is changed: the database is opened for reading, also
-//! while another process writes it.
+//! while another process writes it; but for `--repair` (`repair`).
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -16,6 +16,7 @@ use crate::connection::{Address, Answer, Connection, Login, Opening, Tls};
 use crate::failure::Failure;
 use crate::format::{self, Format, Wishes};
 use crate::interrupt::EXIT_INTERRUPTED;
+use crate::repair::{self, RepairArgs};
 use crate::sink::Sink;
 use crate::terminal::{say, screen};
 use crate::{Runtimes, fail_with, quantity};
@@ -35,27 +36,37 @@ const CODES: &str = "Exit codes: 0 everything is right, 1 it can't be verified, 
 #[command(after_help = CODES)]
 pub(crate) struct VerifyArgs {
     /// Directory, bucket or server, as for the shell.
-    root: String,
+    pub(crate) root: String,
 
     /// Only this table; may be given several times.
     #[arg(long = "table", value_name = "TABLE")]
-    tables: Vec<String>,
+    pub(crate) tables: Vec<String>,
+
+    /// Also whether objects agree with each other: the log with what is read, indexes and statistics with the rows.
+    #[arg(long)]
+    deep: bool,
 
     /// How findings are written.
     #[arg(long, value_enum, default_value_t = Format::Box)]
-    format: Format,
+    pub(crate) format: Format,
 
     /// Only what is not right.
     #[arg(short, long)]
-    quiet: bool,
+    pub(crate) quiet: bool,
 
     /// User to log in as at a server; the password is that of CAIRN_PASSWORD, or asked for.
     #[arg(long, value_name = "NAME")]
-    user: Option<String>,
+    pub(crate) user: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) repair: RepairArgs,
 }
 
 /// Verifies; the exit code.
 pub(crate) fn run(runtimes: &Runtimes, args: &VerifyArgs) -> u8 {
+    if args.repair.is_asked() {
+        return repair::run(runtimes, args);
+    }
     let damaged = Cell::new(false);
     let opened = runtimes.open(|work| {
         let opened = match Address::parse(&args.root) {
@@ -72,10 +83,7 @@ pub(crate) fn run(runtimes: &Runtimes, args: &VerifyArgs) -> u8 {
         Ok(opened) => opened,
         Err(code) => return if damaged.get() { EXIT_DAMAGED } else { code },
     };
-    let statements: Vec<String> = match args.tables.as_slice() {
-        [] => vec!["VERIFY".to_owned()],
-        tables => tables.iter().map(|table| format!("VERIFY TABLE {table}")).collect(),
-    };
+    let statements = statements(args);
     let verifying = connection.clone();
     let mut findings = connection.spawn(async move {
         let mut findings = Vec::new();
@@ -110,6 +118,15 @@ pub(crate) fn run(runtimes: &Runtimes, args: &VerifyArgs) -> u8 {
         Some(Err(_)) => crate::fail("verifying stopped unexpectedly; this is a fault of Cairn's own"),
     };
     runtimes.close(&connection, code)
+}
+
+/// What is run: one statement, or one for each table.
+fn statements(args: &VerifyArgs) -> Vec<String> {
+    let deep = if args.deep { " DEEP" } else { "" };
+    match args.tables.as_slice() {
+        [] => vec![format!("VERIFY{deep}")],
+        tables => tables.iter().map(|table| format!("VERIFY TABLE {table}{deep}")).collect(),
+    }
 }
 
 /// Writes the findings; the exit code.
@@ -155,4 +172,34 @@ fn statuses(batch: &RecordBatch) -> io::Result<Vec<String>> {
     let texts = cast(column, &DataType::Utf8).map_err(io::Error::other)?;
     let texts = texts.as_string::<i32>();
     Ok((0..texts.len()).map(|row| texts.value(row).to_owned()).collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: VerifyArgs,
+    }
+
+    #[test]
+    fn what_is_run() {
+        let lines: [(&[&str], &[&str]); 3] = [
+            (&["x"], &["VERIFY"]),
+            (&["x", "--deep"], &["VERIFY DEEP"]),
+            (
+                &["x", "--table", "t", "--deep", "--table", "s.u"],
+                &["VERIFY TABLE t DEEP", "VERIFY TABLE s.u DEEP"],
+            ),
+        ];
+        for (line, expected) in lines {
+            let line = Line::try_parse_from(["verify"].iter().chain(line)).unwrap();
+            assert_eq!(statements(&line.args), expected);
+        }
+    }
 }

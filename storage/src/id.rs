@@ -18,10 +18,10 @@ macro_rules! number {
         pub struct $name(pub $inner);
 
         impl $name {
-            /// The number after this one.
+            /// The number after this one. No number reaches the end; bytes that claim one has, have none after it.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

@@ -1,19 +1,24 @@
 //! The second process of a test.
 //!
 //! Owns: starting `cairn-test-process` and talking to it. `follow` opens the database read-only and answers
-//! statements (JSON a line); `plans` does so with plans (bytes behind their length); `write` runs a random workload and says
-//! `ack <n>` for each finished statement; `serve` is a server of Flight SQL. Does not own: what the process does inside
+//! statements (JSON a line); `plans` does so with plans (bytes behind their length); `write` runs a random workload on several connections and says
+//! which units have ended; `serve` is a server of Flight SQL. Does not own: what the process does inside
 //! (`bin/process.rs`).
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
 
 use cairn_engine::Root;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Answer, SqlError};
+
+/// First line of a process that writes: it has opened the database.
+const READY: &[u8] = b"ready\n";
 
 /// A question to the follower.
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,18 +118,72 @@ impl PlanRunner {
     }
 }
 
-/// Starts a writer of round `round` of the workload of `seed`, its standard output piped.
-///
-/// # Errors
-/// When the process can't be started.
-pub fn start_writer(program: &Path, root: &Path, seed: u64, round: u64) -> std::io::Result<Child> {
-    Command::new(program)
-        .arg("write")
-        .arg(root)
-        .args([seed.to_string(), round.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
+/// A process whose connections write the workload of a seed and a round until it is killed.
+pub struct Writers {
+    child: Child,
+    ready: Receiver<()>,
+    /// Everything it says.
+    said: Option<JoinHandle<std::io::Result<Vec<u8>>>>,
+}
+
+impl Writers {
+    /// Starts it. `program` is the path of `cairn-test-process`.
+    ///
+    /// # Errors
+    /// When the process can't be started.
+    ///
+    /// # Panics
+    /// When the pipe asked for is not there.
+    pub fn start(program: &Path, root: &Path, seed: u64, round: u64) -> std::io::Result<Self> {
+        let mut child = Command::new(program)
+            .arg("write")
+            .arg(root)
+            .args([seed.to_string(), round.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let (tell, ready) = mpsc::channel();
+        // Read all the time: a pipe that is full would hold the writers up.
+        let said = std::thread::spawn(move || -> std::io::Result<Vec<u8>> {
+            let mut said = Vec::new();
+            while output.read_until(b'\n', &mut said)? > 0 {
+                if said == READY {
+                    // The test may not wait for it.
+                    let _ = tell.send(());
+                }
+            }
+            Ok(said)
+        });
+        Ok(Self { child, ready, said: Some(said) })
+    }
+
+    /// Waits until it has opened the database, or has ended.
+    pub fn wait_until_ready(&self) {
+        // A process that has ended says nothing more; what it has said tells why.
+        let _ = self.ready.recv();
+    }
+
+    /// Ends it as a power cut would end the process: SIGKILL. What it has said, whole lines only.
+    ///
+    /// # Errors
+    /// When there is no such process any more, or what it said is no text.
+    pub fn kill(mut self) -> std::io::Result<String> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let said = self.said.take().ok_or_else(|| std::io::Error::other("it was killed before"))?;
+        let mut said = said.join().map_err(|_| std::io::Error::other("nobody has listened"))??;
+        said.truncate(said.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+        String::from_utf8(said).map_err(std::io::Error::other)
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        // A test that fails must leave no writer behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A server of Flight SQL with the default options, in a process of its own.

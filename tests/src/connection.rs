@@ -35,12 +35,22 @@ impl Connection {
     /// # Errors
     /// What the engine says.
     pub fn open(root: Root, storage: OpenOptions) -> Result<Self, SqlError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .map_err(SqlError::of_test)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let options = EngineOptions { storage, ..EngineOptions::default() };
+        Self::open_in(runtime.map_err(SqlError::of_test)?, root, options)
+    }
+
+    /// Opens the database at `root` on the thread that asks: nothing happens in it but while it is asked something.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn open_alone(root: Root, storage: OpenOptions) -> Result<Self, SqlError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let options = EngineOptions { storage, partitions: Some(1), ..EngineOptions::default() };
+        Self::open_in(runtime.map_err(SqlError::of_test)?, root, options)
+    }
+
+    fn open_in(runtime: Runtime, root: Root, options: EngineOptions) -> Result<Self, SqlError> {
         let engine = runtime.block_on(Engine::open(root, options))?;
         let session = runtime.block_on(async { engine.session() });
         Ok(Self { session: Some(session), engine: Some(engine), runtime: Some(runtime) })
@@ -106,6 +116,23 @@ impl Connection {
                 Output::Done { .. } => Ok(Answer::Done),
             }
         })
+    }
+
+    /// Another session of the engine, for [`run_in`](Self::run_in).
+    ///
+    /// # Panics
+    /// When called from async code.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        self.block_on(async { self.engine().session() })
+    }
+
+    /// Ends a session where it may have a transaction to take back.
+    ///
+    /// # Panics
+    /// When called from async code.
+    pub fn end_session(&self, session: Session) {
+        self.block_on(async move { drop(session) });
     }
 
     /// The plan of a query, for another process.

@@ -1,26 +1,27 @@
 //! Kill test: what was acknowledged is there after SIGKILL, what was not is there wholly or not at all.
 //!
-//! A child process runs the random workload of a seed and says `ack` after each statement; it is killed at a random
-//! moment, in some rounds while it still recovers from the kill before. The parent opens the directory, compares every
-//! row with the model, runs VERIFY, and the next round goes on with the same directory.
+//! The writers of a child process run the random workload of a seed, each on a connection of its own, and say which units (statements and
+//! transactions) have ended, beside checkpoints, compactions, index builds and a reader; it is killed at a random moment, in
+//! some rounds while it still recovers from the kill before. The parent opens the directory, compares every row, its number and its version with the
+//! model, searches the vectors, runs VERIFY, and the next round goes on with the same directory. All the time a reader of the parent follows
+//! whoever writes: what it has seen must never be taken back.
 //!
-//! Repeat a failure with `CAIRN_CRASH_SEED=<printed seed>`; `CAIRN_CRASH_ROUNDS` sets the number of rounds.
+//! Repeat a failure with `CAIRN_CRASH_SEED=<printed seed>`: the same units, though not the same moments; `CAIRN_CRASH_ROUNDS` sets the
+//! number of rounds.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a panic is the report")]
 
-use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use cairn_tests::Connection;
-use cairn_tests::child::start_writer;
-use cairn_tests::workload::{self, Model, Operation};
+use cairn_tests::workload::{self, Model, Recall, Said, Unit, Watcher};
+use cairn_tests::{Connection, Writers};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-const ROUNDS: u64 = 100;
-/// Rows beyond which the parent thins the table, to keep rounds short.
-const ROWS_MAX: usize = 15_000;
+const ROUNDS: u64 = 200;
+/// Of the rows that searches must find that need not be exact.
+const RECALL_MIN: f64 = 0.8;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
@@ -36,83 +37,104 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
     println!("CAIRN_CRASH_SEED={seed} ({rounds} rounds)");
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("db");
-    let first = Connection::open_dir(&root, &workload::options(seed, u64::MAX / 4)).unwrap();
-    first.exec(workload::SETUP);
+    let first = Connection::open_dir(&root, &cairn_engine::OpenOptions::default()).unwrap();
+    workload::set_up(&first);
+    let mut model = Model::new(first.version());
     first.close().unwrap();
 
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut model = Model::default();
+    let watcher = Watcher::start(&root, seed).unwrap();
     let started = Instant::now();
-    let (mut acknowledged_in_all, mut in_flight_done) = (0, 0);
+    let (mut acknowledged, mut in_flight_done, mut recall) = (0, 0, Recall::default());
     for round in 0..rounds {
-        let said = kill_a_writer(&root, seed, round, &mut rng);
-        assert!(!said.contains("wrong"), "seed {seed}, round {round}: {said}");
-        let acknowledged = said.lines().filter(|line| line.starts_with("ack ")).count();
-        acknowledged_in_all += acknowledged;
-        let operations: Vec<Operation> = workload::operations(seed, round).take(acknowledged + 1).collect();
-        for operation in &operations[..acknowledged] {
-            operation.apply(&mut model);
-        }
-        let mut with_in_flight = model.clone();
-        operations[acknowledged].apply(&mut with_in_flight);
+        let place = format!("CAIRN_CRASH_SEED={seed}, round {round}");
+        let said = kill_the_writers(&root, seed, round, &mut rng);
+        let seen = watcher.seen();
+        let heard =
+            Heard::of(&said, seed, round, &mut model).unwrap_or_else(|what| panic!("{place}: {what}"));
+        acknowledged += heard.acknowledged;
 
         let connection = Connection::open_dir(&root, &workload::options(seed, round))
-            .unwrap_or_else(|error| panic!("seed {seed}, round {round}: does not open again: {error}"));
-        let found = Model::read(&connection);
-        if with_in_flight.is(&found) && with_in_flight != model {
-            in_flight_done += 1;
-            if model.is(&found) {
-                // A view of the same rows as the one before: which of the two it is cannot be seen yet. It is made again.
-                connection.exec(&operations[acknowledged].sql(&root));
-            }
-            model = with_in_flight;
-        }
-        assert!(
-            model.is(&found),
-            "seed {seed}, round {round}: after {acknowledged} acknowledged statements, in flight {:?}:\n{}",
-            operations[acknowledged],
-            model.difference(&found),
-        );
-        verify(&connection, &format!("seed {seed}, round {round}"));
-        if model.t.len() > ROWS_MAX {
-            let thin = Operation::Delete { modulus: 2, remainder: 1 };
-            connection.exec(&thin.sql(&root));
-            thin.apply(&mut model);
-        }
+            .unwrap_or_else(|error| panic!("{place}: does not open again: {error}"));
+        let version = connection.version();
+        let newest = heard.newest;
+        assert!(version >= newest, "{place}: version {version}, after {newest} was acknowledged");
+        assert!(version >= seen, "{place}: version {version}, after a reader has seen {seen}");
+        let judged = model.judge(&connection, &heard.in_flight);
+        in_flight_done += judged.unwrap_or_else(|what| panic!("{place}: {what}"));
+        recall += model.search(&connection, &mut rng).unwrap_or_else(|what| panic!("{place}: {what}"));
+        verify(&connection, &place);
+        model.tidy(&connection, &root).unwrap_or_else(|what| panic!("{place}: {what}"));
         if rng.random_bool(0.5) {
             connection.close().unwrap();
         } else {
             connection.abandon();
         }
-    }
-    println!(
-        "{rounds} kills in {:.1} s: {acknowledged_in_all} acknowledged statements all there, {in_flight_done} statements in \
-         flight were done, {} rows at the end",
-        started.elapsed().as_secs_f64(),
-        model.t.len()
-    );
-    assert!(acknowledged_in_all > 0, "no statement was ever acknowledged: the test tested nothing");
-}
-
-/// Runs a writer for a random while; what it said until it was killed, whole lines only.
-fn kill_a_writer(root: &Path, seed: u64, round: u64, rng: &mut StdRng) -> String {
-    let program = Path::new(env!("CARGO_BIN_EXE_cairn-test-process"));
-    let mut child = start_writer(program, root, seed, round).unwrap();
-    let mut output = child.stdout.take().unwrap();
-    let mut said = Vec::new();
-    if rng.random_bool(0.8) {
-        // Wait for "ready", else many rounds would end before the first statement.
-        let mut byte = [0];
-        while !said.ends_with(b"ready\n") && output.read(&mut byte).unwrap() == 1 {
-            said.push(byte[0]);
+        if watcher.is_over() {
+            let ended = watcher.stop();
+            panic!("{place}: the reader has ended: {ended:?}");
         }
     }
+    let looks = watcher.stop().unwrap_or_else(|what| panic!("CAIRN_CRASH_SEED={seed}: {what}"));
+    println!(
+        "{rounds} kills in {:.1} s: {acknowledged} acknowledged units all there, {in_flight_done} units in flight were done, \
+         {looks} looks of a reader, {} of {} nearest rows found, {} rows at the end",
+        started.elapsed().as_secs_f64(),
+        recall.found,
+        recall.of,
+        model.rows()
+    );
+    assert!(acknowledged > 0, "no unit was ever acknowledged: the test tested nothing");
+    assert!(looks > 0, "the reader never looked");
+    let found = recall.found as f64;
+    assert!(found >= RECALL_MIN * recall.of as f64, "searches found {recall:?}");
+}
+
+/// What the writers of a round have said.
+struct Heard {
+    acknowledged: u64,
+    /// Newest version that somebody was told.
+    newest: u64,
+    /// The unit that each writer may have begun.
+    in_flight: Vec<Unit>,
+}
+
+impl Heard {
+    /// Hands what was acknowledged to the model.
+    fn of(said: &str, seed: u64, round: u64, model: &mut Model) -> Result<Self, String> {
+        let mut units: Vec<_> = (0..workload::WRITERS)
+            .map(|writer| (0_u64..).zip(workload::units(seed, round, writer)))
+            .collect();
+        let (mut acknowledged, mut newest) = (0, 0);
+        for line in said.lines() {
+            match Said::read(line)? {
+                None => {}
+                Some(Said::Wrong(what)) => return Err(what),
+                Some(Said::Ended { writer, number, version }) => {
+                    let next = units.get_mut(usize::try_from(writer).unwrap()).and_then(Iterator::next);
+                    let unit = next.filter(|(at, _)| *at == number).map(|(_, unit)| unit);
+                    let unit = unit.ok_or_else(|| format!("not the next unit: {line}"))?;
+                    model.ended(writer, &unit, version);
+                    acknowledged += 1;
+                    newest = newest.max(version);
+                }
+            }
+        }
+        let in_flight = units.iter_mut().filter_map(|units| Some(units.next()?.1)).collect();
+        Ok(Self { acknowledged, newest, in_flight })
+    }
+}
+
+/// Runs the writers for a random while; what they said until they were killed.
+fn kill_the_writers(root: &Path, seed: u64, round: u64, rng: &mut StdRng) -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_cairn-test-process"));
+    let writers = Writers::start(program, root, seed, round).unwrap();
+    if rng.random_bool(0.8) {
+        // Else many rounds would end before the first statement.
+        writers.wait_until_ready();
+    }
     std::thread::sleep(Duration::from_millis(rng.random_range(1..300)));
-    child.kill().unwrap();
-    output.read_to_end(&mut said).unwrap();
-    child.wait().unwrap();
-    let whole = said.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
-    String::from_utf8(said[..whole].to_vec()).unwrap()
+    writers.kill().unwrap()
 }
 
 fn verify(connection: &Connection, place: &str) {

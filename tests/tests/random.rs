@@ -4,6 +4,7 @@
 //!   `CAIRN_MODEL_SEED=<one>`.
 //! * `random/logic.rs`: queries whose answers must agree with each other, wherever the rows are. `CAIRN_LOGIC_SEEDS`, `CAIRN_LOGIC_SEED`.
 //! * `random/duck.rs`: queries that DuckDB answers, too. `CAIRN_DUCK_SEEDS`, `CAIRN_DUCK_SEED`.
+//! * `random/joins.rs`: joins in the order that the planner chooses and in the written one. `CAIRN_JOINS_SEEDS`, `CAIRN_JOINS_SEED`.
 //!
 //! A failure says its seed and the statements that repeat it.
 
@@ -11,6 +12,8 @@
 
 #[path = "random/duck.rs"]
 mod duck;
+#[path = "random/joins.rs"]
+mod joins;
 #[path = "random/logic.rs"]
 mod logic;
 #[path = "random/model.rs"]

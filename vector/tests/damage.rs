@@ -420,3 +420,34 @@ fn units_of_the_first_format_are_read() {
     assert_eq!(unit.verify(), []);
     assert_eq!(answer(&data, &unit, &(Effort::Exact, None)).expect("an answer"), right);
 }
+
+#[test]
+fn a_code_that_is_not_of_its_vector_is_named() {
+    for metric in Metric::ALL {
+        let data = Data::new(Shape::Clustered, 70, 6, 1);
+        let mut bytes = data.build(&BuildOptions::new(metric));
+        let unit = open(bytes.clone());
+        let mut point = Vec::new();
+        let vector = |unit: &Unit, ordinal: u32| data.row(unit.row_id(ordinal).expect("an id")).to_vec();
+        for ordinal in 0..unit.len() as u32 {
+            assert_eq!(
+                unit.wrong_code(ordinal, &vector(&unit, ordinal), &mut point),
+                None,
+                "{metric:?} {ordinal}"
+            );
+        }
+        assert!(unit.wrong_code(0, &[0.0], &mut point).is_some(), "another dimension");
+        assert!(unit.wrong_code(1 << 20, &vector(&unit, 0), &mut point).is_some(), "past the last row");
+        let far: Vec<f32> = vector(&unit, 3).iter().map(|component| -3.0 * component + 100.0).collect();
+        assert!(unit.wrong_code(3, &far, &mut point).is_some() || metric == Metric::Cosine, "{metric:?}");
+        // The code of a row under right checksums.
+        let codes = section(&bytes, 5);
+        bytes[codes.start] ^= 0x80;
+        bytes[codes.start + 1] ^= 0x80;
+        reseal(&mut bytes);
+        let unit = open(bytes);
+        let found = unit.wrong_code(0, &vector(&unit, 0), &mut point).expect("it is wrong");
+        assert_eq!(found.offset, codes.start as u64, "{}", found.problem);
+        assert_eq!(unit.wrong_code(1, &vector(&unit, 1), &mut point), None);
+    }
+}

@@ -14,9 +14,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
-use cairn_storage::schema::ViewDef;
+use cairn_storage::schema::{TableDef, ViewDef};
 use cairn_storage::{ErrorKind, Snapshot};
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionState;
 use datafusion::sql::sqlparser::ast::{self, ObjectName};
@@ -25,6 +26,7 @@ use self::information_schema::InformationSchema;
 use crate::error::{Error, Result, closest};
 use crate::provider::CairnTable;
 use crate::rights::{Right, Rights};
+use crate::scan::pseudo::with_pseudo_columns;
 use crate::search;
 use crate::statement::{
     Shape, call_session_words, compare_exactly, inspect, keep_pseudo_columns_out, object_position,
@@ -54,8 +56,7 @@ struct Names {
     pseudo_columns: bool,
     /// How many views deep.
     depth: usize,
-    /// A view as it would be, in place of what the snapshot has under its name.
-    instead: Option<Arc<ViewDef>>,
+    instead: Instead,
     /// Whether views are read; otherwise their columns are asked for, and no subquery of theirs is run.
     runs: bool,
     /// Files named in FROM, opened before planning.
@@ -64,6 +65,14 @@ struct Names {
     calls: OnceLock<HashMap<(String, String), Arc<dyn TableProvider>>>,
     /// The state that holds this catalog; needed to plan views.
     state: OnceLock<Weak<SessionState>>,
+}
+
+/// What would be, in place of what the snapshot has under its name.
+#[derive(Clone, Debug, Default)]
+struct Instead {
+    view: Option<Arc<ViewDef>>,
+    /// Of which only the columns are asked for.
+    table: Option<Arc<TableDef>>,
 }
 
 impl SnapshotCatalog {
@@ -75,7 +84,7 @@ impl SnapshotCatalog {
         shape: &Shape,
         rights: Rights,
     ) -> Self {
-        Self::at_depth(snapshot, system, search_path, shape, rights, (0, None), true)
+        Self::at_depth(snapshot, system, search_path, shape, rights, (0, Instead::default()), true)
     }
 
     /// The same names, of which only the columns are asked for.
@@ -94,9 +103,18 @@ impl SnapshotCatalog {
             &names.search_path,
             &shape,
             rights,
-            (names.depth, Some(view)),
+            (names.depth, Instead { view: Some(view), ..names.instead.clone() }),
             names.runs,
         )
+    }
+
+    /// The same names with a table of other columns in place of what is under its name, to plan with and not to read.
+    pub(crate) fn with_table(&self, table: Arc<TableDef>) -> Self {
+        let names = &self.0;
+        let (snapshot, system) = (names.snapshot.clone(), Arc::clone(&names.system));
+        let (shape, rights) = (Shape::default(), names.rights.clone());
+        let instead = Instead { table: Some(table), ..names.instead.clone() };
+        Self::at_depth(snapshot, system, &names.search_path, &shape, rights, (names.depth, instead), false)
     }
 
     /// The names that show in lists; each of them can be looked up, for its columns.
@@ -111,7 +129,7 @@ impl SnapshotCatalog {
             listed: Some(names.rights.clone()),
             pseudo_columns: false,
             depth: names.depth,
-            instead: None,
+            instead: Instead::default(),
             runs: false,
             files: OnceLock::new(),
             calls: OnceLock::new(),
@@ -125,7 +143,7 @@ impl SnapshotCatalog {
         search_path: &str,
         shape: &Shape,
         rights: Rights,
-        (depth, instead): (usize, Option<Arc<ViewDef>>),
+        (depth, instead): (usize, Instead),
         runs: bool,
     ) -> Self {
         Self(Arc::new(Names {
@@ -238,6 +256,12 @@ impl SnapshotCatalog {
             }
             return system::provider(name, &names.system).transpose();
         }
+        let table = names.instead.table.as_ref().filter(|t| t.schema == schema && t.name == name);
+        if let Some(table) = table {
+            let columns = table.arrow_schema();
+            let shown = if names.pseudo_columns { with_pseudo_columns(&columns) } else { columns };
+            return Ok(Some(Arc::new(EmptyTable::new(shown))));
+        }
         if let Some(table) = names.snapshot.table_named(schema, name) {
             names.rights.table(Right::Select, table.def())?;
             let provider = if names.pseudo_columns {
@@ -247,7 +271,7 @@ impl SnapshotCatalog {
             };
             return Ok(Some(Arc::new(provider)));
         }
-        let instead = names.instead.as_ref().filter(|v| v.schema == schema && v.name == name);
+        let instead = names.instead.view.as_ref().filter(|v| v.schema == schema && v.name == name);
         let Some(view) = instead.or_else(|| names.snapshot.catalog().view(schema, name)).cloned() else {
             return Ok(None);
         };

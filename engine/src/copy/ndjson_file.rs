@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::{ColumnDef, ColumnType};
-use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::ReaderBuilder;
+use serde_json::Value;
 
 use super::columns::TableColumns;
 use super::csv_split::split;
@@ -20,6 +21,7 @@ use super::from::{Piece, Sink, shown};
 use super::input::InputFile;
 use super::json::Objects;
 use super::options::CopyOptions;
+use super::rows::is_infinity;
 use super::table_file::{in_file, unreadable};
 use super::text_file::TextFile;
 use super::vectors::{self, JsonForm};
@@ -107,13 +109,15 @@ struct Lines {
 impl Lines {
     /// Loads whole lines that stand at `base`.
     fn block(&self, bytes: &[u8], base: u64, sink: &mut Sink) -> Result<()> {
-        if let Ok(batches) = self.decode(bytes) {
+        if let Ok(batches) = self.decode(bytes)
+            && !batches.iter().any(has_infinity)
+        {
             return self.write(&batches, bytes, base, sink);
         }
-        // Something in it does not read: line by line, to find out what and to keep the others.
+        // Something in it does not read, or may be a number that is too large: line by line, to find out what and to keep the others.
         let mut offset = base;
         for line in bytes.split_inclusive(|b| *b == b'\n') {
-            match self.decode(line) {
+            match self.decode_line(line) {
                 Ok(batches) => self.write(&batches, line, offset, sink)?,
                 Err(error) => sink.reject(|| self.line_error(offset, line, &error))?,
             }
@@ -151,6 +155,28 @@ impl Lines {
             first += rows;
         }
         Ok(())
+    }
+
+    /// The rows of one line, whose numbers all are in the range of their types.
+    fn decode_line(&self, line: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
+        let batches = self.decode(line)?;
+        if batches.iter().any(has_infinity) {
+            let out_of_range = |column: &str| {
+                ArrowError::JsonError(format!(
+                    "column \"{column}\": a number is out of the range of its type"
+                ))
+            };
+            // It knows no number beyond DOUBLE.
+            let object: serde_json::Map<String, Value> = serde_json::from_slice(line.trim_ascii())
+                .map_err(|error| ArrowError::JsonError(error.to_string()))?;
+            for column in &self.columns {
+                let data_type = JsonForm::Arrays.data_type(column);
+                if object.get(&column.name).is_some_and(|value| overflows(value, &data_type)) {
+                    return Err(out_of_range(&column.name));
+                }
+            }
+        }
+        Ok(batches)
     }
 
     /// The rows of whole lines. A block has all its vectors in one form.
@@ -205,6 +231,43 @@ impl Lines {
     }
 }
 
+fn has_infinity(batch: &RecordBatch) -> bool {
+    batch.columns().iter().any(|column| is_infinite(column))
+}
+
+/// Whether infinity is among the values of an array, at any depth.
+fn is_infinite(array: &ArrayRef) -> bool {
+    match array.data_type() {
+        DataType::Float32 => array.as_primitive::<Float32Type>().iter().flatten().any(f32::is_infinite),
+        DataType::Float64 => array.as_primitive::<Float64Type>().iter().flatten().any(f64::is_infinite),
+        DataType::List(_) => is_infinite(array.as_list::<i32>().values()),
+        DataType::Struct(_) => array.as_struct().columns().iter().any(is_infinite),
+        _ => false,
+    }
+}
+
+/// Whether a value becomes infinity that is none.
+fn overflows(value: &Value, data_type: &DataType) -> bool {
+    match (value, data_type) {
+        (Value::Number(number), DataType::Float32) => {
+            number.as_f64().is_some_and(|number| (number as f32).is_infinite())
+        }
+        (Value::String(text), DataType::Float32) => {
+            text.parse::<f32>().is_ok_and(f32::is_infinite) && !is_infinity(text)
+        }
+        (Value::String(text), DataType::Float64) => {
+            text.parse::<f64>().is_ok_and(f64::is_infinite) && !is_infinity(text)
+        }
+        (Value::Array(values), DataType::List(item)) => {
+            values.iter().any(|value| overflows(value, item.data_type()))
+        }
+        (Value::Object(members), DataType::Struct(fields)) => fields
+            .iter()
+            .any(|field| members.get(field.name()).is_some_and(|value| overflows(value, field.data_type()))),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -249,6 +312,14 @@ mod tests {
         assert_eq!(rows("{\"id\":1,\"name\":\"a\"}\n{\"id\":2}\n\n{\"name\":null}").unwrap(), 3);
         assert!(rows("{\"id\":1,\"other\":2}\n").unwrap_err().to_string().contains("other"));
         assert!(rows("{\"id\":\"x\"}").is_err());
+        let columns = vec![column("r", ColumnType::Float32), column("d", ColumnType::Float64)];
+        let floats = Lines { columns, ..lines.clone() };
+        for finite in ["{\"r\":3e38,\"d\":1e300}", "{\"r\":\"-Infinity\",\"d\":\"Infinity\"}"] {
+            assert!(floats.decode_line(finite.as_bytes()).is_ok(), "{finite}");
+        }
+        for large in ["{\"r\":1e39}", "{\"r\":\"-1e39\"}", "{\"d\":1e999}", "{\"d\":\"1e999\"}"] {
+            assert!(floats.decode_line(large.as_bytes()).is_err(), "{large}");
+        }
         assert!(rows("{\"id\":1").is_err());
         let long = "{\"id\":1}\n".repeat(20_000);
         assert_eq!(rows(&long).unwrap(), 20_000);

@@ -130,8 +130,8 @@ impl ColumnBuilder {
             Self::UInt16(b) => number(b, text),
             Self::UInt32(b) => number(b, text),
             Self::UInt64(b) => number(b, text),
-            Self::Float32(b) => number(b, text),
-            Self::Float64(b) => number(b, text),
+            Self::Float32(b) => float(b, text, f32::is_infinite),
+            Self::Float64(b) => float(b, text, f64::is_infinite),
             Self::Json(column) => column.append(text),
             Self::Boolean(b) => {
                 let value = boolean(text.trim());
@@ -219,6 +219,23 @@ where
     let value = text.parse().or_else(|_| text.trim().parse()).ok();
     builder.append_option(value);
     value.is_some()
+}
+
+/// A number that its type has no room for does not read; only a word is infinity.
+fn float<T>(builder: &mut PrimitiveBuilder<T>, text: &str, is_infinite: fn(T::Native) -> bool) -> bool
+where
+    T: ArrowPrimitiveType,
+    T::Native: std::str::FromStr,
+{
+    let value: Option<T::Native> = text.trim().parse().ok();
+    let value = value.filter(|value| !is_infinite(*value) || is_infinity(text));
+    builder.append_option(value);
+    value.is_some()
+}
+
+/// Whether what reads as infinity says so: a number has digits.
+pub(super) fn is_infinity(text: &str) -> bool {
+    !text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -345,6 +362,21 @@ mod tests {
         assert_eq!(decimal("99999999.99", 10, 2), Some(9_999_999_999));
         for wrong in ["", "-", ".", "1.2.3", "x", "100000000", "1e999"] {
             assert_eq!(decimal(wrong, 10, 2), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_a_word_is_infinity() {
+        let mut builder = PrimitiveBuilder::<Float32Type>::new();
+        for (text, reads) in [
+            ("3e38", true),
+            (" 1 ", true),
+            ("-inf", true),
+            ("Infinity", true),
+            ("1e39", false),
+            ("-1e39", false),
+        ] {
+            assert_eq!(float(&mut builder, text, f32::is_infinite), reads, "{text}");
         }
     }
 

@@ -21,7 +21,9 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::drop::{RemovedUnits, on_them, standing_on};
+use super::view::check_added_columns;
 use super::{at, at_ident, column, invalid, name, table, taken};
+use crate::catalog::SnapshotCatalog;
 use crate::context::StatementContext;
 use crate::dialect::types::column_type;
 use crate::dml::{self, Target};
@@ -36,8 +38,13 @@ const VERB: &str = "ALTER TABLE";
 ///
 /// # Errors
 /// 42P01 without IF EXISTS, 42501 when it is another's, 42703 and 42701 for columns missing and there already, 23502 for NULLs in a
-/// column that shall have none, 2BP01 for what stands on a column or on the table's name; what is wrong with a column or option.
-pub(crate) async fn alter_table(context: &StatementContext, alter: &AlterTable) -> Result<Output> {
+/// column that shall have none, 2BP01 for what stands on a column or on the table's name, or would change with a new column; what is
+/// wrong with a column or option.
+pub(crate) async fn alter_table(
+    context: &StatementContext,
+    catalog: &SnapshotCatalog,
+    alter: &AlterTable,
+) -> Result<Output> {
     let position = object_position(&alter.name);
     refuse_unread(alter).map_err(|e| at(e, position))?;
     let target = match Target::owned(context, &alter.name) {
@@ -62,6 +69,10 @@ pub(crate) async fn alter_table(context: &StatementContext, alter: &AlterTable) 
     if def == *target.def {
         return Ok(Output::Done { verb: VERB, notes });
     }
+    if let Some(wider) = with_added(&target.def, &def) {
+        let tables = (&target.def, Arc::new(wider));
+        check_added_columns(context, catalog, tables, &views).await.map_err(|e| at(e, position))?;
+    }
     def.schema_version = def.schema_version.next();
     let gone = |id: &IndexId| !def.indexes.iter().any(|index| index.id == *id);
     let gone: Vec<IndexId> = target.def.indexes.iter().map(|index| index.id).filter(gone).collect();
@@ -78,6 +89,20 @@ pub(crate) async fn alter_table(context: &StatementContext, alter: &AlterTable) 
     context.commit(transaction).await?;
     units.remove(context).await;
     Ok(Output::Done { verb: VERB, notes })
+}
+
+/// `before` with the columns that only `after` has; None: there are none.
+fn with_added(before: &TableDef, after: &TableDef) -> Option<TableDef> {
+    let is_new = |column: &&ColumnDef| before.columns.iter().all(|known| known.id != column.id);
+    let added: Vec<&ColumnDef> = after.columns.iter().filter(is_new).collect();
+    if added.is_empty() {
+        return None;
+    }
+    let mut wider = before.clone();
+    // The same statement has dropped that one.
+    wider.columns.retain(|known| added.iter().all(|column| column.name != known.name));
+    wider.columns.extend(added.into_iter().cloned());
+    Some(wider)
 }
 
 /// A definition while it is changed.

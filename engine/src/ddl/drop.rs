@@ -258,13 +258,14 @@ pub(super) fn standing_on(
     found
 }
 
-/// Whether a query may name a column: by its name as a word of the text, or with all others.
+/// Whether a query may name a column: by its name as a word of the text, or with all others (`*`, NATURAL JOIN).
 fn may_name(query: &str, column: &str) -> bool {
     let (query, column) = (query.to_lowercase(), column.to_lowercase());
     let of_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words: Vec<&str> = query.split(|c| !of_word(c)).collect();
     match column.chars().all(of_word) {
-        _ if query.contains('*') => true,
-        true => query.split(|c| !of_word(c)).any(|word| word == column),
+        _ if query.contains('*') || words.contains(&"natural") => true,
+        true => words.contains(&column.as_str()),
         false => query.contains(&column),
     }
 }

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::provider::CairnTable;
 use crate::rights::Right;
 use crate::search;
-use crate::statement::select_values;
+use crate::statement::{refuse_one_name_twice, select_values, tables_in_from};
 
 /// An UPDATE or DELETE taken apart.
 pub(super) struct Written {
@@ -59,6 +59,7 @@ impl Written {
         let joined = delete.using.is_some();
         from.extend(delete.using.into_iter().flatten());
         let query = put_before(with, select(vec![one()], from, delete.selection, delete.limit)?);
+        refuse_one_name_twice(&query, &ctx.search_path)?;
         Ok(Self { target, alias, query, assigned: Vec::new(), joined, returning: delete.returning })
     }
 
@@ -85,6 +86,7 @@ impl Written {
             })
             .collect();
         let query = put_before(with, select(items, from, update.selection, update.limit)?);
+        refuse_one_name_twice(&query, &ctx.search_path)?;
         Ok(Self { target, alias, query, assigned, joined, returning: update.returning })
     }
 
@@ -96,13 +98,12 @@ impl Written {
         plan: &LogicalPlan,
     ) -> Result<Option<Returning>> {
         let sources = match self.joined {
-            true => {
-                joined_part(plan).map_or(Ok(()), tell_apart)?;
-                source_columns(plan, &self.target.qualifier(self.alias.as_ref()))
-            }
+            true => source_columns(plan, &self.target.qualifier(self.alias.as_ref())),
             false => SourceColumns::new(),
         };
-        Returning::plan(ctx, &self.target, self.alias.as_ref(), self.returning.take(), kind, sources)
+        let (alias, items) = (self.alias.as_ref(), self.returning.take());
+        let tables = tables_in_from(&self.query, &ctx.search_path);
+        Returning::plan(ctx, &self.target, alias, items, kind, &tables, sources)
     }
 }
 
@@ -197,19 +198,6 @@ fn joined_part(plan: &LogicalPlan) -> Option<&LogicalPlan> {
         LogicalPlan::Projection(projection) => Some(&projection.input),
         _ => None,
     }
-}
-
-/// Refuses a join with a table called like the changed one in another schema: the planner takes `a.t.id` for the `id` of a `t` that was
-/// written without its schema, so that a condition over both would be one over the changed table alone, true for every row.
-pub(super) fn tell_apart(joined: &LogicalPlan) -> Result<()> {
-    let (schema, width) = (joined.schema(), scan_width(joined));
-    let Some((Some(own), _)) = schema.iter().take(width).next() else { return Ok(()) };
-    let is_met = schema.iter().skip(width).any(|(other, _)| other.is_some_and(|o| o.table() == own.table()));
-    if !is_met {
-        return Ok(());
-    }
-    Err(syntax(format!("the name \"{}\" stands for more than one table", own.table()))
-        .map(|e| e.with_sqlstate("42712").with_hint("give one of them another name with AS")))
 }
 
 /// Columns of the left-most scan, which are the first of a plan.

@@ -21,7 +21,7 @@ use datafusion::sql::sqlparser::ast::{ConflictTarget, Ident, OnConflict as SqlOn
 use super::assign::{arrow, assign_batch};
 use super::change::assignments;
 use super::physical_expr;
-use super::returning::plan_expr;
+use super::returning::{plan_expr, refuse_other_schemas};
 use super::target::{Target, ident_text};
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
@@ -76,15 +76,20 @@ impl OnConflict {
             }
             OnConflictAction::DoUpdate(update) => {
                 let schema = both_schema(target, &target.qualifier(alias))?;
+                let tables = target.named_by(alias);
                 let set = assignments(target, update.assignments)?
                     .into_iter()
                     .map(|(index, value)| {
+                        refuse_other_schemas(&value, &schema, &tables)?;
                         Ok((index, physical_expr(&ctx.state, plan_expr(ctx, value, &schema)?, &schema)?))
                     })
                     .collect::<Result<Vec<_>>>()?;
                 let condition = update
                     .selection
-                    .map(|e| physical_expr(&ctx.state, plan_expr(ctx, e, &schema)?, &schema))
+                    .map(|e| {
+                        refuse_other_schemas(&e, &schema, &tables)?;
+                        physical_expr(&ctx.state, plan_expr(ctx, e, &schema)?, &schema)
+                    })
                     .transpose()?;
                 let schema = Arc::new(schema.as_arrow().clone());
                 Ok(Some(Arc::new(Self::Update { set, condition, schema })))

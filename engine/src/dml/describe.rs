@@ -87,8 +87,9 @@ async fn describe_insert(
 ) -> Result<Option<Returning>> {
     let (target, columns) = insert::target_of(ctx, &insert)?;
     let alias = insert.table_alias.map(|a| a.alias);
+    let (alias, tables) = (alias.as_ref(), target.named_by(alias.as_ref()));
     let returning =
-        Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New, Vec::new())?;
+        Returning::plan(ctx, &target, alias, insert.returning, RowKind::New, &tables, Vec::new())?;
     if let Some(mut query) = insert.source {
         match query.body.as_mut() {
             SetExpr::Values(values) => {

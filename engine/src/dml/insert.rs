@@ -47,8 +47,9 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: 
                 .map(|e| e.with_hint("write ON CONFLICT (key) DO UPDATE SET …")));
         }
     };
+    let (alias, tables) = (alias.as_ref(), target.named_by(alias.as_ref()));
     let returning =
-        Returning::plan(ctx, &target, alias.as_ref(), insert.returning, RowKind::New, Vec::new())?;
+        Returning::plan(ctx, &target, alias, insert.returning, RowKind::New, &tables, Vec::new())?;
 
     let (input, ordered) = match insert.source {
         Some(query) => source(ctx, &target, &columns, with, *query).await?,

@@ -20,9 +20,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::Prepared;
-use super::change::{
-    assignments, column, one, plan_query, replace_scan, select, target_of, tell_apart, unexpected,
-};
+use super::change::{assignments, column, one, plan_query, replace_scan, select, target_of, unexpected};
 use super::insert::{check_count, default_expr, stored_value};
 use super::node::{DmlNode, Operation};
 use super::target::{Target, column_ident, ident_text, syntax};
@@ -42,7 +40,7 @@ pub(super) const OLD: usize = 2;
 /// Name of [`STEP`]'s column.
 const STEP_NAME: &str = "_step";
 /// The column of the source that is true where it has a row.
-const HERE: &str = "_here";
+pub(crate) const HERE: &str = "_here";
 
 /// What is done with the rows of one clause.
 #[derive(Clone, Debug)]
@@ -201,7 +199,6 @@ impl Merged {
 pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, merge: Merge) -> Result<Prepared> {
     let merged = Merged::read(ctx, with, merge)?;
     let join = projection(plan_query(ctx, merged.query(Rows::Matched)?).await?)?;
-    tell_apart(&join.input)?;
     let (joined, table) = replace_scan(&join.input, &merged.target, "MERGE")?;
     let mut exprs = Vec::new();
     for rows in merged.asked() {

@@ -53,6 +53,7 @@ pub(crate) use assign::{assign_batch, assign_column, cut, null_violation, row_te
 pub(crate) use describe::describe;
 pub(crate) use direct::key_value;
 pub(crate) use insert::default_expr;
+pub(crate) use merge::HERE as MERGED;
 pub(crate) use node::DmlPlanner;
 pub(crate) use params::{bind, literal, lookup as parameter};
 pub(crate) use target::{Target, ident_text, split_name};

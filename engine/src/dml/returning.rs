@@ -17,13 +17,15 @@ use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, ExprWithAlias, Ident, SelectItem, SelectItemQualifiedWildcardKind, visit_expressions_mut,
+    Expr as SqlExpr, ExprWithAlias, Ident, SelectItem, SelectItemQualifiedWildcardKind, visit_expressions,
+    visit_expressions_mut,
 };
 
 use super::assign::arrow;
 use super::node::with_pseudo_columns;
 use super::physical_expr;
-use super::target::{Target, ident_text, syntax};
+use super::target::{Target, ident_text, split_name, syntax};
+use crate::catalog::CATALOG;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::statement::computed_name;
@@ -39,6 +41,8 @@ pub(super) enum RowKind {
 
 /// A column of FROM or USING under the name that the statement has for it.
 pub(super) type SourceColumn = (Option<TableReference>, FieldRef);
+/// Schema and name of a table without an alias.
+pub(super) type TableName = (String, String);
 /// Those of a statement, in the order of its plan.
 pub(super) type SourceColumns = Vec<SourceColumn>;
 
@@ -68,6 +72,7 @@ impl Returning {
         alias: Option<&Ident>,
         items: Option<Vec<SelectItem>>,
         kind: RowKind,
+        tables: &[TableName],
         mut sources: SourceColumns,
     ) -> Result<Option<Self>> {
         let Some(items) = items else { return Ok(None) };
@@ -82,8 +87,9 @@ impl Returning {
             DFSchema::new_with_metadata(qualified.chain(sources.iter().cloned()).collect(), HashMap::new())?;
         let mut input = Arc::clone(schema.inner());
         let (mut exprs, mut fields, mut pseudo, mut joined) = (Vec::new(), Vec::new(), false, false);
-        for (name, mut expr) in expand(target, qualifier.table(), &sources, items)? {
+        for (name, mut expr) in expand(target, (qualifier.table(), tables), &sources, items)? {
             name_pseudo_columns(&mut expr, qualifier.table());
+            refuse_other_schemas(&expr, &schema, tables)?;
             let expr = plan_expr(ctx, expr, &schema)?;
             for column in expr.column_refs() {
                 if column.relation.is_none() {
@@ -189,6 +195,39 @@ fn name_pseudo_columns(expr: &mut SqlExpr, table: &str) {
     });
 }
 
+/// Refuses a schema before the name of another one's table, or before an alias: the planner would not look at it. `tables` are those
+/// without an alias.
+pub(super) fn refuse_other_schemas(expr: &SqlExpr, schema: &DFSchema, tables: &[TableName]) -> Result<()> {
+    let is_bare = |table: &str| {
+        schema
+            .iter()
+            .any(|(qualifier, _)| qualifier.is_some_and(|q| q.schema().is_none() && q.table() == table))
+    };
+    let flow = visit_expressions(expr, |expr| {
+        let SqlExpr::CompoundIdentifier(parts) = expr else { return ControlFlow::Continue(()) };
+        let parts: Vec<String> = parts.iter().map(ident_text).collect();
+        let (of, table) = match parts.as_slice() {
+            [catalog, of, table, _, ..] if catalog == CATALOG => (of, table),
+            [of, table, _, ..] => (of, table),
+            _ => return ControlFlow::Continue(()),
+        };
+        let is_meant = tables.iter().any(|(schema, name)| schema == of && name == table);
+        if is_meant || !is_bare(table) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(format!("{of}.{table}"))
+        }
+    });
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(name) => Err(no_table(&name)),
+    }
+}
+
+fn no_table(name: &str) -> Error {
+    syntax(format!("\"{name}\" is not a table of this statement")).map(|e| e.with_sqlstate("42P01"))
+}
+
 /// One expression over rows at hand: no subqueries, no aggregates.
 pub(super) fn plan_expr(ctx: &StatementContext, expr: SqlExpr, schema: &DFSchema) -> Result<Expr> {
     if contains_query(&expr) {
@@ -215,8 +254,6 @@ pub(super) fn plan_expr(ctx: &StatementContext, expr: SqlExpr, schema: &DFSchema
 }
 
 fn contains_query(expr: &SqlExpr) -> bool {
-    use datafusion::sql::sqlparser::ast::visit_expressions;
-
     let flow = visit_expressions(expr, |e| match e {
         SqlExpr::Subquery(_) | SqlExpr::Exists { .. } | SqlExpr::InSubquery { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -231,7 +268,7 @@ fn quoted(name: &str) -> Ident {
 /// The items with `*` written out; a name where the user gave one.
 fn expand(
     target: &Target,
-    table: &str,
+    (table, tables): (&str, &[TableName]),
     sources: &[SourceColumn],
     items: Vec<SelectItem>,
 ) -> Result<Vec<(Option<String>, SqlExpr)>> {
@@ -240,10 +277,18 @@ fn expand(
         columns.map(move |c| (None, SqlExpr::CompoundIdentifier(vec![quoted(table), quoted(&c.name)])))
     };
     // Of one table of FROM or USING, or of all.
-    let joined = move |of: Option<String>| {
+    let joined = move |of: Option<(Option<(String, bool)>, String)>| {
         let columns = sources.iter().filter(move |(qualifier, field)| {
             let is_pseudo = [ROW_ID_COLUMN, VERSION_COLUMN].contains(&field.name().as_str());
-            let of_table = of.as_deref().is_none_or(|of| qualifier.as_ref().is_some_and(|q| q.table() == of));
+            let of_table = of.as_ref().is_none_or(|(schema, table)| {
+                qualifier.as_ref().is_some_and(|q| {
+                    let is_of = |(schema, is_known): &(String, bool)| match q.schema() {
+                        Some(own) => own == schema,
+                        None => *is_known,
+                    };
+                    q.table() == table && schema.as_ref().is_none_or(is_of)
+                })
+            });
             of_table && !is_pseudo
         });
         columns.map(|(qualifier, field)| {
@@ -260,16 +305,17 @@ fn expand(
         match item {
             SelectItem::Wildcard(_) => expanded.extend(own().chain(joined(None))),
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
-                let last = name.0.last().and_then(|p| p.as_ident()).map(ident_text);
-                if last.as_deref() == Some(table) {
+                let (schema, last) = split_name(&name, &target.def.schema)?;
+                let is_qualified = name.0.len() > 1;
+                let is_known = tables.iter().any(|(of, name)| *of == schema && *name == last);
+                if last == table && (!is_qualified || is_known && schema == target.def.schema) {
                     expanded.extend(own());
                     continue;
                 }
                 let before = expanded.len();
-                expanded.extend(joined(Some(last.unwrap_or_default())));
+                expanded.extend(joined(Some((is_qualified.then_some((schema, is_known)), last))));
                 if expanded.len() == before {
-                    return Err(syntax(format!("\"{name}\" is not a table of this statement"))
-                        .map(|e| e.with_sqlstate("42P01")));
+                    return Err(no_table(&name.to_string()));
                 }
             }
             SelectItem::UnnamedExpr(mut expr) => expanded.push((computed_name(&mut expr), expr)),

@@ -112,6 +112,12 @@ impl Target {
         }
     }
 
+    /// Its schema and name, unless expressions of the statement know it by an alias alone.
+    pub(crate) fn named_by(&self, alias: Option<&Ident>) -> Vec<(String, String)> {
+        let named = alias.is_none().then(|| (self.def.schema.clone(), self.def.name.clone()));
+        named.into_iter().collect()
+    }
+
     fn column_list(&self) -> String {
         self.def.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
     }

@@ -267,6 +267,13 @@ fn schema(error: &SchemaError) -> Error {
                 None => made,
             }
         }
+        // Of a column and of an item with its name; of a name in a query, only the name is told.
+        SchemaError::AmbiguousReference { field } if field.relation.is_some() => make(
+            ErrorKind::InvalidInput,
+            "42701",
+            &format!("two columns of the result have the name {}", field.name),
+        )
+        .map(|e| e.with_hint("give one of them another name with AS")),
         SchemaError::AmbiguousReference { field } => make(
             ErrorKind::InvalidInput,
             "42702",

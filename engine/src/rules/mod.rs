@@ -2,6 +2,7 @@
 
 mod joins;
 mod offsets;
+mod order;
 mod projections;
 
 use std::sync::Arc;
@@ -51,6 +52,9 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     if let Some(drops) = logical.iter().position(|rule| rule.name() == projections::DROPS) {
         logical.insert(drops + 1, Arc::new(projections::NamesOnce));
         logical.insert(drops, Arc::new(projections::ProjectionsDiffer));
+    }
+    if let Some(pushed) = logical.iter().position(|rule| rule.name() == order::BEHIND) {
+        logical.insert(pushed + 1, Arc::new(order::JoinsInOrder));
     }
     let mut rules = PhysicalOptimizer::new().rules;
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);

@@ -23,7 +23,7 @@ mod partition;
 mod point;
 mod pruning;
 pub(crate) mod pseudo;
-mod statistics;
+pub(crate) mod statistics;
 mod visibility;
 
 use std::sync::Arc;

@@ -4,8 +4,8 @@
 //! number may be called exact: row counts always (live rows), everything else only while no row of the segment is
 //! hidden, because the optimizer answers COUNT, MIN and MAX from exact numbers without reading a row.
 
-use cairn_storage::SegmentView;
 use cairn_storage::segment::{ColumnStats, StatValue};
+use cairn_storage::{SegmentView, TableSnapshot};
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
 use datafusion::common::stats::{NdvFallback, Precision};
 use datafusion::common::{ColumnStatistics, Result, ScalarValue, Statistics};
@@ -49,6 +49,86 @@ pub(crate) fn scalar(value: &StatValue, data_type: &DataType) -> Option<ScalarVa
         (StatValue::Bytes(v), DataType::BinaryView) => ScalarValue::BinaryView(Some(v.clone())),
         _ => return None,
     })
+}
+
+/// The value as a number that keeps its order, for guesses; None for NULL, texts, bytes and what has parts.
+pub(crate) fn number(value: &ScalarValue) -> Option<f64> {
+    Some(match value {
+        ScalarValue::Boolean(Some(v)) => f64::from(u8::from(*v)),
+        ScalarValue::Int8(Some(v)) => f64::from(*v),
+        ScalarValue::Int16(Some(v)) => f64::from(*v),
+        ScalarValue::Int32(Some(v)) | ScalarValue::Date32(Some(v)) => f64::from(*v),
+        ScalarValue::UInt8(Some(v)) => f64::from(*v),
+        ScalarValue::UInt16(Some(v)) => f64::from(*v),
+        ScalarValue::UInt32(Some(v)) => f64::from(*v),
+        ScalarValue::UInt64(Some(v)) => *v as f64,
+        ScalarValue::Float32(Some(v)) => f64::from(*v),
+        ScalarValue::Float64(Some(v)) => *v,
+        ScalarValue::Decimal128(Some(v), _, scale) => *v as f64 / 10f64.powi(i32::from(*scale)),
+        ScalarValue::Int64(Some(v))
+        | ScalarValue::Time64Microsecond(Some(v))
+        | ScalarValue::TimestampMicrosecond(Some(v), _)
+        | ScalarValue::TimestampNanosecond(Some(v), _) => *v as f64,
+        _ => return None,
+    })
+}
+
+/// What is known of a column's values in a whole table, for guesses: nothing here is exact.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Summary {
+    /// Distinct values, at least one.
+    pub(crate) distinct: f64,
+    /// Least and largest of them, where they are numbers or moments.
+    pub(crate) bounds: Option<(f64, f64)>,
+    /// Part of the rows that are NULL.
+    pub(crate) nulls: f64,
+}
+
+/// Rows of the table, those that wait for a checkpoint included.
+pub(crate) fn rows(table: &TableSnapshot) -> f64 {
+    table.state().live_rows as f64
+}
+
+/// What the segments say of one of the table's own columns; None when one of another definition is among them, or there is none.
+pub(crate) fn summary(table: &TableSnapshot, column: &str) -> Option<Summary> {
+    let (def, state) = (table.def(), table.state());
+    let column = def.columns.iter().position(|c| c.name == column)?;
+    let data_type = def.columns.get(column)?.column_type.arrow();
+    let (mut rows, mut nulls, mut most, mut sum) = (0.0, 0.0, 1.0_f64, 0.0);
+    let (mut bounds, mut widths) = (None::<(f64, f64)>, 0.0);
+    for segment in state.segments.iter().filter(|s| s.present_at(table.version())) {
+        let meta = &segment.meta;
+        if meta.schema_version != def.schema_version {
+            return None;
+        }
+        let stats = meta.columns.get(column)?;
+        let distinct = if stats.distinct == 0 { meta.rows } else { stats.distinct } as f64;
+        rows += meta.rows as f64;
+        nulls += stats.null_count as f64;
+        most = most.max(distinct);
+        sum += distinct;
+        let bound = |value: &Option<StatValue>| number(&scalar(value.as_ref()?, &data_type)?);
+        if let (Some(least), Some(largest)) = (bound(&stats.min), bound(&stats.max)) {
+            widths += largest - least;
+            let (a, b) = bounds.unwrap_or((least, largest));
+            bounds = Some((least.min(a), largest.max(b)));
+        }
+    }
+    if rows == 0.0 {
+        return None;
+    }
+    // Where segments hold ranges of their own, so they do values of their own; where each has the whole range, the same ones.
+    let width = bounds.map_or(0.0, |(least, largest)| largest - least);
+    let apart = if width > 0.0 { (sum * width / widths.max(width)).max(most) } else { most };
+    let whole = data_type.is_integer() || matches!(data_type, DataType::Date32);
+    let distinct = if def.key_indices() == [column] {
+        rows
+    } else if whole && width > 0.0 {
+        apart.min(width + 1.0)
+    } else {
+        apart
+    };
+    Some(Summary { distinct: distinct.clamp(1.0, rows), bounds, nulls: (nulls / rows).min(1.0) })
 }
 
 /// Statistics of one segment over the table's user columns.

@@ -52,6 +52,7 @@ use crate::context::StatementContext;
 use crate::error::Result;
 use crate::provider::CairnTable;
 use crate::rights::Rights;
+use crate::statement::{refuse_hidden_sorts, tell_tables_apart};
 use matching::Conditions;
 
 pub(crate) use answer::{Pick, rows};
@@ -122,7 +123,7 @@ impl Scope {
     }
 }
 
-/// Plans a query whose parameters are bound, calls of `vector_search` included.
+/// Plans a query whose parameters are bound, calls of `vector_search` included. Every query of a statement comes through here.
 ///
 /// # Errors
 /// What is wrong with the query.
@@ -131,6 +132,8 @@ pub(crate) async fn plan(
     scope: Scope,
     mut statement: ast::Statement,
 ) -> Result<LogicalPlan> {
+    refuse_hidden_sorts(&statement)?;
+    tell_tables_apart(&mut statement, &scope.search_path)?;
     if !is_called(&statement) {
         return Ok(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?);
     }

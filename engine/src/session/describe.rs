@@ -9,7 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
 use futures::FutureExt;
 
-use super::{Session, jobs, query, shape_of, show, upkeep};
+use super::{Session, jobs, query, repair, shape_of, show, upkeep};
 use crate::catalog::SnapshotCatalog;
 use crate::config::Settings;
 use crate::context::StatementContext;
@@ -122,7 +122,8 @@ impl Session {
             Statement::Vacuum(_) => Some(upkeep::vacuum_columns()),
             Statement::Jobs(statement) => Some(jobs::columns(statement)),
             Statement::Warm(_) => Some(upkeep::warm_columns()),
-            Statement::Verify { .. } => Some(upkeep::verify_columns()),
+            Statement::Verify { repair: None, .. } => Some(upkeep::verify_columns()),
+            Statement::Verify { repair: Some(_), .. } => Some(repair::repair_columns()),
             Statement::CreateIndex(_)
             | Statement::AlterTable(_)
             | Statement::Reindex(_)
@@ -143,7 +144,10 @@ impl Session {
         };
         let reads_only = matches!(
             statement,
-            Statement::Describe(_) | Statement::Show(_) | Statement::Verify { .. } | Statement::Warm(_)
+            Statement::Describe(_)
+                | Statement::Show(_)
+                | Statement::Verify { repair: None, .. }
+                | Statement::Warm(_)
         );
         Ok(Description { columns, reads_only, parameters: Vec::new() })
     }

@@ -8,6 +8,7 @@ use datafusion::common::ParamValues;
 use futures::FutureExt;
 
 use super::prepared::Prepared;
+use super::task::Awaited;
 use super::{Session, direct, waits_its_turn};
 use crate::config::Settings;
 use crate::error::{Error, Result};
@@ -91,6 +92,8 @@ impl Session {
         }
         let (mut verb, mut changed, mut notes) = ("INSERT", 0, Vec::new());
         for params in rows {
+            // It has not ended with the commit of the row before.
+            Awaited::of_task().goes_on()?;
             let output =
                 self.run_once(&prepared.statement, prepared.read.as_ref(), settings, Some(params)).await?;
             if let Output::Affected { verb: of, rows, notes: more } = output {

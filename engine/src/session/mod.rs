@@ -24,6 +24,7 @@ mod plan;
 mod prepared;
 mod query;
 mod relations;
+mod repair;
 mod repeat;
 mod secrets;
 mod show;
@@ -37,6 +38,7 @@ mod words;
 pub use describe::{Description, Parameter};
 pub use limits::SessionLimits;
 pub use relations::{Relation, RelationKind};
+pub use repair::repair_batch;
 
 pub(crate) use memory::PartOfMemory;
 pub(crate) use named::{NamedStatements, type_name};
@@ -505,7 +507,7 @@ impl Session {
             Statement::Explain(explain) => Box::pin(query::explain(context, shape, explain)),
             Statement::Copy(copy) => Box::pin(copy::run(context, copy.clone())),
             Statement::CreateTable(table) => Box::pin(ddl::create_table(context, shape, table)),
-            Statement::AlterTable(alter) => Box::pin(ddl::alter_table(context, alter)),
+            Statement::AlterTable(alter) => Box::pin(ddl::alter_table(context, catalog, alter)),
             Statement::CreateView(view) => Box::pin(ddl::create_view(context, catalog, view)),
             Statement::CreateIndex(index) => Box::pin(ddl::create_index(context, index)),
             Statement::Reindex(what) => Box::pin(ddl::reindex(context, what)),
@@ -521,7 +523,12 @@ impl Session {
             Statement::Compact(table) => Box::pin(upkeep::compact(context, table.as_ref())),
             Statement::Vacuum(table) => Box::pin(upkeep::vacuum(context, table.as_ref())),
             Statement::Jobs(statement) => Box::pin(jobs::run(context, statement)),
-            Statement::Verify { table } => Box::pin(upkeep::verify(context, table.as_ref())),
+            Statement::Verify { table, repair: Some(asked), .. } => {
+                Box::pin(repair::repair(context, table.as_ref(), *asked))
+            }
+            Statement::Verify { table, deep, repair: None } => {
+                Box::pin(upkeep::verify(context, table.as_ref(), *deep))
+            }
             Statement::Warm(table) => Box::pin(upkeep::warm(context, table)),
             Statement::Set { .. }
             | Statement::Reset(_)

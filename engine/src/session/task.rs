@@ -91,6 +91,8 @@ const WAITED_FOR: u8 = 0;
 const GIVEN_UP: u8 = 1;
 /// Or committed.
 const COMMITTING: u8 = 2;
+/// The same, and to be given up as soon as it goes on or the commit fails.
+const COMMITTING_UNWANTED: u8 = 3;
 
 /// Whether somebody waits for a statement, and whether it is past giving up: a statement that may change something is either told
 /// to have ended or changes it, never both.
@@ -116,8 +118,19 @@ impl Awaited {
         }
     }
 
+    /// The statement goes on behind a commit, with work that is not part of it: it can be given up again.
+    ///
+    /// # Errors
+    /// `Cancelled` when that was asked for while it committed.
+    pub(crate) fn goes_on(&self) -> Result<()> {
+        if let Some(state) = &self.0 {
+            end_commit(state);
+        }
+        self.check()
+    }
+
     /// Runs `commit`, which asks the word before it changes anything: from a yes on the statement cannot be given up, unless the
-    /// commit fails.
+    /// commit fails or the statement [goes on](Self::goes_on).
     pub(crate) async fn committing<T, E, C>(
         self,
         commit: impl FnOnce(LastWord) -> C,
@@ -128,19 +141,44 @@ impl Awaited {
         let Some(state) = self.0 else { return commit(LastWord::default()).await };
         let asked = Arc::clone(&state);
         let word = LastWord::new(move || {
-            change(&asked, WAITED_FOR, COMMITTING) || asked.load(Ordering::SeqCst) == COMMITTING
+            change(&asked, WAITED_FOR, COMMITTING)
+                || matches!(asked.load(Ordering::SeqCst), COMMITTING | COMMITTING_UNWANTED)
         });
         let done = commit(word).await;
         if done.is_err() {
-            change(&state, COMMITTING, WAITED_FOR);
+            end_commit(&state);
         }
         done
     }
 
-    /// Nobody waits any more; false when a commit is under way or has been.
+    /// Nobody waits any more; false when a commit is under way or has been, behind which the statement ends if it would go on.
     fn give_up(&self) -> bool {
-        self.0.as_ref().is_none_or(|state| change(state, WAITED_FOR, GIVEN_UP))
+        let Some(state) = &self.0 else { return true };
+        let before = state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| match state {
+            WAITED_FOR => Some(GIVEN_UP),
+            COMMITTING => Some(COMMITTING_UNWANTED),
+            _ => None,
+        });
+        before == Ok(WAITED_FOR)
     }
+
+    /// What whoever gave a statement up in vain is told when it has ended: `error` where it ended for that, else what it answers.
+    fn told<T>(&self, answer: Result<T>, error: Error) -> Result<T> {
+        match answer {
+            Err(ended) if ended.kind() == ErrorKind::Cancelled && self.check().is_err() => Err(error),
+            answer => answer,
+        }
+    }
+}
+
+/// A commit is over, and the statement is not.
+fn end_commit(state: &AtomicU8) {
+    // Nobody gives up one that is given up.
+    let _ = state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| match state {
+        COMMITTING => Some(WAITED_FOR),
+        COMMITTING_UNWANTED => Some(GIVEN_UP),
+        _ => None,
+    });
 }
 
 fn change(state: &AtomicU8, from: u8, to: u8) -> bool {
@@ -173,7 +211,8 @@ impl Task {
                 if self.awaited.give_up() {
                     return Err(error);
                 }
-                answered.await
+                let answer = answered.await.unwrap_or_else(|_| Err(stopped()));
+                return self.awaited.told(answer, error);
             }
         };
         answer.unwrap_or_else(|_| Err(stopped()))
@@ -205,7 +244,10 @@ pub(super) async fn run_here<T>(
         done = &mut work => done,
         error = over => match awaited.give_up() {
             true => Err(error),
-            false => work.await,
+            false => {
+                let answer = work.await;
+                awaited.told(answer, error)
+            }
         },
     }
 }
@@ -469,6 +511,56 @@ mod tests {
         });
         assert_eq!(never.await.unwrap_err().sqlstate(), "57P01");
         threads.shutdown_background();
+    }
+
+    #[tokio::test]
+    async fn a_statement_of_several_commits_ends_between_them() {
+        let threads = one_thread();
+        let commits = Arc::new(AtomicU8::new(0));
+        let counted = Arc::clone(&commits);
+        let asked = Arc::new(tokio::sync::Notify::new());
+        let (begun, over) = (Arc::clone(&asked), Arc::clone(&asked));
+        let work = async move {
+            loop {
+                Awaited::of_task().goes_on()?;
+                let commit = Awaited::of_task().committing(|last_word| async move {
+                    last_word.ask()?;
+                    Ok::<_, Error>(())
+                });
+                commit.await?;
+                if counted.fetch_add(1, Ordering::SeqCst) == 1 {
+                    begun.notify_one();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let over = async move {
+            over.notified().await;
+            stopped()
+        };
+        let ended: Result<()> = run(threads.handle(), None, over, work).await;
+        assert_eq!(ended.unwrap_err().sqlstate(), "57P01");
+        assert!(commits.load(Ordering::SeqCst) >= 2);
+        threads.shutdown_background();
+        // Told while it commits, it ends behind the commit, and the error is that of whoever ended it.
+        let (told, heard) = oneshot::channel();
+        let work = async move {
+            let commit = Awaited::of_task().committing(|last_word| async move {
+                last_word.ask()?;
+                let _ = told.send(());
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                Ok::<_, Error>(())
+            });
+            commit.await?;
+            Awaited::of_task().goes_on()?;
+            std::future::pending::<Result<()>>().await
+        };
+        let over = async {
+            let _ = heard.await;
+            stopped()
+        };
+        assert_eq!(run_here(over, work).await.unwrap_err().sqlstate(), "57P01");
     }
 
     #[tokio::test]

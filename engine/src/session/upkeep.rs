@@ -150,8 +150,12 @@ pub(super) fn vacuum_columns() -> SchemaRef {
     ]))
 }
 
-/// VERIFY [DATABASE | TABLE t]: one row per finding.
-pub(super) async fn verify(context: &StatementContext, table: Option<&ObjectName>) -> Result<Output> {
+/// VERIFY [DATABASE | TABLE t] [DEEP]: one row per finding.
+pub(super) async fn verify(
+    context: &StatementContext,
+    table: Option<&ObjectName>,
+    deep: bool,
+) -> Result<Output> {
     let scope = match table {
         // What it would look at is what is committed, which may have another table under that name.
         Some(_) if context.block.is_some() => {
@@ -167,7 +171,10 @@ pub(super) async fn verify(context: &StatementContext, table: Option<&ObjectName
             VerifyScope::Database
         }
     };
-    let findings = context.db.verify(scope).await?;
+    let findings = match deep {
+        true => context.db.verify_deep(scope).await?,
+        false => context.db.verify(scope).await?,
+    };
     let text = |values: Vec<&str>| Arc::new(StringViewArray::from(values)) as ArrayRef;
     rows(vec![
         ("object", text(findings.iter().map(|f| f.object.as_str()).collect())),

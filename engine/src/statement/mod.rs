@@ -23,11 +23,13 @@ mod place;
 mod placeholder;
 mod precedence;
 mod prepare;
+mod scope;
 mod script;
 mod secret;
 mod setting;
 mod shape;
 mod show;
+mod sorted;
 mod store_secret;
 mod token;
 mod transaction;
@@ -53,10 +55,12 @@ pub use parameters::Parameter;
 pub(crate) use parameters::{Parameters, wrong_count};
 pub(crate) use parse::{parse, parse_expression, parse_query};
 pub(crate) use place::{ident_position, name_of, object_position, schema_and_name};
+pub(crate) use scope::{refuse_one_name_twice, tables_in_from, tell_tables_apart};
 pub use script::ScriptStatement;
 pub(crate) use script::{split, statement_complete};
 pub(crate) use secret::holds_secret;
 pub(crate) use shape::{Shape, call_session_words, inspect, keep_pseudo_columns_out};
+pub(crate) use sorted::refuse_hidden_sorts;
 pub(crate) use token::syntax_of;
 pub(crate) use values::select_values;
 
@@ -127,10 +131,14 @@ pub(crate) enum Statement {
     Vacuum(Option<ObjectName>),
     /// RUN, RETRY, CANCEL, PAUSE and RESUME JOB(S).
     Jobs(JobStatement),
-    /// VERIFY [DATABASE | TABLE t] [DEEP].
+    /// VERIFY [DATABASE | TABLE t] [DEEP] [REPAIR [DRY RUN]].
     Verify {
         /// One table, or all.
         table: Option<ObjectName>,
+        /// DEEP: whether objects agree with each other.
+        deep: bool,
+        /// REPAIR; None: nothing is changed.
+        repair: Option<Repair>,
     },
     /// WARM TABLE t.
     Warm(ObjectName),
@@ -389,6 +397,25 @@ pub(crate) enum DropKind {
     Schema,
     /// INDEX
     Index,
+}
+
+/// What VERIFY … REPAIR does about findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repair {
+    /// REPAIR DRY RUN: says what it would do.
+    DryRun,
+    /// REPAIR: does it.
+    Run,
+}
+
+impl Repair {
+    /// As it is written.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::DryRun => "VERIFY … REPAIR DRY RUN",
+            Self::Run => "VERIFY … REPAIR",
+        }
+    }
 }
 
 /// What REINDEX builds anew.

@@ -22,8 +22,8 @@ use super::store_secret;
 use super::token::{peek_is, syntax, syntax_error, take, unexpected};
 use super::transaction::transaction;
 use super::{
-    DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, STATEMENT_BYTES_MAX, Statement, chain,
-    guard, item, job, placeholder, precedence,
+    DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, Repair, STATEMENT_BYTES_MAX, Statement,
+    chain, guard, item, job, placeholder, precedence,
 };
 use crate::dialect::{CairnDialect, fold_operators, fold_types};
 use crate::error::{Error, Result};
@@ -281,12 +281,14 @@ fn verify(parser: &mut Parser<'_>) -> Result<Statement> {
     } else {
         take(parser, "DATABASE");
     }
-    // Every checksum is read either way; DEEP is accepted so that scripts stay right when the shallow form gets faster.
-    take(parser, "DEEP");
-    if peek_is(parser, 0, "REPAIR") {
-        return Err(Error::not_supported_yet("VERIFY … REPAIR"));
-    }
-    Ok(Statement::Verify { table })
+    let deep = take(parser, "DEEP");
+    let repair = match take(parser, "REPAIR") {
+        false => None,
+        true if !take(parser, "DRY") => Some(Repair::Run),
+        true if take(parser, "RUN") => Some(Repair::DryRun),
+        true => return Err(unexpected("RUN", &parser.peek_token())),
+    };
+    Ok(Statement::Verify { table, deep, repair })
 }
 
 /// The word of the statement, and TABLE with its name where that follows.
@@ -401,7 +403,11 @@ mod tests {
             ("PAUSE JOBS", "Jobs(Pause(All(None"),
             ("RESUME JOBS build_index", "Jobs(Resume(All(Some(BuildIndex"),
             ("SHOW JOBS FOR TABLE t LIKE 'comp%' WHERE attempts > 1", "Show(Jobs { table: Some"),
-            ("VERIFY DATABASE DEEP", "Verify"),
+            ("VERIFY", "Verify { table: None, deep: false, repair: None }"),
+            ("VERIFY DATABASE DEEP", "Verify { table: None, deep: true, repair: None }"),
+            ("VERIFY TABLE t REPAIR", "Verify { table: Some"),
+            ("VERIFY REPAIR", "Verify { table: None, deep: false, repair: Some(Run) }"),
+            ("verify deep repair dry run;", "Verify { table: None, deep: true, repair: Some(DryRun) }"),
             ("WARM TABLE s.t", "Warm"),
             ("SHOW COMMIT '6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43'", "Show(Commit"),
             ("SHOW commit_id", "Show(Setting"),
@@ -451,7 +457,6 @@ mod tests {
             ("SELECT * FROM t FOR UPDATE", "FOR UPDATE"),
             ("SELECT * FROM text_search('t', 'e', $1)", "text_search"),
             ("EXPLAIN CHECKPOINT", "EXPLAIN CHECKPOINT"),
-            ("VERIFY TABLE t REPAIR", "VERIFY … REPAIR"),
         ] {
             let error = parse(sql)
                 .err()
@@ -478,6 +483,8 @@ mod tests {
             ("RUN t", 1, 5),
             ("PAUSE JOBS tidy", 1, 12),
             ("CANCEL JOBS", 1, 8),
+            ("VERIFY REPAIR DRY t", 1, 19),
+            ("VERIFY REPAIR DEEP", 1, 15),
             ("MERGE INTO t USING s ON true", 0, 0),
             ("MERGE INTO t USING s ON true WHEN NOT MATCHED THEN DELETE", 1, 52),
             ("MERGE INTO t USING s ON true WHEN MATCHED THEN INSERT VALUES (1)", 1, 48),

@@ -12,6 +12,7 @@ mod action;
 mod calls;
 mod command;
 mod encode;
+pub(crate) mod fuzzing;
 mod handshake;
 mod metadata;
 mod options;

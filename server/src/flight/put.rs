@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::{
     Command, CommandStatementIngest, DoPutPreparedStatementResult, DoPutUpdateResult, TableExistsOption,
@@ -21,6 +20,7 @@ use prost::Message;
 use tonic::Status;
 
 use super::params::ParameterRows;
+use super::receive::ReceivedRows;
 use super::status::wrong_request;
 use super::{command, receive, statement};
 use crate::session::{Lease, PreparedStatement};
@@ -88,7 +88,7 @@ fn counted(rows: u64) -> Vec<u8> {
 }
 
 /// The batches of a call whose first message has been read; it may hold the schema already, or only the command.
-fn decode(mut first: FlightData, messages: Messages, bytes_max: usize) -> FlightRecordBatchStream {
+fn decode(mut first: FlightData, messages: Messages, bytes_max: usize) -> ReceivedRows {
     first.flight_descriptor = None;
     let first = (!first.data_header.is_empty()).then_some(Ok(first));
     let messages = futures::stream::iter(first).chain(messages);
@@ -97,7 +97,7 @@ fn decode(mut first: FlightData, messages: Messages, bytes_max: usize) -> Flight
         receive::check(&message, bytes_max).map_err(|error| FlightError::ExternalError(Box::new(error)))?;
         Ok(message)
     });
-    FlightRecordBatchStream::new_from_flight_data(checked)
+    ReceivedRows::new(checked)
 }
 
 fn broken(error: FlightError) -> Error {
@@ -143,10 +143,7 @@ fn parameter_rows<'a>(
 }
 
 /// What is bound: rows, be they none; None: nothing.
-async fn bound(
-    prepared: &PreparedStatement,
-    mut batches: FlightRecordBatchStream,
-) -> Result<Option<Vec<RecordBatch>>> {
+async fn bound(prepared: &PreparedStatement, mut batches: ReceivedRows) -> Result<Option<Vec<RecordBatch>>> {
     let (mut kept, mut held) = (Vec::new(), HeldMemory::default());
     while let Some(batch) = batches.next().await.transpose().map_err(broken)? {
         if batch.num_rows() == 0 {
@@ -168,11 +165,7 @@ async fn bound(
     Ok((are_sent || !kept.is_empty()).then_some(kept))
 }
 
-async fn store(
-    session: &Lease,
-    ingest: CommandStatementIngest,
-    mut batches: FlightRecordBatchStream,
-) -> Result<u64> {
+async fn store(session: &Lease, ingest: CommandStatementIngest, mut batches: ReceivedRows) -> Result<u64> {
     if ingest.temporary {
         return Err(Error::not_supported_yet("a temporary table")
             .map(|e| e.with_hint("store the rows in an ordinary table and drop it afterwards")));

@@ -1,13 +1,22 @@
-//! Messages with rows from a client, before they are decoded.
+//! Messages with rows from a client, on their way into the decoder and out of it.
 //!
 //! Owns: what a message may claim: buffers within its body, lengths that its limit leaves room for, also once it is decompressed. The
-//! decoder takes memory for what it is told before it looks whether it is true. Does not own: decoding, values.
+//! decoder takes memory for what it is told before it looks whether it is true. It panics where a message contradicts itself or its
+//! schema: that is an error of these rows ([`ReceivedRows`]). Does not own: decoding, values.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use arrow_flight::FlightData;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
 use cairn_engine::{Error, Result};
 use cairn_storage::ErrorKind;
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::ipc::{self, MessageHeader};
+use futures::{Stream, StreamExt};
 
 use super::status::wrong_request;
 
@@ -17,6 +26,44 @@ const LENGTH_BYTES: usize = 8;
 const NOT_COMPRESSED: i64 = -1;
 /// Rows converted at a time: one value of a client (NULL, a run) may stand for rows of any number.
 const ROWS_AT_ONCE: usize = 16_384;
+
+/// The rows of checked messages. A panic of the decoder would end the connection, with all other calls on it.
+pub(super) struct ReceivedRows {
+    decoder: FlightRecordBatchStream,
+    /// The decoder has panicked: what it holds is of no use.
+    is_broken: bool,
+}
+
+impl ReceivedRows {
+    /// Those of `messages`.
+    pub(super) fn new(
+        messages: impl Stream<Item = std::result::Result<FlightData, FlightError>> + Send + 'static,
+    ) -> Self {
+        Self { decoder: FlightRecordBatchStream::new_from_flight_data(messages), is_broken: false }
+    }
+
+    /// Their schema, once it has come.
+    pub(super) fn schema(&self) -> Option<&SchemaRef> {
+        self.decoder.schema()
+    }
+}
+
+impl Stream for ReceivedRows {
+    type Item = std::result::Result<RecordBatch, FlightError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_broken {
+            return Poll::Ready(None);
+        }
+        // Unwind safe: the decoder is not asked again.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.decoder.poll_next_unpin(context)));
+        polled.unwrap_or_else(|_| {
+            self.is_broken = true;
+            let error = wrong("a message contradicts itself or the schema");
+            Poll::Ready(Some(Err(FlightError::ExternalError(Box::new(error)))))
+        })
+    }
+}
 
 /// Checks what `message` claims; `bytes_max` is the limit of a message, and of what is decompressed from it. An array may have as
 /// many values.
@@ -92,7 +139,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow_flight::utils::batches_to_flight_data;
-    use datafusion::arrow::array::{ArrayRef, Int64Array, NullArray};
+    use datafusion::arrow::array::{ArrayRef, Int64Array, NullArray, StringViewArray};
 
     use super::*;
 
@@ -114,6 +161,23 @@ mod tests {
         assert_eq!(check(&nothing, 16_000).unwrap_err().kind(), ErrorKind::ResourceExhausted);
         let garbage = FlightData { data_header: vec![7; 40].into(), ..numbers };
         assert_eq!(check(&garbage, 16_000).unwrap_err().sqlstate(), "08P01");
+    }
+
+    #[test]
+    fn rows_of_another_schema_are_an_error_and_the_end() {
+        let messages = |column: ArrayRef| {
+            let batch = RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap();
+            batches_to_flight_data(&batch.schema(), vec![batch]).unwrap()
+        };
+        let numbers = messages(Arc::new(Int64Array::from_iter_values(0..3)));
+        let texts =
+            messages(Arc::new(StringViewArray::from_iter_values(["a", "b", "more than twelve bytes"])));
+        let sent = [numbers[0].clone(), numbers[1].clone(), texts[1].clone(), numbers[1].clone()];
+        let rows = ReceivedRows::new(futures::stream::iter(sent.map(Ok)));
+        let rows: Vec<_> = futures::executor::block_on(rows.collect());
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        assert_eq!(rows[0].as_ref().unwrap().num_rows(), 3);
+        assert!(rows[1].as_ref().unwrap_err().to_string().contains("contradicts"), "{rows:?}");
     }
 
     #[test]

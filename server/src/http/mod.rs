@@ -23,5 +23,6 @@ mod serve;
 mod sql;
 mod trace;
 
+pub use request::is_request;
 pub(crate) use routes::{METHODS, ROUTES};
 pub(crate) use serve::serve;

@@ -101,6 +101,14 @@ impl SqlRequest {
                     "the request's body did not come to its end",
                 ))
             })?;
+        Self::parse(&body)
+    }
+
+    /// The request in a body.
+    ///
+    /// # Errors
+    /// 400 for something else.
+    fn parse(body: &[u8]) -> Result<Self, Problem> {
         // The members in their order, as an array, would be read as well.
         if body.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
             return Err(Problem::request(
@@ -110,7 +118,7 @@ impl SqlRequest {
             .with_hint(MEMBERS));
         }
         // What is said is where and what kind of thing was expected: no text of the request.
-        serde_json::from_slice(&body).map_err(|error| {
+        serde_json::from_slice(body).map_err(|error| {
             Problem::request(StatusCode::BAD_REQUEST, format!("the request's body: {error}"))
                 .with_hint(MEMBERS)
         })
@@ -131,6 +139,13 @@ impl SqlRequest {
         };
         self.settings.iter().map(text).collect()
     }
+}
+
+/// Whether `body` asks for a statement, with settings and parameters that can be read; for the fuzz targets.
+#[must_use]
+pub fn is_request(body: &[u8]) -> bool {
+    SqlRequest::parse(body)
+        .is_ok_and(|request| request.settings().is_ok() && super::params::params(&request.params).is_ok())
 }
 
 fn is_identity(coding: &HeaderValue) -> bool {

@@ -40,6 +40,8 @@ pub enum CheckpointReason {
     Retry,
     /// The database is being closed.
     Close,
+    /// The newest manifest or the log is damaged, and is written anew whatever has changed.
+    Repair,
 }
 
 impl CheckpointReason {
@@ -53,6 +55,7 @@ impl CheckpointReason {
             Self::Compaction => "compaction",
             Self::Retry => "retry",
             Self::Close => "close",
+            Self::Repair => "repair",
         }
     }
 }
@@ -105,7 +108,8 @@ pub(crate) async fn run(database: &Arc<Database>, reason: CheckpointReason) -> R
     writer.order.settle_all().await;
     // Its number alone: a version that is held keeps objects.
     let published = writer.order.published().number;
-    if newest.as_ref().map_or(CommitVersion(0), |m| m.version) == published {
+    let described = newest.as_ref().map_or(CommitVersion(0), |m| m.version);
+    if described == published && reason != CheckpointReason::Repair {
         receipt.version = published;
         receipt.duration = begun.elapsed();
         return Ok(receipt);
@@ -114,7 +118,10 @@ pub(crate) async fn run(database: &Arc<Database>, reason: CheckpointReason) -> R
         kind: JobKind::Checkpoint,
         table: None,
         parameters: format!("reason={}", reason.as_str()),
-        asked: matches!(reason, CheckpointReason::Statement | CheckpointReason::Close),
+        asked: matches!(
+            reason,
+            CheckpointReason::Statement | CheckpointReason::Close | CheckpointReason::Repair
+        ),
     });
     let meter = database.jobs.meter(job);
     let result = meter.of(checkpoint(database, writer, newest.as_deref(), job, &mut receipt)).await;
@@ -166,7 +173,10 @@ async fn checkpoint(
         flushed.insert(table.def.id, done);
         database.jobs.progress(job, (i + 1) as f64 / (tables.len() + 1) as f64, receipt.rows, receipt.bytes);
     }
-    let made = publishable(database, writer, previous, &version, replay_from, settled, &flushed).await;
+    // A leaf of the one before may be what is damaged.
+    let reuses = receipt.reason != CheckpointReason::Repair;
+    let made =
+        publishable(database, writer, previous, &version, replay_from, settled, &flushed, reuses).await;
     let manifest = match made {
         Ok(manifest) => manifest,
         Err(error) => {
@@ -235,6 +245,7 @@ async fn cut(writer: &Writer, last_sent_max: Duration) -> Result<(Arc<Version>, 
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a manifest is made of")]
 async fn publishable(
     database: &Database,
     writer: &Writer,
@@ -243,6 +254,7 @@ async fn publishable(
     replay_from: WalNumber,
     settled: ObjectId,
     flushed: &HashMap<TableId, Flushed>,
+    reuses_leaves: bool,
 ) -> Result<Manifest> {
     let mut tables = Vec::new();
     for (id, table) in &version.tables {
@@ -255,7 +267,10 @@ async fn publishable(
                 dropped_at: s.dropped_at,
             })
             .collect();
-        let before = previous.and_then(|m| m.tables.iter().find(|t| t.def.id == *id)).map(|t| &t.segments);
+        let before = previous
+            .filter(|_| reuses_leaves)
+            .and_then(|m| m.tables.iter().find(|t| t.def.id == *id))
+            .map(|t| &t.segments);
         tables.push(TableRecord {
             def: Arc::clone(&table.def),
             flushed: version.number,

@@ -155,6 +155,33 @@ impl Work<'_> {
         result
     }
 
+    /// Writes one segment anew, whether or not it is due: its statistics, its key filter and what is deleted in it are then those of its rows.
+    ///
+    /// # Errors
+    /// As for [`table`](Self::table); nothing has changed then.
+    pub(crate) async fn rewrite(
+        &self,
+        id: TableId,
+        segment: ObjectId,
+        receipt: &mut CompactReceipt,
+    ) -> Result<()> {
+        let snapshot = self.database.snapshot();
+        let Some(state) = snapshot.state().tables.get(&id).cloned() else { return Ok(()) };
+        let jobs = &self.database.jobs;
+        let parameters = format!("table={} segment={segment}", state.def.qualified_name());
+        let job =
+            jobs.begin(NewJob { kind: JobKind::Compact, table: Some(&state.def), parameters, asked: true });
+        let shared = Arc::clone(&self.database.shared);
+        let table = TableSnapshot::new(state, snapshot.version(), shared);
+        let plan = Plan { inputs: vec![segment], gone: Vec::new() };
+        let limits = self.limits();
+        let round = self.round(&table, &plan, job, &limits, receipt);
+        let result = jobs.meter(job).of(round).await.map(|_| ());
+        self.database.job_ended(JobKind::Compact, jobs.end(job, &result));
+        receipt.triggered |= result.is_ok();
+        result
+    }
+
     async fn rounds(&self, id: TableId, job: u64, receipt: &mut CompactReceipt) -> Result<()> {
         let mut pass = Pass::default();
         let mut rounds = 0;

@@ -231,6 +231,7 @@ async fn commit(
         removed: replaced.iter().map(|segment| segment.meta.id).collect(),
         added: carried.entries,
         horizon: merged.horizon,
+        rows_left: None,
     };
     let mut entry = WalEntry {
         version: CommitVersion(0),

@@ -1,7 +1,7 @@
 //! The object `writer`: who writes the database, and when he last said so.
 //!
-//! Owns: its text and how old it may be. It decides nothing about commits: epochs and fences do. It keeps whoever only wants to
-//! try something from taking a database away from the process that serves it.
+//! Owns: its text, the checksum in it, and how old it may be. It decides nothing about commits: epochs and fences do. It keeps whoever only
+//! wants to try something from taking a database away from the process that serves it, and tells VERIFY how far the log must go.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::host;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::Epoch;
+use crate::id::{CommitVersion, Epoch};
 use crate::object::put_own;
 
 /// Path below the root.
@@ -23,7 +23,7 @@ const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 /// What a writer says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct WriterNote {
+pub(crate) struct WriterNote {
     host: String,
     pid: u32,
     epoch: Epoch,
@@ -35,12 +35,29 @@ pub(super) struct WriterNote {
     /// What it acknowledges may be in a journal of its machine only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     journal: bool,
+    /// The log in the bucket goes to this version at least.
+    #[serde(default, skip_serializing_if = "is_none")]
+    version: CommitVersion,
+    /// crc32c of the same text without this, which is the last field. None: written by an earlier Cairn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc32c: Option<u32>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none(version: &CommitVersion) -> bool {
+    version.0 == 0
 }
 
 impl WriterNote {
     /// This process, at `time_us`.
     pub(super) fn of_this_process(epoch: Epoch, time_us: i64, closed: bool) -> Self {
-        Self { host: host(), pid: std::process::id(), epoch, time_us, closed, journal: false }
+        let (host, pid, version) = (host(), std::process::id(), CommitVersion(0));
+        Self { host, pid, epoch, time_us, closed, journal: false, version, crc32c: None }
+    }
+
+    /// The same of one whose commits are in the bucket up to `version`.
+    pub(super) fn with_version(self, version: CommitVersion) -> Self {
+        Self { version, ..self }
     }
 
     /// The same of one that acknowledges commits from a journal, or not.
@@ -53,9 +70,63 @@ impl WriterNote {
     /// # Errors
     /// The store's.
     pub(super) async fn put(&self, store: &dyn ObjectStore) -> Result<()> {
-        let text =
-            serde_json::to_vec(self).map_err(|e| Error::internal(format!("the note of a writer: {e}")))?;
-        put_own(store, WRITER_PATH.to_owned(), text.into()).await
+        put_own(store, WRITER_PATH.to_owned(), self.encode()?.into()).await
+    }
+
+    /// Its bytes, with their checksum.
+    ///
+    /// # Errors
+    /// `Internal` when it has no form in JSON.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        self.sealed()?.text()
+    }
+
+    fn text(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|e| Error::internal(format!("the note of a writer: {e}")))
+    }
+
+    /// The same with its checksum.
+    fn sealed(&self) -> Result<Self> {
+        let plain = Self { crc32c: None, ..self.clone() };
+        let crc32c = Some(crc32c::crc32c(&plain.text()?));
+        Ok(Self { crc32c, ..plain })
+    }
+
+    /// The note in `bytes`, each of which is as it was written. The checksum comes last, so that fields of a later Cairn are under it too.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
+        let damaged = |why: &str| Error::corrupt(WRITER_PATH, why);
+        let note: Self = serde_json::from_slice(bytes).map_err(|e| damaged(&e.to_string()))?;
+        let Some(crc32c) = note.crc32c else {
+            // Of an earlier Cairn, which had these fields and no others.
+            return if note.text()? == bytes { Ok(note) } else { Err(damaged("it has no checksum")) };
+        };
+        let end = format!(",\"crc32c\":{crc32c}}}");
+        let plain =
+            bytes.strip_suffix(end.as_bytes()).ok_or_else(|| damaged("it does not end with its checksum"))?;
+        if crc32c::crc32c_append(crc32c::crc32c(plain), b"}") != crc32c {
+            return Err(damaged("its checksum is wrong"));
+        }
+        Ok(note)
+    }
+
+    /// What stands there, every byte of it checked; None: nothing does.
+    ///
+    /// # Errors
+    /// `Corrupt`; the store's.
+    pub(super) async fn check(store: &dyn ObjectStore) -> Result<Option<Self>> {
+        match store.get(&Path::from(WRITER_PATH)).await {
+            Ok(found) => Self::decode(&found.bytes().await?).map(Some),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The log in the bucket goes to this version at least.
+    pub(super) fn version(&self) -> CommitVersion {
+        self.version
     }
 
     /// What stands there; None: nothing that can be read as such.
@@ -65,7 +136,7 @@ impl WriterNote {
     pub(super) async fn read(store: &dyn ObjectStore) -> Result<Option<Self>> {
         match store.get(&Path::from(WRITER_PATH)).await {
             // It is advice: what cannot be read keeps nobody out.
-            Ok(found) => Ok(serde_json::from_slice(&found.bytes().await?).ok()),
+            Ok(found) => Ok(Self::decode(&found.bytes().await?).ok()),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -128,6 +199,32 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn every_flip_and_cut_of_a_note_is_noticed() {
+        let note = WriterNote::of_this_process(Epoch(7), 1_700_000_000_000_000, false)
+            .with_journal(true)
+            .with_version(CommitVersion(42));
+        let good = note.sealed().unwrap().text().unwrap();
+        let read = WriterNote::decode(&good).unwrap();
+        assert_eq!((read.epoch(), read.version(), read.journal), (Epoch(7), CommitVersion(42), true));
+        for at in 0..good.len() {
+            WriterNote::decode(&good[..at]).unwrap_err();
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                assert!(WriterNote::decode(&bad).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+        // One of an earlier Cairn has no checksum, one of a later Cairn has more fields.
+        let old = WriterNote { version: CommitVersion(0), ..note }.text().unwrap();
+        assert_eq!(WriterNote::decode(&old).unwrap().crc32c, None);
+        let mut later = [&old[..old.len() - 1], b",\"more\":1}"].concat();
+        let crc32c = crc32c::crc32c(&later);
+        later.pop();
+        later.extend_from_slice(format!(",\"crc32c\":{crc32c}}}").as_bytes());
+        assert_eq!(WriterNote::decode(&later).unwrap().epoch(), Epoch(7));
+    }
 
     #[test]
     fn a_process_that_nobody_has_waited_for_does_not_run() {

@@ -127,7 +127,7 @@ impl Boundary {
         longest.mul_f64(0.5 + drawn as f64 / 2_000.0)
     }
 
-    fn encode(self) -> [u8; BYTES] {
+    pub(crate) fn encode(self) -> [u8; BYTES] {
         let mut out = [0; BYTES];
         out[..8].copy_from_slice(MAGIC);
         out[8..16].copy_from_slice(&self.oldest.0.to_le_bytes());
@@ -138,7 +138,9 @@ impl Boundary {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self> {
+    /// # Errors
+    /// `Corrupt`.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let damaged = |why| {
             Err(Error::corrupt(BOUNDARY_PATH, why)
                 .with_hint("remove this object while no writer is open: it is made again from what is there"))

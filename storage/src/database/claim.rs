@@ -71,11 +71,19 @@ impl Database {
         // Processes that live for less than a checkpoint would leave it to nobody.
         self.collect_soon();
         // Last: whoever gives the claim up here has it, and the note is renewed. Before, it would keep this very process out.
-        let note = WriterNote::of_this_process(epoch, self.options().clock.now_us(), false)
-            .with_journal(self.options().durability == Durability::Local);
+        let note = note(self, epoch, false);
         // Only advice: the next time comes soon.
         let _ = note.put(&*self.shared.store).await;
         Ok(())
+    }
+
+    /// What the writer's note says, every byte of it checked: its epoch, and how far the log goes at least. None: there is no note.
+    ///
+    /// # Errors
+    /// `Corrupt`; the store's.
+    pub(crate) async fn writer_note(&self) -> Result<Option<(Epoch, CommitVersion)>> {
+        let note = WriterNote::check(&*self.shared.store).await?;
+        Ok(note.map(|note| (note.epoch(), note.version())))
     }
 
     async fn take_over(&self) -> Result<Writer> {
@@ -273,6 +281,18 @@ fn first_manifest(id: DatabaseId) -> Manifest {
     }
 }
 
+/// What the writer of that epoch, this process, says of itself.
+fn note(database: &Database, epoch: Epoch, closed: bool) -> WriterNote {
+    let journal = database.options().durability == Durability::Local;
+    let published = database.snapshot().version();
+    // Asked after that: what was acknowledged from a journal may be there only.
+    let unsent = database.unsent().is_some_and(|unsent| unsent.commits > 0);
+    let version = if unsent { CommitVersion(0) } else { published };
+    WriterNote::of_this_process(epoch, database.options().clock.now_us(), closed)
+        .with_journal(journal && !closed)
+        .with_version(version)
+}
+
 /// Says from time to time that the writer is there, as long as it is; false: it is not any more. One that was idle when another
 /// took over learns of it here.
 pub(super) async fn renew(database: &Database) -> bool {
@@ -291,11 +311,8 @@ pub(super) async fn renew(database: &Database) -> bool {
             false
         }
         _ => {
-            let now_us = database.options().clock.now_us();
-            let note = WriterNote::of_this_process(writer.epoch, now_us, false)
-                .with_journal(database.options().durability == Durability::Local);
             // Only advice: the next time comes soon.
-            let _ = note.put(store).await;
+            let _ = note(database, writer.epoch, false).put(store).await;
             true
         }
     }
@@ -304,7 +321,7 @@ pub(super) async fn renew(database: &Database) -> bool {
 /// Says that the writer has gone.
 pub(super) async fn leave(database: &Database, epoch: Epoch) {
     let store = &*database.shared.store;
-    let note = WriterNote::of_this_process(epoch, database.options().clock.now_us(), true);
+    let note = note(database, epoch, true);
     let said = async {
         // A later writer has not gone.
         match WriterNote::read(store).await? {

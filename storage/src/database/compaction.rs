@@ -12,7 +12,7 @@ use super::Database;
 use crate::checkpoint::CheckpointReason;
 use crate::compact::{CompactReason, CompactReceipt, Work, newest_only};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::TableId;
+use crate::id::{ObjectId, TableId};
 use crate::jobs::JobKind;
 
 /// The state of compactions of one open database.
@@ -99,6 +99,28 @@ impl Database {
         }
         result?;
         receipt.duration = begun.elapsed();
+        Ok(receipt)
+    }
+
+    /// Writes one segment of a table anew, after the pass that runs. No checkpoint is made: the next one stops naming the old segment.
+    ///
+    /// # Errors
+    /// `ReadOnly` on a follower, `Corrupt` when not all of it can be read, storage errors: nothing has changed then.
+    pub(crate) async fn rewrite_segment(
+        self: &Arc<Self>,
+        table: TableId,
+        segment: ObjectId,
+    ) -> Result<CompactReceipt> {
+        let compactor = &self.compactor;
+        let _running = compactor.running.lock().await;
+        let reason = CompactReason::Statement;
+        let mut receipt = CompactReceipt::new(reason);
+        if compactor.stopped.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Cancelled, "the database is closed"));
+        }
+        let retained = newest_only(self.writer()?);
+        let work = Work { database: self, reason, retained: &retained, stopped: &compactor.stopped };
+        work.rewrite(table, segment, &mut receipt).await?;
         Ok(receipt)
     }
 

@@ -19,7 +19,7 @@ use crate::manifest::identity::IDENTITY_PATH;
 use crate::manifest::store::manifest_path;
 use crate::manifest::{Manifest, ManifestStore};
 use crate::version::{Pin, Shared, Version};
-use crate::wal::{FileWalFollower, Followed, ObjectWalReader, Recovered, WalStatus};
+use crate::wal::{FileWalFollower, FileWalReader, Followed, ObjectWalReader, Recovered, WalStatus};
 
 /// How often loading is tried while the writer removes what is being loaded.
 const LOAD_ATTEMPTS: usize = 20;
@@ -286,6 +286,16 @@ async fn load(
         return Err(Error::new(ErrorKind::Unavailable, message).with_hint(
             "try again; if it stays so, the database was put back to an older state: open it again",
         ));
+    }
+    if let Some(fs) = &shared.files {
+        // A file that is missing each time may be damage, which the log tells.
+        let manifest = manifests.newest(seen.manifest).await?;
+        let from = manifest.as_ref().map_or(WalNumber(1), |m| m.replay_from);
+        if FileWalReader::recover(&**fs, from, id)?.predecessor.is_none() {
+            let why = "it is missing, with every commit after the newest manifest";
+            return Err(Error::corrupt(format!("wal/{:020}", from.0), why)
+                .with_hint("restore the directory wal from a backup of the same moment"));
+        }
     }
     Err(Error::new(ErrorKind::Unavailable, "the writer removes log files faster than they can be read here")
         .with_hint("try again"))

@@ -88,6 +88,14 @@ impl Database {
         .await
     }
 
+    /// Builds these units of a table anew, after the build that runs; returns how many.
+    ///
+    /// # Errors
+    /// As for [`build_indexes`](Self::build_indexes).
+    pub(crate) async fn rebuild_units(self: &Arc<Self>, table: TableId, units: Vec<ObjectId>) -> Result<u64> {
+        self.build(Some(table), true, move |_| units).await
+    }
+
     /// Removes the objects of units that no commit names any more, best effort.
     pub async fn remove_index_units(&self, table: TableId, units: &[ObjectId]) {
         crate::index::remove_units(self, table, units).await;

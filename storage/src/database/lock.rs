@@ -19,18 +19,39 @@ pub(crate) fn take(fs: &dyn FileSystem, root: &str) -> Result<Arc<dyn File>> {
     let what = || format!("locking {root}");
     let file = fs.open(LOCK_PATH, OpenMode::OpenOrCreate).map_err(|e| Error::io(what(), e))?;
     if !file.try_lock(false).map_err(|e| Error::io(what(), e))? {
-        let holder = read(&*file);
-        return Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("the database {root} is open for writing in another process ({holder})"),
-        )
-        .with_hint("close it there, or open it here with --read-only"));
+        return Err(held(root, &*file));
     }
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let text = format!("pid {}, host {}, started {started}", std::process::id(), host());
     let padded = format!("{text:<200}\n");
     file.write_at(padded.as_bytes(), 0).map_err(|e| Error::io(what(), e))?;
     Ok(file)
+}
+
+/// Keeps others from taking the lock as long as the answer lives, and writes nothing. None: nobody has ever had it.
+///
+/// # Errors
+/// As for [`take`].
+pub(crate) fn hold(fs: &dyn FileSystem, root: &str) -> Result<Option<Arc<dyn File>>> {
+    let what = || format!("locking {root}");
+    let file = match fs.open(LOCK_PATH, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(what(), error)),
+    };
+    if !file.try_lock(false).map_err(|e| Error::io(what(), e))? {
+        return Err(held(root, &*file));
+    }
+    Ok(Some(file))
+}
+
+fn held(root: &str, file: &dyn File) -> Error {
+    let holder = read(file);
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("the database {root} is open for writing in another process ({holder})"),
+    )
+    .with_hint("close it there, or open it here with --read-only")
 }
 
 fn read(file: &dyn File) -> String {

@@ -131,7 +131,7 @@ async fn open_local(root: Root, options: OpenOptions) -> Result<Arc<Database>> {
             Role::Writer(writer.map_err(for_writing)?)
         }
     };
-    Ok(Database::over(root, options, id, shared, manifests, role, Reach { fs, ..Reach::default() }, notes))
+    Ok(Database::over(root, options, id, shared, manifests, role, Reach::default(), notes))
 }
 
 async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result<Arc<Database>> {
@@ -200,7 +200,7 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
         true => Role::Follower(follower),
         false => Role::Claimable(Claimable::new(follower)),
     };
-    let reach = Reach { fs: None, metrics: Some(metrics), disk_cache };
+    let reach = Reach { metrics: Some(metrics), disk_cache };
     Ok(Database::over(root, options, id, shared, manifests, role, reach, notes))
 }
 

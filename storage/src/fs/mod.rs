@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub use os::OsFileSystem;
 pub(crate) use poison::Poison;
-pub use sim::{Fault, SimFileSystem};
+pub use sim::{Fault, RecordedStep, SimFileSystem, Step};
 
 /// An open file. Reads and writes name their offset; there is no cursor.
 #[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
@@ -74,6 +74,11 @@ pub trait FileSystem: Send + Sync + Debug + 'static {
     fn list(&self, path: &str) -> io::Result<Vec<(String, u64)>>;
     /// Length of a file; `NotFound` when absent.
     fn len(&self, path: &str) -> io::Result<u64>;
+    /// When a file was last written to, µs since 1970 UTC; None: nobody knows.
+    fn modified_us(&self, path: &str) -> io::Result<Option<i64>> {
+        let _ = path;
+        Ok(None)
+    }
     /// The bytes of a file that never changes; in place where the system can, else a copy. Reading a page that the disk
     /// can't give, or one past the end of a file that somebody cut short, ends the process.
     fn map(&self, path: &str) -> io::Result<Bytes> {

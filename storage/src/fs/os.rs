@@ -147,6 +147,12 @@ impl FileSystem for OsFileSystem {
         Ok(fs::metadata(self.resolve(path)?)?.len())
     }
 
+    fn modified_us(&self, path: &str) -> io::Result<Option<i64>> {
+        let modified = fs::metadata(self.resolve(path)?)?.modified()?;
+        let since = modified.duration_since(std::time::UNIX_EPOCH).ok();
+        Ok(since.and_then(|since| i64::try_from(since.as_micros()).ok()))
+    }
+
     fn map(&self, path: &str) -> io::Result<Bytes> {
         let file = fs::File::open(self.resolve(path)?)?;
         if file.metadata()?.len() == 0 {

@@ -1,7 +1,8 @@
 //! A file system in memory for tests: seeded, deterministic, and as unkind as POSIX allows.
 //!
 //! Owns: what a crash may lose (`inode`, `names`), injected faults and the count of steps (`state`). Every call that changes something
-//! is one step, so a test can crash or fail at step k for every k. Locks exclude within the process.
+//! is one step, so a test can crash or fail at step k for every k, or record all steps and crash at each of them afterwards. Locks exclude
+//! within the process.
 
 mod inode;
 mod names;
@@ -11,7 +12,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::inode::Inode;
-use self::state::{Fate, State, Step, absent, dead, failed};
+pub use self::state::Step;
+use self::state::{Fate, State, Target, absent, dead, failed};
 use super::{File, FileSystem, OpenMode, check_path};
 
 /// Something that goes wrong once; `n` counts calls of that kind from now, 1 is the next.
@@ -35,6 +37,21 @@ pub enum Fault {
     SyncDir(u64),
 }
 
+/// A step that was recorded.
+#[derive(Clone, Debug)]
+pub struct RecordedStep {
+    /// Counted as [`SimFileSystem::steps`] does.
+    pub number: u64,
+    /// What was done.
+    pub step: Step,
+    /// The directory; the name that is made or removed; or the present name of the file whose bytes it is about, empty when it has none.
+    pub path: String,
+    /// Which file, whatever its names are; None for directories.
+    pub file: Option<u64>,
+    /// The machine just before: nothing of the step is done.
+    pub before: SimFileSystem,
+}
+
 /// Files in memory. Clones are the same file system.
 #[derive(Clone, Debug)]
 pub struct SimFileSystem(Arc<Mutex<State>>);
@@ -43,7 +60,11 @@ impl SimFileSystem {
     /// An empty file system whose whims follow `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State::new(seed))))
+        Self::of(State::new(seed))
+    }
+
+    fn of(state: State) -> Self {
+        Self(Arc::new(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -62,21 +83,41 @@ impl SimFileSystem {
         numbers.dedup();
         for number in numbers {
             let found = old.inodes.get(&number).map(|inode| inode.crashed(&mut new.rng));
-            new.inodes.insert(number, Inode::settled(found.unwrap_or_default()));
+            new.inodes.insert(number, Arc::new(Inode::settled(found.unwrap_or_default())));
         }
-        Self(Arc::new(Mutex::new(new)))
+        Self::of(new)
+    }
+
+    /// What the machine finds after losing power now, and with it everything that was not synced.
+    #[must_use]
+    pub fn synced(&self, seed: u64) -> Self {
+        let old = self.state();
+        let mut new = State::new(seed);
+        new.names = old.names.synced();
+        new.next_inode = old.next_inode;
+        for number in new.names.seen.values() {
+            let found = old.inodes.get(number).map(|inode| inode.synced());
+            new.inodes.insert(*number, Arc::new(Inode::settled(found.unwrap_or_default())));
+        }
+        Self::of(new)
     }
 
     /// What the next process finds when this one is killed: every byte and name as seen, still not durable where
     /// it was not; locks free, faults gone.
     #[must_use]
     pub fn restart(&self, seed: u64) -> Self {
-        let old = self.state();
-        let mut new = State::new(seed);
-        new.names = old.names.clone();
-        new.inodes = old.inodes.clone();
-        new.next_inode = old.next_inode;
-        Self(Arc::new(Mutex::new(new)))
+        Self::of(self.state().image(seed))
+    }
+
+    /// From now on each step is recorded, with the machine as it was before.
+    pub fn record(&self) {
+        self.state().recorded.get_or_insert_default();
+    }
+
+    /// The steps recorded since this was asked last, in order.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<RecordedStep> {
+        self.state().recorded.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Arms a fault.
@@ -89,12 +130,18 @@ impl SimFileSystem {
         let mut state = self.state();
         state.faults.clear();
         state.capacity = None;
+        state.full_at = None;
     }
 
     /// The disk has room for this many more bytes; a write beyond does what fits and fails.
     pub fn limit_free_bytes(&self, bytes: u64) {
         let mut state = self.state();
         state.capacity = Some(state.used() + bytes);
+    }
+
+    /// From step `step` on (counted as [`SimFileSystem::steps`] does) the disk has no room for anything more.
+    pub fn fill_at_step(&self, step: u64) {
+        self.state().full_at = Some(step);
     }
 
     /// Steps so far.
@@ -136,8 +183,8 @@ impl FileSystem for SimFileSystem {
                 state.need_directory(path)?;
                 let inode = state.next_inode;
                 state.next_inode += 1;
-                state.name_step(Step::Create, |state| {
-                    state.inodes.insert(inode, Inode::default());
+                state.name_step(Step::Create, Target::Name(path, inode), |state| {
+                    state.inodes.insert(inode, Arc::default());
                     state.names.link(path, inode);
                 })?;
                 inode
@@ -154,7 +201,7 @@ impl FileSystem for SimFileSystem {
         let mut state = self.state();
         let inode = state.named(from)?;
         state.need_directory(to)?;
-        state.name_step(Step::Rename, |state| state.names.rename(from, to, inode))
+        state.name_step(Step::Rename, Target::Name(to, inode), |state| state.names.rename(from, to, inode))
     }
 
     fn hard_link(&self, from: &str, to: &str) -> io::Result<()> {
@@ -165,13 +212,13 @@ impl FileSystem for SimFileSystem {
         if state.names.seen.contains_key(to) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
-        state.name_step(Step::HardLink, |state| state.names.link(to, inode))
+        state.name_step(Step::HardLink, Target::Name(to, inode), |state| state.names.link(to, inode))
     }
 
     fn remove_file(&self, path: &str) -> io::Result<()> {
         let mut state = self.state();
-        state.named(path)?;
-        state.name_step(Step::Remove, |state| state.names.unlink(path))
+        let inode = state.named(path)?;
+        state.name_step(Step::Remove, Target::Name(path, inode), |state| state.names.unlink(path))
     }
 
     fn create_dir_all(&self, path: &str) -> io::Result<()> {
@@ -185,7 +232,7 @@ impl FileSystem for SimFileSystem {
                 return Err(io::Error::from(io::ErrorKind::NotADirectory));
             }
             if !state.names.directories.contains(directory) {
-                state.name_step(Step::CreateDir, |state| {
+                state.name_step(Step::CreateDir, Target::Directory(directory), |state| {
                     state.names.directories.insert(directory.to_owned());
                 })?;
             }
@@ -198,7 +245,7 @@ impl FileSystem for SimFileSystem {
         if !path.is_empty() && !state.names.directories.contains(path) {
             return Err(absent(path));
         }
-        let fate = state.step(Step::SyncDir)?;
+        let fate = state.step(Step::SyncDir, Target::Directory(path))?;
         let State { rng, names, .. } = &mut *state;
         match fate {
             Fate::Done => {
@@ -224,16 +271,16 @@ impl FileSystem for SimFileSystem {
             .seen
             .iter()
             .filter(|(name, _)| below(name))
-            .map(|(name, inode)| (name.clone(), state.inodes.get(inode).map_or(0, |i| i.data.len() as u64)))
+            .map(|(name, inode)| (name.clone(), state.bytes(*inode).len() as u64))
             .collect())
     }
 
     fn len(&self, path: &str) -> io::Result<u64> {
         check_path(path)?;
-        let mut state = self.state();
+        let state = self.state();
         state.alive()?;
         let inode = state.named(path)?;
-        Ok(state.inode(inode).data.len() as u64)
+        Ok(state.bytes(inode).len() as u64)
     }
 }
 
@@ -257,9 +304,9 @@ fn position(offset: u64) -> io::Result<usize> {
 
 impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.fs.state();
+        let state = self.fs.state();
         state.alive()?;
-        let data = &state.inode(self.inode).data;
+        let data = state.bytes(self.inode);
         let from = position(offset)?.min(data.len());
         let count = buf.len().min(data.len() - from);
         buf[..count].copy_from_slice(&data[from..from + count]);
@@ -276,16 +323,16 @@ impl File for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        let mut state = self.fs.state();
+        let state = self.fs.state();
         state.alive()?;
-        Ok(state.inode(self.inode).data.len() as u64)
+        Ok(state.bytes(self.inode).len() as u64)
     }
 
     fn preallocate(&self, length: u64) -> io::Result<()> {
         self.may_write()?;
         let length = position(length)?;
         let mut state = self.fs.state();
-        let old = state.inode(self.inode).data.len();
+        let old = state.bytes(self.inode).len();
         if old >= length {
             return state.alive();
         }
@@ -297,7 +344,7 @@ impl File for SimFile {
         let length = position(length)?;
         let mut state = self.fs.state();
         let inode = self.inode;
-        state.name_step(Step::Truncate, |state| state.inode(inode).truncate(length))
+        state.name_step(Step::Truncate, Target::Bytes(inode), |state| state.inode(inode).truncate(length))
     }
 
     fn try_lock(&self, shared: bool) -> io::Result<bool> {

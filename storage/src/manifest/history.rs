@@ -172,7 +172,8 @@ async fn numbered(
 /// The store's.
 pub(crate) async fn prune(store: &dyn ObjectStore, now_us: i64) -> Result<()> {
     for (number, written_us) in listed(store).await? {
-        if is_over(written_us, now_us) {
+        // 0: the store knows no times.
+        if written_us != 0 && is_over(written_us, now_us) {
             match store.delete(&Path::from(history_path(number))).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -187,8 +188,23 @@ pub(crate) fn is_over(written_us: i64, now_us: i64) -> bool {
     now_us.saturating_sub(written_us) > i64::try_from(KEPT_FOR.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// Version of the first commit of the object of that number, and how many it has, every byte of it checked; None: there is none.
+///
+/// # Errors
+/// `Corrupt`; the store's.
+pub(crate) async fn check(
+    store: &dyn ObjectStore,
+    number: ManifestNumber,
+) -> Result<Option<(CommitVersion, u64)>> {
+    let commits = read(store, number).await?;
+    Ok(commits.map(|commits| (commits.first, commits.ids().count() as u64)))
+}
+
 /// Numbers with the times they were written at.
-async fn listed(store: &dyn ObjectStore) -> Result<Vec<(ManifestNumber, i64)>> {
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn listed(store: &dyn ObjectStore) -> Result<Vec<(ManifestNumber, i64)>> {
     let objects = store.list(Some(&Path::from("history")));
     let numbers = objects.try_filter_map(|object| {
         let number = object.location.filename().and_then(|name| name.parse().ok()).map(ManifestNumber);
@@ -212,7 +228,7 @@ fn encode(first: CommitVersion, commits: &[(CommitId, i64)]) -> Bytes {
 }
 
 /// The commits of one object, which was checked.
-struct Commits {
+pub(crate) struct Commits {
     first: CommitVersion,
     /// [`COMMIT_BYTES`] each.
     commits: Bytes,
@@ -221,7 +237,7 @@ struct Commits {
 impl Commits {
     /// # Errors
     /// `Corrupt` naming the object `path`.
-    fn parse(path: &str, bytes: &Bytes) -> Result<Self> {
+    pub(crate) fn parse(path: &str, bytes: &Bytes) -> Result<Self> {
         let damaged = |why| Err(Error::corrupt(path, why));
         let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return damaged("it is too short") };
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
@@ -238,12 +254,12 @@ impl Commits {
         Ok(Self { first: CommitVersion(first), commits: bytes.slice_ref(commits) })
     }
 
-    fn ids(&self) -> impl Iterator<Item = CommitId> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = CommitId> {
         let commits = self.commits.chunks_exact(COMMIT_BYTES);
         commits.filter_map(|commit| commit.first_chunk()).map(|id| CommitId(uuid::Uuid::from_bytes(*id)))
     }
 
-    fn find(&self, id: CommitId) -> Option<CommitFound> {
+    pub(crate) fn find(&self, id: CommitId) -> Option<CommitFound> {
         let at = self.ids().position(|there| there == id)?;
         Some(CommitFound {
             commit_id: id,
@@ -314,6 +330,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let fs = OsFileSystem::new(directory.path().to_path_buf());
         is_replaced_by_the_next_attempt(&LocalStore::new(Arc::new(fs))).await;
+    }
+
+    #[tokio::test]
+    async fn in_a_directory_it_stays_as_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(Arc::new(OsFileSystem::new(directory.path().to_path_buf())));
+        put(&store, ManifestNumber(2), CommitVersion(1), &[(id(1), 10)]).await.unwrap();
+        let day = i64::try_from(KEPT_FOR.as_micros()).unwrap();
+        for (later, found) in [(0, true), (day - 60_000_000, true), (day + 60_000_000, false)] {
+            prune(&store, present_us() + later).await.unwrap();
+            assert_eq!(find(&store, ManifestNumber(41), id(1)).await.unwrap().is_some(), found, "{later} µs");
+        }
     }
 
     #[tokio::test]

@@ -189,7 +189,13 @@ impl Inner {
         let prefix = prefix.map_or("", |p| p.as_ref());
         let files = self.fs.list(prefix).map_err(|e| store_error("listing", prefix, e))?;
         // A name that is no object path was put there by somebody else.
-        let meta = |(name, size): (String, u64)| Some(read::meta(Path::parse(name).ok()?, size));
+        let meta = |(name, size): (String, u64)| {
+            // Who removes objects by age asks for it.
+            let modified_us = self.fs.modified_us(&name).ok().flatten();
+            let modified = modified_us.and_then(arrow::temporal_conversions::timestamp_us_to_datetime);
+            let last_modified = modified.map(|time| time.and_utc()).unwrap_or_default();
+            Some(ObjectMeta { last_modified, ..read::meta(Path::parse(name).ok()?, size) })
+        };
         Ok(files.into_iter().filter(|(name, _)| !is_temporary(name)).filter_map(meta).collect())
     }
 }

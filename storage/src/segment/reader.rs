@@ -13,6 +13,7 @@ mod names;
 mod open;
 mod points;
 mod rows;
+mod salvage;
 mod vectors;
 
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use rows::{RowChoice, SegmentBatches};
 pub(crate) use addressed::{AddressedBatches, STRETCH_BYTES};
 pub(crate) use addresses::NumberColumn;
 pub(super) use open::Opened;
+pub(crate) use salvage::{Readable, is_damage};
 pub(crate) use vectors::SegmentVectors;
 
 use blocks::BlockSource;
@@ -129,6 +131,11 @@ impl SegmentReader {
     /// `Corrupt` for a checksum mismatch or a range past the data, the store's.
     pub async fn verified_range(&self, range: std::ops::Range<u64>) -> Result<bytes::Bytes> {
         self.source.read(range).await
+    }
+
+    /// Checksum of each block before the footer, as the footer has them.
+    pub(crate) fn block_checksums(&self) -> &[u32] {
+        &self.opened.blocks
     }
 
     /// Reads the whole object past every cache and compares length and xxh3-128 with the meta (VERIFY).

@@ -2,14 +2,15 @@
 //!
 //! There the collector removes manifests below the boundary, all but claims: so nothing is looked for below it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use super::{Finding, absent, counted};
+use super::{Depth, Finding, Findings, absent, counted};
 use crate::collect::{Named, leaves};
 use crate::database::Database;
 use crate::database::boundary::Boundary;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{ManifestNumber, ObjectId, WalNumber};
+use crate::id::{CommitVersion, ManifestNumber, ObjectId, WalNumber};
+use crate::manifest::invariants::check_successor;
 use crate::manifest::store::{leaf_path, manifest_path};
 use crate::manifest::{LeafRef, Manifest};
 use crate::version::Snapshot;
@@ -27,8 +28,20 @@ pub(super) struct Chain {
     pub(super) replay_from: Option<WalNumber>,
     /// What the newest has settled.
     pub(super) settled: Option<ObjectId>,
+    /// Those that could be read.
+    pub(super) standing: BTreeMap<ManifestNumber, Standing>,
     /// Leaves that cannot be read; each is told once.
     lost: HashSet<ObjectId>,
+}
+
+/// What is remembered of a manifest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    /// The newest commit it describes, and its time.
+    pub(super) version: CommitVersion,
+    pub(super) time_us: i64,
+    /// Whether it only takes an epoch.
+    pub(super) is_claim: bool,
 }
 
 /// Whether the root is in an object store.
@@ -37,7 +50,12 @@ pub(super) fn is_remote(database: &Database) -> bool {
 }
 
 /// The manifests from the boundary on.
-pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &mut Vec<Finding>) -> Chain {
+pub(super) async fn check(
+    database: &Database,
+    depth: Depth,
+    snapshot: &Snapshot,
+    findings: &mut Findings,
+) -> Chain {
     let newest = snapshot.state().manifest;
     let mut chain = Chain { newest, ..Chain::default() };
     if newest == ManifestNumber(0) {
@@ -51,17 +69,28 @@ pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &m
         }
     };
     let path = manifest_path(newest);
-    let mut checked = manifest(database, newest, &path).await;
+    let (last, mut checked) = match manifest(database, newest, &path).await {
+        Ok((manifest, detail)) => {
+            chain.note(&manifest);
+            (Some(manifest), Ok(detail))
+        }
+        Err(error) => (None, Err(error)),
+    };
     // Claims stay when their leaves go.
     if checked.is_err() && chain.has_passed(database, newest).await {
         checked = Ok("it was replaced and collected meanwhile".to_owned());
     }
     findings.push(Finding::new(path, "checksums and rules", checked));
-    let mut damaged = 0;
+    let (mut damaged, mut before) = (0, None);
     for number in (chain.oldest.0..newest.0).map(ManifestNumber) {
         let error = match database.manifests.read(number).await {
             Ok(manifest) => {
+                chain.note(&manifest);
                 chain.add(database, &manifest, findings).await;
+                if depth == Depth::Deep {
+                    damaged += follows(before.as_ref(), &manifest, findings);
+                    before = Some(manifest);
+                }
                 continue;
             }
             Err(error) => error,
@@ -76,6 +105,11 @@ pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &m
     {
         chain.add(database, &manifest, findings).await;
     }
+    if depth == Depth::Deep
+        && let Some(last) = &last
+    {
+        damaged += follows(before.as_ref(), last, findings);
+    }
     let older = newest.0.saturating_sub(chain.oldest.0);
     let detail = Ok(format!("{}, {damaged} with findings", counted(older, "older manifest")));
     findings.push(Finding::new("manifest", "chain", detail));
@@ -83,6 +117,19 @@ pub(super) async fn check(database: &Database, snapshot: &Snapshot, findings: &m
 }
 
 impl Chain {
+    fn note(&mut self, manifest: &Manifest) {
+        let Manifest { version, time_us, is_claim, .. } = *manifest;
+        self.standing.insert(manifest.number, Standing { version, time_us, is_claim });
+    }
+
+    /// The newest commit that the manifest before that number describes; None: it is not known.
+    pub(super) fn version_before(&self, number: ManifestNumber) -> Option<CommitVersion> {
+        if number <= ManifestNumber(1) {
+            return Some(CommitVersion(0));
+        }
+        self.standing.get(&ManifestNumber(number.0 - 1)).map(|before| before.version)
+    }
+
     /// Whether the boundary has passed that manifest meanwhile; the chain then begins where it stands now.
     async fn has_passed(&mut self, database: &Database, number: ManifestNumber) -> bool {
         if number >= self.oldest
@@ -94,12 +141,7 @@ impl Chain {
     }
 
     /// Adds what the next manifest names.
-    pub(super) async fn add(
-        &mut self,
-        database: &Database,
-        manifest: &Manifest,
-        findings: &mut Vec<Finding>,
-    ) {
+    pub(super) async fn add(&mut self, database: &Database, manifest: &Manifest, findings: &mut Findings) {
         if !is_remote(database) {
             return;
         }
@@ -117,6 +159,16 @@ impl Chain {
             }
         }
     }
+}
+
+/// Tells when `next` is no successor of the manifest before it; how many findings that makes.
+fn follows(before: Option<&Manifest>, next: &Manifest, findings: &mut Findings) -> u64 {
+    let Some(before) = before.filter(|before| before.number.next() == next.number) else { return 0 };
+    let Err(broken) = check_successor(Some(before), next) else { return 0 };
+    let path = manifest_path(next.number);
+    let error = broken.after_read(&path);
+    findings.push(Finding::new(path, "rules between manifests", Err(error)));
+    1
 }
 
 async fn lost_leaf(database: &Database, leaf: &LeafRef, error: Error) -> Finding {
@@ -141,7 +193,7 @@ fn is_absent(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-async fn manifest(database: &Database, number: ManifestNumber, path: &str) -> Result<String> {
+async fn manifest(database: &Database, number: ManifestNumber, path: &str) -> Result<(Manifest, String)> {
     let manifest = database.manifests.read(number).await?;
     if manifest.database_id != database.id() {
         return Err(Error::corrupt(path, "it belongs to another database"));
@@ -151,5 +203,6 @@ async fn manifest(database: &Database, number: ManifestNumber, path: &str) -> Re
         segments += database.manifests.load_table(table).await?.len() as u64;
     }
     let tables = counted(manifest.tables.len() as u64, "table");
-    Ok(format!("{tables}, {}, version {}", counted(segments, "segment"), manifest.version))
+    let detail = format!("{tables}, {}, version {}", counted(segments, "segment"), manifest.version);
+    Ok((manifest, detail))
 }

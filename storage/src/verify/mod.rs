@@ -1,12 +1,25 @@
-//! VERIFY: every checksum, the manifest chain, row-id and key uniqueness, statistics against the data.
+//! VERIFY: every checksum, the manifest chain, row-id and key uniqueness, statistics against the data. DEEP: also whether objects agree.
 //!
 //! Owns: what is checked and how a finding reads. Changes nothing. Damage is a finding, never an error: the check goes on
 //! with the next object.
+//!
+//! Both read every object that the newest manifest and the log behind it name, all of it. DEEP also reads what only some cases need (ids of
+//! commits, `wal/tip`, a bucket's `boundary` and `writer`), replays the log, decodes what is in memory anew from the objects, compares index
+//! units with the vectors of their rows, and looks at bytes that nobody reads. Neither reads the log below the newest manifest's replay point,
+//! objects that nothing names, journals, or caches.
 
 mod chain;
+mod hint;
+mod history;
+mod identity;
+mod log;
 mod orphans;
 mod segment;
+mod statistics;
+#[cfg(test)]
+mod tests;
 mod unit;
+mod vectors;
 
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,6 +33,15 @@ pub enum VerifyScope {
     Database,
     /// One table's segments.
     Table(TableId),
+}
+
+/// How much is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Every object by itself.
+    Plain,
+    /// And with the others.
+    Deep,
 }
 
 /// How bad a finding is.
@@ -74,22 +96,23 @@ impl Finding {
     }
 
     fn new(object: impl Into<String>, check: &str, result: Result<String>) -> Self {
+        let object = object.into();
         let (status, detail) = match result {
             Ok(detail) => (FindingStatus::Ok, detail),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                (FindingStatus::Missing, error.message().to_owned())
-            }
-            Err(error) if says_nothing(&error) => (FindingStatus::Unknown, error.message().to_owned()),
-            Err(error) => (FindingStatus::Damaged, error.message().to_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound => (FindingStatus::Missing, described(&error)),
+            Err(error) if says_nothing(&error) => (FindingStatus::Unknown, described(&error)),
+            Err(error) => (FindingStatus::Damaged, described(&error)),
         };
-        let hint = match status {
-            FindingStatus::Ok | FindingStatus::Warning => "",
-            FindingStatus::Missing | FindingStatus::Damaged => {
-                "keep a copy of the database, then restore this object from a backup"
-            }
-            FindingStatus::Unknown => "it could not be read; VERIFY again",
-        };
-        Self { object: object.into(), check: check.to_owned(), status, detail, hint: hint.to_owned() }
+        let hint = hint::next_step(&object, status).to_owned();
+        Self { object, check: check.to_owned(), status, detail, hint }
+    }
+}
+
+/// What an error says, with what is at stake.
+fn described(error: &Error) -> String {
+    match error.detail() {
+        Some(detail) => format!("{}; {detail}", error.message()),
+        None => error.message().to_owned(),
     }
 }
 
@@ -117,13 +140,28 @@ pub(crate) struct Findings {
     pub(crate) rows: Vec<Finding>,
     /// Index units that cannot be used.
     pub(crate) lost_units: Vec<ObjectId>,
+    /// Bytes of log, segments and what belongs to them, and rows of segments.
+    bytes_read: u64,
+    rows_read: u64,
+}
+
+impl Findings {
+    fn push(&mut self, finding: Finding) {
+        self.rows.push(finding);
+    }
+
+    /// Counts what was read.
+    fn read(&mut self, bytes: u64, rows: u64) {
+        self.bytes_read += bytes;
+        self.rows_read += rows;
+    }
 }
 
 /// Runs the checks.
 ///
 /// # Errors
 /// `NotFound` when the table of the scope is not there.
-pub(crate) async fn run(database: &Database, scope: VerifyScope) -> Result<Findings> {
+pub(crate) async fn run(database: &Database, scope: VerifyScope, depth: Depth) -> Result<Findings> {
     let snapshot = database.snapshot();
     let mut findings = Findings::default();
     match scope {
@@ -132,24 +170,24 @@ pub(crate) async fn run(database: &Database, scope: VerifyScope) -> Result<Findi
                 snapshot.state().tables.get(&id).ok_or_else(|| {
                     Error::new(ErrorKind::NotFound, format!("there is no table with id {id}"))
                 })?;
-            self::table(database, &snapshot, table, &mut findings).await;
+            self::table(database, depth, &snapshot, table, &mut findings).await;
         }
         VerifyScope::Database => {
-            findings.rows.push(log(database).await);
-            let chain = chain::check(database, &snapshot, &mut findings.rows).await;
-            for table in snapshot.state().tables.values() {
-                self::table(database, &snapshot, table, &mut findings).await;
+            identity::check(database, depth, &mut findings).await;
+            log::check(database, depth, &mut findings).await;
+            let chain = chain::check(database, depth, &snapshot, &mut findings).await;
+            if depth == Depth::Deep {
+                history::check(database, &chain, &mut findings).await;
             }
-            orphans::find(database, &snapshot, chain, &mut findings.rows).await?;
+            for table in snapshot.state().tables.values() {
+                self::table(database, depth, &snapshot, table, &mut findings).await;
+            }
+            orphans::find(database, &snapshot, chain, &mut findings).await?;
         }
     }
+    let detail = format!("{} bytes, {}", findings.bytes_read, counted(findings.rows_read, "row"));
+    findings.push(Finding::new("total", "read", Ok(detail)));
     Ok(findings)
-}
-
-/// The log's files: each frame's checksum, dense versions, every entry decodes.
-async fn log(database: &Database) -> Finding {
-    let result = database.check_log().await;
-    Finding::new("wal", "frames and versions", result)
 }
 
 /// The error of an object that something names, with the size it has there when it is missing.
@@ -161,17 +199,24 @@ fn absent(error: impl Into<Error>, bytes: u64) -> Error {
     Error::new(ErrorKind::NotFound, format!("it is not there; {bytes} bytes were written"))
 }
 
-async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, findings: &mut Findings) {
-    let Findings { rows: findings, lost_units } = findings;
+async fn table(
+    database: &Database,
+    depth: Depth,
+    snapshot: &Snapshot,
+    table: &TableState,
+    findings: &mut Findings,
+) {
+    let subject = segment::Subject { database, depth, table, at: snapshot.version() };
     let mut seen = segment::Seen::new(table);
     for segment in table.segments.iter() {
-        segment::check(database, table, segment, snapshot.version(), &mut seen, findings).await;
+        segment::check(&subject, segment, &mut seen, findings).await;
     }
     for unit in table.units.iter() {
-        let (finding, lost) = unit::check(database, table, unit).await;
+        let (finding, lost) = unit::check(&subject, unit).await;
         if lost {
-            lost_units.push(unit.id);
+            findings.lost_units.push(unit.id);
         }
+        findings.read(unit.bytes, 0);
         findings.push(finding);
     }
     let name = table.def.qualified_name();
@@ -198,32 +243,5 @@ async fn table(database: &Database, snapshot: &Snapshot, table: &TableState, fin
             "memtable",
             Err(Error::internal(format!("row id {id} is not below the next one, {}", table.next_row_id))),
         ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_could_not_be_read_is_not_called_damaged() {
-        let found = |kind| Finding::new("x", "object hash", Err(Error::new(kind, "why")));
-        for (kind, status) in [
-            (ErrorKind::NotFound, FindingStatus::Missing),
-            (ErrorKind::Corrupt, FindingStatus::Damaged),
-            (ErrorKind::Unsupported, FindingStatus::Damaged),
-            (ErrorKind::Unavailable, FindingStatus::Unknown),
-            (ErrorKind::PermissionDenied, FindingStatus::Unknown),
-        ] {
-            let finding = found(kind);
-            assert_eq!((finding.status, finding.is_bad()), (status, true), "{kind:?}");
-            assert_eq!(finding.hint.contains("backup"), status != FindingStatus::Unknown, "{kind:?}");
-        }
-        assert!(!Finding::new("x", "object hash", Ok(counted(1, "row"))).is_bad());
-    }
-
-    #[test]
-    fn one_is_one() {
-        assert_eq!([counted(0, "row"), counted(1, "row"), counted(2, "row")], ["0 rows", "1 row", "2 rows"]);
     }
 }

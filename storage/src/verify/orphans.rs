@@ -9,7 +9,7 @@ use futures::StreamExt;
 use object_store::path::Path;
 
 use super::chain::{Chain, is_remote};
-use super::{Finding, FindingStatus, counted};
+use super::{Finding, FindingStatus, Findings, counted};
 use crate::collect::{FOLDERS, HISTORY_KEPT, Listed, ObjectName, PROBE_KEPT, is_older};
 use crate::database::Database;
 use crate::error::{ErrorKind, Result};
@@ -50,7 +50,7 @@ pub(super) async fn find(
     database: &Database,
     snapshot: &Snapshot,
     chain: Chain,
-    findings: &mut Vec<Finding>,
+    findings: &mut Findings,
 ) -> Result<()> {
     let mut search = Search { database, chain, found: Vec::new(), below: Vec::new() };
     search.chain.named.add_version(snapshot.state());
@@ -112,7 +112,7 @@ impl Search<'_> {
     }
 
     /// What has been named since the checks began is no orphan.
-    async fn forget_new(&mut self, findings: &mut Vec<Finding>) {
+    async fn forget_new(&mut self, findings: &mut Findings) {
         let database = self.database;
         let Self { chain, found, .. } = self;
         if is_remote(database)
@@ -132,7 +132,7 @@ impl Search<'_> {
         found.retain(|(_, why)| !matches!(why, Why::Unnamed(id) if chain.named.contains(*id)));
     }
 
-    fn report(&mut self, findings: &mut Vec<Finding>) {
+    fn report(&mut self, findings: &mut Findings) {
         if self.found.is_empty() {
             return;
         }

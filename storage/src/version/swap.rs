@@ -1,7 +1,9 @@
-//! Segments that others took the place of: what compaction does to the state.
+//! Segments that others took the place of: what compaction does to the state, and a repair, which takes rows away with them.
 //!
-//! No row changes, so neither do the marks that conflicts are told by, nor the hot rows: hot deletes go by row id, which the
-//! rows keep. A version that somebody reads keeps the segments it has.
+//! In a compaction no row changes, so neither do the marks that conflicts are told by, nor the hot rows: hot deletes go by row id, which the
+//! rows keep. A version that somebody reads keeps the segments it has. A repair is a delete in bulk: who read the rows before conflicts with
+//! it, and versions before it cannot be read. Its entry says how many rows are left, since a state that was loaded later may know less of what was
+//! deleted in a damaged segment than the state it was made on.
 
 use std::sync::Arc;
 
@@ -31,7 +33,10 @@ impl Version {
         }
         let swapped = table.swapped(swap, version, deletes)?;
         self.tables.insert(swap.table, Arc::new(swapped));
-        self.horizon = self.horizon.max(swap.horizon);
+        self.horizon = self.horizon.max(match swap.rows_left {
+            Some(_) => version,
+            None => swap.horizon,
+        });
         Ok(())
     }
 }
@@ -50,6 +55,11 @@ impl TableState {
         }
         let mut next = self.clone();
         next.segments = Arc::new(segments);
+        if let Some(left) = swap.rows_left {
+            next.live_rows = left;
+            next.last_delete = version;
+            next.last_bulk_delete = version;
+        }
         next.views = Arc::default();
         next.searchers = Arc::default();
         Ok(next)

@@ -112,7 +112,8 @@ pub enum CatalogEdit {
 }
 
 /// Segments of a table that others take the place of, with the same rows but for those that nobody can see any more. Which rows the
-/// others have deleted stands in `.deletes` objects, each with its version; deletes that are in none yet go by row id.
+/// others have deleted stands in `.deletes` objects, each with its version; deletes that are in none yet go by row id. A repair takes segments
+/// away whose rows cannot be read any more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SegmentSwap {
     /// Which table.
@@ -124,6 +125,9 @@ pub struct SegmentSwap {
     pub added: Vec<SegmentEntry>,
     /// Reads of versions before this one may miss rows from now on.
     pub horizon: CommitVersion,
+    /// A repair: rows go with the segments taken away, and this many of the table are visible afterwards. None: no visible row goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_left: Option<u64>,
 }
 
 /// What one commit does to one table's rows.

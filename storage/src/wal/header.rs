@@ -15,7 +15,7 @@
 //! | 64 | 8 | first version |
 //! | 72 | 8 | length of the predecessor up to where it counts (seal or cut); 0: there is none |
 //! | 80 | 8 | last version in the predecessor and those before it |
-//! | 88 | 8 | length the file was created with; it is shorter only when sealed. 0 in objects |
+//! | 88 | 8 | length the file was created with; it is shorter only when sealed. Of an object its length; 0 in objects of earlier versions of Cairn |
 //! | 96 | 8 | epoch of the writer, in objects and in a bucket's journal; 0 in files of a directory |
 //! | 104 | 4 | kind: 0 entries follow, 1 a fence: nothing follows |
 //! | 108 | 16 | zero |

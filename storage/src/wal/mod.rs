@@ -21,7 +21,10 @@ use bytes::Bytes;
 pub use contents::{LogContents, LogEntry, LogTable};
 pub use entry::{CatalogEdit, CommitInfo, RowBody, SegmentSwap, TableChange, WalEntry};
 pub use file::{FileWal, FileWalFollower, FileWalOptions, FileWalReader, Followed, WalTip};
-pub(crate) use file::{TipFile, remove_log};
+pub(crate) use file::{
+    Remains, Surviving, TIP_BYTES, TIP_PATH, TipFile, database_ids, mend, path as file_path, remove_log,
+    remove_tip, survive,
+};
 pub use object::{FENCE_BYTES, ObjectWal, ObjectWalOptions, ObjectWalReader, object_path};
 pub(crate) use object::{fenced, put_fence};
 

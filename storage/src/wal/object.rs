@@ -145,6 +145,7 @@ impl ObjectWal {
             first: state.next,
             predecessor_length: state.predecessor_length,
             predecessor_last: CommitVersion(state.next.0.saturating_sub(1)),
+            // Known when the entries are in it.
             created_length: 0,
             epoch: self.options.epoch,
             is_fence: false,
@@ -171,7 +172,7 @@ pub(crate) async fn put_fence(
         first: next,
         predecessor_length: predecessor.map_or(0, |p| p.length),
         predecessor_last: CommitVersion(next.0.saturating_sub(1)),
-        created_length: 0,
+        created_length: FENCE_BYTES,
         epoch,
         is_fence: true,
     };
@@ -185,11 +186,14 @@ pub(crate) async fn put_fence(
     }
 }
 
+/// The object with its length in the header: one that is cut between two frames is not taken for a shorter one.
 fn object_bytes(header: &FileHeader, first: CommitVersion, entries: &[Bytes]) -> Bytes {
-    let mut bytes = header.encode().to_vec();
+    let mut bytes = vec![0; HEADER_BYTES];
     for (version, payload) in (first.0..).zip(entries) {
         encode(&mut bytes, header.salt, FrameKind::Entry, 0, CommitVersion(version), payload);
     }
+    let header = FileHeader { created_length: bytes.len() as u64, ..header.clone() };
+    bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
     bytes.into()
 }
 

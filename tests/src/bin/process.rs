@@ -3,11 +3,19 @@
 use std::io::{BufRead, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use cairn_engine::{Engine, EngineOptions, OpenOptions, Root};
 use cairn_server::{Server, ServerOptions};
 use cairn_tests::child::Question;
+use cairn_tests::damage::allocation::Counting;
+use cairn_tests::damage::trial;
+use cairn_tests::workload::{Crew, Said};
 use cairn_tests::{Connection, SqlError, plan, tpch, workload};
+
+/// Counts for `damage`, and lets all others pass.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -15,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["follow", root] => follow(Path::new(root)),
         ["plans", root] => plans(Root::parse(root)?),
         ["serve", root] => serve(Path::new(root)),
+        ["damage"] => trial::serve(),
         ["write", root, seed, round] => write(Path::new(root), seed.parse()?, round.parse()?),
         // For answers/make.py.
         ["tpch-data", dir, scale] => Ok(tpch::write_parquet(Path::new(dir), scale.parse()?)?),
@@ -25,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(())
         }
         _ => Err(
-            "usage: follow ROOT | plans ROOT | serve ROOT | write ROOT SEED ROUND | tpch-data DIR SCALE | tpch-query N"
+            "usage: follow ROOT | plans ROOT | serve ROOT | damage | write ROOT SEED ROUND | tpch-data DIR SCALE | tpch-query N"
                 .into(),
         ),
     }
@@ -93,19 +102,16 @@ fn serve(root: &Path) -> Result<(), Box<dyn std::error::Error>> {
     })
 }
 
+/// Writes on several connections until it is killed, and says which units have ended.
 fn write(root: &Path, seed: u64, round: u64) -> Result<(), Box<dyn std::error::Error>> {
     let connection = Connection::open_dir(root, &workload::options(seed, round))?;
     say("ready")?;
-    for (number, operation) in workload::operations(seed, round).enumerate() {
-        operation.prepare(root)?;
-        match (connection.run(&operation.sql(root)), operation.fails_with()) {
-            (Ok(_), None) => say(&format!("ack {number}"))?,
-            (Err(error), Some(sqlstate)) if error.sqlstate == sqlstate => say(&format!("ack {number}"))?,
-            (answer, _) => {
-                say(&format!("wrong {number}: {} -> {answer:?}", operation.sql(root)))?;
-                return Err("a statement did not do what it must".into());
-            }
+    let crew = Crew { connection: &connection, root, seed, round };
+    crew.work(&AtomicBool::new(false), &|said: Said| {
+        if say(&said.to_string()).is_err() {
+            // Nobody listens any more: the test is gone, and so must this be.
+            std::process::exit(1);
         }
-    }
-    Ok(())
+    })?;
+    Err("the writers have ended by themselves".into())
 }

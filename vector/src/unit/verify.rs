@@ -1,9 +1,14 @@
-//! Reads all of a unit and names what is wrong.
+//! Reads all of a unit and names what is wrong: in itself, and of a row whose vector the caller has.
 
 use super::codec::{BLOCK_BYTES, Section, read};
 use super::open::Unit;
 use crate::hnsw::sketch::SILENT;
 use crate::hnsw::{Adjacency, NO_ROW};
+use crate::metric::Metric;
+use crate::quantize::{FILLER, Grid};
+
+/// What f32 may have rounded off a bound on the way, as a part of it.
+const ROUNDED: f64 = 1e-5;
 
 /// Something wrong in a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +34,50 @@ impl Unit {
         findings.extend(self.wrong_sketches());
         findings.extend(self.unreachable());
         findings
+    }
+
+    /// What is wrong with the row `ordinal`, whose vector is `vector`: its code is farther from it than the bound that searches go by, or its
+    /// norm is not that of its code. None: nothing. `point` is room that is used again.
+    #[must_use]
+    pub fn wrong_code(&self, ordinal: u32, vector: &[f32], point: &mut Vec<f32>) -> Option<Finding> {
+        let (grid, row) = (&self.grid, ordinal as usize);
+        let stride = grid.stride();
+        let wrong = |what: String| Some(self.finding(Section::Codes, row * stride, what));
+        let codes = self.section(Section::Codes).get(row * stride..(row + 1) * stride);
+        let Some(codes) = codes.filter(|_| vector.len() == grid.dim) else {
+            return wrong(format!("it has no row {ordinal} of {} components", vector.len()));
+        };
+        point.clear();
+        point.extend_from_slice(vector);
+        point.resize(Grid::point_dim(grid.metric, grid.dim), 0.0);
+        Grid::to_point(grid.metric, grid.dim, grid.length_max, point);
+        let (mut squares, mut absolutes, mut norm) = (0.0_f64, 0.0_f64, 0_i64);
+        for ((component, low), code) in point.iter().zip(&grid.low).zip(codes) {
+            let place = f64::from(*low) + f64::from(grid.step) * f64::from(*code);
+            let off = f64::from(*component) - place;
+            squares += off * off;
+            absolutes += off.abs();
+            norm += (i64::from(*code) - 128).pow(2);
+        }
+        let (distance, norm) = match grid.metric {
+            Metric::L1 => (absolutes, 0),
+            Metric::L2 | Metric::Cosine | Metric::InnerProduct => (squares.sqrt(), norm),
+        };
+        let bound = f64::from(self.error(ordinal)) * (1.0 + ROUNDED) + grid.rounding();
+        // Not a number is wrong too.
+        if distance.partial_cmp(&bound).is_none_or(std::cmp::Ordering::is_gt) {
+            return wrong(format!(
+                "the code of row {ordinal} is {distance} from its vector, more than {bound}"
+            ));
+        }
+        if codes[point.len()..].iter().any(|code| *code != FILLER) {
+            return wrong(format!("the code of row {ordinal} is not filled up"));
+        }
+        let stored = self.section(Section::Norms).get(row * 4..(row + 1) * 4).map(|norm| read!(norm, 0, f32));
+        if stored != Some(norm as f32) {
+            return Some(self.finding(Section::Norms, row * 4, format!("norm of row {ordinal}")));
+        }
+        None
     }
 
     fn finding(&self, section: Section, at: usize, problem: String) -> Finding {

@@ -31,17 +31,17 @@ use crate::wal::{
 const ATTEMPTS: usize = 10;
 
 /// Commits in a journal, all of one epoch.
-struct Left {
+pub(super) struct Left {
     epoch: Epoch,
-    commits: Vec<EntryHeader>,
+    pub(super) commits: Vec<EntryHeader>,
     payloads: Vec<Bytes>,
     /// Everything up to here was sent.
-    sent: CommitVersion,
+    pub(super) sent: CommitVersion,
     torn: Option<String>,
 }
 
 impl Left {
-    fn read(fs: &dyn FileSystem, id: DatabaseId) -> Result<Self> {
+    pub(super) fn read(fs: &dyn FileSystem, id: DatabaseId) -> Result<Self> {
         let recovery = FileWalReader::recover_all(fs, id)?;
         open::check_tip(fs, recovery.predecessor.map_or(CommitVersion(0), |last| last.last))?;
         let headers: Vec<EntryHeader> =
@@ -58,7 +58,7 @@ impl Left {
     }
 
     /// How many are versions up to `last`.
-    fn up_to(&self, last: CommitVersion) -> usize {
+    pub(super) fn up_to(&self, last: CommitVersion) -> usize {
         self.commits.partition_point(|commit| commit.version <= last)
     }
 

@@ -24,12 +24,23 @@ use crate::id::{CommitVersion, DatabaseId, Epoch, WalNumber};
 use crate::manifest::ManifestStore;
 use crate::version::Shared;
 use crate::wal::{FileWal, FileWalOptions, ObjectWal, SyncMode, TipFile, WalTip, remove_log};
+use leftovers::Left;
 use place::Place;
 use wal::{JournaledWal, Parts};
 
 /// How much of what the journal holds was sent, as a [`WalTip`] whose number is the epoch. Never synced: what it does not say is asked
 /// of the bucket.
 const SENT: &str = "sent";
+
+/// How many commits stand in the journal `fs` of the database `id`, read as whoever sends them would; and how many of them are marked as
+/// sent.
+///
+/// # Errors
+/// `Corrupt` when it is damaged, I/O errors.
+pub(crate) fn commits(fs: &dyn FileSystem, id: DatabaseId) -> Result<(usize, usize)> {
+    let left = Left::read(fs, id)?;
+    Ok((left.commits.len(), left.up_to(left.sent)))
+}
 
 /// The bucket that a journal belongs to.
 #[derive(Clone, Copy)]

@@ -112,6 +112,11 @@ impl Inode {
         found
     }
 
+    /// What a machine finds that has lost everything since the last sync.
+    pub(super) fn synced(&self) -> Vec<u8> {
+        self.durable.clone()
+    }
+
     /// A file whose every byte is durable.
     pub(super) fn settled(data: Vec<u8>) -> Self {
         let length = data.len();

@@ -102,6 +102,15 @@ impl Names {
                 operation.apply(&mut names);
             }
         }
+        self.settled(names)
+    }
+
+    /// What a machine finds that has lost everything since the last syncs.
+    pub(super) fn synced(&self) -> Self {
+        self.settled(self.durable.clone())
+    }
+
+    fn settled(&self, names: BTreeMap<String, u64>) -> Self {
         Self {
             seen: names.clone(),
             durable: names,

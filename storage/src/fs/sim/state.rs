@@ -1,31 +1,51 @@
 //! The state behind the simulated file system, and what becomes of each step.
 //!
-//! Owns: counting steps, faults and power loss, the disk's capacity, what a failing write or sync leaves. Does not own: paths and
-//! open modes (`sim`).
+//! Owns: counting and recording steps, faults and power loss, the disk's capacity, what a failing write or sync leaves. Does not own:
+//! paths and open modes (`sim`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::Fault;
 use super::inode::{Inode, SECTOR};
 use super::names::Names;
+use super::{Fault, RecordedStep, SimFileSystem};
 use crate::fs::parent;
 
-/// Kinds of steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+/// Kinds of steps: calls that change what programs see, or what survives a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// A file is created.
     Create,
+    /// Bytes are written, or zeros preallocated.
     Write,
+    /// A file is cut.
     Truncate,
+    /// A file is synced.
     Sync,
+    /// A file gets another name in place of its own.
     Rename,
+    /// A file gets a second name.
     HardLink,
+    /// A name is removed.
     Remove,
+    /// A directory is synced.
     SyncDir,
+    /// A directory is created.
     CreateDir,
+}
+
+/// What a step is done to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target<'a> {
+    Directory(&'a str),
+    /// A name, and which file has it or gets it.
+    Name(&'a str, u64),
+    /// The bytes of a file.
+    Bytes(u64),
 }
 
 impl Fault {
@@ -61,7 +81,8 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) rng: StdRng,
-    pub(super) inodes: HashMap<u64, Inode>,
+    /// Shared with the images of recorded steps until they change.
+    pub(super) inodes: HashMap<u64, Arc<Inode>>,
     pub(super) names: Names,
     pub(super) next_inode: u64,
     pub(super) next_handle: u64,
@@ -69,11 +90,15 @@ pub(super) struct State {
     pub(super) locks: HashMap<u64, Vec<(u64, bool)>>,
     pub(super) steps: u64,
     pub(super) crash_at: Option<u64>,
+    /// From this step on there is room for nothing more.
+    pub(super) full_at: Option<u64>,
     pub(super) dead: bool,
     pub(super) faults: Vec<Fault>,
     /// Bytes the disk holds.
     pub(super) capacity: Option<u64>,
     pub(super) retried_syncs: u64,
+    /// None: nobody wants to know.
+    pub(super) recorded: Option<Vec<RecordedStep>>,
 }
 
 pub(super) fn dead() -> io::Error {
@@ -99,10 +124,22 @@ impl State {
             locks: HashMap::new(),
             steps: 0,
             crash_at: None,
+            full_at: None,
             dead: false,
             faults: Vec::new(),
             capacity: None,
             retried_syncs: 0,
+            recorded: None,
+        }
+    }
+
+    /// The same names and bytes, as durable as they are here; no locks, no faults, no steps.
+    pub(super) fn image(&self, seed: u64) -> Self {
+        Self {
+            names: self.names.clone(),
+            inodes: self.inodes.clone(),
+            next_inode: self.next_inode,
+            ..Self::new(seed)
         }
     }
 
@@ -110,9 +147,13 @@ impl State {
         if self.dead { Err(dead()) } else { Ok(()) }
     }
 
-    pub(super) fn step(&mut self, step: Step) -> io::Result<Fate> {
+    pub(super) fn step(&mut self, step: Step, target: Target<'_>) -> io::Result<Fate> {
         self.alive()?;
         self.steps += 1;
+        self.record(step, target);
+        if self.full_at == Some(self.steps) {
+            self.capacity = Some(self.used());
+        }
         if self.crash_at == Some(self.steps) {
             self.dead = true;
             return Ok(Fate::PowerLoss);
@@ -122,9 +163,29 @@ impl State {
         Ok(if self.faults.len() < before { Fate::Fails } else { Fate::Done })
     }
 
+    fn record(&mut self, step: Step, target: Target<'_>) {
+        let Some(mut recorded) = self.recorded.take() else { return };
+        let name_of = |file: u64| self.names.seen.iter().find(|(_, named)| **named == file);
+        let (path, file) = match target {
+            Target::Directory(path) => (path.to_owned(), None),
+            Target::Name(path, file) => (path.to_owned(), Some(file)),
+            Target::Bytes(file) => {
+                (name_of(file).map_or_else(String::new, |(name, _)| name.clone()), Some(file))
+            }
+        };
+        let before = SimFileSystem::of(self.image(self.steps));
+        recorded.push(RecordedStep { number: self.steps, step, path, file, before });
+        self.recorded = Some(recorded);
+    }
+
     /// A step on names: done and pending when the machine dies, not done when it fails.
-    pub(super) fn name_step(&mut self, step: Step, change: impl FnOnce(&mut Self)) -> io::Result<()> {
-        match self.step(step)? {
+    pub(super) fn name_step(
+        &mut self,
+        step: Step,
+        target: Target<'_>,
+        change: impl FnOnce(&mut Self),
+    ) -> io::Result<()> {
+        match self.step(step, target)? {
             Fate::Done => {
                 change(self);
                 Ok(())
@@ -138,7 +199,12 @@ impl State {
     }
 
     pub(super) fn inode(&mut self, inode: u64) -> &mut Inode {
-        self.inodes.entry(inode).or_default()
+        Arc::make_mut(self.inodes.entry(inode).or_default())
+    }
+
+    /// The bytes of a file as programs see them.
+    pub(super) fn bytes(&self, inode: u64) -> &[u8] {
+        self.inodes.get(&inode).map(|file| file.data.as_slice()).unwrap_or_default()
     }
 
     pub(super) fn named(&self, path: &str) -> io::Result<u64> {
@@ -160,8 +226,8 @@ impl State {
     }
 
     pub(super) fn write(&mut self, inode: u64, bytes: &[u8], offset: usize) -> io::Result<()> {
-        let fate = self.step(Step::Write)?;
-        let grows = (offset + bytes.len()).saturating_sub(self.inode(inode).data.len()) as u64;
+        let fate = self.step(Step::Write, Target::Bytes(inode))?;
+        let grows = (offset + bytes.len()).saturating_sub(self.bytes(inode).len()) as u64;
         let room = self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used()));
         let fits =
             bytes.len() - usize::try_from(grows.saturating_sub(room)).unwrap_or(bytes.len()).min(bytes.len());
@@ -179,12 +245,12 @@ impl State {
     }
 
     pub(super) fn sync(&mut self, inode: u64) -> io::Result<()> {
-        let fate = self.step(Step::Sync)?;
+        let fate = self.step(Step::Sync, Target::Bytes(inode))?;
         if self.inode(inode).sync_failed {
             self.retried_syncs += 1;
         }
         let Self { rng, inodes, .. } = self;
-        let file = inodes.entry(inode).or_default();
+        let file = Arc::make_mut(inodes.entry(inode).or_default());
         match fate {
             Fate::Done => {
                 file.sync();

@@ -163,3 +163,46 @@ fn every_kind_of_fault_fires_once() {
     fs.open("a", OpenMode::CreateNew).unwrap();
     fs.open("b", OpenMode::CreateNew).unwrap_err();
 }
+
+#[test]
+fn a_recorded_step_has_the_machine_as_it_was_before() {
+    let fs = SimFileSystem::new(1);
+    fs.record();
+    let file = file_with(&fs, ".tmp-1", &[1; 600]);
+    file.sync().unwrap();
+    fs.rename(".tmp-1", "a").unwrap();
+    fs.sync_dir("").unwrap();
+    file.write_at(&[2; 600], 0).unwrap();
+    let recorded = fs.recorded();
+    let told: Vec<(u64, Step, &str)> =
+        recorded.iter().map(|step| (step.number, step.step, step.path.as_str())).collect();
+    let expected = [
+        (1, Step::Create, ".tmp-1"),
+        (2, Step::Write, ".tmp-1"),
+        (3, Step::Sync, ".tmp-1"),
+        (4, Step::Rename, "a"),
+        (5, Step::SyncDir, ""),
+        (6, Step::Write, "a"),
+    ];
+    assert_eq!(told, expected);
+    assert!(recorded.iter().all(|step| step.file == recorded[0].file || step.step == Step::SyncDir));
+    let before = |at: usize| recorded[at - 1].before.restart(0);
+    assert_eq!((read(&before(1), ".tmp-1"), read(&before(2), ".tmp-1")), (None, Some(Vec::new())));
+    assert_eq!((read(&before(5), "a"), read(&recorded[4].before.synced(0), "a")), (Some(vec![1; 600]), None));
+    assert_eq!(read(&before(6), "a"), Some(vec![1; 600]), "what comes later leaves it alone");
+    assert_eq!(read(&fs.synced(0), "a"), Some(vec![1; 600]));
+    assert!(fs.recorded().is_empty());
+}
+
+#[test]
+fn a_disk_that_fills_up_takes_nothing_more() {
+    let fs = SimFileSystem::new(1);
+    let file = file_with(&fs, "a", &[1; 600]);
+    fs.fill_at_step(fs.steps() + 2);
+    file.write_at(&[2; 600], 600).unwrap();
+    assert_eq!(file.write_at(&[3; 600], 1000).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    file.sync().unwrap();
+    assert_eq!(file.len().unwrap(), 1200);
+    fs.clear_faults();
+    file.write_at(&[3; 600], 1000).unwrap();
+}

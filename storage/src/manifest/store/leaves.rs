@@ -131,8 +131,8 @@ impl ManifestStore {
             return Err(Error::corrupt(&path, "it is not the leaf that the manifest names"));
         }
         let segments = decode_leaf(&path, &bytes)?;
-        let rows: u64 = segments.iter().map(|entry| entry.segment.rows).sum();
-        if segments.len() as u64 != leaf.segments || rows != leaf.rows {
+        let rows = segments.iter().try_fold(0_u64, |rows, entry| rows.checked_add(entry.segment.rows));
+        if segments.len() as u64 != leaf.segments || rows != Some(leaf.rows) {
             return Err(Error::corrupt(&path, "its totals are not those in the manifest"));
         }
         Ok(segments)

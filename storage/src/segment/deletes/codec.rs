@@ -74,7 +74,9 @@ pub(super) fn decode(
         [bitmap_bytes, version_bytes].iter().try_fold(HEADER_BYTES as u64, |sum, n| sum.checked_add(*n));
     let body = body
         .filter(|body| {
-            body.div_ceil(BLOCK_BYTES as u64).checked_mul(4).and_then(|t| t.checked_add(body + 4))
+            body.div_ceil(BLOCK_BYTES as u64)
+                .checked_mul(4)
+                .and_then(|t| t.checked_add(*body)?.checked_add(4))
                 == Some(bytes.len() as u64)
         })
         .ok_or_else(|| damaged("its length does not match its header"))? as usize;

@@ -75,6 +75,17 @@ fn any_damage_is_named() {
     assert!(codec::decode("a.deletes", &bytes, object_id(3), None).is_err(), "another segment's");
 }
 
+#[test]
+fn lengths_at_the_end_of_numbers_are_damage() {
+    let good = codec::encode(&vector(&[(1, 7)]), object_id(2), true).unwrap();
+    for (at, short) in [(40, 56), (40, 57), (40, 60), (48, 56), (48, 80), (48, 0)] {
+        let mut bad = good.clone();
+        bad[at..at + 8].copy_from_slice(&(u64::MAX - short).to_le_bytes());
+        let error = codec::decode("a.deletes", &bad, object_id(2), None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{short} below the end at {at}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn objects_come_back() {
     let store = InMemory::new();

@@ -138,7 +138,11 @@ async fn read_tail(
     let data = bytes.split_to((end - start) as usize);
     let (footer, trailer) = (bytes.slice(..meta.footer_bytes as usize), &bytes[meta.footer_bytes as usize..]);
     if trailer[..4] != meta.footer_bytes.to_le_bytes() || &trailer[4..] != b"PAR1" {
-        return Err(Error::corrupt(&path, "its last 8 bytes are not those that were written"));
+        let at = meta.bytes - trailer.len() as u64;
+        return Err(Error::corrupt(
+            &path,
+            format!("its last 8 bytes, at offset {at}, are not those that were written"),
+        ));
     }
     if crc32c::crc32c(&footer) != meta.footer_crc32c {
         return Err(Error::corrupt(&path, format!("checksum mismatch in the footer at offset {end}")));

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::input::{put_counted, put_varint};
 use super::{
     FLAG_TRUNCATE, HEADER_BYTES, KIND_COMMIT, PAYLOAD_ALTERED, PAYLOAD_FIRST, PAYLOAD_PARTIAL_UNITS,
-    PAYLOAD_SWAPS, TABLE_BYTES, rows,
+    PAYLOAD_REPAIRED, PAYLOAD_SWAPS, TABLE_BYTES, rows,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, RowId};
@@ -47,6 +47,7 @@ impl EncodedBody {
         let count = u32::try_from(tables.len()).map_err(|_| too_long("tables"))?;
         let needed = |edit: &CatalogEdit| match edit {
             CatalogEdit::PutTable(def) if def.is_altered() => PAYLOAD_ALTERED,
+            CatalogEdit::SwapSegments(swap) if swap.rows_left.is_some() => PAYLOAD_REPAIRED,
             CatalogEdit::SwapSegments(_) => PAYLOAD_SWAPS,
             CatalogEdit::PutUnit(unit) if unit.is_partial() => PAYLOAD_PARTIAL_UNITS,
             _ => PAYLOAD_FIRST,

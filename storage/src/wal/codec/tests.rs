@@ -544,13 +544,15 @@ fn a_swap_of_segments_round_trips_under_a_version_of_its_own() {
     let mut added = crate::manifest::invariants::tests::segment_entry(9, 100);
     added.deletes[0].version = None;
     let id = |sequence| ObjectId { epoch: Epoch(2), sequence };
-    for added in [vec![added], Vec::new()] {
-        let swap =
-            SegmentSwap { table: TableId(1), removed: vec![id(3), id(4)], added, horizon: CommitVersion(20) };
+    for (added, rows_left, version) in
+        [(vec![added], None, 3), (Vec::new(), None, 3), (Vec::new(), Some(7), 5)]
+    {
+        let removed = vec![id(3), id(4)];
+        let swap = SegmentSwap { table: TableId(1), removed, added, horizon: CommitVersion(20), rows_left };
         let swap = CatalogEdit::SwapSegments(Arc::new(swap));
         let entry = WalEntry { catalog: vec![swap], tables: vec![], ..entry.clone() };
         let bytes = encode(&entry).unwrap();
-        assert_eq!(bytes[..2], [3, 0], "a Cairn that does not know of it refuses it by its version");
+        assert_eq!(bytes[..2], [version, 0], "a Cairn that does not know of it refuses it by its version");
         assert_same(&decode(bytes).unwrap(), &entry, &[]);
         assert!(!entry.changes_catalog());
     }

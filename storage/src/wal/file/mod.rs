@@ -7,6 +7,7 @@
 //! a successor only when every byte of it that counts is synced; the successor's header says how many those are.
 
 mod follower;
+mod mend;
 mod present;
 mod reader;
 mod tip;
@@ -20,9 +21,11 @@ mod damage_tests;
 use std::io;
 
 pub use follower::{FileWalFollower, Followed};
+pub(crate) use mend::{Surviving, database_ids, mend, remove_tip, survive};
 pub use reader::FileWalReader;
-pub(crate) use tip::TipFile;
+pub(crate) use reader::Remains;
 pub use tip::WalTip;
+pub(crate) use tip::{BYTES as TIP_BYTES, TIP_PATH, TipFile};
 pub use writer::{FileWal, FileWalOptions};
 
 use crate::error::{Error, Result};
@@ -33,7 +36,7 @@ use crate::id::WalNumber;
 const DIRECTORY: &str = "wal";
 
 /// Path of a WAL file.
-fn path(number: WalNumber) -> String {
+pub(crate) fn path(number: WalNumber) -> String {
     format!("{DIRECTORY}/{number:020}", number = number.0)
 }
 

@@ -1,6 +1,6 @@
 //! Recovery: everything the files say from some number on, strictly.
 //!
-//! Owns: the one decision between a torn tail and corruption. Changes nothing on disk.
+//! Owns: the one decision between a torn tail and corruption; finding what stands where nobody reads (VERIFY). Changes nothing on disk.
 //!
 //! A file with a successor counts up to the length its successor's header names, and every byte up to there must be
 //! right. In the last file S is the largest `synced_upto` of any valid frame: a bad frame at or after S was never
@@ -66,6 +66,48 @@ impl FileWalReader {
     }
 }
 
+/// Bytes behind what counts of a file: made as zeros, or not there after a seal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remains {
+    /// The file.
+    pub(crate) path: String,
+    /// The first of them.
+    pub(crate) offset: u64,
+    /// How many.
+    pub(crate) bytes: u64,
+    /// Whether they are missing rather than not zero.
+    pub(crate) is_cut: bool,
+}
+
+impl FileWalReader {
+    /// What stands behind the entries of the files from `from` on and is not as it was made: torn tails that recovery has cut, and damage
+    /// where nobody reads.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover), but for what only counts across files.
+    pub(crate) fn remains(
+        fs: &dyn FileSystem,
+        from: WalNumber,
+        database_id: DatabaseId,
+    ) -> Result<Vec<Remains>> {
+        let mut found = Vec::new();
+        let mut loaded: Option<Loaded> = None;
+        for number in dense(&files(fs)?, from)? {
+            let next = Loaded::read(fs, number, database_id)?;
+            if let Some(before) = loaded.replace(next)
+                && let Some(next) = &loaded
+            {
+                let end = usize::try_from(next.header.predecessor_length).unwrap_or(usize::MAX);
+                found.extend(before.remains(end)?);
+            }
+        }
+        if let Some(last) = loaded {
+            found.extend(last.remains(usize::MAX)?);
+        }
+        Ok(found)
+    }
+}
+
 /// The numbers from `from` on, none missing.
 fn dense(files: &[(WalNumber, u64)], from: WalNumber) -> Result<Vec<WalNumber>> {
     let numbers: Vec<_> = files.iter().map(|(number, _)| *number).filter(|n| *n >= from).collect();
@@ -89,28 +131,28 @@ fn missing(number: WalNumber) -> Error {
 }
 
 /// One file in memory. Entries are slices of `bytes`.
-struct Loaded {
+pub(super) struct Loaded {
     name: String,
-    header: FileHeader,
-    bytes: Bytes,
+    pub(super) header: FileHeader,
+    pub(super) bytes: Bytes,
 }
 
 /// How far the good frames of a file go.
 #[derive(Debug)]
-struct Walked {
+pub(super) struct Walked {
     /// Offset behind the last good frame.
-    at: usize,
+    pub(super) at: usize,
     /// Version the next entry would have.
-    next: CommitVersion,
+    pub(super) next: CommitVersion,
     /// Largest `synced_upto` of the good frames.
     synced: u64,
-    sealed: bool,
+    pub(super) sealed: bool,
     /// What is wrong at `at`; None when nothing was written there.
-    why: Option<&'static str>,
+    pub(super) why: Option<&'static str>,
 }
 
 impl Loaded {
-    fn read(fs: &dyn FileSystem, number: WalNumber, database_id: DatabaseId) -> Result<Self> {
+    pub(super) fn read(fs: &dyn FileSystem, number: WalNumber, database_id: DatabaseId) -> Result<Self> {
         let name = path(number);
         let reading = |e| Error::io(format!("reading {name}"), e);
         let file = fs.open(&name, OpenMode::Read).map_err(reading)?;
@@ -120,7 +162,7 @@ impl Loaded {
     }
 
     /// Collects entries up to `end`, the seal or the first frame that is not good.
-    fn walk(&self, end: usize, entries: &mut Vec<Recovered>) -> Result<Walked> {
+    pub(super) fn walk(&self, end: usize, entries: &mut Vec<Recovered>) -> Result<Walked> {
         let bytes = self.bytes.get(..end).unwrap_or(&self.bytes);
         let mut walked =
             Walked { at: HEADER_BYTES, next: self.header.first, synced: 0, sealed: false, why: None };
@@ -199,8 +241,30 @@ impl Loaded {
         Ok(())
     }
 
+    /// What is not as it was made behind the last good frame before `end`.
+    fn remains(&self, end: usize) -> Result<Vec<Remains>> {
+        let walked = self.walk(end, &mut Vec::new())?;
+        let remains = |offset: usize, bytes: u64, is_cut| Remains {
+            path: self.name.clone(),
+            offset: offset as u64,
+            bytes,
+            is_cut,
+        };
+        let mut found = Vec::new();
+        let rest = self.bytes.get(walked.at..).unwrap_or_default();
+        if let Some(first) = rest.iter().position(|byte| *byte != 0) {
+            let last = rest.iter().rposition(|byte| *byte != 0).unwrap_or(first);
+            found.push(remains(walked.at + first, (last - first + 1) as u64, false));
+        }
+        let missing = self.header.created_length.saturating_sub(self.bytes.len() as u64);
+        if missing > 0 && !walked.sealed {
+            found.push(remains(self.bytes.len(), missing, true));
+        }
+        Ok(found)
+    }
+
     /// S of the whole file, and the newest version behind the good frames.
-    fn behind(&self, walked: &Walked) -> (u64, Option<CommitVersion>) {
+    pub(super) fn behind(&self, walked: &Walked) -> (u64, Option<CommitVersion>) {
         let (mut synced, mut newest) = (walked.synced, None);
         let mut at = walked.at + FRAME_ALIGN;
         while at < self.bytes.len() {

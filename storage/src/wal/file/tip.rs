@@ -19,8 +19,9 @@ use crate::fs::{File, FileSystem, OpenMode};
 use crate::id::{CommitVersion, WalNumber};
 use crate::wal::frame::{u32_at, u64_at};
 
-pub(super) const TIP_PATH: &str = "wal/tip";
-const BYTES: usize = 32;
+pub(crate) const TIP_PATH: &str = "wal/tip";
+/// Length of the file.
+pub(crate) const BYTES: usize = 32;
 const MAGIC: &[u8; 4] = b"CTIP";
 /// A reader may meet the writer in the middle of its 32 bytes.
 const READS: usize = 8;

@@ -145,6 +145,13 @@ impl ObjectWalReader {
         {
             return Err(Error::corrupt(name, format!("it does not follow number {}", before.number)));
         }
+        // Objects of earlier versions of Cairn do not say how long they are.
+        let (length, written) = (bytes.len() as u64, header.created_length);
+        if written != 0 && length != written {
+            let place = format!("{name} at offset {}", length.min(written));
+            return Err(Error::corrupt(place, format!("it has {length} bytes, {written} were written"))
+                .with_detail(format!("version {} and any after it are at stake", header.first)));
+        }
         let mut entries = Vec::new();
         let (mut at, mut next) = (HEADER_BYTES, header.first);
         while at < bytes.len() {
@@ -161,10 +168,9 @@ impl ObjectWalReader {
                 }
             }
         }
-        // An object tells how many entries it has by its length only: one cut between frames would pass, so the object
-        // behind it, which knows this one's length, is checked against it above.
+        // One that does not say how long it is and was cut between frames passes: the object behind it, which knows its length, is
+        // checked against it above.
         let last = CommitVersion(next.0.saturating_sub(1));
-        let length = bytes.len() as u64;
         self.predecessor = Some(Predecessor { number: header.number, length, synced: length, last });
         Ok(entries)
     }

@@ -163,3 +163,23 @@ async fn what_an_earlier_process_has_sent_of_a_journal_is_recognised() {
     }
     assert_eq!(found.read_on(1).await.unwrap().len(), 0);
 }
+
+#[tokio::test]
+async fn an_object_cut_between_two_frames_is_damage_also_when_it_is_the_last() {
+    let store = open_memory();
+    log(&store, 1).append(group(1, &[b"one", b"two"])).await.unwrap();
+    let path = Path::from(object_path(WalNumber(1)));
+    let good = store.get(&path).await.unwrap().bytes().await.unwrap();
+    for length in [HEADER_BYTES, (HEADER_BYTES + good.len()) / 2] {
+        store.put(&path, good.slice(..length).into()).await.unwrap();
+        let error = reader(&store, 1).read_on(1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains(&format!("at offset {length}")), "{error}");
+    }
+    // One of before says nothing of its length.
+    let mut header = FileHeader::read(&good, &"x").unwrap();
+    header.created_length = 0;
+    let old = [&header.encode()[..], &good[HEADER_BYTES..]].concat();
+    store.put(&path, old.into()).await.unwrap();
+    assert_eq!(reader(&store, 1).read_on(1).await.unwrap().len(), 2);
+}

@@ -1,0 +1,543 @@
+#![allow(clippy::unwrap_used)]
+//! What is damaged is made good or put aside; nothing else changes, no row is invented, and a crash at any step is repaired by repeating it.
+
+use std::path::{Path as FilePath, PathBuf};
+
+use super::*;
+use crate::OpenOptions;
+use crate::database::tests::{Rows, change, contents, create, insert};
+use crate::database::{Root, tests};
+use crate::fs::{FileSystem, OpenMode, SimFileSystem};
+use crate::manifest::store::manifest_path;
+
+fn some(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
+    range.map(|k| (k, format!("value {k} {}", "x".repeat(usize::try_from(k % 50).unwrap())))).collect()
+}
+
+fn options() -> OpenOptions {
+    OpenOptions { compacts: false, ..OpenOptions::default() }
+}
+
+async fn open(path: &FilePath) -> Arc<Database> {
+    Database::open(Root::Path(path.to_owned()), options()).await.unwrap()
+}
+
+fn objects(root: &FilePath, extension: &str) -> Vec<PathBuf> {
+    let fs = crate::fs::OsFileSystem::new(root.to_owned());
+    let listed = fs.list("table").unwrap();
+    let of = |name: &String| name.ends_with(&format!(".{extension}"));
+    listed.into_iter().map(|(name, _)| name).filter(of).map(|name| root.join(name)).collect()
+}
+
+/// Every path and its bytes.
+fn everything(root: &FilePath) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let fs = crate::fs::OsFileSystem::new(root.to_owned());
+    let listed = fs.list("").unwrap();
+    listed.into_iter().map(|(name, _)| (name.clone(), std::fs::read(root.join(&name)).unwrap())).collect()
+}
+
+fn flip(path: &FilePath, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 0x40;
+    std::fs::write(path, bytes).unwrap();
+}
+
+async fn repair(db: &Arc<Database>, dry_run: bool) -> Vec<Repair> {
+    db.repair(VerifyScope::Database, dry_run, CommitInfo::default()).await.unwrap()
+}
+
+fn statuses(rows: &[Repair]) -> Vec<(&str, RepairStatus)> {
+    rows.iter().map(|row| (row.action.as_str(), row.status)).collect()
+}
+
+/// Rows of the tables below `lost_and_found`, together.
+async fn lost_and_found(db: &Arc<Database>) -> Rows {
+    let snapshot = db.snapshot();
+    let mut rows = Rows::new();
+    let names: Vec<String> = snapshot.catalog().tables(LOST_AND_FOUND).map(|t| t.name.clone()).collect();
+    for name in names {
+        rows.extend(contents(&snapshot.table_named(LOST_AND_FOUND, &name).unwrap()).await.unwrap());
+    }
+    rows
+}
+
+#[tokio::test]
+async fn nothing_is_done_where_nothing_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    insert(&db, table, &some(0..100)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    let version = db.snapshot().version();
+    assert!(repair(&db, false).await.is_empty());
+    assert_eq!(db.snapshot().version(), version);
+    db.close().await.unwrap();
+    let asked = OfflineRepair { dry_run: false, accept_loss: true };
+    let root = Root::Path(dir.path().to_owned());
+    assert!(repair_offline(&root, &options(), asked).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_segment_that_is_gone_leaves_its_table_with_the_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let (table, other) = (create(&db, "t", true).await.unwrap(), create(&db, "u", true).await.unwrap());
+    insert(&db, table, &some(0..100)).await.unwrap();
+    insert(&db, other, &some(0..10)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    let first = objects(dir.path(), "parquet").into_iter().find(|p| in_table(p, table)).unwrap();
+    insert(&db, table, &some(100..200)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    // Deleted from the segment that goes and from the one that stays, and in no object yet.
+    assert_eq!(change(&db, table, &[3, 4, 150], &some(200..210)).await.unwrap(), 3);
+    let before = db.snapshot();
+    std::fs::remove_file(&first).unwrap();
+
+    let untouched = everything(dir.path());
+    let planned = repair(&db, true).await;
+    assert_eq!(statuses(&planned), [("salvage", RepairStatus::Planned)]);
+    assert!(planned[0].detail.contains("no row of it can be read"), "{}", planned[0].detail);
+    assert_eq!(everything(dir.path()), untouched, "a dry run writes nothing");
+
+    let done = repair(&db, false).await;
+    assert_eq!(done[0].status, RepairStatus::Done, "{done:?}");
+    assert!(done[0].detail.contains("98 rows of 100 are lost") || done[0].detail.contains("100 rows of 100"));
+    let mut expected: Rows = some(100..210).into_iter().collect();
+    expected.remove(&150);
+    for reopened in [false, true] {
+        let db = match reopened {
+            false => Arc::clone(&db),
+            true => {
+                db.close().await.unwrap();
+                open(dir.path()).await
+            }
+        };
+        assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), expected);
+        assert_eq!(contents(&db.snapshot().table(other).unwrap()).await.unwrap().len(), 10);
+        tests_sound(&db).await;
+        assert!(repair(&db, true).await.iter().all(|row| row.action == "collect"));
+        // Keys that went with it are free again.
+        insert(&db, table, &some(0..1)).await.unwrap();
+        assert_eq!(change(&db, table, &[0], &[]).await.unwrap(), 1);
+    }
+    drop(before);
+}
+
+fn in_table(path: &FilePath, table: TableId) -> bool {
+    path.to_string_lossy().contains(&format!("table/{table}/"))
+}
+
+async fn tests_sound(db: &Arc<Database>) {
+    let findings = crate::verify::run(db, VerifyScope::Database, Depth::Deep).await.unwrap().rows;
+    let bad = findings.iter().find(|finding| finding.is_bad());
+    assert!(bad.is_none(), "{bad:?}");
+}
+
+#[tokio::test]
+async fn what_can_be_read_of_a_damaged_segment_is_put_aside_and_is_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let small = OpenOptions { wal_entry_bytes_max: 64 << 10, ..options() };
+    let db = Database::open(Root::Path(path.clone()), small.clone()).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    // More than a page, and more than a block.
+    let noise = |k: i64| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&k.to_le_bytes()));
+    let rows: Vec<(i64, String)> = (0..16_000).map(|k| (k, noise(k))).collect();
+    insert(&db, table, &rows).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    db.close().await.unwrap();
+    let files = objects(&path, "parquet");
+    let file = files.iter().max_by_key(|file| std::fs::metadata(file).unwrap().len()).unwrap();
+    let length = std::fs::metadata(file).unwrap().len() as usize;
+    assert!(length > 3 * 65_536, "{length} bytes");
+    flip(file, length / 2);
+    let damaged = std::fs::read(file).unwrap();
+
+    let db = Database::open(Root::Path(path.clone()), small).await.unwrap();
+    let all: Rows = rows.into_iter().collect();
+    let planned = repair(&db, true).await;
+    assert_eq!(planned[0].action, "salvage", "{planned:?}");
+    let done = repair(&db, false).await;
+    assert_eq!((done[0].action.as_str(), done[0].status), ("salvage", RepairStatus::Done), "{done:?}");
+    assert_eq!(
+        done[0].detail.split(';').take(2).collect::<Vec<_>>(),
+        planned[0].detail.split(';').take(2).collect::<Vec<_>>(),
+        "a dry run foretells it"
+    );
+    let left = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
+    let found = lost_and_found(&db).await;
+    assert!(!found.is_empty() && found.len() + left.len() < all.len(), "{} and {}", found.len(), left.len());
+    for (key, value) in found.iter().chain(&left) {
+        assert_eq!(all.get(key), Some(value));
+    }
+    let lost = all.len() - found.len() - left.len();
+    assert!(done[0].detail.contains(&format!("{lost} rows of")), "{}", done[0].detail);
+    let name = file.strip_prefix(&path).unwrap();
+    assert_eq!(std::fs::read(path.join(LOST_AND_FOUND).join(name)).unwrap(), damaged, "its bytes are kept");
+    tests_sound(&db).await;
+    db.close().await.unwrap();
+    let db = open(&path).await;
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), left);
+    assert_eq!(lost_and_found(&db).await, found);
+}
+
+#[tokio::test]
+async fn a_key_filter_is_made_again_and_no_row_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    insert(&db, table, &some(0..100)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    change(&db, table, &[7], &[]).await.unwrap();
+    let expected = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
+    let ids = tests::ids_of(&db.snapshot().table(table).unwrap(), &[3, 99]).await.unwrap();
+    for removed in [false, true] {
+        let filter = objects(dir.path(), "keys").pop().unwrap();
+        match removed {
+            true => std::fs::remove_file(&filter).unwrap(),
+            false => std::fs::write(&filter, b"not a filter").unwrap(),
+        }
+        assert_eq!(repair(&db, true).await[0].action, "write anew");
+        let done = repair(&db, false).await;
+        assert_eq!(done[0].status, RepairStatus::Done, "{done:?}");
+        assert!(done[0].detail.contains("none is lost"));
+        tests_sound(&db).await;
+        let now = db.snapshot().table(table).unwrap();
+        assert_eq!(contents(&now).await.unwrap(), expected);
+        assert_eq!(tests::ids_of(&now, &[3, 99]).await.unwrap(), ids);
+        assert!(db.snapshot().catalog().tables(LOST_AND_FOUND).next().is_none());
+    }
+}
+
+#[tokio::test]
+async fn without_its_deletes_a_segment_goes_aside_and_its_table_answers_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    insert(&db, table, &some(0..100)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    insert(&db, table, &some(100..150)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    let gone: Vec<i64> = (0..50).collect();
+    change(&db, table, &gone, &[]).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    db.close().await.unwrap();
+    for deletes in objects(dir.path(), "deletes") {
+        std::fs::remove_file(deletes).unwrap();
+    }
+    let db = open(dir.path()).await;
+    contents(&db.snapshot().table(table).unwrap()).await.unwrap_err();
+    let done = repair(&db, false).await;
+    assert_eq!((done[0].action.as_str(), done[0].status), ("salvage", RepairStatus::Done), "{done:?}");
+    assert!(done[0].detail.contains("may be deleted ones"), "{}", done[0].detail);
+    let expected: Rows = some(100..150).into_iter().collect();
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), expected);
+    assert_eq!(lost_and_found(&db).await, some(0..100).into_iter().collect::<Rows>());
+    // The count that the log says holds wherever it is replayed.
+    drop(db);
+    let db = open(dir.path()).await;
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), expected);
+    tests_sound(&db).await;
+}
+
+#[tokio::test]
+async fn manifest_and_log_are_written_anew_while_it_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    insert(&db, table, &some(0..100)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    let newest = db.snapshot().state().manifest;
+    let manifest = dir.path().join(manifest_path(newest));
+    flip(&manifest, 60);
+    assert_eq!(repair(&db, true).await[0].action, "checkpoint");
+    let done = repair(&db, false).await;
+    assert_eq!(done[0].status, RepairStatus::Done, "{done:?}");
+    assert_eq!(db.snapshot().state().manifest, newest.next());
+    insert(&db, table, &some(100..120)).await.unwrap();
+    db.close().await.unwrap();
+    let db = open(dir.path()).await;
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 120);
+}
+
+/// A directory whose newest manifest stands beside a log that was not shortened yet, as a crash leaves it.
+async fn with_two_manifests(root: &FilePath) -> (TableId, Rows) {
+    let db = open(root).await;
+    let table = create(&db, "t", true).await.unwrap();
+    insert(&db, table, &some(0..50)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    insert(&db, table, &some(50..80)).await.unwrap();
+    // A second name keeps what the checkpoint seals and removes.
+    let kept = root.join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    let log: Vec<_> = everything(root).into_keys().filter(|name| name.starts_with("wal/0")).collect();
+    for name in &log {
+        std::fs::hard_link(root.join(name), kept.join(name.replace('/', "-"))).unwrap();
+    }
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    insert(&db, table, &some(80..90)).await.unwrap();
+    let expected = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
+    drop(db);
+    let mut brought_back = 0;
+    for name in &log {
+        let kept = kept.join(name.replace('/', "-"));
+        if root.join(name).exists() {
+            std::fs::remove_file(kept).unwrap();
+        } else {
+            std::fs::rename(kept, root.join(name)).unwrap();
+            brought_back += 1;
+        }
+    }
+    assert!(brought_back > 0);
+    std::fs::remove_dir(kept).unwrap();
+    (table, expected)
+}
+
+#[tokio::test]
+async fn without_its_newest_manifest_it_falls_back_to_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (table, expected) = with_two_manifests(dir.path()).await;
+    let newest = dir.path().join(manifest_path(crate::id::ManifestNumber(2)));
+    flip(&newest, 60);
+    let damaged = std::fs::read(&newest).unwrap();
+    let root = Root::Path(dir.path().to_owned());
+    Database::open(root.clone(), options()).await.unwrap_err();
+    let before = everything(dir.path());
+    let dry = OfflineRepair { dry_run: true, accept_loss: false };
+    let planned = repair_offline(&root, &options(), dry).await.unwrap();
+    assert_eq!(everything(dir.path()), before, "a dry run writes nothing");
+    assert_eq!(planned[0].action, "fall back", "{planned:?}");
+    assert!(planned[0].detail.contains("the log has every commit since"), "{planned:?}");
+    let asked = OfflineRepair::default();
+    let done = repair_offline(&root, &options(), asked).await.unwrap();
+    assert!(done.iter().all(|row| row.status == RepairStatus::Done), "{done:?}");
+    let aside = dir.path().join(LOST_AND_FOUND).join(manifest_path(crate::id::ManifestNumber(2)));
+    assert_eq!(std::fs::read(aside).unwrap(), damaged);
+    let db = open(dir.path()).await;
+    let found = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
+    assert_eq!(found, expected);
+    insert(&db, table, &some(1_000..1_001)).await.unwrap();
+    tests_sound(&db).await;
+}
+
+#[tokio::test]
+async fn where_the_log_does_not_reach_the_older_manifest_is_taken_only_when_the_loss_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    for round in 0..3_i64 {
+        insert(&db, table, &some(round * 10..round * 10 + 10)).await.unwrap();
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    }
+    insert(&db, table, &some(30..35)).await.unwrap();
+    let epochs = db.snapshot().state().tables[&table].segments.iter().map(|s| s.meta.id.epoch).max().unwrap();
+    drop(db);
+    let root = Root::Path(dir.path().to_owned());
+    flip(&dir.path().join(manifest_path(crate::id::ManifestNumber(3))), 60);
+    let refused = repair_offline(&root, &options(), OfflineRepair::default()).await.unwrap();
+    assert_eq!(statuses(&refused), [("fall back", RepairStatus::Left), ("cut", RepairStatus::Left)]);
+    // 1 made the table; 2 and 3 are in the older manifest.
+    assert!(refused[1].detail.contains("versions 4 to 5"), "{}", refused[1].detail);
+    Database::open(root.clone(), options()).await.unwrap_err();
+    let asked = OfflineRepair { dry_run: false, accept_loss: true };
+    let done = repair_offline(&root, &options(), asked).await.unwrap();
+    assert!(done.iter().all(|row| row.status == RepairStatus::Done), "{done:?}");
+    let db = open(dir.path()).await;
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 20);
+    insert(&db, table, &some(50..51)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    let newest = db.snapshot().state().tables[&table].segments.iter().map(|s| s.meta.id.epoch).max().unwrap();
+    assert!(newest > epochs, "no id is given twice");
+    tests_sound(&db).await;
+    // The rows of the lost commits, as far as they were in a segment, are there for who looks.
+    let fs = crate::fs::OsFileSystem::new(dir.path().to_owned());
+    let aside = fs.list(&format!("{LOST_AND_FOUND}/table")).unwrap();
+    assert!(aside.iter().any(|(name, _)| name.ends_with(".parquet")), "{aside:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_identity_is_read_from_the_manifest_or_the_log() {
+    for checkpoint in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(dir.path()).await;
+        let id = db.id();
+        let table = create(&db, "t", true).await.unwrap();
+        insert(&db, table, &some(0..50)).await.unwrap();
+        if checkpoint {
+            db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        }
+        db.close().await.unwrap();
+        drop(db);
+        let root = Root::Path(dir.path().to_owned());
+        for damage in 0..3 {
+            let identity = dir.path().join(IDENTITY_PATH);
+            match damage {
+                0 => flip(&identity, 20),
+                1 => std::fs::write(&identity, b"").unwrap(),
+                _ => std::fs::remove_file(&identity).unwrap(),
+            }
+            let done = repair_offline(&root, &options(), OfflineRepair::default()).await.unwrap();
+            assert_eq!(statuses(&done), [("write anew", RepairStatus::Done)]);
+            let db = open(dir.path()).await;
+            assert_eq!(db.id(), id);
+            assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 50);
+            db.close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_and_what_is_no_database_are_told_so() {
+    let asked = OfflineRepair::default();
+    let bucket = Root::parse("s3://bucket/db").unwrap();
+    let error = repair_offline(&bucket, &options(), asked).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.hint().unwrap().contains("VERIFY REPAIR"));
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::Path(dir.path().to_owned());
+    assert_eq!(repair_offline(&root, &options(), asked).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let db = open(dir.path()).await;
+    let error = repair_offline(&root, &options(), asked).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "somebody has it open");
+    db.close().await.unwrap();
+}
+
+fn on(fs: &SimFileSystem) -> OpenOptions {
+    OpenOptions { fs: Some(Arc::new(fs.clone()) as Arc<dyn FileSystem>), ..options() }
+}
+
+fn sim_root() -> Root {
+    Root::Path(PathBuf::from("simulated"))
+}
+
+/// Commits of one row each, of which the log holds all; the file is damaged where the entry of `lost` stands.
+async fn damaged_log(fs: &SimFileSystem, lost: &str) -> TableId {
+    let db = Database::open(sim_root(), on(fs)).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for key in 0..8 {
+        insert(&db, table, &[(key, format!("payload-{key}"))]).await.unwrap();
+    }
+    drop(db);
+    let (name, bytes) = file_with(fs, lost.as_bytes());
+    let at = bytes.windows(lost.len()).position(|window| window == lost.as_bytes()).unwrap();
+    let file = fs.open(&name, OpenMode::Write).unwrap();
+    file.write_at(b"X", at as u64).unwrap();
+    file.sync().unwrap();
+    table
+}
+
+fn file_with(fs: &SimFileSystem, text: &[u8]) -> (String, Vec<u8>) {
+    let listed = fs.list("wal").unwrap();
+    let read = |name: &String| {
+        let file = fs.open(name, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let found = listed.into_iter().map(|(name, _)| (read(&name), name));
+    let (bytes, name) =
+        found.into_iter().find(|(bytes, _)| bytes.windows(text.len()).any(|w| w == text)).unwrap();
+    (name, bytes)
+}
+
+async fn keys(fs: &SimFileSystem, table: TableId) -> Vec<i64> {
+    let db = Database::open(sim_root(), on(fs)).await.unwrap();
+    let keys = contents(&db.snapshot().table(table).unwrap()).await.unwrap().into_keys().collect();
+    drop(db);
+    keys
+}
+
+#[tokio::test]
+async fn a_log_damaged_in_the_middle_opens_only_when_the_loss_is_accepted() {
+    let fs = SimFileSystem::new(1);
+    let table = damaged_log(&fs, "payload-5").await;
+    let error = Database::open(sim_root(), on(&fs)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let steps = fs.steps();
+    let dry = OfflineRepair { dry_run: true, accept_loss: true };
+    let planned = repair_offline(&sim_root(), &on(&fs), dry).await.unwrap();
+    assert_eq!(statuses(&planned), [("cut", RepairStatus::Planned)]);
+    assert_eq!(fs.steps(), steps, "a dry run changes nothing");
+    // 1 made the table, 2 to 9 the rows.
+    assert!(planned[0].detail.contains("versions 7 to 9"), "{}", planned[0].detail);
+    let refused = repair_offline(&sim_root(), &on(&fs), OfflineRepair::default()).await.unwrap();
+    assert_eq!(statuses(&refused), [("cut", RepairStatus::Left)]);
+    Database::open(sim_root(), on(&fs)).await.unwrap_err();
+    let asked = OfflineRepair { dry_run: false, accept_loss: true };
+    let done = repair_offline(&sim_root(), &on(&fs), asked).await.unwrap();
+    assert_eq!(statuses(&done), [("cut", RepairStatus::Done)], "{done:?}");
+    assert_eq!(keys(&fs, table).await, [0, 1, 2, 3, 4]);
+    assert!(!fs.list(&format!("{LOST_AND_FOUND}/wal")).unwrap().is_empty());
+    let db = Database::open(sim_root(), on(&fs)).await.unwrap();
+    insert(&db, table, &[(5, "again".to_owned())]).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    drop(db);
+    assert_eq!(keys(&fs, table).await, [0, 1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_cutting_a_log_is_repaired_by_repeating_it() {
+    let mut crashed = 0;
+    for step in 1.. {
+        let seed = 100 + step;
+        let fs = SimFileSystem::new(seed);
+        let table = damaged_log(&fs, "payload-5").await;
+        // The process that damaged it has ended long ago.
+        let fs = fs.crash(seed);
+        fs.crash_at_step(fs.steps() + step);
+        let asked = OfflineRepair { dry_run: false, accept_loss: true };
+        let result = repair_offline(&sim_root(), &on(&fs), asked).await;
+        if !fs.is_dead() {
+            assert!(result.is_ok(), "{result:?}");
+            break;
+        }
+        crashed += 1;
+        let fs = fs.crash(seed + 1);
+        // Either it opens as repaired, or it refuses and is repaired now: never something else.
+        if let Ok(db) = Database::open(sim_root(), on(&fs)).await {
+            drop(db);
+        } else {
+            let done = repair_offline(&sim_root(), &on(&fs), asked).await.unwrap();
+            assert!(done.iter().all(|row| row.status == RepairStatus::Done), "step {step}: {done:?}");
+        }
+        assert_eq!(keys(&fs, table).await, [0, 1, 2, 3, 4], "step {step}");
+    }
+    assert!(crashed > 5, "{crashed} steps");
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_a_salvage_leaves_all_or_nothing_of_it() {
+    let mut crashed = 0;
+    for step in 1.. {
+        let seed = 500 + step;
+        let fs = SimFileSystem::new(seed);
+        let db = Database::open(sim_root(), on(&fs)).await.unwrap();
+        let table = create(&db, "t", true).await.unwrap();
+        insert(&db, table, &some(0..20)).await.unwrap();
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        insert(&db, table, &some(20..30)).await.unwrap();
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        let segment = db.snapshot().state().tables[&table].segments[0].meta.path();
+        fs.remove_file(&segment).unwrap();
+        fs.sync_dir(crate::fs::parent(&segment)).unwrap();
+        fs.crash_at_step(fs.steps() + step);
+        let rows = db.repair(VerifyScope::Database, false, CommitInfo::default()).await;
+        drop(db);
+        let whole = !fs.is_dead();
+        if whole {
+            assert_eq!(rows.unwrap()[0].status, RepairStatus::Done);
+        } else {
+            crashed += 1;
+        }
+        let fs = fs.crash(seed + 1);
+        let db = Database::open(sim_root(), on(&fs)).await.unwrap();
+        repair(&db, false).await;
+        let expected: Rows = some(20..30).into_iter().collect();
+        assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), expected, "step {step}");
+        tests_sound(&db).await;
+        if whole {
+            break;
+        }
+    }
+    assert!(crashed > 5, "{crashed} steps");
+}

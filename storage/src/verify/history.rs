@@ -1,0 +1,86 @@
+//! Checks of the objects that find commits by their ids: each byte, and that they hold the commits between two manifests.
+
+use std::collections::BTreeMap;
+
+use super::chain::Chain;
+use super::{Finding, Findings, counted};
+use crate::database::Database;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{CommitVersion, ManifestNumber};
+use crate::manifest::history::{self, history_path, is_over};
+
+const CHECK: &str = "checksum and versions";
+
+/// All that are there, and those that should be.
+pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Findings) {
+    let store = &*database.shared.store;
+    let listed: BTreeMap<ManifestNumber, i64> = match history::listed(store).await {
+        Ok(listed) => listed.into_iter().collect(),
+        Err(error) => {
+            findings.push(Finding::new("history", CHECK, Err(error)));
+            return;
+        }
+    };
+    let (mut objects, mut commits, mut damaged) = (0, 0, 0);
+    for number in listed.keys() {
+        match history::check(store, *number).await.and_then(|found| fits(chain, *number, found)) {
+            Ok(count) => {
+                objects += 1;
+                commits += count;
+            }
+            Err(error) => {
+                damaged += 1;
+                findings.push(Finding::new(history_path(*number), CHECK, Err(error)));
+            }
+        }
+    }
+    let now_us = database.options().clock.now_us();
+    for (number, manifest) in &chain.standing {
+        let is_first = chain.version_before(*number).is_some_and(|before| before < manifest.version);
+        if !is_first || manifest.is_claim || listed.contains_key(number) || is_over(manifest.time_us, now_us)
+        {
+            continue;
+        }
+        // A listing may lack what is new.
+        match history::check(store, *number).await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let why = "it is not there, and its commits can still be asked for by their ids";
+                let error = Error::new(ErrorKind::NotFound, why);
+                findings.push(Finding::new(history_path(*number), CHECK, Err(error)));
+                damaged += 1;
+            }
+            Err(error) => {
+                findings.push(Finding::new(history_path(*number), CHECK, Err(error)));
+                damaged += 1;
+            }
+        }
+    }
+    let detail =
+        format!("{}, {}, {damaged} with findings", counted(objects, "object"), counted(commits, "commit"));
+    findings.push(Finding::new("history", CHECK, Ok(detail)));
+}
+
+/// Commits in an object, when they are those between its manifest and the one before.
+fn fits(chain: &Chain, number: ManifestNumber, found: Option<(CommitVersion, u64)>) -> Result<u64> {
+    // It was collected since it was listed.
+    let Some((first, count)) = found else { return Ok(0) };
+    // Its manifest was collected, or never published.
+    let Some(manifest) = chain.standing.get(&number) else { return Ok(count) };
+    let path = history_path(number);
+    if first.0.checked_add(count) != Some(manifest.version.next().0) {
+        let why = format!(
+            "its {} begin with version {first}, its manifest is of {}",
+            counted(count, "commit"),
+            manifest.version
+        );
+        return Err(Error::corrupt(path, why));
+    }
+    match chain.version_before(number) {
+        Some(before) if before.next() != first => {
+            let why = format!("it begins with version {first}, the manifest before is of {before}");
+            Err(Error::corrupt(path, why))
+        }
+        Some(_) | None => Ok(count),
+    }
+}
