@@ -174,7 +174,7 @@ impl Work<'_> {
         let shared = Arc::clone(&self.database.shared);
         let table = TableSnapshot::new(state, snapshot.version(), shared);
         let plan = Plan { inputs: vec![segment], gone: Vec::new() };
-        let limits = self.limits();
+        let limits = self.limits(table.def());
         let round = self.round(&table, &plan, job, &limits, receipt);
         let result = jobs.meter(job).of(round).await.map(|_| ());
         self.database.job_ended(JobKind::Compact, jobs.end(job, &result));
