@@ -55,6 +55,7 @@ fn table(batch: &RecordBatch, keyed: bool) -> Arc<TableDef> {
         name: "lineitem".into(),
         schema_version: SchemaVersion(1),
         next_column_id: ColumnId(columns.len() as u32 + 1),
+        layout: Default::default(),
         indexes: Vec::new(),
         owner: None,
         columns,

@@ -164,8 +164,11 @@ pub(crate) fn filled(column: &ColumnDef, rows: usize) -> Result<ArrayRef> {
     Ok(take(&one, &UInt32Array::from(vec![0; rows]), None)?)
 }
 
-/// A column of one row.
-fn single(value: &StatValue, data_type: &DataType) -> Result<ArrayRef> {
+/// A column of one row, which holds a bound or an initial value.
+///
+/// # Errors
+/// `Internal` when the value is none of the type.
+pub(crate) fn single(value: &StatValue, data_type: &DataType) -> Result<ArrayRef> {
     let plain: ArrayRef = match (value, data_type) {
         (StatValue::Int(value), DataType::Date32) => cast(&Int64Array::from(vec![*value]), &DataType::Int32)?,
         (StatValue::Int(value), _) => Arc::new(Int64Array::from(vec![*value])),

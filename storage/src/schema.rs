@@ -254,6 +254,40 @@ impl ColumnDef {
     }
 }
 
+/// What of a table's segments lies near each other in a bucket, where each request takes long (ADR 33). In a directory they are all alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableLayout {
+    /// The values of a column: a scan asks for the columns it needs, in few requests, and one row is many.
+    #[default]
+    Columns,
+    /// The columns of a row: one request brings it, and a scan reads all columns in many.
+    Rows,
+}
+
+impl TableLayout {
+    /// As written and shown: `columns`, `rows`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Columns => "columns",
+            Self::Rows => "rows",
+        }
+    }
+
+    /// The layout of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Columns, Self::Rows].into_iter().find(|layout| layout.as_str() == name)
+    }
+
+    /// Whether it is what nobody has to say.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One table. Immutable: a change is a new definition with the next [`SchemaVersion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDef {
@@ -273,6 +307,9 @@ pub struct TableDef {
     pub sort: Vec<ColumnId>,
     /// Next unused column id.
     pub next_column_id: ColumnId,
+    /// How segments lie in a bucket.
+    #[serde(default, skip_serializing_if = "TableLayout::is_default")]
+    pub layout: TableLayout,
     /// Its indexes, by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<IndexDef>,

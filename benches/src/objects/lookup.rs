@@ -1,4 +1,5 @@
-//! Opening a database of lineitem's rows from nothing and reading one of them by its key, then another.
+//! Opening a database of lineitem's rows from nothing and reading one of them by its key, then another: of a table that is laid out for that,
+//! which is what the bars are for, and of one that is laid out for scans. And what a scan of each takes.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,8 @@ use crate::{Result, millis};
 const FIGURE: &str = "lookup";
 /// Objects of the log in the second half.
 const TAIL: usize = 256;
+/// A scan of one column of 16.
+const SCAN: &str = "SELECT sum(l_quantity) FROM lineitem";
 /// Above every order of the generator.
 const ORDER: i64 = 1_000_000_000_000;
 
@@ -44,21 +47,53 @@ impl Round {
     }
 }
 
-/// Once after a checkpoint, once with a log.
+/// Each layout once after a checkpoint, that of rows also with a log.
 pub(super) async fn run(bench: &Distant<'_>) -> Result<()> {
-    let home = bench.home;
+    let keys = crate::lookup::random_keys(bench.home, 2 * bench.options.rounds)?;
+    let store = lineitem(bench, "objects-lineitem", "columns").await?;
+    measure(bench, &store, &keys, "layout 'columns', empty log", [Bar::None; 4]).await?;
+    scan(bench, &store, "columns").await?;
+    let store = lineitem(bench, "objects-lineitem-rows", "rows").await?;
+    measure(bench, &store, &keys, "layout 'rows', empty log", [5.0, 10.0, 1.0, 2.0].map(Bar::AtMost)).await?;
+    scan(bench, &store, "rows").await?;
+    let (store, objects) = with_tail(&store).await?;
+    let state = format!("layout 'rows', log of {objects} objects");
+    measure(bench, &store, &keys, &state, [Bar::None, Bar::None, Bar::None, Bar::AtMost(2.0)]).await
+}
+
+/// A database `name` with nothing but that table.
+async fn lineitem(bench: &Distant<'_>, name: &str, layout: &str) -> Result<Arc<InMemory>> {
     let lineitem = TABLES.iter().find(|table| table.name == "lineitem").ok_or("no lineitem")?;
-    let files = home.parquet()?;
-    let store = kept::database(home, "objects-lineitem", async |db: &Bench| {
-        db.run(&lineitem.create(true)).await?;
+    let files = bench.home.parquet()?;
+    kept::database(bench.home, name, async |db: &Bench| {
+        db.run(&format!("{} WITH (layout = '{layout}')", lineitem.create(true))).await?;
         db.run(&lineitem.copy_from(&files)).await?;
         Ok(())
     })
-    .await?;
-    let keys = crate::lookup::random_keys(home, 2 * bench.options.rounds)?;
-    measure(bench, &store, &keys, "empty log", [5.0, 10.0, 1.0].map(Bar::AtMost)).await?;
-    let (store, objects) = with_tail(&store).await?;
-    measure(bench, &store, &keys, &format!("log of {objects} objects"), [Bar::None; 3]).await
+    .await
+}
+
+/// One column of all rows, from nothing.
+async fn scan(bench: &Distant<'_>, store: &Arc<InMemory>, layout: &str) -> Result<()> {
+    let (mut requests, mut read, mut ms) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..bench.options.rounds {
+        let slow = bench.slow(Arc::clone(store) as Arc<dyn ObjectStore>);
+        let db = open(Arc::clone(&slow) as Arc<dyn ObjectStore>, OpenOptions::default()).await?;
+        slow.take();
+        let started = Instant::now();
+        db.run(SCAN).await?;
+        ms.push(millis(started));
+        let counts = slow.take();
+        requests.push(counts.requests() as f64);
+        read.push(megabytes(counts.read));
+        db.close().await?;
+    }
+    let with = format!("{SCAN}; layout '{layout}', no cache; each round a new engine");
+    let print = |what: &str, values: &[f64]| bench.print(FIGURE, what, values, Bar::None, &with);
+    print("requests of a scan of one column", &requests);
+    print("MB of a scan of one column", &read);
+    print("ms of a scan of one column", &ms);
+    Ok(())
 }
 
 async fn measure(
@@ -66,7 +101,7 @@ async fn measure(
     store: &Arc<InMemory>,
     keys: &[(i64, i32)],
     state: &str,
-    bars: [Bar; 3],
+    bars: [Bar; 4],
 ) -> Result<()> {
     let mut rounds = Vec::with_capacity(bench.options.rounds);
     for pair in keys.chunks_exact(2) {
@@ -90,7 +125,7 @@ async fn measure(
     print("ms of the first lookup", &of(|round| round.first_ms), Bar::None);
     let second = format!("{with}; the last with {}", last.second.text());
     let requests = of(|round| round.second.requests() as f64);
-    bench.print(FIGURE, "requests of the second lookup", &requests, Bar::AtMost(2.0), &second);
+    bench.print(FIGURE, "requests of the second lookup", &requests, bars[3], &second);
     bench.print(FIGURE, "ms of the second lookup", &of(|round| round.second_ms), Bar::None, &second);
     Ok(())
 }

@@ -348,9 +348,11 @@ impl Altered<'_> {
     }
 
     fn set(&mut self, options: &[SqlOption]) -> Result<()> {
-        if let Some(sort) = table::sort_option(options, &self.def.columns)? {
+        let table::TableOptions { sort, layout } = table::TableOptions::read(options, &self.def.columns)?;
+        if let Some(sort) = sort {
             self.def.sort = sort;
         }
+        self.def.layout = layout.unwrap_or(self.def.layout);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use cairn_storage::id::{ColumnId, SchemaVersion};
-use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
+use cairn_storage::schema::{ColumnDef, ColumnType, TableDef, TableLayout};
 use cairn_storage::wal::CatalogEdit;
 use cairn_storage::{ErrorKind, Transaction};
 use datafusion::arrow::datatypes::Fields;
@@ -48,7 +48,7 @@ pub(crate) async fn create_table(
             (columns, Some(plan))
         }
     };
-    let sort = sort(table, &columns)?;
+    let TableOptions { sort, layout } = options(table, &columns)?;
     let transaction = context.db.begin(&context.snapshot).await?;
     let id = transaction.next_table_id();
     let next_column_id = column::id_at(columns.len());
@@ -59,8 +59,9 @@ pub(crate) async fn create_table(
         schema_version: SchemaVersion(1),
         columns,
         primary_key,
-        sort,
+        sort: sort.unwrap_or_default(),
         next_column_id,
+        layout: layout.unwrap_or_default(),
         indexes: Vec::new(),
         owner: context.owner,
     };
@@ -175,6 +176,7 @@ pub(crate) async fn create_table_for(
         primary_key: Vec::new(),
         sort: Vec::new(),
         next_column_id,
+        layout: TableLayout::default(),
         indexes: Vec::new(),
     });
     transaction.edit(CatalogEdit::PutTable(Arc::clone(&def)))?;
@@ -197,48 +199,72 @@ fn cast_to(plan: LogicalPlan, columns: &[ColumnDef]) -> Result<LogicalPlan> {
     Ok(LogicalPlanBuilder::from(plan).project(expressions)?.build()?)
 }
 
-/// The `sort` of WITH (…).
-fn sort(table: &CreateTable, columns: &[ColumnDef]) -> Result<Vec<ColumnId>> {
+/// What options say of a table; None: nothing.
+#[derive(Debug, Default)]
+pub(super) struct TableOptions {
+    pub(super) sort: Option<Vec<ColumnId>>,
+    pub(super) layout: Option<TableLayout>,
+}
+
+/// Those of WITH (…).
+fn options(table: &CreateTable, columns: &[ColumnDef]) -> Result<TableOptions> {
     match &table.table_options {
-        CreateTableOptions::None => Ok(Vec::new()),
-        CreateTableOptions::With(options) => Ok(sort_option(options, columns)?.unwrap_or_default()),
+        CreateTableOptions::None => Ok(TableOptions::default()),
+        CreateTableOptions::With(options) => TableOptions::read(options, columns),
         _ => Err(Error::not_supported_yet("table options outside of WITH (…)")),
     }
 }
 
-/// The `sort` among options, if it is there; every other option is refused by name.
-pub(super) fn sort_option(options: &[SqlOption], columns: &[ColumnDef]) -> Result<Option<Vec<ColumnId>>> {
-    let mut sort = None;
-    for option in options {
-        let SqlOption::KeyValue { key, value } = option else {
-            return Err(invalid("42601", format!("{option} is not an option of a table")));
-        };
-        let option_name = name_of(key);
-        if option_name != "sort" {
-            let error = if option_name == "ttl" {
-                Error::not_supported_yet("table option ttl")
-            } else {
-                invalid("22023", format!("there is no table option {option_name}"))
-                    .map(|e| e.with_hint("options: sort = 'column, …'"))
+impl TableOptions {
+    /// # Errors
+    /// 22023 for an option that there is not, or a value that it can't have; 42601 for one that is given twice; 42703, 42701 for the
+    /// columns of `sort`.
+    pub(super) fn read(options: &[SqlOption], columns: &[ColumnDef]) -> Result<Self> {
+        let mut read = Self::default();
+        for option in options {
+            let SqlOption::KeyValue { key, value } = option else {
+                return Err(invalid("42601", format!("{option} is not an option of a table")));
             };
-            return Err(at_ident(error, key));
-        }
-        let text = match value {
-            Expr::Value(value) => match &value.value {
-                Value::SingleQuotedString(text) => Some(text),
+            let refuse = |error: Error| Err(at_ident(error, key));
+            let text = match value {
+                Expr::Value(value) => match &value.value {
+                    Value::SingleQuotedString(text) => Some(text.as_str()),
+                    _ => None,
+                },
                 _ => None,
-            },
-            _ => None,
-        };
-        let text = text.ok_or_else(|| {
-            at_ident(invalid("22023", "sort is the names of columns in single quotes: sort = 'a, b'"), key)
-        })?;
-        if sort.is_some() {
-            return Err(at_ident(invalid("42601", "option sort is given twice"), key));
+            };
+            let option_name = name_of(key);
+            let twice = match option_name.as_str() {
+                "sort" => {
+                    let Some(text) = text else {
+                        let message = "sort is the names of columns in single quotes: sort = 'a, b'";
+                        return refuse(invalid("22023", message));
+                    };
+                    let sort = column::sort_ids(columns, text).map_err(|e| at_ident(e, key))?;
+                    read.sort.replace(sort).is_some()
+                }
+                "layout" => {
+                    let Some(layout) = text.and_then(TableLayout::named) else {
+                        return refuse(invalid("22023", "layout is 'columns' or 'rows', in single quotes"));
+                    };
+                    read.layout.replace(layout).is_some()
+                }
+                "ttl" => return refuse(Error::not_supported_yet("table option ttl")),
+                _ => {
+                    let message = format!("there is no table option {option_name}");
+                    return refuse(
+                        invalid("22023", message).map(|e| {
+                            e.with_hint("options: sort = 'column, …', layout = 'columns' or 'rows'")
+                        }),
+                    );
+                }
+            };
+            if twice {
+                return refuse(invalid("42601", format!("option {option_name} is given twice")));
+            }
         }
-        sort = Some(column::sort_ids(columns, text).map_err(|e| at_ident(e, key))?);
+        Ok(read)
     }
-    Ok(sort)
 }
 
 /// Refuses every part of the statement that would otherwise be dropped without a word.

@@ -426,6 +426,7 @@ mod tests {
             primary_key: Vec::new(),
             sort: Vec::new(),
             next_column_id: ColumnId(99),
+            layout: Default::default(),
             indexes: Vec::new(),
             owner: None,
         }

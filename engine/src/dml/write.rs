@@ -426,6 +426,7 @@ fn column_defs(schema: &SchemaRef) -> Result<Arc<TableDef>> {
         primary_key: Vec::new(),
         sort: Vec::new(),
         next_column_id: cairn_storage::id::ColumnId(0),
+        layout: Default::default(),
         indexes: Vec::new(),
         owner: None,
     }))

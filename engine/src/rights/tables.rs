@@ -185,6 +185,7 @@ fn definition(table: Own, id: TableId) -> TableDef {
         sort: Vec::new(),
         next_column_id: columns.last().map_or(ColumnId(1), |column| column.id.next()),
         columns,
+        layout: Default::default(),
         indexes: Vec::new(),
         owner: None,
     }

@@ -346,13 +346,15 @@ fn create_text(def: &TableDef) -> String {
     if !def.primary_key.is_empty() {
         lines.push(format!("  PRIMARY KEY ({})", names(def.key_indices())));
     }
-    let sort = if def.sort.is_empty() {
-        String::new()
-    } else {
-        format!(" WITH (sort = {})", quoted(&names(def.sort_indices())))
+    let sort = (!def.sort.is_empty()).then(|| format!("sort = {}", quoted(&names(def.sort_indices()))));
+    let layout = (!def.layout.is_default()).then(|| format!("layout = {}", quoted(def.layout.as_str())));
+    let options: Vec<String> = sort.into_iter().chain(layout).collect();
+    let options = match options.is_empty() {
+        true => String::new(),
+        false => format!(" WITH ({})", options.join(", ")),
     };
     format!(
-        "CREATE TABLE {}.{} (\n{}\n){sort}",
+        "CREATE TABLE {}.{} (\n{}\n){options}",
         identifier(&def.schema),
         identifier(&def.name),
         lines.join(",\n")

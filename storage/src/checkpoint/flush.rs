@@ -82,7 +82,7 @@ async fn segment(
     let store = Arc::clone(&database.shared.store);
     let id = writer.ids.next();
     let hot = snapshot.clone();
-    let options = SegmentWriterOptions::of_store(database.shared.remote);
+    let options = SegmentWriterOptions::of_table(def.layout, database.shared.remote);
     let (segment, positions) = blocking(move || {
         let (rows, row_ids, versions) = hot.all_hot_rows()?;
         let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();

@@ -26,7 +26,8 @@ use crate::database::{Database, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ObjectId, TableId};
 use crate::jobs::{JobKind, NewJob, Stop, StopReason};
-use crate::segment::SegmentWriterOptions;
+use crate::schema::TableDef;
+use crate::segment::{SegmentWriterOptions, segment_bytes};
 use crate::version::{SegmentState, TableSnapshot, TableState};
 use merge::{Input, Output, Setting};
 use policy::{Limits, Pass, Plan};
@@ -109,19 +110,20 @@ pub(crate) struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn limits(&self) -> Limits {
+    fn limits(&self, def: &TableDef) -> Limits {
         let options = self.database.options();
+        let bytes = segment_bytes(def.layout, self.database.shared.remote, options.compact_segment_bytes);
         let limits = match self.reason {
             CompactReason::Statement => Limits::asked,
             CompactReason::Upkeep => Limits::upkeep,
         };
-        limits(options.compact_segment_bytes, options.compact_round_bytes, options.compact_memory_bytes)
+        limits(bytes, options.compact_round_bytes, options.compact_memory_bytes)
     }
 
     /// Whether a round is due for a table.
     pub(crate) fn is_due(&self, table: &TableState) -> bool {
         let facts = policy::facts(table, self.retained);
-        policy::next(&facts, &self.limits(), &Pass::default()).is_some()
+        policy::next(&facts, &self.limits(&table.def), &Pass::default()).is_some()
     }
 
     /// Compacts one table until nothing is due, as a job, and counts it in `receipt`.
@@ -172,7 +174,7 @@ impl Work<'_> {
         let shared = Arc::clone(&self.database.shared);
         let table = TableSnapshot::new(state, snapshot.version(), shared);
         let plan = Plan { inputs: vec![segment], gone: Vec::new() };
-        let limits = self.limits();
+        let limits = self.limits(table.def());
         let round = self.round(&table, &plan, job, &limits, receipt);
         let result = jobs.meter(job).of(round).await.map(|_| ());
         self.database.job_ended(JobKind::Compact, jobs.end(job, &result));
@@ -181,13 +183,13 @@ impl Work<'_> {
     }
 
     async fn rounds(&self, id: TableId, job: u64, receipt: &mut CompactReceipt) -> Result<()> {
-        let limits = self.limits();
         let mut pass = Pass::default();
         let mut rounds = 0;
         let stop = self.database.jobs.stop(job);
         loop {
             let snapshot = self.database.snapshot();
             let Some(state) = snapshot.state().tables.get(&id).cloned() else { return Ok(()) };
+            let limits = self.limits(&state.def);
             let facts = policy::facts(&state, self.retained);
             let Some(plan) = policy::next(&facts, &limits, &pass) else { return Ok(()) };
             if self.stopped.load(Ordering::Acquire) {
@@ -313,7 +315,7 @@ impl Work<'_> {
             def: Arc::clone(table.def()),
             ids: &self.database.writer()?.ids,
             retained: self.retained,
-            options: SegmentWriterOptions::of_store(self.database.shared.remote),
+            options: SegmentWriterOptions::of_table(table.def().layout, self.database.shared.remote),
             segment_bytes: limits.segment_bytes,
             rows_read: &watch.rows_read,
             goes_on: &goes_on,

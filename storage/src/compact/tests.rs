@@ -40,7 +40,7 @@ impl Open {
         let stopped = AtomicBool::new(false);
         let work =
             Work { database: db, reason: CompactReason::Statement, retained: &retained, stopped: &stopped };
-        let limits = work.limits();
+        let limits = work.limits(table.def());
         let facts = policy::facts(table.state(), &retained);
         let plan = policy::next(&facts, &limits, &Pass::default()).unwrap();
         let inputs = work.open(&table, &plan).await.unwrap();
@@ -184,7 +184,7 @@ async fn a_merge_that_is_stopped_leaves_nothing() {
     let state = snapshot.table(table).unwrap();
     let reason = CompactReason::Statement;
     let work = Work { database: &db, reason, retained: &retained, stopped: &stopped };
-    let limits = work.limits();
+    let limits = work.limits(state.def());
     let facts = policy::facts(state.state(), &retained);
     let plan = policy::next(&facts, &limits, &Pass::default()).unwrap();
     let inputs = work.open(&state, &plan).await.unwrap();

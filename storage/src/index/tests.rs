@@ -52,6 +52,7 @@ fn definition(metric: IndexMetric, memory_limit_bytes: Option<u64>) -> TableDef 
         primary_key: vec![ColumnId(1)],
         sort: Vec::new(),
         next_column_id: ColumnId(3),
+        layout: Default::default(),
         indexes: vec![IndexDef {
             id: IndexId(1),
             name: "t_v".to_owned(),

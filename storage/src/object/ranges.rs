@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore, Result, coalesce_ranges};
+use object_store::{GetOptions, ObjectStore, Result};
 
 use super::ReadMeter;
 use crate::error::Error;
@@ -19,10 +19,11 @@ const GAP_BYTES: u64 = 256 * 1024;
 /// The same for the column chunks of a scan. At 100 MB/s they are 10 ms, half of what it takes until a store's first byte: what scans
 /// wait for is fetched ahead, so that fewer requests are worth a little more than the soonest byte.
 const SCAN_GAP_BYTES: u64 = 1 << 20;
-/// A request of a scan is not made longer than this by merging, and a range that is longer is fetched in parts at the same time.
-const SCAN_REQUEST_BYTES_MAX: u64 = 16 << 20;
-/// Requests of one read of a scan that are under way at the same time.
-const SCAN_REQUESTS_AT_ONCE: usize = 16;
+/// A request is not made longer than this by merging, and a range that is longer is fetched in parts at the same time.
+const REQUEST_BYTES_MAX: u64 = 16 << 20;
+/// Requests of one read that are under way at the same time: what is one more waits for another's first byte, and then for its own. A
+/// row of a table with a few dozen columns is no more.
+const REQUESTS_AT_ONCE: usize = 32;
 
 /// Bytes of each of the ranges, none of which is empty; `meter` goes along with every request.
 ///
@@ -36,9 +37,7 @@ pub(crate) async fn read_ranges(
 ) -> Result<Vec<Bytes>> {
     match meter {
         None => store.get_ranges(path, ranges).await,
-        Some(meter) => {
-            coalesce_ranges(ranges, |range| request(store, path, range, Some(meter)), GAP_BYTES).await
-        }
+        Some(meter) => read_merged(store, path, ranges, merged(ranges, GAP_BYTES), Some(meter)).await,
     }
 }
 
@@ -52,17 +51,32 @@ pub(crate) async fn read_apart(
     ranges: &[Range<u64>],
     meter: Option<&ReadMeter>,
 ) -> Result<Vec<Bytes>> {
-    let parts = requests(ranges);
+    read_merged(store, path, ranges, requests(ranges), meter).await
+}
+
+/// Bytes of each of the ranges out of those of the requests `parts`, which ascend and cover them.
+async fn read_merged(
+    store: &dyn ObjectStore,
+    path: &Path,
+    ranges: &[Range<u64>],
+    parts: Vec<Range<u64>>,
+    meter: Option<&ReadMeter>,
+) -> Result<Vec<Bytes>> {
     let mut asked = Vec::with_capacity(parts.len());
     for part in &parts {
         asked.push(Box::pin(request(store, path, part.clone(), meter)));
     }
-    let read: Vec<Bytes> = stream::iter(asked).buffered(SCAN_REQUESTS_AT_ONCE).try_collect().await?;
+    let read: Vec<Bytes> = stream::iter(asked).buffered(REQUESTS_AT_ONCE).try_collect().await?;
     ranges.iter().map(|range| cut(path, range, &parts, &read)).collect()
 }
 
 /// The requests of [`read_apart`], ascending and apart.
 pub(crate) fn requests(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    merged(ranges, SCAN_GAP_BYTES)
+}
+
+/// The ranges, those no further than `gap` apart as one, ascending and apart.
+fn merged(ranges: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
     let mut sorted: Vec<&Range<u64>> = ranges.iter().collect();
     sorted.sort_unstable_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());
@@ -70,8 +84,7 @@ pub(crate) fn requests(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
         match merged.last_mut() {
             Some(last)
                 if range.start < last.end
-                    || (range.start - last.end <= SCAN_GAP_BYTES
-                        && range.end - last.start <= SCAN_REQUEST_BYTES_MAX) =>
+                    || (range.start - last.end <= gap && range.end - last.start <= REQUEST_BYTES_MAX) =>
             {
                 last.end = last.end.max(range.end);
             }
@@ -84,7 +97,7 @@ pub(crate) fn requests(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
 /// A range in parts of about the same length, none too long for one request.
 fn parts(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let length = range.end - range.start;
-    let count = length.div_ceil(SCAN_REQUEST_BYTES_MAX).max(1);
+    let count = length.div_ceil(REQUEST_BYTES_MAX).max(1);
     let step = length.div_ceil(count);
     (0..count).map(move |n| {
         let start = range.start + n * step;
@@ -183,7 +196,7 @@ mod tests {
     #[test]
     fn scans_make_few_requests_that_are_not_too_long() {
         const GAP: u64 = SCAN_GAP_BYTES;
-        const MOST: u64 = SCAN_REQUEST_BYTES_MAX;
+        const MOST: u64 = REQUEST_BYTES_MAX;
         let of = |ranges: &[(u64, u64)]| {
             let ranges: Vec<Range<u64>> = ranges.iter().map(|(start, end)| *start..*end).collect();
             requests(&ranges).into_iter().map(|request| (request.start, request.end)).collect::<Vec<_>>()
@@ -201,13 +214,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn all_requests_for_a_row_are_under_way_at_once() {
+        let store = Arc::new(CountingStore::new(Arc::new(InMemory::new())));
+        let path = Path::from("table/1/a");
+        store.put(&path, vec![7; 8 << 20].into()).await.unwrap();
+        let ranges: Vec<Range<u64>> = (0..20).map(|n| n * 400_000..n * 400_000 + 10).collect();
+        store.hold();
+        let (reader, at, asked) = (Arc::clone(&store), path.clone(), ranges.clone());
+        let read =
+            tokio::spawn(
+                async move { read_ranges(&*reader, &at, &asked, Some(&ReadMeter::default())).await },
+            );
+        tokio::task::yield_now().await;
+        assert_eq!(store.ranges(), ranges);
+        store.release(20);
+        assert_eq!(read.await.unwrap().unwrap(), vec![Bytes::from_static(&[7; 10]); 20]);
+    }
+
+    #[tokio::test]
     async fn scans_get_the_bytes_of_their_ranges() {
         let store = CountingStore::new(Arc::new(InMemory::new()));
         let path = Path::from("table/1/a");
-        let length = 2 * SCAN_REQUEST_BYTES_MAX + (3 << 20);
+        let length = 2 * REQUEST_BYTES_MAX + (3 << 20);
         let bytes: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
         store.put(&path, bytes.clone().into()).await.unwrap();
-        let long = (1 << 20)..(1 << 20) + SCAN_REQUEST_BYTES_MAX + 9;
+        let long = (1 << 20)..(1 << 20) + REQUEST_BYTES_MAX + 9;
         let ranges = [length - 3..length, 5..10, 300_000..300_100, long];
         let meter = ReadMeter::default();
         for meter in [None, Some(&meter)] {

@@ -170,7 +170,7 @@ impl Removal<'_> {
                 Arc::clone(&def),
                 writer.ids.next(),
                 Addressing::Load,
-                SegmentWriterOptions::of_store(self.database.shared.remote),
+                SegmentWriterOptions::of_table(def.layout, self.database.shared.remote),
             )?;
             let found = match salvage::scan(table, segment, Some((&mut file, &*def))).await {
                 Ok(found) => found,

@@ -183,6 +183,7 @@ pub(super) fn lost_table(def: &TableDef, id: TableId, name: String) -> TableDef 
         columns,
         primary_key: Vec::new(),
         sort: Vec::new(),
+        layout: Default::default(),
         indexes: Vec::new(),
         owner: def.owner,
     }

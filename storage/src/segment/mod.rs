@@ -18,6 +18,7 @@ mod profile;
 pub mod reader;
 mod sink;
 pub mod sort;
+mod span;
 pub mod stats;
 #[cfg(test)]
 mod testing;
@@ -37,7 +38,9 @@ pub use kept::KeptColumn;
 pub use key::{EncodedKey, EncodedKeys, KeyEncoder};
 pub use reader::{RowChoice, SegmentFile, SegmentReader};
 pub use sort::{SortedRows, sort_batches};
+pub(crate) use span::KeySpan;
 pub use stats::{ColumnStats, StatValue};
+pub(crate) use writer::segment_bytes;
 pub use writer::{Addressing, SegmentCompression, SegmentWriter, SegmentWriterOptions};
 
 use crate::id::{CommitVersion, ObjectId, RowId, SchemaVersion, TableId};

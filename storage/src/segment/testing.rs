@@ -185,6 +185,7 @@ pub(crate) fn table(types: &[(ColumnType, bool)], key: &[u32], sort: &[u32]) -> 
         name: "t".into(),
         schema_version: SchemaVersion(1),
         next_column_id: ColumnId(types.len() as u32 + 1),
+        layout: Default::default(),
         indexes: Vec::new(),
         owner: None,
         columns,

@@ -17,7 +17,9 @@ use crate::held::HeldMemory;
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use crate::segment::sort::sort_batches;
 use crate::segment::writer::Addressing;
-use crate::segment::{EncodedKey, KeyEncoder, SegmentMeta, SegmentWriter, SegmentWriterOptions};
+use crate::segment::{
+    EncodedKey, KeyEncoder, SegmentMeta, SegmentWriter, SegmentWriterOptions, segment_bytes,
+};
 use crate::wal::codec::compacted;
 
 /// A spilled segment ends at about this size.
@@ -239,6 +241,7 @@ impl Spill {
     }
 
     async fn encode(&mut self, shared: &Shared, batch: &RecordBatch) -> Result<()> {
+        let (layout, remote) = (self.def.layout, shared.database.shared.remote);
         let segment = match &mut self.open {
             Some(open) => open,
             None => self.open.insert(SegmentWriter::new(
@@ -246,12 +249,12 @@ impl Spill {
                 Arc::clone(&self.def),
                 shared.object_id()?,
                 Addressing::Load,
-                SegmentWriterOptions::of_store(shared.database.shared.remote),
+                SegmentWriterOptions::of_table(layout, remote),
             )?),
         };
         segment.write(batch)?;
         segment.flush().await?;
-        if segment.bytes() >= SEGMENT_BYTES {
+        if segment.bytes() >= segment_bytes(layout, remote, SEGMENT_BYTES) {
             self.end_segment().await?;
         }
         Ok(())

@@ -404,6 +404,7 @@ fn table(id: TableId, name: &str, columns: &[(&str, ColumnType)]) -> TableDef {
         primary_key: vec![ColumnId(1)],
         sort: Vec::new(),
         next_column_id: ColumnId(columns.len() as u32 + 1),
+        layout: Default::default(),
         indexes: Vec::new(),
         owner: None,
     }

@@ -144,6 +144,7 @@ impl Table {
             primary_key: Vec::new(),
             sort: Vec::new(),
             next_column_id: ColumnId(2),
+            layout: Default::default(),
             indexes: Vec::new(),
             owner: None,
         });

@@ -53,6 +53,7 @@ pub(crate) fn table_of(id: TableId, name: &str, columns: &[(&str, ColumnType)], 
         columns,
         primary_key: if keyed { vec![ColumnId(1)] } else { Vec::new() },
         sort: Vec::new(),
+        layout: Default::default(),
         indexes: Vec::new(),
         owner: None,
     }

@@ -5,11 +5,14 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
 use crate::id::{CommitId, CommitVersion};
+use crate::object::ReadMeter;
+use crate::schema::TableLayout;
 use crate::transaction::CommitReceipt;
 use crate::verify::FindingStatus;
 
@@ -354,6 +357,105 @@ async fn opening_costs_few_requests() {
     let objects = reader.figures().objects.unwrap();
     // The boundary before and after, the manifest and the one after it, two of the log.
     assert_eq!((objects.gets + objects.heads, objects.puts, objects.lists), (6, 0, 0));
+}
+
+#[tokio::test]
+async fn a_key_is_asked_for_where_it_may_be_and_nowhere_else() {
+    let store = Arc::new(InMemory::new());
+    // Each load is a segment.
+    let loads = OpenOptions { wal_entry_bytes_max: 1 << 10, compacts: false, ..options(&store) };
+    let db = Database::open(Root::parse("s3://bucket/db").unwrap(), loads).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for n in 0..6 {
+        insert(&db, table, &rows(1000 * n..1000 * n + 500)).await.unwrap();
+    }
+    db.close().await.unwrap();
+    let reader = open(&store).await;
+    let table = reader.snapshot().table(table).unwrap();
+    assert_eq!(table.segments().await.unwrap().len(), 6);
+    let encoder = table.key_encoder().unwrap().unwrap();
+    let look_up = async |key: i64| {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![key]));
+        let key = encoder.encode(&[column]).unwrap().to_owned(0);
+        let before = requests(&reader).0;
+        let found = table.lookup_for(&[key], &[0, 1]).await.unwrap();
+        let ids: Vec<RowId> = found.into_iter().flatten().collect();
+        let rows = table.rows(&ids, &[0, 1], false).await.unwrap();
+        let values = rows.column(1).as_string_view();
+        let value = (rows.num_rows() == 1).then(|| values.value(0).to_owned());
+        (value, requests(&reader).0 - before)
+    };
+    // Footer, small key filter, the pages of both columns: of the oldest segment as of the newest.
+    assert_eq!(look_up(7).await, (Some("value 7".to_owned()), 3));
+    assert_eq!(look_up(5_499).await, (Some("value 5499".to_owned()), 3));
+    assert_eq!(look_up(5_400).await, (Some("value 5400".to_owned()), 0));
+    // Between two segments, and beyond all of them.
+    for absent in [999, 500, 5_500, -1] {
+        assert_eq!(look_up(absent).await, (None, 0), "{absent}");
+    }
+}
+
+/// 60,000 rows of 16 columns, near each other row by row; returns the table.
+async fn near_rows(store: &Arc<InMemory>, value: impl Fn(i64, i64) -> i64) -> TableId {
+    const ROWS: i64 = 60_000;
+    let loads = OpenOptions { wal_entry_bytes_max: 1 << 20, compacts: false, ..options(store) };
+    let db = Database::open(Root::parse("s3://bucket/db").unwrap(), loads).await.unwrap();
+    let names: Vec<String> = (0..16).map(|n| format!("c{n}")).collect();
+    let columns: Vec<_> = names.iter().map(|name| (name.as_str(), ColumnType::Int64)).collect();
+    let transaction = db.begin(&db.snapshot()).await.unwrap();
+    let id = transaction.next_table_id();
+    let def = TableDef { layout: TableLayout::Rows, ..table_of(id, "t", &columns, true) };
+    let schema = def.arrow_schema();
+    transaction.edit(CatalogEdit::PutTable(Arc::new(def))).unwrap();
+    let mut writer = transaction.writer(id).unwrap();
+    for first in (0..ROWS).step_by(8192) {
+        let rows = first..(first + 8192).min(ROWS);
+        let column = |c: i64| Arc::new(Int64Array::from_iter_values(rows.clone().map(|row| value(row, c))));
+        let arrays: Vec<ArrayRef> = (0..16).map(|c| column(c) as ArrayRef).collect();
+        writer.write(RecordBatch::try_new(Arc::clone(&schema), arrays).unwrap()).await.unwrap();
+    }
+    writer.finish().await.unwrap();
+    transaction.commit(CommitOptions::default()).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    db.close().await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn of_rows_that_lie_near_each_other_one_is_looked_up_in_few_requests() {
+    let store = Arc::new(InMemory::new());
+    // Of no order but the key.
+    let value = |row: i64, column: i64| match column {
+        0 => row,
+        column => (xxh3_64_with_seed(&row.to_le_bytes(), column as u64) % 1000) as i64,
+    };
+    let table = near_rows(&store, value).await;
+    let columns: Vec<usize> = (0..16).collect();
+    let reader = open(&store).await;
+    let table = reader.snapshot().table(table).unwrap().metered(ReadMeter::default());
+    let encoder = table.key_encoder().unwrap().unwrap();
+    let look_up = async |key: i64| {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![key]));
+        let wanted = encoder.encode(&[column]).unwrap().to_owned(0);
+        let ids: Vec<RowId> =
+            table.lookup_for(&[wanted], &columns).await.unwrap().into_iter().flatten().collect();
+        let rows = table.rows(&ids, &columns, false).await.unwrap();
+        assert_eq!(rows.num_rows(), 1);
+        for (at, column) in (0..).zip(rows.columns()) {
+            assert_eq!(column.as_primitive::<Int64Type>().value(0), value(key, at));
+        }
+    };
+    // With opening, which is 6.
+    look_up(40_000).await;
+    let first = reader.figures().objects.unwrap();
+    assert!(first.gets + first.heads <= 10 && first.read_bytes <= 1_000_000, "{first:?}");
+    // In another row group, of which nothing is known but the footer.
+    look_up(3).await;
+    let second = reader.figures().objects.unwrap();
+    assert_eq!((second.gets, second.heads), (first.gets + 1, first.heads));
+    let segment = table.segments().await.unwrap().swap_remove(0);
+    let groups = table.open_segment(&segment.meta).await.unwrap().metadata().num_row_groups();
+    assert_eq!(groups, 4);
 }
 
 #[tokio::test]

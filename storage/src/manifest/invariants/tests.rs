@@ -75,6 +75,7 @@ pub(crate) fn sound() -> Manifest {
         primary_key: vec![ColumnId(1)],
         sort: vec![ColumnId(3)],
         next_column_id: ColumnId(4),
+        layout: Default::default(),
         indexes: Vec::new(),
         owner: None,
     };

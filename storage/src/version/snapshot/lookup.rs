@@ -11,7 +11,7 @@ use super::super::SegmentState;
 use super::{SegmentView, TableSnapshot};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RowId};
-use crate::segment::{EncodedKey, RowIds, SegmentMeta};
+use crate::segment::{EncodedKey, KeySpan, RowIds, SegmentMeta};
 
 impl TableSnapshot {
     /// For each key the visible row that has it.
@@ -62,11 +62,20 @@ impl TableSnapshot {
             if open.is_empty() {
                 break;
             }
+            let mut asked = open.clone();
+            // A footer is a request, and one after the other: segments whose bounds rule the keys out are not opened for them.
+            if self.shared.remote {
+                let span = KeySpan::of(&view.meta, self.def());
+                asked.retain(|i| span.may_hold(keys[*i].as_bytes()));
+                if asked.is_empty() {
+                    continue;
+                }
+            }
             let reader = self.open_segment(&view.meta).await?.then_reading(columns);
-            let wanted: Vec<EncodedKey> = open.iter().map(|i| keys[*i].clone()).collect();
+            let wanted: Vec<EncodedKey> = asked.iter().map(|i| keys[*i].clone()).collect();
             let positions = reader.lookup_keys(encoder, &wanted, view.deleted.as_deref()).await?;
             let mut hits: Vec<(usize, u32)> =
-                open.iter().zip(positions).filter_map(|(i, p)| p.map(|p| (*i, p))).collect();
+                asked.iter().zip(positions).filter_map(|(i, p)| p.map(|p| (*i, p))).collect();
             if hits.is_empty() {
                 continue;
             }

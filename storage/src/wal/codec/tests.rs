@@ -206,6 +206,7 @@ fn edits() -> Vec<CatalogEdit> {
             name: "t".into(),
             schema_version: SchemaVersion(1),
             next_column_id: ColumnId(columns.len() as u32 + 1),
+            layout: crate::schema::TableLayout::Rows,
             indexes: Vec::new(),
             owner: None,
             columns,
