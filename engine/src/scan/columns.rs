@@ -667,4 +667,52 @@ fn share(time: Duration, bytes: usize, all: usize) -> Duration {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use datafusion::arrow::array::{AsArray, Int64Array};
+    use datafusion::arrow::datatypes::{Field, Int64Type, Schema};
+    use datafusion::parquet::arrow::arrow_reader::RowSelector;
+
+    #[test]
+    fn hidden_rows_do_not_show() {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, false)]));
+        let batch =
+            RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from_iter_values(100..110))]).unwrap();
+        let shown = |hidden: &[u32]| {
+            let hidden: RoaringBitmap = hidden.iter().copied().collect();
+            let batch = visible(batch.clone(), &hidden, 100..110).unwrap();
+            batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+        };
+        assert_eq!(shown(&[99, 110]).len(), 10);
+        assert_eq!(shown(&[99, 100, 105, 109, 110]), [101, 102, 103, 104, 106, 107, 108]);
+        assert!(shown(&(90..120).collect::<Vec<_>>()).is_empty());
+    }
+
+    #[test]
+    fn batches_that_pages_rule_out_are_left_out() {
+        let selection = RowSelection::from(vec![
+            RowSelector::skip(100),
+            RowSelector::select(50),
+            RowSelector::skip(50),
+            RowSelector::select(1),
+            RowSelector::skip(799),
+        ]);
+        let selected = ranges(&selection);
+        assert_eq!(selected, [100..150, 200..201]);
+        let group = Group { number: 0, first: 0, rows: 1000, columns: Vec::new(), selected: Some(selected) };
+        assert!(group.is_mostly_ruled_out());
+        for (rows, expected) in
+            [(0..100, false), (0..101, true), (149..160, true), (150..200, false), (201..1000, false)]
+        {
+            assert_eq!(group.may_have(&rows), expected, "{rows:?}");
+        }
+        assert!(Group { selected: None, ..group }.may_have(&(0..1)));
+    }
+
+    #[test]
+    fn time_is_shared_by_size() {
+        assert_eq!(share(Duration::from_secs(3), 1, 3), Duration::from_secs(1));
+        assert_eq!(share(Duration::from_secs(3), 0, 0), Duration::ZERO);
+    }
+}

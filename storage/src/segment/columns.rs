@@ -223,6 +223,10 @@ impl ColumnCache {
 
     /// Keeps a column that took `time` to decode, where it is worth more than what would leave for it.
     pub fn keep(&self, key: ColumnKey, column: &Arc<DecodedColumn>, time: Duration) {
+        let is_same = |there: &Entry| there.column.data_type() == column.data_type();
+        if self.shard(&key).entries.get(&key).is_some_and(is_same) {
+            return;
+        }
         let bytes = column.bytes();
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         let cost = (nanoseconds / (bytes as u64 / 1024).max(1)).max(1);
@@ -232,14 +236,13 @@ impl ColumnCache {
             return;
         }
         let mut shard = self.shard(&key);
-        if let Some(there) = shard.entries.get(&key) {
-            // Another scan was faster, or the column had another type when it was decoded.
-            let freed = match there.column.data_type() == entry.column.data_type() {
-                true => bytes,
-                false => shard.remove(&key),
-            };
-            self.held.fetch_sub(freed, Ordering::Relaxed);
-        }
+        // Another scan may have been faster; what has another type was decoded before its column was altered.
+        let freed = match shard.entries.get(&key) {
+            Some(there) if is_same(there) => bytes,
+            Some(_) => shard.remove(&key),
+            None => 0,
+        };
+        self.held.fetch_sub(freed, Ordering::Relaxed);
         if shard.entries.contains_key(&key) {
             return;
         }
