@@ -41,6 +41,7 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{
     DynamicFilterTracking, EquivalenceProperties, PhysicalExpr, PhysicalExprSimplifier, PhysicalSortExpr,
 };
+use datafusion::physical_expr_adapter::rewrite::rewrite_input_file_name_in_projection;
 use datafusion::physical_expr_adapter::{DefaultPhysicalExprAdapterFactory, PhysicalExprAdapterFactory};
 use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
@@ -123,6 +124,10 @@ impl FileSource for ColumnSource {
             return Ok(parquet);
         }
         let table_schema = self.parquet.table_schema();
+        // What is computed of a row's place in its file the Parquet source knows.
+        if !table_schema.virtual_columns().is_empty() || !table_schema.table_partition_cols().is_empty() {
+            return Ok(parquet);
+        }
         let fits = scanned_bytes(base_config, projection, table_schema) <= self.table.columns().limit_bytes();
         let metrics = self.parquet.metrics();
         let count = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
@@ -336,7 +341,7 @@ impl ColumnScan {
         let Some(FileOf(meta)) = file.extension::<FileOf>() else { return Ok(None) };
         let reader = self.table.open_segment(meta).await.map_err(storage_error)?;
         let hidden = file.extension::<Hidden>().map(|Hidden(positions)| Arc::clone(positions));
-        let Some(piece) = Piece::new(self, reader, hidden)? else { return Ok(None) };
+        let Some(piece) = Piece::new(self, reader, hidden, file.path().as_ref())? else { return Ok(None) };
         let cut = file.range.as_ref().map(|range| (range.start, range.end));
         let groups = piece.groups(cut);
         if !self.may_read(&piece, &groups) {
@@ -429,12 +434,14 @@ impl Piece {
         scan: &Arc<ColumnScan>,
         reader: SegmentReader,
         hidden: Option<Arc<RoaringBitmap>>,
+        path: &str,
     ) -> Result<Option<Self>> {
         let physical = Arc::clone(reader.file_schema());
         let adapter = scan.adapters.create(Arc::clone(&scan.logical), Arc::clone(&physical))?;
         let simplifier = PhysicalExprSimplifier::new(&physical);
         let adapted = |expr: Arc<dyn PhysicalExpr>| simplifier.simplify(adapter.rewrite(expr)?);
-        let projection = scan.projection.clone().try_map_exprs(adapted)?;
+        let projection = rewrite_input_file_name_in_projection(scan.projection.clone(), path)?;
+        let projection = projection.try_map_exprs(adapted)?;
         let predicate = scan.predicate.clone().map(adapted).transpose()?;
         let roots: BTreeSet<usize> = projection
             .expr_iter()

@@ -237,13 +237,14 @@ impl ColumnCache {
         }
         let mut shard = self.shard(&key);
         // Another scan may have been faster; what has another type was decoded before its column was altered.
-        let freed = match shard.entries.get(&key) {
-            Some(there) if is_same(there) => bytes,
-            Some(_) => shard.remove(&key),
+        let there = shard.entries.get(&key).map(is_same);
+        let freed = match there {
+            Some(true) => bytes,
+            Some(false) => shard.remove(&key),
             None => 0,
         };
         self.held.fetch_sub(freed, Ordering::Relaxed);
-        if shard.entries.contains_key(&key) {
+        if there == Some(true) {
             return;
         }
         shard.order.insert((entry.worth, key));

@@ -127,7 +127,7 @@ async fn the_second_scan_reads_no_file() {
     run(&session, "SELECT sum(bytes) FROM system.cache", &bytes.to_string()).await;
     run(
         &session,
-        "SELECT max(value) FROM system.metrics WHERE name = 'cairn_column_cache_limit_bytes'",
+        "SELECT max(value)::BIGINT FROM system.metrics WHERE name = 'cairn_column_cache_limit_bytes'",
         "67108864",
     )
     .await;
