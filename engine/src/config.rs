@@ -46,6 +46,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "cache_size", "bytes", false, "Most bytes of a database in a bucket that are kept on this machine's disk; 0: none are.";
     "checkpoint_interval", "duration", false, "Time between automatic checkpoints; off when not set at open.";
     "checkpoint_wal_bytes", "bytes", false, "Size of the log that starts an automatic checkpoint.";
+    "column_cache_size", "bytes", false, "Most memory of columns that are kept decoded for the next scan, beside memory_limit; 0: none are.";
     "commit_id", "text", true, "Id of the session's next commit, a UUID; empty: a random one. What is committed under it already changes nothing again.";
     "commit_message", "text", true, "Text kept with every commit of the session; shown by SHOW VERSIONS.";
     "commit_timeout", "duration", false, "How long a commit is tried while the bucket does not answer; then its outcome is unknown.";
@@ -266,6 +267,7 @@ impl Settings {
                 options.checkpoint_interval.map_or_else(|| "off".to_owned(), show_duration)
             }
             "checkpoint_wal_bytes" => options.checkpoint_wal_bytes.to_string(),
+            "column_cache_size" => engine.database().columns().limit_bytes().to_string(),
             "commit_id" => self.commit_id.map(|id| id.to_string()).unwrap_or_default(),
             "commit_message" => self.info.message.clone(),
             "commit_timeout" => show_duration(options.commit_timeout),

@@ -42,6 +42,8 @@ use crate::stores::{EngineStores, SessionStores, UrlAccess};
 const MEMORY_SHARE: (u64, u64) = (7, 10);
 /// Limit when the machine's memory is not known.
 const MEMORY_FALLBACK_BYTES: usize = 4 << 30;
+/// Of the memory queries may use, as much more is for the columns that are kept decoded: one in so many bytes.
+const COLUMN_CACHE_SHARE: usize = 4;
 /// Tables whose part of a plan is made at the same time.
 const LEAVES_AT_ONCE: usize = 16;
 /// Memory consumers named in an out-of-memory error.
@@ -112,6 +114,8 @@ impl Engine {
         stores: &[(String, Arc<dyn ObjectStore>)],
     ) -> Result<Arc<Self>> {
         let memory_limit = memory_limit.unwrap_or_else(default_memory_limit);
+        let columns = db.options().column_cache_bytes.unwrap_or(memory_limit / COLUMN_CACHE_SHARE);
+        db.columns().set_limit(columns);
         let partitions = partitions
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
             .clamp(1, 1024);

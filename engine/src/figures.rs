@@ -178,7 +178,7 @@ fn unsent_commits(unsent: &Unsent, now_us: i64) -> Vec<FigureFamily> {
 }
 
 fn tables(figures: &DatabaseFigures) -> Vec<FigureFamily> {
-    let cache = figures.cache;
+    let (cache, columns) = (figures.cache, figures.columns);
     vec![
         gauge("cairn_memtable_bytes", "Memory of rows that are in no segment yet.")
             .number(&[], figures.hot_bytes),
@@ -192,6 +192,19 @@ fn tables(figures: &DatabaseFigures) -> Vec<FigureFamily> {
             .number(&[], cache.hits),
         counter("cairn_cache_misses_total", "Parts of segments looked for in memory and not found.")
             .number(&[], cache.misses),
+        gauge("cairn_column_cache_bytes", "Bytes of columns kept decoded for the next scan.")
+            .number(&[], columns.bytes),
+        gauge("cairn_column_cache_limit_bytes", "Bytes of columns that may be kept decoded.")
+            .number(&[], columns.limit_bytes),
+        counter("cairn_column_cache_hits_total", "Columns of row groups that a scan looked for and found.")
+            .number(&[], columns.hits),
+        counter(
+            "cairn_column_cache_misses_total",
+            "Columns of row groups that a scan looked for and did not find.",
+        )
+        .number(&[], columns.misses),
+        counter("cairn_column_cache_evictions_total", "Columns of row groups that left memory for others.")
+            .number(&[], columns.evictions),
     ]
 }
 

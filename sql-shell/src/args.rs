@@ -50,6 +50,8 @@ const SYNC_HELP: &str = "When a commit is durable: `full` (when acknowledged, th
 const CACHE_HELP: &str = "Where what was read is kept for the next time; `off`: nowhere [default: cairn in the user's cache folder]";
 const CACHE_SIZE_HELP: &str = "Most that is kept there, such as 512 MiB [default: 10 GiB]";
 
+const COLUMN_CACHE_HELP: &str = "Memory of columns that are kept decoded for the next query, such as 2 GiB; `off`: none [default: 17.5 % of the machine]";
+
 const DURABILITY_HELP: &str = "Where a commit must be before it is acknowledged: `store` (the bucket, the default) or `local` (a journal on this machine's \
      disk, sent in the background; losing the machine loses what was not sent)";
 
@@ -99,6 +101,9 @@ pub(crate) struct Args {
 
     #[arg(long, value_name = "full|interval:MS|off", help = SYNC_HELP)]
     pub(crate) sync: Option<Sync>,
+
+    #[arg(long, value_name = "SIZE|off", value_parser = column_cache, help = COLUMN_CACHE_HELP)]
+    column_cache: Option<usize>,
 
     /// User to log in as; the password is that of CAIRN_PASSWORD, of --password-file, or asked for.
     #[arg(long, value_name = "NAME", help_heading = SERVERS)]
@@ -253,6 +258,15 @@ fn cache_size(text: &str) -> Result<u64, String> {
     size.ok_or_else(|| "expected a size above 0, such as 512 MiB; --cache off keeps nothing".to_owned())
 }
 
+/// `--column-cache`.
+fn column_cache(text: &str) -> Result<usize, String> {
+    if text.trim() == "off" {
+        return Ok(0);
+    }
+    let size = parse_bytes(text).ok().and_then(|bytes| usize::try_from(bytes).ok());
+    size.ok_or_else(|| "expected a size, such as 2 GiB, or off".to_owned())
+}
+
 /// Where statements come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -302,6 +316,7 @@ impl Args {
             durability: self.durability.map_or(usual.durability, Durability::from),
             discard_local: self.discard_local,
             cache: Cache { directory, bytes_max: self.cache_size.unwrap_or(usual.cache.bytes_max) },
+            column_cache: self.column_cache,
         }
     }
 
@@ -344,8 +359,8 @@ impl Args {
             None if self.user.is_some() || encrypts => {
                 conflict("--user and --tls-… are for a server: cairn grpc://host:port --user NAME")
             }
-            Some(_) if self.read_only || self.sync.is_some() => conflict(
-                "--read-only and --sync are for a database opened here; a server is given them when it starts",
+            Some(_) if self.read_only || self.sync.is_some() || self.column_cache.is_some() => conflict(
+                "--read-only, --sync and --column-cache are for a database opened here; a server is given them when it starts",
             ),
             Some(server) if encrypts && !server.is_secure => {
                 conflict("--tls-… needs an address that begins with grpc+tls://")
@@ -406,6 +421,12 @@ mod tests {
         assert_eq!((opening.read_only, opening.sync, opening.take_over), (false, Sync::Full, false));
         assert_eq!(opening.cache.bytes_max, 10 << 30);
         assert_eq!(opening.cache.directory, default_cache_directory());
+        assert_eq!(opening.column_cache, None);
+        let size = |text: &str| {
+            read(&["./notes", "--column-cache", text]).map(|(args, _)| args.opening().column_cache)
+        };
+        assert_eq!((size("512 MiB").unwrap(), size("off").unwrap()), (Some(512 << 20), Some(0)));
+        assert!(size("much").is_err());
     }
 
     #[test]
@@ -490,6 +511,7 @@ mod tests {
             &["grpc://anna:secret@localhost:1"],
             &["grpc://localhost", "--read-only"],
             &["grpc://localhost", "--sync", "off"],
+            &["grpc://localhost", "--column-cache", "off"],
             &["grpc://localhost", "--tls-ca", "ca.pem"],
             &["grpc+tls://localhost", "--tls-certificate", "c.pem"],
             &["grpc://localhost", "--password-file", "p"],

@@ -227,6 +227,21 @@ pub struct CacheFigures {
     pub failures: u64,
 }
 
+/// The columns kept decoded, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ColumnCacheFigures {
+    /// Bytes held.
+    pub bytes: u64,
+    /// Most it may hold.
+    pub limit_bytes: u64,
+    /// Columns of row groups that a scan looked for and found.
+    pub hits: u64,
+    /// Columns of row groups that a scan looked for and did not find.
+    pub misses: u64,
+    /// Those that left for others.
+    pub evictions: u64,
+}
+
 /// A database at one moment.
 #[derive(Clone, Debug)]
 pub struct DatabaseFigures {
@@ -260,6 +275,8 @@ pub struct DatabaseFigures {
     pub segment_bytes: u64,
     /// The cache of segments.
     pub cache: CacheFigures,
+    /// The columns that are kept decoded for scans.
+    pub columns: ColumnCacheFigures,
     /// The cache on disk of what is read from an object store; None: there is none.
     pub disk_cache: Option<CacheFigures>,
     /// Requests to the object store; None: the database is in a directory or in memory.

@@ -75,6 +75,16 @@ impl Runs {
         run
     }
 
+    /// Partition `lane` has the rows of a piece from elsewhere: nothing of it is fetched.
+    pub(super) fn passed(&self, lane: usize, segment: ObjectId, cut: Cut) {
+        let run = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if let Some(run) = run
+            && let Some((piece, _)) = run.take(lane, segment, cut)
+        {
+            run.end(piece);
+        }
+    }
+
     /// The reader of a piece in the run under way.
     pub(super) fn reader(&self, lane: usize, segment: ObjectId, cut: Cut) -> Option<AheadReader> {
         let run = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
@@ -580,7 +590,7 @@ fn chunks(group: &RowGroupMetaData, leaves: impl Iterator<Item = usize>) -> Vec<
 }
 
 /// The row groups of a piece, which the source tells by the offset of their first page.
-fn groups(metadata: &ParquetMetaData, cut: Cut) -> Vec<usize> {
+pub(super) fn groups(metadata: &ParquetMetaData, cut: Cut) -> Vec<usize> {
     let within = |group: &RowGroupMetaData| {
         let (Some(first), Some((start, end))) = (group.columns().first(), cut) else { return cut.is_none() };
         let offset = first.dictionary_page_offset().unwrap_or_else(|| first.data_page_offset());
@@ -591,7 +601,7 @@ fn groups(metadata: &ParquetMetaData, cut: Cut) -> Vec<usize> {
 }
 
 /// Whether a row of a row group may match the filter as it is now.
-fn may_match(
+pub(super) fn may_match(
     predicate: Option<&Arc<dyn PhysicalExpr>>,
     schema: Option<&SchemaRef>,
     metadata: &ParquetMetaData,

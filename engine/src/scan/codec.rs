@@ -35,6 +35,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use roaring::RoaringBitmap;
 
+use super::columns;
 use super::exec::{Scan, SegmentScanExec};
 use super::files::{Files, SourceOptions};
 use super::hot::MemoryRows;
@@ -135,8 +136,7 @@ fn source(exec: &SegmentScanExec) -> Result<Option<Source>> {
     let user = exec.scan().table.def().arrow_schema();
     let file_source = config.file_source();
     let promises = |parquet: &ParquetSource| parquet.table_parquet_options().global.pushdown_filters;
-    let filters =
-        file_source.filter().is_some() && file_source.downcast_ref::<ParquetSource>().is_none_or(promises);
+    let filters = file_source.filter().is_some() && columns::parquet(file_source).is_none_or(promises);
     let columns: Option<Vec<usize>> = file_source
         .projection()
         .and_then(|p| p.iter().map(|column| pseudo::surface_index(&user, &column.expr)).collect());

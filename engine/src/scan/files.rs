@@ -2,8 +2,9 @@
 //!
 //! Owns: file entries (range, hidden rows, statistics, per-file values), the source built over them, and the readers it
 //! gets. Readers are storage's own (verified reads, cached footer and page index), opened when the source first touches
-//! a segment. Does not own: which segments and pieces (`pruning`, `partition`), rows in memory (`hot`), what is read before
-//! the source asks (`ahead`): nothing is of a database in a directory.
+//! a segment. Does not own: which segments and pieces (`pruning`, `partition`), rows in memory (`hot`), what is fetched
+//! before the source asks (`ahead`), which is nothing of a
+//! database in a directory, and what is put out of memory before the source is asked (`columns`).
 
 use std::fmt;
 use std::ops::Range;
@@ -34,8 +35,10 @@ use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
+use roaring::RoaringBitmap;
 
 use super::ahead::{AheadReader, Open, Run, Runs};
+use super::columns::ColumnSource;
 use super::older::{self, OlderFiles};
 use super::partition::{Piece, RowGroupSpan};
 use super::pseudo::{self, Layout};
@@ -55,6 +58,9 @@ pub(crate) fn ensure_store(runtime: &RuntimeEnv) -> Result<()> {
 
 /// The segment a file entry stands for.
 pub(super) struct FileOf(pub(super) Arc<SegmentMeta>);
+
+/// The rows of a segment that a scan does not show, by their positions.
+pub(super) struct Hidden(pub(super) Arc<RoaringBitmap>);
 
 /// The segments of a scan as file entries, with their statistics.
 #[derive(Clone, Debug)]
@@ -136,6 +142,11 @@ impl Files {
             Some(source) => source,
             None => return datafusion::common::internal_err!("the Parquet source takes no projection"),
         };
+        let source = match layout.pseudo {
+            // They are computed by the row's number in the file, which the Parquet source counts.
+            true => source,
+            false => ColumnSource::before(&source, table, self.runs.as_ref()).unwrap_or(source),
+        };
         let config: FileScanConfig = FileScanConfigBuilder::new(ObjectStoreUrl::parse(STORE)?, source)
             .with_file_groups(self.groups(partitions))
             .with_statistics(self.statistics.clone())
@@ -205,17 +216,18 @@ fn entry(
     if layout.pseudo {
         file = file.with_partition_values(pseudo::partition_values(meta));
     }
-    if let Some(selection) = visible_rows(segment) {
-        file = file.with_extension(ParquetRowSelection::new(selection));
+    if let Some(hidden) = segment.deleted.as_ref().filter(|hidden| !hidden.is_empty()) {
+        file = file
+            .with_extension(ParquetRowSelection::new(visible_rows(hidden, meta.rows)))
+            .with_extension(Hidden(Arc::clone(hidden)));
     }
     file.with_statistics(statistics)
 }
 
-/// The rows to read of a segment with hidden rows; None for one without, which keeps every shortcut of the reader open.
-fn visible_rows(segment: &SegmentView) -> Option<RowSelection> {
-    let deleted = segment.deleted.as_deref().filter(|d| !d.is_empty())?;
-    let total = usize::try_from(segment.meta.rows).unwrap_or(usize::MAX);
-    Some(selection(deleted.iter().map(|p| p as usize), total))
+/// The rows to read of a segment with hidden rows. One without gets none, which keeps every shortcut of the reader open.
+fn visible_rows(hidden: &RoaringBitmap, rows: u64) -> RowSelection {
+    let total = usize::try_from(rows).unwrap_or(usize::MAX);
+    selection(hidden.iter().map(|p| p as usize), total)
 }
 
 /// Skips the ascending positions `hidden`, selects the rest of `total` rows.

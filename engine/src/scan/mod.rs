@@ -8,12 +8,14 @@
 //! 5. [`pseudo`], [`files`], [`statistics`], [`older`]: a Parquet source over the pieces; hidden rows are row selections.
 //! 6. [`hot`]: the memtable's rows, shared likewise.
 //! 7. [`exec`]: one node of both; [`order`] if a sort sits on it. [`codec`]: the node as bytes, for another process.
-//! 8. [`ahead`]: while one row group is decoded, the next ones are fetched from an object store.
+//! 8. [`columns`]: what was decoded lately is put out from memory; [`ahead`]: while one row group is decoded, the next ones are fetched
+//!    from an object store.
 //!
 //! Planning reads metas held in memory; a footer is looked at only to cut a large segment, and stays cached in storage.
 
 mod ahead;
 mod codec;
+mod columns;
 mod exec;
 mod files;
 mod hot;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alter;
+mod columns;
 mod commit_ids;
 mod ingest;
 mod jobs;

@@ -3,6 +3,7 @@
 //! Owns: which tables there are, and computing their rows when, and only when, a query reads them. Figures of tables are those
 //! of the statement's snapshot; jobs, metrics and the log show the moment of the scan.
 
+mod cache;
 mod columns;
 mod functions;
 mod grants;
@@ -88,6 +89,7 @@ trait SystemTable: Debug + Send + Sync {
 
 /// By name.
 const TABLES: &[&dyn SystemTable] = &[
+    &cache::Cache,
     &columns::Columns,
     &functions::Functions,
     &grants::Grants,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::value::{
     address, bytes, cache, cache_size, count, durability, duration, file, flag, hosts, journal, lifetime,
-    memory, show, show_address, show_bytes, show_cache, show_cache_size, show_file, show_journal, show_list,
-    show_sync, sync, urls,
+    memory, memory_or_off, show, show_address, show_bytes, show_cache, show_cache_size, show_file,
+    show_journal, show_list, show_memory_or_off, show_sync, sync, urls,
 };
 use crate::options::TlsOptions;
 
@@ -99,6 +99,17 @@ pub const KEYS: &[Key] = &[
         |c, v| file(v).map(|v| c.server.audit_log = Some(v)),
         |c| or_none(c.server.audit_log.as_deref(), show_file),
         "file that gets a line of JSON for every statement and failed login: who, from where, which tables; no values",
+        true
+    ),
+    key!(
+        "cache.columns",
+        "bytes, off",
+        |c, v| memory_or_off(v).map(|v| c.engine.storage.column_cache_bytes = Some(v)),
+        |c| {
+            let given = c.engine.storage.column_cache_bytes;
+            given.map_or_else(|| "a quarter of memory_limit".to_owned(), show_memory_or_off)
+        },
+        "memory of columns that are kept decoded for the next query, beside memory_limit",
         true
     ),
     key!(

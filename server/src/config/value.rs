@@ -87,6 +87,18 @@ pub(super) fn show_file(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// Memory of a cache; `off` for none.
+pub(super) fn memory_or_off(text: &str) -> Expected<usize> {
+    match text.trim() {
+        "off" => Ok(0),
+        _ => bytes(text).map_err(|_| "a size is expected, such as 512 MiB, or off".to_owned()),
+    }
+}
+
+pub(super) fn show_memory_or_off(bytes: usize) -> String {
+    if bytes == 0 { "off".to_owned() } else { show_bytes(bytes) }
+}
+
 /// A directory for a cache; `off` for none.
 pub(super) fn cache(text: &str) -> Expected<Option<PathBuf>> {
     match text.trim() {

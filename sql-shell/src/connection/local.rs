@@ -38,6 +38,8 @@ pub(crate) struct Opening {
     /// In a bucket: drop what this machine's journal holds and can't be sent any more.
     pub(crate) discard_local: bool,
     pub(crate) cache: Cache,
+    /// Bytes of columns that are kept decoded; None: as many as the engine thinks right.
+    pub(crate) column_cache: Option<usize>,
 }
 
 impl Default for Opening {
@@ -49,6 +51,7 @@ impl Default for Opening {
             durability: Durability::Store,
             discard_local: false,
             cache: Cache::default(),
+            column_cache: None,
         }
     }
 }
@@ -112,6 +115,7 @@ impl Local {
             journal_directory: default_journal_directory(),
             cache_directory: opening.cache.directory,
             cache_directory_bytes: opening.cache.bytes_max,
+            column_cache_bytes: opening.column_cache,
             ..OpenOptions::default()
         };
         let in_bucket = matches!(root, Root::Store(_));

@@ -61,6 +61,7 @@ pub(super) async fn publish(
             Ok(version) => {
                 // Before the next checkpoint begins, which is to look for what was replaced.
                 database.swept.set_due();
+                database.forget_columns();
                 return Ok(version);
             }
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => return Err(error),

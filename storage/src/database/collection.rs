@@ -97,6 +97,8 @@ impl Database {
             });
             let run = crate::collect::run(&database, &mut roots, &retained, table, stopped, job);
             let done = database.jobs.meter(job).of(run).await;
+            // Also what only DROP and TRUNCATE took away.
+            database.forget_columns();
             database.job_ended(JobKind::Collect, database.jobs.end(job, &done));
             done
         })

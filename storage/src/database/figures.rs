@@ -27,6 +27,7 @@ impl Database {
             segments: 0,
             segment_bytes: 0,
             cache: self.shared.cache.figures(),
+            columns: self.shared.cache.columns().figures(),
             disk_cache: self.reach.disk_cache.as_ref().map(|cached| cached.figures()),
             objects: self.reach.metrics.as_ref().map(|metrics| metrics.figures()),
             jobs: self.jobs.figures(),

@@ -184,6 +184,7 @@ impl Follower {
     ) -> Result<()> {
         let (state, history, log) = load(self.id, &database.manifests, &database.shared, now, None).await?;
         self.publish(state, history, true);
+        database.forget_columns();
         *place = Place { log: Some(log), refreshed: begun, anchored: begun };
         Ok(())
     }

@@ -22,6 +22,7 @@ pub(crate) mod replay;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -42,12 +43,13 @@ use crate::checkpoint::{CheckpointReason, CheckpointReceipt};
 use crate::collect::{Swept, Uploads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::File;
-use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ObjectIds};
+use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ObjectId, ObjectIds};
 use crate::jobs::{JobKind, JobLimits, Jobs};
 use crate::manifest::history::{self, CommitFound, KnownCommits};
 use crate::manifest::{Manifest, ManifestStore};
 use crate::metrics::ObjectMetrics;
 use crate::object::CachedStore;
+use crate::segment::ColumnCache;
 use crate::transaction::Transaction;
 use crate::verify::{Depth, Finding, VerifyScope};
 use crate::version::{Shared, Snapshot};
@@ -199,6 +201,25 @@ impl Database {
             }
         };
         Snapshot::new(version, Arc::clone(&self.shared))
+    }
+
+    /// The columns that scans have decoded and that are kept. It keeps none until it is given a
+    /// [limit](crate::segment::ColumnCache::set_limit): who plans the scans knows how much memory there is.
+    #[must_use]
+    pub fn columns(&self) -> &ColumnCache {
+        self.shared.cache.columns()
+    }
+
+    /// Drops what is kept decoded of segments that the newest version does not name any more.
+    pub(crate) fn forget_columns(&self) {
+        let columns = self.columns();
+        if columns.bytes() == 0 {
+            return;
+        }
+        let snapshot = self.snapshot();
+        let segments = snapshot.state().tables.values().flat_map(|table| table.segments.iter());
+        let named: HashSet<ObjectId> = segments.map(|segment| segment.meta.id).collect();
+        columns.retain(|segment| named.contains(&segment));
     }
 
     /// A follower catches up with the writer, on object storage as far as `poll_interval` asks; a writer is always there.

@@ -145,6 +145,8 @@ pub struct OpenOptions {
     pub job_timeout: Duration,
     /// Budget of cached footers, key filters and row-id columns.
     pub segment_cache_bytes: usize,
+    /// Budget of the columns that scans have decoded; 0: none are kept. None: whoever plans the scans knows how much memory there is.
+    pub column_cache_bytes: Option<usize>,
     /// A file system to use in place of the local one, on object storage in place of the journal's directory; for tests.
     pub fs: Option<Arc<dyn FileSystem>>,
     /// On object storage: when to begin to write.
@@ -205,6 +207,7 @@ impl Default for OpenOptions {
             job_retention: Duration::from_secs(7 * 24 * 3600),
             job_timeout: Duration::from_secs(24 * 3600),
             segment_cache_bytes: 256 << 20,
+            column_cache_bytes: None,
             fs: None,
             claim: ClaimAt::FirstWrite,
             take_over: false,

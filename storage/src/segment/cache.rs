@@ -1,7 +1,7 @@
 //! What is kept in memory of segments: footers, key filters, pseudo-columns, verified blocks, decoded pages and columns.
 //!
 //! Owns: the byte budget and what leaves first (CLOCK: second chance for what was used since the hand last passed).
-//! Does not own: reading and verifying (`reader`). One per open database; objects never change, so nothing gets stale.
+//! Does not own: reading and verifying (`reader`), what scans decode and come back to (`columns`). One per open database; objects never change, so nothing gets stale.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arrow::array::ArrayRef;
 use bytes::Bytes;
 
+use super::columns::ColumnCache;
 use super::filter::KeyFilter;
 use super::kept::KeptColumn;
 use super::places::Places;
@@ -120,6 +121,8 @@ pub struct SegmentCache {
     turns: Mutex<HashMap<CacheKey, Weak<Turn>>>,
     /// Where rows were found; a few MiB beside the budget.
     places: Places,
+    /// What scans decoded; beside the budget, with one of its own.
+    columns: ColumnCache,
 }
 
 /// Held while something is read into the cache.
@@ -130,12 +133,18 @@ impl SegmentCache {
     #[must_use]
     pub fn new(budget: usize) -> Arc<Self> {
         let (clock, turns, places) = (Mutex::default(), Mutex::default(), Places::default());
-        Arc::new(Self { budget, clock, turns, places })
+        Arc::new(Self { budget, clock, turns, places, columns: ColumnCache::default() })
     }
 
     /// Where rows were found lately.
     pub(crate) fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// What scans decoded lately.
+    #[must_use]
+    pub fn columns(&self) -> &ColumnCache {
+        &self.columns
     }
 
     /// Bytes held now.
@@ -162,6 +171,7 @@ impl SegmentCache {
         if gone.is_empty() {
             return;
         }
+        self.columns.forget(gone);
         let mut clock = self.lock();
         let mut freed = 0;
         clock.entries.retain(|key, entry| {

@@ -6,6 +6,7 @@
 
 mod bounds;
 pub mod cache;
+pub mod columns;
 mod contents;
 pub mod deletes;
 mod encode;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use bounds::BOUND_BYTES;
 pub use cache::SegmentCache;
+pub use columns::{ColumnCache, ColumnKey, DecodedColumn, KeptColumnFigures};
 pub use contents::{ColumnContents, SegmentContents};
 pub use deletes::{DeletesMeta, DeletionVector};
 pub use filter::KeyFilter;

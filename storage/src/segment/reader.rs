@@ -8,6 +8,7 @@ mod addressed;
 mod addresses;
 mod blocks;
 mod file;
+mod groups;
 mod lookup;
 mod names;
 mod open;

@@ -22,7 +22,7 @@ use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
 use crate::object::{ReadMeter, past_cache, read_object};
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
-use crate::segment::{KeyEncoder, RowChoice, SegmentCache, SegmentMeta, SegmentReader};
+use crate::segment::{ColumnCache, KeyEncoder, RowChoice, SegmentCache, SegmentMeta, SegmentReader};
 
 /// Rows looked at together for NULLs.
 const NULL_ROWS: usize = 64 * 1024;
@@ -215,6 +215,12 @@ impl TableSnapshot {
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.shared.remote
+    }
+
+    /// What is kept decoded of the segments of its database.
+    #[must_use]
+    pub fn columns(&self) -> &ColumnCache {
+        self.shared.cache.columns()
     }
 
     /// Its definition.

@@ -190,6 +190,20 @@ async fn what_somebody_else_removed_is_no_snapshot_that_expired() {
 }
 
 #[tokio::test]
+async fn columns_that_are_kept_ask_for_nothing() {
+    let bucket = bucket();
+    let _writer = with_rows(&bucket).await;
+    let reader = opened(&bucket, |_| ()).await;
+    for _ in 0..2 {
+        let explained = answer(&reader, "EXPLAIN ANALYZE SELECT sum(n) FROM t").await;
+        assert!(figure(&explained, "store_requests") > 0, "{explained}");
+    }
+    let explained = answer(&reader, "EXPLAIN ANALYZE SELECT sum(n) FROM t").await;
+    assert_eq!(figure(&explained, "store_requests"), 0, "{explained}");
+    run(&reader, "SELECT sum(n) FROM t", "50005000").await;
+}
+
+#[tokio::test]
 async fn a_warm_table_asks_for_nothing() {
     let (bucket, cache) = (bucket(), tempfile::tempdir().unwrap());
     let _writer = with_rows(&bucket).await;

@@ -103,6 +103,17 @@ pub(super) fn addressed_batches(
     Ok(SegmentBatches { cache: None, ..batches })
 }
 
+/// Root columns of some rows of the file as they are; nothing read is kept.
+pub(super) fn scanned_batches(
+    reader: &SegmentReader,
+    roots: &[usize],
+    rows: Range<u32>,
+    batch_rows: usize,
+) -> Result<SegmentBatches> {
+    let batches = start(reader, roots, RowChoice::Ranges(&[rows]), batch_rows, Shape::AsDecoded)?;
+    Ok(SegmentBatches { cache: None, ..batches })
+}
+
 /// Where each of `roots` comes from, the first of which are those of `columns`.
 fn sources(
     reader: &SegmentReader,

@@ -552,3 +552,32 @@ async fn few_rows_by_id_cost_the_pages_they_are_in() {
         assert_eq!(cache.places().find(meta.table, &[id, RowId(id.0 + 1)]), [place, None]);
     }
 }
+
+#[tokio::test]
+async fn row_groups_are_decoded_whole() {
+    let types: Vec<_> = all_types().into_iter().map(|t| (t, true)).collect();
+    let def = table(&types, &[], &[]);
+    let rows = batch(&mut random(31), &def, 1500);
+    let fixture = Fixture::write(&def, std::slice::from_ref(&rows), Addressing::Load).await;
+    let reader = fixture.open().await.unwrap();
+    let roots: Vec<usize> = reader.file_columns().iter().copied().flatten().collect();
+    assert_eq!(roots.len(), def.columns.len());
+    let mut first = 0;
+    for group in 0..3 {
+        let decoded = reader.decode_group(group, &roots).await.unwrap();
+        let part = rows.slice(first, decoded[0].rows());
+        first += part.num_rows();
+        for (place, column) in decoded.iter().enumerate() {
+            let data_type = reader.file_schema().field(roots[place]).data_type();
+            assert_eq!(column.data_type(), Some(data_type));
+            assert_eq!(reader.column_id(roots[place]), Some(def.columns[place].id));
+            assert_eq!(column.chunks().len(), 1);
+            let stored = crate::segment::vectors::to_stored(part.column(place)).unwrap();
+            assert_eq!(&column.chunks()[0], &stored, "{data_type}");
+        }
+    }
+    assert_eq!(first, 1500);
+    assert!(reader.decode_group(3, &roots).await.is_err());
+    assert!(reader.decode_group(0, &[1, 0]).await.is_err());
+    assert!(reader.decode_group(0, &[999]).await.is_err());
+}
