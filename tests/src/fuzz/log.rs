@@ -249,6 +249,7 @@ pub(super) fn entries() -> [WalEntry; 4] {
             dropped_at: Some(CommitVersion(9)),
         }],
         horizon: CommitVersion(3),
+        rows_left: None,
     };
     let catalog = vec![
         CatalogEdit::PutUnit(Arc::new(unit())),
