@@ -283,7 +283,8 @@ impl<'a> Scopes<'a> {
         if kept.as_ref() == Some(schema) {
             return None;
         }
-        Some(self.free_name(format!("{schema}.{}", entry.name)))
+        // Without a dot: with one, the planner would take it for the name of the table itself.
+        Some(self.free_name(format!("{schema}:{}", entry.name)))
     }
 
     /// A name that nothing in the statement has.
@@ -613,21 +614,21 @@ mod tests {
         for (sql, apart_now) in [
             (
                 "SELECT public.t.id, s.t.* FROM t, s.t WHERE public.t.id = s.t.id ORDER BY s.t.id",
-                "SELECT public.t.id, \"s.t\".* FROM t, s.t AS \"s.t\" WHERE public.t.id = \"s.t\".id ORDER BY \"s.t\".id",
+                "SELECT public.t.id, \"s:t\".* FROM t, s.t AS \"s:t\" WHERE public.t.id = \"s:t\".id ORDER BY \"s:t\".id",
             ),
             (
                 "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM s.t WHERE t.id = public.t.id)",
-                "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM s.t AS \"s.t\" WHERE \"s.t\".id = public.t.id)",
+                "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM s.t AS \"s:t\" WHERE \"s:t\".id = public.t.id)",
             ),
             // An alias hides the table of that name, not one with its schema.
             (
                 "SELECT id FROM s.t WHERE EXISTS (SELECT 1 FROM u AS t WHERE t.id = s.t.id)",
-                "SELECT id FROM s.t AS \"s.t\" WHERE EXISTS (SELECT 1 FROM u AS t WHERE t.id = \"s.t\".id)",
+                "SELECT id FROM s.t AS \"s:t\" WHERE EXISTS (SELECT 1 FROM u AS t WHERE t.id = \"s:t\".id)",
             ),
             // A query of WITH is called by its name alone, and its own query does not know it yet.
             (
                 "WITH t AS (SELECT t.id FROM t) SELECT t.id FROM t, s.u WHERE s.u.id IN (SELECT s.t.id FROM s.t)",
-                "WITH t AS (SELECT \"public.t\".id FROM t AS \"public.t\") SELECT t.id FROM t, s.u WHERE s.u.id IN (SELECT \"s.t\".id FROM s.t AS \"s.t\")",
+                "WITH t AS (SELECT \"public:t\".id FROM t AS \"public:t\") SELECT t.id FROM t, s.u WHERE s.u.id IN (SELECT \"s:t\".id FROM s.t AS \"s:t\")",
             ),
             // Those that do not see each other stay.
             (
@@ -644,7 +645,7 @@ mod tests {
             ),
             ("SELECT t.* FROM s.t", "SELECT s.t.* FROM s.t"),
             ("SELECT t.id, t.a[1] AS a FROM t", "SELECT t.id, t.a[1] AS a FROM t"),
-            ("SELECT s.t.a[1] AS a FROM t, s.t", "SELECT \"s.t\".a[1] AS a FROM t, s.t AS \"s.t\""),
+            ("SELECT s.t.a[1] AS a FROM t, s.t", "SELECT \"s:t\".a[1] AS a FROM t, s.t AS \"s:t\""),
             ("SELECT 1 AS one", "SELECT 1 AS one"),
         ] {
             assert_eq!(apart(sql), apart_now, "{sql}");

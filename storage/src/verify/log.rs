@@ -195,7 +195,15 @@ async fn tip(fs: &dyn FileSystem, log: &Log) -> Finding {
     let check = "checksum and place";
     let present = fs.len(TIP_PATH).map_err(|e| Error::io(format!("reading {TIP_PATH}"), e));
     let tip = match (present, log.tip) {
-        (Err(error), _) => return Finding::new(TIP_PATH, check, Err(error)),
+        (Err(error), _) => {
+            let is_gone = error.kind() == ErrorKind::NotFound;
+            let mut finding = Finding::new(TIP_PATH, check, Err(error));
+            // It is never synced, so a power cut may take it away.
+            if is_gone {
+                finding.status = FindingStatus::Warning;
+            }
+            return finding;
+        }
         (Ok(bytes), Some(_)) if bytes != TIP_BYTES as u64 => {
             let why = format!("it has {bytes} bytes, {TIP_BYTES} were written");
             return Finding::new(TIP_PATH, check, Err(Error::corrupt(TIP_PATH, why)));
