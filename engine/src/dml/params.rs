@@ -13,10 +13,11 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions, array_valu
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::sqlparser::ast::{
     self, CastKind, DataType as SqlType, ExactNumberInfo, Expr, Ident, ObjectName, Statement, TimezoneInfo,
-    Value, visit_expressions_mut,
+    Value,
 };
 
 use crate::error::{Error, Result};
+use crate::statement::walk;
 
 /// `statement` with every placeholder replaced by its value.
 ///
@@ -24,7 +25,7 @@ use crate::error::{Error, Result};
 /// A placeholder without a value, or a value with no literal form.
 pub(crate) fn bind(statement: &Statement, params: Option<&ParamValues>) -> Result<Statement> {
     let mut bound = statement.clone();
-    let flow = visit_expressions_mut(&mut bound, |expr| {
+    let flow = walk::expressions_mut(&mut bound, |expr| {
         let Expr::Value(value) = &*expr else { return ControlFlow::Continue(()) };
         let Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
         match lookup(name, params).and_then(literal) {

@@ -17,8 +17,7 @@ use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, ExprWithAlias, Ident, SelectItem, SelectItemQualifiedWildcardKind, visit_expressions,
-    visit_expressions_mut,
+    Expr as SqlExpr, ExprWithAlias, Ident, SelectItem, SelectItemQualifiedWildcardKind,
 };
 
 use super::assign::arrow;
@@ -29,6 +28,7 @@ use crate::catalog::CATALOG;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::statement::computed_name;
+use crate::statement::walk;
 
 /// Which rows a statement returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl Returning {
 
 /// `_row_id` and `_version` are those of the changed table, also where FROM or USING have their own.
 fn name_pseudo_columns(expr: &mut SqlExpr, table: &str) {
-    let _: ControlFlow<()> = visit_expressions_mut(expr, |expr| {
+    let _: ControlFlow<()> = walk::expressions_mut(expr, |expr| {
         if let SqlExpr::Identifier(name) = expr
             && [ROW_ID_COLUMN, VERSION_COLUMN].contains(&ident_text(name).as_str())
         {
@@ -203,7 +203,7 @@ pub(super) fn refuse_other_schemas(expr: &SqlExpr, schema: &DFSchema, tables: &[
             .iter()
             .any(|(qualifier, _)| qualifier.is_some_and(|q| q.schema().is_none() && q.table() == table))
     };
-    let flow = visit_expressions(expr, |expr| {
+    let flow = walk::expressions(expr, |expr| {
         let SqlExpr::CompoundIdentifier(parts) = expr else { return ControlFlow::Continue(()) };
         let parts: Vec<String> = parts.iter().map(ident_text).collect();
         let (of, table) = match parts.as_slice() {
@@ -254,7 +254,7 @@ pub(super) fn plan_expr(ctx: &StatementContext, expr: SqlExpr, schema: &DFSchema
 }
 
 fn contains_query(expr: &SqlExpr) -> bool {
-    let flow = visit_expressions(expr, |e| match e {
+    let flow = walk::expressions(expr, |e| match e {
         SqlExpr::Subquery(_) | SqlExpr::Exists { .. } | SqlExpr::InSubquery { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });

@@ -10,7 +10,7 @@ use cairn_storage::ErrorKind;
 use cairn_vector::Metric;
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, TableAlias, TableFactor, Value,
-    Visit, Visitor,
+    Visitor,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use crate::dialect::CairnDialect;
 use crate::error::{Error, Result};
 use crate::statement::name_of;
+use crate::statement::walk;
 
 /// The function's name.
 pub(crate) const FUNCTION: &str = "vector_search";
@@ -77,7 +78,7 @@ pub(crate) fn searched_in(query: &Query) -> Vec<ObjectName> {
     }
 
     let mut tables = Tables(Vec::new());
-    let _ = query.visit(&mut tables);
+    let _ = walk::visit(query, &mut tables);
     tables.0
 }
 

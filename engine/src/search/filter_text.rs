@@ -11,11 +11,12 @@ use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, ExprSchemable};
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, Query, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, Query, VisitorMut};
 
 use super::call::{FUNCTION, invalid};
 use crate::error::{Error, Result};
 use crate::provider::{CairnTable, usable};
+use crate::statement::walk;
 use crate::statement::{call_session_words, compare_exactly_in, name_of, parse_expression};
 
 /// The condition in `text` over the table's columns, `_row_id` and `_version` among them.
@@ -31,7 +32,7 @@ pub(super) fn condition(
     let mut parsed = parse_expression(text).map_err(in_filter)?;
     call_session_words(&mut parsed);
     let def = table.table().def();
-    if let ControlFlow::Break(error) = parsed.visit(&mut OfTable(def)) {
+    if let ControlFlow::Break(error) = walk::visit_mut(&mut parsed, &mut OfTable(def)) {
         return Err(error);
     }
     compare_exactly_in(&mut parsed, def);

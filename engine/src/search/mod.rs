@@ -46,12 +46,13 @@ use datafusion::execution::context::SessionState;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::parser::Statement as PlannerStatement;
-use datafusion::sql::sqlparser::ast::{self, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{self, TableFactor, Visitor};
 
 use crate::context::StatementContext;
 use crate::error::Result;
 use crate::provider::CairnTable;
 use crate::rights::Rights;
+use crate::statement::walk;
 use crate::statement::{refuse_hidden_sorts, tell_tables_apart};
 use matching::Conditions;
 
@@ -82,7 +83,7 @@ pub(crate) fn is_called(statement: &ast::Statement) -> bool {
             if is_search(factor) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
-    statement.visit(&mut Calls).is_break()
+    walk::visit(statement, &mut Calls).is_break()
 }
 
 /// Gives a session's optimizer the other form.

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, Query, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
+    self, Expr, FunctionArg, FunctionArgExpr, Query, TableFactor, Value, Visitor, VisitorMut,
 };
 
 use super::call::call_of;
@@ -16,6 +16,7 @@ use super::relation::VectorSearch;
 use super::{Scope, is_called, plan};
 use crate::context::StatementContext;
 use crate::error::Result;
+use crate::statement::walk;
 use crate::statement::{Parameters, name_of};
 
 /// Takes the types of the parameters in calls of `vector_search`, and puts stand-ins in their places.
@@ -32,7 +33,7 @@ pub(crate) async fn stand_in(
     }
     let search = VectorSearch::new(Scope::of(context));
     let mut calls = Calls { search, parameters, replaced: Vec::new() };
-    if let ControlFlow::Break(error) = statement.visit(&mut calls) {
+    if let ControlFlow::Break(error) = walk::visit_mut(statement, &mut calls) {
         return Err(error);
     }
     // With stand-ins in its own calls, so that it can be planned.
@@ -164,5 +165,5 @@ fn needs_value(argument: &Expr) -> bool {
             }
         }
     }
-    argument.visit(&mut Unknown).is_break()
+    walk::visit(argument, &mut Unknown).is_break()
 }

@@ -17,7 +17,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
 use datafusion::sql::sqlparser::ast::{
     self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectNamePart,
-    Query, TableFactor, VisitMut, VisitorMut, With, visit_relations,
+    Query, TableFactor, VisitMut, VisitorMut, With,
 };
 
 use super::call::{call_of, invalid};
@@ -27,6 +27,7 @@ use crate::dml;
 use crate::error::{Error, Result};
 use crate::session::with_values;
 use crate::statement::name_of;
+use crate::statement::walk;
 
 /// Functions that are distances.
 const DISTANCES: &[&str] =
@@ -177,7 +178,7 @@ fn below(around: &[Around], query: &Query) -> Result<Box<Query>> {
 /// Whether `query` reads a relation of that name, without a schema.
 fn names(query: &Query, name: &Ident) -> bool {
     let name = name_of(name);
-    let is_named = visit_relations(query, |relation| match relation.0.as_slice() {
+    let is_named = walk::relations(query, |relation| match relation.0.as_slice() {
         [ObjectNamePart::Identifier(only)] if name_of(only) == name => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
@@ -257,7 +258,7 @@ fn each_subquery(node: &mut impl VisitMut, see: impl FnMut(&mut Expr, &[Around])
         }
     }
 
-    let _ = node.visit(&mut Subqueries { around: Vec::new(), see });
+    let _ = walk::visit_mut(node, &mut Subqueries { around: Vec::new(), see });
 }
 
 fn is_distance(op: &BinaryOperator) -> bool {

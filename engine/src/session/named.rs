@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::Expr;
-use datafusion::sql::sqlparser::ast::{self, ExprWithAlias, Ident, visit_expressions_mut};
+use datafusion::sql::sqlparser::ast::{self, ExprWithAlias, Ident};
 use futures::FutureExt;
 
 use super::prepared::Prepared;
@@ -24,6 +24,7 @@ use crate::dml;
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::running::RunningStatement;
+use crate::statement::walk;
 use crate::statement::{
     ExecuteStatement, Parameter, Parameters, PrepareStatement, Statement, ident_position, name_of,
     wrong_count,
@@ -302,7 +303,7 @@ fn plain(value: &ast::Expr) -> Option<ScalarValue> {
 /// The value of an expression that reads no row.
 fn constant(state: &SessionState, value: &ast::Expr, params: Option<&ParamValues>) -> Result<ScalarValue> {
     let mut value = value.clone();
-    let bound = visit_expressions_mut(&mut value, |expr| {
+    let bound = walk::expressions_mut(&mut value, |expr| {
         let ast::Expr::Value(literal) = &*expr else { return ControlFlow::Continue(()) };
         let ast::Value::Placeholder(name) = &literal.value else { return ControlFlow::Continue(()) };
         match dml::parameter(name, params).and_then(dml::literal) {

@@ -10,11 +10,12 @@ use std::ops::ControlFlow;
 use cairn_storage::Snapshot;
 use cairn_storage::schema::{ColumnType, TableDef};
 use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, ObjectName, TableFactor, Value, Visit,
-    VisitMut, Visitor, visit_expressions_mut,
+    self, BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, ObjectName, TableFactor, Value,
+    VisitMut, Visitor,
 };
 
 use super::place::schema_and_name;
+use super::walk;
 use crate::dml::ident_text;
 use crate::search::searched;
 
@@ -43,7 +44,7 @@ fn exact_within(tree: &mut impl VisitMut, decimals: &HashSet<String>) {
         Expr::CompoundIdentifier(parts) => parts.last().is_some_and(|n| decimals.contains(&ident_text(n))),
         _ => false,
     };
-    let _ = visit_expressions_mut(tree, |expr| {
+    let _ = walk::expressions_mut(tree, |expr| {
         match expr {
             Expr::BinaryOp { left, op, right } if is_comparison(op) => {
                 if is_decimal(left) {
@@ -66,7 +67,7 @@ fn exact_within(tree: &mut impl VisitMut, decimals: &HashSet<String>) {
 /// Names that are DECIMAL columns of the tables of a statement and never floating ones.
 fn decimal_columns(statement: &ast::Statement, snapshot: &Snapshot, search_path: &str) -> HashSet<String> {
     let mut tables = Tables { snapshot, search_path, columns: Columns::default() };
-    let _ = statement.visit(&mut tables);
+    let _ = walk::visit(statement, &mut tables);
     tables.columns.only_decimal()
 }
 

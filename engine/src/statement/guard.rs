@@ -6,11 +6,12 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, ObjectName, Query, Select, SetExpr, TableFactor, TableVersion, Visit, Visitor, With,
+    self, ObjectName, Query, Select, SetExpr, TableFactor, TableVersion, Visitor, With,
 };
 
 use super::grouping;
 use super::place::{name_of, object_position};
+use super::walk;
 use crate::error::{Error, Result};
 
 /// Table functions that later versions bring.
@@ -24,11 +25,11 @@ pub(super) fn check(statement: &ast::Statement) -> Result<()> {
     // WITH before a change is parsed as a query around it. Its parts are looked at one by one: a change in any other
     // query is refused.
     let flow = match change_below_with(statement) {
-        Some((with, change)) => match with.visit(&mut Guard) {
-            ControlFlow::Continue(()) => change.visit(&mut Guard),
+        Some((with, change)) => match walk::visit(with, &mut Guard) {
+            ControlFlow::Continue(()) => walk::visit(change, &mut Guard),
             refused => refused,
         },
-        None => statement.visit(&mut Guard),
+        None => walk::visit(statement, &mut Guard),
     };
     match flow {
         ControlFlow::Continue(()) => Ok(()),

@@ -9,10 +9,10 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, VisitMut, VisitorMut,
-    visit_expressions_mut,
+    self, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, VisitorMut,
 };
 
+use super::walk;
 use crate::dml::ident_text;
 
 /// Characters of a name that is made of a text, the last of which says that something is missing.
@@ -36,7 +36,7 @@ pub(super) fn name_columns(statement: &mut ast::Statement) {
 /// The same of one query.
 pub(super) fn name_columns_of(query: &mut Query) {
     name_in(query);
-    let _: ControlFlow<()> = query.visit(&mut Inner);
+    let _: ControlFlow<()> = walk::visit_mut(query, &mut Inner);
 }
 
 /// Tables made of queries: those in FROM, and those of WITH.
@@ -129,7 +129,7 @@ fn text(expr: &mut Expr) -> String {
         Expr::Subquery(query) => return column_of(query),
         _ => {}
     }
-    let _: ControlFlow<()> = visit_expressions_mut(expr, |expr| {
+    let _: ControlFlow<()> = walk::expressions_mut(expr, |expr| {
         if let Expr::Function(function) = expr {
             for part in &mut function.name.0 {
                 if let ObjectNamePart::Identifier(name) = part {

@@ -34,6 +34,7 @@ mod store_secret;
 mod token;
 mod transaction;
 mod values;
+pub(crate) mod walk;
 
 use std::time::Duration;
 

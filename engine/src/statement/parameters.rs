@@ -10,10 +10,11 @@ use cairn_storage::ErrorKind;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::ParamValues;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::sql::sqlparser::ast::{Expr, Value, Visit, visit_expressions};
+use datafusion::sql::sqlparser::ast::{Expr, Value, Visit};
 
 use super::Statement;
 use super::placeholder::number_of;
+use super::walk;
 use crate::copy::CopySubject;
 use crate::error::{Error, Result};
 
@@ -79,7 +80,7 @@ impl Parameters {
     /// Those of a part of a statement, of no known type.
     pub(crate) fn of<V: Visit>(statement: &V) -> Self {
         let (mut names, mut seen) = (Vec::new(), HashSet::<String>::new());
-        let _ = visit_expressions(statement, |expr| {
+        let _ = walk::expressions(statement, |expr| {
             if let Some(name) = placeholder(expr)
                 && !seen.contains(name)
             {

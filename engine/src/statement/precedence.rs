@@ -5,11 +5,10 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    self, BinaryOperator, Expr, UnaryOperator, Value, VisitMut, visit_expressions_mut,
-};
+use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Expr, UnaryOperator, Value, VisitMut};
 
 use super::cast::sized;
+use super::walk;
 
 /// Puts every AND and OR above the comparison that swallowed it; casts are settled on the same way.
 pub(super) fn settle(statement: &mut ast::Statement) {
@@ -21,7 +20,7 @@ pub(super) fn settle(statement: &mut ast::Statement) {
 /// The same for whatever holds expressions, or is one.
 pub(super) fn settle_within(tree: &mut impl VisitMut) {
     // Inner expressions come first, so each step finds at most one swallowed chain.
-    let _ = visit_expressions_mut(tree, |expr| {
+    let _ = walk::expressions_mut(tree, |expr| {
         let whole = std::mem::replace(expr, Expr::value(Value::Null));
         *expr = sized(lifted(whole));
         ControlFlow::<()>::Continue(())

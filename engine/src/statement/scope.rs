@@ -15,10 +15,11 @@ use cairn_storage::ErrorKind;
 use datafusion::sql::sqlparser::ast::{
     self, AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
     ObjectNamePart, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias,
-    TableFactor, VisitMut, VisitorMut,
+    TableFactor, VisitorMut,
 };
 
 use super::place::{ident_position, name_of, object_position, schema_and_name};
+use super::walk;
 use crate::catalog::CATALOG;
 use crate::dml::MERGED;
 use crate::error::{Error, Position, Result};
@@ -148,7 +149,7 @@ impl<'a> Scopes<'a> {
     }
 
     fn visit(&mut self, statement: &mut ast::Statement) -> Result<()> {
-        match statement.visit(self) {
+        match walk::visit_mut(statement, self) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(error) => Err(*error),
         }

@@ -10,11 +10,12 @@ use cairn_storage::Snapshot;
 use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use datafusion::sql::sqlparser::ast::{
     self, ExcludeSelectItem, Expr, FunctionArg, FunctionArgExpr, Ident, JoinConstraint, JoinOperator,
-    ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor, Value, Visit,
-    VisitMut, Visitor, VisitorMut, WildcardAdditionalOptions,
+    ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor, Value, VisitMut,
+    Visitor, VisitorMut, WildcardAdditionalOptions,
 };
 
 use super::place::{name_of, schema_and_name};
+use super::walk;
 use crate::error::{Error, Result};
 use crate::search::{FUNCTION, is_search};
 
@@ -38,7 +39,7 @@ pub(crate) struct Shape {
 /// Looks through a statement.
 pub(crate) fn inspect(statement: &ast::Statement) -> Shape {
     let mut shape = Shape::default();
-    let _ = statement.visit(&mut shape);
+    let _ = walk::visit(statement, &mut shape);
     let Shape { relations, ctes, functions, .. } = &mut shape;
     relations.retain(|name| {
         let cte = matches!(name.0.as_slice(), [only] if only.as_ident().is_some_and(|i| ctes.contains(&name_of(i))));
@@ -114,7 +115,7 @@ fn is_session_word(expr: &Expr) -> bool {
 /// Makes `current_schema` a call in a statement or an expression, as PostgreSQL reads it; `current_user` and its kin the parser
 /// already reads so.
 pub(crate) fn call_session_words(tree: &mut impl VisitMut) {
-    let _: ControlFlow<()> = ast::visit_expressions_mut(tree, |expr| {
+    let _: ControlFlow<()> = walk::expressions_mut(tree, |expr| {
         if is_session_word(expr) {
             *expr = Expr::Function(ast::Function {
                 name: ObjectName::from(vec![Ident::new("current_schema")]),
@@ -145,7 +146,7 @@ pub(crate) fn keep_pseudo_columns_out(
     search_path: &str,
 ) -> Result<()> {
     let ctes = inspect(statement).ctes;
-    match statement.visit(&mut Wildcards { snapshot, search_path, ctes }) {
+    match walk::visit_mut(statement, &mut Wildcards { snapshot, search_path, ctes }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }

@@ -5,11 +5,10 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, OrderByKind, Query, SelectItem, SetExpr, Visit, Visitor,
-};
+use datafusion::sql::sqlparser::ast::{self, Expr, Ident, OrderByKind, Query, SelectItem, SetExpr, Visitor};
 
 use super::place::{ident_position, name_of};
+use super::walk;
 use crate::error::{Error, Result};
 
 /// Refuses a statement that sorts by a column which has the name of another item.
@@ -17,7 +16,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// 0A000.
 pub(crate) fn refuse_hidden_sorts(statement: &ast::Statement) -> Result<()> {
-    match statement.visit(&mut Queries) {
+    match walk::visit(statement, &mut Queries) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -34,7 +33,7 @@ impl Visitor for Queries {
         };
         let OrderByKind::Expressions(sorts) = &order_by.kind else { return ControlFlow::Continue(()) };
         let mut columns = Columns { depth: 0, items: &select.projection };
-        sorts.iter().try_for_each(|sort| sort.expr.visit(&mut columns))
+        sorts.iter().try_for_each(|sort| walk::visit(&sort.expr, &mut columns))
     }
 }
 

@@ -6,11 +6,11 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, VisitMut, VisitorMut,
-    visit_expressions,
+    Expr, Ident, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, VisitorMut,
 };
 
 use super::parse::parse_query;
+use super::walk;
 use crate::error::{Error, Result};
 
 /// Rewrites every VALUES with a subquery in `query`.
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Only that the template of a SELECT does not parse.
 pub(crate) fn select_values(query: &mut Query) -> Result<()> {
-    match query.visit(&mut SelectValues) {
+    match walk::visit_mut(query, &mut SelectValues) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -46,7 +46,7 @@ impl VisitorMut for SelectValues {
 }
 
 fn has_subquery(expr: &Expr) -> bool {
-    visit_expressions(expr, |expr| match expr {
+    walk::expressions(expr, |expr| match expr {
         Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     })

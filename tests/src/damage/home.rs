@@ -298,7 +298,7 @@ fn kinds_row(id: u64) -> String {
     }
     let second = id % 60;
     let values = [
-        (id % 2 == 0).to_string(),
+        id.is_multiple_of(2).to_string(),
         format!("-{}", id % 100),
         format!("{}", id * 10),
         format!("{}", id * 1000),
@@ -462,7 +462,7 @@ pub fn paths(root: &Path) -> Vec<String> {
 fn files(root: &Path) -> Vec<Stored> {
     let paths = paths(root);
     let last = |folder: &str| {
-        let within = |path: &&String| path.strip_prefix(folder).is_some_and(|name| numbered(name));
+        let within = |path: &&String| path.strip_prefix(folder).is_some_and(numbered);
         paths.iter().rfind(within).cloned().unwrap_or_default()
     };
     let (log, manifest) = (last("wal/"), last("manifest/"));

@@ -39,7 +39,7 @@ pub fn in_parallel<T: Sync>(items: &[T], check: impl Fn(&T) -> Result<(), String
     thread::scope(|scope| {
         let count = thread::available_parallelism().map_or(1, usize::from).min(items.len().max(1));
         let threads: Vec<_> = (0..count)
-            .map(|_| thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, &work).unwrap())
+            .map(|_| thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).unwrap())
             .collect();
         let failures =
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, Join, JoinConstraint, JoinOperator, Select, TableFactor,
-    TableWithJoins, Value, Visit, VisitMut, Visitor, VisitorMut,
+    TableWithJoins, Value, Visitor, VisitorMut,
 };
 
 pub(super) use node::EachNode;
@@ -21,6 +21,7 @@ pub(crate) use node::EachPlanner;
 pub(super) use rule::InputsFirst;
 
 use super::call::call_of;
+use crate::statement::walk;
 
 /// Makes of every call whose vector is made of columns, and of what stands before it in FROM, one relation: a parenthesised
 /// join that ends with the call.
@@ -58,7 +59,7 @@ pub(super) fn fold(statement: &mut ast::Statement) {
             ControlFlow::Continue(())
         }
     }
-    let _ = statement.visit(&mut Fold);
+    let _ = walk::visit_mut(statement, &mut Fold);
 }
 
 /// Whether a relation is a call whose vector is made of columns.
@@ -87,7 +88,7 @@ fn has_columns(expr: &Expr) -> bool {
         }
     }
     // A subquery's columns are its own.
-    !matches!(expr, Expr::Subquery(_)) && expr.visit(&mut Columns).is_break()
+    !matches!(expr, Expr::Subquery(_)) && walk::visit(expr, &mut Columns).is_break()
 }
 
 /// What stands before the call in a relation that [`fold`] made, and the call's join; any other relation as it is.

@@ -18,7 +18,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr as PlannedExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, LimitClause, ObjectName, OrderByKind, Query, Select, SelectItem, SetExpr,
-    TableFactor, Value, visit_expressions,
+    TableFactor, Value,
 };
 
 use super::key::item_name;
@@ -32,6 +32,7 @@ use crate::rights::{Right, Rights};
 use crate::search::{self, K_MAX, Pick, SampleRate, Search};
 use crate::session::{Session, query, shape_of};
 use crate::statement::Statement;
+use crate::statement::walk;
 
 /// See the module.
 #[derive(Debug)]
@@ -295,7 +296,7 @@ impl Condition {
 }
 
 fn has_subquery(selection: &Expr) -> bool {
-    let found = visit_expressions(selection, |expr| match expr {
+    let found = walk::expressions(selection, |expr| match expr {
         Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
