@@ -288,18 +288,24 @@ async fn load(
             "try again; if it stays so, the database was put back to an older state: open it again",
         ));
     }
+    let mut what = "the writer removes log objects faster than they can be read here".to_owned();
     if let Some(fs) = &shared.files {
         // A file that is missing each time may be damage, which the log tells.
         let manifest = manifests.newest(seen.manifest).await?;
         let from = manifest.as_ref().map_or(WalNumber(1), |m| m.replay_from);
-        if FileWalReader::recover(&**fs, from, id)?.predecessor.is_none() {
+        let log = FileWalReader::recover(&**fs, from, id)?;
+        if log.predecessor.is_none() {
             let why = "it is missing, with every commit after the newest manifest";
             return Err(Error::corrupt(format!("wal/{:020}", from.0), why)
                 .with_hint("restore the directory wal from a backup of the same moment"));
         }
+        what = format!(
+            "wal/{:020} is missing, or the writer removes log files faster than they can be read here",
+            log.next.0
+        );
     }
-    Err(Error::new(ErrorKind::Unavailable, "the writer removes log files faster than they can be read here")
-        .with_hint("try again"))
+    Err(Error::new(ErrorKind::Unavailable, what)
+        .with_hint("try again; VERIFY tells whether a file is missing"))
 }
 
 fn may_be_collected(error: &Error) -> bool {

@@ -13,6 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+use super::checksum;
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, ObjectId, TableId};
 use crate::object::put_own;
@@ -30,7 +31,7 @@ pub struct DeletesMeta {
     pub rows: u64,
     /// Length of the object in bytes.
     pub bytes: u64,
-    /// crc32c of the whole object.
+    /// crc32c of the object up to the checksums it ends in.
     pub crc32c: u32,
     /// Version of every delete in it, filled in by the commit of a spilled delete; None: the object holds one each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -235,7 +236,7 @@ impl DeletionVector {
             segment,
             rows: self.len(),
             bytes: bytes.len() as u64,
-            crc32c: crc32c::crc32c(&bytes),
+            crc32c: checksum::of(&bytes, codec::own_checksum_bytes(bytes.len())),
             version: None,
         };
         put_own(store, meta.path(), bytes.into()).await?;
@@ -253,7 +254,8 @@ impl DeletionVector {
             return Err(Error::corrupt(&path, format!("{} bytes instead of {}", bytes.len(), meta.bytes)));
         }
         let vector = codec::decode(&path, &bytes, meta.segment, meta.version)?;
-        if vector.len() != meta.rows || crc32c::crc32c(&bytes) != meta.crc32c {
+        let ours = checksum::holds(&bytes, codec::own_checksum_bytes(bytes.len()), meta.crc32c);
+        if vector.len() != meta.rows || !ours {
             return Err(Error::corrupt(&path, "not the object its meta describes"));
         }
         Ok(vector)

@@ -21,6 +21,7 @@ use parquet::file::metadata::{
 };
 
 use super::bounds::bounds;
+use super::checksum;
 use super::encoding::{ColumnEncoding, choose};
 use super::filter::KeyFilter;
 use super::profile::ColumnProfile;
@@ -314,7 +315,8 @@ impl Encoder {
         }
         let key_filter = self.order.into_hashes().map(|hashes| KeyFilter::build(hashes.into_iter()).encode());
         meta.key_filter_bytes = key_filter.as_ref().map(|f| f.len() as u64);
-        meta.key_filter_crc32c = key_filter.as_ref().map_or(0, |f| crc32c::crc32c(f));
+        meta.key_filter_crc32c =
+            key_filter.as_ref().map_or(0, |f| checksum::of(f, KeyFilter::OWN_CHECKSUM_BYTES));
         Ok(Encoded { bytes, key_filter })
     }
 }

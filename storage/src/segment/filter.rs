@@ -39,6 +39,9 @@ pub struct KeyFilter {
 }
 
 impl KeyFilter {
+    /// The object ends in a checksum of so many bytes.
+    pub(crate) const OWN_CHECKSUM_BYTES: usize = 4;
+
     /// A filter over these hashes of encoded keys.
     #[must_use]
     pub fn build(hashes: impl ExactSizeIterator<Item = u64>) -> Self {

@@ -6,6 +6,7 @@
 
 mod bounds;
 pub mod cache;
+pub(crate) mod checksum;
 pub mod columns;
 mod contents;
 pub mod deletes;
@@ -94,7 +95,7 @@ pub struct SegmentMeta {
     pub page_index_bytes: Option<u32>,
     /// Key filter object (`<id>.keys`): its length; None when the table has no key.
     pub key_filter_bytes: Option<u64>,
-    /// crc32c of the whole key filter object.
+    /// crc32c of the key filter object up to the checksum it ends in.
     pub key_filter_crc32c: u32,
     /// Created versions.
     pub created: Created,

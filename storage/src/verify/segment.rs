@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::id::{CommitVersion, RowId};
 use crate::object::{CACHE_BLOCK_BYTES, read_object};
 use crate::schema::TableDef;
+use crate::segment::checksum;
 use crate::segment::{
     DeletionVector, KeyEncoder, KeyFilter, RowChoice, SegmentCache, SegmentMeta, SegmentReader,
 };
@@ -287,10 +288,11 @@ async fn key_filter(database: &Database, meta: &SegmentMeta) -> Option<Result<Ke
         let why = format!("it has {found} bytes, not {length}: they differ at offset {}", found.min(length));
         return Some(Err(Error::corrupt(path, why)));
     }
-    let crc32c = crc32c::crc32c(&bytes);
-    if crc32c != meta.key_filter_crc32c {
+    if !checksum::holds(&bytes, KeyFilter::OWN_CHECKSUM_BYTES, meta.key_filter_crc32c) {
+        let crc32c = checksum::of(&bytes, KeyFilter::OWN_CHECKSUM_BYTES);
+        let end = length.saturating_sub(KeyFilter::OWN_CHECKSUM_BYTES as u64);
         let why =
-            format!("the crc32c of bytes 0 to {length} is {crc32c:08x}, not {:08x}", meta.key_filter_crc32c);
+            format!("the crc32c of bytes 0 to {end} is {crc32c:08x}, not {:08x}", meta.key_filter_crc32c);
         return Some(Err(Error::corrupt(path, why)));
     }
     Some(KeyFilter::decode(&path, &bytes))

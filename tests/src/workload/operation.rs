@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 
 use super::part::{Part, Plain, Row, Transfer};
 use super::search::{self, Vector};
+use super::unit::OPERATIONS_MAX;
 use super::{IDS_PER_OPERATION, SHARED_IDS};
 
 /// Most rows of one COPY: beyond `wal_entry_bytes_max` in the rounds where that is small.
@@ -133,7 +134,7 @@ impl Operation {
         for (id, (v, s)) in new_rows(*first, *rows) {
             let _ = writeln!(text, "{id},{v},{}", s.unwrap_or_default());
         }
-        std::fs::write(copy_file(writer, root), text)
+        std::fs::write(copy_file(writer, *first, root), text)
     }
 
     /// The statement of that writer.
@@ -163,8 +164,8 @@ impl Operation {
             Self::DeleteIn { modulus, remainder } => format!(
                 "DELETE FROM t{writer} WHERE id IN (SELECT id FROM t{writer} WHERE v % {modulus} = {remainder})"
             ),
-            Self::Copy { .. } => {
-                let file = copy_file(writer, root);
+            Self::Copy { first, .. } => {
+                let file = copy_file(writer, *first, root);
                 format!(
                     "COPY t{writer} (id, v, s) FROM '{}' WITH (format 'csv', header true)",
                     file.display()
@@ -344,8 +345,10 @@ impl Operation {
     }
 }
 
-fn copy_file(writer: u64, root: &Path) -> PathBuf {
-    root.with_extension(format!("{writer}.csv"))
+/// The file of a COPY whose ids are counted from `first`. A transaction may have several, all made before it begins.
+fn copy_file(writer: u64, first: i64, root: &Path) -> PathBuf {
+    let place = first / IDS_PER_OPERATION % OPERATIONS_MAX;
+    root.with_extension(format!("{writer}.{place}.csv"))
 }
 
 /// The row of `t` written under a new id.

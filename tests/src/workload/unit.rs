@@ -12,7 +12,7 @@ use super::part::Part;
 use super::{ACCOUNTS, IDS_PER_OPERATION, IDS_PER_UNIT};
 
 /// Most operations of a transaction.
-const OPERATIONS_MAX: i64 = 4;
+pub(super) const OPERATIONS_MAX: i64 = 4;
 
 const _: () = assert!(OPERATIONS_MAX * IDS_PER_OPERATION <= IDS_PER_UNIT);
 

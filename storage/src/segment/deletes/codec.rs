@@ -56,6 +56,11 @@ pub(super) fn encode(vector: &DeletionVector, segment: ObjectId, keep_versions: 
     Ok(out)
 }
 
+/// How many bytes of an object of that length are the checksums at its end.
+pub(super) fn own_checksum_bytes(length: usize) -> usize {
+    length.saturating_sub(4).div_ceil(BLOCK_BYTES + 4) * 4 + 4
+}
+
 pub(super) fn decode(
     path: &str,
     bytes: &[u8],

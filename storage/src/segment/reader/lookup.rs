@@ -11,6 +11,7 @@ use parquet::file::metadata::RowGroupMetaData;
 use roaring::RoaringBitmap;
 
 use super::super::cache::{CacheKey, CacheValue};
+use super::super::checksum;
 use super::super::filter::KeyFilter;
 use super::super::key::{EncodedKey, EncodedKeys, KeyEncoder};
 use super::{BATCH_ROWS, RowChoice, SegmentReader, decode_error};
@@ -210,7 +211,8 @@ impl SegmentReader {
         };
         let path = self.meta.key_filter_path();
         let bytes = self.source.read_beside(&Path::from(path.as_str())).await?;
-        if bytes.len() as u64 != length || crc32c::crc32c(&bytes) != self.meta.key_filter_crc32c {
+        let ours = checksum::holds(&bytes, KeyFilter::OWN_CHECKSUM_BYTES, self.meta.key_filter_crc32c);
+        if bytes.len() as u64 != length || !ours {
             return Err(Error::corrupt(&path, "it is not the key filter the segment's meta describes"));
         }
         Ok(Some(KeyFilter::decode(&path, &bytes)?))
