@@ -5,12 +5,13 @@
 //! delays writes for minutes, answers 409 when nothing was written, and lists what is not there (`faults`). Time is virtual. In the end an
 //! honest opener takes over, and the history he finds is compared with what everybody was told and has read (`model`, `history`).
 //!
-//! `CAIRN_SIM_SEED=n` repeats one seed, `CAIRN_SIM_SEEDS=n` decides how many are run. `takeovers`, `collections`, `answers` and `local` play
-//! the interleavings that the protocol names, one by one.
+//! `CAIRN_SIM_SEED=n` repeats one seed, `CAIRN_SIM_SEEDS=n` decides how many are run. `takeovers`, `collections`, `compactions`, `answers` and
+//! `local` play the interleavings that the protocol names, one by one.
 
 mod actors;
 mod answers;
 mod collections;
+mod compactions;
 mod faults;
 mod handle;
 mod history;
