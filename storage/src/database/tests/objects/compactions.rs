@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::faults::{Fate, Op};
 use super::rows::{self, Change};
@@ -185,5 +186,34 @@ fn a_reader_has_what_was_compacted_for_the_grace_and_never_fewer_rows() {
             assert_eq!(ids(reader).await, [1, 3, 4]);
         }
         assert_eq!(ids(&stage.reader("T").await).await, [1, 3, 4]);
+    });
+}
+
+#[test]
+fn a_writer_that_was_cut_off_takes_nothing_that_was_replaced_for_damage() {
+    on_stage(|stage| async move {
+        let process = stage.process("A");
+        let a = stage.writer_of(&process).await.unwrap();
+        fill(&a).await;
+        let (begun, replaced) = (Instant::now(), segments(&a).await);
+        let seen = a.snapshot();
+        assert!(!a.may_be_outlived());
+        process.cut_off(50_000);
+        let b = stage.writer("B").await;
+        assert!(b.compact(None).await.unwrap().triggered);
+        for path in &replaced {
+            stage.collect_away(&b, path).await;
+        }
+        // Whether or not it has heard of the other one by now.
+        tokio::time::sleep_until(begun + Duration::from_secs(51)).await;
+        assert!(a.may_be_outlived());
+        let error = rows::read(&seen).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SnapshotExpired, "{error}");
+        assert!(!b.may_be_outlived());
+        assert_eq!(ids(&b).await, [1, 2, 3, 4]);
+        // It does hear of it.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        assert_eq!(a.begin(&seen).await.unwrap_err().kind(), ErrorKind::Fenced);
+        assert!(a.may_be_outlived() && !b.may_be_outlived());
     });
 }
