@@ -12,6 +12,7 @@ use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
 use crate::id::{CommitId, CommitVersion};
 use crate::object::ReadMeter;
+use crate::object::counting::CountingStore;
 use crate::schema::TableLayout;
 use crate::segment::RowIds;
 use crate::transaction::CommitReceipt;
@@ -394,6 +395,41 @@ async fn a_key_is_asked_for_where_it_may_be_and_nowhere_else() {
     for absent in [999, 500, 5_500, -1] {
         assert_eq!(look_up(absent).await, (None, 0), "{absent}");
     }
+}
+
+#[tokio::test]
+async fn segments_over_each_other_are_opened_at_the_same_time() {
+    let store = Arc::new(InMemory::new());
+    let loads = OpenOptions { wal_entry_bytes_max: 1 << 10, compacts: false, ..options(&store) };
+    let db = Database::open(Root::parse("s3://bucket/db").unwrap(), loads).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for n in 0..4 {
+        let load: Vec<_> = (0..500).map(|k| (4 * k + n, format!("value {k}"))).collect();
+        insert(&db, table, &load).await.unwrap();
+    }
+    db.close().await.unwrap();
+    let counting = Arc::new(CountingStore::new(Arc::clone(&store) as Arc<dyn ObjectStore>));
+    let through = OpenOptions {
+        store: Some(Arc::clone(&counting) as Arc<dyn ObjectStore>),
+        read_only: true,
+        ..options(&store)
+    };
+    let reader = Database::open(Root::parse("s3://bucket/db").unwrap(), through).await.unwrap();
+    let table = reader.snapshot().table(table).unwrap();
+    assert_eq!(table.segments().await.unwrap().len(), 4);
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1_000]));
+    let keys = [table.key_encoder().unwrap().unwrap().encode(&[column]).unwrap().to_owned(0)];
+    counting.count();
+    counting.hold();
+    let release = async {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(counting.count(), 4, "the footers of all of them");
+        counting.release(1_000);
+    };
+    let (found, ()) = futures::join!(table.lookup(&keys), release);
+    assert!(found.unwrap()[0].is_some());
 }
 
 /// 60,000 rows of 16 columns, near each other row by row; returns the table. They are loaded, or were in the log before.
