@@ -307,8 +307,8 @@ fn note(database: &Database, epoch: Epoch, closed: bool) -> WriterNote {
         .with_version(version)
 }
 
-/// At `seen` this process was the writer. Whoever comes later puts a note, by which this one learns of it, and keeps for `reader_grace` what
-/// he replaces: half of that is for notes that come late. It is looked for twice at least.
+/// At `seen` this process was the writer, and nobody had claimed the database after it. Whoever does so later keeps for `reader_grace` what he
+/// replaces; half of that is for clocks that differ. It is looked for twice at least.
 fn writes_on(database: &Database, seen: Instant) {
     let lasts = (database.options().reader_grace / 2).max(2 * RENEWED_EVERY);
     database.shared.pins.seen_to_write(seen, lasts);
@@ -326,21 +326,25 @@ pub(super) async fn renew(database: &Database) -> bool {
     }
     let store = &*database.shared.store;
     let asked = Instant::now();
-    match WriterNote::read(store).await {
-        Ok(Some(note)) if note.epoch() > writer.epoch => {
-            writer.order.poison(&fenced(&WRITER_PATH, note.epoch(), writer.epoch));
-            database.shared.may_expire.store(true, Ordering::Relaxed);
-            false
-        }
-        answer => {
-            if answer.is_ok() {
-                writes_on(database, asked);
+    let newest = database.snapshot().state().manifest;
+    // Whoever claims the database creates the manifest behind the newest, and nothing removes that: where there is none, this is the writer.
+    if matches!(database.manifests.is_newer_than(newest).await, Ok(false)) {
+        writes_on(database, asked);
+    } else {
+        match WriterNote::read(store).await {
+            Ok(Some(note)) if note.epoch() > writer.epoch => {
+                writer.order.poison(&fenced(&WRITER_PATH, note.epoch(), writer.epoch));
+                database.shared.may_expire.store(true, Ordering::Relaxed);
+                return false;
             }
-            // Only advice: the next time comes soon.
-            let _ = note(database, writer.epoch, false).put(store).await;
-            true
+            Ok(_) => {}
+            // Who does not know who writes does not put his note over another's.
+            Err(_) => return true,
         }
     }
+    // Only advice: the next time comes soon.
+    let _ = note(database, writer.epoch, false).put(store).await;
+    true
 }
 
 /// Says that the writer has gone.
