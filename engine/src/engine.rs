@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
 use cairn_storage::id::UserId;
+use cairn_storage::metrics::ObjectFigures;
 use cairn_storage::{Database, ErrorKind, OpenOptions, Root, Snapshot};
 use datafusion::catalog::Session as PlannerSession;
 use datafusion::execution::context::{QueryPlanner, SessionState};
@@ -246,6 +247,11 @@ impl Engine {
     #[must_use]
     pub fn statement_figures(&self) -> StatementFigures {
         self.metrics.figures()
+    }
+
+    /// What requests for files on object storage have counted; None: there were none.
+    pub(crate) fn file_figures(&self) -> Option<ObjectFigures> {
+        self.stores.figures()
     }
 
     /// From now on `log` hears of every statement; the first log set stays.

@@ -99,7 +99,8 @@ impl Engine {
         all.extend(log(&figures));
         all.extend(figures.unsent.iter().flat_map(|unsent| unsent_commits(unsent, now_us)));
         all.extend(tables(&figures));
-        all.extend(figures.objects.iter().flat_map(objects));
+        all.extend(figures.objects.iter().flat_map(|requests| objects(&DATABASE, requests)));
+        all.extend(self.file_figures().iter().flat_map(|requests| objects(&FILES, requests)));
         all.extend(figures.disk_cache.iter().flat_map(disk_cache));
         all.extend(jobs(&figures));
         all
@@ -208,29 +209,63 @@ fn tables(figures: &DatabaseFigures) -> Vec<FigureFamily> {
     ]
 }
 
-fn objects(figures: &ObjectFigures) -> Vec<FigureFamily> {
+/// Name and description.
+type Words = (&'static str, &'static str);
+
+/// What the figures of requests are called.
+struct Requests {
+    requests: Words,
+    bytes: Words,
+    retries: Words,
+    failures: Words,
+    times: Words,
+}
+
+/// Those for the database.
+const DATABASE: Requests = Requests {
+    requests: (
+        "cairn_object_requests_total",
+        "Requests sent to the object store, those tried again included, by operation.",
+    ),
+    bytes: ("cairn_object_bytes_total", "Bytes from and to the object store, by direction."),
+    retries: ("cairn_object_retries_total", "Requests to the object store that failed and were sent again."),
+    failures: ("cairn_object_failures_total", "Requests to the object store that failed for good."),
+    times: ("cairn_object_request_seconds", "Time of requests to the object store."),
+};
+
+/// Those for files that COPY and queries name.
+const FILES: Requests = Requests {
+    requests: (
+        "cairn_file_object_requests_total",
+        "Requests sent for files on object storage, those tried again included, by operation.",
+    ),
+    bytes: ("cairn_file_object_bytes_total", "Bytes from and to object storage of files, by direction."),
+    retries: (
+        "cairn_file_object_retries_total",
+        "Requests for files on object storage that failed and were sent again.",
+    ),
+    failures: (
+        "cairn_file_object_failures_total",
+        "Requests for files on object storage that failed for good.",
+    ),
+    times: ("cairn_file_object_request_seconds", "Time of requests for files on object storage."),
+};
+
+fn objects(of: &Requests, figures: &ObjectFigures) -> Vec<FigureFamily> {
+    let total = |(name, description): Words| counter(name, description);
     vec![
-        counter(
-            "cairn_object_requests_total",
-            "Requests sent to the object store, those tried again included, by operation.",
-        )
-        .number(&[("operation", "get")], figures.gets)
-        .number(&[("operation", "head")], figures.heads)
-        .number(&[("operation", "put")], figures.puts)
-        .number(&[("operation", "delete")], figures.deletes)
-        .number(&[("operation", "list")], figures.lists),
-        counter("cairn_object_bytes_total", "Bytes from and to the object store, by direction.")
+        total(of.requests)
+            .number(&[("operation", "get")], figures.gets)
+            .number(&[("operation", "head")], figures.heads)
+            .number(&[("operation", "put")], figures.puts)
+            .number(&[("operation", "delete")], figures.deletes)
+            .number(&[("operation", "list")], figures.lists),
+        total(of.bytes)
             .number(&[("direction", "read")], figures.read_bytes)
             .number(&[("direction", "written")], figures.written_bytes),
-        counter(
-            "cairn_object_retries_total",
-            "Requests to the object store that failed and were sent again.",
-        )
-        .number(&[], figures.retries),
-        counter("cairn_object_failures_total", "Requests to the object store that failed for good.")
-            .number(&[], figures.failures),
-        histogram("cairn_object_request_seconds", "Time of requests to the object store.")
-            .times(&[], &figures.waits),
+        total(of.retries).number(&[], figures.retries),
+        total(of.failures).number(&[], figures.failures),
+        histogram(of.times.0, of.times.1).times(&[], &figures.waits),
     ]
 }
 
@@ -290,7 +325,8 @@ mod tests {
     async fn names_are_told_apart() {
         let engine = Engine::open(Root::Memory, EngineOptions::default()).await.unwrap();
         let mut all = engine.figures();
-        all.extend(objects(&ObjectFigures::default()));
+        all.extend(objects(&DATABASE, &ObjectFigures::default()));
+        all.extend(objects(&FILES, &ObjectFigures::default()));
         all.extend(disk_cache(&CacheFigures::default()));
         all.extend(unsent_commits(&Unsent::default(), 0));
         let book = include_str!("../../docs/src/metrics.md");

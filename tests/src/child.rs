@@ -37,9 +37,15 @@ struct Asked {
 }
 
 impl Asked {
-    fn start(program: &Path, what: &str, root: &OsStr) -> std::io::Result<Self> {
-        let mut child =
-            Command::new(program).arg(what).arg(root).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    fn start(
+        program: &Path,
+        what: &str,
+        root: &OsStr,
+        environment: &[(String, String)],
+    ) -> std::io::Result<Self> {
+        let mut command = Command::new(program);
+        command.arg(what).arg(root).envs(environment.iter().cloned());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().unwrap());
         Ok(Self { child, input, output })
@@ -78,7 +84,7 @@ impl Follower {
     /// # Panics
     /// When the pipes asked for are not there.
     pub fn start(program: &Path, root: &Path) -> std::io::Result<Self> {
-        Asked::start(program, "follow", root.as_os_str()).map(Self)
+        Asked::start(program, "follow", root.as_os_str(), &[]).map(Self)
     }
 
     /// Runs one statement there, at `version` or later.
@@ -97,15 +103,15 @@ impl Follower {
 pub struct PlanRunner(Asked);
 
 impl PlanRunner {
-    /// Starts it on a database that is there. `program` is the path of `cairn-test-process`.
+    /// Starts it on a database that is there. `program` is the path of `cairn-test-process`, `environment` what leads it to a bucket.
     ///
     /// # Errors
     /// When the process can't be started.
     ///
     /// # Panics
     /// When the pipes asked for are not there.
-    pub fn start(program: &Path, root: &Root) -> std::io::Result<Self> {
-        Asked::start(program, "plans", OsStr::new(&root.to_string())).map(Self)
+    pub fn start(program: &Path, root: &Root, environment: &[(String, String)]) -> std::io::Result<Self> {
+        Asked::start(program, "plans", OsStr::new(&root.to_string()), environment).map(Self)
     }
 
     /// Runs a plan of [`plan::encode`](crate::plan::encode) there.

@@ -28,8 +28,25 @@ pub(super) fn is_same(missed: &Error, error: &Error) -> bool {
         && error.detail() == missed.detail()
 }
 
-/// The error of an object that is missed again: nobody collects what the newest version names, so it is not that one's age.
-pub(super) fn lost(error: &Error) -> Error {
+/// The error of an object that is missed again, at the newest version that is known here.
+pub(super) fn missed_again(db: &Database, error: &Error) -> Error {
+    if db.may_be_outlived() { outlived(error) } else { lost(error) }
+}
+
+/// One that this process has written, and a later writer has replaced.
+fn outlived(error: &Error) -> Error {
+    let message = "the snapshot has expired: another writer seems to have taken the database over and to have removed what is read here";
+    Error::new(ErrorKind::SnapshotExpired, message).map(|e| {
+        let e = e.with_hint("open the database again to read what is there now");
+        match error.detail() {
+            Some(detail) => e.with_detail(detail),
+            None => e,
+        }
+    })
+}
+
+/// Nobody collects what the newest version names, so it is not that one's age.
+fn lost(error: &Error) -> Error {
     let what = error.detail().unwrap_or("an object is not there any more");
     Error::new(ErrorKind::Corrupt, format!("{what}, and the newest version names it")).map(|e| {
         e.with_hint(
@@ -84,6 +101,14 @@ mod tests {
             Ok(Output::Rows(rows)) => rows.stream.try_collect().await.unwrap(),
             _ => panic!("no rows"),
         }
+    }
+
+    #[test]
+    fn whoever_was_replaced_is_not_told_of_damage() {
+        let missed = expired().map(|e| e.with_detail("table/1/x.parquet is not there any more"));
+        let (replaced, removed) = (outlived(&missed), lost(&missed));
+        assert_eq!((replaced.sqlstate(), removed.sqlstate()), ("72000", "XX001"));
+        assert!(replaced.detail().unwrap().contains("x.parquet") && removed.message().contains("x.parquet"));
     }
 
     #[tokio::test]

@@ -479,7 +479,7 @@ impl Session {
                     missed = Some(error);
                 }
                 Err(error) if missed.as_ref().is_some_and(|missed| expiry::is_same(missed, &error)) => {
-                    return Err(expiry::lost(&error));
+                    return Err(expiry::missed_again(self.engine.database(), &error));
                 }
                 Err(error)
                     if error.kind() == ErrorKind::Conflict

@@ -249,8 +249,11 @@ fn done(verb: &'static str, note: String) -> Output {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use datafusion::execution::runtime_env::RuntimeEnv;
-    use datafusion::object_store::ObjectStore;
     use datafusion::object_store::memory::InMemory;
+    use datafusion::object_store::path::Path;
+    use datafusion::object_store::{ObjectStore, ObjectStoreExt};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::rights::Secret;
@@ -364,6 +367,35 @@ mod tests {
         }
         let reached = |text: &str| stores.reach(&ObjectPlace::parse(text).unwrap()).is_ok();
         assert!(reached("s3://data/x") && !reached("s3://other/x") && !reached("gs://data/x"));
+    }
+
+    #[tokio::test]
+    async fn requests_of_all_buckets_are_counted_together() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        let answering = tokio::spawn(async move {
+            for _ in 0..2 {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                assert!(connection.read(&mut [0; 4096]).await.unwrap() > 0);
+                let answer = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                connection.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let engine = Arc::new(EngineStores::new(&[], Arc::new(RuntimeEnv::default())).unwrap());
+        assert_eq!(engine.figures(), None);
+        for place in ["s3://data/x", "s3://other/x"] {
+            let place = ObjectPlace::parse(place).unwrap();
+            let session = SessionStores::new(Arc::clone(&engine), UrlAccess::All);
+            let secret = secret(&[(SecretOption::Endpoint, at.as_str()), (SecretOption::UseSsl, "false")]);
+            session.create("a", &secret, false, false).unwrap();
+            let missing = session.reach(&place).unwrap().store().head(&Path::from("x")).await.unwrap_err();
+            assert_eq!(cairn_storage::Error::from(missing).kind(), ErrorKind::NotFound);
+        }
+        answering.await.unwrap();
+        // Of sessions that have ended.
+        let figures = engine.figures().unwrap();
+        assert_eq!((figures.heads, figures.gets, figures.retries, figures.failures), (2, 0, 0, 0));
+        assert_eq!(figures.waits.count(), 2);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Buckets that are open: clients, and the names that plans know them by.
 //!
-//! Owns: making a client, the store of the process's environment for each bucket, stores to use in place of clients. Does not own: which
-//! credentials are used (`super::SessionStores`), trying again (`cairn_storage::object`).
+//! Owns: making a client, the store of the process's environment for each bucket, stores to use in place of clients, what the requests of all
+//! clients count, whoever's they are. Does not own: which credentials are used (`super::SessionStores`), trying again (`cairn_storage::object`).
 //!
 //! All sessions of an engine share one registry of stores. Each open bucket stands in it under a URL of its own, `cairn-<number>://bucket`, which
 //! no statement can write: files are named by paths, objects by the schemes of `place`. So no session reads with
@@ -9,11 +9,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_storage::ErrorKind;
-use cairn_storage::object::{Scheme, StoreUrl, connect, connect_with};
+use cairn_storage::metrics::{ObjectFigures, ObjectMetrics};
+use cairn_storage::object::{Scheme, StoreSettings, StoreUrl, connect_with};
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -103,6 +104,10 @@ pub(crate) struct EngineStores {
     runtime: Arc<RuntimeEnv>,
     /// Buckets open with the credentials of the process.
     environment: Mutex<HashMap<StoreUrl, Arc<OpenStore>>>,
+    /// Of all clients, those that are closed too.
+    metrics: Arc<ObjectMetrics>,
+    /// Whether there was ever one.
+    opened: AtomicBool,
 }
 
 impl EngineStores {
@@ -119,7 +124,13 @@ impl EngineStores {
             Err(Error::new(ErrorKind::InvalidInput, format!("'{bucket}' is more than a bucket")))
         };
         let instead = instead.iter().map(parse).collect::<Result<_>>()?;
-        Ok(Self { instead, runtime, environment: Mutex::default() })
+        let (environment, metrics, opened) = (Mutex::default(), Arc::default(), false.into());
+        Ok(Self { instead, runtime, environment, metrics, opened })
+    }
+
+    /// What requests for files have counted; None: no bucket was ever opened for one.
+    pub(crate) fn figures(&self) -> Option<ObjectFigures> {
+        self.opened.load(Ordering::Relaxed).then(|| self.metrics.figures())
     }
 
     /// `bucket` with the credentials of the process, opened once.
@@ -132,7 +143,7 @@ impl EngineStores {
         if let Some(store) = open.get(bucket) {
             return Ok(Arc::clone(store));
         }
-        let inner = self.inner(bucket, || Ok(connect(bucket)?.0))?;
+        let inner = self.inner(bucket, || Ok(StoreSettings::from_env()))?;
         let store = OpenStore::register(inner, bucket, Credentials::Environment, &self.runtime)?;
         open.insert(bucket.clone(), Arc::clone(&store));
         Ok(store)
@@ -151,8 +162,7 @@ impl EngineStores {
     ) -> Result<Arc<OpenStore>> {
         let inner = self.inner(bucket, || {
             let settings = secret.settings()?;
-            let settings = if guarded { settings.guarded() } else { settings };
-            Ok(connect_with(bucket, &settings)?.0)
+            Ok(if guarded { settings.guarded() } else { settings })
         })?;
         OpenStore::register(inner, bucket, Credentials::Secret(name.to_owned()), &self.runtime)
     }
@@ -160,12 +170,14 @@ impl EngineStores {
     fn inner(
         &self,
         bucket: &StoreUrl,
-        open: impl FnOnce() -> Result<Arc<dyn ObjectStore>>,
+        settings: impl FnOnce() -> Result<StoreSettings>,
     ) -> Result<Arc<dyn ObjectStore>> {
-        match self.instead.iter().find(|(replaced, _)| replaced == bucket) {
-            Some((_, store)) => Ok(Arc::clone(store)),
-            None => open(),
+        if let Some((_, store)) = self.instead.iter().find(|(replaced, _)| replaced == bucket) {
+            return Ok(Arc::clone(store));
         }
+        let client = connect_with(bucket, &settings()?, Arc::clone(&self.metrics))?;
+        self.opened.store(true, Ordering::Relaxed);
+        Ok(client)
     }
 }
 

@@ -23,11 +23,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::advisory::{WRITER_PATH, WriterNote};
+use super::advisory::{RENEWED_EVERY, WRITER_PATH, WriterNote};
 use super::boundary::Boundary;
 use super::journal::{Bucket, Journal};
 use super::replay::Missing;
-use super::{CommitOrder, Database, Durability, Writer, open, replay};
+use super::{CommitOrder, Database, Durability, Half, Writer, open, replay};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ManifestNumber, TableId, WalNumber};
 use crate::manifest::{Manifest, ManifestStore};
@@ -57,8 +57,10 @@ impl Database {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::ReadOnly, "the database is closed"));
         }
+        let begun = Instant::now();
         let writer = self.take_over().await?;
         let epoch = writer.epoch;
+        writes_on(self, begun);
         // Only here, and under the lock, is it set.
         let _ = claimable.writer.set(writer);
         claimable.follower.release();
@@ -75,6 +77,18 @@ impl Database {
         // Only advice: the next time comes soon.
         let _ = note.put(&*self.shared.store).await;
         Ok(())
+    }
+
+    /// Whether what the newest version here names may be gone although nobody has done any harm: this process has written the database, and
+    /// another has taken it over since, or may have unheard.
+    #[must_use]
+    pub fn may_be_outlived(&self) -> bool {
+        match self.half() {
+            Half::Writes(_) => {
+                self.shared.may_expire.load(Ordering::Relaxed) || self.shared.pins.may_be_outlived()
+            }
+            Half::Follows(_) => false,
+        }
     }
 
     /// What the writer's note says, every byte of it checked: its epoch, and how far the log goes at least. None: there is no note.
@@ -293,6 +307,13 @@ fn note(database: &Database, epoch: Epoch, closed: bool) -> WriterNote {
         .with_version(version)
 }
 
+/// At `seen` this process was the writer, and nobody had claimed the database after it. Whoever does so later keeps for `reader_grace` what he
+/// replaces; half of that is for clocks that differ. It is looked for twice at least.
+fn writes_on(database: &Database, seen: Instant) {
+    let lasts = (database.options().reader_grace / 2).max(2 * RENEWED_EVERY);
+    database.shared.pins.seen_to_write(seen, lasts);
+}
+
 /// Says from time to time that the writer is there, as long as it is; false: it is not any more. One that was idle when another
 /// took over learns of it here.
 pub(super) async fn renew(database: &Database) -> bool {
@@ -304,18 +325,26 @@ pub(super) async fn renew(database: &Database) -> bool {
         return false;
     }
     let store = &*database.shared.store;
-    match WriterNote::read(store).await {
-        Ok(Some(note)) if note.epoch() > writer.epoch => {
-            writer.order.poison(&fenced(&WRITER_PATH, note.epoch(), writer.epoch));
-            database.shared.may_expire.store(true, Ordering::Relaxed);
-            false
-        }
-        _ => {
-            // Only advice: the next time comes soon.
-            let _ = note(database, writer.epoch, false).put(store).await;
-            true
+    let asked = Instant::now();
+    let newest = database.snapshot().state().manifest;
+    // Whoever claims the database creates the manifest behind the newest, and nothing removes that: where there is none, this is the writer.
+    if matches!(database.manifests.is_newer_than(newest).await, Ok(false)) {
+        writes_on(database, asked);
+    } else {
+        match WriterNote::read(store).await {
+            Ok(Some(note)) if note.epoch() > writer.epoch => {
+                writer.order.poison(&fenced(&WRITER_PATH, note.epoch(), writer.epoch));
+                database.shared.may_expire.store(true, Ordering::Relaxed);
+                return false;
+            }
+            Ok(_) => {}
+            // Who does not know who writes does not put his note over another's.
+            Err(_) => return true,
         }
     }
+    // Only advice: the next time comes soon.
+    let _ = note(database, writer.epoch, false).put(store).await;
+    true
 }
 
 /// Says that the writer has gone.

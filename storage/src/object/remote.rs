@@ -69,26 +69,28 @@ pub fn client(
 /// # Errors
 /// As [`client`].
 pub fn connect(url: &StoreUrl) -> Result<(Arc<dyn ObjectStore>, Arc<ObjectMetrics>)> {
-    connect_with(url, &StoreSettings::from_env())
+    let metrics = Arc::<ObjectMetrics>::default();
+    let store = connect_with(url, &StoreSettings::from_env(), Arc::clone(&metrics))?;
+    Ok((store, metrics))
 }
 
-/// As [`connect`], as `settings` configure it: whoever's credentials are used, requests are limited, repeated and counted alike.
+/// As [`connect`], as `settings` configure it, counted in `metrics`: whoever's credentials are used, requests are limited, repeated and
+/// counted alike.
 ///
 /// # Errors
 /// As [`client`].
 pub fn connect_with(
     url: &StoreUrl,
     settings: &StoreSettings,
-) -> Result<(Arc<dyn ObjectStore>, Arc<ObjectMetrics>)> {
+    metrics: Arc<ObjectMetrics>,
+) -> Result<Arc<dyn ObjectStore>> {
     let limits = RequestLimits::default();
     let (store, parts) = match build(url, settings, &limits)? {
         Client::S3(client) => below(client, url.prefix()),
         Client::Gcs(client) => below(client, url.prefix()),
         Client::Azure(client) => below(client, url.prefix()),
     };
-    let steady = SteadyStore::new(store, Some(parts), limits);
-    let metrics = steady.metrics();
-    Ok((Arc::new(steady), metrics))
+    Ok(Arc::new(SteadyStore::counting(store, Some(parts), limits, metrics)))
 }
 
 /// What tells the bucket of `url`, as `settings` reach it, from one of the same name elsewhere: an endpoint or an account.

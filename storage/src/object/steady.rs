@@ -56,8 +56,19 @@ impl SteadyStore {
         parts: Option<Arc<dyn MultipartStore>>,
         limits: RequestLimits,
     ) -> Self {
+        Self::counting(store, parts, limits, Arc::default())
+    }
+
+    /// The same; its requests count in `metrics`, which may be those of other stores too.
+    #[must_use]
+    pub fn counting(
+        store: Arc<dyn ObjectStore>,
+        parts: Option<Arc<dyn MultipartStore>>,
+        limits: RequestLimits,
+        metrics: Arc<ObjectMetrics>,
+    ) -> Self {
         let budget = Budget::new(limits.budget);
-        Self(Arc::new(Inner { store, parts, limits, budget, metrics: Arc::default() }))
+        Self(Arc::new(Inner { store, parts, limits, budget, metrics }))
     }
 
     /// What its requests count.

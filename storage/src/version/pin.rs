@@ -5,10 +5,14 @@
 //! Commits hand the pin on: only a checkpoint makes a new one.
 //!
 //! It cannot keep everything: what a follower has loaded another process collects, and this one's collector waits for a pin only so
-//! long. Which versions have lost that protection is known here too, so that what they miss is not taken for damage.
+//! long. Which versions have lost that protection is known here too, so that what they miss is not taken for damage. A writer that was cut
+//! off from its bucket for long may have lost it for all of them: another one may have taken the database over unheard.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::fs::File;
 use crate::id::ManifestNumber;
@@ -64,6 +68,17 @@ pub(crate) struct Pins {
     held: Mutex<Vec<Weak<Pinned>>>,
     /// The first manifest that this process's collector has not given up.
     kept_from: AtomicU64,
+    /// None: no other process can take the database over, or this one does not write it.
+    tenure: Mutex<Option<Tenure>>,
+}
+
+/// That this process is the writer of a bucket.
+#[derive(Clone, Copy, Debug)]
+struct Tenure {
+    /// When it was last seen to be.
+    seen: Instant,
+    /// For how long nobody who came after that has collected anything.
+    lasts: Duration,
 }
 
 impl Pins {
@@ -89,10 +104,24 @@ impl Pins {
         self.kept_from.fetch_max(kept_from.0, Ordering::Relaxed);
     }
 
+    /// At `seen` this process was the writer of a bucket; whoever comes later has collected nothing before `lasts` are over.
+    pub(crate) fn seen_to_write(&self, seen: Instant, lasts: Duration) {
+        let mut tenure = self.tenure.lock().unwrap_or_else(PoisonError::into_inner);
+        *tenure = Some(Tenure { seen, lasts });
+    }
+
+    /// Whether a later writer, of whom nothing was heard here, may have collected what the newest version here names.
+    pub(crate) fn may_be_outlived(&self) -> bool {
+        let tenure = self.tenure.lock().unwrap_or_else(PoisonError::into_inner);
+        tenure.is_some_and(|tenure| tenure.seen.elapsed() > tenure.lasts)
+    }
+
     /// Whether an object that such a version names may have been collected.
     pub(super) fn may_be_gone(&self, stand: Stand) -> bool {
         let kept_from = ManifestNumber(self.kept_from.load(Ordering::Relaxed));
-        stand.followed || (stand.manifest != ManifestNumber(0) && stand.manifest < kept_from)
+        stand.followed
+            || (stand.manifest != ManifestNumber(0) && stand.manifest < kept_from)
+            || self.may_be_outlived()
     }
 }
 
@@ -116,6 +145,19 @@ mod tests {
         assert_eq!(pins.oldest(), Some(ManifestNumber(5)));
         drop(new);
         assert_eq!(pins.oldest(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_that_nobody_has_seen_for_long_may_be_outlived() {
+        let pins = Pins::default();
+        assert!(!pins.may_be_outlived(), "of a directory nobody can take anything over");
+        for _ in 0..2 {
+            pins.seen_to_write(Instant::now(), Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_secs(59)).await;
+            assert!(!pins.may_be_outlived() && !pins.may_be_gone(Stand::default()));
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(pins.may_be_outlived() && pins.may_be_gone(Stand::default()));
     }
 
     #[test]

@@ -1,14 +1,9 @@
-//! Plans made in this process and run in another one, which reads the same objects.
-//!
-//! In a directory, and where `CAIRN_TEST_S3` names the endpoint of a store that speaks S3 (with credentials in `AWS_…`), in a bucket.
+//! Plans made in this process and run in another one, which reads the same objects: those of a directory, and those of a bucket.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use cairn_engine::{OpenOptions, Root};
-use cairn_tests::{Answer, Connection, PlanRunner};
+use cairn_tests::{Answer, Bucket, Connection, PlanRunner};
 
 /// `items` has two segments with deleted rows, rows in memory and NULLs; `sorted` is in segments alone; `wide` is cut.
 const TABLES: [&str; 18] = [
@@ -62,8 +57,8 @@ const QUERIES: [&str; 27] = [
     "SELECT count(*), sum(v), max(id) FROM wide WHERE v > 3",
 ];
 
-fn runner(root: &Root) -> PlanRunner {
-    PlanRunner::start(Path::new(env!("CARGO_BIN_EXE_cairn-test-process")), root).unwrap()
+fn runner(root: &Root, environment: &[(String, String)]) -> PlanRunner {
+    PlanRunner::start(Path::new(env!("CARGO_BIN_EXE_cairn-test-process")), root, environment).unwrap()
 }
 
 /// The answer, its rows in some order where the query has none.
@@ -87,12 +82,13 @@ fn answers_are_the_same(db: &Connection, runner: &mut PlanRunner) {
     }
 }
 
-fn plans_run_in_another_process(root: &Root) {
-    let db = Connection::open(root.clone(), OpenOptions::default()).unwrap();
+/// The other process finds the database at `root` in its `environment`.
+fn plans_run_in_another_process(root: &Root, options: OpenOptions, environment: &[(String, String)]) {
+    let db = Connection::open(root.clone(), options).unwrap();
     for sql in TABLES {
         db.exec(sql);
     }
-    let mut runner = runner(root);
+    let mut runner = runner(root, environment);
     answers_are_the_same(&db, &mut runner);
     // A reader that would apply filters itself: in a plan for others they stay above it.
     db.exec("SET datafusion.execution.parquet.pushdown_filters = true");
@@ -119,31 +115,15 @@ fn plans_run_in_another_process(root: &Root) {
 #[test]
 fn plans_run_where_they_were_not_made() {
     let home = tempfile::tempdir().unwrap();
-    plans_run_in_another_process(&Root::Path(home.path().join("db")));
+    let root = Root::Path(home.path().join("db"));
+    plans_run_in_another_process(&root, OpenOptions::default(), &[]);
 }
 
 #[test]
 fn plans_run_over_a_bucket() {
-    match std::env::var("CAIRN_TEST_S3") {
-        Ok(endpoint) => plans_run_in_another_process(&new_root(&endpoint)),
-        Err(_) => println!("NOT RUN: plans over a bucket; set CAIRN_TEST_S3 to the endpoint of a test store"),
-    }
-}
-
-/// A place in a bucket of the store, which is made when it is not there.
-fn new_root(endpoint: &str) -> Root {
-    let address = endpoint.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect(address).unwrap();
-    let head = format!(
-        "PUT /cairn-plans HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut said = String::new();
-    stream.read_to_string(&mut said).unwrap();
-    let status = said.split(' ').nth(1).unwrap_or_default();
-    assert!(matches!(status, "200" | "409"), "{said}");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-    Root::parse(&format!("s3://cairn-plans/{}-{now}", std::process::id())).unwrap()
+    let Some(bucket) = Bucket::start() else { return };
+    let (root, options) = bucket.database("plans");
+    plans_run_in_another_process(&root, options, &bucket.env());
 }
 
 #[test]
@@ -156,8 +136,8 @@ fn plans_of_another_database_are_refused() {
         db.exec("INSERT INTO t VALUES (1), (NULL)");
     }
     let plan = a.plan("SELECT n + 1 AS m FROM t").unwrap();
-    assert_eq!(runner(&roots[0]).run(&plan).unwrap().rows(), [["2"], ["NULL"]]);
-    let refused = runner(&roots[1]).run(&plan).unwrap_err();
+    assert_eq!(runner(&roots[0], &[]).run(&plan).unwrap().rows(), [["2"], ["NULL"]]);
+    let refused = runner(&roots[1], &[]).run(&plan).unwrap_err();
     assert!(refused.message.contains("is one of database"), "{refused}");
     let no_query = a.plan("INSERT INTO t VALUES (2)").unwrap_err();
     assert_eq!(no_query.sqlstate, "22000");

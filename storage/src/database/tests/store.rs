@@ -12,7 +12,9 @@ use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
 use crate::id::{CommitId, CommitVersion};
 use crate::object::ReadMeter;
+use crate::object::counting::CountingStore;
 use crate::schema::TableLayout;
+use crate::segment::RowIds;
 use crate::transaction::CommitReceipt;
 use crate::verify::FindingStatus;
 
@@ -395,10 +397,46 @@ async fn a_key_is_asked_for_where_it_may_be_and_nowhere_else() {
     }
 }
 
-/// 60,000 rows of 16 columns, near each other row by row; returns the table.
-async fn near_rows(store: &Arc<InMemory>, value: impl Fn(i64, i64) -> i64) -> TableId {
+#[tokio::test]
+async fn segments_over_each_other_are_opened_at_the_same_time() {
+    let store = Arc::new(InMemory::new());
+    let loads = OpenOptions { wal_entry_bytes_max: 1 << 10, compacts: false, ..options(&store) };
+    let db = Database::open(Root::parse("s3://bucket/db").unwrap(), loads).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for n in 0..4 {
+        let load: Vec<_> = (0..500).map(|k| (4 * k + n, format!("value {k}"))).collect();
+        insert(&db, table, &load).await.unwrap();
+    }
+    db.close().await.unwrap();
+    let counting = Arc::new(CountingStore::new(Arc::clone(&store) as Arc<dyn ObjectStore>));
+    let through = OpenOptions {
+        store: Some(Arc::clone(&counting) as Arc<dyn ObjectStore>),
+        read_only: true,
+        ..options(&store)
+    };
+    let reader = Database::open(Root::parse("s3://bucket/db").unwrap(), through).await.unwrap();
+    let table = reader.snapshot().table(table).unwrap();
+    assert_eq!(table.segments().await.unwrap().len(), 4);
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1_000]));
+    let keys = [table.key_encoder().unwrap().unwrap().encode(&[column]).unwrap().to_owned(0)];
+    counting.count();
+    counting.hold();
+    let release = async {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(counting.count(), 4, "the footers of all of them");
+        counting.release(1_000);
+    };
+    let (found, ()) = futures::join!(table.lookup(&keys), release);
+    assert!(found.unwrap()[0].is_some());
+}
+
+/// 60,000 rows of 16 columns, near each other row by row; returns the table. They are loaded, or were in the log before.
+async fn near_rows(store: &Arc<InMemory>, are_loaded: bool, value: impl Fn(i64, i64) -> i64) -> TableId {
     const ROWS: i64 = 60_000;
-    let loads = OpenOptions { wal_entry_bytes_max: 1 << 20, compacts: false, ..options(store) };
+    let wal_entry_bytes_max = if are_loaded { 1 << 20 } else { 64 << 20 };
+    let loads = OpenOptions { wal_entry_bytes_max, compacts: false, ..options(store) };
     let db = Database::open(Root::parse("s3://bucket/db").unwrap(), loads).await.unwrap();
     let names: Vec<String> = (0..16).map(|n| format!("c{n}")).collect();
     let columns: Vec<_> = names.iter().map(|name| (name.as_str(), ColumnType::Int64)).collect();
@@ -423,13 +461,19 @@ async fn near_rows(store: &Arc<InMemory>, value: impl Fn(i64, i64) -> i64) -> Ta
 
 #[tokio::test]
 async fn of_rows_that_lie_near_each_other_one_is_looked_up_in_few_requests() {
+    for are_loaded in [true, false] {
+        check_lookups_of_near_rows(are_loaded).await;
+    }
+}
+
+async fn check_lookups_of_near_rows(are_loaded: bool) {
     let store = Arc::new(InMemory::new());
     // Of no order but the key.
     let value = |row: i64, column: i64| match column {
         0 => row,
         column => (xxh3_64_with_seed(&row.to_le_bytes(), column as u64) % 1000) as i64,
     };
-    let table = near_rows(&store, value).await;
+    let table = near_rows(&store, are_loaded, value).await;
     let columns: Vec<usize> = (0..16).collect();
     let reader = open(&store).await;
     let table = reader.snapshot().table(table).unwrap().metered(ReadMeter::default());
@@ -454,6 +498,8 @@ async fn of_rows_that_lie_near_each_other_one_is_looked_up_in_few_requests() {
     let second = reader.figures().objects.unwrap();
     assert_eq!((second.gets, second.heads), (first.gets + 1, first.heads));
     let segment = table.segments().await.unwrap().swap_remove(0);
+    // A load knows the ids without a column of them, a checkpoint does not.
+    assert_eq!(segment.meta.row_ids == RowIds::Column, !are_loaded);
     let groups = table.open_segment(&segment.meta).await.unwrap().metadata().num_row_groups();
     assert_eq!(groups, 4);
 }

@@ -182,7 +182,8 @@ mod tests {
         let settings = [("endpoint", at.as_str()), ("use_ssl", "false"), ("anonymous", "true")];
         let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let settings = StoreSettings::explicit(settings.to_vec()).unwrap().guarded();
-        let (bucket, _metrics) = connect_with(&StoreUrl::parse("s3://data").unwrap(), &settings).unwrap();
+        let data = StoreUrl::parse("s3://data").unwrap();
+        let bucket = connect_with(&data, &settings, Arc::default()).unwrap();
         let error = crate::error::Error::from(bucket.get(&Path::from("x")).await.unwrap_err());
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
         answering.await.unwrap();

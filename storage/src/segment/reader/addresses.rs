@@ -2,7 +2,8 @@
 //!
 //! Owns: which way they are read. A few rows cost the pages that hold them (8,192 rows, 64 KiB decoded, kept while there is room); by id only those pages
 //! whose bounds the id is within, by which a segment whose ids ascend costs one page, and one that was merged by key all of them. Many rows, many
-//! pages, or a small column, cost the whole column, which is kept too: 8 bytes a row, 12 where ids don't ascend. What was found by either way is noted in
+//! pages, or a small column, cost the whole column, which is kept too: 8 bytes a row, 12 where ids don't ascend. In a distant store the column is a request for
+//! each row group, one after the other: a small one is read whole there only where it is one request. What was found by either way is noted in
 //! [`Places`](super::super::places::Places), which answer first (`version`).
 
 use std::ops::Range;
@@ -16,7 +17,7 @@ use roaring::RoaringBitmap;
 use super::super::cache::{CacheKey, CacheValue};
 use super::super::{Created, RowIds};
 use super::points::{Page, ROWS_MAX};
-use super::rows::root_batches;
+use super::rows::{kept_batches, root_batches};
 use super::{BATCH_ROWS, RowChoice, SegmentReader, decode_error};
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, RowId};
@@ -133,6 +134,21 @@ impl SegmentReader {
         Ok(ids)
     }
 
+    /// Where that stands which [`row_ids_at`](Self::row_ids_at) reads for rows in `ranges`; nothing where it is known already.
+    pub(super) fn row_ids_ahead(&self, ranges: &[Range<u32>]) -> Vec<Range<u64>> {
+        let is_known = self.meta.row_ids != RowIds::Column
+            || self.cache.peek(self.number_key(Numbers::RowIds)).is_some();
+        let leaf = self.opened.row_id_root.and_then(|root| self.leaf_of(root));
+        match leaf.filter(|_| !is_known) {
+            None => Vec::new(),
+            Some(leaf) if self.pages_max(leaf) > 0 => self.stored_pages(leaf, ranges),
+            Some(leaf) => {
+                let all = 0..u32::try_from(self.meta.rows).unwrap_or(u32::MAX);
+                self.stored_pages(leaf, std::slice::from_ref(&all))
+            }
+        }
+    }
+
     /// The created versions at these positions (in any order).
     ///
     /// # Errors
@@ -237,14 +253,17 @@ impl SegmentReader {
 
     /// Up to how many pages of a pseudo-column are read one by one.
     fn pages_max(&self, leaf: usize) -> usize {
-        let groups = self.metadata().row_groups().iter();
-        let stored: u64 = groups.map(|group| group.column(leaf).compressed_size().unsigned_abs()).sum();
-        if stored <= SMALL_COLUMN_BYTES {
+        let groups = self.metadata().row_groups();
+        let stored: u64 =
+            groups.iter().map(|group| group.column(leaf).compressed_size().unsigned_abs()).sum();
+        let is_scattered = self.source.is_distant() && groups.len() > 1;
+        if stored <= SMALL_COLUMN_BYTES && !is_scattered {
             return 0;
         }
         let groups = self.metadata().offset_index().map_or(&[][..], |groups| groups.as_slice());
         let columns = groups.iter().filter_map(|columns| columns.get(leaf));
-        columns.map(|column| column.page_locations().len()).sum::<usize>() / PAGES_SHARE
+        let pages: usize = columns.map(|column| column.page_locations().len()).sum();
+        (pages / PAGES_SHARE).max(usize::from(is_scattered && pages > 0))
     }
 
     /// Pages of a pseudo-column, decoded, from the cache or into it while it has room. Those that are missing are fetched together.
@@ -375,7 +394,12 @@ impl SegmentReader {
         }
         let root = self.number_root(numbers)?;
         let mut values = Vec::with_capacity(self.meta.rows as usize);
-        let mut batches = root_batches(self, &[root], RowChoice::All, BATCH_ROWS)?;
+        let is_ahead =
+            self.source.is_distant() && self.leaf_of(root).is_some_and(|leaf| self.pages_max(leaf) == 0);
+        let mut batches = match is_ahead {
+            true => kept_batches(self, &[root], BATCH_ROWS)?,
+            false => root_batches(self, &[root], RowChoice::All, BATCH_ROWS)?,
+        };
         while let Some(batch) = batches.next().await? {
             let array = batch.column(0).as_primitive_opt::<UInt64Type>();
             let array = array

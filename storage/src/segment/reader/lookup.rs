@@ -95,8 +95,9 @@ impl SegmentReader {
             return Ok(found);
         }
         // Derived from the segment: without it, as when there never was one, the pages tell. VERIFY names the loss.
+        let mut is_ahead = false;
         let filter = match self.key_filter_pays(pages, &wanted) {
-            true => match self.key_filter().await {
+            true => match self.key_filter_and_pages(pages, &wanted, &mut is_ahead).await {
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => None,
                 other => other?,
             },
@@ -109,10 +110,8 @@ impl SegmentReader {
         if ranges.is_empty() {
             return Ok(found);
         }
-        let rows: usize = ranges.iter().map(ExactSizeIterator::len).sum();
-        if self.source.is_distant() && !self.read_next.is_empty() && rows <= ROWS_AHEAD_MAX {
-            let columns = [indices.as_slice(), &*self.read_next].concat();
-            self.fetch_pages_ahead(&columns, &ranges).await?;
+        if !is_ahead && self.reads_ahead(&ranges) {
+            self.fetch_rows_ahead(&ranges).await?;
         }
         let visible = |position: &u32| hidden.is_none_or(|hidden| !hidden.contains(*position));
         let kept = match indices.as_slice() {
@@ -157,6 +156,35 @@ impl SegmentReader {
             before += batch.num_rows();
         }
         Ok(found)
+    }
+
+    /// Whether the columns that are read next are worth being fetched with the pages that may hold a key.
+    fn reads_ahead(&self, ranges: &[Range<u32>]) -> bool {
+        let rows: usize = ranges.iter().map(ExactSizeIterator::len).sum();
+        self.source.is_distant() && !self.read_next.is_empty() && rows <= ROWS_AHEAD_MAX
+    }
+
+    async fn fetch_rows_ahead(&self, ranges: &[Range<u32>]) -> Result<()> {
+        let columns = [self.def.key_indices().as_slice(), &*self.read_next].concat();
+        self.fetch_pages_ahead(&columns, ranges).await
+    }
+
+    /// The key filter. Where it has to come from a distant store, and the row is read next, the pages that may hold it come at the same time: one
+    /// after the other would be twice the wait, for a row that is mostly there. `is_ahead`: they came.
+    async fn key_filter_and_pages(
+        &self,
+        pages: &[KeyPage],
+        wanted: &[Wanted<'_>],
+        is_ahead: &mut bool,
+    ) -> Result<Option<Arc<KeyFilter>>> {
+        let ranges = candidate_ranges(pages, wanted);
+        if !self.reads_ahead(&ranges) || self.cache.peek(CacheKey::KeyFilter(self.meta.id)).is_some() {
+            return self.key_filter().await;
+        }
+        let (filter, fetched) = futures::join!(self.key_filter(), self.fetch_rows_ahead(&ranges));
+        // What did not come is asked for again by whoever needs it, and then its error is told.
+        *is_ahead = fetched.is_ok();
+        filter
     }
 
     /// Whether the key filter is to be asked. From a distant store it is not read for less than the pages it may save: that of a large

@@ -197,8 +197,8 @@ impl SegmentReader {
         stored
     }
 
-    /// Brings the pages that hold `ranges` of rows of some columns into the cache, together: whoever reads rows there finds them. Columns
-    /// whose pages are many bytes there are left out.
+    /// Brings the pages that hold `ranges` of rows of some columns into the cache, together, and what tells the ids of those rows: whoever
+    /// reads rows there finds them. Columns whose pages are many bytes there are left out.
     pub(super) async fn fetch_pages_ahead(&self, columns: &[usize], ranges: &[Range<u32>]) -> Result<()> {
         let schema = self.metadata().file_metadata().schema_descr();
         let roots: Vec<usize> =
@@ -207,20 +207,28 @@ impl SegmentReader {
             (0..schema.num_columns()).filter(|leaf| roots.contains(&schema.get_column_root_idx(*leaf)));
         let mut stored = Vec::new();
         for leaf in leaves {
-            let mut pages = Vec::new();
-            for range in ranges {
-                let mut next = range.start;
-                while next < range.end {
-                    let Some(page) = self.page_of(leaf, next) else { break };
-                    next = page.rows.end.max(next + 1);
-                    pages.extend([page.stored, page.dictionary]);
-                }
-            }
+            let pages = self.stored_pages(leaf, ranges);
             if pages.iter().map(|page| page.end - page.start).sum::<u64>() <= PAGE_BYTES_MAX {
                 stored.extend(pages);
             }
         }
+        // Rows are named by their ids: those are asked for next.
+        stored.extend(self.row_ids_ahead(ranges));
         self.source.fetch_ahead(&self.cache, &stored).await
+    }
+
+    /// Where the pages of a leaf that hold `ranges` of rows are stored, each with its dictionary.
+    pub(super) fn stored_pages(&self, leaf: usize, ranges: &[Range<u32>]) -> Vec<Range<u64>> {
+        let mut pages = Vec::new();
+        for range in ranges {
+            let mut next = range.start;
+            while next < range.end {
+                let Some(page) = self.page_of(leaf, next) else { break };
+                next = page.rows.end.max(next + 1);
+                pages.extend([page.stored, page.dictionary]);
+            }
+        }
+        pages
     }
 
     /// Pages of columns decoded, from the cache or into it; None where there is no room. The bytes of several that are missing, and of

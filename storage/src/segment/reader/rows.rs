@@ -143,6 +143,16 @@ pub(super) fn root_batches(
     start(reader, roots, rows, batch_rows, Shape::AsDecoded)
 }
 
+/// The same of all rows, through the blocks that are kept: what was fetched ahead is not asked for again.
+pub(super) fn kept_batches(
+    reader: &SegmentReader,
+    roots: &[usize],
+    batch_rows: usize,
+) -> Result<SegmentBatches> {
+    let batches = start(reader, roots, RowChoice::All, batch_rows, Shape::AsDecoded)?;
+    Ok(SegmentBatches { cache: Some(Arc::clone(&reader.cache)), ..batches })
+}
+
 fn start(
     reader: &SegmentReader,
     roots: &[usize],

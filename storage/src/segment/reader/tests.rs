@@ -412,6 +412,69 @@ async fn a_lookup_in_a_distant_store_brings_the_rows_with_the_keys() {
 }
 
 #[tokio::test]
+async fn a_lookup_in_a_distant_store_brings_the_ids_of_the_rows() {
+    let (loaded, written) = keyed_rows().await;
+    let encoder = KeyEncoder::for_key(&loaded.def).unwrap().unwrap();
+    let encoded = encoder.encode_batch(&written, &[0]).unwrap();
+    // Of no order, as after a merge.
+    let ids: Vec<u64> = (0..20_000).map(|row| 1 + row * 7919 % 20_011).collect();
+    let rows = addressed(&written, ids.clone(), vec![8; 20_000]);
+    for row_group_rows in [2_000, 256 * 1024] {
+        let options =
+            SegmentWriterOptions { row_group_rows, page_rows: 1000, sample_rows: 300, ..Default::default() };
+        let fixture =
+            Fixture::write_as(&loaded.def, std::slice::from_ref(&rows), Addressing::Columns, options).await;
+        let store = Arc::new(CountingStore::new(fixture.store.clone()));
+        let (meta, cache) = (Arc::new(fixture.meta.clone()), SegmentCache::new(8 << 20));
+        let opened = SegmentReader::open(store.clone(), meta, fixture.def.clone(), cache, None).await;
+        let reader = opened.unwrap().distant(false).then_reading(&[1, 2, 3, 4]);
+        assert_eq!(store.count(), 1, "page index and footer");
+        for (row, requests) in [(12_345, 2), (300, 1)] {
+            let key = [EncodedKey::new(encoded.get(row))];
+            let position = u32::try_from(row).unwrap();
+            assert_eq!(reader.lookup_keys(&encoder, &key, None).await.unwrap(), [Some(position)]);
+            let count = store.count();
+            assert!(count <= requests, "{count} requests: the key filter once, and pages of all columns");
+            assert_eq!(reader.row_ids_at(&[position]).await.unwrap(), [RowId(ids[row])]);
+            let found = reader.rows_at(&[0, 1, 2, 3, 4], &[position]).await.unwrap();
+            assert_eq!(found.columns(), written.slice(row, 1).columns());
+            assert_eq!(store.count(), 0, "{row_group_rows} rows in a row group");
+        }
+        // All of them by id, and those of many rows.
+        let all: Vec<u32> = (0..20_000).collect();
+        let expected: Vec<RowId> = ids.iter().copied().map(RowId).collect();
+        assert_eq!(reader.row_ids_at(&all).await.unwrap(), expected);
+        let found = reader.positions_of_row_ids(&[RowId(ids[777]), RowId(30_000)]).await.unwrap();
+        assert_eq!(found, [Some(777), None]);
+    }
+}
+
+#[tokio::test]
+async fn the_key_filter_and_the_pages_are_asked_for_at_the_same_time() {
+    let (fixture, written) = keyed_rows().await;
+    let encoder = KeyEncoder::for_key(&fixture.def).unwrap().unwrap();
+    let encoded = encoder.encode_batch(&written, &[0]).unwrap();
+    let store = Arc::new(CountingStore::new(fixture.store.clone()));
+    let (meta, cache) = (Arc::new(fixture.meta.clone()), SegmentCache::new(8 << 20));
+    let opened = SegmentReader::open(store.clone(), meta, fixture.def.clone(), cache, None).await;
+    let reader = opened.unwrap().distant(false).then_reading(&[1, 2, 3, 4]);
+    assert_eq!(store.count(), 1);
+    store.hold();
+    let key = [EncodedKey::new(encoded.get(12_345))];
+    let look_up = reader.lookup_keys(&encoder, &key, None);
+    let release = async {
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.count(), 2, "neither waits for the other");
+        store.release(2);
+    };
+    let (found, ()) = futures::join!(look_up, release);
+    assert_eq!(found.unwrap(), [Some(12_345)]);
+    assert_eq!(store.count(), 0);
+}
+
+#[tokio::test]
 async fn the_page_index_is_read_with_the_footer_where_the_meta_tells_its_length() {
     let (fixture, written) = keyed_rows().await;
     let noted = fixture.meta.page_index_bytes.unwrap();

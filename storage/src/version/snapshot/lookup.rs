@@ -6,12 +6,18 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
+use futures::StreamExt;
 
 use super::super::SegmentState;
 use super::{SegmentView, TableSnapshot};
 use crate::error::{Error, Result};
 use crate::id::{ObjectId, RowId};
 use crate::segment::{EncodedKey, KeySpan, RowIds, SegmentMeta};
+
+/// Segments opened at the same time.
+const OPENED_AT_ONCE: usize = 16;
+/// Footers of more segments would push each other out of the cache before they are used.
+const OPENED_TOGETHER_MAX: usize = 64;
 
 impl TableSnapshot {
     /// For each key the visible row that has it.
@@ -58,7 +64,11 @@ impl TableSnapshot {
             .key_encoder()
             .ok_or_else(|| Error::internal(format!("{} has no key", self.def().qualified_name())))?;
         open.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
-        for view in self.segments().await?.iter().rev().filter(|view| view.meta.max_row_id >= first) {
+        let views = self.segments().await?;
+        if self.shared.remote {
+            self.open_together(&views, keys, &open, first).await;
+        }
+        for view in views.iter().rev().filter(|view| view.meta.max_row_id >= first) {
             if open.is_empty() {
                 break;
             }
@@ -87,6 +97,21 @@ impl TableSnapshot {
             open.retain(|i| found[*i].is_none());
         }
         Ok(found)
+    }
+
+    /// Reads the footers of the segments that may hold one of the keys `open`: asked for one after the other, each would be a wait.
+    async fn open_together(&self, views: &[SegmentView], keys: &[EncodedKey], open: &[usize], first: RowId) {
+        let mut opening = Vec::new();
+        for view in views.iter().filter(|view| view.meta.max_row_id >= first) {
+            let span = KeySpan::of(&view.meta, self.def());
+            if open.iter().any(|i| span.may_hold(keys[*i].as_bytes())) {
+                opening.push(Box::pin(self.open_segment(&view.meta)));
+            }
+        }
+        // Whoever needs one that could not be opened is told.
+        if (2..=OPENED_TOGETHER_MAX).contains(&opening.len()) {
+            let _ = futures::stream::iter(opening).buffer_unordered(OPENED_AT_ONCE).collect::<Vec<_>>().await;
+        }
     }
 
     fn is_hot_deleted(&self, row: RowId) -> bool {
