@@ -1378,11 +1378,11 @@ async fn bombs_end_and_the_others_go_on() {
         format!("SELECT 1{}", " + 1".repeat(5_000)),
     ] {
         let shown: String = sql.chars().take(100).collect();
-        let code = match client.0.execute(sql, None).await {
-            Ok(info) => client.fetch(info).await.unwrap_err().code(),
-            Err(error) => status(error).code(),
+        let ended = match client.0.execute(sql, None).await {
+            Ok(info) => client.fetch(info).await.unwrap_err(),
+            Err(error) => status(error),
         };
-        assert_eq!(code, Code::ResourceExhausted, "{shown}");
+        assert_eq!(ended.code(), Code::ResourceExhausted, "{shown}: {ended}");
     }
     let long = format!("SELECT '{}'", "x".repeat(5 << 20));
     let refused = client.0.execute(long, None).await.map(|_| ()).map_err(status).unwrap_err();
