@@ -4,6 +4,7 @@
 //! names are left to the editor ([`Completion::File`]).
 
 mod files;
+mod follow;
 mod scope;
 
 use cairn_engine::Session;
@@ -14,6 +15,7 @@ use crate::keywords::STARTS;
 use crate::lex::{self, Kind, Token};
 use crate::names::{Names, TableName, meant, quoted};
 use crate::vectors::{self, Place};
+use follow::Next;
 use scope::Scope;
 
 /// The answer.
@@ -51,7 +53,8 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
                     Some(place) => in_text(&place, before, start, names),
                     None if files::may_stand(&words, names) => Completion::File(start),
                     None => {
-                        let values = files::values(&words).iter().map(|v| (*v).to_owned()).collect();
+                        let values = files::values(&words).iter().chain(follow::texts(&words));
+                        let values = values.map(|v| (*v).to_owned()).collect();
                         Completion::Words { start, candidates: beginning(&before[start..], values) }
                     }
                 };
@@ -86,7 +89,46 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
     }
     // The word being typed names nothing yet.
     let scope = Scope::of(&before[..start], after, names);
-    Completion::Words { start, candidates: pick(prefix, candidates(&words, &scope, names)) }
+    let likely = follow::next(&words).map(|next| pick(prefix, followers(next, &scope, names)));
+    // What is typed otherwise may be right all the same.
+    let candidates = likely.filter(|found| prefix.is_empty() || !found.is_empty());
+    let candidates = candidates.unwrap_or_else(|| pick(prefix, candidates_of(&words, &scope, names)));
+    Completion::Words { start, candidates }
+}
+
+/// What `next` is in this statement.
+fn followers<'a>(next: Next, scope: &'a Scope<'a>, names: &'a Names) -> Vec<Candidate<'a>> {
+    let columns = || scope.tables.iter().flat_map(|t| &t.columns).map(|c| Candidate::Name(c));
+    let of_kind = move |is_view: bool| {
+        let tables = names.tables.iter().filter(move |t| t.schema == names.current_schema);
+        tables.filter(move |t| t.is_view == is_view).map(|t| Candidate::Name(&t.name))
+    };
+    let schemas = names.schemas.iter().map(|s| Candidate::Name(s));
+    let listed = |list: &'a [String]| list.iter().map(|name| Candidate::Name(name));
+    match next {
+        Next::Words(words) => words.into_iter().map(Candidate::Keyword).collect(),
+        Next::Column => columns().collect(),
+        Next::Table(more) => of_kind(false).chain(schemas).chain(keywords(more)).collect(),
+        Next::View(more) => of_kind(true).chain(schemas).chain(keywords(more)).collect(),
+        Next::Relation(more) => relations(names).chain(keywords(more)).collect(),
+        Next::Account(more) => listed(&names.accounts).chain(keywords(more)).collect(),
+        Next::Prepared(more) => listed(&names.prepared).chain(keywords(more)).collect(),
+        Next::Value(words) => {
+            let found = vectors::SEARCH_COLUMNS.iter().filter(|_| !scope.searches.is_empty());
+            let aliases = scope.aliases.iter().map(|(alias, _)| Candidate::Name(alias));
+            let tables = scope.tables.iter().map(|t| Candidate::Name(&t.name));
+            // Before there is a FROM, a name may be meant of one.
+            let all = relations(names).filter(|_| scope.tables.is_empty());
+            columns()
+                .chain(found.map(|c| Candidate::Name(c)))
+                .chain(aliases)
+                .chain(tables)
+                .chain(words.into_iter().map(Candidate::Keyword))
+                .chain(names.functions.iter().map(|f| Candidate::Function(f)))
+                .chain(all)
+                .collect()
+        }
+    }
 }
 
 /// What SHOW shows besides settings.
@@ -295,7 +337,7 @@ enum Candidate<'a> {
     Function(&'a str),
 }
 
-fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec<Candidate<'a>> {
+fn candidates_of<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec<Candidate<'a>> {
     let last = words.last().copied().unwrap_or("");
     if last == "." {
         return members(&words[..words.len() - 1], scope, names);
@@ -344,8 +386,9 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         "SHOW" => {
             return keywords(SHOWN).chain(names.settings.iter().map(|s| Candidate::Name(s))).collect();
         }
-        "SET" if words.len() == 1 => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
-        "RESET" => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
+        "SET" | "RESET" if words.len() == 1 => {
+            return names.changeable.iter().map(|s| Candidate::Name(s)).collect();
+        }
         "USE" | "SCHEMA" => return names.schemas.iter().map(|s| Candidate::Name(s)).collect(),
         "EXPLAIN" => return keywords(&["ANALYZE"]).chain(keywords(STARTS)).collect(),
         "CREATE" if is_of(words, &["SHOW"]) => return keywords(&["TABLE", "VIEW"]).collect(),
@@ -565,6 +608,7 @@ mod tests {
             name: name.into(),
             columns: columns.iter().map(|c| (*c).to_owned()).collect(),
             vectors: columns.iter().filter(|c| c.ends_with("vec")).map(|c| (*c).to_owned()).collect(),
+            is_view: name == "titles",
         };
         Names {
             current_schema: "public".into(),
@@ -573,6 +617,7 @@ mod tests {
                 table("public", "notes", &["id", "title", "Body Text"]),
                 table("public", "tags", &["note_id", "tag"]),
                 table("public", "pages", &["id", "lang", "text_vec"]),
+                table("public", "titles", &["title"]),
                 table("app", "users", &["user_id", "email"]),
                 table("app", "Faces", &["id", "face_vec"]),
                 table("system", "indexes", &["index_name"]),
@@ -580,7 +625,10 @@ mod tests {
             indexes: vec![("public".into(), "pages_text_vec_idx".into()), ("app".into(), "faces_idx".into())],
             functions: vec!["lower".into(), "length".into(), "l2_distance".into(), "vector_search".into()],
             table_functions: vec!["read_csv".into(), "vector_search".into()],
-            settings: vec!["search_path".into()],
+            settings: vec!["search_path".into(), "sync".into()],
+            changeable: vec!["search_path".into()],
+            accounts: vec!["anna".into(), "readers".into()],
+            prepared: vec!["find".into()],
         }
     }
 
@@ -607,13 +655,13 @@ mod tests {
 
     #[test]
     fn tables_where_tables_stand() {
-        check("select * from |", &["notes", "tags", "pages", "public", "app"]);
+        check("select * from |", &["notes", "tags", "pages", "titles", "public", "app"]);
         check("select * from vec|", &["vector_search("]);
         check("select * from system.|", &["indexes"]);
         check("select * from notes, t|", &["tags"]);
         check("insert into n|", &["notes"]);
         check("COPY |", &["notes", "tags"]);
-        check("describe t|", &["tags", "table"]);
+        check("describe t|", &["tags", "titles", "table"]);
         check("select * from app.|", &["users"]);
         check("drop table app.u|", &["users"]);
     }
@@ -633,10 +681,13 @@ mod tests {
     #[test]
     fn functions_and_keywords() {
         check("select low|", &["lower("]);
-        check("select * from notes wh|", &["when", "where"]);
+        check("select * from notes wh|", &["where"]);
+        check("select * from notes whe|re", &["where"]);
         check("select * from notes order |", &["BY"]);
         check("show |", &[SHOWN, &["search_path"]].concat());
-        check("SET s|", &["search_path"]);
+        check("SET |", &["search_path"]);
+        check("SET sy|", &[]);
+        check("SHOW sy|", &["sync"]);
         check("gr|", &["grant"]);
         check("grant sel|", &["select"]);
         check("GRANT SELECT ON D|", &["DATABASE"]);
@@ -807,6 +858,44 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_on_is_offered_first() {
+        check("select * from notes |", &["AS", "WHERE", "CROSS"]);
+        check("select * from notes where |", &["id", "title", "\"Body Text\"", "notes", "ARRAY"]);
+        check("select * from notes where low|", &["lower("]);
+        check("select id from notes where id = 1 |", &["AND"]);
+        check("select | from notes", &["id", "title"]);
+        check("select no|", &["not", "notes"]);
+        check("insert into notes |", &["(", "DEFAULT VALUES", "SELECT", "VALUES"]);
+        check("insert into notes (id) v|", &["values"]);
+        check("insert into notes values (1) on conflict (id) do update set |", &["id", "title"]);
+        check("update notes |", &["AS", "SET"]);
+        check("update notes set |", &["id", "title"]);
+        check("create table t (a |", TYPES);
+        check("create table t (a int) with (layout = '|", &["columns", "rows"]);
+        check("alter table notes set (|", &["layout = '", "sort = '"]);
+        check("alter table notes set (layout = 'r|", &["rows"]);
+        check("verify table notes |", &["DEEP", "REPAIR"]);
+        check("verify table notes repair |", &["DRY"]);
+        check("run job compact o|", &["on"]);
+    }
+
+    #[test]
+    fn names_of_their_kind() {
+        check("drop table t|", &["tags"]);
+        check("drop view |", &["titles", "public", "app", "system", "IF"]);
+        check("drop table if exists no|", &["notes"]);
+        check("describe table t|", &["tags", "titles"]);
+        check("select ti| from titles", &["title"]);
+        check("execute |", &["find"]);
+        check("deallocate |", &["find", "ALL"]);
+        check("grant select on notes to |", &["anna", "readers"]);
+        check("drop user a|", &["anna"]);
+        check("alter user |", &["anna", "readers"]);
+        // What is typed against all likelihood is completed too.
+        check("select * from notes lat|", &["lateral"]);
+    }
+
+    #[test]
     fn a_thousand_tables_are_fast() {
         let mut names = names();
         for i in 0..1000 {
@@ -815,7 +904,7 @@ mod tests {
                 schema: "public".into(),
                 name: format!("table_{i}"),
                 columns,
-                vectors: Vec::new(),
+                ..TableName::default()
             });
         }
         let begun = std::time::Instant::now();

@@ -156,10 +156,10 @@ impl Connection {
         self.work.spawn(task)
     }
 
-    /// The names completion offers, as of now or, at a server, a moment ago. Must not be called inside a runtime then.
+    /// The names completion offers, as of now or, at a server, a moment ago. Must not be called inside a runtime.
     pub(crate) fn names(&self) -> Arc<Names> {
         match &self.side {
-            Side::Local(local) => Arc::new(local.names()),
+            Side::Local(local) => Arc::new(self.work.block_on(local.names())),
             Side::Remote(remote) => self.work.block_on(remote.names()),
         }
     }
