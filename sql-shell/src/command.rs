@@ -108,7 +108,12 @@ const COMMANDS: &[Row] = &[
     (&[".schema"], "[TABLE]", Argument::Table, "the statement that makes a table; without one, those of all"),
     (&[".schemas", "\\dn"], "", Argument::Other, "list schemas"),
     (&[".indexes", "\\di"], "", Argument::Other, "list vector indexes"),
-    (&[".functions", "\\df"], "[LIKE]", Argument::Other, "list functions"),
+    (
+        &[".functions", "\\df"],
+        "[LIKE]",
+        Argument::Other,
+        "list functions, how they are called and what they do",
+    ),
     (&[".jobs"], "", Argument::Other, "list background work"),
     (&[".settings", "\\dconfig"], "", Argument::Other, "list settings of the session"),
     (&[".users", "\\du"], "", Argument::Other, "list users"),
