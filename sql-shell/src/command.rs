@@ -434,6 +434,13 @@ mod tests {
             assert!(Command::parse(&line).is_ok(), "{word}");
             assert!(all.contains(word), "{word}");
         }
+        let book = include_str!("../../docs/src/shell.md");
+        for word in words() {
+            assert!(book.contains(&format!("`{word}")), "docs/src/shell.md should have {word}");
+        }
+        for format in Format::names() {
+            assert!(book.contains(&format!("`{format}`")), "docs/src/shell.md should have {format}");
+        }
         assert!(help(Some(".pag")).is_some_and(|text| text.contains(".pager") && !text.contains(".mode")));
         assert_eq!(help(Some("nothing")), None);
     }
