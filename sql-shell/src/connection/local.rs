@@ -16,11 +16,13 @@ use futures::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::Answer;
+use super::{Answer, RunningJob};
 use crate::args::Sync;
 use crate::failure::Failure;
 use crate::names::{Names, TableName};
 
+/// Status of a job that runs.
+const RUNNING: &str = "running";
 /// The file whose presence makes a directory a database.
 const MAGIC_FILE: &str = "CAIRN";
 /// How long a hurried close may take; what it leaves undone, the next opening does.
@@ -165,6 +167,15 @@ impl Local {
 
     pub(super) fn progress(&self) -> Arc<Progress> {
         self.session.progress()
+    }
+
+    pub(super) fn running_jobs(&self) -> Vec<RunningJob> {
+        let jobs = self.engine.database().jobs().into_iter().filter(|job| job.status == RUNNING);
+        let running = jobs.map(|job| {
+            let of_table = job.table.map(|table| format!(" {table}")).unwrap_or_default();
+            RunningJob { what: format!("{}{of_table}", job.kind), progress: job.progress }
+        });
+        running.collect()
     }
 
     pub(super) async fn names(&self) -> Names {

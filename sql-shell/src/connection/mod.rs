@@ -52,6 +52,15 @@ pub(crate) enum Answer {
     },
 }
 
+/// A job that runs.
+#[derive(Clone, Debug)]
+pub(crate) struct RunningJob {
+    /// Its kind, and its table where it has one.
+    pub(crate) what: String,
+    /// 0.0 to 1.0.
+    pub(crate) progress: f64,
+}
+
 impl Answer {
     /// For a change, with the rows it changed where they are counted.
     fn done(verb: &str, rows: Option<u64>, notes: Vec<String>) -> Self {
@@ -145,6 +154,14 @@ impl Connection {
         match &self.side {
             Side::Local(local) => local.progress(),
             Side::Remote(_) => Arc::default(),
+        }
+    }
+
+    /// Jobs that run now; a server tells none.
+    pub(crate) fn running_jobs(&self) -> Vec<RunningJob> {
+        match &self.side {
+            Side::Local(local) => local.running_jobs(),
+            Side::Remote(_) => Vec::new(),
         }
     }
 
