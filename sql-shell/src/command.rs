@@ -89,6 +89,8 @@ pub(crate) enum PagerChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Argument {
     File,
+    /// A file of statements.
+    Script,
     Table,
     Format,
     Switch,
@@ -149,7 +151,7 @@ const COMMANDS: &[Row] = &[
         "write the last statement, or a file, in $EDITOR and run it",
     ),
     (&[".history", "\\s"], "[N]", Argument::Other, "list what was typed"),
-    (&[".read", "\\i"], "FILE", Argument::File, "run the statements of a file"),
+    (&[".read", "\\i"], "FILE", Argument::Script, "run the statements of a file"),
     (
         &[".output", "\\o"],
         "[FILE]",
@@ -429,8 +431,10 @@ mod tests {
     fn every_command_is_read_and_explained() {
         let all = help(None).unwrap_or_default();
         for word in words() {
-            let line =
-                if argument_of(word) == Argument::File { format!("{word} x") } else { word.to_owned() };
+            let line = match argument_of(word) {
+                Argument::File | Argument::Script => format!("{word} x"),
+                _ => word.to_owned(),
+            };
             assert!(Command::parse(&line).is_ok(), "{word}");
             assert!(all.contains(word), "{word}");
         }

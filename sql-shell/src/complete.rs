@@ -28,8 +28,13 @@ pub(crate) enum Completion {
         /// Best first.
         candidates: Vec<String>,
     },
-    /// A file name begins at this byte.
-    File(usize),
+    /// The name of a file, or of a directory on the way to one.
+    File {
+        /// Byte at which it begins.
+        start: usize,
+        /// How the names of the files end that are meant; empty: any do.
+        kinds: &'static [&'static str],
+    },
 }
 
 /// Whether `text` begins a command of the shell's own.
@@ -49,10 +54,10 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
             Kind::Text => {
                 let start = open.range.start + open_quote_length(&before[open.range.clone()]);
                 let words = significant(before, &tokens[..tokens.len() - 1]);
-                return match vectors::place(&words, true) {
-                    Some(place) => in_text(&place, before, start, names),
-                    None if files::may_stand(&words, names) => Completion::File(start),
-                    None => {
+                return match (vectors::place(&words, true), files::kinds(&words, names)) {
+                    (Some(place), _) => in_text(&place, before, start, names),
+                    (None, Some(kinds)) => Completion::File { start, kinds },
+                    (None, None) => {
                         let values = files::values(&words).iter().chain(follow::texts(&words));
                         let values = values.map(|v| (*v).to_owned()).collect();
                         Completion::Words { start, candidates: beginning(&before[start..], values) }
@@ -576,7 +581,8 @@ fn command_words(before: &str, names: &Names) -> Completion {
         words.iter().filter(|w| w.starts_with(argument)).map(|w| (*w).to_owned()).collect::<Vec<_>>()
     };
     let candidates = match command::argument_of(name) {
-        command::Argument::File => return Completion::File(start),
+        command::Argument::File => return Completion::File { start, kinds: files::ALL },
+        command::Argument::Script => return Completion::File { start, kinds: files::SCRIPTS },
         command::Argument::Table => {
             let (from, candidates) = written_tables(argument, names);
             return Completion::Words { start: start + from, candidates };
@@ -641,7 +647,9 @@ mod tests {
                 assert_eq!(shown, expected, "{text}");
                 assert!(!expected.is_empty() || candidates.is_empty(), "{text}: {candidates:?}");
             }
-            Completion::File(start) => assert_eq!(expected, [format!("file at {start}")], "{text}"),
+            Completion::File { start, .. } => {
+                assert_eq!(expected, [format!("file at {start}")], "{text}");
+            }
         }
     }
 
@@ -820,6 +828,20 @@ mod tests {
         check(".once x|", &["file at 6"]);
         check("select * from notes where title = 'x|", &[]);
         check("insert into notes values (1, 'x|", &[]);
+    }
+
+    #[test]
+    fn files_of_the_kind_that_is_read() {
+        let kinds = |text: &str| match at_cursor(text, "", &names()) {
+            Completion::File { kinds, .. } => kinds,
+            Completion::Words { candidates, .. } => panic!("{text}: {candidates:?}"),
+        };
+        assert_eq!(kinds("select * from read_csv('"), ["csv", "tsv", "tbl"]);
+        assert!(kinds("select * from '").contains(&"parquet"));
+        assert!(!kinds("select * from '").contains(&"gz"));
+        assert!(kinds("copy notes from '").contains(&"gz"));
+        assert_eq!(kinds(".read "), ["sql"]);
+        assert!(kinds(".output ").is_empty());
     }
 
     #[test]
