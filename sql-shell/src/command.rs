@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Help(Option<String>),
     /// List tables and views; those whose name is like this.
     Tables(Option<String>),
+    /// List views; those whose name is like this.
+    Views(Option<String>),
     /// List schemas.
     Schemas,
     /// Show the statement that makes a table or view; None: that of each.
@@ -106,6 +108,7 @@ type Row = (&'static [&'static str], &'static str, Argument, &'static str);
 const COMMANDS: &[Row] = &[
     (&[".help", "\\?"], "[COMMAND]", Argument::Command, "show this"),
     (&[".tables", "\\dt"], "[LIKE]", Argument::Other, "list tables and views"),
+    (&[".views", "\\dv"], "[LIKE]", Argument::Other, "list views"),
     (&["\\d"], "[TABLE]", Argument::Table, "describe a table; without one, list every column"),
     (&[".schema"], "[TABLE]", Argument::Table, "the statement that makes a table; without one, those of all"),
     (&[".schemas", "\\dn"], "", Argument::Other, "list schemas"),
@@ -164,7 +167,7 @@ const COMMANDS: &[Row] = &[
     (&[".cd", "\\cd"], "[DIRECTORY]", Argument::File, "work in another directory"),
     (&[".bail"], "[on|off]", Argument::Switch, "end scripts at the first error"),
     (
-        &[".show", ".databases", "\\conninfo"],
+        &[".show", ".databases", "\\conninfo", "\\l"],
         "",
         Argument::Other,
         "what this is connected to, and how it is set",
@@ -217,6 +220,8 @@ impl Command {
         let line = line.trim();
         let (name, written) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let (name, written) = (name.trim_end_matches(';'), written.trim());
+        // psql's fingers ask for more than there is in `\dt`: nothing is left out of it.
+        let name = name.strip_suffix('+').filter(|name| name.starts_with("\\d")).unwrap_or(name);
         let rest = written.trim_end_matches(';').trim_end();
         let argument = Some(unquoted(rest)).filter(|a| !a.is_empty());
         let switch = || match argument {
@@ -230,6 +235,7 @@ impl Command {
         Ok(match name {
             ".help" | "\\?" => Self::Help(owned),
             ".tables" | "\\dt" => Self::Tables(owned),
+            ".views" | "\\dv" => Self::Views(owned),
             ".schemas" | "\\dn" => Self::Schemas,
             ".schema" => Self::Schema(owned),
             "\\d" => Self::Describe(owned),
@@ -261,7 +267,7 @@ impl Command {
             },
             ".cd" | "\\cd" => Self::ChangeDirectory(owned),
             ".bail" => Self::Bail(switch()?),
-            ".show" | ".databases" | "\\conninfo" => Self::Show,
+            ".show" | ".databases" | "\\conninfo" | "\\l" => Self::Show,
             ".exit" | ".quit" | "\\q" => Self::Exit(match argument {
                 None => 0,
                 Some(code) => {
@@ -370,6 +376,10 @@ mod tests {
             ("\\dt", Command::Tables(None)),
             (".tables no%", Command::Tables(Some("no%".into()))),
             ("\\di", Command::Indexes),
+            ("\\d+ notes", Command::Describe(Some("notes".into()))),
+            ("\\dt+", Command::Tables(None)),
+            ("\\dv", Command::Views(None)),
+            ("\\l", Command::Show),
             (".schema", Command::Schema(None)),
             ("\\d app.notes;", Command::Describe(Some("app.notes".into()))),
             (".mode ndjson", Command::Mode(Some(Format::Ndjson), None)),

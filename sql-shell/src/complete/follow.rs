@@ -339,7 +339,10 @@ fn of_create(level: &[&str], rest: &[&str]) -> Option<Next> {
         ["TABLE", .., "WITH", CLOSED] => words(&[&["AS"]]),
         ["TABLE", _, CLOSED] | ["TABLE", "IF", "NOT", "EXISTS", _, CLOSED] => words(&[&["WITH ("]]),
         ["VIEW", _] | ["OR", "REPLACE", "VIEW", _] => words(&[&["AS"]]),
-        ["TABLE" | "VIEW" | "OR", .., "AS"] => words(&[&["SELECT", "VALUES", "WITH"]]),
+        // The first one: those of its query give names.
+        ["TABLE" | "VIEW" | "OR", .., "AS"] if rest.iter().filter(|word| **word == "AS").count() == 1 => {
+            words(&[&["SELECT", "VALUES", "WITH"]])
+        }
         ["USER", ..] => of_user(level),
         ["TABLE" | "VIEW" | "OR", ..] => {
             let query = rest.iter().position(|word| *word == "AS")?;
@@ -674,7 +677,9 @@ mod tests {
         check("create table t (a decimal(3, 1)", &["DEFAULT", "NOT NULL"]);
         check("create table t (a int)", &["WITH ("]);
         check("create table t (a int) with (", &["layout = '", "sort = '"]);
+        check("create table t as", &["SELECT", "VALUES", "WITH"]);
         check("create table t as select a", &["AS", "FROM"]);
+        check("create table t as select a as", &["anything"]);
         check("create or", &["REPLACE"]);
         check("create view v", &["AS"]);
         check("create user u", &["NOSUPERUSER", "PASSWORD"]);
