@@ -86,18 +86,21 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
     };
     let prefix = &before[start..];
     let words = significant(before, done);
+    // As the letters that are typed, or else the statement's first word.
+    let cased = if prefix.is_empty() { words.first().copied().unwrap_or("") } else { prefix };
+    let lower = cased.chars().any(char::is_lowercase);
     if let Some(place) = vectors::place(&words, false) {
-        return Completion::Words { start, candidates: at_place(&place, prefix, names) };
+        return Completion::Words { start, candidates: at_place(&place, prefix, lower, names) };
     }
-    if let Some(words) = files::words(&words, prefix) {
+    if let Some(words) = files::words(&words, prefix, lower) {
         return Completion::Words { start, candidates: words };
     }
     // The word being typed names nothing yet.
     let scope = Scope::of(&before[..start], after, names);
-    let likely = follow::next(&words).map(|next| pick(prefix, followers(next, &scope, names)));
+    let likely = follow::next(&words).map(|next| pick(prefix, lower, followers(next, &scope, names)));
     // What is typed otherwise may be right all the same.
     let candidates = likely.filter(|found| prefix.is_empty() || !found.is_empty());
-    let candidates = candidates.unwrap_or_else(|| pick(prefix, candidates_of(&words, &scope, names)));
+    let candidates = candidates.unwrap_or_else(|| pick(prefix, lower, candidates_of(&words, &scope, names)));
     Completion::Words { start, candidates }
 }
 
@@ -233,19 +236,19 @@ fn gives_rights(words: &[&str]) -> bool {
 }
 
 /// What can stand inside CREATE INDEX and `vector_search(…)`.
-fn at_place(place: &Place<'_>, prefix: &str, names: &Names) -> Vec<String> {
+fn at_place(place: &Place<'_>, prefix: &str, lower: bool, names: &Names) -> Vec<String> {
     // A name that is typed needs no quotes; where nothing is, it is offered as the text that the book writes.
     let texts = |found: &[&str]| match prefix {
         "" => found.iter().map(|name| format!("'{}'", quoted(name).replace('\'', "''"))).collect(),
-        _ => pick(prefix, found.iter().map(|name| Candidate::Name(name)).collect()),
+        _ => pick(prefix, lower, found.iter().map(|name| Candidate::Name(name)).collect()),
     };
     match place {
-        Place::Keywords(words) => pick(prefix, keywords(words).collect()),
+        Place::Keywords(words) => pick(prefix, lower, keywords(words).collect()),
         Place::Words(words) => beginning(prefix, words.clone()),
-        Place::Table => pick(prefix, relations(names).collect()),
+        Place::Table => pick(prefix, lower, relations(names).collect()),
         Place::VectorColumn(table) => {
             let columns = written_table(table, names).into_iter().flat_map(|t| &t.vectors);
-            pick(prefix, columns.map(|c| Candidate::Name(c)).collect())
+            pick(prefix, lower, columns.map(|c| Candidate::Name(c)).collect())
         }
         Place::TableText => texts(&with_vectors(&names.current_schema, names)),
         Place::ColumnText(table) => texts(&vectors_of(table, names)),
@@ -524,9 +527,8 @@ fn columns_listed_of<'a>(words: &[&str], names: &'a Names) -> Option<&'a TableNa
 }
 
 /// Those that begin with `prefix`, written as they go into the text, each once.
-fn pick(prefix: &str, candidates: Vec<Candidate<'_>>) -> Vec<String> {
+fn pick(prefix: &str, lower: bool, candidates: Vec<Candidate<'_>>) -> Vec<String> {
     let wanted = prefix.trim_start_matches('"').to_lowercase();
-    let lower = prefix.chars().any(char::is_lowercase);
     let mut picked: Vec<String> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for candidate in candidates {
@@ -565,7 +567,7 @@ fn written_tables(written: &str, names: &Names) -> (usize, Vec<String>) {
         None => (0, names.current_schema.clone()),
     };
     let tables = names.tables.iter().filter(|t| t.schema == schema);
-    (from, pick(&written[from..], tables.map(|t| Candidate::Name(&t.name)).collect()))
+    (from, pick(&written[from..], false, tables.map(|t| Candidate::Name(&t.name)).collect()))
 }
 
 fn command_words(before: &str, names: &Names) -> Completion {
@@ -644,7 +646,14 @@ mod tests {
         match at_cursor(before, after, &names()) {
             Completion::Words { candidates, .. } => {
                 let shown: Vec<&str> = candidates.iter().map(String::as_str).take(expected.len()).collect();
-                assert_eq!(shown, expected, "{text}");
+                // Where no letter tells, words are written as the statement is.
+                let is_begun = before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '"');
+                let same = |a: &str, b: &str| a == b || !is_begun && a.eq_ignore_ascii_case(b);
+                let all_same = shown.iter().zip(expected).all(|(a, b)| same(a, b));
+                assert!(
+                    all_same && shown.len() == expected.len(),
+                    "{text}: {shown:?} instead of {expected:?}"
+                );
                 assert!(!expected.is_empty() || candidates.is_empty(), "{text}: {candidates:?}");
             }
             Completion::File { start, .. } => {
@@ -877,6 +886,27 @@ mod tests {
     #[test]
     fn comments_complete_nothing() {
         assert_eq!(at_cursor("/* sel", "", &names()), Completion::Words { start: 6, candidates: Vec::new() });
+    }
+
+    #[test]
+    fn words_are_written_as_the_statement_is() {
+        let first = |text: &str| match at_cursor(text, "", &names()) {
+            Completion::Words { candidates, .. } => candidates.into_iter().next(),
+            Completion::File { .. } => None,
+        };
+        for (text, expected) in [
+            ("", "ALTER"),
+            ("insert ", "into"),
+            ("INSERT ", "INTO"),
+            ("insert into notes v", "values"),
+            ("insert into notes V", "VALUES"),
+            ("Select * from notes ", "as"),
+            ("copy notes ", "from"),
+            ("COPY notes ", "FROM"),
+            ("create index ", "if"),
+        ] {
+            assert_eq!(first(text).as_deref(), Some(expected), "{text}");
+        }
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn behind_brackets<'a>(words: &'a [&'a str]) -> Option<&'a [&'a str]> {
 }
 
 /// The words of COPY that can follow these and begin with `prefix`; None: it is no place of COPY's own.
-pub(super) fn words(words: &[&str], prefix: &str) -> Option<Vec<String>> {
+pub(super) fn words(words: &[&str], prefix: &str, lower: bool) -> Option<Vec<String>> {
     let found: Vec<&str> = match step(words)? {
         Step::Source(next) => next.to_vec(),
         Step::File => vec!["'"],
@@ -121,7 +121,6 @@ pub(super) fn words(words: &[&str], prefix: &str) -> Option<Vec<String>> {
             }
         }
     };
-    let lower = prefix.chars().any(char::is_lowercase);
     let cased = |word: &str| if lower { word.to_lowercase() } else { word.to_owned() };
     let begins = |word: &&str| word.to_lowercase().starts_with(&prefix.to_lowercase());
     Some(found.into_iter().filter(begins).map(cased).collect())
