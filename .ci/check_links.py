@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Checks the links of the documentation, without asking the network.
 
-    python3 .ci/check_links.py [ROOT]
+    python3 .ci/check_links.py [--write] [ROOT]
 
 * every relative link and image of a Markdown file leads to a file that is there, inside the repository;
 * every anchor is that of a heading of the page it leads to, as mdBook and GitHub name it;
 * docs/src/SUMMARY.md lists every page of docs/src, once;
 * decisions (docs/adr) are numbered without a gap, and an "ADR 17" anywhere in the Markdown or the sources is one of them;
+* docs/src/decisions.md lists every decision under its heading (`--write` writes that list anew), and the book includes every page of docs/formats;
+* what a page includes ({{#include …}}) is there;
 * paths in `code` that begin with a folder of the repository are there, where they name a Markdown or Rust file.
 
 Prints what is wrong as `file:line: what`, and ends with 1 when anything is.
@@ -28,6 +30,17 @@ CODE = re.compile(r"(`+)(.+?)\1(?!`)")
 # [text](target "title"), and the same of images; targets in <> may have spaces.
 INLINE = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*(<[^>]*>|[^()\s]*(?:\([^()]*\)[^()\s]*)*)(?:\s+[\"'(][^)]*)?\s*\)")
 REFERENCE = re.compile(r"^ {0,3}\[([^\]]+)\]:\s*(<[^>]*>|\S+)")
+INCLUDE = re.compile(r"^\{\{#include ([^:}\s]+)[^}]*\}\}$")
+LIST = "docs/src/decisions.md"
+LIST_HEAD = """# Decisions
+
+Where something could well have been done otherwise, what was decided and why:
+
+| | |
+|---|---|
+"""
+DECISIONS_AT = "https://github.com/cairn-db/cairn/blob/main/docs/adr/"
+DECISION_HEADING = re.compile(r"^# (\d+)\. (.+)$")
 USE = re.compile(r"\[([^\[\]]+)\]\[([^\[\]]*)\]")
 ELEMENT = re.compile(r"<(?:a|img)\s[^>]*?(?:href|src)\s*=\s*[\"']([^\"']*)[\"']", re.I)
 ELEMENT_ID = re.compile(r"<[a-z][^>]*?\s(?:id|name)\s*=\s*[\"']([^\"']+)[\"']", re.I)
@@ -58,6 +71,7 @@ class Page:
         self.path = path
         self.links = []
         self.named = []
+        self.included = []
         self.anchors = set()
         self.problems = []
         references, uses, counts = {}, [], {}
@@ -70,6 +84,10 @@ class Page:
             if fence is not None:
                 if edge and edge.group(1)[0] == fence[0] and len(edge.group(1)) >= len(fence):
                     fence = None
+                continue
+            included = INCLUDE.match(line)
+            if included:
+                self.included.append((number, included.group(1)))
                 continue
             heading = HEADING.match(line)
             if heading:
@@ -167,6 +185,34 @@ class Check:
             if page.resolve() not in listed and page != summary:
                 self.wrong(summary, 1, f"{page.relative_to(summary.parent)} is not listed")
 
+    def includes(self):
+        included = set()
+        for path, page in list(self.pages.items()):
+            for number, name in page.included:
+                found = (path.parent / name).resolve()
+                included.add(found)
+                if not found.exists():
+                    self.wrong(path, number, f"{name} is included and not there")
+        for page in sorted((self.root / "docs/formats").glob("*.md")):
+            if page.resolve() not in included:
+                self.wrong(page, 1, "the book does not include it: docs/src/formats should have a page that does")
+
+    def list_of_decisions(self, write):
+        """The list as it should be: a row for each decision."""
+        rows = []
+        for path in sorted((self.root / "docs/adr").glob("*.md")):
+            heading = DECISION_HEADING.match(path.read_text(encoding="utf-8").split("\n", 1)[0])
+            if heading is None or not path.name.startswith(f"{int(heading.group(1)):04}-"):
+                self.wrong(path, 1, "a decision begins with its number and what it says: # 1. What it says")
+                continue
+            rows.append(f"| {heading.group(1)} | [{heading.group(2)}]({DECISIONS_AT}{path.name}) |\n")
+        made = LIST_HEAD + "".join(rows)
+        path = self.root / LIST
+        if write:
+            path.write_text(made, encoding="utf-8")
+        if not path.exists() or path.read_text(encoding="utf-8") != made:
+            self.problems.append(f"{LIST}:1: it is not the list of the decisions: .ci/check_links.py --write makes it anew")
+
     def decisions(self):
         folder = self.root / "docs/adr"
         numbers = {}
@@ -192,9 +238,12 @@ class Check:
 
 
 def main():
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent
+    arguments = [argument for argument in sys.argv[1:] if argument != "--write"]
+    root = Path(arguments[0]) if arguments else Path(__file__).parent.parent
     check = Check(root)
+    check.list_of_decisions(write="--write" in sys.argv[1:])
     count = check.links()
+    check.includes()
     check.paths()
     check.summary()
     check.decisions()

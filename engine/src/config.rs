@@ -73,7 +73,7 @@ pub const SETTINGS: &[Setting] = settings! {
 };
 
 /// Options of the query planner and executor that a session may change.
-const DATAFUSION_OPTIONS: &[&str] = &[
+pub(crate) const DATAFUSION_OPTIONS: &[&str] = &[
     "datafusion.execution.batch_size",
     "datafusion.execution.coalesce_batches",
     "datafusion.execution.parquet.pushdown_filters",

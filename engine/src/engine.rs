@@ -18,7 +18,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Documentation, LogicalPlan};
 use datafusion::object_store::ObjectStore;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
@@ -299,6 +299,20 @@ impl Engine {
     /// SQL functions as (name, kind), sorted.
     pub(crate) fn functions(&self) -> &[(String, &'static str)] {
         &self.functions
+    }
+
+    /// What is said about the function `name` of that kind.
+    pub(crate) fn documentation(&self, name: &str, kind: &str) -> Option<&Documentation> {
+        let state = &self.template;
+        match kind {
+            "scalar" => match state.scalar_functions().get(name) {
+                Some(function) => function.documentation(),
+                None => state.higher_order_functions().get(name)?.documentation(),
+            },
+            "aggregate" => state.aggregate_functions().get(name)?.documentation(),
+            "window" => state.window_functions().get(name)?.documentation(),
+            _ => None,
+        }
     }
 
     /// What searches share.

@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Help(Option<String>),
     /// List tables and views; those whose name is like this.
     Tables(Option<String>),
+    /// List views; those whose name is like this.
+    Views(Option<String>),
     /// List schemas.
     Schemas,
     /// Show the statement that makes a table or view; None: that of each.
@@ -89,6 +91,8 @@ pub(crate) enum PagerChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Argument {
     File,
+    /// A file of statements.
+    Script,
     Table,
     Format,
     Switch,
@@ -104,11 +108,17 @@ type Row = (&'static [&'static str], &'static str, Argument, &'static str);
 const COMMANDS: &[Row] = &[
     (&[".help", "\\?"], "[COMMAND]", Argument::Command, "show this"),
     (&[".tables", "\\dt"], "[LIKE]", Argument::Other, "list tables and views"),
+    (&[".views", "\\dv"], "[LIKE]", Argument::Other, "list views"),
     (&["\\d"], "[TABLE]", Argument::Table, "describe a table; without one, list every column"),
     (&[".schema"], "[TABLE]", Argument::Table, "the statement that makes a table; without one, those of all"),
     (&[".schemas", "\\dn"], "", Argument::Other, "list schemas"),
     (&[".indexes", "\\di"], "", Argument::Other, "list vector indexes"),
-    (&[".functions", "\\df"], "[LIKE]", Argument::Other, "list functions"),
+    (
+        &[".functions", "\\df"],
+        "[LIKE]",
+        Argument::Other,
+        "list functions, how they are called and what they do",
+    ),
     (&[".jobs"], "", Argument::Other, "list background work"),
     (&[".settings", "\\dconfig"], "", Argument::Other, "list settings of the session"),
     (&[".users", "\\du"], "", Argument::Other, "list users"),
@@ -144,7 +154,7 @@ const COMMANDS: &[Row] = &[
         "write the last statement, or a file, in $EDITOR and run it",
     ),
     (&[".history", "\\s"], "[N]", Argument::Other, "list what was typed"),
-    (&[".read", "\\i"], "FILE", Argument::File, "run the statements of a file"),
+    (&[".read", "\\i"], "FILE", Argument::Script, "run the statements of a file"),
     (
         &[".output", "\\o"],
         "[FILE]",
@@ -157,7 +167,7 @@ const COMMANDS: &[Row] = &[
     (&[".cd", "\\cd"], "[DIRECTORY]", Argument::File, "work in another directory"),
     (&[".bail"], "[on|off]", Argument::Switch, "end scripts at the first error"),
     (
-        &[".show", ".databases", "\\conninfo"],
+        &[".show", ".databases", "\\conninfo", "\\l"],
         "",
         Argument::Other,
         "what this is connected to, and how it is set",
@@ -210,6 +220,8 @@ impl Command {
         let line = line.trim();
         let (name, written) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let (name, written) = (name.trim_end_matches(';'), written.trim());
+        // psql's fingers ask for more than there is in `\dt`: nothing is left out of it.
+        let name = name.strip_suffix('+').filter(|name| name.starts_with("\\d")).unwrap_or(name);
         let rest = written.trim_end_matches(';').trim_end();
         let argument = Some(unquoted(rest)).filter(|a| !a.is_empty());
         let switch = || match argument {
@@ -223,6 +235,7 @@ impl Command {
         Ok(match name {
             ".help" | "\\?" => Self::Help(owned),
             ".tables" | "\\dt" => Self::Tables(owned),
+            ".views" | "\\dv" => Self::Views(owned),
             ".schemas" | "\\dn" => Self::Schemas,
             ".schema" => Self::Schema(owned),
             "\\d" => Self::Describe(owned),
@@ -254,7 +267,7 @@ impl Command {
             },
             ".cd" | "\\cd" => Self::ChangeDirectory(owned),
             ".bail" => Self::Bail(switch()?),
-            ".show" | ".databases" | "\\conninfo" => Self::Show,
+            ".show" | ".databases" | "\\conninfo" | "\\l" => Self::Show,
             ".exit" | ".quit" | "\\q" => Self::Exit(match argument {
                 None => 0,
                 Some(code) => {
@@ -363,6 +376,10 @@ mod tests {
             ("\\dt", Command::Tables(None)),
             (".tables no%", Command::Tables(Some("no%".into()))),
             ("\\di", Command::Indexes),
+            ("\\d+ notes", Command::Describe(Some("notes".into()))),
+            ("\\dt+", Command::Tables(None)),
+            ("\\dv", Command::Views(None)),
+            ("\\l", Command::Show),
             (".schema", Command::Schema(None)),
             ("\\d app.notes;", Command::Describe(Some("app.notes".into()))),
             (".mode ndjson", Command::Mode(Some(Format::Ndjson), None)),
@@ -424,10 +441,19 @@ mod tests {
     fn every_command_is_read_and_explained() {
         let all = help(None).unwrap_or_default();
         for word in words() {
-            let line =
-                if argument_of(word) == Argument::File { format!("{word} x") } else { word.to_owned() };
+            let line = match argument_of(word) {
+                Argument::File | Argument::Script => format!("{word} x"),
+                _ => word.to_owned(),
+            };
             assert!(Command::parse(&line).is_ok(), "{word}");
             assert!(all.contains(word), "{word}");
+        }
+        let book = include_str!("../../docs/src/shell.md");
+        for word in words() {
+            assert!(book.contains(&format!("`{word}")), "docs/src/shell.md should have {word}");
+        }
+        for format in Format::names() {
+            assert!(book.contains(&format!("`{format}`")), "docs/src/shell.md should have {format}");
         }
         assert!(help(Some(".pag")).is_some_and(|text| text.contains(".pager") && !text.contains(".mode")));
         assert_eq!(help(Some("nothing")), None);

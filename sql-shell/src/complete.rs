@@ -4,6 +4,7 @@
 //! names are left to the editor ([`Completion::File`]).
 
 mod files;
+mod follow;
 mod scope;
 
 use cairn_engine::Session;
@@ -14,6 +15,7 @@ use crate::keywords::STARTS;
 use crate::lex::{self, Kind, Token};
 use crate::names::{Names, TableName, meant, quoted};
 use crate::vectors::{self, Place};
+use follow::Next;
 use scope::Scope;
 
 /// The answer.
@@ -26,8 +28,13 @@ pub(crate) enum Completion {
         /// Best first.
         candidates: Vec<String>,
     },
-    /// A file name begins at this byte.
-    File(usize),
+    /// The name of a file, or of a directory on the way to one.
+    File {
+        /// Byte at which it begins.
+        start: usize,
+        /// How the names of the files end that are meant; empty: any do.
+        kinds: &'static [&'static str],
+    },
 }
 
 /// Whether `text` begins a command of the shell's own.
@@ -47,11 +54,12 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
             Kind::Text => {
                 let start = open.range.start + open_quote_length(&before[open.range.clone()]);
                 let words = significant(before, &tokens[..tokens.len() - 1]);
-                return match vectors::place(&words, true) {
-                    Some(place) => in_text(&place, before, start, names),
-                    None if files::may_stand(&words, names) => Completion::File(start),
-                    None => {
-                        let values = files::values(&words).iter().map(|v| (*v).to_owned()).collect();
+                return match (vectors::place(&words, true), files::kinds(&words, names)) {
+                    (Some(place), _) => in_text(&place, before, start, names),
+                    (None, Some(kinds)) => Completion::File { start, kinds },
+                    (None, None) => {
+                        let values = files::values(&words).iter().chain(follow::texts(&words));
+                        let values = values.map(|v| (*v).to_owned()).collect();
                         Completion::Words { start, candidates: beginning(&before[start..], values) }
                     }
                 };
@@ -78,15 +86,57 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
     };
     let prefix = &before[start..];
     let words = significant(before, done);
+    // As the letters that are typed, or else the statement's first word.
+    let cased = if prefix.is_empty() { words.first().copied().unwrap_or("") } else { prefix };
+    let lower = cased.chars().any(char::is_lowercase);
     if let Some(place) = vectors::place(&words, false) {
-        return Completion::Words { start, candidates: at_place(&place, prefix, names) };
+        return Completion::Words { start, candidates: at_place(&place, prefix, lower, names) };
     }
-    if let Some(words) = files::words(&words, prefix) {
+    if let Some(words) = files::words(&words, prefix, lower) {
         return Completion::Words { start, candidates: words };
     }
     // The word being typed names nothing yet.
     let scope = Scope::of(&before[..start], after, names);
-    Completion::Words { start, candidates: pick(prefix, candidates(&words, &scope, names)) }
+    let likely = follow::next(&words).map(|next| pick(prefix, lower, followers(next, &scope, names)));
+    // What is typed otherwise may be right all the same.
+    let candidates = likely.filter(|found| prefix.is_empty() || !found.is_empty());
+    let candidates = candidates.unwrap_or_else(|| pick(prefix, lower, candidates_of(&words, &scope, names)));
+    Completion::Words { start, candidates }
+}
+
+/// What `next` is in this statement.
+fn followers<'a>(next: Next, scope: &'a Scope<'a>, names: &'a Names) -> Vec<Candidate<'a>> {
+    let columns = || scope.tables.iter().flat_map(|t| &t.columns).map(|c| Candidate::Name(c));
+    let of_kind = move |is_view: bool| {
+        let tables = names.tables.iter().filter(move |t| t.schema == names.current_schema);
+        tables.filter(move |t| t.is_view == is_view).map(|t| Candidate::Name(&t.name))
+    };
+    let schemas = names.schemas.iter().map(|s| Candidate::Name(s));
+    let listed = |list: &'a [String]| list.iter().map(|name| Candidate::Name(name));
+    match next {
+        Next::Words(words) => words.into_iter().map(Candidate::Keyword).collect(),
+        Next::Column => columns().collect(),
+        Next::Table(more) => of_kind(false).chain(schemas).chain(keywords(more)).collect(),
+        Next::View(more) => of_kind(true).chain(schemas).chain(keywords(more)).collect(),
+        Next::Relation(more) => relations(names).chain(keywords(more)).collect(),
+        Next::Account(more) => listed(&names.accounts).chain(keywords(more)).collect(),
+        Next::Prepared(more) => listed(&names.prepared).chain(keywords(more)).collect(),
+        Next::Value(words) => {
+            let found = vectors::SEARCH_COLUMNS.iter().filter(|_| !scope.searches.is_empty());
+            let aliases = scope.aliases.iter().map(|(alias, _)| Candidate::Name(alias));
+            let tables = scope.tables.iter().map(|t| Candidate::Name(&t.name));
+            // Before there is a FROM, a name may be meant of one.
+            let all = relations(names).filter(|_| scope.tables.is_empty());
+            columns()
+                .chain(found.map(|c| Candidate::Name(c)))
+                .chain(aliases)
+                .chain(tables)
+                .chain(words.into_iter().map(Candidate::Keyword))
+                .chain(names.functions.iter().map(|f| Candidate::Function(f)))
+                .chain(all)
+                .collect()
+        }
+    }
 }
 
 /// What SHOW shows besides settings.
@@ -186,19 +236,19 @@ fn gives_rights(words: &[&str]) -> bool {
 }
 
 /// What can stand inside CREATE INDEX and `vector_search(…)`.
-fn at_place(place: &Place<'_>, prefix: &str, names: &Names) -> Vec<String> {
+fn at_place(place: &Place<'_>, prefix: &str, lower: bool, names: &Names) -> Vec<String> {
     // A name that is typed needs no quotes; where nothing is, it is offered as the text that the book writes.
     let texts = |found: &[&str]| match prefix {
         "" => found.iter().map(|name| format!("'{}'", quoted(name).replace('\'', "''"))).collect(),
-        _ => pick(prefix, found.iter().map(|name| Candidate::Name(name)).collect()),
+        _ => pick(prefix, lower, found.iter().map(|name| Candidate::Name(name)).collect()),
     };
     match place {
-        Place::Keywords(words) => pick(prefix, keywords(words).collect()),
+        Place::Keywords(words) => pick(prefix, lower, keywords(words).collect()),
         Place::Words(words) => beginning(prefix, words.clone()),
-        Place::Table => pick(prefix, relations(names).collect()),
+        Place::Table => pick(prefix, lower, relations(names).collect()),
         Place::VectorColumn(table) => {
             let columns = written_table(table, names).into_iter().flat_map(|t| &t.vectors);
-            pick(prefix, columns.map(|c| Candidate::Name(c)).collect())
+            pick(prefix, lower, columns.map(|c| Candidate::Name(c)).collect())
         }
         Place::TableText => texts(&with_vectors(&names.current_schema, names)),
         Place::ColumnText(table) => texts(&vectors_of(table, names)),
@@ -295,7 +345,7 @@ enum Candidate<'a> {
     Function(&'a str),
 }
 
-fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec<Candidate<'a>> {
+fn candidates_of<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec<Candidate<'a>> {
     let last = words.last().copied().unwrap_or("");
     if last == "." {
         return members(&words[..words.len() - 1], scope, names);
@@ -344,8 +394,9 @@ fn candidates<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> Vec
         "SHOW" => {
             return keywords(SHOWN).chain(names.settings.iter().map(|s| Candidate::Name(s))).collect();
         }
-        "SET" if words.len() == 1 => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
-        "RESET" => return names.settings.iter().map(|s| Candidate::Name(s)).collect(),
+        "SET" | "RESET" if words.len() == 1 => {
+            return names.changeable.iter().map(|s| Candidate::Name(s)).collect();
+        }
         "USE" | "SCHEMA" => return names.schemas.iter().map(|s| Candidate::Name(s)).collect(),
         "EXPLAIN" => return keywords(&["ANALYZE"]).chain(keywords(STARTS)).collect(),
         "CREATE" if is_of(words, &["SHOW"]) => return keywords(&["TABLE", "VIEW"]).collect(),
@@ -476,9 +527,8 @@ fn columns_listed_of<'a>(words: &[&str], names: &'a Names) -> Option<&'a TableNa
 }
 
 /// Those that begin with `prefix`, written as they go into the text, each once.
-fn pick(prefix: &str, candidates: Vec<Candidate<'_>>) -> Vec<String> {
+fn pick(prefix: &str, lower: bool, candidates: Vec<Candidate<'_>>) -> Vec<String> {
     let wanted = prefix.trim_start_matches('"').to_lowercase();
-    let lower = prefix.chars().any(char::is_lowercase);
     let mut picked: Vec<String> = Vec::new();
     let mut seen = std::collections::HashSet::new();
     for candidate in candidates {
@@ -517,7 +567,7 @@ fn written_tables(written: &str, names: &Names) -> (usize, Vec<String>) {
         None => (0, names.current_schema.clone()),
     };
     let tables = names.tables.iter().filter(|t| t.schema == schema);
-    (from, pick(&written[from..], tables.map(|t| Candidate::Name(&t.name)).collect()))
+    (from, pick(&written[from..], false, tables.map(|t| Candidate::Name(&t.name)).collect()))
 }
 
 fn command_words(before: &str, names: &Names) -> Completion {
@@ -533,7 +583,8 @@ fn command_words(before: &str, names: &Names) -> Completion {
         words.iter().filter(|w| w.starts_with(argument)).map(|w| (*w).to_owned()).collect::<Vec<_>>()
     };
     let candidates = match command::argument_of(name) {
-        command::Argument::File => return Completion::File(start),
+        command::Argument::File => return Completion::File { start, kinds: files::ALL },
+        command::Argument::Script => return Completion::File { start, kinds: files::SCRIPTS },
         command::Argument::Table => {
             let (from, candidates) = written_tables(argument, names);
             return Completion::Words { start: start + from, candidates };
@@ -565,6 +616,7 @@ mod tests {
             name: name.into(),
             columns: columns.iter().map(|c| (*c).to_owned()).collect(),
             vectors: columns.iter().filter(|c| c.ends_with("vec")).map(|c| (*c).to_owned()).collect(),
+            is_view: name == "titles",
         };
         Names {
             current_schema: "public".into(),
@@ -573,6 +625,7 @@ mod tests {
                 table("public", "notes", &["id", "title", "Body Text"]),
                 table("public", "tags", &["note_id", "tag"]),
                 table("public", "pages", &["id", "lang", "text_vec"]),
+                table("public", "titles", &["title"]),
                 table("app", "users", &["user_id", "email"]),
                 table("app", "Faces", &["id", "face_vec"]),
                 table("system", "indexes", &["index_name"]),
@@ -580,7 +633,10 @@ mod tests {
             indexes: vec![("public".into(), "pages_text_vec_idx".into()), ("app".into(), "faces_idx".into())],
             functions: vec!["lower".into(), "length".into(), "l2_distance".into(), "vector_search".into()],
             table_functions: vec!["read_csv".into(), "vector_search".into()],
-            settings: vec!["search_path".into()],
+            settings: vec!["search_path".into(), "sync".into()],
+            changeable: vec!["search_path".into()],
+            accounts: vec!["anna".into(), "readers".into()],
+            prepared: vec!["find".into()],
         }
     }
 
@@ -590,10 +646,19 @@ mod tests {
         match at_cursor(before, after, &names()) {
             Completion::Words { candidates, .. } => {
                 let shown: Vec<&str> = candidates.iter().map(String::as_str).take(expected.len()).collect();
-                assert_eq!(shown, expected, "{text}");
+                // Where no letter tells, words are written as the statement is.
+                let is_begun = before.ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '"');
+                let same = |a: &str, b: &str| a == b || !is_begun && a.eq_ignore_ascii_case(b);
+                let all_same = shown.iter().zip(expected).all(|(a, b)| same(a, b));
+                assert!(
+                    all_same && shown.len() == expected.len(),
+                    "{text}: {shown:?} instead of {expected:?}"
+                );
                 assert!(!expected.is_empty() || candidates.is_empty(), "{text}: {candidates:?}");
             }
-            Completion::File(start) => assert_eq!(expected, [format!("file at {start}")], "{text}"),
+            Completion::File { start, .. } => {
+                assert_eq!(expected, [format!("file at {start}")], "{text}");
+            }
         }
     }
 
@@ -607,13 +672,13 @@ mod tests {
 
     #[test]
     fn tables_where_tables_stand() {
-        check("select * from |", &["notes", "tags", "pages", "public", "app"]);
+        check("select * from |", &["notes", "tags", "pages", "titles", "public", "app"]);
         check("select * from vec|", &["vector_search("]);
         check("select * from system.|", &["indexes"]);
         check("select * from notes, t|", &["tags"]);
         check("insert into n|", &["notes"]);
         check("COPY |", &["notes", "tags"]);
-        check("describe t|", &["tags", "table"]);
+        check("describe t|", &["tags", "titles", "table"]);
         check("select * from app.|", &["users"]);
         check("drop table app.u|", &["users"]);
     }
@@ -633,10 +698,13 @@ mod tests {
     #[test]
     fn functions_and_keywords() {
         check("select low|", &["lower("]);
-        check("select * from notes wh|", &["when", "where"]);
+        check("select * from notes wh|", &["where"]);
+        check("select * from notes whe|re", &["where"]);
         check("select * from notes order |", &["BY"]);
         check("show |", &[SHOWN, &["search_path"]].concat());
-        check("SET s|", &["search_path"]);
+        check("SET |", &["search_path"]);
+        check("SET sy|", &[]);
+        check("SHOW sy|", &["sync"]);
         check("gr|", &["grant"]);
         check("grant sel|", &["select"]);
         check("GRANT SELECT ON D|", &["DATABASE"]);
@@ -772,6 +840,20 @@ mod tests {
     }
 
     #[test]
+    fn files_of_the_kind_that_is_read() {
+        let kinds = |text: &str| match at_cursor(text, "", &names()) {
+            Completion::File { kinds, .. } => kinds,
+            Completion::Words { candidates, .. } => panic!("{text}: {candidates:?}"),
+        };
+        assert_eq!(kinds("select * from read_csv('"), ["csv", "tsv", "tbl"]);
+        assert!(kinds("select * from '").contains(&"parquet"));
+        assert!(!kinds("select * from '").contains(&"gz"));
+        assert!(kinds("copy notes from '").contains(&"gz"));
+        assert_eq!(kinds(".read "), ["sql"]);
+        assert!(kinds(".output ").is_empty());
+    }
+
+    #[test]
     fn copy_is_written_step_by_step() {
         check("copy |", &["notes", "tags"]);
         check("copy notes |", &["FROM", "TO", "("]);
@@ -807,6 +889,65 @@ mod tests {
     }
 
     #[test]
+    fn words_are_written_as_the_statement_is() {
+        let first = |text: &str| match at_cursor(text, "", &names()) {
+            Completion::Words { candidates, .. } => candidates.into_iter().next(),
+            Completion::File { .. } => None,
+        };
+        for (text, expected) in [
+            ("", "ALTER"),
+            ("insert ", "into"),
+            ("INSERT ", "INTO"),
+            ("insert into notes v", "values"),
+            ("insert into notes V", "VALUES"),
+            ("Select * from notes ", "as"),
+            ("copy notes ", "from"),
+            ("COPY notes ", "FROM"),
+            ("create index ", "if"),
+        ] {
+            assert_eq!(first(text).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_goes_on_is_offered_first() {
+        check("select * from notes |", &["AS", "WHERE", "CROSS"]);
+        check("select * from notes where |", &["id", "title", "\"Body Text\"", "notes", "ARRAY"]);
+        check("select * from notes where low|", &["lower("]);
+        check("select id from notes where id = 1 |", &["AND"]);
+        check("select | from notes", &["id", "title"]);
+        check("select no|", &["not", "notes"]);
+        check("insert into notes |", &["(", "DEFAULT VALUES", "SELECT", "VALUES"]);
+        check("insert into notes (id) v|", &["values"]);
+        check("insert into notes values (1) on conflict (id) do update set |", &["id", "title"]);
+        check("update notes |", &["AS", "SET"]);
+        check("update notes set |", &["id", "title"]);
+        check("create table t (a |", TYPES);
+        check("create table t (a int) with (layout = '|", &["columns", "rows"]);
+        check("alter table notes set (|", &["layout = '", "sort = '"]);
+        check("alter table notes set (layout = 'r|", &["rows"]);
+        check("verify table notes |", &["DEEP", "REPAIR"]);
+        check("verify table notes repair |", &["DRY"]);
+        check("run job compact o|", &["on"]);
+    }
+
+    #[test]
+    fn names_of_their_kind() {
+        check("drop table t|", &["tags"]);
+        check("drop view |", &["titles", "public", "app", "system", "IF"]);
+        check("drop table if exists no|", &["notes"]);
+        check("describe table t|", &["tags", "titles"]);
+        check("select ti| from titles", &["title"]);
+        check("execute |", &["find"]);
+        check("deallocate |", &["find", "ALL"]);
+        check("grant select on notes to |", &["anna", "readers"]);
+        check("drop user a|", &["anna"]);
+        check("alter user |", &["anna", "readers"]);
+        // What is typed against all likelihood is completed too.
+        check("select * from notes lat|", &["lateral"]);
+    }
+
+    #[test]
     fn a_thousand_tables_are_fast() {
         let mut names = names();
         for i in 0..1000 {
@@ -815,7 +956,7 @@ mod tests {
                 schema: "public".into(),
                 name: format!("table_{i}"),
                 columns,
-                vectors: Vec::new(),
+                ..TableName::default()
             });
         }
         let begun = std::time::Instant::now();

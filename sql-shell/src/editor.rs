@@ -113,10 +113,13 @@ impl Completer for SqlHelper {
         let (start, pairs) = match completion {
             Completion::Words { start, candidates } => (start, candidates.into_iter().map(word).collect()),
             // A server's files are not to be seen from here; those of the shell's own commands are.
-            Completion::File(_) if !self.connection.is_local() && !is_command(&before) => {
+            Completion::File { .. } if !self.connection.is_local() && !is_command(&before) => {
                 (before.len(), Vec::new())
             }
-            Completion::File(start) => files(start, &before[start..]),
+            Completion::File { start, kinds } => {
+                let end = if is_command(&before) || line[pos..].starts_with('\'') { "" } else { "'" };
+                files(start, &before[start..], kinds, end)
+            }
         };
         // A word begun on an earlier line, such as a string, can't be replaced from this one.
         Ok(start.checked_sub(pending.len()).map_or((pos, Vec::new()), |start| (start, pairs)))
@@ -127,8 +130,9 @@ fn word(text: String) -> Pair {
     Pair { display: text.clone(), replacement: text }
 }
 
-/// Files whose path begins with `typed`, which stands at byte `start`; the answer replaces the last part of the path.
-fn files(start: usize, typed: &str) -> (usize, Vec<Pair>) {
+/// Files whose path begins with `typed`, which stands at byte `start`; the answer replaces the last part of the path, and puts `end`
+/// behind the name of a file. Those whose names end with one of `kinds`, and directories; where there are none, all.
+fn files(start: usize, typed: &str, kinds: &[&str], end: &str) -> (usize, Vec<Pair>) {
     let split = typed.rfind('/').map_or(0, |slash| slash + 1);
     let (dir, prefix) = typed.split_at(split);
     let dir = if dir.is_empty() { Path::new(".") } else { Path::new(dir) };
@@ -144,7 +148,19 @@ fn files(start: usize, typed: &str) -> (usize, Vec<Pair>) {
         })
         .collect();
     names.sort();
-    (start + split, names.into_iter().map(word).collect())
+    let is_meant = |name: &String| {
+        let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
+        ending.is_some_and(|ending| kinds.iter().any(|kind| ending.eq_ignore_ascii_case(kind)))
+    };
+    let is_directory = |name: &String| name.ends_with('/');
+    if names.iter().any(|name| is_meant(name) && !is_directory(name)) {
+        names.retain(|name| is_meant(name) || is_directory(name));
+    }
+    let pair = |name: String| {
+        let end = if is_directory(&name) { "" } else { end };
+        Pair { replacement: format!("{name}{end}"), display: name }
+    };
+    (start + split, names.into_iter().map(pair).collect())
 }
 
 #[cfg(test)]
@@ -170,10 +186,19 @@ mod tests {
         fs::create_dir(dir.path().join("days")).unwrap();
         fs::write(dir.path().join(".dark"), "").unwrap();
         let typed = format!("{}/da", dir.path().display());
-        let (start, pairs) = files(5, &typed);
+        let (start, pairs) = files(5, &typed, &[], "");
         assert_eq!(start, 5 + typed.len() - 2);
         let names: Vec<_> = pairs.into_iter().map(|p| p.replacement).collect();
         assert_eq!(names, ["data.csv", "days/"]);
-        assert!(files(0, "/no/such/dir/x").1.is_empty());
+        assert!(files(0, "/no/such/dir/x", &[], "").1.is_empty());
+
+        fs::write(dir.path().join("data.md"), "").unwrap();
+        let of_kind = |kinds: &[&str]| {
+            let (_, pairs) = files(5, &typed, kinds, "'");
+            pairs.into_iter().map(|p| p.replacement).collect::<Vec<_>>()
+        };
+        assert_eq!(of_kind(&["CSV", "tsv"]), ["data.csv'", "days/"]);
+        // Better any than none.
+        assert_eq!(of_kind(&["parquet"]), ["data.csv'", "data.md'", "days/"]);
     }
 }

@@ -35,7 +35,7 @@ impl Failure {
 
     /// Whether bytes are not what was written.
     pub(crate) fn tells_damage(&self) -> bool {
-        matches!(self.sqlstate.as_str(), "XX001" | "XX002")
+        self.sqlstate == "XX001"
     }
 
     /// Says the next step.

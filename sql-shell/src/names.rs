@@ -8,6 +8,8 @@ pub(crate) struct TableName {
     pub(crate) columns: Vec<String>,
     /// Those of type VECTOR.
     pub(crate) vectors: Vec<String>,
+    /// Whether it is a view.
+    pub(crate) is_view: bool,
 }
 
 /// Everything that has a name.
@@ -23,6 +25,12 @@ pub(crate) struct Names {
     /// Functions that stand in FROM.
     pub(crate) table_functions: Vec<String>,
     pub(crate) settings: Vec<String>,
+    /// Settings that SET may change.
+    pub(crate) changeable: Vec<String>,
+    /// Users and roles.
+    pub(crate) accounts: Vec<String>,
+    /// Statements prepared by name.
+    pub(crate) prepared: Vec<String>,
 }
 
 impl Names {

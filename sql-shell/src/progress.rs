@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, RunningJob};
 use crate::format::cut;
 use crate::quantity;
 use crate::terminal;
@@ -15,6 +15,13 @@ use crate::terminal;
 const SHOWN_AFTER: Duration = Duration::from_millis(400);
 /// Between two drawings.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// How long it will take is not guessed before this.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// Nor beyond this.
+const LEFT_MAX: Duration = Duration::from_secs(100 * 60 * 60);
+
+/// Statements whose work is done by jobs.
+const DONE_BY_JOBS: &[&str] = &["CHECKPOINT", "COMPACT", "CREATE", "REINDEX", "RUN", "VACUUM"];
 
 /// What the line says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,7 +71,9 @@ impl ProgressLine {
             bytes_total: progress.bytes_total.load(Relaxed),
         };
         self.drawn = true;
-        let line = text(&self.verb, counts, self.begun.elapsed());
+        let jobs =
+            if DONE_BY_JOBS.contains(&self.verb.as_str()) { connection.running_jobs() } else { Vec::new() };
+        let line = text(&self.verb, counts, &jobs, self.begun.elapsed());
         terminal::say_text(&format!("\r\x1b[K{}", cut(&line, self.width.saturating_sub(1))));
     }
 
@@ -79,7 +88,7 @@ impl ProgressLine {
     }
 }
 
-fn text(verb: &str, counts: Counts, elapsed: Duration) -> String {
+fn text(verb: &str, counts: Counts, jobs: &[RunningJob], elapsed: Duration) -> String {
     let mut parts = vec![format!(
         "{verb} {}",
         quantity::duration(Duration::from_millis(100 * (elapsed.as_millis() as u64 / 100)))
@@ -100,7 +109,23 @@ fn text(verb: &str, counts: Counts, elapsed: Duration) -> String {
     if counts.rows > 0 && !elapsed.is_zero() {
         parts.push(format!("{} rows/s", quantity::short(counts.rows as f64 / elapsed.as_secs_f64())));
     }
+    parts.extend(left(counts, elapsed));
+    let shown = |job: &RunningJob| format!("{} {:.0} %", job.what, job.progress * 100.0);
+    parts.extend(jobs.iter().map(shown));
     parts.join("  ")
+}
+
+/// How long it will take still, when the rest takes as long as what is done; None: too little is done to tell.
+fn left(counts: Counts, elapsed: Duration) -> Option<String> {
+    if counts.bytes == 0 || counts.bytes >= counts.bytes_total || elapsed < TOLD_AFTER {
+        return None;
+    }
+    let rest = (counts.bytes_total - counts.bytes) as f64 / counts.bytes as f64;
+    let seconds = (elapsed.as_secs_f64() * rest).ceil().min(LEFT_MAX.as_secs_f64()) as u64;
+    Some(match seconds {
+        0..60 => format!("{seconds} s left"),
+        _ => format!("{} min {:02} s left", seconds / 60, seconds % 60),
+    })
 }
 
 #[cfg(test)]
@@ -110,13 +135,29 @@ mod tests {
     #[test]
     fn the_line_says_what_is_known() {
         let second = Duration::from_secs(2);
-        assert_eq!(text("CHECKPOINT", Counts::default(), second), "CHECKPOINT 2.00 s");
+        assert_eq!(text("CHECKPOINT", Counts::default(), &[], second), "CHECKPOINT 2.00 s");
         let counts = Counts { rows: 1_200_000, bytes: 50_000_000, bytes_total: 200_000_000 };
         assert_eq!(
-            text("COPY", counts, second),
-            "COPY 2.00 s  1,200,000 rows  50.0 MB of 200 MB (25 %)  600 k rows/s"
+            text("COPY", counts, &[], second),
+            "COPY 2.00 s  1,200,000 rows  50.0 MB of 200 MB (25 %)  600 k rows/s  6 s left"
         );
         let unknown = Counts { bytes_total: 0, ..counts };
-        assert_eq!(text("COPY", unknown, second), "COPY 2.00 s  1,200,000 rows  50.0 MB  600 k rows/s");
+        assert_eq!(text("COPY", unknown, &[], second), "COPY 2.00 s  1,200,000 rows  50.0 MB  600 k rows/s");
+        let jobs = [RunningJob { what: "build_index public.notes".into(), progress: 0.456 }];
+        let shown = text("CREATE", Counts::default(), &jobs, second);
+        assert_eq!(shown, "CREATE 2.00 s  build_index public.notes 46 %");
+    }
+
+    #[test]
+    fn what_is_left_is_told_when_it_can_be() {
+        let of = |bytes, seconds| {
+            left(Counts { rows: 0, bytes, bytes_total: 1_000 }, Duration::from_secs(seconds))
+        };
+        assert_eq!(of(0, 5), None);
+        assert_eq!(of(1_000, 5), None);
+        assert_eq!(of(500, 0), None);
+        assert_eq!(of(500, 5).as_deref(), Some("5 s left"));
+        assert_eq!(of(100, 20).as_deref(), Some("3 min 00 s left"));
+        assert!(of(1, 1_000_000).is_some_and(|text| text.ends_with("left")));
     }
 }

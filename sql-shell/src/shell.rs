@@ -241,7 +241,15 @@ impl Shell {
                 };
             }
             Command::Tables(like) => {
-                return self.run_sql(&format!("{TABLES}{} ORDER BY 1, 2", matching(like.as_deref()))).await;
+                return self
+                    .run_sql(&format!("{TABLES}{} ORDER BY 1, 2", of_relations(like.as_deref())))
+                    .await;
+            }
+            Command::Views(like) => {
+                let views = format!("SELECT * FROM ({TABLES} WHERE kind = 'view') AS views");
+                return self
+                    .run_sql(&format!("{views}{} ORDER BY 1, 2", of_relations(like.as_deref())))
+                    .await;
             }
             Command::Schemas => return self.run_sql("SHOW SCHEMAS").await,
             Command::Describe(None) => return self.run_sql(LIST_COLUMNS).await,
@@ -653,10 +661,38 @@ impl Shell {
 
 /// The condition on names that `like` is.
 fn matching(like: Option<&str>) -> String {
-    like.map_or_else(String::new, |like| format!(" WHERE name LIKE '{}'", like.replace('\'', "''")))
+    like.map_or_else(String::new, |like| format!(" WHERE name LIKE {}", pattern(like)))
+}
+
+/// The same on tables and views, whose schema may stand before it.
+fn of_relations(like: Option<&str>) -> String {
+    match like.and_then(|like| like.split_once('.')) {
+        Some((schema, name)) => {
+            format!(" WHERE \"schema\" LIKE {} AND name LIKE {}", pattern(schema), pattern(name))
+        }
+        None => matching(like),
+    }
+}
+
+/// A text of SQL; `*` and `?` are for those who come from psql or a file system.
+fn pattern(like: &str) -> String {
+    format!("'{}'", like.replace('\'', "''").replace('*', "%").replace('?', "_"))
 }
 
 /// Whether a person types at standard input.
 pub(crate) fn is_typed() -> bool {
     io::stdin().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_matched() {
+        assert_eq!(of_relations(None), "");
+        assert_eq!(of_relations(Some("no%")), " WHERE name LIKE 'no%'");
+        assert_eq!(of_relations(Some("app.*")), " WHERE \"schema\" LIKE 'app' AND name LIKE '%'");
+        assert_eq!(matching(Some("o'r?")), " WHERE name LIKE 'o''r_'");
+    }
 }

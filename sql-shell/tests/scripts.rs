@@ -87,6 +87,19 @@ fn a_database_is_made_written_and_found_again() {
 }
 
 #[test]
+fn what_the_readme_shows_runs() {
+    let readme = include_str!("../../README.md");
+    let blocks = readme.split("```sql\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    let script: String = blocks.map(|(block, _)| block).collect();
+    assert!(script.contains("CREATE TABLE notes") && script.contains("vector_search"), "{script}");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tour.sql"), &script).unwrap();
+    let ran = finished(command(&["./notes", "-f", "tour.sql"]).current_dir(dir.path()).output().unwrap());
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), "created ./notes\n"), "{}", ran.out);
+    assert!(dir.path().join("notes.csv").exists());
+}
+
+#[test]
 fn quiet_says_nothing_beside_results() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("q");

@@ -103,6 +103,31 @@ mod tests {
     }
 
     #[test]
+    fn the_book_says_of_each_function_what_it_does() {
+        let book = include_str!("../../docs/src/functions.md");
+        let listed = |syntax: &str, does: &str| {
+            let row = format!("| `{}` | {}", syntax.replace('|', "\\|"), does.replace('|', "\\|"));
+            assert!(book.contains(&row), "docs/src/functions.md should have a row that begins\n{row}");
+        };
+        for function in sections().into_iter().flat_map(|(section, functions)| {
+            functions.into_iter().map(move |function| function.function(section, 1 << 20))
+        }) {
+            let said = function.documentation().unwrap();
+            listed(&said.syntax_example, &said.description);
+        }
+        let there = SessionContext::new().udafs();
+        let mut state = SessionContext::new().state();
+        register(&mut state, "0", 1 << 30).unwrap();
+        for (name, function) in state.aggregate_functions() {
+            // Other names of DataFusion's are listed above the tables.
+            if !there.contains(name) && function.name() == name {
+                let said = function.documentation().unwrap();
+                listed(&said.syntax_example, &said.description);
+            }
+        }
+    }
+
+    #[test]
     fn functions_do_not_take_names_of_others() {
         let context = SessionContext::new();
         let there: HashSet<String> = context.udfs().into_iter().chain(context.udafs()).collect();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod alter;
+mod book;
 mod columns;
 mod commit_ids;
 mod ingest;

@@ -7,7 +7,9 @@ use cairn_storage::schema::ColumnType;
 use super::Session;
 use crate::catalog::INFORMATION_SCHEMA;
 use crate::config::SETTINGS;
+use crate::error::Result;
 use crate::rights::Rights;
+use crate::statement::{column_names, parse_query};
 use crate::system;
 
 /// Keywords of statements Cairn runs, for completion and highlighting.
@@ -212,32 +214,20 @@ impl Session {
         names
     }
 
-    /// Tables and views as (schema, name), sorted.
-    #[must_use]
-    pub fn tables(&self) -> Vec<(String, String)> {
-        let (snapshot, seen) = (self.snapshot(), self.seen());
-        let catalog = snapshot.catalog();
-        let mut names: Vec<(String, String)> = Vec::new();
-        for schema in catalog.schemas() {
-            let tables = catalog.tables(schema).map(|t| (t.owner, &t.name));
-            let own = tables.chain(catalog.views(schema).map(|v| (v.owner, &v.name)));
-            let own = own.filter(|(owner, name)| seen.sees(*owner, schema, name));
-            names.extend(own.map(|(_, name)| (schema.to_owned(), name.clone())));
-        }
-        names.extend(system::names().map(|name| (system::SCHEMA.to_owned(), name.to_owned())));
-        names.sort_unstable();
-        names
-    }
-
-    /// Columns of a table in order; None for views and names that aren't there.
+    /// Columns of a table or view in order; None for names that aren't there, and for a view whose text does not say them.
     #[must_use]
     pub fn columns(&self, schema: &str, table: &str) -> Option<Vec<String>> {
         if system::is_system_schema(schema) {
             return system::schema_of(table).map(|s| s.fields().iter().map(|f| f.name().clone()).collect());
         }
-        let snapshot = self.snapshot();
+        let (snapshot, seen) = (self.snapshot(), self.seen());
+        if let Some(view) = snapshot.catalog().view(schema, table) {
+            let shows = seen.sees(view.owner, schema, table);
+            // Planning each view would take long where there are many.
+            return parse_query(&view.sql).ok().filter(|_| shows).and_then(|query| column_names(&query));
+        }
         let def = snapshot.catalog().table(schema, table)?;
-        if !self.seen().sees(def.owner, schema, table) {
+        if !seen.sees(def.owner, schema, table) {
             return None;
         }
         Some(def.columns.iter().map(|c| c.name.clone()).collect())
@@ -319,6 +309,34 @@ impl Session {
     #[must_use]
     pub fn settings(&self) -> Vec<&'static str> {
         SETTINGS.iter().map(|s| s.name).collect()
+    }
+
+    /// Those that SET may change.
+    #[must_use]
+    pub fn changeable_settings() -> Vec<&'static str> {
+        SETTINGS.iter().filter(|s| s.changeable).map(|s| s.name).collect()
+    }
+
+    /// Statements prepared by name, sorted.
+    #[must_use]
+    pub fn prepared(&self) -> Vec<String> {
+        self.named.all().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Users and roles that show, sorted.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn accounts(&self) -> Result<Vec<String>> {
+        let (snapshot, seen) = (self.snapshot(), self.seen());
+        let accounts = self.engine.accounts(&snapshot).await?;
+        let shown = accounts.accounts().filter(|account| match account.is_role() {
+            true => seen.is_in(account.id),
+            false => seen.user().is_none_or(|own| own == account.id),
+        });
+        let mut names: Vec<String> = shown.map(|account| account.name.clone()).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// What shows.

@@ -104,6 +104,35 @@ fn name_items(select: &mut Select) {
     }
 }
 
+/// What the columns of a query are called whose items have been named; None: its text does not say it, as `*` does not.
+pub(crate) fn column_names(query: &Query) -> Option<Vec<String>> {
+    let mut body = query.body.as_ref();
+    let select = loop {
+        body = match body {
+            SetExpr::Select(select) => break select,
+            SetExpr::Query(query) => query.body.as_ref(),
+            SetExpr::SetOperation { left, .. } => left.as_ref(),
+            _ => return None,
+        };
+    };
+    let name = |item: &SelectItem| match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(ident_text(alias)),
+        SelectItem::UnnamedExpr(expr) => name_of_column(expr),
+        _ => None,
+    };
+    select.projection.iter().map(name).collect()
+}
+
+/// The name of a column without that of its table, when `expr` is one.
+fn name_of_column(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Nested(inner) => name_of_column(inner),
+        Expr::Identifier(name) => Some(ident_text(name)),
+        Expr::CompoundIdentifier(parts) => parts.last().map(ident_text),
+        _ => None,
+    }
+}
+
 /// What an item is called that is no column and has no name of its own.
 pub(crate) fn computed_name(expr: &mut Expr) -> Option<String> {
     match column(expr) {
@@ -205,6 +234,15 @@ mod tests {
         assert_eq!(items("SELECT CAST(a AS INT), a::text, (a)"), ["CAST(a AS INT)", "a::TEXT", "(a)"]);
         assert_eq!(items("SELECT (SELECT max(b) FROM u), (SELECT u.c FROM u)"), ["max(b)", "c"]);
         assert_eq!(items("SELECT *, sum(a) AS s FROM t"), ["*", "s"]);
+    }
+
+    #[test]
+    fn columns_of_a_query_are_named_by_its_text() {
+        let named = |sql: &str| column_names(&parse_query(sql).unwrap()).map(|names| names.join(" "));
+        let sql = "SELECT Id, t.b AS \"B\", (t.c), max(d) FROM t UNION SELECT 1, 2, 3, 4";
+        assert_eq!(named(sql).as_deref(), Some("id B c max(d)"));
+        assert_eq!(named("SELECT id, * FROM t"), None);
+        assert_eq!(named("VALUES (1)"), None);
     }
 
     #[test]

@@ -50,7 +50,7 @@ use crate::stores::StoreSecret;
 
 pub(crate) use exact::{compare_exactly, compare_exactly_in};
 pub(crate) use fingerprint::{fingerprint, tables};
-pub(crate) use item::computed_name;
+pub(crate) use item::{column_names, computed_name};
 pub use kind::StatementKind;
 pub use parameters::Parameter;
 pub(crate) use parameters::{Parameters, wrong_count};

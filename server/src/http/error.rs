@@ -86,7 +86,7 @@ fn status(kind: ErrorKind, sqlstate: &str) -> StatusCode {
         // Who are you?
         (ErrorKind::Unauthenticated, _) => StatusCode::UNAUTHORIZED,
         // Too many connections, sessions or statements: later there is room.
-        (_, "53300" | "53400") => StatusCode::TOO_MANY_REQUESTS,
+        (_, "53300") => StatusCode::TOO_MANY_REQUESTS,
         (ErrorKind::InvalidInput, _) => StatusCode::BAD_REQUEST,
         (ErrorKind::NotFound, _) => StatusCode::NOT_FOUND,
         (

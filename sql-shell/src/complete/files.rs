@@ -18,6 +18,33 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("partition_by (", &[]),
 ];
 
+/// Endings of names of files; empty: any file.
+pub(super) type Kinds = &'static [&'static str];
+
+/// Any file.
+pub(super) const ALL: Kinds = &[];
+/// Files of statements.
+pub(super) const SCRIPTS: Kinds = &["sql"];
+const CSV: Kinds = &["csv", "tsv", "tbl"];
+const PARQUET: Kinds = &["parquet", "pq"];
+const NDJSON: Kinds = &["ndjson", "jsonl", "json"];
+const ARROW: Kinds = &["arrow", "feather", "ipc"];
+/// What queries read in place.
+const IN_PLACE: Kinds =
+    &["csv", "tsv", "tbl", "parquet", "pq", "ndjson", "jsonl", "json", "arrow", "feather", "ipc"];
+/// What COPY reads and writes: text also compressed.
+const COPIED: Kinds = &[
+    "csv", "tsv", "tbl", "parquet", "pq", "ndjson", "jsonl", "json", "arrow", "feather", "ipc", "gz", "gzip",
+    "zst", "zstd",
+];
+const READ_BY: &[(&str, Kinds)] = &[
+    ("read_arrow", ARROW),
+    ("read_csv", CSV),
+    ("read_json", NDJSON),
+    ("read_ndjson", NDJSON),
+    ("read_parquet", PARQUET),
+];
+
 /// What follows a query, a table and its columns.
 const QUERY_NEXT: &[&str] = &["TO"];
 const TABLE_NEXT: &[&str] = &["FROM", "TO", "("];
@@ -76,7 +103,7 @@ fn behind_brackets<'a>(words: &'a [&'a str]) -> Option<&'a [&'a str]> {
 }
 
 /// The words of COPY that can follow these and begin with `prefix`; None: it is no place of COPY's own.
-pub(super) fn words(words: &[&str], prefix: &str) -> Option<Vec<String>> {
+pub(super) fn words(words: &[&str], prefix: &str, lower: bool) -> Option<Vec<String>> {
     let found: Vec<&str> = match step(words)? {
         Step::Source(next) => next.to_vec(),
         Step::File => vec!["'"],
@@ -94,7 +121,6 @@ pub(super) fn words(words: &[&str], prefix: &str) -> Option<Vec<String>> {
             }
         }
     };
-    let lower = prefix.chars().any(char::is_lowercase);
     let cased = |word: &str| if lower { word.to_lowercase() } else { word.to_owned() };
     let begins = |word: &&str| word.to_lowercase().starts_with(&prefix.to_lowercase());
     Some(found.into_iter().filter(begins).map(cased).collect())
@@ -116,19 +142,21 @@ fn values_of(name: &str) -> &'static [&'static str] {
     OPTIONS.iter().find(|(option, _)| is_name(option, name)).map_or(NO_VALUES, |(_, values)| *values)
 }
 
-/// Whether a text that follows these words can be the name of a file.
-pub(super) fn may_stand(words: &[&str], names: &Names) -> bool {
+/// The endings of the files that a text can name which follows these words; None: it names no file.
+pub(super) fn kinds(words: &[&str], names: &Names) -> Option<Kinds> {
     if let Some(Step::File) = step(words) {
-        return true;
+        return Some(COPIED);
     }
-    let Some((last, before)) = words.split_last() else { return false };
+    let (last, before) = words.split_last()?;
     match *last {
-        "," if in_from_list(words) => true,
+        "," if in_from_list(words) => Some(IN_PLACE),
         "(" | "[" => {
-            let function = before.iter().rev().find(|word| **word != "(" && **word != "[");
-            let is_meant = |name: &String| function.is_some_and(|f| f.eq_ignore_ascii_case(name));
-            names.table_functions.iter().any(is_meant)
+            let function = before.iter().rev().find(|word| **word != "(" && **word != "[")?;
+            names.table_functions.iter().find(|name| function.eq_ignore_ascii_case(name))?;
+            let own = READ_BY.iter().find(|(name, _)| function.eq_ignore_ascii_case(name));
+            Some(own.map_or(ALL, |(_, kinds)| *kinds))
         }
-        word => word.eq_ignore_ascii_case("from") || word.eq_ignore_ascii_case("join"),
+        word if word.eq_ignore_ascii_case("from") || word.eq_ignore_ascii_case("join") => Some(IN_PLACE),
+        _ => None,
     }
 }

@@ -8,19 +8,21 @@ use std::time::Duration;
 
 use cairn_engine::context::Progress;
 use cairn_engine::{
-    Durability, Engine, EngineOptions, OpenOptions, Output, Root, Session, SyncMode, default_cache_directory,
-    default_journal_directory,
+    Durability, Engine, EngineOptions, OpenOptions, Output, Relation, RelationKind, Root, Session, SyncMode,
+    default_cache_directory, default_journal_directory,
 };
 use datafusion::error::DataFusionError;
 use futures::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::Answer;
+use super::{Answer, RunningJob};
 use crate::args::Sync;
 use crate::failure::Failure;
 use crate::names::{Names, TableName};
 
+/// Status of a job that runs.
+const RUNNING: &str = "running";
 /// The file whose presence makes a directory a database.
 const MAGIC_FILE: &str = "CAIRN";
 /// How long a hurried close may take; what it leaves undone, the next opening does.
@@ -167,20 +169,34 @@ impl Local {
         self.session.progress()
     }
 
-    pub(super) fn names(&self) -> Names {
-        let table = |(schema, name): (String, String)| {
+    pub(super) fn running_jobs(&self) -> Vec<RunningJob> {
+        let jobs = self.engine.database().jobs().into_iter().filter(|job| job.status == RUNNING);
+        let running = jobs.map(|job| {
+            let of_table = job.table.map(|table| format!(" {table}")).unwrap_or_default();
+            RunningJob { what: format!("{}{of_table}", job.kind), progress: job.progress }
+        });
+        running.collect()
+    }
+
+    pub(super) async fn names(&self) -> Names {
+        let table = |Relation { schema, name, kind }| {
             let columns = self.session.columns(&schema, &name).unwrap_or_default();
             let vectors = self.session.vector_columns(&schema, &name);
-            TableName { schema, name, columns, vectors }
+            TableName { schema, name, columns, vectors, is_view: kind == RelationKind::View }
         };
+        let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
         Names {
             current_schema: self.session.search_path(),
             schemas: self.session.schemas(),
-            tables: self.session.tables().into_iter().map(table).collect(),
+            tables: self.session.relations().into_iter().map(table).collect(),
             indexes: self.session.indexes(),
             functions: self.session.functions(),
             table_functions: self.session.table_functions(),
-            settings: self.session.settings().into_iter().map(str::to_owned).collect(),
+            settings: owned(self.session.settings()),
+            changeable: owned(Session::changeable_settings()),
+            // Whoever can't read them completes none.
+            accounts: self.session.accounts().await.unwrap_or_default(),
+            prepared: self.session.prepared(),
         }
     }
 

@@ -52,6 +52,15 @@ pub(crate) enum Answer {
     },
 }
 
+/// A job that runs.
+#[derive(Clone, Debug)]
+pub(crate) struct RunningJob {
+    /// Its kind, and its table where it has one.
+    pub(crate) what: String,
+    /// 0.0 to 1.0.
+    pub(crate) progress: f64,
+}
+
 impl Answer {
     /// For a change, with the rows it changed where they are counted.
     fn done(verb: &str, rows: Option<u64>, notes: Vec<String>) -> Self {
@@ -148,6 +157,14 @@ impl Connection {
         }
     }
 
+    /// Jobs that run now; a server tells none.
+    pub(crate) fn running_jobs(&self) -> Vec<RunningJob> {
+        match &self.side {
+            Side::Local(local) => local.running_jobs(),
+            Side::Remote(_) => Vec::new(),
+        }
+    }
+
     /// Runs `task` where statements run.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
@@ -156,10 +173,10 @@ impl Connection {
         self.work.spawn(task)
     }
 
-    /// The names completion offers, as of now or, at a server, a moment ago. Must not be called inside a runtime then.
+    /// The names completion offers, as of now or, at a server, a moment ago. Must not be called inside a runtime.
     pub(crate) fn names(&self) -> Arc<Names> {
         match &self.side {
-            Side::Local(local) => Arc::new(local.names()),
+            Side::Local(local) => Arc::new(self.work.block_on(local.names())),
             Side::Remote(remote) => self.work.block_on(remote.names()),
         }
     }

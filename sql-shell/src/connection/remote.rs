@@ -25,6 +25,7 @@ use bytes::Bytes;
 use cairn_server::{Outcome, StatementFailure, TRANSACTION_HEADER};
 use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
@@ -43,7 +44,7 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// How long leaving waits for the server to end the session; else it ends for being idle.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
-/// How long completion waits for names.
+/// How long completion waits for names at a time.
 const NAMES_WAIT_MAX: Duration = Duration::from_secs(1);
 
 type Client = FlightSqlServiceClient<Channel>;
@@ -63,8 +64,14 @@ struct State {
     in_transaction: bool,
     /// How the session ended, when completion was the first to meet it.
     end: Option<Failure>,
-    /// Kept until the next statement.
-    names: Option<Arc<Names>>,
+    /// Those that were read last.
+    names: Arc<Names>,
+    /// No statement has run since then.
+    names_are_new: bool,
+    /// Names on their way.
+    reading: Option<JoinHandle<()>>,
+    /// Statements that were begun.
+    statements: u64,
 }
 
 impl Remote {
@@ -135,12 +142,20 @@ impl Remote {
     pub(super) async fn execute(self: &Arc<Self>, sql: &str) -> Result<Answer, Failure> {
         let end = {
             let mut state = self.state();
-            state.names = None;
+            (state.names_are_new, state.statements) = (false, state.statements + 1);
+            if let Some(reading) = state.reading.take() {
+                reading.abort();
+            }
             state.end.take()
         };
-        if let Some(end) = end {
-            return Err(end);
+        match end {
+            Some(end) => Err(end),
+            None => self.run(sql).await,
         }
+    }
+
+    /// Runs a statement, the user's or one of the shell's own.
+    pub(super) async fn run(self: &Arc<Self>, sql: &str) -> Result<Answer, Failure> {
         let mut client = self.client().await?;
         let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
         let ticket = Ticket::new(command.as_any().encode_to_vec());
@@ -171,25 +186,35 @@ impl Remote {
         self.state().in_transaction
     }
 
-    /// The names there are; those of the last time, or none, when the server takes long.
+    /// The names there are; those of the last time, or none, when the server takes long: then they go on to be read, and the next
+    /// call has them. A statement of the user's ends that.
     pub(super) async fn names(self: &Arc<Self>) -> Arc<Names> {
-        let known = self.state().names.clone();
-        if let Some(names) = known {
-            return names;
-        }
-        let read = timeout(NAMES_WAIT_MAX, remote_names::read(self)).await;
-        let mut state = self.state();
-        let names = match read {
-            Ok(Ok(names)) => Arc::new(names),
-            Ok(Err(failure)) => {
-                // The next statement says it, and does not run: it may have been meant for a transaction.
-                state.end = failure.is_end.then_some(failure);
-                Arc::default()
+        let reading = {
+            let mut state = self.state();
+            if state.names_are_new || state.end.is_some() {
+                return Arc::clone(&state.names);
             }
-            Err(_) => Arc::default(),
+            state.reading.take()
         };
-        state.names = Some(Arc::clone(&names));
-        names
+        let mut reading = reading.unwrap_or_else(|| tokio::spawn(Arc::clone(self).read_names()));
+        let is_over = timeout(NAMES_WAIT_MAX, &mut reading).await.is_ok();
+        let mut state = self.state();
+        if !is_over {
+            state.reading = Some(reading);
+        }
+        Arc::clone(&state.names)
+    }
+
+    async fn read_names(self: Arc<Self>) {
+        let statements = self.state().statements;
+        let read = remote_names::read(&self).await;
+        let mut state = self.state();
+        match read {
+            Ok(names) => state.names = Arc::new(names),
+            // The next statement says it, and does not run: it may have been meant for a transaction.
+            Err(failure) => state.end = failure.is_end.then_some(failure),
+        }
+        state.names_are_new = state.statements == statements;
     }
 
     /// Ends the session; what is open in it is rolled back.

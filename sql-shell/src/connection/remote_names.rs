@@ -21,13 +21,18 @@ const QUERY: &str = "\
 SELECT what, a, b, c, t FROM (
   SELECT 'current' AS what, current_schema() AS a, '' AS b, '' AS c, '' AS t, 0 AS p
   UNION ALL SELECT 'schema', schema_name, '', '', '', 0 FROM information_schema.schemata
-  UNION ALL SELECT 'table', table_schema, table_name, '', '', 0 FROM information_schema.tables
-  UNION ALL SELECT 'column', table_schema, table_name, column_name, '', CAST(ordinal_position AS BIGINT)
-    FROM information_schema.columns WHERE table_schema = 'system'
+  UNION ALL SELECT 'schema', 'information_schema', '', '', '', 0
+  UNION ALL SELECT 'table', table_schema, table_name, table_type, '', 0 FROM information_schema.tables
+  UNION ALL SELECT 'column', c.table_schema, c.table_name, c.column_name, '', CAST(c.ordinal_position AS BIGINT)
+    FROM information_schema.columns AS c JOIN information_schema.tables AS t
+    ON c.table_schema = t.table_schema AND c.table_name = t.table_name WHERE t.table_type = 'VIEW'
   UNION ALL SELECT 'column', table_schema, table_name, name, \"type\", CAST(position AS BIGINT) FROM system.columns
   UNION ALL SELECT 'index', table_schema, index_name, '', '', 0 FROM system.indexes
   UNION ALL SELECT 'function', name, kind, '', '', 0 FROM system.functions
-  UNION ALL SELECT 'setting', name, '', '', '', 0 FROM system.settings
+  UNION ALL SELECT 'setting', name, CAST(changeable AS TEXT), '', '', 0 FROM system.settings
+  UNION ALL SELECT 'prepared', name, '', '', '', 0 FROM system.prepared_statements
+  UNION ALL SELECT 'account', name, '', '', '', 0 FROM system.users
+  UNION ALL SELECT 'account', name, '', '', '', 0 FROM system.roles
 ) AS names ORDER BY what, a, b, p, c";
 
 /// Reads them.
@@ -35,7 +40,7 @@ SELECT what, a, b, c, t FROM (
 /// # Errors
 /// As the server says.
 pub(super) async fn read(remote: &Arc<Remote>) -> Result<Names, Failure> {
-    let Answer::Rows { batches, .. } = remote.execute(QUERY).await? else { return Ok(Names::default()) };
+    let Answer::Rows { batches, .. } = remote.run(QUERY).await? else { return Ok(Names::default()) };
     Ok(collect(&batches.try_collect::<Vec<_>>().await?))
 }
 
@@ -53,7 +58,14 @@ fn collect(batches: &[RecordBatch]) -> Names {
                 "current" => names.current_schema = first,
                 "schema" => names.schemas.push(first),
                 "table" => {
-                    names.tables.push(TableName { schema: first, name: second, ..TableName::default() })
+                    let of_the_system = ["information_schema", "system"].contains(&first.as_str());
+                    let is_view = thirds.value(row) == "VIEW" && !of_the_system;
+                    names.tables.push(TableName {
+                        schema: first,
+                        name: second,
+                        is_view,
+                        ..TableName::default()
+                    });
                 }
                 "column" => {
                     let table = columns.entry((first, second)).or_default();
@@ -70,7 +82,14 @@ fn collect(batches: &[RecordBatch]) -> Names {
                     }
                     names.functions.push(first);
                 }
-                "setting" => names.settings.push(first),
+                "setting" => {
+                    if second == "true" {
+                        names.changeable.push(first.clone());
+                    }
+                    names.settings.push(first);
+                }
+                "prepared" => names.prepared.push(first),
+                "account" => names.accounts.push(first),
                 _ => {}
             }
         }
@@ -106,21 +125,31 @@ mod tests {
                 "CREATE INDEX ON notes USING hnsw (e)",
                 "CREATE SCHEMA app",
                 "CREATE TABLE app.t (b INT, a INT)",
-                "CREATE VIEW titles AS SELECT title FROM notes",
+                "CREATE VIEW titles AS SELECT title, n.id AS \"No\", upper(title) FROM notes AS n",
+                "CREATE VIEW all_notes AS SELECT * FROM notes",
+                "CREATE ROLE readers",
+                "PREPARE find AS SELECT title FROM notes WHERE id = $1",
                 "USE app",
             ] {
                 connection.execute(sql).await.map(|_| ()).unwrap();
             }
             let Ok(Answer::Rows { batches, .. }) = connection.execute(QUERY).await else { panic!("no rows") };
-            (collect(&batches.try_collect::<Vec<_>>().await.unwrap()), connection.names())
+            collect(&batches.try_collect::<Vec<_>>().await.unwrap())
         });
-        let (read, here) = runtimes.block_on(work).unwrap();
-        let without_own = |names: &Names| {
-            let mut tables = names.tables.clone();
-            tables.retain(|table| table.schema != "information_schema");
-            tables
-        };
-        assert_eq!(without_own(&read), without_own(&here));
+        let read = runtimes.block_on(work).unwrap();
+        let here = connection.names();
+        assert_eq!(read.tables, here.tables);
+        let titles = here.table(Some("public"), "titles").unwrap();
+        assert!(titles.is_view && titles.columns.len() == 3, "{titles:?}");
+        assert_eq!(titles.columns[..2], ["title", "No"]);
+        assert_eq!(here.table(Some("public"), "all_notes").unwrap().columns.len(), 4);
+        assert!(here.table(Some("information_schema"), "columns").is_some_and(|table| !table.is_view));
+        assert_eq!((&read.accounts, &read.prepared), (&here.accounts, &here.prepared));
+        assert_eq!(
+            (&*here.accounts, &*here.prepared),
+            (&["readers".to_owned()][..], &["find".to_owned()][..])
+        );
+        assert_eq!((&read.schemas, &read.changeable), (&here.schemas, &here.changeable));
         assert_eq!(read.current_schema, "app");
         assert_eq!(read.indexes, here.indexes);
         assert_eq!((&read.functions, &read.table_functions), (&here.functions, &here.table_functions));

@@ -306,7 +306,8 @@ mod tests {
             let ready = "system.indexes WHERE state = 'ready' AND rows_covered = 1797";
             assert_eq!(count(connection, ready).await.ok(), Some(1));
 
-            let names = connection.names();
+            let elsewhere = connection.clone();
+            let names = tokio::task::spawn_blocking(move || elsewhere.names()).await.unwrap();
             assert_eq!(names.table(None, "digits").map(|t| &t.vectors[..]), Some(&["image".to_owned()][..]));
             assert_eq!(names.indexes, [("public".to_owned(), digits::INDEX.to_owned())]);
             for known in [&names.functions, &names.table_functions] {

@@ -523,7 +523,7 @@ async fn what_one_makes_is_ones_own() {
     )
     .await;
     run(&carol, "SELECT count(*) FROM system.columns", "0").await;
-    assert_eq!(carol.tables().iter().filter(|(schema, _)| schema == "public").count(), 2);
+    assert_eq!(carol.relations().iter().filter(|relation| relation.schema == "public").count(), 2);
     assert!(carol.columns("public", "secret").is_none());
     let got = answer(&carol, "SELECT * FROM secre").await;
     assert!(
