@@ -425,6 +425,13 @@ pub const KEYS: &[Key] = &[
         "in a bucket: how long replaced objects are kept for readers that may hold them"
     ),
     key!(
+        "storage.upkeep",
+        "true, false",
+        |c, v| flag(v).map(|v| c.engine.storage.upkeep = v),
+        |c| c.engine.storage.upkeep.to_string(),
+        "whether checkpoints, merges of segments, index builds and collections run by themselves"
+    ),
+    key!(
         "storage.wal_flush_interval",
         "time",
         |c, v| duration(v).map(|v| c.engine.storage.wal_flush_interval = v),

@@ -23,7 +23,7 @@ pub(crate) mod replay;
 pub(crate) mod tests;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,6 +55,9 @@ use crate::verify::{Depth, Finding, VerifyScope};
 use crate::version::{Shared, Snapshot};
 use crate::wal::{SyncMode, Unsent, WalStatus};
 use follow::Follower;
+
+/// Least log that is worth a checkpoint while nobody commits.
+const IDLE_WAL_BYTES: u64 = 1 << 20;
 
 /// The writer's half.
 #[derive(Debug)]
@@ -145,6 +148,8 @@ pub struct Database {
     notes: Vec<String>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     checkpoint_due: AtomicBool,
+    /// The version at the last look whether anybody commits.
+    looked_at: AtomicU64,
     indexes: indexes::IndexUpkeep,
     collector: collection::Collector,
     compactor: compaction::Compactor,
@@ -164,7 +169,11 @@ impl Database {
         reach: Reach,
         notes: Vec<String>,
     ) -> Arc<Self> {
-        let limits = JobLimits { timeout: options.job_timeout, retention: options.job_retention };
+        let limits = JobLimits {
+            timeout: options.job_timeout,
+            retention: options.job_retention,
+            by_itself: options.upkeep,
+        };
         Arc::new(Self {
             root,
             options,
@@ -178,6 +187,7 @@ impl Database {
             notes,
             tasks: Mutex::default(),
             checkpoint_due: false.into(),
+            looked_at: u64::MAX.into(),
             indexes: indexes::IndexUpkeep::default(),
             collector: collection::Collector::default(),
             compactor: compaction::Compactor::default(),
@@ -580,6 +590,18 @@ impl Database {
         }
     }
 
+    /// Begins a checkpoint when nobody has committed since the last look, and hot rows would stay where they are: they take memory, are
+    /// read more slowly than segments, and are replayed at the next opening.
+    fn checkpoint_if_idle(self: &Arc<Self>) {
+        let Half::Writes(writer) = self.half() else { return };
+        let version = writer.order.published();
+        let is_idle = self.looked_at.swap(version.number.0, Ordering::Relaxed) == version.number.0;
+        let is_worth_it = writer.order.wal_status().bytes >= IDLE_WAL_BYTES;
+        if is_idle && is_worth_it && version.tables.values().any(|table| table.is_hot()) {
+            self.checkpoint_soon(CheckpointReason::Idle);
+        }
+    }
+
     fn checkpoint_soon(self: &Arc<Self>, reason: CheckpointReason) {
         if self.closed.load(Ordering::Acquire) || self.checkpoint_due.load(Ordering::Acquire) {
             return;
@@ -608,7 +630,7 @@ impl Database {
         tasks.push(task);
     }
 
-    /// Timed work: syncs of `SyncMode::Interval`, checkpoints of `checkpoint_interval`.
+    /// Timed work: syncs of `SyncMode::Interval`, checkpoints of `checkpoint_interval` and `checkpoint_idle`.
     fn start_timers(self: &Arc<Self>) {
         if self.follows() {
             return;
@@ -641,6 +663,10 @@ impl Database {
             tasks.push(tokio::spawn(repeat(weak, every, |db| async move {
                 db.checkpoint_soon(CheckpointReason::Interval);
             })));
+        }
+        if let Some(every) = self.options.checkpoint_idle {
+            let weak = Arc::downgrade(self);
+            tasks.push(tokio::spawn(repeat(weak, every, |db| async move { db.checkpoint_if_idle() })));
         }
     }
 }
