@@ -47,7 +47,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "checkpoint_idle", "duration", false, "A checkpoint runs by itself when nothing was committed for so long and the log is worth it (1 MiB); off: never.";
     "checkpoint_interval", "duration", false, "Time between automatic checkpoints; off when not set at open.";
     "checkpoint_wal_bytes", "bytes", false, "Size of the log that starts an automatic checkpoint.";
-    "column_cache_size", "bytes", false, "Most memory of columns that are kept decoded for the next scan, beside memory_limit; 0: none are.";
+    "column_cache_size", "bytes", false, "Most memory of columns that are kept decoded for the next scan; queries take it from them, since memory_limit is for both. 0: none are.";
     "commit_id", "text", true, "Id of the session's next commit, a UUID; empty: a random one. What is committed under it already changes nothing again.";
     "commit_message", "text", true, "Text kept with every commit of the session; shown by SHOW VERSIONS.";
     "commit_timeout", "duration", false, "How long a commit is tried while the bucket does not answer; then its outcome is unknown.";
@@ -56,7 +56,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "durability", "text", false, "Where a commit to a bucket must be before it is acknowledged: store, or local: in a journal on this machine's disk.";
     "job_retention", "duration", false, "How long rows of jobs that ended are kept; of the newest 1,000 at most.";
     "job_timeout", "duration", false, "Longest time of one attempt at a job; then it ends after its step.";
-    "memory_limit", "bytes", false, "Memory queries may use together before they spill or fail.";
+    "memory_limit", "bytes", false, "Memory of queries together, before they spill or fail, and of the columns that are kept decoded as long as queries leave it.";
     "memtable_hard_bytes", "bytes", false, "Size of the rows not yet in segments at which writers wait.";
     "memtable_soft_bytes", "bytes", false, "Size of the rows not yet in segments at which writers slow down.";
     "partitions", "integer", true, "Parts a query runs in at the same time.";

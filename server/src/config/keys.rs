@@ -109,7 +109,7 @@ pub const KEYS: &[Key] = &[
             let given = c.engine.storage.column_cache_bytes;
             given.map_or_else(|| "a quarter of memory_limit".to_owned(), show_memory_or_off)
         },
-        "memory of columns that are kept decoded for the next query, beside memory_limit",
+        "memory of columns that are kept decoded for the next query, as long as queries leave it of memory_limit",
         true
     ),
     key!(

@@ -216,7 +216,7 @@ impl Database {
     /// The columns that scans have decoded and that are kept. It keeps none until it is given a
     /// [limit](crate::segment::ColumnCache::set_limit): who plans the scans knows how much memory there is.
     #[must_use]
-    pub fn columns(&self) -> &ColumnCache {
+    pub fn columns(&self) -> &Arc<ColumnCache> {
         self.shared.cache.columns()
     }
 
