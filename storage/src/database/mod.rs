@@ -52,7 +52,7 @@ use crate::object::CachedStore;
 use crate::segment::ColumnCache;
 use crate::transaction::Transaction;
 use crate::verify::{Depth, Finding, VerifyScope};
-use crate::version::{Shared, Snapshot};
+use crate::version::{Shared, Snapshot, TableState};
 use crate::wal::{SyncMode, Unsent, WalStatus};
 use follow::Follower;
 
@@ -590,14 +590,18 @@ impl Database {
         }
     }
 
-    /// Begins a checkpoint when nobody has committed since the last look, and hot rows would stay where they are: they take memory, are
-    /// read more slowly than segments, and are replayed at the next opening.
+    /// Begins a checkpoint when nobody has committed since the last look, and there is something worth it: hot rows, which take memory, are
+    /// read more slowly than segments, and are replayed at the next opening; or changes that have passed the memory by, since indexes
+    /// are built and deleted rows folded after checkpoints.
     fn checkpoint_if_idle(self: &Arc<Self>) {
         let Half::Writes(writer) = self.half() else { return };
         let version = writer.order.published();
-        let is_idle = self.looked_at.swap(version.number.0, Ordering::Relaxed) == version.number.0;
-        let is_worth_it = writer.order.wal_status().bytes >= IDLE_WAL_BYTES;
-        if is_idle && is_worth_it && version.tables.values().any(|table| table.is_hot()) {
+        if self.looked_at.swap(version.number.0, Ordering::Relaxed) != version.number.0 {
+            return;
+        }
+        let is_long = writer.order.wal_status().bytes >= IDLE_WAL_BYTES;
+        let is_due = |table: &Arc<TableState>| (is_long && table.is_hot()) || table.has_bulk_changes();
+        if version.tables.values().any(is_due) {
             self.checkpoint_soon(CheckpointReason::Idle);
         }
     }

@@ -173,6 +173,27 @@ async fn a_database_at_rest_writes_its_rows_by_itself() {
 }
 
 #[tokio::test]
+async fn what_has_passed_the_memory_by_is_in_a_manifest_soon() {
+    let idle = Some(Duration::from_millis(10));
+    let options = OpenOptions { checkpoint_idle: idle, wal_entry_bytes_max: 24 << 10, ..options() };
+    let db = Database::open(Root::Memory, options).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    let many: Vec<(i64, String)> = (0..400).map(|k| (k, format!("{k:0>200}"))).collect();
+    insert(&db, table, &many).await.unwrap();
+    let loaded = db.snapshot();
+    assert!(!loaded.state().tables[&table].is_hot());
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while db.snapshot().state().tables[&table].flushed < loaded.version() {
+        assert!(tokio::time::Instant::now() < end, "{:?}", db.jobs());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // And then there is nothing to do.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(of_kind(&db, JobKind::Checkpoint).len(), 1);
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn where_upkeep_is_off_nothing_runs_that_nobody_asked_for() {
     let options = OpenOptions { compacts: true, compact_delay: Duration::ZERO, upkeep: false, ..options() };
     let options = OpenOptions { checkpoint_wal_bytes: 1, ..options };
