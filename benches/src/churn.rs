@@ -88,13 +88,14 @@ pub(crate) async fn run(home: &Home, options: &Options) -> Result<()> {
             }
         }
     }
+    let (ours, theirs) = (held(&db, &path, ours).await?, held(&fresh, &fresh_path, theirs).await?);
     let line = json!({
         "commits": commits,
         "seconds": seconds,
         "quiet_after": quiet_after.as_secs_f64(),
         "rows": rows,
-        "ours": held(&db, &path, ours).await?,
-        "fresh": held(&fresh, &fresh_path, theirs).await?,
+        "ours": ours,
+        "fresh": theirs,
     });
     println!("{line}");
     fresh.close().await?;
