@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Prints a figure of Cairn beside its rival's, and the ratio, from one run.
 
-    python3 benches/run.py tpch | load | insert | change | lookup | open | all  [--data DIR] [--rounds N] [--scale SF]
+    python3 benches/run.py tpch | load | insert | change | lookup | open | churn | busy | all  [--data DIR] [--rounds N] [--scale SF]
 
 Builds `cairn-bench` (cargo build --release -p cairn-benches). The rivals: bare DataFusion (in the same process), SQLite
 (Python's own) and DuckDB (a Python package, installed into target/bench-venv at the first run). Ours and the rival's
@@ -360,7 +360,33 @@ def open_(bench: Bench, rounds: int) -> None:
     verdict("open in s", middle(ours) / 1e3, 1.0, at_most=True)
 
 
-FIGURES = {"tpch": (tpch, 5), "load": (load, 3), "insert": (insert, 9), "change": (change, 3), "lookup": (lookup, 3), "open": (open_, 5)}
+def churn(bench: Bench, _rounds: int) -> None:
+    print("1,000,000 single-row INSERTs, 300,000 UPDATEs and 100,000 DELETEs by key, 16 connections, then nobody's help; beside a fresh COPY of the rows that are left")
+    line = bench.run("churn")[0]
+    ours, fresh = line["ours"], line["fresh"]
+    print(f"  {line['commits']:,} commits in {line['seconds']:.0f} s, {line['commits'] / line['seconds']:,.0f}/s; nothing changed any more {line['quiet_after']:.0f} s later; {line['rows']:,} rows")
+    for name, side in (("ours", ours), ("fresh", fresh)):
+        print(f"  {name:5}: {side['segments']} segments, {side['files']} files, {side['bytes'] / 1e6:.1f} MB, scan {spread(side['scan_ms'], 'ms', 1)}")
+    verdict("segments", ours["segments"], 20, at_most=True)
+    verdict("bytes of the directory, ours / fresh", ours["bytes"] / fresh["bytes"], 1.3, at_most=True)
+    verdict("scan, ours / fresh", middle(ours["scan_ms"]) / middle(fresh["scan_ms"]), 1.2, at_most=True)
+
+
+def busy(bench: Bench, _rounds: int) -> None:
+    print("queries of one session during CHECKPOINT and COMPACT of the table they read, beside the same ones while nothing else goes on")
+    for line in bench.run("busy"):
+        idle = line["idle"]
+        print(f"  {line['kind']}: idle p50 {idle['p50_ms']:.2f} ms, p99 {idle['p99_ms']:.2f} ms of {idle['queries']:,}")
+        for phase in ("checkpoint", "compaction"):
+            during = line[phase]
+            if not during["queries"]:
+                print(f"    {phase}: no query met one: NOT MEASURED")
+                continue
+            print(f"    {phase}: p50 {during['p50_ms']:.2f} ms, p99 {during['p99_ms']:.2f} ms of {during['queries']:,}")
+            verdict(f"  {line['kind']}, p99 during a {phase} / idle", during["p99_ms"] / idle["p99_ms"], 2.0, at_most=True)
+
+
+FIGURES = {"tpch": (tpch, 5), "load": (load, 3), "insert": (insert, 9), "change": (change, 3), "lookup": (lookup, 3), "open": (open_, 5), "churn": (churn, 1), "busy": (busy, 1)}
 
 
 def main() -> None:

@@ -5,7 +5,9 @@
 
 #![allow(clippy::print_stdout, reason = "the figures are the output")]
 
+mod busy;
 mod change;
+mod churn;
 mod client;
 mod data;
 mod database;
@@ -90,6 +92,10 @@ enum Command {
         #[arg(long, default_value_t = 3000)]
         count: usize,
     },
+    /// Single-row changes on many connections, and what they leave with nobody's help beside a fresh load.
+    Churn(churn::Options),
+    /// Queries while nothing else goes on, during checkpoints and during compactions.
+    Busy(busy::Options),
     /// SELECT by primary key among the rows of lineitem, after a checkpoint.
     Lookup {
         /// Statements.
@@ -149,6 +155,8 @@ async fn run(arguments: Arguments) -> Result<()> {
         Command::Load { format, key } => load::run(&home, format, key).await,
         Command::Insert { count } => insert::run(&home, count).await,
         Command::Change { count } => change::run(&home, count).await,
+        Command::Churn(options) => churn::run(&home, &options).await,
+        Command::Busy(options) => busy::run(&home, &options).await,
         Command::Lookup { count } => lookup::run(&home, count).await,
         Command::Open => open::run(&home).await,
         Command::Objects(options) => objects::run(&home, &options).await,

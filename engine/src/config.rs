@@ -44,9 +44,10 @@ pub const SETTINGS: &[Setting] = settings! {
     "application_name", "text", true, "Name of the session, kept with its commits.";
     "auto_compact", "boolean", false, "Whether segments are merged by themselves after checkpoints; COMPACT does it in any case.";
     "cache_size", "bytes", false, "Most bytes of a database in a bucket that are kept on this machine's disk; 0: none are.";
+    "checkpoint_idle", "duration", false, "A checkpoint runs by itself when nothing was committed for so long and the log is worth it (1 MiB); off: never.";
     "checkpoint_interval", "duration", false, "Time between automatic checkpoints; off when not set at open.";
     "checkpoint_wal_bytes", "bytes", false, "Size of the log that starts an automatic checkpoint.";
-    "column_cache_size", "bytes", false, "Most memory of columns that are kept decoded for the next scan, beside memory_limit; 0: none are.";
+    "column_cache_size", "bytes", false, "Most memory of columns that are kept decoded for the next scan; queries take it from them, since memory_limit is for both. 0: none are.";
     "commit_id", "text", true, "Id of the session's next commit, a UUID; empty: a random one. What is committed under it already changes nothing again.";
     "commit_message", "text", true, "Text kept with every commit of the session; shown by SHOW VERSIONS.";
     "commit_timeout", "duration", false, "How long a commit is tried while the bucket does not answer; then its outcome is unknown.";
@@ -55,7 +56,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "durability", "text", false, "Where a commit to a bucket must be before it is acknowledged: store, or local: in a journal on this machine's disk.";
     "job_retention", "duration", false, "How long rows of jobs that ended are kept; of the newest 1,000 at most.";
     "job_timeout", "duration", false, "Longest time of one attempt at a job; then it ends after its step.";
-    "memory_limit", "bytes", false, "Memory queries may use together before they spill or fail.";
+    "memory_limit", "bytes", false, "Memory of queries together, before they spill or fail, and of the columns that are kept decoded as long as queries leave it.";
     "memtable_hard_bytes", "bytes", false, "Size of the rows not yet in segments at which writers wait.";
     "memtable_soft_bytes", "bytes", false, "Size of the rows not yet in segments at which writers slow down.";
     "partitions", "integer", true, "Parts a query runs in at the same time.";
@@ -67,6 +68,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "statement_timeout", "duration", true, "Longest time a statement may run; 0 is no limit.";
     "sync", "text", false, "When an acknowledged commit is durable: full, interval or off.";
     "timezone", "text", true, "Time zone of now() and of timestamps written without one.";
+    "upkeep", "boolean", false, "Whether checkpoints, merges of segments, index builds and collections run by themselves.";
     "vector.recall_sample_rate", "fraction", true, "Part of the searches through an index that are compared with the exact answer, in the background; 1: every one, before it is answered.";
     "version_retention", "duration", false, "How far back old versions are kept.";
     "wal_entry_bytes_max", "bytes", false, "Largest change kept in the log; larger ones are written as segments at once.";
@@ -258,11 +260,12 @@ impl Settings {
         let options = engine.database().options();
         Ok(match find(name)?.name {
             "application_name" => self.info.session.clone(),
-            "auto_compact" => (options.compacts && !options.read_only).to_string(),
+            "auto_compact" => (options.upkeep && options.compacts && !options.read_only).to_string(),
             "cache_size" => {
                 let kept = options.cache_directory.as_ref().map_or(0, |_| options.cache_directory_bytes);
                 kept.to_string()
             }
+            "checkpoint_idle" => options.checkpoint_idle.map_or_else(|| "off".to_owned(), show_duration),
             "checkpoint_interval" => {
                 options.checkpoint_interval.map_or_else(|| "off".to_owned(), show_duration)
             }
@@ -298,6 +301,7 @@ impl Settings {
                     self.timezone.clone()
                 }
             }
+            "upkeep" => (options.upkeep && !options.read_only).to_string(),
             "vector.recall_sample_rate" => self.recall_sample_rate.to_string(),
             "version_retention" => show_duration(options.version_retention),
             "wal_entry_bytes_max" => options.wal_entry_bytes_max.to_string(),

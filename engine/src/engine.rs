@@ -15,7 +15,7 @@ use cairn_storage::{Database, ErrorKind, OpenOptions, Root, Snapshot};
 use datafusion::catalog::Session as PlannerSession;
 use datafusion::execution::context::{QueryPlanner, SessionState};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{Documentation, LogicalPlan};
@@ -31,6 +31,7 @@ use crate::dml::DmlPlanner;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
 use crate::log::StatementLog;
+use crate::memory::MemoryOfQueries;
 use crate::metrics::{StatementFigures, StatementMetrics};
 use crate::rights::{AccountCache, Accounts, Identity, Passwords};
 use crate::running::RunningStatements;
@@ -43,8 +44,11 @@ use crate::stores::{EngineStores, SessionStores, UrlAccess};
 const MEMORY_SHARE: (u64, u64) = (7, 10);
 /// Limit when the machine's memory is not known.
 const MEMORY_FALLBACK_BYTES: usize = 4 << 30;
-/// Of the memory queries may use, as much more is for the columns that are kept decoded: one in so many bytes.
+/// Of the memory queries may use, columns that are kept decoded take at most one in so many bytes.
 const COLUMN_CACHE_SHARE: usize = 4;
+/// As much as one in so many bytes, and no less than this, is what is kept of footers, key filters and indexes beside it, at most.
+const SEGMENT_CACHE_SHARE: usize = 8;
+const SEGMENT_CACHE_LEAST: usize = 32 << 20;
 /// Tables whose part of a plan is made at the same time.
 const LEAVES_AT_ONCE: usize = 16;
 /// Memory consumers named in an out-of-memory error.
@@ -98,9 +102,13 @@ impl Engine {
     /// # Errors
     /// Whatever keeps the database from opening (lock, damage, newer format), or the spill folder from being made.
     pub async fn open(root: Root, options: EngineOptions) -> Result<Arc<Self>> {
-        let db = Database::open(root, options.storage).await?;
+        let memory_limit = options.memory_limit.unwrap_or_else(default_memory_limit);
+        let mut storage = options.storage;
+        let segments_max = (memory_limit / SEGMENT_CACHE_SHARE).max(SEGMENT_CACHE_LEAST);
+        storage.segment_cache_bytes = storage.segment_cache_bytes.min(segments_max);
+        let db = Database::open(root, storage).await?;
         let stores = options.stores;
-        Self::over(db, options.memory_limit, options.partitions, options.spill_directory, &stores)
+        Self::over(db, Some(memory_limit), options.partitions, options.spill_directory, &stores)
     }
 
     /// An engine over a database opened elsewhere; `stores` as in [`EngineOptions`].
@@ -120,7 +128,8 @@ impl Engine {
         let partitions = partitions
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
             .clamp(1, 1024);
-        let runtime = runtime(memory_limit, spill_directory)?;
+        let queries = MemoryOfQueries::new(memory_limit, Arc::clone(db.columns()));
+        let runtime = runtime(queries, spill_directory)?;
         let stores = Arc::new(EngineStores::new(stores, Arc::clone(&runtime))?);
         crate::session::keep_places();
         let calls = Arc::new(cairn_udfs::BoundedCalls::new(memory_limit));
@@ -376,12 +385,12 @@ fn base_config(partitions: usize) -> SessionConfig {
     config
 }
 
-fn runtime(memory_limit: usize, spill_directory: Option<PathBuf>) -> Result<Arc<RuntimeEnv>> {
+fn runtime(queries: MemoryOfQueries, spill_directory: Option<PathBuf>) -> Result<Arc<RuntimeEnv>> {
     let mode = match spill_directory {
         Some(directory) => DiskManagerMode::Directories(vec![directory]),
         None => DiskManagerMode::OsTmpDirectory,
     };
-    let pool = TrackConsumersPool::new(FairSpillPool::new(memory_limit), CONSUMERS_NAMED);
+    let pool = TrackConsumersPool::new(queries, CONSUMERS_NAMED);
     RuntimeEnvBuilder::new()
         .with_memory_pool(Arc::new(pool))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode))

@@ -21,6 +21,7 @@ mod dialect;
 mod file_access;
 mod files;
 mod measure;
+mod memory;
 mod plans;
 mod provider;
 mod rights;

@@ -52,6 +52,8 @@ const CACHE_SIZE_HELP: &str = "Most that is kept there, such as 512 MiB [default
 
 const COLUMN_CACHE_HELP: &str = "Memory of columns that are kept decoded for the next query, such as 2 GiB; `off`: none [default: 17.5 % of the machine]";
 
+const MEMORY_LIMIT_HELP: &str = "Memory of queries and of columns that are kept decoded, such as 2 GiB; beyond it queries spill or fail [default: 70 % of the machine]";
+
 const DURABILITY_HELP: &str = "Where a commit must be before it is acknowledged: `store` (the bucket, the default) or `local` (a journal on this machine's \
      disk, sent in the background; losing the machine loses what was not sent)";
 
@@ -104,6 +106,14 @@ pub(crate) struct Args {
 
     #[arg(long, value_name = "SIZE|off", value_parser = column_cache, help = COLUMN_CACHE_HELP)]
     column_cache: Option<usize>,
+
+    #[arg(long, value_name = "SIZE", value_parser = memory_limit, help = MEMORY_LIMIT_HELP)]
+    memory_limit: Option<usize>,
+
+    /// Do nothing by itself to keep the database in order: no checkpoints, merges of segments, index builds or collections but those
+    /// that are asked for, on leaving, and before writers would have to wait.
+    #[arg(long)]
+    no_upkeep: bool,
 
     /// User to log in as; the password is that of CAIRN_PASSWORD, of --password-file, or asked for.
     #[arg(long, value_name = "NAME", help_heading = SERVERS)]
@@ -267,6 +277,12 @@ fn column_cache(text: &str) -> Result<usize, String> {
     size.ok_or_else(|| "expected a size, such as 2 GiB, or off".to_owned())
 }
 
+/// `--memory-limit`.
+fn memory_limit(text: &str) -> Result<usize, String> {
+    let size = parse_bytes(text).ok().and_then(|bytes| usize::try_from(bytes).ok()).filter(|size| *size > 0);
+    size.ok_or_else(|| "expected a size above 0, such as 2 GiB".to_owned())
+}
+
 /// Where statements come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -317,6 +333,8 @@ impl Args {
             discard_local: self.discard_local,
             cache: Cache { directory, bytes_max: self.cache_size.unwrap_or(usual.cache.bytes_max) },
             column_cache: self.column_cache,
+            memory_limit: self.memory_limit,
+            upkeep: !self.no_upkeep,
         }
     }
 
@@ -361,6 +379,9 @@ impl Args {
             }
             Some(_) if self.read_only || self.sync.is_some() || self.column_cache.is_some() => conflict(
                 "--read-only, --sync and --column-cache are for a database opened here; a server is given them when it starts",
+            ),
+            Some(_) if self.memory_limit.is_some() || self.no_upkeep => conflict(
+                "--memory-limit and --no-upkeep are for a database opened here; a server is given them when it starts",
             ),
             Some(server) if encrypts && !server.is_secure => {
                 conflict("--tls-… needs an address that begins with grpc+tls://")
@@ -427,6 +448,13 @@ mod tests {
         };
         assert_eq!((size("512 MiB").unwrap(), size("off").unwrap()), (Some(512 << 20), Some(0)));
         assert!(size("much").is_err());
+        assert_eq!((opening.memory_limit, opening.upkeep), (None, true));
+        let opening = read(&["./notes", "--memory-limit", "2 GiB", "--no-upkeep"]).unwrap().0.opening();
+        assert_eq!((opening.memory_limit, opening.upkeep), (Some(2 << 30), false));
+        for line in [["./notes", "--memory-limit", "0"], ["grpc://localhost:1", "--memory-limit", "2 GiB"]] {
+            assert!(read(&line).is_err(), "{line:?}");
+        }
+        assert!(read(&["grpc://localhost:1", "--no-upkeep"]).is_err());
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub const KEYS: &[Key] = &[
             let given = c.engine.storage.column_cache_bytes;
             given.map_or_else(|| "a quarter of memory_limit".to_owned(), show_memory_or_off)
         },
-        "memory of columns that are kept decoded for the next query, beside memory_limit",
+        "memory of columns that are kept decoded for the next query, as long as queries leave it of memory_limit",
         true
     ),
     key!(
@@ -423,6 +423,13 @@ pub const KEYS: &[Key] = &[
         |c, v| lifetime(v).map(|v| c.engine.storage.reader_grace = v),
         |c| show(c.engine.storage.reader_grace),
         "in a bucket: how long replaced objects are kept for readers that may hold them"
+    ),
+    key!(
+        "storage.upkeep",
+        "true, false",
+        |c, v| flag(v).map(|v| c.engine.storage.upkeep = v),
+        |c| c.engine.storage.upkeep.to_string(),
+        "whether checkpoints, merges of segments, index builds and collections run by themselves"
     ),
     key!(
         "storage.wal_flush_interval",

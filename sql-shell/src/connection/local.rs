@@ -42,6 +42,10 @@ pub(crate) struct Opening {
     pub(crate) cache: Cache,
     /// Bytes of columns that are kept decoded; None: as many as the engine thinks right.
     pub(crate) column_cache: Option<usize>,
+    /// Bytes of queries and of what is kept decoded; None: as many as the engine thinks right.
+    pub(crate) memory_limit: Option<usize>,
+    /// Whether what keeps the database in order runs by itself.
+    pub(crate) upkeep: bool,
 }
 
 impl Default for Opening {
@@ -54,6 +58,8 @@ impl Default for Opening {
             discard_local: false,
             cache: Cache::default(),
             column_cache: None,
+            memory_limit: None,
+            upkeep: true,
         }
     }
 }
@@ -118,10 +124,13 @@ impl Local {
             cache_directory: opening.cache.directory,
             cache_directory_bytes: opening.cache.bytes_max,
             column_cache_bytes: opening.column_cache,
+            upkeep: opening.upkeep,
             ..OpenOptions::default()
         };
         let in_bucket = matches!(root, Root::Store(_));
-        let engine = Engine::open(root, EngineOptions { storage, ..EngineOptions::default() }).await?;
+        let memory_limit = opening.memory_limit;
+        let engine =
+            Engine::open(root, EngineOptions { storage, memory_limit, ..EngineOptions::default() }).await?;
         let session = Arc::new(engine.session());
         let found = match in_bucket {
             _ if opening.read_only => Found::Written,

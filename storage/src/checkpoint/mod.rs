@@ -34,6 +34,8 @@ pub enum CheckpointReason {
     WalBytes,
     /// `checkpoint_interval`
     Interval,
+    /// Nothing was committed for a while.
+    Idle,
     /// Segments were compacted.
     Compaction,
     /// The one before failed.
@@ -52,6 +54,7 @@ impl CheckpointReason {
             Self::Statement => "statement",
             Self::WalBytes => "wal_bytes",
             Self::Interval => "interval",
+            Self::Idle => "idle",
             Self::Compaction => "compaction",
             Self::Retry => "retry",
             Self::Close => "close",

@@ -45,6 +45,8 @@ pub enum CompactReason {
     Statement,
     /// Upkeep after a checkpoint.
     Upkeep,
+    /// One of upkeep that has failed or was stopped is wanted now.
+    Retry,
 }
 
 impl CompactReason {
@@ -54,6 +56,7 @@ impl CompactReason {
         match self {
             Self::Statement => "statement",
             Self::Upkeep => "upkeep",
+            Self::Retry => "retry",
         }
     }
 }
@@ -115,9 +118,14 @@ impl Work<'_> {
         let bytes = segment_bytes(def.layout, self.database.shared.remote, options.compact_segment_bytes);
         let limits = match self.reason {
             CompactReason::Statement => Limits::asked,
-            CompactReason::Upkeep => Limits::upkeep,
+            CompactReason::Upkeep | CompactReason::Retry => Limits::upkeep,
         };
         limits(bytes, options.compact_round_bytes, options.compact_memory_bytes)
+    }
+
+    /// What a job's row says of it.
+    pub(crate) fn parameters(&self, def: &TableDef) -> String {
+        format!("table={} reason={}", def.qualified_name(), self.reason.as_str())
     }
 
     /// Whether a round is due for a table.
@@ -136,7 +144,7 @@ impl Work<'_> {
             return Ok(());
         }
         let jobs = &self.database.jobs;
-        let parameters = format!("table={} reason={}", state.def.qualified_name(), self.reason.as_str());
+        let parameters = self.parameters(&state.def);
         let job = jobs.begin(NewJob {
             kind: JobKind::Compact,
             table: Some(&state.def),
@@ -224,7 +232,7 @@ impl Work<'_> {
             };
             pass.made.extend(made);
             rounds += 1;
-            if self.reason == CompactReason::Upkeep && rounds >= ROUNDS_MAX {
+            if self.reason != CompactReason::Statement && rounds >= ROUNDS_MAX {
                 return Ok(());
             }
         }

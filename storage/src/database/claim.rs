@@ -69,6 +69,7 @@ impl Database {
         self.start_timers();
         self.checkpoint_if_due();
         self.index_soon();
+        self.compact_soon();
         self.resume_restored(waiting);
         // Processes that live for less than a checkpoint would leave it to nobody.
         self.collect_soon();

@@ -3,6 +3,7 @@
 //!
 //! A pass ends with a checkpoint, so that a manifest stops naming what was replaced; only then can it be removed.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -14,6 +15,9 @@ use crate::compact::{CompactReason, CompactReceipt, Work, newest_only};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ObjectId, TableId};
 use crate::jobs::JobKind;
+
+/// Tables that are due and wait for others are shown, so many at most.
+const NOTED_MAX: usize = 100;
 
 /// The state of compactions of one open database.
 #[derive(Debug, Default)]
@@ -79,9 +83,14 @@ impl Database {
             Some(table) => vec![table],
             None => self.snapshot().state().tables.keys().copied().collect(),
         };
+        let noted = self.note_due(&work, &tables);
         let mut result = Ok(());
         for id in tables {
             if reason == CompactReason::Upkeep && self.jobs.pauses(JobKind::Compact, Some(id)) {
+                continue;
+            }
+            // It was cancelled before it began.
+            if noted.get(&id).is_some_and(|job| !self.jobs.is_new(*job)) {
                 continue;
             }
             result = result.and(work.table(id, &mut receipt).await);
@@ -89,17 +98,34 @@ impl Database {
                 break;
             }
         }
+        self.jobs.forget_new(noted.into_values());
         drop(running);
         if receipt.triggered && !compactor.stopped.load(Ordering::Acquire) {
             let reason = match reason {
                 CompactReason::Statement => CheckpointReason::Statement,
-                CompactReason::Upkeep => CheckpointReason::Compaction,
+                CompactReason::Upkeep | CompactReason::Retry => CheckpointReason::Compaction,
             };
             result = result.and(self.checkpoint(reason).await.map(|_| ()));
         }
         result?;
         receipt.duration = begun.elapsed();
         Ok(receipt)
+    }
+
+    /// Notes the tables that upkeep is going to compact, so that one sees what waits; the numbers of their rows.
+    fn note_due(&self, work: &Work<'_>, tables: &[TableId]) -> HashMap<TableId, u64> {
+        if work.reason != CompactReason::Upkeep {
+            return HashMap::new();
+        }
+        let snapshot = self.snapshot();
+        let due = tables.iter().filter_map(|id| {
+            let table = snapshot.state().tables.get(id)?;
+            let waits = !self.jobs.pauses(JobKind::Compact, Some(*id)) && work.is_due(table);
+            let job =
+                waits.then(|| self.jobs.note(JobKind::Compact, &table.def, work.parameters(&table.def)));
+            Some((*id, job??))
+        });
+        due.take(NOTED_MAX).collect()
     }
 
     /// Writes one segment of a table anew, after the pass that runs. No checkpoint is made: the next one stops naming the old segment.

@@ -18,7 +18,10 @@ use crate::checkpoint::CheckpointReason;
 use crate::compact::CompactReason;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TableId;
-use crate::jobs::{JobEnd, JobKind, JobRow, JobStatus, Jobs, Stopped, read_history, write_history};
+use crate::jobs::{
+    ASKED_FOR, JobEnd, JobKind, JobRow, JobStatus, Jobs, Stopped, read_history, stands_for_kind, was_asked,
+    write_history,
+};
 
 /// How long CANCEL and PAUSE wait for the step of a job.
 const STEP_MAX: Duration = Duration::from_secs(5);
@@ -133,7 +136,7 @@ impl Database {
         };
         // What it reads would stay.
         drop(snapshot);
-        let queued = due.then(|| self.jobs.queue(kind, def.as_deref(), "asked for".to_owned()));
+        let queued = due.then(|| self.jobs.queue(kind, def.as_deref(), ASKED_FOR.to_owned()));
         if queued.is_some() {
             self.save_jobs().await;
         }
@@ -225,6 +228,9 @@ impl Database {
             // One that somebody else has resumed meanwhile.
             rows.extend(self.again(id, &[JobStatus::Paused]).await.ok());
         }
+        for id in self.jobs.left_behind(kind) {
+            rows.extend(self.again(id, &[JobStatus::Retrying]).await.ok());
+        }
         Ok(rows)
     }
 
@@ -268,20 +274,33 @@ impl Database {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
+        let parameters = self.jobs.row(id).map(|row| row.parameters).unwrap_or_default();
         let database = Arc::clone(self);
         let task = tokio::spawn(async move {
             // A failure stands in the job's row.
-            let _ = database.begin_waiting(kind, table).await;
+            let _ = database.begin_waiting(kind, table, &parameters).await;
             database.jobs.nothing_to_do(id);
         });
         self.keep_until_closed(task);
     }
 
-    async fn begin_waiting(self: &Arc<Self>, kind: JobKind, table: Option<TableId>) -> Result<()> {
+    /// Does what a row of these parameters is for: no less than what was asked for, whatever is paused.
+    async fn begin_waiting(
+        self: &Arc<Self>,
+        kind: JobKind,
+        table: Option<TableId>,
+        parameters: &str,
+    ) -> Result<()> {
+        let of_all = stands_for_kind(parameters);
+        let compact = match was_asked(parameters) {
+            true => CompactReason::Statement,
+            false if of_all => CompactReason::Upkeep,
+            false => CompactReason::Retry,
+        };
         match kind {
             JobKind::Checkpoint => self.checkpoint(CheckpointReason::Retry).await.map(|_| ()),
-            JobKind::Compact => self.compact_now(table, CompactReason::Upkeep).await.map(|_| ()),
-            JobKind::BuildIndex => self.build(table, false, |_| Vec::new()).await.map(|_| ()),
+            JobKind::Compact => self.compact_now(table, compact).await.map(|_| ()),
+            JobKind::BuildIndex => self.build(table, !of_all, |_| Vec::new()).await.map(|_| ()),
             JobKind::Collect => self.vacuum(table).await.map(|_| ()),
         }
     }
@@ -354,10 +373,13 @@ impl Database {
         self.jobs.restore(rows)
     }
 
-    /// Begins what an earlier process has not ended.
+    /// Begins what an earlier process has not ended; what nobody asked for stays where its kind is paused.
     pub(super) fn resume_restored(self: &Arc<Self>, waiting: Vec<(u64, JobKind, Option<TableId>)>) {
         for (id, kind, table) in waiting {
-            self.begin_in_background(id, kind, table);
+            let asked = self.jobs.row(id).is_some_and(|row| was_asked(&row.parameters));
+            if asked || !self.jobs.pauses(kind, table) {
+                self.begin_in_background(id, kind, table);
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) mod replay;
 pub(crate) mod tests;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -52,9 +52,12 @@ use crate::object::CachedStore;
 use crate::segment::ColumnCache;
 use crate::transaction::Transaction;
 use crate::verify::{Depth, Finding, VerifyScope};
-use crate::version::{Shared, Snapshot};
+use crate::version::{Shared, Snapshot, TableState};
 use crate::wal::{SyncMode, Unsent, WalStatus};
 use follow::Follower;
+
+/// Least log that is worth a checkpoint while nobody commits.
+const IDLE_WAL_BYTES: u64 = 1 << 20;
 
 /// The writer's half.
 #[derive(Debug)]
@@ -145,6 +148,8 @@ pub struct Database {
     notes: Vec<String>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     checkpoint_due: AtomicBool,
+    /// The version at the last look whether anybody commits.
+    looked_at: AtomicU64,
     indexes: indexes::IndexUpkeep,
     collector: collection::Collector,
     compactor: compaction::Compactor,
@@ -164,7 +169,11 @@ impl Database {
         reach: Reach,
         notes: Vec<String>,
     ) -> Arc<Self> {
-        let limits = JobLimits { timeout: options.job_timeout, retention: options.job_retention };
+        let limits = JobLimits {
+            timeout: options.job_timeout,
+            retention: options.job_retention,
+            by_itself: options.upkeep,
+        };
         Arc::new(Self {
             root,
             options,
@@ -178,6 +187,7 @@ impl Database {
             notes,
             tasks: Mutex::default(),
             checkpoint_due: false.into(),
+            looked_at: u64::MAX.into(),
             indexes: indexes::IndexUpkeep::default(),
             collector: collection::Collector::default(),
             compactor: compaction::Compactor::default(),
@@ -206,7 +216,7 @@ impl Database {
     /// The columns that scans have decoded and that are kept. It keeps none until it is given a
     /// [limit](crate::segment::ColumnCache::set_limit): who plans the scans knows how much memory there is.
     #[must_use]
-    pub fn columns(&self) -> &ColumnCache {
+    pub fn columns(&self) -> &Arc<ColumnCache> {
         self.shared.cache.columns()
     }
 
@@ -580,6 +590,22 @@ impl Database {
         }
     }
 
+    /// Begins a checkpoint when nobody has committed since the last look, and there is something worth it: hot rows, which take memory, are
+    /// read more slowly than segments, and are replayed at the next opening; or changes that have passed the memory by, since indexes
+    /// are built and deleted rows folded after checkpoints.
+    fn checkpoint_if_idle(self: &Arc<Self>) {
+        let Half::Writes(writer) = self.half() else { return };
+        let version = writer.order.published();
+        if self.looked_at.swap(version.number.0, Ordering::Relaxed) != version.number.0 {
+            return;
+        }
+        let is_long = writer.order.wal_status().bytes >= IDLE_WAL_BYTES;
+        let is_due = |table: &Arc<TableState>| (is_long && table.is_hot()) || table.has_bulk_changes();
+        if version.tables.values().any(is_due) {
+            self.checkpoint_soon(CheckpointReason::Idle);
+        }
+    }
+
     fn checkpoint_soon(self: &Arc<Self>, reason: CheckpointReason) {
         if self.closed.load(Ordering::Acquire) || self.checkpoint_due.load(Ordering::Acquire) {
             return;
@@ -608,7 +634,7 @@ impl Database {
         tasks.push(task);
     }
 
-    /// Timed work: syncs of `SyncMode::Interval`, checkpoints of `checkpoint_interval`.
+    /// Timed work: syncs of `SyncMode::Interval`, checkpoints of `checkpoint_interval` and `checkpoint_idle`.
     fn start_timers(self: &Arc<Self>) {
         if self.follows() {
             return;
@@ -641,6 +667,10 @@ impl Database {
             tasks.push(tokio::spawn(repeat(weak, every, |db| async move {
                 db.checkpoint_soon(CheckpointReason::Interval);
             })));
+        }
+        if let Some(every) = self.options.checkpoint_idle {
+            let weak = Arc::downgrade(self);
+            tasks.push(tokio::spawn(repeat(weak, every, |db| async move { db.checkpoint_if_idle() })));
         }
     }
 }

@@ -65,6 +65,8 @@ impl Database {
         database.start_timers();
         database.checkpoint_if_due();
         database.index_soon();
+        // Processes that live for less than a checkpoint would leave it to nobody.
+        database.compact_soon();
         database.resume_restored(waiting);
         Ok(database)
     }

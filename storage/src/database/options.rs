@@ -115,6 +115,9 @@ pub struct OpenOptions {
     pub checkpoint_wal_bytes: u64,
     /// A checkpoint runs by itself this often while there is something to write; None: never.
     pub checkpoint_interval: Option<Duration>,
+    /// A checkpoint runs by itself when nothing was committed for so long, twice as long at most, and the log since the last one is worth
+    /// it (1 MiB); None: never.
+    pub checkpoint_idle: Option<Duration>,
     /// On closing, a checkpoint runs when the log exceeds this.
     pub close_wal_bytes: u64,
     /// Above this much memory in hot rows, commits are slowed.
@@ -127,6 +130,9 @@ pub struct OpenOptions {
     pub wal_entry_bytes_max: usize,
     /// How far back old row versions are kept.
     pub version_retention: Duration,
+    /// Do by itself what keeps the database in order: checkpoints, merges, index builds, collections. Else only what is asked for, and
+    /// checkpoints before writers would have to wait and on closing.
+    pub upkeep: bool,
     /// Merge segments by itself after checkpoints; else only when it is asked for.
     pub compacts: bool,
     /// How long after a checkpoint that begins.
@@ -192,12 +198,14 @@ impl Default for OpenOptions {
             sync: SyncMode::Full,
             checkpoint_wal_bytes: 64 << 20,
             checkpoint_interval: None,
+            checkpoint_idle: Some(Duration::from_secs(10)),
             close_wal_bytes: 8 << 20,
             memtable_soft_bytes: 256 << 20,
             memtable_hard_bytes: 512 << 20,
             memtable_wait: Duration::from_secs(30),
             wal_entry_bytes_max: 16 << 20,
             version_retention: Duration::from_secs(24 * 3600),
+            upkeep: true,
             compacts: true,
             compact_delay: Duration::from_secs(1),
             compact_segment_bytes: 256 << 20,

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 //! Searches against a model: no row missing, no ghost, no old version, whatever happens in between.
 
+mod rounds;
 mod split;
 mod upkeep;
 

@@ -47,6 +47,8 @@ impl JobKind {
 /// How a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobStatus {
+    /// Found due by upkeep, and not begun.
+    New,
     /// Asked for, and not begun.
     Queued,
     /// At work.
@@ -64,7 +66,8 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
+        Self::New,
         Self::Queued,
         Self::Running,
         Self::Retrying,
@@ -78,6 +81,7 @@ impl JobStatus {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::New => "new",
             Self::Queued => "queued",
             Self::Running => "running",
             Self::Retrying => "retrying",
@@ -98,7 +102,7 @@ impl JobStatus {
     pub const fn is_end(self) -> bool {
         match self {
             Self::Completed | Self::Failed | Self::Cancelled => true,
-            Self::Queued | Self::Running | Self::Retrying | Self::Paused => false,
+            Self::New | Self::Queued | Self::Running | Self::Retrying | Self::Paused => false,
         }
     }
 }
@@ -115,6 +119,6 @@ mod tests {
         for status in JobStatus::ALL {
             assert_eq!(JobStatus::of_name(status.as_str()), Some(status));
         }
-        assert_eq!((JobKind::of_name("tidy"), JobStatus::of_name("new")), (None, None));
+        assert_eq!((JobKind::of_name("tidy"), JobStatus::of_name("done")), (None, None));
     }
 }

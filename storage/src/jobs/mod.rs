@@ -33,6 +33,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// The same of checkpoints, which writers may come to wait for.
 const CHECKPOINT_PAUSE_FIRST: Duration = Duration::from_secs(1);
 const CHECKPOINT_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Parameters of the row that stands for a paused kind.
+const WHOLE_KIND: &str = "all of this kind";
+/// Parameters of what RUN JOBS has queued.
+pub(crate) const ASKED_FOR: &str = "asked for";
 
 /// One job. Times in µs since 1970 UTC.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +51,7 @@ pub struct JobRow {
     pub table_id: Option<TableId>,
     /// Why and with what it runs.
     pub parameters: String,
-    /// queued, running, retrying, paused, completed, failed or cancelled.
+    /// new, queued, running, retrying, paused, completed, failed or cancelled.
     pub status: String,
     /// How often it was begun.
     pub attempts: u32,
@@ -94,6 +98,8 @@ pub(crate) struct JobLimits {
     pub(crate) timeout: Duration,
     /// How long rows of jobs that ended are kept.
     pub(crate) retention: Duration,
+    /// Whether anything begins by itself.
+    pub(crate) by_itself: bool,
 }
 
 /// The jobs of one process, and what is left of those of earlier ones.
@@ -230,6 +236,16 @@ fn may_be_of_one_index(one: &str, other: &str) -> bool {
     }
 }
 
+/// Whether a row with these parameters is of what a statement asked for.
+pub(crate) fn was_asked(parameters: &str) -> bool {
+    parameters == ASKED_FOR || parameters.split(' ').any(|word| word == "reason=statement")
+}
+
+/// Whether a row with these parameters stands for a paused kind.
+pub(crate) fn stands_for_kind(parameters: &str) -> bool {
+    parameters == WHOLE_KIND
+}
+
 /// Whether another attempt may end better.
 fn may_pass(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::Fenced | ErrorKind::Cancelled)
@@ -303,14 +319,14 @@ impl Jobs {
         held.ended.entry(job.kind.as_str().to_owned()).or_default();
         let table = job.table.map(|def| def.id);
         let waits = |e: &Entry| {
-            matches!(e.status, JobStatus::Queued | JobStatus::Retrying)
+            matches!(e.status, JobStatus::New | JobStatus::Queued | JobStatus::Retrying)
                 && e.is(job.kind, table)
                 && may_be_of_one_index(&e.row.parameters, &job.parameters)
         };
         let waiting = held.entries.iter().find(|e| waits(e)).map(|e| e.row.id);
         let id = match waiting {
             Some(id) => id,
-            None => self.add(&mut held, job.kind, job.table, job.asked),
+            None => self.add(&mut held, job.kind, job.table, job.asked, now),
         };
         if let Some(entry) = held.find(id) {
             entry.set(JobStatus::Running);
@@ -330,7 +346,7 @@ impl Jobs {
         id
     }
 
-    fn add(&self, held: &mut Held, kind: JobKind, table: Option<&TableDef>, asked: bool) -> u64 {
+    fn add(&self, held: &mut Held, kind: JobKind, table: Option<&TableDef>, asked: bool, now: i64) -> u64 {
         held.last_id += 1;
         let row = JobRow {
             id: held.last_id,
@@ -338,7 +354,7 @@ impl Jobs {
             table: table.map(TableDef::qualified_name),
             table_id: table.map(|def| def.id),
             status: JobStatus::Queued.as_str().to_owned(),
-            created_us: now_us(),
+            created_us: now,
             node: self.node.clone(),
             ..JobRow::default()
         };
@@ -363,12 +379,45 @@ impl Jobs {
     /// A job that somebody asks for and that is not begun yet; returns its number.
     pub(crate) fn queue(&self, kind: JobKind, table: Option<&TableDef>, parameters: String) -> u64 {
         let mut held = self.held();
-        let id = self.add(&mut held, kind, table, true);
+        let id = self.add(&mut held, kind, table, true, now_us());
         if let Some(entry) = held.find(id) {
             entry.row.parameters = parameters;
             entry.unsaved = true;
         }
         id
+    }
+
+    /// Work on a table that upkeep has found due and begins when what is before it has ended; returns its number. None: its row is
+    /// there already.
+    pub(crate) fn note(&self, kind: JobKind, table: &TableDef, parameters: String) -> Option<u64> {
+        let mut held = self.held();
+        let waits = |e: &Entry| {
+            matches!(e.status, JobStatus::New | JobStatus::Queued | JobStatus::Retrying)
+                && e.is(kind, Some(table.id))
+        };
+        if held.entries.iter().any(waits) {
+            return None;
+        }
+        let id = self.add(&mut held, kind, Some(table), false, now_us());
+        let entry = held.find(id)?;
+        entry.set(JobStatus::New);
+        entry.row.parameters = parameters;
+        // The next process looks anew.
+        entry.unsaved = false;
+        Some(id)
+    }
+
+    /// Whether a job was noted and waits to be begun.
+    pub(crate) fn is_new(&self, id: u64) -> bool {
+        self.held().find(id).is_some_and(|entry| entry.status == JobStatus::New)
+    }
+
+    /// Forgets what was noted and never begun.
+    pub(crate) fn forget_new(&self, noted: impl IntoIterator<Item = u64>) {
+        let mut held = self.held();
+        for id in noted {
+            held.entries.retain(|entry| entry.row.id != id || entry.status != JobStatus::New);
+        }
     }
 
     /// What the job looks at between two steps.
@@ -452,13 +501,17 @@ impl Jobs {
         }
     }
 
-    /// Whether work of this kind on `table` is not to begin by itself now: it was paused, or has failed lately.
+    /// Whether work of this kind on `table` is not to begin by itself now: nothing is, it was paused, or has failed lately.
     pub(crate) fn pauses(&self, kind: JobKind, table: Option<TableId>) -> bool {
+        if !self.limits.by_itself {
+            return true;
+        }
         let now = Instant::now();
         self.held().entries.iter().filter(|e| e.kind == kind).any(|e| match e.status {
             JobStatus::Paused => e.row.table_id.is_none() || e.row.table_id == table,
             JobStatus::Retrying => e.row.table_id == table && e.retry_at.is_some_and(|at| now < at),
-            JobStatus::Queued
+            JobStatus::New
+            | JobStatus::Queued
             | JobStatus::Running
             | JobStatus::Completed
             | JobStatus::Failed
@@ -473,7 +526,7 @@ impl Jobs {
         match entry.status {
             JobStatus::Running if entry.stop.ask(StopReason::Cancelled) => Stopped::Soon,
             JobStatus::Running => Stopped::No,
-            JobStatus::Queued | JobStatus::Retrying | JobStatus::Paused => {
+            JobStatus::New | JobStatus::Queued | JobStatus::Retrying | JobStatus::Paused => {
                 entry.close(JobStatus::Cancelled, None);
                 Stopped::Now
             }
@@ -488,7 +541,7 @@ impl Jobs {
         match entry.status {
             JobStatus::Running if entry.stop.ask(StopReason::Paused) => Stopped::Soon,
             JobStatus::Running => Stopped::No,
-            JobStatus::Queued | JobStatus::Retrying => {
+            JobStatus::New | JobStatus::Queued | JobStatus::Retrying => {
                 entry.set(JobStatus::Paused);
                 (entry.retry_at, entry.row.next_retry_us) = (None, None);
                 Stopped::Now
@@ -512,14 +565,16 @@ impl Jobs {
                 entry.stop.ask(StopReason::Paused);
             }
         }
-        let whole = |e: &&Entry| e.status == JobStatus::Paused && e.is(kind, None);
+        let whole = |e: &&Entry| {
+            e.status == JobStatus::Paused && e.is(kind, None) && stands_for_kind(&e.row.parameters)
+        };
         if let Some(id) = held.entries.iter().find(whole).map(|e| e.row.id) {
             return id;
         }
-        let id = self.add(&mut held, kind, None, false);
+        let id = self.add(&mut held, kind, None, false, now_us());
         if let Some(entry) = held.find(id) {
             entry.set(JobStatus::Paused);
-            entry.row.parameters = "all of this kind".to_owned();
+            entry.row.parameters = WHOLE_KIND.to_owned();
         }
         id
     }
@@ -542,8 +597,8 @@ impl Jobs {
             return Err(Stopped::Ended(entry.status));
         }
         let what = (entry.kind, entry.row.table_id);
-        if entry.row.attempts == 0 && entry.status == JobStatus::Paused {
-            // It stands for a pause, which is over.
+        if stands_for_kind(&entry.row.parameters) {
+            // The pause is over.
             entry.close(JobStatus::Completed, None);
             entry.row.progress = 1.0;
             return Ok(what);
@@ -551,6 +606,15 @@ impl Jobs {
         entry.set(JobStatus::Queued);
         (entry.row.finished_us, entry.row.next_retry_us, entry.retry_at) = (None, None, None);
         Ok(what)
+    }
+
+    /// What an earlier process has left and a pause has kept from being begun again, of one kind where that is given.
+    pub(crate) fn left_behind(&self, kind: Option<JobKind>) -> Vec<u64> {
+        let held = self.held();
+        let left = held.entries.iter().filter(|e| {
+            e.status == JobStatus::Retrying && e.retry_at.is_none() && kind.is_none_or(|kind| kind == e.kind)
+        });
+        left.map(|e| e.row.id).collect()
     }
 
     /// Jobs that have failed or are begun again, of one table where that is given.
@@ -566,7 +630,10 @@ impl Jobs {
     /// Cancels what waits for tables that are there no more.
     pub(crate) fn drop_tables(&self, is_there: impl Fn(TableId) -> bool) {
         for entry in &mut self.held().entries {
-            let waits = matches!(entry.status, JobStatus::Queued | JobStatus::Retrying | JobStatus::Paused);
+            let waits = match entry.status {
+                JobStatus::New | JobStatus::Queued | JobStatus::Retrying | JobStatus::Paused => true,
+                JobStatus::Running | JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled => false,
+            };
             if waits && entry.row.table_id.is_some_and(|id| !is_there(id)) {
                 entry.close(JobStatus::Cancelled, Some("its table was dropped".to_owned()));
             }
@@ -614,7 +681,11 @@ impl Jobs {
             if held.entries.back().is_some_and(|last| last.row.id >= row.id) {
                 continue;
             }
-            if matches!(status, JobStatus::Queued | JobStatus::Running | JobStatus::Retrying) {
+            let waits = match status {
+                JobStatus::New | JobStatus::Queued | JobStatus::Running | JobStatus::Retrying => true,
+                JobStatus::Paused | JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled => false,
+            };
+            if waits {
                 status = JobStatus::Retrying;
                 row.status = status.as_str().to_owned();
                 row.next_retry_us = Some(now_us());
@@ -634,8 +705,12 @@ mod tests {
     use super::*;
 
     fn jobs() -> Jobs {
-        let limits = JobLimits { timeout: Duration::from_secs(3600), retention: Duration::from_secs(3600) };
-        Jobs::new(limits, "here/1".to_owned())
+        Jobs::new(limits(), "here/1".to_owned())
+    }
+
+    fn limits() -> JobLimits {
+        let hour = Duration::from_secs(3600);
+        JobLimits { timeout: hour, retention: hour, by_itself: true }
     }
 
     fn upkeep(kind: JobKind) -> NewJob<'static> {
@@ -672,6 +747,60 @@ mod tests {
             assert_eq!((row.error, row.next_retry_us, row.attempts), (None, None, 12));
             assert!(!jobs.pauses(kind, None));
             assert_eq!(jobs.begin(upkeep(kind)), id + 1);
+        }
+    }
+
+    #[test]
+    fn what_upkeep_finds_is_noted_before_it_is_begun() {
+        let def = crate::database::tests::definition(TableId(7), "t", true);
+        let jobs = jobs();
+        let id = jobs.note(JobKind::Compact, &def, "due".to_owned()).unwrap();
+        let row = jobs.row(id).unwrap();
+        assert_eq!((row.status.as_str(), row.attempts, row.started_us), ("new", 0, None));
+        assert!(!jobs.pauses(JobKind::Compact, Some(def.id)) && !jobs.has_unsaved());
+        assert_eq!(jobs.note(JobKind::Compact, &def, "due".to_owned()), None);
+        assert_eq!(jobs.begin(NewJob { table: Some(&def), ..upkeep(JobKind::Compact) }), id);
+        assert!(jobs.row(id).unwrap().started_us >= Some(row.created_us));
+        jobs.end(id, &Ok(()));
+
+        // What is cancelled is not begun, what is paused waits, and what was not due after all leaves no row.
+        let ids: Vec<u64> = (0..3)
+            .map(|_| {
+                let id = jobs.note(JobKind::Compact, &def, String::new()).unwrap();
+                let stopped = if id % 3 == 1 { jobs.pause(id) } else { jobs.cancel(id) };
+                assert_eq!(stopped, Stopped::Now);
+                id
+            })
+            .collect();
+        assert!(ids.iter().all(|id| !jobs.is_new(*id)) && jobs.pauses(JobKind::Compact, Some(def.id)));
+        let late = jobs.note(JobKind::Compact, &def, String::new()).unwrap();
+        assert!(jobs.is_new(late));
+        jobs.forget_new(ids.iter().copied().chain([late]));
+        assert!(jobs.row(late).is_none() && ids.iter().all(|id| jobs.row(*id).is_some()));
+        // One of a table stands for no kind: resumed, it is begun.
+        let paused = jobs.paused(None);
+        assert_eq!(paused.len(), 1);
+        assert_eq!(jobs.again(paused[0], &[JobStatus::Paused]), Ok((JobKind::Compact, Some(def.id))));
+        assert_eq!(jobs.row(paused[0]).unwrap().status, "queued");
+    }
+
+    #[test]
+    fn nothing_begins_by_itself_where_upkeep_is_off() {
+        let jobs = Jobs::new(JobLimits { by_itself: false, ..limits() }, "here/1".to_owned());
+        assert!(JobKind::ALL.into_iter().all(|kind| jobs.pauses(kind, Some(TableId(1)))));
+    }
+
+    #[test]
+    fn rows_say_what_was_asked_for() {
+        for (parameters, asked) in [
+            (ASKED_FOR, true),
+            ("table=public.t reason=statement", true),
+            ("table=public.t reason=upkeep", false),
+            ("reason=statements", false),
+            (WHOLE_KIND, false),
+            ("", false),
+        ] {
+            assert_eq!(was_asked(parameters), asked, "{parameters}");
         }
     }
 

@@ -122,7 +122,7 @@ pub struct SegmentCache {
     /// Where rows were found; a few MiB beside the budget.
     places: Places,
     /// What scans decoded; beside the budget, with one of its own.
-    columns: ColumnCache,
+    columns: Arc<ColumnCache>,
 }
 
 /// Held while something is read into the cache.
@@ -133,7 +133,7 @@ impl SegmentCache {
     #[must_use]
     pub fn new(budget: usize) -> Arc<Self> {
         let (clock, turns, places) = (Mutex::default(), Mutex::default(), Places::default());
-        Arc::new(Self { budget, clock, turns, places, columns: ColumnCache::default() })
+        Arc::new(Self { budget, clock, turns, places, columns: Arc::default() })
     }
 
     /// Where rows were found lately.
@@ -143,7 +143,7 @@ impl SegmentCache {
 
     /// What scans decoded lately.
     #[must_use]
-    pub fn columns(&self) -> &ColumnCache {
+    pub fn columns(&self) -> &Arc<ColumnCache> {
         &self.columns
     }
 

@@ -9,6 +9,10 @@
 //! While half of the budget is free, what a scan decodes. Later what is asked for the second time among the last some ten thousand: one
 //! scan of what nobody comes back to leaves no trace. The caller asks for no more than fits.
 //!
+//! # How much
+//! At most a limit of its own, and at most what others leave of what is [shared](ColumnCache::share) with them: the queries that run, which come
+//! first. They say what they take and give back; what is kept beyond the rest leaves at once.
+//!
 //! # What leaves
 //! What is worth least (GreedyDual-Size with frequency): its uses times the time that decoding it took, for each byte, on top of an age that rises to
 //! the worth of whatever leaves. What would come in and is worth less than all that is there stays out, and makes these older.
@@ -117,6 +121,10 @@ impl Shard {
 pub struct ColumnCache {
     /// 0: nothing is kept.
     limit: AtomicUsize,
+    /// What is kept and what others take, together.
+    shared: AtomicUsize,
+    /// Of it, what others take now.
+    taken: AtomicUsize,
     /// Bytes of all entries, and of those that are just coming in.
     held: AtomicUsize,
     age: AtomicU64,
@@ -131,6 +139,8 @@ impl Default for ColumnCache {
     fn default() -> Self {
         Self {
             limit: AtomicUsize::new(0),
+            shared: AtomicUsize::new(usize::MAX),
+            taken: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             age: AtomicU64::new(0),
             shards: std::array::from_fn(|_| Mutex::default()),
@@ -154,7 +164,35 @@ impl ColumnCache {
     /// From now on at most `bytes` are kept; 0: nothing. What is too much leaves at once.
     pub fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::Relaxed);
-        while self.bytes() > bytes {
+        self.shrink();
+    }
+
+    /// From now on what is kept and what others [take](Self::make_way) are at most `bytes` together, as far as the others keep to it.
+    pub fn share(&self, bytes: usize) {
+        self.shared.store(bytes, Ordering::Relaxed);
+        self.shrink();
+    }
+
+    /// Others take `bytes` more; what is kept beyond the rest leaves at once. Scans that hold some of it keep it until they end.
+    pub fn make_way(&self, bytes: usize) {
+        self.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.shrink();
+    }
+
+    /// Others take `bytes` less, which they took before.
+    pub fn give_back(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that may be kept now.
+    fn room(&self) -> usize {
+        let left = self.shared.load(Ordering::Relaxed).saturating_sub(self.taken.load(Ordering::Relaxed));
+        self.limit_bytes().min(left)
+    }
+
+    /// Lets go of what is too much.
+    fn shrink(&self) {
+        while self.bytes() > self.room() {
             let Some((_, shard)) = self.least() else { return };
             self.evict_from(shard, u64::MAX);
         }
@@ -212,7 +250,7 @@ impl ColumnCache {
     /// the first time, while half of the budget stays free.
     #[must_use]
     pub fn admits(&self, keys: &[ColumnKey], bytes: usize, eager: bool) -> bool {
-        let limit = self.limit_bytes();
+        let limit = self.room();
         // Each is noted, whatever comes of it.
         let asked = keys.iter().filter(|key| self.shard(key).ask(**key)).count();
         if bytes > limit / 2 {
@@ -249,6 +287,9 @@ impl ColumnCache {
         }
         shard.order.insert((entry.worth, key));
         shard.entries.insert(key, entry);
+        drop(shard);
+        // Others may have taken more meanwhile.
+        self.shrink();
     }
 
     /// Drops what is of these segments.
@@ -286,7 +327,7 @@ impl ColumnCache {
 
     /// Reserves `bytes`, for which what is worth at most `worth` may leave; false: there is not so much, and nothing is reserved.
     fn make_room(&self, bytes: usize, worth: u64) -> bool {
-        let limit = self.limit_bytes();
+        let limit = self.room();
         if bytes > limit {
             return false;
         }

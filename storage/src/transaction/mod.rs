@@ -297,6 +297,10 @@ impl Transaction {
         }
         if result.is_ok() {
             database.checkpoint_if_due();
+            // Loads that pass the memory by make segments, and no checkpoint due.
+            if !spilled.is_empty() {
+                database.compact_soon();
+            }
         }
         result
     }

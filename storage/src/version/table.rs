@@ -171,6 +171,15 @@ impl TableState {
         self.memtable.rows() > 0 || !self.hot_deletes.is_empty()
     }
 
+    /// Whether segments or deletes were written past the memtable since the last checkpoint.
+    pub(crate) fn has_bulk_changes(&self) -> bool {
+        self.segments.iter().any(|segment| {
+            let deletes = segment.deletes.as_ref();
+            segment.meta.min_created > self.flushed
+                || deletes.is_some_and(|deletes| deletes.max_version() > self.flushed)
+        })
+    }
+
     /// Whether one of `ids`, which ascend, is among the hot deletes.
     pub(crate) fn deletes_hot(&self, ids: &[RowId]) -> bool {
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return false };

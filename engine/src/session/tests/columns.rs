@@ -1,7 +1,11 @@
 //! Columns that are kept decoded: the same rows with them as without, whatever happens to the table.
 
+use std::sync::Arc;
+
+use cairn_storage::id::UserId;
 use cairn_storage::metrics::ColumnCacheFigures;
 use cairn_storage::{OpenOptions, Root};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 
 use super::{all, answer, run};
 use crate::{Engine, EngineOptions, Session};
@@ -132,6 +136,30 @@ async fn the_second_scan_reads_no_file() {
     )
     .await;
     run(&session, "SHOW column_cache_size", "67108864").await;
+}
+
+#[tokio::test]
+async fn queries_take_the_memory_of_what_is_kept() {
+    let session = filled(64 << 20).await;
+    let (engine, question) = (session.engine(), "SELECT count(*), sum(n), max(s) FROM t");
+    let pool: Arc<dyn MemoryPool> = engine.user_memory(UserId(7));
+    let expected = answer(&session, question).await;
+    for can_spill in [false, true] {
+        assert_eq!(answer(&session, question).await, expected);
+        let all = usize::try_from(figures(&session).bytes).unwrap();
+        assert!(all > 0);
+        let query = MemoryConsumer::new("query").with_can_spill(can_spill).register(&pool);
+        query.try_grow(engine.memory_limit() - all).unwrap();
+        assert_eq!(figures(&session).bytes, all as u64);
+        query.try_grow(all / 2).unwrap();
+        let left = figures(&session).bytes;
+        assert!(left <= (all - all / 2) as u64, "{left} of {all}");
+        // What is refused takes nothing away.
+        assert!(query.try_grow(engine.memory_limit()).is_err());
+        assert_eq!(figures(&session).bytes, left);
+        drop(query);
+        assert_eq!(answer(&session, question).await, expected);
+    }
 }
 
 #[tokio::test]

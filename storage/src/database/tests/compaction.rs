@@ -259,6 +259,31 @@ async fn upkeep_keeps_tables_small_by_itself() {
 }
 
 #[tokio::test]
+async fn loads_that_pass_the_memory_by_are_merged_by_themselves() {
+    let mut options = options();
+    (options.compacts, options.compact_delay) = (true, Duration::ZERO);
+    options.compact_segment_bytes = 1 << 20;
+    let db = Database::open(Root::Memory, options).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    let mut model = Rows::new();
+    for round in 0..16_i64 {
+        let new: Vec<(i64, String)> =
+            (round * 400..round * 400 + 400).map(|k| (k, format!("{k:0>200}"))).collect();
+        insert(&db, table, &new).await.unwrap();
+        assert!(!db.snapshot().state().tables[&table].is_hot());
+        model.extend(new);
+    }
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while segments(&db, table) > 7 {
+        assert!(tokio::time::Instant::now() < end, "{} segments", segments(&db, table));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), model);
+    sound(&db).await;
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn nothing_runs_by_itself_when_it_is_switched_off() {
     let options = OpenOptions { compact_delay: Duration::ZERO, ..options() };
     let db = Database::open(Root::Memory, options).await.unwrap();

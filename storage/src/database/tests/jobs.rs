@@ -143,6 +143,115 @@ async fn nothing_of_a_paused_kind_begins_by_itself() {
     db.close().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_database_at_rest_writes_its_rows_by_itself() {
+    for (upkeep, bytes) in [(true, 2 << 20), (true, 1 << 10), (false, 2 << 20)] {
+        let idle = Some(Duration::from_millis(10));
+        let db = Database::open(Root::Memory, OpenOptions { checkpoint_idle: idle, upkeep, ..options() })
+            .await
+            .unwrap();
+        let table = create(&db, "t", true).await.unwrap();
+        insert(&db, table, &[(1, "x".repeat(bytes))]).await.unwrap();
+        let is_hot = || db.snapshot().state().tables[&table].is_hot();
+        if upkeep && bytes > 1 << 20 {
+            let end = tokio::time::Instant::now() + Duration::from_secs(20);
+            while is_hot() {
+                assert!(tokio::time::Instant::now() < end, "{:?}", db.jobs());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let row = of_kind(&db, JobKind::Checkpoint).remove(0);
+            assert_eq!(row.parameters, "reason=idle");
+        } else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(is_hot() && of_kind(&db, JobKind::Checkpoint).is_empty());
+        }
+        // Who asks for it gets it.
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        assert!(!is_hot());
+        db.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_has_passed_the_memory_by_is_in_a_manifest_soon() {
+    let idle = Some(Duration::from_millis(10));
+    let options = OpenOptions { checkpoint_idle: idle, wal_entry_bytes_max: 24 << 10, ..options() };
+    let db = Database::open(Root::Memory, options).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    let many: Vec<(i64, String)> = (0..400).map(|k| (k, format!("{k:0>200}"))).collect();
+    insert(&db, table, &many).await.unwrap();
+    let loaded = db.snapshot();
+    assert!(!loaded.state().tables[&table].is_hot());
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    while db.snapshot().state().tables[&table].flushed < loaded.version() {
+        assert!(tokio::time::Instant::now() < end, "{:?}", db.jobs());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // And then there is nothing to do.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(of_kind(&db, JobKind::Checkpoint).len(), 1);
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn where_upkeep_is_off_nothing_runs_that_nobody_asked_for() {
+    let options = OpenOptions { compacts: true, compact_delay: Duration::ZERO, upkeep: false, ..options() };
+    let options = OpenOptions { checkpoint_wal_bytes: 1, ..options };
+    let db = Database::open(Root::Memory, options).await.unwrap();
+    let table = with_segments(&db, 12).await;
+    insert(&db, table, &rows(1_000..1_010)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(db.snapshot().state().tables[&table].segments.len(), 12);
+    assert!(of_kind(&db, JobKind::Compact).is_empty());
+    assert!(of_kind(&db, JobKind::Checkpoint).iter().all(|row| row.parameters == "reason=statement"));
+    assert!(db.run_jobs(&JobsWanted::default()).await.unwrap().triggered);
+    assert_eq!(db.snapshot().state().tables[&table].segments.len(), 1);
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_tried_again_does_what_it_was_for_whatever_is_paused() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::Path(dir.path().join("db"));
+    let db = Database::open(root.clone(), options()).await.unwrap();
+    // Too few for upkeep, but not for who asks.
+    let table = with_segments(&db, 2).await;
+    db.pause_jobs(Some(JobKind::Compact)).await.unwrap();
+    let row = JobRow {
+        id: 900,
+        kind: "compact".to_owned(),
+        table: Some("public.t".to_owned()),
+        table_id: Some(table),
+        parameters: "table=public.t reason=statement".to_owned(),
+        status: "retrying".to_owned(),
+        attempts: 1,
+        ..JobRow::default()
+    };
+    let upkeep = JobRow { id: 901, parameters: "table=public.t reason=upkeep".to_owned(), ..row.clone() };
+    write_history(&db, &[upkeep], &[]).await.unwrap();
+    db.close().await.unwrap();
+
+    // What upkeep has left waits until its kind is resumed.
+    let db = Database::open(root.clone(), options()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let left = db.jobs().into_iter().find(|row| row.id == 901).unwrap();
+    assert_eq!((left.status.as_str(), left.attempts), ("retrying", 1));
+    assert_eq!(db.snapshot().state().tables[&table].segments.len(), 2);
+    write_history(&db, &[row], &[]).await.unwrap();
+    db.close().await.unwrap();
+
+    let db = Database::open(root, options()).await.unwrap();
+    let row = ended(&db, 900).await;
+    assert_eq!(
+        (row.status.as_str(), row.attempts, row.parameters.as_str()),
+        ("completed", 2, "table=public.t reason=statement")
+    );
+    assert_eq!(db.snapshot().state().tables[&table].segments.len(), 1);
+    db.resume_jobs(Some(JobKind::Compact)).await.unwrap();
+    assert_eq!(ended(&db, 901).await.status, "completed");
+    db.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_is_tried_again_and_harms_no_commit() {
     let dir = tempfile::tempdir().unwrap();

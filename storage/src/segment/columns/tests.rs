@@ -99,6 +99,35 @@ fn what_is_asked_for_once_is_not_decoded_for_later_when_room_is_short() {
 }
 
 #[test]
+fn what_others_take_is_not_kept() {
+    let one = numbers(1000).bytes();
+    let cache = cache(8 * one);
+    cache.share(10 * one);
+    for group in 0..8 {
+        cache.keep(key(1, group), &numbers(1000), SLOW);
+    }
+    cache.make_way(2 * one);
+    assert_eq!((cache.bytes(), cache.limit_bytes()), (8 * one, 8 * one));
+    cache.make_way(5 * one + 1);
+    assert_eq!((cache.bytes(), cache.bytes() as u64), (2 * one, counted(&cache)));
+    // What comes in takes the place of others, and a scan of more than there is room for brings in nothing.
+    for _ in 0..USES_MAX {
+        cache.keep(key(2, 0), &numbers(1000), SLOW);
+    }
+    assert_eq!(cache.bytes(), 2 * one);
+    assert!(!cache.admits(&[key(3, 0)], 2 * one, true));
+    cache.make_way(20 * one);
+    assert_eq!(cache.bytes(), 0);
+    cache.keep(key(2, 1), &numbers(1000), SLOW);
+    assert_eq!(cache.kept().len(), 0);
+    cache.give_back(27 * one + 1);
+    for group in 0..8 {
+        cache.keep(key(1, group), &numbers(1000), SLOW);
+    }
+    assert_eq!(cache.bytes(), 8 * one);
+}
+
+#[test]
 fn what_no_version_names_is_dropped() {
     let cache = cache(1 << 20);
     for sequence in 0..4 {
