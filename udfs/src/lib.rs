@@ -1,7 +1,7 @@
 //! SQL functions of Cairn that need no engine state.
 //!
 //! Owns: `version()`, functions that answer with a constant of their session, integer arithmetic and sums that never wrap
-//! around, vectors, bounds on what a call of DataFusion's functions makes, and what people expect of a SQL engine that DataFusion has not:
+//! around, vectors, the session's time zone, bounds on what a call of DataFusion's functions makes, and what people expect of a SQL engine that DataFusion has not:
 //! dates, texts, JSON, lists, numbers, aggregates, ids. Does not own: DataFusion's other functions, which every session has, and
 //! functions that read tables (engine).
 
@@ -21,6 +21,7 @@ mod series;
 mod strings;
 mod sum;
 pub mod vector;
+pub mod zones;
 
 use std::sync::Arc;
 
