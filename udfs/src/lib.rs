@@ -16,6 +16,7 @@ mod json;
 mod lists;
 mod math;
 mod names;
+mod patterns;
 mod rewrite;
 mod series;
 mod strings;
@@ -45,6 +46,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, version: &str, memory_limit
     registry.register_udf(Arc::new(constant("version", &format!("Cairn {version}"))))?;
     registry.register_udaf(Arc::new(AggregateUDF::from(sum::ExactSum::default())))?;
     names::register(registry)?;
+    patterns::register(registry)?;
     bounded::register(registry, memory_limit)?;
     let limit = bounded::limit(memory_limit);
     for (section, functions) in sections() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
-pub(crate) use clock::{clock_of, moment_of, timestamps};
+pub(crate) use clock::{clock_of, counted, moment_of, timestamps, utc_of};
 pub use convert::{assigned, moment_said};
 pub(crate) use convert::{decode, encode};
 pub use name::{UnknownZone, zone_named};
