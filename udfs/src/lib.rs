@@ -48,6 +48,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, version: &str, memory_limit
     names::register(registry)?;
     patterns::register(registry)?;
     bounded::register(registry, memory_limit)?;
+    registry.register_udf(Arc::new(dates::local_timestamp()))?;
     let limit = bounded::limit(memory_limit);
     for (section, functions) in sections() {
         for function in functions {

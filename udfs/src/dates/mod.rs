@@ -7,11 +7,14 @@
 mod between;
 mod bucket;
 mod format;
+mod local;
 mod make;
 mod parts;
 mod zone;
 
 use crate::function::Spec;
+
+pub(crate) use local::local_timestamp;
 
 /// The functions of this module.
 pub(crate) fn functions() -> Vec<Spec> {
