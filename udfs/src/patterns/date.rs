@@ -268,11 +268,9 @@ fn skipped<'t>(text: &'t str, literal: &str, quoted: bool) -> &'t str {
     for c in literal.chars() {
         let Some(next) = rest.chars().next() else { break };
         let is_separator = |c: char| !c.is_alphanumeric() && c != '+' && c != '-';
-        let skips = match quoted || c.is_alphanumeric() {
-            true => true,
-            // A sign may belong to what follows, unless the pattern has it.
-            false => is_separator(next) || next == c || (next == '-' && c != ' '),
-        };
+        // A sign may belong to what follows, unless the pattern has it.
+        let skips =
+            quoted || c.is_alphanumeric() || is_separator(next) || next == c || (next == '-' && c != ' ');
         if skips {
             rest = &rest[next.len_utf8()..];
         }
