@@ -10,6 +10,8 @@ use std::time::Duration;
 use cairn_storage::ErrorKind;
 use cairn_storage::id::CommitId;
 use cairn_storage::wal::{CommitInfo, SyncMode};
+use cairn_udfs::zones;
+use datafusion::common::config::ConfigOptions;
 use datafusion::prelude::SessionConfig;
 
 use crate::context::GivenCommit;
@@ -67,7 +69,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "server_version", "text", false, "Version of Cairn.";
     "statement_timeout", "duration", true, "Longest time a statement may run; 0 is no limit.";
     "sync", "text", false, "When an acknowledged commit is durable: full, interval or off.";
-    "timezone", "text", true, "Time zone of now() and of timestamps written without one.";
+"timezone", "text", true, "Time zone that TIMESTAMPTZ is read and shown in, and that its days and hours are those of.";
     "upkeep", "boolean", false, "Whether checkpoints, merges of segments, index builds and collections run by themselves.";
     "vector.recall_sample_rate", "fraction", true, "Part of the searches through an index that are compared with the exact answer, in the background; 1: every one, before it is answered.";
     "version_retention", "duration", false, "How far back old versions are kept.";
@@ -129,7 +131,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             search_path: DEFAULT_SCHEMA.to_owned(),
-            timezone: "+00:00".to_owned(),
+            timezone: zones::UTC.to_owned(),
             statement_timeout: None,
             info: CommitInfo::default(),
             commit_id: None,
@@ -239,6 +241,11 @@ impl Settings {
         Ok(())
     }
 
+    /// The zone that results are shown in; None: UTC, as they are.
+    pub(crate) fn zone(&self) -> Option<Arc<str>> {
+        (!zones::is_utc(&self.timezone)).then(|| self.timezone.as_str().into())
+    }
+
     /// RESET ALL.
     pub(crate) fn reset_all(&mut self) {
         let info = CommitInfo { message: String::new(), ..self.info.clone() };
@@ -295,7 +302,7 @@ impl Settings {
                 SyncMode::Off => "off".to_owned(),
             },
             "timezone" => {
-                if self.timezone == "+00:00" {
+                if self.timezone == zones::UTC {
                     "UTC".to_owned()
                 } else {
                     self.timezone.clone()
@@ -325,6 +332,11 @@ impl Settings {
             let _ = options.set(name, value);
         }
     }
+}
+
+/// The zone of a configuration that [`Settings::apply`] made; None: UTC.
+pub(crate) fn zone_of(options: &ConfigOptions) -> Option<Arc<str>> {
+    options.execution.time_zone.as_deref().filter(|zone| !zones::is_utc(zone)).map(Into::into)
 }
 
 fn find(name: &str) -> Result<&'static Setting> {
@@ -367,13 +379,17 @@ pub(crate) fn commit_id(text: &str) -> Result<CommitId> {
 }
 
 fn time_zone(value: &str) -> Result<String> {
-    if value.eq_ignore_ascii_case("utc") || value.eq_ignore_ascii_case("gmt") {
-        return Ok("+00:00".to_owned());
+    if value.eq_ignore_ascii_case("local") {
+        return Ok(zones::UTC.to_owned());
     }
-    value
-        .parse::<datafusion::arrow::array::timezone::Tz>()
-        .map(|_| value.to_owned())
-        .map_err(|_| invalid("timezone", value, "UTC or an offset such as +02:00"))
+    zones::zone_named(value).map_err(|unknown| {
+        let hint = match unknown.near {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => "a zone is UTC, an offset such as '+02:00', or a name such as 'Europe/Zurich'".to_owned(),
+        };
+        let message = format!("'{}' is not a value of timezone: there is no such time zone", unknown.text);
+        Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate("22023").with_hint(hint))
+    })
 }
 
 /// Reads `4096`, `512 MiB`, `2GB`.
@@ -493,7 +509,12 @@ mod tests {
         assert_eq!(settings.statement_timeout, Some(Duration::from_secs(5)));
         settings.set("statement_timeout", None).unwrap();
         assert_eq!(settings.statement_timeout, None);
+        settings.set("time_zone", Some("europe/zurich")).unwrap();
+        assert_eq!(settings.zone().as_deref(), Some("Europe/Zurich"));
+        let unknown = settings.set("timezone", Some("Europe/Zurch")).unwrap_err();
+        assert_eq!(unknown.hint(), Some("did you mean 'Europe/Zurich'?"));
         settings.set("time_zone", Some("UTC")).unwrap();
+        assert_eq!(settings.zone(), None);
         settings.set("datafusion.execution.batch_size", Some("1024")).unwrap();
         assert!(SETTINGS.is_sorted_by_key(|s| s.name));
     }

@@ -10,6 +10,7 @@ use cairn_storage::{CommitOptions, CommitReceipt, Database, LastWord, Snapshot, 
 use datafusion::common::ParamValues;
 use datafusion::execution::context::SessionState;
 
+use crate::config::zone_of;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::rights::{Accounts, Rights};
@@ -106,6 +107,11 @@ pub struct StatementContext {
 }
 
 impl StatementContext {
+    /// The session's time zone; None: UTC.
+    pub(crate) fn zone(&self) -> Option<Arc<str>> {
+        zone_of(self.state.config_options())
+    }
+
     /// Users, roles and grants at the statement's version.
     ///
     /// # Errors

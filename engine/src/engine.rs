@@ -138,6 +138,7 @@ impl Engine {
             .with_config(base_config(partitions).with_extension(Arc::clone(&calls)))
             .with_runtime_env(runtime)
             .with_type_planner(Arc::new(CairnTypes))
+            .with_analyzer_rule(Arc::new(cairn_udfs::zones::ZonedTimes))
             .with_analyzer_rule(Arc::new(cairn_udfs::CheckedIntegers::default()))
             .with_analyzer_rule(Arc::new(cairn_udfs::vector::VectorCasts))
             .with_analyzer_rule(calls)
@@ -374,7 +375,7 @@ fn base_config(partitions: usize) -> SessionConfig {
         .with_target_partitions(partitions)
         .with_collect_statistics(true);
     let options = config.options_mut();
-    options.execution.time_zone = Some("+00:00".to_owned());
+    options.execution.time_zone = Some(cairn_udfs::zones::UTC.to_owned());
     // Late filtering inside the Parquet reader costs 29 % over TPC-H.
     options.execution.parquet.pushdown_filters = false;
     // Leaves of a plan compute little and may wait for footers in an object store.

@@ -4,9 +4,11 @@
 //! names, calls and their arguments (whoever encodes the plan).
 //!
 //! ```text
-//! 0  function: 1 integer operator, 2 `||`, 3 distance operator, 4 cast to a vector, 5 vector to text
+//! 0  function: 1 integer operator, 2 `||`, 3 distance operator, 4 cast to a vector, 5 vector to text, 6 in a zone
 //! 1  of 1: the operation    of 3: the metric    of 4: 1 where what is no vector is NULL, else 0
-//! 2  of 4: u16 dimension, little-endian
+//!    of 6: 0 to a moment, 1 to what clocks show, 2 a moment moved by an interval; the name of the zone is the end of them
+//! 2  of 4: u16 dimension, little-endian    of 6, 0: the unit, seconds to nanoseconds    of 6, 2: 1 where the interval is subtracted, else 0
+//! 3  of 6, 0: 1 where what reads as no moment is NULL, else 0; the length of the zone in its type, and that zone
 //! ```
 
 use std::sync::Arc;
@@ -16,13 +18,14 @@ use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::vector::{Conversion, DIM_MAX, Distance};
-use crate::{arithmetic, bounded};
+use crate::{arithmetic, bounded, zones};
 
 const INTEGERS: u8 = 1;
 const CONCATENATION: u8 = 2;
 const DISTANCE: u8 = 3;
 const TO_VECTOR: u8 = 4;
 const TO_TEXT: u8 = 5;
+const ZONED: u8 = 6;
 
 /// The bytes of `function`; None: it is one that is found by its name.
 #[must_use]
@@ -37,6 +40,9 @@ pub fn encode(function: &ScalarUDF) -> Option<Vec<u8>> {
         let metric = distance.operator_metric()?;
         let place = Metric::ALL.iter().position(|of| *of == metric)?;
         return Some(vec![DISTANCE, place.try_into().ok()?]);
+    }
+    if let Some(zoned) = zones::encode(function) {
+        return Some([vec![ZONED], zoned].concat());
     }
     match Conversion::of(function)? {
         Conversion::ToVector { dim, safe } => {
@@ -62,6 +68,7 @@ pub fn decode(bytes: &[u8], memory_limit: usize) -> Result<ScalarUDF> {
             (1..=DIM_MAX).contains(&dim).then(|| conversion.function())
         }
         [TO_TEXT] => Some(Conversion::ToText.function()),
+        [ZONED, ref zoned @ ..] => zones::decode(zoned),
         _ => None,
     };
     match function {

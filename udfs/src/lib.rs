@@ -1,7 +1,7 @@
 //! SQL functions of Cairn that need no engine state.
 //!
 //! Owns: `version()`, functions that answer with a constant of their session, integer arithmetic and sums that never wrap
-//! around, vectors, bounds on what a call of DataFusion's functions makes, and what people expect of a SQL engine that DataFusion has not:
+//! around, vectors, the session's time zone, bounds on what a call of DataFusion's functions makes, and what people expect of a SQL engine that DataFusion has not:
 //! dates, texts, JSON, lists, numbers, aggregates, ids. Does not own: DataFusion's other functions, which every session has, and
 //! functions that read tables (engine).
 
@@ -16,11 +16,13 @@ mod json;
 mod lists;
 mod math;
 mod names;
+mod patterns;
 mod rewrite;
 mod series;
 mod strings;
 mod sum;
 pub mod vector;
+pub mod zones;
 
 use std::sync::Arc;
 
@@ -44,7 +46,9 @@ pub fn register(registry: &mut dyn FunctionRegistry, version: &str, memory_limit
     registry.register_udf(Arc::new(constant("version", &format!("Cairn {version}"))))?;
     registry.register_udaf(Arc::new(AggregateUDF::from(sum::ExactSum::default())))?;
     names::register(registry)?;
+    patterns::register(registry)?;
     bounded::register(registry, memory_limit)?;
+    registry.register_udf(Arc::new(dates::local_timestamp()))?;
     let limit = bounded::limit(memory_limit);
     for (section, functions) in sections() {
         for function in functions {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::TableDef;
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::compute::kernels::zip::zip;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::DFSchema;
@@ -26,6 +27,8 @@ pub(super) struct TableColumns {
     pub(super) loaded: Vec<usize>,
     /// Default of every column.
     defaults: Vec<Arc<dyn PhysicalExpr>>,
+    /// The time zone that times without one are of; None: UTC.
+    pub(super) zone: Option<Arc<str>>,
 }
 
 impl TableColumns {
@@ -53,7 +56,7 @@ impl TableColumns {
             .iter()
             .map(|c| physical_expr(&ctx.state, default_expr(ctx, c)?, &empty))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { schema: def.arrow_schema(), def: Arc::clone(def), loaded, defaults })
+        Ok(Self { schema: def.arrow_schema(), def: Arc::clone(def), loaded, defaults, zone: ctx.zone() })
     }
 
     /// For each column of a file the table's column it fills, by name; every name must be one that is loaded.
@@ -104,7 +107,7 @@ impl TableColumns {
                 None => Ok(self.defaults[index].evaluate(&empty)?.into_array(rows)?),
             })
             .collect::<Result<Vec<_>>>()?;
-        assign_batch(&self.def, &self.schema, &columns, rows, None)
+        assign_batch(&self.def, &self.schema, &columns, rows, None, self.zone.as_ref())
     }
 }
 
@@ -126,7 +129,9 @@ impl TableColumns {
     ) -> Result<ArrayRef> {
         let empty = no_columns(array.len())?;
         let default = self.defaults[index].evaluate(&empty)?.into_array(array.len())?;
-        let default = assign_column(&self.def.columns[index], &default)?;
+        let default = assign_column(&self.def.columns[index], &default, self.zone.as_ref())?;
+        // What was read may say another zone yet.
+        let default = cast(&default, array.data_type()).map_err(cairn_storage::Error::from)?;
         Ok(zip(present, array, &default).map_err(cairn_storage::Error::from)?)
     }
 

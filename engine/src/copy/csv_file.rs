@@ -125,7 +125,8 @@ impl CsvPiece {
         let io = |e| self.file.text.error(e);
         let mut source = self.file.text.open_at(self.range.start)?.take(self.range.end - self.range.start);
         let def = &sink.table.def;
-        let builders = self.file.filled.iter().map(|i| ColumnBuilder::new(def, &def.columns[*i]));
+        let zone = sink.table.zone.as_deref();
+        let builders = self.file.filled.iter().map(|i| ColumnBuilder::new(def, &def.columns[*i], zone));
         let mut rows =
             Rows { builders: builders.collect::<Result<_>>()?, kept: Vec::with_capacity(BATCH_ROWS) };
         let (mut buffer, mut base, mut fields) =

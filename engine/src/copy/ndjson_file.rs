@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::{ColumnDef, ColumnType};
+use cairn_udfs::zones::relabelled;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
@@ -54,7 +55,7 @@ pub(super) fn pieces(
             .map(|e| e.with_hint("write one object per line")));
     }
     let columns = table.loaded.iter().map(|i| table.def.columns[*i].clone()).collect();
-    let lines = Lines { columns, text };
+    let lines = Lines { columns, zone: table.zone.clone(), text };
     let piece = |range| Piece::Ndjson(NdjsonPiece { lines: lines.clone(), range });
     if !lines.text.is_divisible() {
         pieces.push((len, piece(0..u64::MAX)));
@@ -68,8 +69,13 @@ pub(super) fn pieces(
     Ok(())
 }
 
-fn json_schema(columns: &[ColumnDef], vectors: JsonForm) -> SchemaRef {
-    let field = |column: &ColumnDef| Field::new(&column.name, vectors.data_type(column), true);
+/// Moments are of the session's `zone`, in which those are read that name none.
+fn json_schema(columns: &[ColumnDef], vectors: JsonForm, zone: Option<&Arc<str>>) -> SchemaRef {
+    let field = |column: &ColumnDef| {
+        let data_type = vectors.data_type(column);
+        let zoned = zone.and_then(|zone| relabelled(&data_type, zone));
+        Field::new(&column.name, zoned.unwrap_or(data_type), true)
+    };
     Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
 }
 
@@ -103,6 +109,8 @@ impl NdjsonPiece {
 #[derive(Clone)]
 struct Lines {
     columns: Vec<ColumnDef>,
+    /// The session's time zone; None: UTC.
+    zone: Option<Arc<str>>,
     text: TextFile,
 }
 
@@ -192,7 +200,7 @@ impl Lines {
     }
 
     fn decode_as(&self, vectors: JsonForm, mut bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
-        let mut decoder = ReaderBuilder::new(json_schema(&self.columns, vectors))
+        let mut decoder = ReaderBuilder::new(json_schema(&self.columns, vectors, self.zone.as_ref()))
             .with_batch_size(BATCH_ROWS)
             .with_strict_mode(true)
             .build_decoder()?;
@@ -294,7 +302,7 @@ mod tests {
         ];
         let input = InputFile::local(PathBuf::from("x.ndjson"));
         let text = TextFile::new(&input, &CopyOptions::default()).unwrap();
-        let lines = Lines { columns, text };
+        let lines = Lines { columns, zone: None, text };
         let rows = |text: &str| {
             lines.decode(text.as_bytes()).map(|b| b.iter().map(RecordBatch::num_rows).sum::<usize>())
         };

@@ -6,15 +6,16 @@
 use std::sync::Arc;
 
 use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
+use cairn_udfs::zones::{UTC, is_utc, moment_said, relabelled};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
     ArrayRef, BinaryViewBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, PrimitiveBuilder,
     StringViewBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder, TimestampNanosecondBuilder,
 };
-use datafusion::arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
+use datafusion::arrow::compute::kernels::cast_utils::Parser;
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Time64MicrosecondType, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
 use super::json_column::JsonColumn;
@@ -47,11 +48,11 @@ pub(super) enum ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    /// A builder for the values of `column` of `table`.
+    /// A builder for the values of `column` of `table`; moments without an offset are those of clocks in the zone of the `session`, or in UTC.
     ///
     /// # Errors
     /// A type with no CSV form.
-    pub(super) fn new(table: &TableDef, column: &ColumnDef) -> Result<Self> {
+    pub(super) fn new(table: &TableDef, column: &ColumnDef, session: Option<&str>) -> Result<Self> {
         let rows = 8192;
         Ok(match &column.column_type {
             ColumnType::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
@@ -75,11 +76,15 @@ impl ColumnBuilder {
             ColumnType::Bytea => Self::Bytes(BinaryViewBuilder::with_capacity(rows)),
             ColumnType::Date => Self::Date(Date32Builder::with_capacity(rows)),
             ColumnType::Time => Self::Time(Time64MicrosecondBuilder::with_capacity(rows)),
-            ColumnType::Timestamp { nanos } => timestamps(*nanos, None)?,
-            ColumnType::TimestampTz { nanos, zone } => timestamps(*nanos, Some(zone))?,
+            ColumnType::Timestamp { nanos } => timestamps(*nanos, None, None)?,
+            ColumnType::TimestampTz { nanos, zone } => {
+                timestamps(*nanos, Some(zone), session.filter(|_| is_utc(zone)))?
+            }
             ColumnType::Vector(dim) => Self::Vector(VectorBuilder::new(*dim, table.metrics_of(column.id))),
             ColumnType::List(_) | ColumnType::Struct(_) => {
-                Self::Json(Box::new(JsonColumn::new(&column.column_type.arrow())?))
+                let data_type = column.column_type.arrow();
+                let zoned = session.and_then(|zone| relabelled(&data_type, &zone.into()));
+                Self::Json(Box::new(JsonColumn::new(&zoned.unwrap_or(data_type))?))
             }
         })
     }
@@ -159,12 +164,12 @@ impl ColumnBuilder {
                 value.is_some()
             }
             Self::Micros(b, zone) => {
-                let value = string_to_datetime(zone, text.trim()).ok().map(|t| t.timestamp_micros());
+                let value = moment_said(text.trim(), zone, TimeUnit::Microsecond);
                 b.append_option(value);
                 value.is_some()
             }
             Self::Nanos(b, zone) => {
-                let value = string_to_datetime(zone, text.trim()).ok().and_then(|t| t.timestamp_nanos_opt());
+                let value = moment_said(text.trim(), zone, TimeUnit::Nanosecond);
                 b.append_option(value);
                 value.is_some()
             }
@@ -201,8 +206,9 @@ impl ColumnBuilder {
     }
 }
 
-fn timestamps(nanos: bool, zone: Option<&String>) -> Result<ColumnBuilder> {
-    let tz: Tz = zone.map_or("+00:00", String::as_str).parse().map_err(cairn_storage::Error::from)?;
+fn timestamps(nanos: bool, zone: Option<&String>, session: Option<&str>) -> Result<ColumnBuilder> {
+    let read_in = session.or(zone.map(String::as_str)).unwrap_or(UTC);
+    let tz: Tz = read_in.parse().map_err(cairn_storage::Error::from)?;
     let label: Option<Arc<str>> = zone.map(|z| z.as_str().into());
     Ok(if nanos {
         ColumnBuilder::Nanos(TimestampNanosecondBuilder::new().with_timezone_opt(label), tz)

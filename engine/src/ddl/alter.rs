@@ -403,7 +403,7 @@ async fn initial(context: &StatementContext, column: &ColumnDef) -> Result<Optio
     let batches = collect(plan, context.state.task_ctx()).await?;
     let batch = batches.iter().find(|batch| batch.num_rows() == 1);
     let batch = batch.ok_or_else(|| Error::new(ErrorKind::Internal, "a default that is not one value"))?;
-    let array = dml::assign_column(column, batch.column(0))?;
+    let array = dml::assign_column(column, batch.column(0), context.zone().as_ref())?;
     stored(column, &array)
 }
 

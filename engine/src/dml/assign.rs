@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
+use cairn_udfs::zones;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewBuilder, Float64Array, RecordBatch, RecordBatchOptions,
     StringViewArray,
@@ -21,7 +22,8 @@ use datafusion::error::DataFusionError;
 use super::vectors;
 use crate::error::{Error, Result};
 
-/// `columns`, one per column of the table in its order, as a batch the table can take. `first_row` is how many rows the
+/// `columns`, one per column of the table in its order, as a batch the table can take; times without a zone are those of clocks in
+/// `zone`, or in UTC. `first_row` is how many rows the
 /// statement gave before, for errors; None when nobody can tell, and a row is named by its key or its values.
 ///
 /// # Errors
@@ -32,6 +34,7 @@ pub(crate) fn assign_batch(
     columns: &[ArrayRef],
     rows: usize,
     first_row: Option<u64>,
+    zone: Option<&Arc<str>>,
 ) -> Result<RecordBatch> {
     let mut assigned = Vec::with_capacity(columns.len());
     for (column, array) in def.columns.iter().zip(columns) {
@@ -40,7 +43,7 @@ pub(crate) fn assign_batch(
                 Some(first) => format!(" in row {}", first + row as u64 + 1),
                 None => format!(" in the row with {}", named(def, columns, row)),
             })?,
-            _ => assign_column(column, array)?,
+            _ => assign_column(column, array, zone)?,
         };
         if !column.nullable && array.logical_null_count() > 0 {
             return Err(null_violation(def, column));
@@ -74,11 +77,15 @@ pub(crate) fn null_violation(def: &TableDef, column: &ColumnDef) -> Error {
     .map(|e| e.with_sqlstate("23502"))
 }
 
-/// `array` in the type of `column`.
+/// `array` in the type of `column`; times without a zone are those of clocks in `zone`, or in UTC.
 ///
 /// # Errors
 /// A type that cannot be stored there (42804), text that does not read as the type (22P02), a number out of its range (22003).
-pub(crate) fn assign_column(column: &ColumnDef, array: &ArrayRef) -> Result<ArrayRef> {
+pub(crate) fn assign_column(
+    column: &ColumnDef,
+    array: &ArrayRef,
+    zone: Option<&Arc<str>>,
+) -> Result<ArrayRef> {
     if let ColumnType::Vector(dim) = column.column_type {
         return vectors::assign(column, dim, array, |_| String::new());
     }
@@ -104,13 +111,23 @@ pub(crate) fn assign_column(column: &ColumnDef, array: &ArrayRef) -> Result<Arra
     if !assignable(from, &column.column_type) {
         return Err(mismatch(column, from));
     }
+    let in_zone = |array: &ArrayRef| match zone {
+        Some(zone) => zones::assigned(array, &to, zone),
+        None => Ok(None),
+    };
     if is_nested(&to) {
+        if let Some(assigned) = in_zone(array).map_err(|e| nested_error(column, &e))? {
+            return Ok(assigned);
+        }
         // NULLs a lenient cast makes inside lists would go unseen: be strict.
         return cast_with_options(array, &to, &CastOptions { safe: false, ..CastOptions::default() })
             .map_err(|e| nested_error(column, &e));
     }
     let source = prepare(array, &to)?;
-    let result = cast(&source, &to).map_err(|_| mismatch(column, from))?;
+    let result = match in_zone(&source).map_err(|_| mismatch(column, from))? {
+        Some(assigned) => assigned,
+        None => cast(&source, &to).map_err(|_| mismatch(column, from))?,
+    };
     if result.null_count() > array.logical_null_count() {
         return Err(first_lost(column, array, &result));
     }
@@ -382,31 +399,56 @@ mod tests {
 
     #[test]
     fn text_reads_as_the_columns_type() {
-        let got = assign_column(&column(ColumnType::Date), &text(&["2020-02-29"])).unwrap();
+        let got = assign_column(&column(ColumnType::Date), &text(&["2020-02-29"]), None).unwrap();
         assert_eq!(got.data_type(), &DataType::Date32);
-        assert!(assign_column(&column(ColumnType::Int32), &text(&[" 12 "])).is_ok());
+        assert!(assign_column(&column(ColumnType::Int32), &text(&[" 12 "]), None).is_ok());
         let decimal =
-            assign_column(&column(ColumnType::Decimal { precision: 10, scale: 2 }), &text(&["1.25"]))
+            assign_column(&column(ColumnType::Decimal { precision: 10, scale: 2 }), &text(&["1.25"]), None)
                 .unwrap();
         let decimal = decimal.as_any().downcast_ref::<Decimal128Array>().unwrap();
         assert_eq!(decimal.value(0), 125);
-        let bytes = assign_column(&column(ColumnType::Bytea), &text(&["\\x00ff"])).unwrap();
+        let bytes = assign_column(&column(ColumnType::Bytea), &text(&["\\x00ff"]), None).unwrap();
         assert_eq!(bytes.len(), 1);
     }
 
     #[test]
+    fn times_are_read_in_the_sessions_zone() {
+        let zone: Arc<str> = "Europe/Zurich".into();
+        let at = column(ColumnType::TimestampTz { nanos: false, zone: "UTC".into() });
+        let read = |said: &str| assign_column(&at, &text(&[said]), Some(&zone));
+        assert_eq!(value_text(&read(" 2024-07-01 10:00:00 ").unwrap(), 0), "2024-07-01T08:00:00Z");
+        let refused = read("yesterday").unwrap_err();
+        assert_eq!(refused.sqlstate(), "22007");
+        assert!(refused.message().contains("\"yesterday\""), "{refused}");
+        let day =
+            assign_column(&column(ColumnType::Date), &read("2024-07-01 00:30:00").unwrap(), Some(&zone));
+        assert_eq!(value_text(&day.unwrap(), 0), "2024-07-01");
+        let list = ColumnType::List(Box::new(ColumnType::TimestampTz { nanos: false, zone: "UTC".into() }));
+        let texts = cast(&text(&["2024-07-01 10:00:00"]), &DataType::new_list(DataType::Utf8, true)).unwrap();
+        let moments = assign_column(&column(list), &texts, Some(&zone)).unwrap();
+        assert_eq!(value_text(&moments, 0), "[2024-07-01T08:00:00Z]");
+    }
+
+    #[test]
     fn errors_name_column_value_and_state() {
-        let e = assign_column(&column(ColumnType::Int32), &text(&["1", "abc"])).unwrap_err();
+        let e = assign_column(&column(ColumnType::Int32), &text(&["1", "abc"]), None).unwrap_err();
         assert_eq!(e.sqlstate(), "22P02");
         assert!(e.message().contains("\"abc\"") && e.message().contains("\"c\""), "{e}");
-        let e =
-            assign_column(&column(ColumnType::Int8), &(Arc::new(Int64Array::from(vec![1, 300])) as ArrayRef))
-                .unwrap_err();
+        let e = assign_column(
+            &column(ColumnType::Int8),
+            &(Arc::new(Int64Array::from(vec![1, 300])) as ArrayRef),
+            None,
+        )
+        .unwrap_err();
         assert_eq!(e.sqlstate(), "22003");
-        let e = assign_column(&column(ColumnType::Date), &(Arc::new(Int64Array::from(vec![1])) as ArrayRef))
-            .unwrap_err();
+        let e = assign_column(
+            &column(ColumnType::Date),
+            &(Arc::new(Int64Array::from(vec![1])) as ArrayRef),
+            None,
+        )
+        .unwrap_err();
         assert_eq!(e.sqlstate(), "42804");
-        let e = assign_column(&column(ColumnType::Timestamp { nanos: false }), &text(&["yesterday"]))
+        let e = assign_column(&column(ColumnType::Timestamp { nanos: false }), &text(&["yesterday"]), None)
             .unwrap_err();
         assert_eq!(e.sqlstate(), "22007");
     }
@@ -414,11 +456,11 @@ mod tests {
     #[test]
     fn fractions_round_into_integers() {
         let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.5, 2.5, -0.6]));
-        let got = assign_column(&column(ColumnType::Int16), &floats).unwrap();
+        let got = assign_column(&column(ColumnType::Int16), &floats, None).unwrap();
         assert_eq!(got.as_any().downcast_ref::<Int16Array>().unwrap().values(), &[2, 2, -1]);
         let decimals: ArrayRef =
             Arc::new(Decimal128Array::from(vec![150, 249]).with_precision_and_scale(5, 2).unwrap());
-        let got = assign_column(&column(ColumnType::Int16), &decimals).unwrap();
+        let got = assign_column(&column(ColumnType::Int16), &decimals, None).unwrap();
         assert_eq!(got.as_any().downcast_ref::<Int16Array>().unwrap().values(), &[2, 2]);
     }
 }

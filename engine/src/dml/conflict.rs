@@ -243,8 +243,8 @@ impl Resolver {
         for (index, value) in set {
             columns[*index] = value.evaluate(&both)?.into_array(both.num_rows())?;
         }
-        let changed =
-            assign_batch(&self.target.def, &self.target.def.arrow_schema(), &columns, both.num_rows(), None)?;
+        let Target { def, zone, .. } = &self.target;
+        let changed = assign_batch(def, &def.arrow_schema(), &columns, both.num_rows(), None, zone.as_ref())?;
         Ok((changed, ids))
     }
 }

@@ -30,6 +30,7 @@ use super::insert::{default_sql, is_default, number_text};
 use super::params;
 use super::target::{column_ident, ident_text, split_name};
 use super::vectors;
+use crate::config::Settings;
 use crate::rights::{Right, Rights};
 
 /// Text of one INSERT is kept in blocks of at most this.
@@ -56,21 +57,26 @@ enum Literal<'a> {
 
 /// The rows of a plain INSERT as a batch of its table; None: plan it.
 pub(super) fn try_plan(
-    snapshot: &Snapshot,
-    search_path: &str,
+    (snapshot, rights): (&Snapshot, &Rights),
+    settings: &Settings,
     params: &[Option<&ParamValues>],
-    rights: &Rights,
     insert: &Insert,
 ) -> Option<(TableId, RecordBatch)> {
     let (name, values) = plain(insert)?;
     let TableObject::TableName(name) = name else { return None };
-    let (schema, table) = split_name(name, search_path).ok()?;
+    let (schema, table) = split_name(name, &settings.search_path).ok()?;
     let table = snapshot.table_named(&schema, &table)?;
     let def = table.def();
-    if !rights.may(Right::Insert, def) {
+    if !rights.may(Right::Insert, def) || needs_zone(def, settings) {
         return None;
     }
     Some((def.id, build(def, insert, values, params)?))
+}
+
+/// Whether values for the table may have to be read in a zone that is not UTC.
+pub(crate) fn needs_zone(def: &TableDef, settings: &Settings) -> bool {
+    let is_moment = |column: &ColumnDef| matches!(column.column_type, ColumnType::TimestampTz { .. });
+    settings.zone().is_some() && def.columns.iter().any(is_moment)
 }
 
 fn plain(insert: &Insert) -> Option<(&TableObject, &Values)> {
@@ -378,7 +384,7 @@ fn vectors_of(column: &ColumnDef, literals: &[Literal<'_>]) -> Option<ArrayRef> 
             Literal::Vector(text) => Arc::new(StringArray::from_iter_values([text])),
             _ => return None,
         };
-        assign_column(column, &array).ok()
+        assign_column(column, &array, None).ok()
     };
     let rows = literals.iter().map(one).collect::<Option<Vec<_>>>()?;
     concat(&rows.iter().map(AsRef::as_ref).collect::<Vec<_>>()).ok()
@@ -391,7 +397,7 @@ fn through_text<'l>(
     value: impl Fn(&'l Literal<'_>) -> Option<&'l str>,
 ) -> Option<ArrayRef> {
     let texts: ArrayRef = Arc::new(each(literals, value)?.into_iter().collect::<StringArray>());
-    assign_column(column, &texts).ok()
+    assign_column(column, &texts, None).ok()
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ use cairn_storage::id::{RowId, TableId};
 use cairn_storage::transaction::TransactionBlock;
 use cairn_storage::{CommitReceipt, Database, ErrorKind, Snapshot, Transaction};
 use cairn_udfs::vector::VectorCasts;
+use cairn_udfs::zones::ZonedTimes;
 use cairn_udfs::{BoundedCalls, CheckedIntegers};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -51,7 +52,7 @@ use futures::TryStreamExt;
 
 pub(crate) use assign::{assign_batch, assign_column, cut, null_violation, row_text};
 pub(crate) use describe::describe;
-pub(crate) use direct::{key_value, set_value, whole_number};
+pub(crate) use direct::{key_value, needs_zone, set_value, whole_number};
 pub(crate) use insert::default_expr;
 pub(crate) use merge::HERE as MERGED;
 pub(crate) use node::DmlPlanner;
@@ -181,8 +182,7 @@ pub(crate) async fn insert_directly(
     params: &[Option<&ParamValues>],
     insert: &Insert,
 ) -> Result<Option<u64>> {
-    let Some((table, batch)) = direct::try_plan(snapshot, &settings.search_path, params, rights, insert)
-    else {
+    let Some((table, batch)) = direct::try_plan((snapshot, rights), settings, params, insert) else {
         return Ok(None);
     };
     let rows = batch.num_rows() as u64;
@@ -221,7 +221,8 @@ pub(crate) fn simplified(state: &SessionState, mut expr: Expr, schema: &DFSchema
         expr = expr.transform_up(|expr| rewrite.rewrite(expr, schema, state.config_options()))?.data;
     }
     let coerced = simplifier.coerce(expr, schema)?;
-    let checked = CheckedIntegers::default().rewrite(coerced, schema)?.data;
+    let zoned = ZonedTimes.rewrite(coerced, schema, state.config_options())?.data;
+    let checked = CheckedIntegers::default().rewrite(zoned, schema)?.data;
     let checked = VectorCasts.rewrite(checked, schema)?.data;
     let bounded = match state.config().get_extension::<BoundedCalls>() {
         Some(calls) => calls.rewrite(checked, schema)?.data,

@@ -20,6 +20,8 @@ pub(crate) struct Target {
     pub(crate) table: TableSnapshot,
     /// Its definition.
     pub(crate) def: Arc<TableDef>,
+    /// The time zone its new values are read in; None: UTC.
+    pub(crate) zone: Option<Arc<str>>,
 }
 
 impl Target {
@@ -47,7 +49,7 @@ impl Target {
     fn find(ctx: &StatementContext, name: &ObjectName) -> Result<Self> {
         let (schema, table) = split_name(name, &ctx.search_path)?;
         if let Some(table) = ctx.snapshot.table_named(&schema, &table) {
-            return Ok(Self { def: Arc::clone(table.def()), table });
+            return Ok(Self { def: Arc::clone(table.def()), table, zone: ctx.zone() });
         }
         if matches!(schema.as_str(), "system" | "sys" | "information_schema" | "pg_catalog") {
             return Err(Error::new(

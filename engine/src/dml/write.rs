@@ -248,7 +248,8 @@ impl Worker {
             }
             Step::Insert(places) => places.iter().map(|place| Arc::clone(rows.column(*place))).collect(),
         };
-        let new = assign_batch(&table, &self.schema, &new, rows.num_rows(), None)?;
+        let zone = self.work.target.zone.as_ref();
+        let new = assign_batch(&table, &self.schema, &new, rows.num_rows(), None, zone)?;
         self.append(new, &[]).await
     }
 
@@ -293,7 +294,8 @@ impl Worker {
     fn assign(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let first_row = self.given;
         self.given = first_row.map(|rows| rows + batch.num_rows() as u64);
-        assign_batch(&self.work.target.def, &self.schema, batch.columns(), batch.num_rows(), first_row)
+        let (def, zone) = (&self.work.target.def, self.work.target.zone.as_ref());
+        assign_batch(def, &self.schema, batch.columns(), batch.num_rows(), first_row, zone)
     }
 
     /// Writes rows, each of which was joined with what `sources` have of it.
@@ -372,13 +374,14 @@ pub(crate) async fn insert_all(
         let mut stream = plan.execute(partition, ctx.state.task_ctx())?;
         let mut writer = transaction.writer(table)?;
         let (columns, progress) = (Arc::clone(&columns), Arc::clone(&ctx.progress));
+        let zone = ctx.zone();
         tasks.spawn(async move {
             let schema = columns.arrow_schema();
             let mut given = (partitions == 1).then_some(0);
             while let Some(batch) = stream.next().await {
                 let batch = batch?;
                 let rows = batch.num_rows();
-                let batch = assign_batch(&columns, &schema, batch.columns(), rows, given)?;
+                let batch = assign_batch(&columns, &schema, batch.columns(), rows, given, zone.as_ref())?;
                 given = given.map(|given| given + rows as u64);
                 progress.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                 writer.write(batch).await?;

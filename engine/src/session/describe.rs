@@ -9,7 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast;
 use futures::FutureExt;
 
-use super::{Session, jobs, query, repair, shape_of, show, upkeep};
+use super::{Session, jobs, query, repair, shape_of, show, upkeep, zone};
 use crate::catalog::SnapshotCatalog;
 use crate::config::Settings;
 use crate::context::StatementContext;
@@ -60,10 +60,15 @@ impl Session {
         // Who leaves results unread may prepare the next statement all the same.
         let limits = self.admit(false, watch).await?;
         let settings = self.lock().settings.clone();
-        let (session, timeout) = (self.handle(), settings.statement_timeout);
+        let (session, timeout, zone) = (self.handle(), settings.statement_timeout, settings.zone());
         // Boxed: it is large, and whoever calls this holds it.
         let describe = async move { session.describe_now(&described.statement, &settings).await }.boxed();
         let mut description = limits.run_in_time(timeout, describe).await?;
+        if let (Some(columns), Some(zone)) = (&mut description.columns, zone)
+            && let Some(shown) = zone::columns(columns, &zone)
+        {
+            *columns = shown;
+        }
         if let Statement::Execute(execute) = &prepared.statement {
             // Its statement's have their values.
             description.parameters = self.parameters_of(execute)?;

@@ -35,6 +35,7 @@ mod tests;
 mod transaction;
 mod upkeep;
 mod words;
+mod zone;
 
 pub use describe::{Description, Parameter};
 pub use limits::SessionLimits;
@@ -202,14 +203,15 @@ impl Session {
             Settings { given, ..inner.settings.clone() }
         };
         let limits = if is_at_once(&prepared.statement) { limits.here() } else { limits };
-        let timeout = settings.statement_timeout;
+        let (timeout, zone) = (settings.statement_timeout, settings.zone());
+        let shown = |output| zone::shown(output, zone.as_ref());
         let short = prepared.direct.as_ref().filter(|direct| direct.is_short());
         let is_tried = short.is_some();
         if let Some(short) = short {
             let read =
                 direct::run(self, &settings, params.as_ref(), &prepared.statement, Some(short)).boxed();
             if let Some(output) = limits.try_here(timeout, read).await.transpose() {
-                return self.files.answer(output);
+                return self.files.answer(output.map(shown));
             }
         }
         let session = self.handle();
@@ -219,7 +221,7 @@ impl Session {
             session.run(&prepared, direct, &settings, params).await
         };
         let statement = statement.boxed();
-        self.files.answer(limits.run(timeout, statement).await)
+        self.files.answer(limits.run(timeout, statement).await.map(shown))
     }
 
     fn watch(&self, sql: &str) -> Watch {

@@ -4,6 +4,7 @@
 //! cutting scripts (`script`). Does not own: names (`catalog`), effects (`ddl`, `dml`, `copy`, `session`).
 
 mod account;
+mod at_zone;
 mod cast;
 mod chain;
 mod copy;

@@ -7,10 +7,11 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Expr, UnaryOperator, Value, VisitMut};
 
+use super::at_zone::called;
 use super::cast::sized;
 use super::walk;
 
-/// Puts every AND and OR above the comparison that swallowed it; casts are settled on the same way.
+/// Puts every AND and OR above the comparison that swallowed it; casts and AT TIME ZONE are settled on the same way.
 pub(super) fn settle(statement: &mut ast::Statement) {
     if !holds_only_values(statement) {
         settle_within(statement);
@@ -22,7 +23,7 @@ pub(super) fn settle_within(tree: &mut impl VisitMut) {
     // Inner expressions come first, so each step finds at most one swallowed chain.
     let _ = walk::expressions_mut(tree, |expr| {
         let whole = std::mem::replace(expr, Expr::value(Value::Null));
-        *expr = sized(lifted(whole));
+        *expr = called(sized(lifted(whole)));
         ControlFlow::<()>::Continue(())
     });
 }

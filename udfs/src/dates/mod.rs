@@ -1,15 +1,20 @@
 //! Dates, timestamps and intervals: their parts, what lies between two of them, buckets, and text in a given form.
 //!
 //! Owns: functions of DuckDB and PostgreSQL that DataFusion has not; where the two differ, DuckDB's unless a function says otherwise.
-//! A TIMESTAMPTZ is read in the zone of its column. Does not own: `date_part`, `date_trunc`, `date_bin`, `to_char` (DataFusion).
+//! A TIMESTAMPTZ is read in the zone of its type, where the session's has been put in (`zones`). Does not own: `date_part`, `date_trunc`,
+//! `date_bin` (DataFusion).
 
 mod between;
 mod bucket;
 mod format;
+mod local;
 mod make;
 mod parts;
+mod zone;
 
 use crate::function::Spec;
+
+pub(crate) use local::local_timestamp;
 
 /// The functions of this module.
 pub(crate) fn functions() -> Vec<Spec> {
@@ -18,6 +23,7 @@ pub(crate) fn functions() -> Vec<Spec> {
     functions.extend(bucket::functions());
     functions.extend(make::functions());
     functions.extend(format::functions());
+    functions.extend(zone::functions());
     functions
 }
 

@@ -275,7 +275,8 @@ pub(crate) struct Instants {
 }
 
 impl Instants {
-    fn new(arg: &ColumnarValue, name: &str) -> Result<Self> {
+    /// Those of an argument of the function `name`.
+    pub(crate) fn new(arg: &ColumnarValue, name: &str) -> Result<Self> {
         let (array, is_constant) = match arg {
             ColumnarValue::Scalar(value) => (value.to_array()?, true),
             ColumnarValue::Array(array) => (Arc::clone(array), false),

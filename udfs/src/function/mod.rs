@@ -206,6 +206,12 @@ impl Function {
     }
 }
 
+/// Whether `function` is one of these that reads dates and timestamps, as clocks show them.
+pub(crate) fn reads_clocks(function: &ScalarUDF) -> bool {
+    let spec = function.inner().downcast_ref::<Function>().map(|function| &function.spec);
+    spec.is_some_and(|spec| spec.takes.iter().any(|form| form.contains(&Kind::Instant)))
+}
+
 /// What arguments of `types` become by the first of the lists `takes` that they fit, with any number of `rest` behind; None: they fit none.
 pub(crate) fn fitting(takes: &[&[Kind]], rest: Option<Kind>, types: &[DataType]) -> Option<Vec<DataType>> {
     takes.iter().find_map(|form| {

@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::key::{equalities, key_of};
 use crate::config::Settings;
 use crate::context::commit;
-use crate::dml::{column_ident, ident_text, set_value, split_name, whole_number};
+use crate::dml::{column_ident, ident_text, needs_zone, set_value, split_name, whole_number};
 use crate::error::Result;
 use crate::output::Output;
 use crate::rights::{Right, Rights};
@@ -144,6 +144,9 @@ impl KeyChange {
         let table = snapshot.table_named(&schema, &name)?;
         let right = if self.set.is_some() { Right::Update } else { Right::Delete };
         if !rights.may(right, table.def()) || !rights.may(Right::Select, table.def()) {
+            return None;
+        }
+        if self.set.is_some() && needs_zone(table.def(), settings) {
             return None;
         }
         let key = key_of(&table, &self.equal, params)?;
