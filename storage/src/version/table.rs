@@ -263,6 +263,17 @@ impl TableState {
         }
     }
 
+    /// The same table without its hot rows and their keys, for whoever only counts.
+    pub(super) fn counted(&self) -> Self {
+        Self {
+            memtable: Memtable::default(),
+            hot_keys: HotKeys::default(),
+            views: Arc::default(),
+            searchers: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     pub(super) fn sealed(&self, until: CommitVersion) -> Self {
         let mut next = self.clone();
         next.memtable = next.memtable.sealed();
