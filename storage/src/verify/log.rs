@@ -186,7 +186,7 @@ async fn read(database: &Database, depth: Depth) -> Result<Log> {
     let from = newest.as_ref().map_or(WalNumber(1), |m| m.replay_from);
     let tip = WalTip::read(&**fs)?;
     let (mut entries, mut files) = (Entries::default(), BTreeMap::new());
-    let recovery = FileWalReader::recover_each(&**fs, from, database.id(), &mut |found| {
+    let recovery = FileWalReader::recover_each(&**fs, from, database.id(), &mut |found: Vec<Recovered>| {
         if let Some(first) = found.first()
             && let Ok(file) = fs.open(&file_path(first.number), OpenMode::Read)
         {
