@@ -4,13 +4,13 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cairn_engine::Error;
 use cairn_engine::inspect::{
-    DecodedManifest, LogContents, LogEntry, SegmentContents, SegmentEntry, SegmentList, decode_leaf,
-    decode_manifest,
+    DecodedManifest, JournalContents, LogContents, LogEntry, SegmentContents, SegmentEntry, SegmentList,
+    UnitContents, decode_leaf, decode_manifest,
 };
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub(crate) struct DumpArgs {
     #[arg(value_enum)]
     what: What,
 
-    /// The file; an object of a bucket is fetched first, by the bucket's own tools.
+    /// The file, of a journal its directory; an object of a bucket is fetched first, by the bucket's own tools.
     file: PathBuf,
 
     /// As JSON.
@@ -48,6 +48,10 @@ enum What {
     Manifest,
     /// A segment: table/…/….parquet.
     Segment,
+    /// A unit of a vector index: table/…/index/….hnsw.
+    Index,
+    /// What --durability local has acknowledged on this machine: a directory with wal/….
+    Journal,
 }
 
 /// What was read.
@@ -56,16 +60,21 @@ enum Contents {
     Manifest(Box<DecodedManifest>),
     Leaf(Vec<SegmentEntry>),
     Segment(SegmentContents),
+    Index(UnitContents),
+    Journal(JournalContents),
 }
 
 /// Writes what the file holds; the exit code.
 pub(crate) fn run(args: &DumpArgs) -> u8 {
     let name = args.file.display().to_string();
-    let bytes = match fs::read(&args.file) {
-        Ok(bytes) => Bytes::from(bytes),
-        Err(error) => return fail(&format!("{name} can't be read: {error}")),
+    let contents = match args.what {
+        What::Journal => JournalContents::read(&args.file).map(Contents::Journal).map_err(Error::from),
+        what => match fs::read(&args.file) {
+            Ok(bytes) => Contents::read(what, &name, &Bytes::from(bytes)),
+            Err(error) => return fail(&format!("{name} can't be read: {error}")),
+        },
     };
-    let contents = match Contents::read(args.what, &name, &bytes) {
+    let contents = match contents {
         Ok(contents) => contents,
         Err(error) => return fail_with(error),
     };
@@ -85,6 +94,8 @@ impl Contents {
         Ok(match what {
             What::Wal => Self::Wal(LogContents::read(name, bytes)?),
             What::Segment => Self::Segment(SegmentContents::read(name, bytes)?),
+            What::Index => Self::Index(UnitContents::read(name, bytes)?),
+            What::Journal => Self::Journal(JournalContents::read(Path::new(name))?),
             What::Manifest => match decode_manifest(name, bytes) {
                 Ok(manifest) => Self::Manifest(Box::new(manifest)),
                 // Which of the two it is stands in its header; what is wrong with a root is said as of a root.
@@ -97,6 +108,8 @@ impl Contents {
     fn is_damaged(&self) -> bool {
         match self {
             Self::Segment(segment) => !segment.damaged_blocks.is_empty(),
+            Self::Index(unit) => !unit.problems.is_empty(),
+            Self::Journal(journal) => journal.problem.is_some(),
             // The end of a log may be torn: those bytes were never acknowledged.
             Self::Wal(_) | Self::Manifest(_) | Self::Leaf(_) => false,
         }
@@ -117,6 +130,8 @@ impl Contents {
             }
             Self::Leaf(segments) => serde_json::to_writer_pretty(&mut *out, segments)?,
             Self::Segment(segment) => serde_json::to_writer_pretty(&mut *out, segment)?,
+            Self::Index(unit) => serde_json::to_writer_pretty(&mut *out, unit)?,
+            Self::Journal(journal) => serde_json::to_writer_pretty(&mut *out, journal)?,
         }
         writeln!(out)
     }
@@ -127,6 +142,8 @@ impl Contents {
             Self::Manifest(decoded) => write_manifest(decoded, out),
             Self::Leaf(segments) => segments.iter().try_for_each(|entry| write_segment_entry(entry, out)),
             Self::Segment(segment) => write_segment(segment, out),
+            Self::Index(unit) => write_unit(unit, out),
+            Self::Journal(journal) => write_journal(journal, out),
         }
     }
 }
@@ -153,6 +170,49 @@ fn write_log(log: &LogContents, out: &mut dyn Write) -> io::Result<()> {
     };
     let entries = log.entries.len() as u64;
     writeln!(out, "{} entries up to byte {} of {}: {ends}", count(entries), log.end, log.bytes)
+}
+
+fn write_journal(journal: &JournalContents, out: &mut dyn Write) -> io::Result<()> {
+    let (all, unsent) = (count(journal.commits), count(journal.unsent));
+    writeln!(out, "journal: {all} commits of its last epoch, {unsent} of them not marked as sent")?;
+    match &journal.sent {
+        Some(sent) => writeln!(out, "  sent up to version {} of epoch {}", sent.version, sent.epoch)?,
+        None => writeln!(out, "  what was sent is not noted")?,
+    }
+    if let Some(problem) = &journal.problem {
+        writeln!(out, "  it can't be sent as it is: {problem}")?;
+    }
+    for file in &journal.files {
+        writeln!(out)?;
+        write_log(file, out)?;
+    }
+    Ok(())
+}
+
+fn write_unit(unit: &UnitContents, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "index unit of {}, {} components, metric {}, {}",
+        rows(unit.rows),
+        count(unit.dim),
+        unit.metric,
+        size(unit.bytes)
+    )?;
+    writeln!(out, "  built by {} for a recall of {}, seed {}", unit.builder, unit.target_recall, unit.seed)?;
+    if let Some((first, last)) = unit.row_ids {
+        writeln!(out, "  row ids {first} to {last}")?;
+    }
+    for at in &unit.calibration {
+        writeln!(
+            out,
+            "  nearest {} at width {}: recall {:.4}, {:.0} rows scored",
+            at.k, at.ef, at.recall, at.scored
+        )?;
+    }
+    for found in &unit.problems {
+        writeln!(out, "at byte {}: {}", found.offset, found.problem)?;
+    }
+    if unit.problems.is_empty() { writeln!(out, "all of it is right") } else { Ok(()) }
 }
 
 fn write_log_entry(entry: &LogEntry, out: &mut dyn Write) -> io::Result<()> {

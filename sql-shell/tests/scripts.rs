@@ -343,6 +343,80 @@ fn a_database_is_verified_and_its_files_are_shown() {
     assert!(wrong.out.contains(",damaged,") && !wrong.out.contains(",ok,"), "{}", wrong.out);
 }
 
+/// Harms a byte of a file.
+fn harm(file: &Path, at: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[at] ^= 0x40;
+    std::fs::remove_file(file).unwrap();
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[track_caller]
+fn verified(root: &Path, more: &[&str], code: i32) {
+    let mut args = vec!["verify", path(root), "--format", "csv"];
+    args.extend(more);
+    let ran = cairn(&args);
+    assert_eq!(ran.code, Some(code), "{more:?}\n{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn scripts_learn_from_exit_codes_what_became_of_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("db");
+    let fill = "CREATE TABLE t (id BIGINT PRIMARY KEY, e VECTOR(2)); \
+                INSERT INTO t SELECT value, ARRAY[value, 1] FROM generate_series(1, 50) AS g(value); CHECKPOINT; \
+                CREATE INDEX t_e ON t USING hnsw (e) WITH (metric = 'l2')";
+    assert_eq!(cairn(&[path(&root), "-q", "-c", fill]).code, Some(0));
+    let sum = || {
+        let sql = "SELECT count(*) AS n FROM t";
+        cairn(&[path(&root), "--read-only", "--format", "csv", "-c", sql]).out
+    };
+    // There is nothing to do.
+    verified(&root, &["--repair"], 0);
+
+    let unit = file_in(&root.join("table"), ".hnsw");
+    let shown = cairn(&["dump", "index", path(&unit)]);
+    assert_eq!((shown.code, shown.err.as_str()), (Some(0), ""));
+    assert!(shown.out.contains("metric l2") && shown.out.contains("row ids 1 to 50"), "{}", shown.out);
+    let json = cairn(&["dump", "index", path(&unit), "--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json.out).unwrap()["rows"], 50);
+    assert_eq!(cairn(&["dump", "index", path(&root.join("CAIRN"))]).code, Some(1));
+    // Its files are those of a log, and a directory has no other journal.
+    let json = cairn(&["dump", "journal", path(&root), "--json"]);
+    assert!(serde_json::from_str::<serde_json::Value>(&json.out).unwrap()["files"].is_array());
+    assert_eq!(cairn(&["dump", "journal", path(dir.path())]).code, Some(1));
+
+    harm(&file_in(&root.join("table"), ".keys"), 40);
+    verified(&root, &[], 3);
+    verified(&root, &["--repair", "--dry-run"], 3);
+    verified(&root, &["--repair"], 0);
+    verified(&root, &["--deep"], 0);
+
+    harm(&root.join("CAIRN"), 20);
+    // It does not open.
+    verified(&root, &[], 3);
+    verified(&root, &["--repair"], 0);
+    assert_eq!(sum(), "n\n50\n");
+
+    // The commit is in the log alone.
+    assert_eq!(cairn(&[path(&root), "-q", "-c", "CHECKPOINT"]).code, Some(0));
+    assert_eq!(cairn(&[path(&root), "-q", "-c", "INSERT INTO t VALUES (51, ARRAY[1, 2])"]).code, Some(0));
+    assert_eq!(sum(), "n\n51\n");
+    let mut logs: Vec<_> =
+        std::fs::read_dir(root.join("wal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    logs.retain(|log| log.to_string_lossy().ends_with(|c: char| c.is_ascii_digit()));
+    logs.sort();
+    harm(logs.last().unwrap(), 200);
+    verified(&root, &[], 3);
+    // Nobody has agreed to lose it.
+    verified(&root, &["--repair"], 3);
+    verified(&root, &["--repair", "--accept-loss"], 0);
+    verified(&root, &["--deep"], 0);
+    assert_eq!(sum(), "n\n50\n");
+    // Of what?
+    verified(&root, &["--dry-run"], 2);
+}
+
 #[test]
 fn a_box_of_many_rows_is_bounded_and_other_formats_are_not() {
     let sql = "SELECT value AS n FROM generate_series(1, 5000) ORDER BY value";

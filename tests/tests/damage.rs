@@ -8,8 +8,13 @@
 //! * `CAIRN_DAMAGE_SEED=<number>`, `CAIRN_DAMAGE_PLACES=<number>` of each kind of file and harm.
 //! * `CAIRN_DAMAGE_FILE=<text>`: only files whose `<home>/<path>` contains it, every one of them.
 //! * `CAIRN_DAMAGE_HARM=<kind>`, `CAIRN_DAMAGE_AT=<offset>`, `CAIRN_DAMAGE_WITH=<path>` (of a swap): only that. A failure prints all that repeats it.
+//!
+//! What a repair makes of damage is in `damage/repair.rs`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a panic is the report")]
+
+#[path = "damage/repair.rs"]
+mod repair;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::task::Poll;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::database::tests::definition;
 use crate::database::{self, Clock, OpenOptions, Root, now_us};
 use crate::id::{CommitVersion, Epoch, ObjectId, ObjectIds, RowId, TableId};
 use crate::segment::EncodedKey;
-use crate::transaction::{CommitOptions, LastWord, Transaction, TransactionBlock};
+use crate::transaction::{CommitOptions, CommitReceipt, LastWord, Transaction, TransactionBlock};
 use crate::verify::{Finding, FindingStatus, VerifyScope};
 use crate::wal::FENCE_BYTES;
 
@@ -72,6 +73,28 @@ impl Bucket {
 
     async fn paths(&self, folder: &str, end: &str) -> BTreeSet<String> {
         self.listed(folder, end).await.into_keys().collect()
+    }
+
+    /// Ends `work`, and leaves objects of these paths as if it had been killed: it takes its own along otherwise.
+    async fn killed<T>(&self, left: &BTreeSet<String>, work: T) {
+        drop(work);
+        while !self.paths("table", "").await.is_disjoint(left) {
+            tokio::task::yield_now().await;
+        }
+        for path in left {
+            self.put(path, 5).await;
+        }
+    }
+
+    /// Waits until these are all the objects of tables.
+    async fn gone_but(&self, objects: &BTreeSet<String>) {
+        for _ in 0..10_000 {
+            if self.paths("table", "").await == *objects {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("there are others than {objects:?}");
     }
 
     async fn put(&self, path: &str, bytes: usize) {
@@ -209,7 +232,7 @@ async fn what_a_killed_writer_has_left_goes_after_the_next_checkpoint() {
     assert!(left.len() >= 2, "a segment and its key filter");
 
     let next = bucket.writer().await;
-    drop((lost, db));
+    bucket.killed(&left, (lost, db)).await;
     bucket.put("table/1/notes.txt", 5).await;
     insert(&next, 4_000..4_010).await;
     bucket.turn(2);
@@ -236,9 +259,11 @@ async fn objects_of_open_work_stay_until_it_ends() {
     let statement = db.begin(&block.snapshot()).await.unwrap();
     fill(&statement, 2_000..4_000).await;
     block.add(statement, &LastWord::default()).await.unwrap();
+    let before = bucket.paths("table", "").await;
     let failed = db.begin(&db.snapshot()).await.unwrap();
     fill(&failed, 4_000..6_000).await;
-    drop(failed);
+    let left = bucket.paths("table", "").await.difference(&before).cloned().collect();
+    bucket.killed(&left, failed).await;
     let segments = async || bucket.paths("table", ".parquet").await.len();
     assert_eq!(segments().await, 3);
     for round in 0..3 {
@@ -260,6 +285,57 @@ async fn objects_of_open_work_stay_until_it_ends() {
     assert_eq!(segments().await, 6);
     assert_eq!(rows(&db).await, 4_004);
     assert!(verified(&db).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_waits_for_any_more_is_there_with_its_objects_or_takes_them_along() {
+    type Commit = std::pin::Pin<Box<dyn Future<Output = Result<CommitReceipt>>>>;
+    let bucket = Bucket::new();
+    let db = bucket.writer().await;
+    create(&db, true).await;
+    insert(&db, 0..10).await;
+    let mut first = 10;
+    for in_block in [false, true] {
+        for polls in 0.. {
+            let (there, objects) = (rows(&db).await, bucket.paths("table", "").await);
+            let keys = first..first + 2_000;
+            first = keys.end;
+            let mut commit: Commit = if in_block {
+                let block = TransactionBlock::begin(Arc::clone(&db), false);
+                let statement = db.begin(&block.snapshot()).await.unwrap();
+                fill(&statement, keys).await;
+                block.add(statement, &LastWord::default()).await.unwrap();
+                Box::pin(async move { block.commit(CommitOptions::default()).await })
+            } else {
+                let transaction = db.begin(&db.snapshot()).await.unwrap();
+                fill(&transaction, keys).await;
+                Box::pin(transaction.commit(CommitOptions::default()))
+            };
+            assert!(bucket.paths("table", "").await.len() > objects.len());
+            let mut ended = false;
+            for _ in 0..polls {
+                let polled = std::future::poll_fn(|context| Poll::Ready(commit.as_mut().poll(context))).await;
+                if let Poll::Ready(result) = polled {
+                    result.unwrap();
+                    ended = true;
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            drop(commit);
+            db.writer().unwrap().order.settle_all().await;
+            if rows(&db).await == there {
+                assert!(!ended);
+                bucket.gone_but(&objects).await;
+            } else {
+                assert_eq!(rows(&db).await, there + 2_000);
+            }
+            assert!(verified(&db).await.is_empty());
+            if ended {
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test]

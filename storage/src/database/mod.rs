@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 pub use clock::Clock;
 pub(crate) use follow::pin_path;
 pub use jobs::{JobsReceipt, JobsWanted};
-pub use journal::default_journal_directory;
+pub use journal::{JournalContents, Sent, default_journal_directory};
 pub use options::{ClaimAt, Durability, OpenOptions, Root};
 pub use order::VersionRow;
 pub(crate) use order::{Accept, CommitOrder};

@@ -194,15 +194,19 @@ pub(crate) fn row(entry: &WalEntry) -> VersionRow {
         commit_id: entry.commit_id,
         info: entry.info.clone(),
         tables: entry.tables.iter().map(|t| t.table).collect(),
-        rows_added: entry
-            .tables
-            .iter()
-            .map(|t| t.rows.rows() + t.segments.iter().map(|s| s.rows).sum::<u64>())
-            .sum(),
-        rows_deleted: entry
-            .tables
-            .iter()
-            .map(|t| t.deleted.len() as u64 + t.deletes.iter().map(|d| d.rows).sum::<u64>())
-            .sum(),
+        rows_added: total(
+            entry.tables.iter().flat_map(|t| t.segments.iter().map(|s| s.rows).chain([t.rows.rows()])),
+        ),
+        rows_deleted: total(
+            entry
+                .tables
+                .iter()
+                .flat_map(|t| t.deletes.iter().map(|d| d.rows).chain([t.deleted.len() as u64])),
+        ),
     }
+}
+
+/// The sum of what bytes claim, which may be anything.
+fn total(rows: impl Iterator<Item = u64>) -> u64 {
+    rows.fold(0, u64::saturating_add)
 }

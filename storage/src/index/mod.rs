@@ -17,6 +17,7 @@
 mod alive;
 mod build;
 mod capacity;
+mod contents;
 mod cover;
 mod definition;
 mod exact;
@@ -31,6 +32,7 @@ mod tests;
 
 pub(crate) use build::run as build_due;
 pub use capacity::{Estimate, estimate, least_memory_limit};
+pub use contents::{Measured, UnitContents, UnitProblem};
 pub use cover::Coverage;
 pub use definition::{IndexBuilder, IndexDef, IndexMetric, Positions, UnitMeta, UnitSegment};
 pub(crate) use loaded::LoadedUnit;

@@ -5,7 +5,7 @@
 //! that was not compared with the bytes at hand. Documented in `docs/formats/manifest.md`.
 //!
 //! ```text
-//!  0 [8] magic "CAIRNMAN"        8 u32 format version (1)    12 u32 kind (0 root, 1 leaf)
+//!  0 [8] magic "CAIRNMAN"        8 u32 format version (1)    12 u32 kind (0 root, 1 leaf, 2 mark)
 //! 16 u64 reader features        24 u64 writer features       32 u64 body length
 //! 40 u32 crc32c of bytes 0..40
 //! 44 body: JSON
@@ -18,12 +18,13 @@
 mod tests;
 
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::model::{Manifest, SegmentEntry};
 use crate::error::{Error, ErrorKind, Result};
+use crate::id::{DatabaseId, ManifestNumber};
 
 const MAGIC: &[u8; 8] = b"CAIRNMAN";
 const FORMAT_VERSION: u32 = 1;
@@ -46,6 +47,16 @@ const WRITER_FEATURES: &[(u32, &str)] = &[];
 enum Kind {
     Root = 0,
     Leaf = 1,
+    Mark = 2,
+}
+
+/// What a repair has put in place of an older manifest that is damaged or gone: the newest is found by counting, so no number may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// Of the manifest that is gone.
+    pub(crate) number: ManifestNumber,
+    /// The database it was of.
+    pub(crate) database_id: DatabaseId,
 }
 
 /// A manifest read back.
@@ -94,6 +105,22 @@ pub fn decode_manifest(what: &str, bytes: &[u8]) -> Result<DecodedManifest> {
 /// As [`decode_manifest`].
 pub fn decode_leaf(what: &str, bytes: &[u8]) -> Result<Vec<SegmentEntry>> {
     Frame::open(what, Kind::Leaf, bytes)?.json(what)
+}
+
+/// Bytes of a mark.
+///
+/// # Errors
+/// `Internal` when it can't be read back.
+pub(crate) fn encode_mark(mark: Mark) -> Result<Bytes> {
+    encode(Kind::Mark, 0, &mark)
+}
+
+/// The mark in `bytes`.
+///
+/// # Errors
+/// As [`decode_manifest`].
+pub(crate) fn decode_mark(what: &str, bytes: &[u8]) -> Result<Mark> {
+    Frame::open(what, Kind::Mark, bytes)?.json(what)
 }
 
 fn encode<T: Serialize + DeserializeOwned + PartialEq>(

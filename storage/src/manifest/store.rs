@@ -19,11 +19,11 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use tokio::time::Instant;
 
-use super::codec::{decode_manifest, encode_manifest, newer};
+use super::codec::{Mark, decode_manifest, decode_mark, encode_manifest, newer};
 use super::invariants;
 use super::model::Manifest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ManifestNumber;
+use crate::id::{DatabaseId, ManifestNumber};
 use crate::object::judged;
 pub(crate) use leaves::leaf_path;
 
@@ -130,6 +130,17 @@ impl ManifestStore {
             Some(manifest) => Ok(manifest),
             None => Err(Error::new(ErrorKind::NotFound, format!("there is no {}", manifest_path(number)))),
         }
+    }
+
+    /// Whether a [mark](Mark) stands in place of that manifest.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn is_marked(&self, number: ManifestNumber, database_id: DatabaseId) -> Result<bool> {
+        let path = manifest_path(number);
+        let found = self.fetch(&path).await?;
+        let mark = found.and_then(|bytes| decode_mark(&path, &bytes).ok());
+        Ok(mark == Some(Mark { number, database_id }))
     }
 
     async fn read_if_present(&self, number: ManifestNumber) -> Result<Option<Manifest>> {

@@ -7,7 +7,8 @@
 //! # Order (ADR 30)
 //! 1. Segments: what is whole but for statistics, key filter or deletes is written anew by a merge of it alone. Of others every row that can be read goes
 //!    into a table of its own below `lost_and_found`; its objects are copied to `lost_and_found/`; one commit makes that table and takes the segment away.
-//! 2. A damaged manifest or log: the log is copied to `lost_and_found/`, then a checkpoint writes both anew from memory.
+//! 2. A damaged manifest or log: the log is copied to `lost_and_found/`, then a checkpoint writes both anew from memory. In a directory the
+//!    damaged manifest then stands again as it was, or, when nobody knows what it said, a mark in its place: no number may be missing.
 //! 3. Index units are built again, and objects that nothing names are collected.
 //!
 //! Each step is durable before the next and leaves a database that opens; a repair that was cut off is begun again from what VERIFY
@@ -22,20 +23,24 @@ mod tests;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 pub use offline::{OfflineRepair, repair_offline};
-use plan::{Plan, Suspect, TablePlan, is_log};
+use plan::{Plan, Suspect, TablePlan, is_log, left};
 use publish::Removal;
 
 use crate::checkpoint::CheckpointReason;
 use crate::collect::CollectReceipt;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::TableId;
+use crate::fs::OpenMode;
+use crate::id::{ManifestNumber, TableId};
+use crate::manifest::codec::{Mark, encode_manifest, encode_mark};
 use crate::manifest::identity::{IDENTITY_PATH, encode_identity};
+use crate::manifest::store::manifest_path;
 use crate::verify::{Depth, Finding, VerifyScope};
 use crate::version::{OWN_SCHEMA, SegmentState, TableSnapshot};
 use crate::wal::CommitInfo;
@@ -157,6 +162,7 @@ impl Work<'_> {
         }
         self.identity(&plan).await;
         self.written_anew(&plan).await;
+        self.older(&plan).await;
         for table in &plan.tables {
             self.units(table).await;
         }
@@ -299,7 +305,14 @@ impl Work<'_> {
                 if plan.newest.iter().any(|finding| is_log(&finding.object)) {
                     put_aside_folder(self.database, "wal").await?;
                 }
-                self.database.checkpoint(CheckpointReason::Repair).await
+                let before = self.database.writer()?.manifest.lock().await.clone();
+                let receipt = self.database.checkpoint(CheckpointReason::Repair).await?;
+                if let Some(before) = before
+                    && plan.newest.iter().any(|finding| finding.object == manifest_path(before.number))
+                {
+                    stand_again(self.database, before.number, encode_manifest(&before)?).await?;
+                }
+                Ok::<_, Error>(receipt)
             };
             match done.await {
                 Ok(receipt) => detail = format!("manifest {}: {detail}", receipt.manifest),
@@ -311,6 +324,34 @@ impl Work<'_> {
         }
         let row = |finding: &Finding| Repair::new(&finding.object, ACTION, status, detail.clone());
         self.rows.extend(plan.newest.iter().map(row));
+    }
+
+    /// Marks in place of older manifests.
+    async fn older(&mut self, plan: &Plan) {
+        const ACTION: &str = "mark";
+        for (number, finding) in &plan.older {
+            if self.database.shared.remote {
+                self.rows.push(left(finding, "a newer manifest stands; the collector removes this one"));
+                continue;
+            }
+            let done = async {
+                if self.dry_run {
+                    return Ok(());
+                }
+                let mark = Mark { number: *number, database_id: self.database.id() };
+                stand_again(self.database, *number, encode_mark(mark)?).await
+            };
+            let row = match done.await {
+                Ok(()) => {
+                    let detail =
+                        format!("a newer manifest stands, and nothing reads this one; {}", finding.detail);
+                    Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail)
+                        .with_hint(format!("what stood there is kept as {}", aside(&finding.object)))
+                }
+                Err(error) => Repair::failed(&finding.object, ACTION, &error),
+            };
+            self.rows.push(row);
+        }
     }
 
     async fn units(&mut self, plan: &TablePlan) {
@@ -399,6 +440,31 @@ async fn put_aside(database: &Database, path: &str) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(object_store::Error::NotFound { .. }) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts bytes in place of a manifest that is damaged or gone, a copy of what stood there aside.
+async fn stand_again(database: &Database, number: ManifestNumber, bytes: Bytes) -> Result<()> {
+    let path = manifest_path(number);
+    put_aside(database, &path).await?;
+    let file = match &database.shared.files {
+        Some(files) => match files.open(&path, OpenMode::Write) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            opened => Some(opened.map_err(|e| Error::io(format!("writing {path}"), e))?),
+        },
+        None => None,
+    };
+    match file {
+        // The same file: readers that stand on it hold its lock.
+        Some(file) => file
+            .write_at(&bytes, 0)
+            .and_then(|()| file.truncate(bytes.len() as u64))
+            .and_then(|()| file.sync())
+            .map_err(|e| Error::io(format!("writing {path}"), e)),
+        None => {
+            database.shared.store.put(&Path::from(path), bytes.into()).await?;
+            Ok(())
+        }
     }
 }
 

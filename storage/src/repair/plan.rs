@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 
 use super::{Repair, RepairStatus};
-use crate::id::{ObjectId, TableId};
+use crate::collect::ObjectName;
+use crate::id::{ManifestNumber, ObjectId, TableId};
 use crate::manifest::identity::IDENTITY_PATH;
 use crate::manifest::store::manifest_path;
 use crate::verify::{Finding, FindingStatus};
@@ -19,6 +20,8 @@ pub(super) struct Plan {
     pub(super) tables: Vec<TablePlan>,
     /// Findings about the newest manifest, its leaves and the log: they are made good by writing both anew.
     pub(super) newest: Vec<Finding>,
+    /// Findings about older manifests, which nothing reads.
+    pub(super) older: Vec<(ManifestNumber, Finding)>,
     /// The finding about `CAIRN`.
     pub(super) identity: Option<Finding>,
     /// The sum of what nothing names.
@@ -84,10 +87,10 @@ impl Plan {
                     plan.newest.push(finding.clone());
                 }
                 None if object == IDENTITY_PATH => plan.identity = Some(finding.clone()),
-                None if object.starts_with("manifest/") => {
-                    plan.left.push(left(finding, "a newer manifest stands; nothing reads this one"));
-                }
-                None => plan.left.push(left(finding, "restore it from a backup")),
+                None => match ObjectName::of(object) {
+                    Some(ObjectName::Manifest(number)) => plan.older.push((number, finding.clone())),
+                    _ => plan.left.push(left(finding, "restore it from a backup")),
+                },
             }
         }
         // One that a segment's repair makes good as well is told there.
@@ -131,7 +134,7 @@ pub(super) fn is_log(object: &str) -> bool {
     object == "wal" || object.starts_with("wal/")
 }
 
-fn left(finding: &Finding, hint: &str) -> Repair {
+pub(super) fn left(finding: &Finding, hint: &str) -> Repair {
     Repair::new(&finding.object, "none", RepairStatus::Left, finding.detail.clone()).with_hint(hint)
 }
 

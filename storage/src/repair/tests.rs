@@ -249,15 +249,61 @@ async fn manifest_and_log_are_written_anew_while_it_is_open() {
     db.checkpoint(CheckpointReason::Statement).await.unwrap();
     let newest = db.snapshot().state().manifest;
     let manifest = dir.path().join(manifest_path(newest));
+    let right = std::fs::read(&manifest).unwrap();
     flip(&manifest, 60);
     assert_eq!(repair(&db, true).await[0].action, "checkpoint");
     let done = repair(&db, false).await;
     assert_eq!(done[0].status, RepairStatus::Done, "{done:?}");
     assert_eq!(db.snapshot().state().manifest, newest.next());
+    tests_sound(&db).await;
+    assert_eq!(std::fs::read(&manifest).unwrap(), right, "it says again what it said");
+    assert!(dir.path().join(LOST_AND_FOUND).join(manifest_path(newest)).exists());
     insert(&db, table, &some(100..120)).await.unwrap();
     db.close().await.unwrap();
     let db = open(dir.path()).await;
     assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 120);
+}
+
+#[tokio::test]
+async fn an_older_manifest_that_is_damaged_or_gone_leaves_a_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    for round in 0..5_i64 {
+        insert(&db, table, &some(round * 10..round * 10 + 10)).await.unwrap();
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    }
+    let path = |number| dir.path().join(manifest_path(ManifestNumber(number)));
+    flip(&path(3), 60);
+    std::fs::remove_file(path(2)).unwrap();
+    let before = everything(dir.path());
+    let planned = repair(&db, true).await;
+    assert_eq!(statuses(&planned), [("mark", RepairStatus::Planned); 2], "{planned:?}");
+    assert_eq!(everything(dir.path()), before, "a dry run writes nothing");
+    let done = repair(&db, false).await;
+    assert_eq!(statuses(&done), [("mark", RepairStatus::Done); 2], "{done:?}");
+    tests_sound(&db).await;
+    assert!(repair(&db, true).await.iter().all(|row| row.action == "collect"));
+    db.close().await.unwrap();
+    drop(db);
+
+    // Where one is missing before newer ones, counting ends there.
+    std::fs::remove_file(path(2)).unwrap();
+    let root = Root::Path(dir.path().to_owned());
+    let done = repair_offline(&root, &options(), OfflineRepair::default()).await.unwrap();
+    assert_eq!(statuses(&done), [("mark", RepairStatus::Done)], "{done:?}");
+    let db = open(dir.path()).await;
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 50);
+    tests_sound(&db).await;
+    db.close().await.unwrap();
+    drop(db);
+
+    // One that says that it was put aside is no manifest to fall back to.
+    for number in (4..).take_while(|number| path(*number).exists()) {
+        flip(&path(number), 60);
+    }
+    let refused = repair_offline(&root, &options(), OfflineRepair::default()).await.unwrap();
+    assert!(refused.iter().any(|row| row.object == manifest_path(ManifestNumber(3))), "{refused:?}");
 }
 
 /// A directory whose newest manifest stands beside a log that was not shortened yet, as a crash leaves it.

@@ -146,7 +146,7 @@ impl SegmentMeta {
         self.max_created = version;
         self.row_ids = RowIds::Base(base);
         self.min_row_id = base;
-        self.max_row_id = RowId(base.0 + self.rows.saturating_sub(1));
+        self.max_row_id = RowId(base.0.saturating_add(self.rows.saturating_sub(1)));
         self
     }
 }

@@ -15,7 +15,8 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use roaring::RoaringBitmap;
 
-use super::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction, check, remove_segments};
+use super::staged::Staged;
+use super::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction, check};
 use crate::alter;
 use crate::collect::UploadGuard;
 use crate::database::{Database, now_us};
@@ -41,17 +42,21 @@ pub struct TransactionBlock {
 }
 
 /// What its statements wrote.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Written {
-    /// Not all of them may be left at COMMIT.
-    segments: Vec<SegmentMeta>,
+    /// Segments; not all of them may be left at COMMIT.
+    staged: Staged,
     /// Of the first statement that wrote one, which stands for the later ones too.
     uploads: Option<Arc<UploadGuard>>,
 }
 
 impl Written {
-    fn add(&mut self, segments: &[SegmentMeta], uploads: Option<&Arc<UploadGuard>>) {
-        self.segments.extend_from_slice(segments);
+    fn new(database: &Database) -> Self {
+        Self { staged: Staged::new(&database.shared.store), uploads: None }
+    }
+
+    fn add(&mut self, segments: Vec<SegmentMeta>, uploads: Option<&Arc<UploadGuard>>) {
+        self.staged.add(segments);
         if self.uploads.is_none() {
             self.uploads = uploads.cloned();
         }
@@ -104,8 +109,8 @@ impl TransactionBlock {
     #[must_use]
     pub fn begin(database: Arc<Database>, read_only: bool) -> Self {
         let base = database.snapshot();
-        let state = State::new(&base);
-        Self { database, base, read_only, state: Mutex::new(state), written: Mutex::default() }
+        let (state, written) = (Mutex::new(State::new(&base)), Mutex::new(Written::new(&database)));
+        Self { database, base, read_only, state, written }
     }
 
     /// What the next statement reads: the snapshot of BEGIN with the block's own changes.
@@ -122,13 +127,12 @@ impl TransactionBlock {
     pub async fn add(&self, transaction: Transaction, last_word: &LastWord) -> Result<CommitReceipt> {
         let snapshot = transaction.snapshot().clone();
         let set = std::mem::take(&mut *transaction.shared.set());
-        let spilled: Vec<SegmentMeta> = set.tables.values().flat_map(|t| t.segments.clone()).collect();
-        // The block's from now on, whether the statement gets to its end or not.
-        self.written().add(&spilled, transaction.shared.uploads.get());
         let added = self.add_set(&transaction, set, &snapshot, last_word).await;
-        if added.is_err() {
-            self.written().segments.retain(|meta| !spilled.iter().any(|spilled| spilled.id == meta.id));
-            remove_segments(&self.database, &spilled).await;
+        let shared = &transaction.shared;
+        match &added {
+            // The block's from now on.
+            Ok(_) => self.written().add(shared.staged.give(|_| true), shared.uploads.get()),
+            Err(_) => shared.staged.remove().await,
         }
         added
     }
@@ -249,30 +253,29 @@ impl TransactionBlock {
     /// changed.
     pub async fn commit(&self, options: CommitOptions) -> Result<CommitReceipt> {
         // What it holds of uploads goes when all has ended.
-        let (state, mut written) = self.end();
-        let mut left = std::mem::take(&mut written.segments);
+        let (state, written) = self.end();
         let (base, database) = (&self.base, &self.database);
         if !state.is_changed() {
-            remove_segments(database, &left).await;
+            written.staged.remove().await;
             return Ok(CommitReceipt { version: base.version(), first_row_ids: Vec::new(), repeated: false });
         }
         let (kept, units) = (state.segments(), state.removed_units(base));
         let transaction = match database.begin(base).await {
             Ok(transaction) => transaction,
             Err(error) => {
-                remove_segments(database, &left).await;
+                written.staged.remove().await;
                 return Err(error);
             }
         };
         let committed = match gather(&transaction, state).await {
             // The segments it names are its own now: it removes them where it fails.
             Ok(()) => {
-                left.retain(|meta| !kept.contains(&meta.id));
+                transaction.shared.staged.add(written.staged.give(|meta| kept.contains(&meta.id)));
                 transaction.commit(options).await
             }
             Err(error) => transaction.rollback().await.and(Err(error)),
         };
-        remove_segments(database, &left).await;
+        written.staged.remove().await;
         let receipt = committed.map_err(|error| match error.kind() {
             ErrorKind::Conflict => error.with_hint("the transaction was rolled back; run it again"),
             _ => error,
@@ -289,13 +292,13 @@ impl TransactionBlock {
     /// ROLLBACK: as if it had not been. Dropping the block does the same, without waiting for its files to be removed.
     pub async fn rollback(&self) {
         let (_, written) = self.end();
-        remove_segments(&self.database, &written.segments).await;
+        written.staged.remove().await;
     }
 
     /// Takes everything out.
     fn end(&self) -> (State, Written) {
         let state = std::mem::replace(&mut *self.state(), State::new(&self.base));
-        let written = std::mem::take(&mut *self.written());
+        let written = std::mem::replace(&mut *self.written(), Written::new(&self.database));
         (state, written)
     }
 
@@ -448,16 +451,6 @@ impl OwnChange {
     fn gone(&self, first: RowId, rows: u64) -> RoaringBitmap {
         let gone = self.gone.range(first..RowId(first.0 + rows));
         gone.map(|row| (row.0 - first.0) as u32).collect()
-    }
-}
-
-impl Drop for TransactionBlock {
-    fn drop(&mut self) {
-        let (_, written) = self.end();
-        if let (false, Ok(runtime)) = (written.segments.is_empty(), tokio::runtime::Handle::try_current()) {
-            let database = Arc::clone(&self.database);
-            runtime.spawn(async move { remove_segments(&database, &written.segments).await });
-        }
     }
 }
 

@@ -4,12 +4,14 @@
 //!
 //! Owns: collecting rows, deletes and catalog edits against one snapshot; spilling large sets; checks outside the
 //! commit order (`check`, `since`); conflict rules inside it (`conflict`). Does not own: the order itself (`database::order`), bytes (`wal`).
-//! Nothing of it is visible or durable before [`Transaction::commit`] returns; dropping it changes nothing.
+//! Nothing of it is visible or durable before [`Transaction::commit`] returns; dropping it changes nothing, and what it has written
+//! ahead goes (`staged`).
 
 mod block;
 mod check;
 mod conflict;
 mod since;
+mod staged;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use arrow::array::RecordBatch;
 use roaring::RoaringBitmap;
 
 use conflict::{Claims, Told, WholeTables};
+use staged::Staged;
 
 pub use block::TransactionBlock;
 pub use writer::TableWriter;
@@ -138,6 +141,8 @@ pub(crate) struct Shared {
     set: Mutex<WriteSet>,
     /// Bytes of rows kept in memory by all writers.
     pub(crate) bytes: AtomicUsize,
+    /// What it has written ahead of its commit.
+    staged: Staged,
     /// Held from the first object it writes on.
     uploads: OnceLock<Arc<UploadGuard>>,
 }
@@ -195,8 +200,10 @@ pub(crate) struct Prepared {
 impl Transaction {
     pub(crate) fn new(database: Arc<Database>, snapshot: Snapshot) -> Self {
         let bytes = AtomicUsize::new(0);
-        let uploads = OnceLock::new();
-        Self { shared: Arc::new(Shared { database, snapshot, set: Mutex::default(), bytes, uploads }) }
+        let (uploads, staged) = (OnceLock::new(), Staged::new(&database.shared.store));
+        Self {
+            shared: Arc::new(Shared { database, snapshot, set: Mutex::default(), bytes, staged, uploads }),
+        }
     }
 
     /// What it reads.
@@ -264,17 +271,12 @@ impl Transaction {
         id
     }
 
-    /// Gives the write set up and removes segments it wrote. Dropping does the same but for the files, which stay as
-    /// unreferenced objects.
+    /// Gives the write set up and removes the objects it wrote. Dropping does the same, without waiting for that.
     ///
     /// # Errors
     /// None; removal is best effort.
     pub async fn rollback(self) -> Result<()> {
-        let segments: Vec<SegmentMeta> = {
-            let mut set = self.shared.set();
-            set.tables.values_mut().flat_map(|t| std::mem::take(&mut t.segments)).collect()
-        };
-        remove_segments(&self.shared.database, &segments).await;
+        self.shared.staged.remove().await;
         Ok(())
     }
 
@@ -287,13 +289,13 @@ impl Transaction {
     pub async fn commit(self, options: CommitOptions) -> Result<CommitReceipt> {
         let database = Arc::clone(&self.shared.database);
         let set = std::mem::take(&mut *self.shared.set());
-        let spilled: Vec<SegmentMeta> =
-            set.tables.values().flat_map(|t| t.segments.iter().cloned()).collect();
         let result = self.commit_set(set, options).await;
-        if let Err(error) = &result
-            && error.kind() != ErrorKind::OutcomeUnknown
-        {
-            remove_segments(&database, &spilled).await;
+        match &result {
+            // The commit of that id has others of its own.
+            Ok(receipt) if receipt.repeated => self.shared.staged.remove().await,
+            Err(error) if error.kind() != ErrorKind::OutcomeUnknown => self.shared.staged.remove().await,
+            // Named, or nobody knows.
+            Ok(_) | Err(_) => self.shared.staged.named(),
         }
         if result.is_ok() {
             database.checkpoint_if_due();
@@ -315,11 +317,6 @@ impl Transaction {
         if let Some(id) = named
             && let Some(found) = database.earlier_commit(id).await?
         {
-            let mut left = Vec::new();
-            for table in set.tables.into_values() {
-                left.extend(table.segments);
-            }
-            remove_segments(database, &left).await;
             return Ok(CommitReceipt { version: found.version, first_row_ids: Vec::new(), repeated: true });
         }
         let mut prepared = Vec::new();
@@ -391,6 +388,7 @@ impl Transaction {
             });
             let error = match accepted {
                 Ok(ticket) => {
+                    self.shared.staged.named();
                     let mut accepted = Accepted(Some(Arc::clone(database)));
                     let done = writer.order.settle(ticket).await;
                     accepted.0 = None;
@@ -544,6 +542,7 @@ impl Transaction {
         let vector = DeletionVector::constant(positions, CommitVersion(0));
         let id = self.shared.object_id()?;
         let meta = vector.put(&*self.shared.database.shared.store, id, table, segment, false).await?;
+        self.shared.staged.add_deletes(&meta);
         loaded.insert(meta.id, Ok(Arc::new(vector)));
         Ok(meta)
     }
@@ -570,19 +569,6 @@ impl Drop for Accepted {
                     writer.order.settle_all().await;
                 }
             });
-        }
-    }
-}
-
-/// Best effort: what stays is referenced by nothing and is found by VERIFY as an orphan.
-async fn remove_segments(database: &Database, segments: &[SegmentMeta]) {
-    for meta in segments {
-        for path in [meta.path(), meta.key_filter_path()] {
-            let _ = object_store::ObjectStoreExt::delete(
-                &*database.shared.store,
-                &object_store::path::Path::from(path),
-            )
-            .await;
         }
     }
 }

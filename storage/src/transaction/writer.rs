@@ -255,14 +255,16 @@ impl Spill {
         segment.write(batch)?;
         segment.flush().await?;
         if segment.bytes() >= segment_bytes(layout, remote, SEGMENT_BYTES) {
-            self.end_segment().await?;
+            self.end_segment(shared).await?;
         }
         Ok(())
     }
 
-    async fn end_segment(&mut self) -> Result<()> {
+    async fn end_segment(&mut self, shared: &Shared) -> Result<()> {
         if let Some(segment) = self.open.take() {
-            self.done.push(segment.finish().await?);
+            let meta = segment.finish().await?;
+            shared.staged.add([meta.clone()]);
+            self.done.push(meta);
         }
         Ok(())
     }
@@ -272,20 +274,20 @@ impl Spill {
         if self.unsorted.is_empty() {
             return Ok(());
         }
-        self.end_segment().await?;
+        self.end_segment(shared).await?;
         self.unsorted_held = HeldMemory::default();
         let sorted = sort_batches(&self.def, std::mem::take(&mut self.unsorted))?;
         for batch in &sorted.batches {
             self.encode(shared, batch).await?;
         }
-        self.end_segment().await?;
+        self.end_segment(shared).await?;
         self.last = None;
         Ok(())
     }
 
     async fn finish(mut self, shared: &Shared) -> Result<Vec<SegmentMeta>> {
         self.sort_run(shared).await?;
-        self.end_segment().await?;
+        self.end_segment(shared).await?;
         Ok(self.done)
     }
 }

@@ -81,7 +81,7 @@ pub(super) async fn check(
         checked = Ok("it was replaced and collected meanwhile".to_owned());
     }
     findings.push(Finding::new(path, "checksums and rules", checked));
-    let (mut damaged, mut before) = (0, None);
+    let (mut damaged, mut marked, mut before) = (0, 0, None);
     for number in (chain.oldest.0..newest.0).map(ManifestNumber) {
         let error = match database.manifests.read(number).await {
             Ok(manifest) => {
@@ -95,7 +95,9 @@ pub(super) async fn check(
             }
             Err(error) => error,
         };
-        if !is_absent(&error) || !chain.has_passed(database, number).await {
+        if matches!(database.manifests.is_marked(number, database.id()).await, Ok(true)) {
+            marked += 1;
+        } else if !is_absent(&error) || !chain.has_passed(database, number).await {
             findings.push(Finding::new(manifest_path(number), "checksums and rules", Err(error)));
             damaged += 1;
         }
@@ -111,8 +113,11 @@ pub(super) async fn check(
         damaged += follows(before.as_ref(), last, findings);
     }
     let older = newest.0.saturating_sub(chain.oldest.0);
-    let detail = Ok(format!("{}, {damaged} with findings", counted(older, "older manifest")));
-    findings.push(Finding::new("manifest", "chain", detail));
+    let mut detail = format!("{}, {damaged} with findings", counted(older, "older manifest"));
+    if marked > 0 {
+        detail += &format!(", {marked} put aside by repairs");
+    }
+    findings.push(Finding::new("manifest", "chain", Ok(detail)));
     chain
 }
 

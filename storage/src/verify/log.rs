@@ -3,16 +3,20 @@
 //! What a writer has not written yet and what it writes just now is no damage: its own log is read while nothing is appended, that of another
 //! process is looked at twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::{Depth, Finding, FindingStatus, Findings, counted};
 use crate::collect::ObjectName;
 use crate::database::Database;
 use crate::database::replay::{self, Missing};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::FileSystem;
+use crate::fs::{File, FileSystem, OpenMode};
 use crate::id::{CommitVersion, Epoch, ObjectId, WalNumber};
 use crate::manifest::Manifest;
 use crate::version::{Snapshot, TableState, Version};
@@ -23,13 +27,17 @@ use crate::wal::{
 
 /// What another process writes just now is whole after this.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
+/// Payloads that are read again together, but for one that is longer.
+const STRETCH_BYTES: usize = 4 << 20;
 
 /// What was read of the log.
 struct Log {
     /// The newest manifest.
     manifest: Option<Manifest>,
     /// Entries behind it.
-    entries: Vec<Recovered>,
+    entries: Entries,
+    /// Where they can be read again.
+    source: Source,
     /// The last version in the manifest and the entries.
     last: CommitVersion,
     /// The number behind the last file or object, and how long that is.
@@ -44,6 +52,78 @@ struct Log {
     remains: Vec<Remains>,
 }
 
+/// Where an entry stands. Its payload is read again when it is wanted: a log is as long as the rows in memory.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    number: WalNumber,
+    offset: u64,
+    length: usize,
+    /// 0 when it does not decode.
+    version: CommitVersion,
+}
+
+/// Entries that were read.
+#[derive(Debug, Default)]
+struct Entries {
+    stored: Vec<Stored>,
+    /// What is wrong with the first that does not decode.
+    wrong: Option<Error>,
+}
+
+impl Entries {
+    /// Decodes each, and forgets it.
+    fn take(&mut self, found: Vec<Recovered>) {
+        for Recovered { number, offset, payload } in found {
+            let length = payload.len();
+            let version = match codec::decode(payload) {
+                Ok(entry) => entry.version,
+                Err(error) => {
+                    let place = format!("{} at offset {offset}", file_path(number));
+                    self.wrong.get_or_insert_with(|| Error::corrupt(place, error.message()));
+                    CommitVersion(0)
+                }
+            };
+            self.stored.push(Stored { number, offset, length, version });
+        }
+    }
+}
+
+/// What entries are read from.
+#[derive(Debug)]
+enum Source {
+    /// Open files: they can be read when their names are gone.
+    Files(BTreeMap<WalNumber, Arc<dyn File>>),
+    Objects(Arc<dyn ObjectStore>),
+}
+
+impl Source {
+    /// Entries that stand in one file or object.
+    async fn read(&self, stored: &[Stored]) -> Result<Vec<Recovered>> {
+        let Some(number) = stored.first().map(|first| first.number) else { return Ok(Vec::new()) };
+        let gone = || Error::new(ErrorKind::NotFound, format!("{} is not there any more", file_path(number)));
+        let recovered = |at: &Stored, payload: Bytes| Recovered { number, offset: at.offset, payload };
+        match self {
+            Self::Files(files) => {
+                let file = files.get(&number).ok_or_else(gone)?;
+                let read = |at: &Stored| {
+                    FileWalReader::payload(&**file, at.offset, at.length)
+                        .map(|payload| recovered(at, payload))
+                        .map_err(|e| Error::io(format!("reading {}", file_path(number)), e))
+                };
+                stored.iter().map(read).collect()
+            }
+            Self::Objects(store) => {
+                let bytes = store.get(&Path::from(object_path(number))).await?.bytes().await?;
+                let read = |at: &Stored| {
+                    let payload = ObjectWalReader::payload(&bytes, at.offset, at.length);
+                    payload.map(|payload| recovered(at, payload)).ok_or_else(gone)
+                };
+                stored.iter().map(read).collect()
+            }
+        }
+    }
+}
+
 /// The log from the newest manifest's replay point on.
 pub(super) async fn check(database: &Database, depth: Depth, findings: &mut Findings) {
     let log = match read(database, depth).await {
@@ -54,10 +134,10 @@ pub(super) async fn check(database: &Database, depth: Depth, findings: &mut Find
             return;
         }
     };
-    let bytes: u64 = log.entries.iter().map(|entry| entry.payload.len() as u64).sum();
-    let checked = entries(&log).and_then(|()| reaches(database, &log));
+    let bytes: u64 = log.entries.stored.iter().map(|entry| entry.length as u64).sum();
+    let checked = log.entries.wrong.clone().map_or(Ok(()), Err).and_then(|()| reaches(database, &log));
     let object = checked.as_ref().err().map_or_else(|| "wal".to_owned(), file_of);
-    let entries = match log.entries.len() {
+    let entries = match log.entries.stored.len() {
         1 => "1 entry".to_owned(),
         many => format!("{many} entries"),
     };
@@ -105,7 +185,15 @@ async fn read(database: &Database, depth: Depth) -> Result<Log> {
     let Some(fs) = &database.shared.files else { return objects(database, newest, seen).await };
     let from = newest.as_ref().map_or(WalNumber(1), |m| m.replay_from);
     let tip = WalTip::read(&**fs)?;
-    let recovery = FileWalReader::recover(&**fs, from, database.id())?;
+    let (mut entries, mut files) = (Entries::default(), BTreeMap::new());
+    let recovery = FileWalReader::recover_each(&**fs, from, database.id(), &mut |found: Vec<Recovered>| {
+        if let Some(first) = found.first()
+            && let Ok(file) = fs.open(&file_path(first.number), OpenMode::Read)
+        {
+            files.insert(first.number, file);
+        }
+        entries.take(found);
+    })?;
     let remains = match depth {
         Depth::Plain => Vec::new(),
         Depth::Deep => {
@@ -122,7 +210,8 @@ async fn read(database: &Database, depth: Depth) -> Result<Log> {
     let last = recovery.predecessor.map_or(CommitVersion(0), |last| last.last);
     let last = last.max(newest.as_ref().map_or(CommitVersion(0), |m| m.version));
     let (next, length) = (recovery.next, recovery.predecessor.map_or(0, |last| last.length));
-    Ok(Log { manifest: newest, entries: recovery.entries, last, next, length, seen, durable, tip, remains })
+    let source = Source::Files(files);
+    Ok(Log { manifest: newest, entries, source, last, next, length, seen, durable, tip, remains })
 }
 
 /// A collector that has passed the replay point meanwhile leaves gaps that are no damage.
@@ -131,15 +220,19 @@ async fn objects(database: &Database, mut newest: Option<Manifest>, seen: Snapsh
         let from = newest.as_ref().map_or(WalNumber(1), |m| m.replay_from);
         let epoch = newest.as_ref().map_or(Epoch(0), |m| m.replay_epoch);
         let mut log = ObjectWalReader::new(Arc::clone(&database.shared.store), database.id(), from, epoch);
-        let error = match log.read_on(2).await {
-            Ok(entries) => {
+        let mut entries = Entries::default();
+        let read = log.read_each(2, &mut |found: Vec<Recovered>| entries.take(found)).await;
+        let error = match read {
+            Ok(()) => {
                 let last = log.predecessor().map_or(CommitVersion(0), |last| last.last);
                 let last = last.max(newest.as_ref().map_or(CommitVersion(0), |m| m.version));
                 let (next, length) = (log.number(), log.predecessor().map_or(0, |last| last.length));
                 let (durable, tip, remains) = (None, None, Vec::new());
+                let source = Source::Objects(Arc::clone(&database.shared.store));
                 return Ok(Log {
                     manifest: newest,
                     entries,
+                    source,
                     last,
                     next,
                     length,
@@ -160,17 +253,6 @@ async fn objects(database: &Database, mut newest: Option<Manifest>, seen: Snapsh
         }
         newest = newer;
     }
-}
-
-/// Every entry decodes.
-fn entries(log: &Log) -> Result<()> {
-    for recovered in &log.entries {
-        codec::decode(recovered.payload.clone()).map_err(|error| {
-            let place = format!("{} at offset {}", file_path(recovered.number), recovered.offset);
-            Error::corrupt(place, error.message())
-        })?;
-    }
-    Ok(())
 }
 
 /// The log goes as far as it was acknowledged.
@@ -296,15 +378,31 @@ async fn noted(database: &Database, log: &Log) -> Finding {
 
 /// The newest manifest and the entries behind it, applied anew, make what is read.
 async fn replayed(database: &Database, log: Log) -> Result<String> {
-    let Log { manifest, entries, seen, .. } = log;
+    let Log { manifest, entries, source, seen, .. } = log;
     let store = database.shared.past_cache();
     let number = manifest.as_ref().map_or(0, |m| m.number.0);
     let base = replay::base(manifest.as_ref(), &database.manifests, &store, Missing::Damage).await?;
     // A reader may stand on an older manifest than there is by now.
     let is_later = base.number > seen.version();
-    let entries = if is_later { entries } else { up_to(entries, seen.version())? };
-    let count = entries.len();
-    let (made, _) = replay::apply(base, entries, &store, Missing::Damage).await?;
+    let mut stored = entries.stored.as_slice();
+    if !is_later {
+        let later = stored.iter().position(|entry| entry.version > seen.version());
+        stored = &stored[..later.unwrap_or(stored.len())];
+    }
+    let count = stored.len();
+    // Neither the log nor its rows are held as a whole.
+    let mut made = base;
+    while let Some((first, _)) = stored.split_first() {
+        let mut bytes = first.length;
+        let more = stored[1..].iter().take_while(|entry| {
+            bytes += entry.length;
+            entry.number == first.number && bytes <= STRETCH_BYTES
+        });
+        let (stretch, rest) = stored.split_at(1 + more.count());
+        let (applied, _) = replay::apply(made, source.read(stretch).await?, &store, Missing::Damage).await?;
+        made = applied.counted();
+        stored = rest;
+    }
     if !is_later {
         agree(&made, seen.state())?;
     }
@@ -315,18 +413,6 @@ async fn replayed(database: &Database, log: Log) -> Result<String> {
         made.number,
         counted(rows, "row")
     ))
-}
-
-/// The entries up to `version`.
-fn up_to(entries: Vec<Recovered>, version: CommitVersion) -> Result<Vec<Recovered>> {
-    let mut kept = Vec::with_capacity(entries.len());
-    for recovered in entries {
-        if codec::decode(recovered.payload.clone())?.version > version {
-            break;
-        }
-        kept.push(recovered);
-    }
-    Ok(kept)
 }
 
 /// Whether two states of the same version are the same, as far as they can be compared without reading rows.

@@ -6,12 +6,13 @@
 //! Both read every object that the newest manifest and the log behind it name, all of it. DEEP also reads what only some cases need (ids of
 //! commits, `wal/tip`, a bucket's `boundary` and `writer`), replays the log, decodes what is in memory anew from the objects, compares index
 //! units with the vectors of their rows, and looks at bytes that nobody reads. Neither reads the log below the newest manifest's replay point,
-//! objects that nothing names, journals, or caches.
+//! objects that nothing names, or caches. Of journals (`durability = 'local'`) both read the one on this machine.
 
 mod chain;
 mod hint;
 mod history;
 mod identity;
+mod journal;
 mod log;
 mod orphans;
 mod segment;
@@ -175,6 +176,7 @@ pub(crate) async fn run(database: &Database, scope: VerifyScope, depth: Depth) -
         VerifyScope::Database => {
             identity::check(database, depth, &mut findings).await;
             log::check(database, depth, &mut findings).await;
+            journal::check(database, &mut findings).await;
             let chain = chain::check(database, depth, &snapshot, &mut findings).await;
             if depth == Depth::Deep {
                 history::check(database, &chain, &mut findings).await;

@@ -170,6 +170,17 @@ impl Version {
         next
     }
 
+    /// The same version without its hot rows, of which only the counts are left: definitions, objects and row counts of what is applied to
+    /// it are right, what stands in a table is not.
+    #[must_use]
+    pub(crate) fn counted(&self) -> Self {
+        let mut next = self.clone();
+        for (id, table) in self.tables.iter().filter(|(_, table)| table.memtable.rows() > 0) {
+            next.tables.insert(*id, Arc::new(table.counted()));
+        }
+        next
+    }
+
     /// Memory of all hot rows.
     #[must_use]
     pub fn hot_bytes(&self) -> u64 {

@@ -134,8 +134,8 @@ impl TableState {
         let live_rows = segments
             .iter()
             .filter(|s| s.dropped_at.is_none())
-            .map(|s| s.meta.rows - s.deletes.as_ref().map_or(0, |d| d.len()))
-            .sum();
+            .map(|s| s.meta.rows.saturating_sub(s.deletes.as_ref().map_or(0, |d| d.len())))
+            .fold(0, u64::saturating_add);
         // A definition with a key that cannot be encoded was refused when it was made.
         let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
         Self {
@@ -267,6 +267,17 @@ impl TableState {
         Self {
             dropped_at: self.dropped_at.or(Some(version)),
             units: Arc::default(),
+            searchers: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The same table without its hot rows and their keys, for whoever only counts.
+    pub(super) fn counted(&self) -> Self {
+        Self {
+            memtable: Memtable::default(),
+            hot_keys: HotKeys::default(),
+            views: Arc::default(),
             searchers: Arc::default(),
             ..self.clone()
         }
@@ -419,6 +430,7 @@ impl TableState {
     }
 
     fn append(&mut self, change: &TableChange, version: CommitVersion) -> Result<()> {
+        let rows = self.numbered(change, version)?;
         let mut next_id = change.first_row_id;
         for batch in change.rows.decode(&self.def.arrow_schema())? {
             let rows = batch.num_rows() as u64;
@@ -444,10 +456,96 @@ impl TableState {
             self.searchers = Arc::default();
         }
         if next_id > change.first_row_id {
-            self.live_rows += next_id.0 - change.first_row_id.0;
+            self.live_rows += rows;
             self.next_row_id = self.next_row_id.max(next_id);
             self.last_append = version;
         }
         Ok(())
+    }
+
+    /// How many rows a change appends. Bytes may claim any number of them: they are counted before the first gets its id.
+    fn numbered(&self, change: &TableChange, version: CommitVersion) -> Result<u64> {
+        let mut stored = change.segments.iter().map(|meta| meta.rows);
+        let rows = stored.try_fold(change.rows.rows(), u64::checked_add);
+        let fits = |rows: &u64| {
+            change.first_row_id.0.checked_add(*rows).is_some() && self.live_rows.checked_add(*rows).is_some()
+        };
+        rows.filter(fits).ok_or_else(|| {
+            Error::corrupt(
+                format!("WAL entry of version {version}"),
+                format!(
+                    "the rows it adds to table {} from row id {} on are more than there are row ids",
+                    self.def.qualified_name(),
+                    change.first_row_id
+                ),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::array::{Int64Array, RecordBatch};
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::id::{ColumnId, SchemaVersion, TableId};
+    use crate::schema::{ColumnDef, ColumnType};
+    use crate::wal::RowBody;
+
+    fn table() -> TableState {
+        let column = ColumnDef {
+            id: ColumnId(1),
+            name: "n".to_owned(),
+            column_type: ColumnType::Int64,
+            nullable: true,
+            default: None,
+            initial: None,
+        };
+        let def = TableDef {
+            id: TableId(1),
+            schema: "public".to_owned(),
+            name: "t".to_owned(),
+            schema_version: SchemaVersion(1),
+            next_column_id: ColumnId(2),
+            columns: vec![column],
+            primary_key: Vec::new(),
+            sort: Vec::new(),
+            layout: Default::default(),
+            indexes: Vec::new(),
+            owner: None,
+        };
+        TableState::created(Arc::new(def), CommitVersion(1))
+    }
+
+    fn rows(first: u64, count: i64) -> TableChange {
+        let def = table().def;
+        let column = Arc::new(Int64Array::from_iter_values(0..count));
+        let batch = RecordBatch::try_new(def.arrow_schema(), vec![column]).unwrap();
+        TableChange {
+            table: def.id,
+            schema_version: def.schema_version,
+            first_row_id: RowId(first),
+            rows: RowBody::Batches(vec![batch]),
+            deleted: Vec::new(),
+            segments: Vec::new(),
+            deletes: Vec::new(),
+            truncate: false,
+        }
+    }
+
+    #[test]
+    fn row_ids_that_no_row_can_have_are_damage() {
+        let apply = |change: &TableChange| table().apply(change, CommitVersion(2), &LoadedDeletes::new());
+        let last = apply(&rows(u64::MAX - 3, 3)).unwrap();
+        assert_eq!((last.next_row_id, last.live_rows), (RowId(u64::MAX), 3));
+        let error = apply(&rows(u64::MAX - 3, 4)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains("version 2"), "{}", error.message());
+        let mut counted = table();
+        counted.live_rows = u64::MAX;
+        let error = counted.apply(&rows(1, 1), CommitVersion(2), &LoadedDeletes::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 }

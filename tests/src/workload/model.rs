@@ -133,16 +133,22 @@ impl Model {
 
     fn tidy_in(&mut self, connection: &Connection, session: &Session, root: &Path) -> Result<(), String> {
         for (writer, part) in (0..WRITERS).zip(&mut self.parts) {
-            let mut thin = Vec::new();
-            if part.t.len() > ROWS_MAX {
-                thin.push(Operation::Delete { modulus: 2, remainder: 1 });
-            }
-            if part.items.len() > ITEMS_MAX {
-                thin.push(Operation::DeleteItems { modulus: 2, remainder: 1 });
-            }
-            for unit in thin.into_iter().map(Unit::alone) {
-                crew::run(connection, session, &unit.statements(writer, root), writer)?;
-                unit.apply(part);
+            // Each step takes every other row of those the step before has left: one modulus would thin rows only once.
+            let mut modulus = 2;
+            while part.t.len() > ROWS_MAX || part.items.len() > ITEMS_MAX {
+                let remainder = modulus / 2;
+                let mut thin = Vec::new();
+                if part.t.len() > ROWS_MAX {
+                    thin.push(Operation::Delete { modulus, remainder });
+                }
+                if part.items.len() > ITEMS_MAX {
+                    thin.push(Operation::DeleteItems { modulus, remainder });
+                }
+                for unit in thin.into_iter().map(Unit::alone) {
+                    crew::run(connection, session, &unit.statements(writer, root), writer)?;
+                    unit.apply(part);
+                }
+                modulus *= 2;
             }
         }
         if self.parts.iter().map(|part| part.transfers.len()).sum::<usize>() > TRANSFERS_MAX {

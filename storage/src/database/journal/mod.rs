@@ -8,12 +8,14 @@
 //! it is in the bucket, or when `discard_local` says so. Commits are sent under the epoch they were made in, and an epoch is begun
 //! only when none of an earlier one is left: so a commit is in the bucket's history where its writer put it, or nowhere.
 
+mod contents;
 mod leftovers;
 mod place;
 mod wal;
 
 use std::sync::Arc;
 
+pub use contents::{JournalContents, Sent};
 pub use place::default_journal_directory;
 pub(super) use place::others;
 
@@ -40,6 +42,15 @@ const SENT: &str = "sent";
 pub(crate) fn commits(fs: &dyn FileSystem, id: DatabaseId) -> Result<(usize, usize)> {
     let left = Left::read(fs, id)?;
     Ok((left.commits.len(), left.up_to(left.sent)))
+}
+
+/// The directory of the journal of the database `id` at `root`, and its name; None: there is no place for one.
+pub(crate) fn place(
+    id: DatabaseId,
+    root: &Root,
+    options: &OpenOptions,
+) -> Option<(Arc<dyn FileSystem>, String)> {
+    Place::of(id, root, options).map(|place| (place.fs, place.name))
 }
 
 /// The bucket that a journal belongs to.

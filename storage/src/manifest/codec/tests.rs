@@ -55,6 +55,16 @@ fn every_flip_and_cut_of_a_leaf_is_named() {
 }
 
 #[test]
+fn a_mark_is_no_manifest_and_no_manifest_is_a_mark() {
+    let mark = Mark { number: ManifestNumber(5), database_id: sound().database_id };
+    let bytes = encode_mark(mark).unwrap();
+    assert_eq!(decode_mark("manifest/5", &bytes).unwrap(), mark);
+    damage_everywhere(&bytes, |b| decode_mark("manifest/5", b));
+    named(decode_manifest("manifest/5", &bytes));
+    named(decode_mark("manifest/5", &encode_manifest(&sound()).unwrap()));
+}
+
+#[test]
 fn a_body_of_many_blocks_round_trips_and_names_the_damaged_one() {
     let segments: Vec<_> = (0..1000).map(|n| segment_entry(n, n * 10)).collect();
     let bytes = encode_leaf(&segments).unwrap();

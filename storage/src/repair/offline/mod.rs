@@ -8,7 +8,7 @@
 //! read where the log does not reach from it.
 //!
 //! # Order, each step durable before the next (ADR 30)
-//! 1. `CAIRN`, where it is damaged: a copy of it aside, then the file anew;
+//! 1. `CAIRN`, where it is damaged: a copy of it aside, then the file anew; marks where manifests are missing before newer ones;
 //! 2. copies of the log's files and of `history/<n>` aside; where commits are lost, objects that nothing names any more are moved aside: they may hold
 //!    the rows of those commits;
 //! 3. the log is mended, from its highest number down, and its tip removed;
@@ -30,6 +30,7 @@ use crate::database::{OpenOptions, Root, lock, pin_path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem, OpenMode, OsFileSystem};
 use crate::id::{CommitVersion, DatabaseId, ManifestNumber, WalNumber};
+use crate::manifest::codec::{Mark, encode_mark};
 use crate::manifest::identity::{self, IDENTITY_PATH};
 use crate::manifest::store::{Access, manifest_path};
 use crate::manifest::{Manifest, ManifestStore};
@@ -198,9 +199,9 @@ impl Looked {
             }));
         }
         for number in &self.gaps {
-            let detail = "it is missing; newer ones stand, and nothing reads it".to_owned();
-            let row = Repair::new(manifest_path(*number), "none", RepairStatus::Left, detail);
-            rows.push(row.with_hint("restore it from a backup if opening says that a later file is missing"));
+            let detail =
+                "it is missing; newer ones stand, and nothing reads it, but they are found by counting";
+            rows.push(Repair::new(manifest_path(*number), "mark", status(false), detail));
         }
         rows
     }
@@ -303,6 +304,10 @@ impl Place {
             self.copy_aside(IDENTITY_PATH).await?;
             let bytes = identity::encode_identity(looked.id).to_vec();
             self.store.put(&Path::from(IDENTITY_PATH), bytes.into()).await?;
+        }
+        for number in &looked.gaps {
+            let mark = Mark { number: *number, database_id: looked.id };
+            self.store.put(&Path::from(manifest_path(*number)), encode_mark(mark)?.into()).await?;
         }
         let damaged = !looked.bad.is_empty() || looked.loses();
         if !damaged || (looked.loses() && !asked.accept_loss) {

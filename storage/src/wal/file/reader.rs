@@ -6,11 +6,13 @@
 //! right. In the last file S is the largest `synced_upto` of any valid frame: a bad frame at or after S was never
 //! acknowledged and is cut off with all that stands behind it; before S it is corruption, for acknowledged commits are lost.
 
+use std::io;
+
 use bytes::Bytes;
 
 use super::{files, path, read_range};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fs::{FileSystem, OpenMode};
+use crate::fs::{File, FileSystem, OpenMode};
 use crate::id::{CommitVersion, DatabaseId, WalNumber};
 use crate::wal::frame::{FRAME_ALIGN, FRAME_HEADER, Found, FrameKind, look};
 use crate::wal::header::{FileHeader, HEADER_BYTES};
@@ -28,6 +30,22 @@ impl FileWalReader {
     /// `Corrupt`, naming file, offset and the versions at stake, when something acknowledged is missing or damaged;
     /// `Unsupported` when written by a newer Cairn.
     pub fn recover(fs: &dyn FileSystem, from: WalNumber, database_id: DatabaseId) -> Result<Recovery> {
+        let mut entries = Vec::new();
+        let mut take = |found: Vec<Recovered>| entries.extend(found);
+        let recovery = Self::recover_each(fs, from, database_id, &mut take)?;
+        Ok(Recovery { entries, ..recovery })
+    }
+
+    /// The same, without entries: `take` gets those of each file, in order, and nothing of a file is held once the one after it was read.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover); `take` has got what stands before then.
+    pub(crate) fn recover_each(
+        fs: &dyn FileSystem,
+        from: WalNumber,
+        database_id: DatabaseId,
+        take: &mut dyn FnMut(Vec<Recovered>),
+    ) -> Result<Recovery> {
         let numbers = dense(&files(fs)?, from)?;
         let mut recovery = Recovery { next: from, ..Recovery::default() };
         let mut loaded = None;
@@ -37,13 +55,25 @@ impl FileWalReader {
                 && let Some(next) = &loaded
             {
                 before.complete(&next.header, &mut recovery)?;
+                take(std::mem::take(&mut recovery.entries));
             }
             recovery.next = number.next();
         }
         if let Some(last) = loaded {
             last.last(&mut recovery)?;
+            take(std::mem::take(&mut recovery.entries));
         }
         Ok(recovery)
+    }
+
+    /// Reads the payload of an entry again that was recovered from `offset` of a file.
+    ///
+    /// # Errors
+    /// I/O errors, also where the file is shorter now.
+    pub(crate) fn payload(file: &dyn File, offset: u64, length: usize) -> io::Result<Bytes> {
+        let from = offset + FRAME_HEADER as u64;
+        let bytes = read_range(file, from, from.saturating_add(length as u64))?;
+        if bytes.len() < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes.into()) }
     }
 }
 

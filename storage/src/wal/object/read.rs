@@ -93,6 +93,19 @@ impl ObjectWalReader {
     /// the store's. The place is then behind the last object that was read whole.
     pub async fn read_on(&mut self, at_once: u64) -> Result<Vec<Recovered>> {
         let mut entries = Vec::new();
+        self.read_each(at_once, &mut |found: Vec<Recovered>| entries.extend(found)).await?;
+        Ok(entries)
+    }
+
+    /// The same; `hand` gets the entries of each object, in order, and nothing of it is held.
+    ///
+    /// # Errors
+    /// As [`read_on`](Self::read_on); `hand` has got what stands before then.
+    pub(crate) async fn read_each(
+        &mut self,
+        at_once: u64,
+        hand: &mut (dyn FnMut(Vec<Recovered>) + Send),
+    ) -> Result<()> {
         let mut at_once = at_once.clamp(1, AT_ONCE_MAX);
         let mut looks = 0;
         loop {
@@ -101,7 +114,7 @@ impl ObjectWalReader {
             let there = found.iter().take_while(|bytes| bytes.is_some()).count();
             let behind_a_gap = found[there..].iter().any(Option::is_some);
             for bytes in found.into_iter().take(there).flatten() {
-                entries.extend(self.take(&bytes)?);
+                hand(self.take(&bytes)?);
             }
             if behind_a_gap {
                 looks = if there > 0 { 1 } else { looks + 1 };
@@ -117,10 +130,17 @@ impl ObjectWalReader {
                 continue;
             }
             if there < usize::try_from(at_once).unwrap_or(usize::MAX) {
-                return Ok(entries);
+                return Ok(());
             }
             at_once = (2 * at_once).min(AT_ONCE_MAX);
         }
+    }
+
+    /// The payload of an entry that was read at `offset` of the object `bytes`; None: they are others than then.
+    pub(crate) fn payload(bytes: &Bytes, offset: u64, length: usize) -> Option<Bytes> {
+        let from = usize::try_from(offset).ok()?.checked_add(HEADER_BYTES + FRAME_HEADER)?;
+        let to = from.checked_add(length).filter(|to| *to <= bytes.len())?;
+        Some(bytes.slice(from..to))
     }
 
     /// Takes the object of the next number.
