@@ -219,6 +219,7 @@ fn returns_rows(change: &ast::Statement) -> bool {
         ast::Statement::Insert(insert) => insert.returning.is_some(),
         ast::Statement::Update(update) => update.returning.is_some(),
         ast::Statement::Delete(delete) => delete.returning.is_some(),
+        ast::Statement::Merge(merge) => merge.output.is_some(),
         // WITH … before a change: the change is the query's body.
         ast::Statement::Query(query) => match query.body.as_ref() {
             ast::SetExpr::Insert(change)
