@@ -25,6 +25,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::catalog::CATALOG;
 use crate::config::DEFAULT_SCHEMA;
+use crate::defaults::{Defaults, DefaultsCache};
 use crate::dialect::types::CairnTypes;
 use crate::dml::DmlPlanner;
 use crate::error::{Error, Result};
@@ -79,6 +80,7 @@ pub struct Engine {
     memory_limit: usize,
     partitions: usize,
     accounts: AccountCache,
+    defaults: DefaultsCache,
     passwords: Passwords,
     stores: Arc<EngineStores>,
     /// The memory of users with sessions.
@@ -151,6 +153,7 @@ impl Engine {
             memory_limit,
             partitions,
             accounts: AccountCache::default(),
+            defaults: DefaultsCache::default(),
             passwords: Passwords::new(),
             stores,
             user_memory: Mutex::default(),
@@ -306,6 +309,14 @@ impl Engine {
     /// Storage errors.
     pub(crate) async fn accounts(&self, snapshot: &Snapshot) -> Result<Arc<Accounts>> {
         self.accounts.at(snapshot, &self.template).await
+    }
+
+    /// The settings that sessions begin with at `snapshot`.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn defaults(&self, snapshot: &Snapshot) -> Result<Arc<Defaults>> {
+        self.defaults.at(snapshot, &self.template).await
     }
 
     /// The memory of all sessions of a user.

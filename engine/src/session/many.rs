@@ -65,6 +65,7 @@ impl Session {
         }
         let given = self.given_for(&prepared.statement);
         rows.iter().try_for_each(|params| prepared.take(params))?;
+        self.take_defaults().await?;
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
         let settings = Settings { given, ..self.lock().settings.clone() };
         let (session, timeout) = (self.handle(), settings.statement_timeout);

@@ -186,7 +186,8 @@ fn changes(statement: &Statement) -> bool {
         | Statement::CreateSchema { .. }
         | Statement::Drop(_)
         | Statement::Truncate { .. }
-        | Statement::Account(_) => true,
+        | Statement::Account(_)
+        | Statement::SetForDatabase { .. } => true,
         Statement::Copy(copy) => matches!(copy.direction, CopyDirection::From),
         Statement::Query(_)
         | Statement::Explain(_)
@@ -265,6 +266,8 @@ fn without_effect(statement: &Statement) -> Output {
             AccountStatement::GrantRole { .. } | AccountStatement::Grant { .. } => "GRANT",
             AccountStatement::RevokeRole { .. } | AccountStatement::Revoke { .. } => "REVOKE",
         }),
+        Statement::SetForDatabase { value: Some(_), .. } => done("SET"),
+        Statement::SetForDatabase { value: None, .. } => done("RESET"),
         // The others take no id.
         _ => done("COMMIT"),
     }

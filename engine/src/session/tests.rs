@@ -4,6 +4,7 @@
 mod alter;
 mod columns;
 mod commit_ids;
+mod defaults;
 mod ingest;
 mod jobs;
 mod limits;

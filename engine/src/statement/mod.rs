@@ -121,6 +121,13 @@ pub(crate) enum Statement {
     },
     /// RESET name; None: RESET ALL.
     Reset(Option<String>),
+    /// SET name = value FOR DATABASE; without a value RESET name FOR DATABASE, without a name RESET ALL FOR DATABASE.
+    SetForDatabase {
+        /// Lower-cased setting.
+        name: Option<String>,
+        /// Value as text.
+        value: Option<String>,
+    },
     /// USE schema.
     Use(Ident),
     /// CHECKPOINT [TABLE t].
