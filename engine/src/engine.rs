@@ -133,6 +133,7 @@ impl Engine {
             .with_analyzer_rule(Arc::new(cairn_udfs::CheckedIntegers::default()))
             .with_analyzer_rule(Arc::new(cairn_udfs::vector::VectorCasts))
             .with_analyzer_rule(calls)
+            .with_analyzer_rule(Arc::new(cairn_udfs::EmptySubqueries::default()))
             .with_query_planner(Arc::new(CairnQueryPlanner::new()));
         let searches = Arc::new(Searches::new(Arc::clone(&db)));
         builder = crate::search::register(builder, &searches);

@@ -19,6 +19,7 @@ mod names;
 mod rewrite;
 mod series;
 mod strings;
+mod subquery;
 mod sum;
 pub mod vector;
 
@@ -34,6 +35,7 @@ pub use arithmetic::CheckedIntegers;
 pub use bounded::{BoundedCalls, TooLarge};
 pub use function::InvalidArgument;
 pub use series::register_series;
+pub use subquery::EmptySubqueries;
 
 /// Registers every function of this crate; `version` is the text of `version()`, `memory_limit` the bytes that queries may use
 /// together.
