@@ -60,7 +60,7 @@ pub use script::ScriptStatement;
 pub(crate) use script::{split, statement_complete};
 pub(crate) use secret::holds_secret;
 pub(crate) use shape::{Shape, call_session_words, inspect, keep_pseudo_columns_out};
-pub(crate) use sorted::refuse_hidden_sorts;
+pub(crate) use sorted::sort_by_hidden_columns;
 pub(crate) use token::syntax_of;
 pub(crate) use values::select_values;
 
