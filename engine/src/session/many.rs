@@ -126,7 +126,8 @@ impl Session {
                     notes.extend(more);
                 }
                 Output::Rows(rows) if is_change => {
-                    returned.push((rows.schema, rows.stream.try_collect().await?));
+                    let batches: Vec<RecordBatch> = rows.stream.try_collect().await?;
+                    returned.push((rows.schema, batches));
                 }
                 // Nobody has asked for the rows of a query here, only for their number.
                 Output::Rows(mut rows) => {
