@@ -3,7 +3,7 @@
 //! Owns: the closed list of settings with their documentation, defaults, checks, and the values of one session. Does not own:
 //! how the database was opened (`cairn_storage::OpenOptions`; shown here, read-only).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::prelude::SessionConfig;
 
 use crate::context::GivenCommit;
+use crate::defaults::Defaults;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::search::{SAMPLE_RATE_DEFAULT, SampleRate};
@@ -105,6 +106,9 @@ pub(crate) const DATAFUSION_OPTIONS: &[&str] = &[
     "datafusion.optimizer.top_down_join_key_reordering",
 ];
 
+/// What every session has for itself: the database gives it no value.
+const OF_SESSIONS: [&str; 3] = ["application_name", "commit_id", "commit_message"];
+
 /// Default of `search_path`.
 pub(crate) const DEFAULT_SCHEMA: &str = "public";
 
@@ -125,6 +129,10 @@ pub(crate) struct Settings {
     pub(crate) recall_sample_rate: f64,
     /// `datafusion.*` options changed in this session.
     pub(crate) options: BTreeMap<String, String>,
+    /// Settings that the session has set.
+    pub(crate) own: BTreeSet<String>,
+    /// Values that the database gives the session; None: they were not asked for yet.
+    pub(crate) database: Option<Arc<Defaults>>,
 }
 
 impl Default for Settings {
@@ -140,17 +148,90 @@ impl Default for Settings {
             partitions: None,
             recall_sample_rate: SAMPLE_RATE_DEFAULT,
             options: BTreeMap::new(),
+            own: BTreeSet::new(),
+            database: None,
         }
     }
 }
 
 impl Settings {
-    /// SET `name` = `value`; None sets the default.
+    /// SET `name` = `value`; None sets the default, which is the database's where it has one.
     ///
     /// # Errors
     /// 42704 for a name not listed, 22023 for a value it cannot have, 55P02 for a setting fixed at open.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<()> {
-        let name = if name == "time_zone" { "timezone" } else { name };
+        let name = named(name);
+        match value {
+            Some(_) => {
+                self.put(name, value)?;
+                // It is asked for before every statement, and lasts for one.
+                if name != "commit_id" {
+                    self.own.insert(name.to_owned());
+                }
+            }
+            None => {
+                let database = self.database.clone();
+                let given = database.as_ref().and_then(|given| given.get(name));
+                self.put(name, given.map(String::as_str))?;
+                self.own.remove(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Name and value as the database keeps them for sessions that begin; a value of None takes the one it has away.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set); 55P02 for a setting that every session has for itself.
+    pub(crate) fn for_database(name: &str, value: Option<&str>) -> Result<(String, Option<String>)> {
+        let name = named(name);
+        let mut probe = Self::default();
+        probe.put(name, value)?;
+        if OF_SESSIONS.contains(&name) {
+            let message = format!("setting {name} is each session's own: the database keeps no value of it");
+            return Err(Error::new(ErrorKind::InvalidInput, message)
+                .map(|e| e.with_sqlstate("55P02").with_hint("SET it in the session, without FOR DATABASE")));
+        }
+        let kept = value.map(|value| match name {
+            "search_path" => probe.search_path,
+            _ => value.to_owned(),
+        });
+        Ok((name.to_owned(), kept))
+    }
+
+    /// Whether the session has asked for the database's values.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.database.is_some()
+    }
+
+    /// Takes the database's values where the session has set none of its own. One that this version does not take is left out.
+    pub(crate) fn begin(&mut self, defaults: &Defaults) {
+        let mut taken = Defaults::new();
+        for (name, value) in defaults {
+            if Self::for_database(name, Some(value.as_str())).is_err() {
+                continue;
+            }
+            if self.own.contains(name) || self.put(name, Some(value.as_str())).is_ok() {
+                taken.insert(name.clone(), value.clone());
+            }
+        }
+        self.database = Some(Arc::new(taken));
+    }
+
+    /// Where the value of a setting comes from: `open`, `default`, `database` or `session`.
+    pub(crate) fn source(&self, setting: &Setting) -> &'static str {
+        let is_given = self.database.as_ref().is_some_and(|given| given.contains_key(setting.name));
+        match setting.name {
+            _ if !setting.changeable => "open",
+            "commit_id" if self.commit_id.is_some() => "session",
+            name if self.own.contains(name) => "session",
+            _ if is_given => "database",
+            _ => "default",
+        }
+    }
+
+    /// Gives `name` a value; None is that of the list.
+    fn put(&mut self, name: &str, value: Option<&str>) -> Result<()> {
         let defaults = Self::default();
         if name.starts_with("datafusion.") {
             return self.set_option(name, value);
@@ -249,7 +330,13 @@ impl Settings {
     /// RESET ALL.
     pub(crate) fn reset_all(&mut self) {
         let info = CommitInfo { message: String::new(), ..self.info.clone() };
-        *self = Self { info, client: std::mem::take(&mut self.client), ..Self::default() };
+        let database = self.database.take();
+        // That stays.
+        let own = self.own.take("application_name").into_iter().collect();
+        *self = Self { info, own, client: std::mem::take(&mut self.client), ..Self::default() };
+        if let Some(database) = database {
+            self.begin(&database);
+        }
     }
 
     /// Value of a setting as text.
@@ -257,7 +344,7 @@ impl Settings {
     /// # Errors
     /// 42704 for a name not listed.
     pub(crate) fn get(&self, name: &str, engine: &Engine) -> Result<String> {
-        let name = if name == "time_zone" { "timezone" } else { name };
+        let name = named(name);
         if name.starts_with("datafusion.") {
             let mut config = engine.session_config();
             self.apply(&mut config);
@@ -337,6 +424,11 @@ impl Settings {
 /// The zone of a configuration that [`Settings::apply`] made; None: UTC.
 pub(crate) fn zone_of(options: &ConfigOptions) -> Option<Arc<str>> {
     options.execution.time_zone.as_deref().filter(|zone| !zones::is_utc(zone)).map(Into::into)
+}
+
+/// The name that the list has for it.
+fn named(name: &str) -> &str {
+    if name == "time_zone" { "timezone" } else { name }
 }
 
 fn find(name: &str) -> Result<&'static Setting> {
@@ -517,5 +609,46 @@ mod tests {
         assert_eq!(settings.zone(), None);
         settings.set("datafusion.execution.batch_size", Some("1024")).unwrap();
         assert!(SETTINGS.is_sorted_by_key(|s| s.name));
+    }
+
+    #[test]
+    fn a_session_takes_what_the_database_gives() {
+        let given = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let defaults = Defaults::from([
+            given("statement_timeout", "7 s"),
+            given("timezone", "+02:00"),
+            given("no_longer", "1"),
+            given("commit_message", "of nobody"),
+        ]);
+        let source = |settings: &Settings, name| settings.source(find(name).unwrap());
+        let mut settings = Settings::default();
+        settings.set("time_zone", Some("+05:00")).unwrap();
+        settings.begin(&defaults);
+        assert_eq!(settings.statement_timeout, Some(Duration::from_secs(7)));
+        assert_eq!((settings.timezone.as_str(), settings.info.message.as_str()), ("+05:00", ""));
+        assert_eq!(source(&settings, "statement_timeout"), "database");
+        assert_eq!(source(&settings, "timezone"), "session");
+        assert_eq!(source(&settings, "sync"), "open");
+        assert_eq!(source(&settings, "partitions"), "default");
+        // RESET gives what the session began with.
+        settings.set("timezone", None).unwrap();
+        settings.set("statement_timeout", Some("0")).unwrap();
+        assert_eq!((settings.timezone.as_str(), source(&settings, "timezone")), ("+02:00", "database"));
+        assert_eq!((settings.statement_timeout, source(&settings, "statement_timeout")), (None, "session"));
+        settings.reset_all();
+        assert_eq!(settings.statement_timeout, Some(Duration::from_secs(7)));
+        for (name, value, sqlstate) in [
+            ("no_such", Some("1"), "42704"),
+            ("no_such", None, "42704"),
+            ("memory_limit", Some("1"), "55P02"),
+            ("commit_message", Some("x"), "55P02"),
+            ("partitions", Some("0"), "22023"),
+            ("datafusion.runtime.memory_limit", Some("1G"), "42501"),
+        ] {
+            let refused = Settings::for_database(name, value).unwrap_err();
+            assert_eq!(refused.sqlstate(), sqlstate, "{name}");
+        }
+        let kept = Settings::for_database("search_path", Some(" \"app\" ")).unwrap();
+        assert_eq!(kept, ("search_path".to_owned(), Some("app".to_owned())));
     }
 }

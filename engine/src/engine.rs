@@ -26,6 +26,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::catalog::CATALOG;
 use crate::config::DEFAULT_SCHEMA;
+use crate::defaults::{Defaults, DefaultsCache};
 use crate::dialect::types::CairnTypes;
 use crate::dml::DmlPlanner;
 use crate::error::{Error, Result};
@@ -84,6 +85,7 @@ pub struct Engine {
     memory_limit: usize,
     partitions: usize,
     accounts: AccountCache,
+    defaults: DefaultsCache,
     passwords: Passwords,
     stores: Arc<EngineStores>,
     /// The memory of users with sessions.
@@ -142,6 +144,7 @@ impl Engine {
             .with_analyzer_rule(Arc::new(cairn_udfs::CheckedIntegers::default()))
             .with_analyzer_rule(Arc::new(cairn_udfs::vector::VectorCasts))
             .with_analyzer_rule(calls)
+            .with_analyzer_rule(Arc::new(cairn_udfs::EmptySubqueries::default()))
             .with_query_planner(Arc::new(CairnQueryPlanner::new()));
         let searches = Arc::new(Searches::new(Arc::clone(&db)));
         builder = crate::search::register(builder, &searches);
@@ -162,6 +165,7 @@ impl Engine {
             memory_limit,
             partitions,
             accounts: AccountCache::default(),
+            defaults: DefaultsCache::default(),
             passwords: Passwords::new(),
             stores,
             user_memory: Mutex::default(),
@@ -336,6 +340,14 @@ impl Engine {
     /// Storage errors.
     pub(crate) async fn accounts(&self, snapshot: &Snapshot) -> Result<Arc<Accounts>> {
         self.accounts.at(snapshot, &self.template).await
+    }
+
+    /// The settings that sessions begin with at `snapshot`.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub(crate) async fn defaults(&self, snapshot: &Snapshot) -> Result<Arc<Defaults>> {
+        self.defaults.at(snapshot, &self.template).await
     }
 
     /// The memory of all sessions of a user.

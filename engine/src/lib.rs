@@ -17,6 +17,7 @@ pub mod session;
 
 mod catalog;
 pub mod context;
+mod defaults;
 mod dialect;
 mod file_access;
 mod files;

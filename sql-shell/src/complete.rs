@@ -202,6 +202,14 @@ fn is_of(words: &[&str], verbs: &[&str]) -> bool {
     words.first().is_some_and(|word| verbs.iter().any(|verb| word.eq_ignore_ascii_case(verb)))
 }
 
+/// Whether the statement is a SET with its value, or a RESET with its setting.
+fn sets(words: &[&str]) -> bool {
+    let is = |word: &&str, these: &[&str]| these.iter().any(|this| word.eq_ignore_ascii_case(this));
+    let ends = words.last().is_some_and(|last| is(last, &["=", "TO", "SET", "RESET", "FOR", "DATABASE"]));
+    let has_value = words.iter().any(|word| is(word, &["=", "TO"]));
+    !ends && (is_of(words, &["RESET"]) || is_of(words, &["SET"]) && has_value)
+}
+
 /// Whether the statement is ALTER TABLE.
 fn alters_table(words: &[&str]) -> bool {
     is_of(words, &["ALTER"]) && words.get(1).is_some_and(|word| word.eq_ignore_ascii_case("TABLE"))
@@ -353,8 +361,12 @@ fn candidates_of<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> 
     if words.is_empty() {
         return keywords(STARTS).collect();
     }
+    if sets(words) {
+        return keywords(&["FOR"]).collect();
+    }
     let upper = last.to_ascii_uppercase();
     match upper.as_str() {
+        "FOR" if is_of(words, &["SET", "RESET"]) => return keywords(&["DATABASE"]).collect(),
         "FROM" | "JOIN" | "INTO" | "UPDATE" | "TABLE" | "DESCRIBE" | "COPY" | "TRUNCATE" | "VIEW"
         | "EXISTS" => {
             let more: &[&str] = match upper.as_str() {
@@ -705,6 +717,8 @@ mod tests {
         check("SET |", &["search_path"]);
         check("SET sy|", &[]);
         check("SHOW sy|", &["sync"]);
+        check("SET search_path = app |", &["FOR"]);
+        check("reset search_path for |", &["DATABASE"]);
         check("gr|", &["grant"]);
         check("grant sel|", &["select"]);
         check("GRANT SELECT ON D|", &["DATABASE"]);

@@ -483,6 +483,64 @@ async fn many_parameter_rows_are_one_commit_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_parameter_rows_return_theirs() {
+    let server = Running::start(|_| {}).await;
+    let mut client = server.connect().await;
+    client.update("CREATE TABLE t (id BIGINT PRIMARY KEY, n INT DEFAULT 5)").await;
+    let before = server.engine.database().snapshot().version().0;
+    let mut insert =
+        client.0.prepare("INSERT INTO t (id) VALUES ($1) RETURNING id, n".to_owned(), None).await.unwrap();
+    insert.set_parameters(numbers([1, 2, 3])).unwrap();
+    let info = insert.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["1", "5"], &["2", "5"], &["3", "5"]]));
+    assert_eq!(server.engine.database().snapshot().version().0, before + 1);
+    // All or none.
+    insert.set_parameters(numbers([7, 1])).unwrap();
+    assert_eq!(status(insert.execute().await.unwrap_err()).code(), Code::AlreadyExists);
+    // As an update it tells how many.
+    insert.set_parameters(numbers([4, 5])).unwrap();
+    assert_eq!(insert.execute_update().await.unwrap(), 2);
+    let returning = "UPDATE t SET n = n + 1 WHERE id > $1 RETURNING id, n";
+    let mut update = client.0.prepare(returning.to_owned(), None).await.unwrap();
+    update.set_parameters(numbers([4, 9, 4])).unwrap();
+    let info = update.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["5", "6"], &["5", "7"]]));
+    // Row ids are the commit's to give; those of deleted rows are known.
+    let mut ids = client
+        .0
+        .prepare("UPDATE t SET n = 0 WHERE id = $1 RETURNING _row_id".to_owned(), None)
+        .await
+        .unwrap();
+    ids.set_parameters(numbers([1, 2])).unwrap();
+    assert!(status(ids.execute().await.unwrap_err()).message().contains("_row_id"));
+    let mut delete = client
+        .0
+        .prepare("DELETE FROM t WHERE id = $1 RETURNING id, _row_id IS NOT NULL".to_owned(), None)
+        .await
+        .unwrap();
+    delete.set_parameters(numbers([1, 9, 2])).unwrap();
+    let info = delete.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["1", "true"], &["2", "true"]]));
+    // In a transaction of the client they are its part.
+    let transaction = client.0.begin_transaction().await.unwrap();
+    let sql = "INSERT INTO t VALUES ($1, 0) RETURNING id".to_owned();
+    let mut insert = client.0.prepare(sql, Some(transaction.clone())).await.unwrap();
+    insert.set_parameters(numbers([20, 21])).unwrap();
+    let info = insert.execute().await.unwrap();
+    let (schema, batches) = client.fetch(info).await.unwrap();
+    assert_eq!(render(&schema, &batches).rows(), cells(&[&["20"], &["21"]]));
+    client.0.end_transaction(transaction, EndTransaction::Rollback).await.unwrap();
+    assert_eq!(
+        client.rows("SELECT id, n FROM t ORDER BY id").await,
+        cells(&[&["3", "5"], &["4", "5"], &["5", "7"]])
+    );
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn transactions_are_isolated_and_the_first_to_commit_wins() {
     let server = Running::start(|_| {}).await;
     let (mut one, mut two) = (server.connect().await, server.connect().await);

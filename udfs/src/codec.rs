@@ -4,7 +4,8 @@
 //! names, calls and their arguments (whoever encodes the plan).
 //!
 //! ```text
-//! 0  function: 1 integer operator, 2 `||`, 3 distance operator, 4 cast to a vector, 5 vector to text, 6 in a zone
+//! 0  function: 1 integer operator, 2 `||`, 3 distance operator, 4 cast to a vector, 5 vector to text, 6 in a zone,
+//!    7 a subquery that may be NULL
 //! 1  of 1: the operation    of 3: the metric    of 4: 1 where what is no vector is NULL, else 0
 //!    of 6: 0 to a moment, 1 to what clocks show, 2 a moment moved by an interval; the name of the zone is the end of them
 //! 2  of 4: u16 dimension, little-endian    of 6, 0: the unit, seconds to nanoseconds    of 6, 2: 1 where the interval is subtracted, else 0
@@ -18,7 +19,7 @@ use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::vector::{Conversion, DIM_MAX, Distance};
-use crate::{arithmetic, bounded, zones};
+use crate::{arithmetic, bounded, subquery, zones};
 
 const INTEGERS: u8 = 1;
 const CONCATENATION: u8 = 2;
@@ -26,12 +27,16 @@ const DISTANCE: u8 = 3;
 const TO_VECTOR: u8 = 4;
 const TO_TEXT: u8 = 5;
 const ZONED: u8 = 6;
+const OR_NULL: u8 = 7;
 
 /// The bytes of `function`; None: it is one that is found by its name.
 #[must_use]
 pub fn encode(function: &ScalarUDF) -> Option<Vec<u8>> {
     if let Some(place) = arithmetic::place(function) {
         return Some(vec![INTEGERS, place]);
+    }
+    if subquery::is_or_null(function) {
+        return Some(vec![OR_NULL]);
     }
     if bounded::is_concatenation(function) {
         return Some(vec![CONCATENATION]);
@@ -69,6 +74,7 @@ pub fn decode(bytes: &[u8], memory_limit: usize) -> Result<ScalarUDF> {
         }
         [TO_TEXT] => Some(Conversion::ToText.function()),
         [ZONED, ref zoned @ ..] => zones::decode(zoned),
+        [OR_NULL] => Some(subquery::or_null()),
         _ => None,
     };
     match function {
@@ -94,6 +100,7 @@ mod tests {
             functions.push(Conversion::ToVector { dim, safe }.function());
         }
         functions.push(Conversion::ToText.function());
+        functions.push(subquery::or_null());
         functions
     }
 
@@ -120,8 +127,15 @@ mod tests {
 
     #[test]
     fn bytes_of_nothing_are_refused() {
-        let mut wrong = vec![Vec::new(), vec![0], vec![1], vec![1, 4], vec![3, 4], vec![6], vec![2, 0]];
-        wrong.extend([vec![4, 2, 1, 0], vec![4, 0, 0, 0], vec![4, 0, 255, 255], vec![4, 0, 1], vec![5, 0]]);
+        let mut wrong = vec![Vec::new(), vec![0], vec![1], vec![1, 4], vec![3, 4], vec![7], vec![2, 0]];
+        wrong.extend([
+            vec![4, 2, 1, 0],
+            vec![4, 0, 0, 0],
+            vec![4, 0, 255, 255],
+            vec![4, 0, 1],
+            vec![5, 0],
+            vec![6, 0],
+        ]);
         for bytes in wrong {
             assert!(decode(&bytes, MEMORY).is_err(), "{bytes:?}");
         }

@@ -20,6 +20,7 @@ mod patterns;
 mod rewrite;
 mod series;
 mod strings;
+mod subquery;
 mod sum;
 pub mod vector;
 pub mod zones;
@@ -36,6 +37,7 @@ pub use arithmetic::CheckedIntegers;
 pub use bounded::{BoundedCalls, TooLarge};
 pub use function::InvalidArgument;
 pub use series::register_series;
+pub use subquery::EmptySubqueries;
 
 /// Registers every function of this crate; `version` is the text of `version()`, `memory_limit` the bytes that queries may use
 /// together.

@@ -184,7 +184,7 @@ fn finish(
 
 /// The columns of FROM or USING in the plan of a change's query, under the names that its expressions have for them. Those under
 /// the name of the changed table itself cannot be told from its own.
-fn source_columns(plan: &LogicalPlan, own: &TableReference) -> SourceColumns {
+pub(super) fn source_columns(plan: &LogicalPlan, own: &TableReference) -> SourceColumns {
     let Some(joined) = joined_part(plan) else { return SourceColumns::new() };
     let columns = joined.schema().iter().skip(scan_width(joined));
     let columns = columns.filter(|(qualifier, _)| *qualifier != Some(own));
@@ -212,7 +212,7 @@ fn scan_width(plan: &LogicalPlan) -> usize {
 }
 
 /// What RETURNING reads of FROM or USING, under names of our own.
-fn sources_of(returning: Option<&Returning>) -> Vec<Expr> {
+pub(super) fn sources_of(returning: Option<&Returning>) -> Vec<Expr> {
     let sources = returning.map(Returning::sources).unwrap_or_default();
     let columns = sources.iter().enumerate();
     columns

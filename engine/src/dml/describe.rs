@@ -39,10 +39,7 @@ pub(crate) async fn describe(
             let written = Written::delete(ctx, with, delete)?;
             describe_written(ctx, written, RowKind::Old, &mut parameters).await?
         }
-        Statement::Merge(merge) => {
-            describe_merge(ctx, with, merge, &mut parameters).await?;
-            None
-        }
+        Statement::Merge(merge) => describe_merge(ctx, with, merge, &mut parameters).await?,
         _ => return Err(Error::not_supported_yet("this statement")),
     };
     Ok((parameters, returning.map(|returning| SchemaRef::clone(returning.columns()))))
@@ -68,15 +65,20 @@ async fn describe_merge(
     with: Option<With>,
     merge: Merge,
     parameters: &mut Parameters,
-) -> Result<()> {
-    let merged = Merged::read(ctx, with, merge)?;
+) -> Result<Option<Returning>> {
+    let mut merged = Merged::read(ctx, with, merge)?;
     for (column, value) in merged.assigned() {
         parameters.assign(value, &merged.target.column_def(column).column_type.arrow());
     }
-    for query in merged.queries() {
-        parameters.take_types(&describe_query(ctx, query?).await?);
+    let mut returning = None;
+    for (i, query) in merged.queries()?.into_iter().enumerate() {
+        let plan = describe_query(ctx, query).await?;
+        if i == 0 {
+            returning = merged.returning(ctx, &plan)?;
+        }
+        parameters.take_types(&plan);
     }
-    Ok(())
+    Ok(returning)
 }
 
 async fn describe_insert(

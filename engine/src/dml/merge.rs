@@ -8,22 +8,26 @@
 use std::sync::Arc;
 
 use cairn_storage::ErrorKind;
-use cairn_storage::schema::ROW_ID_COLUMN;
+use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Column, TableReference};
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Projection, lit};
 use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, Ident, Join, JoinConstraint, JoinOperator, Merge, MergeAction, MergeClause,
-    MergeClauseKind, MergeInsertExpr, MergeInsertKind, ObjectName, Query, SelectItem, TableAlias,
-    TableFactor, TableWithJoins, Value, WildcardAdditionalOptions, With,
+    MergeClauseKind, MergeInsertExpr, MergeInsertKind, ObjectName, OutputClause, Query, SelectItem,
+    TableAlias, TableFactor, TableWithJoins, Value, WildcardAdditionalOptions, With,
 };
 
 use super::Prepared;
-use super::change::{assignments, column, one, plan_query, replace_scan, select, target_of, unexpected};
+use super::change::{
+    assignments, column, one, plan_query, replace_scan, select, source_columns, sources_of, target_of,
+    unexpected,
+};
 use super::insert::{check_count, default_expr, stored_value};
 use super::node::{DmlNode, Operation};
-use super::target::{Target, column_ident, ident_text, syntax};
+use super::returning::{Returning, RowKind, TableName};
+use super::target::{Target, column_ident, ident_text, split_name, syntax};
 use super::with::{keep_apart, put_before};
 use super::write::SharedTransaction;
 use crate::context::StatementContext;
@@ -112,19 +116,32 @@ pub(super) struct Merged {
     source_name: Ident,
     on: SqlExpr,
     clauses: Vec<Clause>,
+    alias: Option<Ident>,
+    /// Target and source, where they are known by schema and name.
+    tables: Vec<TableName>,
+    returning: Option<Vec<SelectItem>>,
 }
 
 impl Merged {
     /// Reads MERGE and asks for every right that its clauses need.
     pub(super) fn read(ctx: &StatementContext, with: Option<With>, merge: Merge) -> Result<Self> {
-        if merge.output.is_some() || !merge.optimizer_hints.is_empty() {
-            return Err(Error::not_supported_yet("RETURNING, OUTPUT and hints of MERGE"));
+        if !merge.optimizer_hints.is_empty() {
+            return Err(Error::not_supported_yet("hints of MERGE"));
         }
+        let returning = match merge.output {
+            None => None,
+            Some(OutputClause::Returning { select_items, .. }) => Some(select_items),
+            Some(OutputClause::Output { .. }) => {
+                return Err(
+                    Error::not_supported_yet("OUTPUT of MERGE").map(|e| e.with_hint("write RETURNING …"))
+                );
+            }
+        };
         if merge.clauses.is_empty() {
             return Err(syntax("MERGE needs a WHEN clause"));
         }
         let mut table = TableWithJoins { relation: merge.table, joins: Vec::new() };
-        let (target, _) = target_of(ctx, &table, Right::Select)?;
+        let (target, alias) = target_of(ctx, &table, Right::Select)?;
         keep_apart(with.as_ref(), &mut table.relation, &target.def.schema);
         let mut clauses: Vec<Clause> = Vec::new();
         for clause in merge.clauses {
@@ -135,8 +152,25 @@ impl Merged {
             }
             clauses.push(clause);
         }
+        let mut tables = target.named_by(alias.as_ref());
+        if let TableFactor::Table { name, alias: None, args: None, .. } = &merge.source {
+            tables.push(split_name(name, &ctx.search_path)?);
+        }
         let (source, source_name) = wrapped(merge.source)?;
-        Ok(Self { target, with, table: table.relation, source, source_name, on: *merge.on, clauses })
+        let (table, on) = (table.relation, *merge.on);
+        Ok(Self { target, with, table, source, source_name, on, clauses, alias, tables, returning })
+    }
+
+    /// Plans its RETURNING over the rows of `plan`, which is that of the join.
+    pub(super) fn returning(
+        &mut self,
+        ctx: &StatementContext,
+        plan: &LogicalPlan,
+    ) -> Result<Option<Returning>> {
+        let (alias, items) = (self.alias.as_ref(), self.returning.take());
+        let mut sources = source_columns(plan, &self.target.qualifier(alias));
+        sources.retain(|(_, field)| field.name() != HERE);
+        Returning::plan(ctx, &self.target, alias, items, RowKind::Merged, &self.tables, sources)
     }
 
     /// The columns that get a value, and the value.
@@ -144,9 +178,9 @@ impl Merged {
         self.clauses.iter().flat_map(|clause| clause.action.values()).map(|(column, value)| (*column, value))
     }
 
-    /// The SELECTs that its expressions are planned in: over the join, the source, the target.
-    pub(super) fn queries(&self) -> impl Iterator<Item = Result<Query>> {
-        self.asked().map(|rows| self.query(rows))
+    /// The SELECTs that its expressions are planned in: over the join first, then the source, the target.
+    pub(super) fn queries(&self) -> Result<Vec<Query>> {
+        self.asked().map(|rows| self.query(rows)).collect()
     }
 
     /// The rows that there is a SELECT for: the join is needed in any case.
@@ -197,8 +231,10 @@ impl Merged {
 
 /// Plans MERGE.
 pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, merge: Merge) -> Result<Prepared> {
-    let merged = Merged::read(ctx, with, merge)?;
-    let join = projection(plan_query(ctx, merged.query(Rows::Matched)?).await?)?;
+    let mut merged = Merged::read(ctx, with, merge)?;
+    let join = plan_query(ctx, merged.query(Rows::Matched)?).await?;
+    let returning = merged.returning(ctx, &join)?;
+    let join = projection(join)?;
     let (joined, table) = replace_scan(&join.input, &merged.target, "MERGE")?;
     let mut exprs = Vec::new();
     for rows in merged.asked() {
@@ -246,13 +282,14 @@ pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, merge: M
     }
     let source = TableReference::bare(ident_text(&merged.source_name));
     let numbered = numbered(joined, &planned, &table, &source)?;
-    let (input, steps) = laid_out(numbered, &planned, &merged.target, &table)?;
+    let (input, steps, returned) = laid_out(numbered, &planned, &merged.target, &table, returning.as_ref())?;
     let target = merged.target.clone();
     let (transaction, id) = (SharedTransaction::new(ctx), target.def.id);
-    let operation = Operation::Merge { steps: steps.into() };
-    let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), None)?.into_plan();
+    let operation = Operation::Merge { steps: steps.into(), returned };
+    let collect = returning.as_ref().map(Returning::sources);
+    let plan = DmlNode::new(ctx, target, operation, input, transaction.clone(), collect)?.into_plan();
     // A key that others insert meanwhile is a conflict by itself; one that was there is the statement's mistake.
-    Ok(Prepared { verb: "MERGE", table: id, plan, transaction, returning: None, retry_duplicates: false })
+    Ok(Prepared { verb: "MERGE", table: id, plan, transaction, returning, retry_duplicates: false })
 }
 
 /// A clause with its expressions over the join.
@@ -291,13 +328,14 @@ fn numbered(
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(joined))?))
 }
 
-/// The input of the change, and what it does with each number.
+/// The input of the change, what it does with each number, and where it has what RETURNING reads.
 fn laid_out(
     numbered: LogicalPlan,
     planned: &[Planned<'_>],
     target: &Target,
     table: &TableReference,
-) -> Result<(LogicalPlan, Vec<Step>)> {
+    returning: Option<&Returning>,
+) -> Result<(LogicalPlan, Vec<Step>, Option<usize>)> {
     let number = || Expr::Column(Column::new_unqualified(STEP_NAME));
     let mut exprs = vec![number(), column(table, ROW_ID_COLUMN).alias(ROW_ID_COLUMN)];
     let columns = target.def.columns.iter().enumerate();
@@ -322,7 +360,12 @@ fn laid_out(
             Action::Insert(_) => Step::Insert(places.into_iter().map(|(_, place)| place).collect()),
         });
     }
-    Ok((LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(numbered))?), steps))
+    let returned = returning.map(|_| exprs.len());
+    if returning.is_some() {
+        exprs.push(column(table, VERSION_COLUMN).alias(VERSION_COLUMN));
+        exprs.extend(sources_of(returning));
+    }
+    Ok((LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(numbered))?), steps, returned))
 }
 
 /// `CASE WHEN … THEN … END`

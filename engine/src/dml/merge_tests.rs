@@ -118,6 +118,56 @@ async fn returning_sees_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn merge_returns_what_it_did() {
+    let s = session().await;
+    check(&s, &[
+        ("CREATE TABLE t (id INT PRIMARY KEY, v INT)", "CREATE TABLE"),
+        ("CREATE TABLE s (k INT, v INT, w TEXT)", "CREATE TABLE"),
+        ("INSERT INTO t VALUES (1, 10), (2, 20), (3, 30)", "INSERT 3"),
+        ("INSERT INTO s VALUES (1, 1, 'one'), (2, 2, 'out'), (4, 4, 'new'), (5, 5, NULL)", "INSERT 4"),
+        (
+            "MERGE INTO t USING s ON t.id = s.k WHEN MATCHED AND w = 'out' THEN DELETE \
+             RETURNING merge_action() AS action, *, _row_id IS NULL OR _version IS NULL",
+            "DELETE 2 2 out 2 20 false",
+        ),
+        ("MERGE INTO t USING s ON t.id = s.k AND k = 1 WHEN MATCHED THEN UPDATE SET v = s.v RETURNING s.*, t.v, lower(merge_action())", "1 1 one 1 update"),
+        ("MERGE INTO t USING s ON t.id = s.k WHEN NOT MATCHED AND w = 'new' THEN INSERT VALUES (k, v) RETURNING merge_action(), w, t.id, s.v", "INSERT new 4 4"),
+        (
+            "MERGE INTO t x USING s ON x.id = s.k AND k < 4 WHEN NOT MATCHED BY SOURCE AND id = 3 THEN UPDATE SET v = -1 RETURNING id, k, public.s.w, x.v",
+            "3 NULL NULL -1",
+        ),
+        ("MERGE INTO t USING s ON t.id = s.k WHEN MATCHED THEN DO NOTHING RETURNING *", ""),
+        ("MERGE INTO t USING s ON t.id = s.k WHEN MATCHED THEN DELETE RETURNING v", "42702…"),
+        ("MERGE INTO t USING s ON t.id = s.k WHEN MATCHED THEN DELETE RETURNING x.*", "42P01…"),
+        ("MERGE INTO t USING s ON t.id = s.k WHEN MATCHED THEN DELETE RETURNING s._here", "42…"),
+        ("MERGE INTO t USING s ON t.id = s.k WHEN MATCHED THEN DELETE RETURNING 1 / (t.id - 1)", "22012…"),
+        ("UPDATE t SET v = 0 RETURNING merge_action()", "42883…"),
+        ("SELECT * FROM t ORDER BY id", "1 1|3 -1|4 4"),
+    ]).await;
+    // New rows have the ids that the commit gives, also beside rows that are deleted.
+    check(
+        &s,
+        &[
+            ("CREATE TABLE told (id INT, r BIGINT UNSIGNED, v BIGINT UNSIGNED)", "CREATE TABLE"),
+            ("INSERT INTO told SELECT id, _row_id, _version FROM t WHERE id = 3", "INSERT 1"),
+        ],
+    )
+    .await;
+    let merge = "MERGE INTO t USING (VALUES (1), (3), (7), (8)) AS s(k) ON t.id = s.k WHEN MATCHED AND k = 3 THEN DELETE \
+                 WHEN MATCHED THEN UPDATE SET v = 0 WHEN NOT MATCHED THEN INSERT VALUES (k, 7) RETURNING id, _row_id, _version";
+    let rows = answer(&s, merge, None).await;
+    let told = answer(
+        &s,
+        "SELECT id, _row_id, _version FROM t WHERE id IN (1, 7, 8) UNION ALL SELECT id, r, v FROM told ORDER BY id",
+        None,
+    )
+    .await;
+    let mut rows: Vec<&str> = rows.split('|').collect();
+    rows.sort_unstable();
+    assert_eq!(rows.join("|"), told);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn decimals_and_vectors_of_a_merge_are_exact() {
     let s = session().await;
     check(

@@ -235,7 +235,8 @@ fn first_row(receipt: &CommitReceipt, table: TableId) -> RowId {
     receipt.first_row_ids.iter().find(|(id, _)| *id == table).map_or(RowId(0), |(_, row)| *row)
 }
 
-fn rows_output(schema: SchemaRef, batches: Vec<RecordBatch>) -> Output {
+/// Rows at hand as a result.
+pub(crate) fn rows_output(schema: SchemaRef, batches: Vec<RecordBatch>) -> Output {
     let stream = futures::stream::iter(batches.into_iter().map(Ok));
     Output::Rows(RowStream {
         schema: schema.clone(),

@@ -52,6 +52,9 @@ pub(crate) enum Operation {
     Merge {
         /// The clauses' actions, by their numbers.
         steps: Arc<[Step]>,
+        /// Where the input has the version of the target's row, with what RETURNING reads of the source behind it; None: there is
+        /// no RETURNING.
+        returned: Option<usize>,
     },
 }
 
@@ -95,6 +98,9 @@ impl DmlNode {
             (Operation::Delete { .. }, Some(sources)) => {
                 with_sources(&with_pseudo_columns(&target.def.arrow_schema()), sources)
             }
+            (Operation::Merge { .. }, Some(sources)) => {
+                with_sources(&with_action(&target.def.arrow_schema()), sources)
+            }
             (_, Some(sources)) => with_sources(&target.def.arrow_schema(), sources),
         };
         Ok(Self {
@@ -122,6 +128,23 @@ pub(crate) fn with_pseudo_columns(schema: &Schema) -> Schema {
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(ROW_ID_COLUMN, DataType::UInt64, false)));
     fields.push(Arc::new(Field::new(VERSION_COLUMN, DataType::UInt64, false)));
+    Schema::new(fields)
+}
+
+/// What `merge_action()` is on its way to RETURNING: a column of this name, which nobody gives one of theirs.
+pub(super) const ACTION: &str = "merge_action()";
+
+/// The column of that name.
+pub(super) fn action_field() -> Field {
+    Field::new(ACTION, DataType::Utf8View, false)
+}
+
+/// `schema` with `_row_id` and `_version` behind it, NULL of a row that is new, and what was done with the row.
+fn with_action(schema: &Schema) -> Schema {
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(ROW_ID_COLUMN, DataType::UInt64, true)));
+    fields.push(Arc::new(Field::new(VERSION_COLUMN, DataType::UInt64, true)));
+    fields.push(Arc::new(action_field()));
     Schema::new(fields)
 }
 

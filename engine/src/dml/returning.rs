@@ -10,18 +10,19 @@ use std::sync::Arc;
 use cairn_storage::id::{CommitVersion, RowId};
 use cairn_storage::schema::{ROW_ID_COLUMN, VERSION_COLUMN};
 use cairn_storage::{ErrorKind, Snapshot};
-use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
-use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array};
+use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef, UInt64Type};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::sqlparser::ast::{
-    Expr as SqlExpr, ExprWithAlias, Ident, SelectItem, SelectItemQualifiedWildcardKind,
+    Expr as SqlExpr, ExprWithAlias, Function, FunctionArguments, Ident, SelectItem,
+    SelectItemQualifiedWildcardKind,
 };
 
 use super::assign::arrow;
-use super::node::with_pseudo_columns;
+use super::node::{ACTION, action_field, with_pseudo_columns};
 use super::physical_expr;
 use super::target::{Target, ident_text, split_name, syntax};
 use crate::catalog::CATALOG;
@@ -37,7 +38,12 @@ pub(super) enum RowKind {
     New,
     /// Those it deleted: collected with their pseudo-columns.
     Old,
+    /// Both: collected with pseudo-columns, which are NULL of those it wrote, and with what was done.
+    Merged,
 }
+
+/// What the column of `merge_action()` is of.
+const ACTION_OF: &str = "_merge";
 
 /// A column of FROM or USING under the name that the statement has for it.
 pub(super) type SourceColumn = (Option<TableReference>, FieldRef);
@@ -52,7 +58,7 @@ pub(super) struct Returning {
     exprs: Vec<Arc<dyn PhysicalExpr>>,
     /// Columns of the answer.
     output: SchemaRef,
-    /// The table's columns with the pseudo-columns, then those of `sources`.
+    /// The table's columns with the pseudo-columns, of MERGE what was done, then those of `sources`.
     input: SchemaRef,
     /// How many columns the table has.
     width: usize,
@@ -76,18 +82,28 @@ impl Returning {
         mut sources: SourceColumns,
     ) -> Result<Option<Self>> {
         let Some(items) = items else { return Ok(None) };
-        let own = with_pseudo_columns(&target.def.arrow_schema());
         let qualifier = target.qualifier(alias);
         for (_, field) in &mut sources {
             // An outer join may have made it so.
             *field = Arc::new(field.as_ref().clone().with_nullable(true));
         }
-        let qualified = own.fields().iter().map(|field| (Some(qualifier.clone()), Arc::clone(field)));
-        let schema =
-            DFSchema::new_with_metadata(qualified.chain(sources.iter().cloned()).collect(), HashMap::new())?;
+        let own = with_pseudo_columns(&target.def.arrow_schema());
+        let mut qualified: Vec<SourceColumn> =
+            own.fields().iter().map(|field| (Some(qualifier.clone()), Arc::clone(field))).collect();
+        let pseudo_columns = target.def.columns.len()..qualified.len();
+        if kind == RowKind::Merged {
+            qualified.push((Some(TableReference::bare(ACTION_OF)), Arc::new(action_field())));
+        }
+        let first_source = qualified.len();
+        qualified.extend(sources.iter().cloned());
+        let schema = DFSchema::new_with_metadata(qualified, HashMap::new())?;
         let mut input = Arc::clone(schema.inner());
         let (mut exprs, mut fields, mut pseudo, mut joined) = (Vec::new(), Vec::new(), false, false);
-        for (name, mut expr) in expand(target, (qualifier.table(), tables), &sources, items)? {
+        let sources_first = kind == RowKind::Merged;
+        for (name, mut expr) in expand(target, (qualifier.table(), tables), &sources, sources_first, items)? {
+            if kind == RowKind::Merged {
+                name_actions(&mut expr);
+            }
             name_pseudo_columns(&mut expr, qualifier.table());
             refuse_other_schemas(&expr, &schema, tables)?;
             let expr = plan_expr(ctx, expr, &schema)?;
@@ -97,8 +113,8 @@ impl Returning {
                     schema.qualified_field_with_unqualified_name(&column.name)?;
                 }
                 let place = schema.index_of_column(column)?;
-                pseudo |= (target.def.columns.len()..own.fields().len()).contains(&place);
-                joined |= place >= own.fields().len();
+                pseudo |= pseudo_columns.contains(&place);
+                joined |= place >= first_source;
             }
             let name = name.unwrap_or_else(|| match &expr {
                 Expr::Column(column) => column.name.clone(),
@@ -112,7 +128,7 @@ impl Returning {
         let output = Arc::new(Schema::new(fields));
         if !joined {
             sources.clear();
-            input = Arc::new(own);
+            input = Arc::new(Schema::new(input.fields()[..first_source].to_vec()));
         }
         let (width, affected, shown) = (target.def.columns.len(), Vec::new(), Vec::new());
         Ok(Some(Self { kind, exprs, output, input, width, sources, pseudo, affected, shown }))
@@ -142,7 +158,7 @@ impl Returning {
 
     /// Whether it shows row ids or versions that only the commit gives.
     pub(super) fn names_new_ids(&self) -> bool {
-        self.pseudo && self.kind == RowKind::New
+        self.pseudo && self.kind != RowKind::Old
     }
 
     /// The rows to show, now that the commit has given `version` and row ids from `first` on.
@@ -161,11 +177,23 @@ impl Returning {
         for batch in &self.affected {
             let rows = batch.num_rows();
             let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-            if self.kind == RowKind::New {
-                let ids = UInt64Array::from_iter_values(next..next + rows as u64);
-                columns.insert(self.width, Arc::new(ids));
-                columns.insert(self.width + 1, Arc::new(UInt64Array::from_value(version.0, rows)));
-                next += rows as u64;
+            match self.kind {
+                RowKind::Old => {}
+                RowKind::New => {
+                    let ids = UInt64Array::from_iter_values(next..next + rows as u64);
+                    columns.insert(self.width, Arc::new(ids));
+                    columns.insert(self.width + 1, Arc::new(UInt64Array::from_value(version.0, rows)));
+                    next += rows as u64;
+                }
+                RowKind::Merged => {
+                    let mut new_id = || {
+                        let id = next;
+                        next += 1;
+                        id
+                    };
+                    columns[self.width] = filled(&columns[self.width], &mut new_id)?;
+                    columns[self.width + 1] = filled(&columns[self.width + 1], &mut || version.0)?;
+                }
             }
             let batch = RecordBatch::try_new(Arc::clone(&self.input), columns).map_err(arrow)?;
             let columns = self
@@ -181,6 +209,40 @@ impl Returning {
         }
         Ok(shown)
     }
+}
+
+/// `numbers` with one that `next` gives in the place of each NULL.
+fn filled(numbers: &ArrayRef, next: &mut dyn FnMut() -> u64) -> Result<ArrayRef> {
+    let numbers = numbers
+        .as_primitive_opt::<UInt64Type>()
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "the plan of MERGE lost its pseudo-columns"))?;
+    let filled = numbers.iter().map(|number| number.unwrap_or_else(&mut *next));
+    Ok(Arc::new(UInt64Array::from_iter_values(filled)))
+}
+
+/// `merge_action()` is a column of the rows.
+fn name_actions(expr: &mut SqlExpr) {
+    let _: ControlFlow<()> = walk::expressions_mut(expr, |expr| {
+        if let SqlExpr::Function(function) = expr
+            && is_action(function)
+        {
+            *expr = SqlExpr::CompoundIdentifier(vec![quoted(ACTION_OF), quoted(ACTION)]);
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+fn is_action(function: &Function) -> bool {
+    let is_empty = match &function.args {
+        FunctionArguments::List(list) => list.args.is_empty() && list.clauses.is_empty(),
+        FunctionArguments::None | FunctionArguments::Subquery(_) => false,
+    };
+    let plain = function.over.is_none() && function.filter.is_none() && function.within_group.is_empty();
+    let name = match function.name.0.as_slice() {
+        [name] => name.as_ident().map(ident_text),
+        _ => None,
+    };
+    is_empty && plain && name.as_deref() == Some("merge_action")
 }
 
 /// `_row_id` and `_version` are those of the changed table, also where FROM or USING have their own.
@@ -265,11 +327,12 @@ fn quoted(name: &str) -> Ident {
     Ident::with_quote('"', name)
 }
 
-/// The items with `*` written out; a name where the user gave one.
+/// The items with `*` written out, of MERGE with `sources_first`; a name where the user gave one.
 fn expand(
     target: &Target,
     (table, tables): (&str, &[TableName]),
     sources: &[SourceColumn],
+    sources_first: bool,
     items: Vec<SelectItem>,
 ) -> Result<Vec<(Option<String>, SqlExpr)>> {
     let own = move || {
@@ -303,6 +366,7 @@ fn expand(
     let mut expanded = Vec::new();
     for item in items {
         match item {
+            SelectItem::Wildcard(_) if sources_first => expanded.extend(joined(None).chain(own())),
             SelectItem::Wildcard(_) => expanded.extend(own().chain(joined(None))),
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
                 let (schema, last) = split_name(&name, &target.def.schema)?;

@@ -11,10 +11,11 @@ use cairn_storage::id::{RowId, TableId};
 use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use cairn_storage::{Database, ErrorKind, Snapshot, TableWriter, Transaction};
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringViewArray, UInt32Array, UInt64Array,
+    new_null_array,
 };
 use datafusion::arrow::compute::{cast, filter_record_batch, take_record_batch};
-use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 use tokio::task::JoinSet;
@@ -207,12 +208,12 @@ impl Worker {
                 work.transaction.delete(work.target.def.id, &ids)?;
                 self.count(&batch.columns()[..own], &batch.columns()[own..], batch.num_rows())
             }
-            Operation::Merge { steps } => self.merge(&batch, steps).await,
+            Operation::Merge { steps, returned } => self.merge(&batch, steps, *returned).await,
         }
     }
 
     /// Does with each row what the clause of its number says.
-    async fn merge(&mut self, batch: &RecordBatch, steps: &[Step]) -> Result<()> {
+    async fn merge(&mut self, batch: &RecordBatch, steps: &[Step], returned: Option<usize>) -> Result<()> {
         let lost = || Error::new(ErrorKind::Internal, "the plan of MERGE lost the numbers of its clauses");
         let numbers = batch.column(merge::STEP).as_primitive_opt::<Int64Type>().ok_or_else(lost)?;
         for (step, number) in steps.iter().zip(0_i64..) {
@@ -222,12 +223,12 @@ impl Worker {
                 continue;
             }
             let rows = take_record_batch(batch, &UInt32Array::from(rows)).map_err(arrow)?;
-            self.step(&rows, step).await?;
+            self.step(&rows, step, returned).await?;
         }
         Ok(())
     }
 
-    async fn step(&mut self, rows: &RecordBatch, step: &Step) -> Result<()> {
+    async fn step(&mut self, rows: &RecordBatch, step: &Step, returned: Option<usize>) -> Result<()> {
         let table = Arc::clone(&self.work.target.def);
         let old = &rows.columns()[merge::OLD..merge::OLD + table.columns.len()];
         if let Step::Update(_) | Step::Delete = step {
@@ -236,21 +237,43 @@ impl Worker {
             self.meet("MERGE", &ids, &keys)?;
             self.work.transaction.delete(table.id, &ids)?;
         }
-        let new: Vec<ArrayRef> = match step {
+        let (action, new): (&str, Option<Vec<ArrayRef>>) = match step {
             Step::Nothing => return Ok(()),
-            Step::Delete => return self.count(&[], &[], rows.num_rows()),
+            Step::Delete => ("DELETE", None),
             Step::Update(set) => {
                 let mut new = old.to_vec();
                 for (column, place) in set {
                     new[*column] = Arc::clone(rows.column(*place));
                 }
-                new
+                ("UPDATE", Some(new))
             }
-            Step::Insert(places) => places.iter().map(|place| Arc::clone(rows.column(*place))).collect(),
+            Step::Insert(places) => {
+                ("INSERT", Some(places.iter().map(|place| Arc::clone(rows.column(*place))).collect()))
+            }
         };
         let zone = self.work.target.zone.as_ref();
-        let new = assign_batch(&table, &self.schema, &new, rows.num_rows(), None, zone)?;
-        self.append(new, &[]).await
+        let new = match new {
+            Some(new) => Some(assign_batch(&table, &self.schema, &new, rows.num_rows(), None, zone)?),
+            None => None,
+        };
+        match returned {
+            Some(version) => {
+                let mut own = new.as_ref().map_or(old, RecordBatch::columns).to_vec();
+                own.extend(match &new {
+                    // The commit gives them.
+                    Some(_) => [(); 2].map(|()| new_null_array(&DataType::UInt64, rows.num_rows())),
+                    None => [merge::ROW_ID, version].map(|place| Arc::clone(rows.column(place))),
+                });
+                let actions = std::iter::repeat_n(action, rows.num_rows());
+                own.push(Arc::new(StringViewArray::from_iter_values(actions)));
+                self.count(&own, &rows.columns()[version + 1..], rows.num_rows())?;
+            }
+            None => self.count(&[], &[], rows.num_rows())?,
+        }
+        match new {
+            Some(new) => self.write(new).await,
+            None => Ok(()),
+        }
     }
 
     /// Rows with these ids, whose keys are `keys`, are changed, each for the first time.
@@ -304,6 +327,11 @@ impl Worker {
             return Ok(());
         }
         self.count(batch.columns(), sources, batch.num_rows())?;
+        self.write(batch).await
+    }
+
+    /// Writes rows that are counted.
+    async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             slot => slot.insert(self.work.transaction.writer(self.work.target.def.id)?),

@@ -53,7 +53,7 @@ use crate::error::Result;
 use crate::provider::CairnTable;
 use crate::rights::Rights;
 use crate::statement::walk;
-use crate::statement::{refuse_hidden_sorts, tell_tables_apart};
+use crate::statement::{sort_by_hidden_columns, tell_tables_apart};
 use matching::Conditions;
 
 pub(crate) use answer::{Pick, rows};
@@ -133,7 +133,7 @@ pub(crate) async fn plan(
     scope: Scope,
     mut statement: ast::Statement,
 ) -> Result<LogicalPlan> {
-    refuse_hidden_sorts(&statement)?;
+    sort_by_hidden_columns(&mut statement)?;
     tell_tables_apart(&mut statement, &scope.search_path)?;
     if !is_called(&statement) {
         return Ok(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?);

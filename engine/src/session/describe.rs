@@ -58,6 +58,7 @@ impl Session {
         let described = self.executed_statement(&prepared)?;
         watch.names(&described.statement);
         // Who leaves results unread may prepare the next statement all the same.
+        self.take_defaults().await?;
         let limits = self.admit(false, watch).await?;
         let settings = self.lock().settings.clone();
         let (session, timeout, zone) = (self.handle(), settings.statement_timeout, settings.zone());
@@ -134,6 +135,7 @@ impl Session {
             | Statement::Reindex(_)
             | Statement::CreateSchema { .. }
             | Statement::Account(_)
+            | Statement::SetForDatabase { .. }
             | Statement::Secret(_)
             | Statement::Drop(_)
             | Statement::Truncate { .. }

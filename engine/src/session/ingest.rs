@@ -39,6 +39,7 @@ impl Session {
         watch: &mut Watch,
     ) -> Result<u64> {
         let given = self.given_for_rows();
+        self.take_defaults().await?;
         let limits = self.admit(true, watch).await?;
         let settings = Settings { given, ..self.lock().settings.clone() };
         let (session, target, timeout) = (self.handle(), target.clone(), settings.statement_timeout);

@@ -77,7 +77,7 @@ use crate::statement::{
 use crate::stores::SessionStores;
 
 use crate::system::SystemSource;
-use crate::{copy, ddl, dml};
+use crate::{copy, ddl, defaults, dml};
 use direct::Direct;
 use limits::StatementLimits;
 use prepared::{Prepared, PreparedStatements};
@@ -195,6 +195,11 @@ impl Session {
         if let Some(params) = &params {
             prepared.take(params)?;
         }
+        match self.take_defaults().await {
+            // It tells what is damaged.
+            Err(_) if matches!(&prepared.statement, Statement::Verify { .. }) => {}
+            taken => taken?,
+        }
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
         let settings = {
             let mut inner = self.lock();
@@ -237,6 +242,27 @@ impl Session {
         };
         let log = self.engine.log().map(|log| (Arc::clone(log), whose.user.clone(), whose.client.clone()));
         Watch::begin(self.engine.metrics(), sql, self.engine.running().begin(sql, whose), log)
+    }
+
+    /// Takes the values that the database has for sessions that begin, before the first statement needs one.
+    async fn take_defaults(&self) -> Result<()> {
+        if self.lock().settings.has_begun() {
+            return Ok(());
+        }
+        let snapshot = self.engine.database().snapshot();
+        let mut defaults = self.engine.defaults(&snapshot).await?;
+        if defaults.get("search_path").is_some_and(|schema| !defaults::is_schema(&snapshot, schema)) {
+            // Dropped since.
+            Arc::make_mut(&mut defaults).remove("search_path");
+        }
+        let mut inner = self.lock();
+        if !inner.settings.has_begun() {
+            inner.settings.begin(&defaults);
+            if !defaults.is_empty() {
+                self.reconfigure(&mut inner);
+            }
+        }
+        Ok(())
     }
 
     /// What the user may use.
@@ -528,6 +554,9 @@ impl Session {
             Statement::Describe(name) => Box::pin(show::describe(context, catalog, name)),
             Statement::Show(what) => Box::pin(show::show(context, catalog, settings, &self.engine, what)),
             Statement::Account(account) => Box::pin(rights::run(context, account)),
+            Statement::SetForDatabase { name, value } => {
+                Box::pin(defaults::run(context, name.as_deref(), value.as_deref()))
+            }
             Statement::Checkpoint(table) => Box::pin(upkeep::checkpoint(context, table.as_ref())),
             Statement::Compact(table) => Box::pin(upkeep::compact(context, table.as_ref())),
             Statement::Vacuum(table) => Box::pin(upkeep::vacuum(context, table.as_ref())),
@@ -643,10 +672,7 @@ impl Session {
         }
         let snapshot = self.snapshot();
         let schema = &changed.search_path;
-        let known = snapshot.catalog().has_schema(schema)
-            || crate::system::is_system_schema(schema)
-            || schema == catalog::INFORMATION_SCHEMA;
-        if name == "search_path" && !known {
+        if name == "search_path" && !defaults::is_schema(&snapshot, schema) {
             return Err(catalog::unknown_schema(&snapshot, &self.seen(), schema));
         }
         let mut inner = self.lock();
@@ -762,6 +788,7 @@ fn waits_its_turn(statement: &Statement) -> bool {
         | Statement::Transaction(_)
         | Statement::WaitForVersion { .. }
         | Statement::Account(_)
+        | Statement::SetForDatabase { .. }
         | Statement::Secret(_)
         | Statement::Jobs(
             JobStatement::Retry(_)

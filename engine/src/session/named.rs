@@ -166,6 +166,7 @@ impl Session {
         }
         let named = self.named.find(&execute.name)?;
         let executed = self.prepared_of(&named);
+        self.take_defaults().await?;
         let limits = self.limits.of_statement(self.own_limits().await?, None, Some(running));
         let (session, timeout) = (self.handle(), self.lock().settings.statement_timeout);
         let values = async move {

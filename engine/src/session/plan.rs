@@ -30,6 +30,7 @@ impl Session {
         let prepared = self.prepare(sql)?;
         watch.names(&prepared.statement);
         // A lookup by key, and a subquery of a search, read while they are planned.
+        self.take_defaults().await?;
         let limits = self.admit(true, watch).await?;
         let settings = self.lock().settings.clone();
         let (session, timeout) = (self.handle(), settings.statement_timeout);

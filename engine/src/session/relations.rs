@@ -79,6 +79,7 @@ impl Session {
     /// # Errors
     /// 42P01 for one that is not there; what is wrong with a view.
     pub async fn relation_schemas(&self, relations: Vec<Relation>) -> Result<Vec<SchemaRef>> {
+        self.take_defaults().await?;
         let limits = self.limits.of_statement(self.own_limits().await?, None, None);
         let (session, timeout) = (self.handle(), self.lock().settings.statement_timeout);
         // Columns of a view are found by planning it.

@@ -186,7 +186,8 @@ fn changes(statement: &Statement) -> bool {
         | Statement::CreateSchema { .. }
         | Statement::Drop(_)
         | Statement::Truncate { .. }
-        | Statement::Account(_) => true,
+        | Statement::Account(_)
+        | Statement::SetForDatabase { .. } => true,
         Statement::Copy(copy) => matches!(copy.direction, CopyDirection::From),
         Statement::Query(_)
         | Statement::Explain(_)
@@ -219,6 +220,7 @@ fn returns_rows(change: &ast::Statement) -> bool {
         ast::Statement::Insert(insert) => insert.returning.is_some(),
         ast::Statement::Update(update) => update.returning.is_some(),
         ast::Statement::Delete(delete) => delete.returning.is_some(),
+        ast::Statement::Merge(merge) => merge.output.is_some(),
         // WITH … before a change: the change is the query's body.
         ast::Statement::Query(query) => match query.body.as_ref() {
             ast::SetExpr::Insert(change)
@@ -264,6 +266,8 @@ fn without_effect(statement: &Statement) -> Output {
             AccountStatement::GrantRole { .. } | AccountStatement::Grant { .. } => "GRANT",
             AccountStatement::RevokeRole { .. } | AccountStatement::Revoke { .. } => "REVOKE",
         }),
+        Statement::SetForDatabase { value: Some(_), .. } => done("SET"),
+        Statement::SetForDatabase { value: None, .. } => done("RESET"),
         // The others take no id.
         _ => done("COMMIT"),
     }

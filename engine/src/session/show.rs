@@ -69,12 +69,14 @@ pub(super) async fn show(
         }
         Show::All => {
             let values = SETTINGS.iter().map(|s| settings.get(s.name, engine)).collect::<Result<Vec<_>>>()?;
+            let sources: Vec<&str> = SETTINGS.iter().map(|s| settings.source(s)).collect();
             let of = |f: fn(&crate::config::Setting) -> &'static str| {
                 texts(&SETTINGS.iter().map(f).collect::<Vec<_>>())
             };
             rows(vec![
                 ("name", of(|s| s.name)),
                 ("value", texts(&values)),
+                ("source", texts(&sources)),
                 ("description", of(|s| s.description)),
             ])
         }

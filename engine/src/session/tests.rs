@@ -5,6 +5,7 @@ mod alter;
 mod book;
 mod columns;
 mod commit_ids;
+mod defaults;
 mod ingest;
 mod jobs;
 mod limits;

@@ -76,6 +76,7 @@ impl StatementKind {
             | Statement::CreateIndex(_)
             | Statement::CreateSchema { .. }
             | Statement::Account(_)
+            | Statement::SetForDatabase { .. }
             | Statement::Reindex(_)
             | Statement::Drop(_)
             | Statement::Truncate { .. } => Self::Ddl,

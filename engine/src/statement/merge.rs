@@ -4,7 +4,7 @@
 
 use datafusion::sql::sqlparser::ast::{
     self, Merge, MergeAction, MergeClause, MergeClauseKind, MergeInsertExpr, MergeInsertKind,
-    MergeUpdateExpr, Values, helpers::attached_token::AttachedToken,
+    MergeUpdateExpr, OutputClause, Values, helpers::attached_token::AttachedToken,
 };
 use datafusion::sql::sqlparser::parser::{IsOptional, Parser};
 
@@ -27,9 +27,16 @@ pub(super) fn merge(parser: &mut Parser<'_>) -> Result<ast::Statement> {
     if clauses.is_empty() {
         return Err(unexpected("WHEN", &parser.peek_token()));
     }
-    if peek_is(parser, 0, "RETURNING") || peek_is(parser, 0, "OUTPUT") {
-        return Err(Error::not_supported_yet("RETURNING of MERGE"));
+    if peek_is(parser, 0, "OUTPUT") {
+        return Err(Error::not_supported_yet("OUTPUT of MERGE").map(|e| e.with_hint("write RETURNING …")));
     }
+    let output = match take(parser, "RETURNING") {
+        true => Some(OutputClause::Returning {
+            returning_token: AttachedToken::empty(),
+            select_items: parser.parse_comma_separated(Parser::parse_select_item).map_err(syntax)?,
+        }),
+        false => None,
+    };
     let optimizer_hints = Vec::new();
     Ok(ast::Statement::Merge(Merge {
         merge_token,
@@ -39,7 +46,7 @@ pub(super) fn merge(parser: &mut Parser<'_>) -> Result<ast::Statement> {
         source,
         on,
         clauses,
-        output: None,
+        output,
     }))
 }
 

@@ -62,7 +62,7 @@ pub use script::ScriptStatement;
 pub(crate) use script::{split, statement_complete};
 pub(crate) use secret::holds_secret;
 pub(crate) use shape::{Shape, call_session_words, inspect, keep_pseudo_columns_out};
-pub(crate) use sorted::refuse_hidden_sorts;
+pub(crate) use sorted::sort_by_hidden_columns;
 pub(crate) use token::syntax_of;
 pub(crate) use values::select_values;
 
@@ -123,6 +123,13 @@ pub(crate) enum Statement {
     },
     /// RESET name; None: RESET ALL.
     Reset(Option<String>),
+    /// SET name = value FOR DATABASE; without a value RESET name FOR DATABASE, without a name RESET ALL FOR DATABASE.
+    SetForDatabase {
+        /// Lower-cased setting.
+        name: Option<String>,
+        /// Value as text.
+        value: Option<String>,
+    },
     /// USE schema.
     Use(Ident),
     /// CHECKPOINT [TABLE t].

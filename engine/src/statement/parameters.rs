@@ -68,6 +68,7 @@ impl Parameters {
             | Statement::Warm(_)
             | Statement::Transaction(_)
             | Statement::Account(_)
+            | Statement::SetForDatabase { .. }
             | Statement::Secret(_)
             // Those of its statement are EXECUTE's.
             | Statement::Prepare(_)

@@ -445,7 +445,7 @@ mod tests {
             ("CREATE EXTERNAL TABLE t STORED AS csv LOCATION 'x'", "CREATE EXTERNAL TABLE"),
             ("CREATE FUNCTION f() RETURNS INT LANGUAGE sql AS $$ SELECT 1 $$", "CREATE FUNCTION"),
             ("ALTER VIEW v AS SELECT 1", "ALTER VIEW"),
-            ("MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE RETURNING id", "RETURNING of MERGE"),
+            ("MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE OUTPUT id", "OUTPUT of MERGE"),
             (
                 "WITH m AS (MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE) SELECT 1",
                 "MERGE inside a query",

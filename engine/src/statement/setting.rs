@@ -32,9 +32,7 @@ pub(super) fn set(parser: &mut Parser<'_>) -> Result<Statement> {
         let word = parser.peek_token().token.to_string().to_ascii_uppercase();
         return Err(Error::not_supported_yet(format!("SET {word}")));
     }
-    if peek_is(parser, 0, "SESSION") {
-        parser.next_token();
-    }
+    let of_session = take(parser, "SESSION");
     let name = setting_name(parser)?;
     let zone = name == "timezone";
     if !take(parser, "TO") && !parser.consume_token(&Token::Eq) && !zone {
@@ -44,7 +42,7 @@ pub(super) fn set(parser: &mut Parser<'_>) -> Result<Statement> {
     let token = parser.next_token();
     match &token.token {
         Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case("default") => {
-            return Ok(Statement::Set { name, value: None });
+            return whose(parser, of_session, name, None);
         }
         Token::SingleQuotedString(s) | Token::EscapedStringLiteral(s) => value.push_str(s),
         Token::DollarQuotedString(s) => value.push_str(&s.value),
@@ -59,12 +57,36 @@ pub(super) fn set(parser: &mut Parser<'_>) -> Result<Statement> {
         }
         _ => return Err(unexpected("a value", &token)),
     }
-    Ok(Statement::Set { name, value: Some(value) })
+    whose(parser, of_session, name, Some(value))
+}
+
+/// `[FOR DATABASE]` behind a value.
+fn whose(
+    parser: &mut Parser<'_>,
+    of_session: bool,
+    name: String,
+    value: Option<String>,
+) -> Result<Statement> {
+    Ok(match !of_session && for_database(parser)? {
+        true => Statement::SetForDatabase { name: Some(name), value },
+        false => Statement::Set { name, value },
+    })
+}
+
+fn for_database(parser: &mut Parser<'_>) -> Result<bool> {
+    if !take(parser, "FOR") {
+        return Ok(false);
+    }
+    if take(parser, "DATABASE") { Ok(true) } else { Err(unexpected("DATABASE", &parser.peek_token())) }
 }
 
 /// RESET, which comes next.
 pub(super) fn reset(parser: &mut Parser<'_>) -> Result<Statement> {
     parser.next_token();
     let name = setting_name(parser)?;
-    Ok(Statement::Reset((name != "all").then_some(name)))
+    let name = (name != "all").then_some(name);
+    Ok(match for_database(parser)? {
+        true => Statement::SetForDatabase { name, value: None },
+        false => Statement::Reset(name),
+    })
 }

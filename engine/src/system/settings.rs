@@ -1,4 +1,4 @@
-//! `system.settings`: every setting with the session's value.
+//! `system.settings`: every setting with the session's value, and where that comes from.
 
 use async_trait::async_trait;
 use datafusion::arrow::array::ArrayRef;
@@ -22,6 +22,7 @@ impl SystemTable for SettingsTable {
         schema(&[
             ("name", Kind::Text, false),
             ("value", Kind::Text, false),
+            ("source", Kind::Text, false),
             ("type", Kind::Text, false),
             ("changeable", Kind::Boolean, false),
             ("description", Kind::Text, false),
@@ -36,6 +37,7 @@ impl SystemTable for SettingsTable {
         Ok(vec![
             texts(SETTINGS.iter().map(|s| s.name)),
             texts(values.iter()),
+            texts(SETTINGS.iter().map(|s| source.settings.source(s))),
             texts(SETTINGS.iter().map(|s| s.value_type)),
             booleans(SETTINGS.iter().map(|s| Some(s.changeable))),
             texts(SETTINGS.iter().map(|s| s.description)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cairn_engine::{Description, Error, Output, Result, RowStream, Session, StatementKind};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ParamValues;
 use datafusion::error::DataFusionError;
@@ -28,6 +29,31 @@ const ROWS_SAVEPOINT: &str = "\"cairn parameter rows\"";
 
 /// Rows of parameters that are one statement to the engine; their values are held beside those the client sent.
 const ROWS_AT_ONCE: usize = 8_192;
+
+/// Rows of parameters for a change, and what is wanted of it.
+enum Given<S> {
+    /// They come as they are used; how many rows it changes.
+    Coming(S),
+    /// The rows of its RETURNING.
+    Bound(Vec<ParamValues>),
+}
+
+/// What a change with many rows of parameters came to.
+enum Changed {
+    /// Rows it changed; those of RETURNING were not wanted, or the change was made before.
+    Counted(Outcome),
+    /// The rows of RETURNING.
+    Returned(SendableRecordBatchStream),
+}
+
+impl Changed {
+    fn outcome(self) -> Result<Outcome> {
+        match self {
+            Self::Counted(outcome) => Ok(outcome),
+            Self::Returned(_) => Err(wrong_request("the statement has rows")),
+        }
+    }
+}
 
 /// What a statement came to.
 pub(crate) struct Answer {
@@ -118,12 +144,16 @@ pub(crate) async fn run_prepared(session: &Lease, prepared: &PreparedStatement) 
         1 => Ok(Answer::of(sql.execute(text, values.pop()).await?, session)),
         _ if prepared.description.reads_only => one_behind_the_other(session, sql, text, values).await,
         _ if prepared.description.columns.is_some() => {
-            Err(Error::not_supported_yet("a change with RETURNING for several rows of parameters")
-                .map(|e| e.with_hint("bind one row at a time, or leave RETURNING out")))
+            let given = Given::<futures::stream::Empty<Result<ParameterRows>>>::Bound(values);
+            let stream = match update_each(&sql, text, given).await? {
+                Changed::Returned(stream) => stream,
+                Changed::Counted(_) => no_rows(prepared.description.columns.clone()),
+            };
+            Ok(Answer { rows: Rows::new(stream, session.clone()), outcome: None })
         }
         _ => {
             let rows = futures::stream::iter(rows.into_iter().map(Ok));
-            let outcome = Some(update_each(&sql, text, rows).await?);
+            let outcome = Some(update_each(&sql, text, Given::Coming(rows)).await?.outcome()?);
             Ok(Answer { rows: Rows::new(no_rows(None), session.clone()), outcome })
         }
     }
@@ -156,20 +186,19 @@ pub(crate) async fn update_prepared(
         return Answer::of(output, session).count().await;
     }
     let rows = futures::stream::once(std::future::ready(Ok(first))).chain(rows);
-    Ok(update_each(&sql, &prepared.text, rows).await?.rows.unwrap_or(0))
+    Ok(update_each(&sql, &prepared.text, Given::Coming(rows)).await?.outcome()?.rows.unwrap_or(0))
 }
 
 /// Runs a change once for each row of parameters, all or none: behind a savepoint of the open transaction, or in a transaction
 /// of its own.
-async fn update_each(
-    sql: &SqlSession,
-    text: &str,
-    rows: impl Stream<Item = Result<ParameterRows>> + Send,
-) -> Result<Outcome> {
+async fn update_each<S>(sql: &SqlSession, text: &str, given: Given<S>) -> Result<Changed>
+where
+    S: Stream<Item = Result<ParameterRows>> + Send,
+{
     if let Some(_turn) = sql.turn().await {
         let engine = sql.engine();
         engine.execute(&format!("SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
-        let changed = execute_each(engine, text, rows).await;
+        let changed = change_each(engine, text, given).await;
         if changed.is_err()
             && let Err(error) = engine.execute(&format!("ROLLBACK TO SAVEPOINT {ROWS_SAVEPOINT}"), None).await
         {
@@ -183,28 +212,56 @@ async fn update_each(
     let own = sql.engine().fork();
     own.take_commit_id(sql.engine());
     // An error drops the session, which rolls back.
-    update_in_transaction(&own, text, rows).await
+    update_in_transaction(&own, text, given).await
 }
 
 /// The same in a transaction of `own`, unless that was committed before.
-async fn update_in_transaction(
-    own: &Session,
-    text: &str,
-    rows: impl Stream<Item = Result<ParameterRows>> + Send,
-) -> Result<Outcome> {
+async fn update_in_transaction<S>(own: &Session, text: &str, given: Given<S>) -> Result<Changed>
+where
+    S: Stream<Item = Result<ParameterRows>> + Send,
+{
+    if matches!(given, Given::Bound(_)) && own.returns_new_ids(text)? {
+        // Its commit gives others than it has shown.
+        return Err(Error::not_supported_yet(
+            "_row_id or _version in RETURNING of a change for several rows of parameters",
+        )
+        .map(|e| e.with_hint("bind one row at a time")));
+    }
     if let Some(note) = own.repeats_commit().await? {
         let verb = own.statement_kind(text)?.name().to_ascii_uppercase();
-        return Ok(Outcome { verb, rows: Some(0), notes: vec![note] });
+        return Ok(Changed::Counted(Outcome { verb, rows: Some(0), notes: vec![note] }));
     }
     own.execute("BEGIN", None).await?;
-    let mut changed = execute_each(own, text, rows).await?;
-    if let Output::Done { notes, .. } = own.execute("COMMIT", None).await? {
-        changed.notes.extend(notes);
+    let mut changed = change_each(own, text, given).await?;
+    let committed = own.execute("COMMIT", None).await?;
+    if let (Output::Done { notes, .. }, Changed::Counted(outcome)) = (committed, &mut changed) {
+        outcome.notes.extend(notes);
     }
     Ok(changed)
 }
 
-async fn execute_each(
+async fn change_each<S>(engine: &Session, text: &str, given: Given<S>) -> Result<Changed>
+where
+    S: Stream<Item = Result<ParameterRows>> + Send,
+{
+    let rows = match given {
+        Given::Coming(rows) => rows,
+        Given::Bound(values) => {
+            return match engine.execute_each(text, values).await? {
+                Output::Rows(RowStream { schema, stream }) => {
+                    // Read to their end: until then they keep the place in the queue that COMMIT may wait for.
+                    let batches: Vec<RecordBatch> = stream.try_collect().await?;
+                    let rows = futures::stream::iter(batches.into_iter().map(Ok));
+                    Ok(Changed::Returned(Box::pin(RecordBatchStreamAdapter::new(schema, rows))))
+                }
+                _ => Err(wrong_request("the statement has no rows")),
+            };
+        }
+    };
+    Ok(Changed::Counted(count_each(engine, text, rows).await?))
+}
+
+async fn count_each(
     engine: &Session,
     text: &str,
     rows: impl Stream<Item = Result<ParameterRows>> + Send,
@@ -216,7 +273,7 @@ async fn execute_each(
             let part = first..rows.len().min(first + ROWS_AT_ONCE);
             let part = part.map(|row| rows.row(row)).collect::<Result<Vec<_>>>()?;
             let output = engine.execute_each(text, part).await?;
-            let outcome = Outcome::of(&output).ok_or_else(|| wrong_request("the statement has rows"))?;
+            let outcome = counted(output).await?;
             match &mut changed {
                 Some(changed) => changed.add(outcome),
                 None => changed = Some(outcome),
@@ -224,6 +281,20 @@ async fn execute_each(
         }
     }
     changed.ok_or_else(|| wrong_request("there are no rows of parameters"))
+}
+
+/// What a change came to for a client that takes no rows of it: those of RETURNING are counted.
+async fn counted(output: Output) -> Result<Outcome> {
+    if let Some(outcome) = Outcome::of(&output) {
+        return Ok(outcome);
+    }
+    let mut count = 0;
+    if let Output::Rows(RowStream { mut stream, .. }) = output {
+        while let Some(batch) = stream.next().await {
+            count += batch?.num_rows() as u64;
+        }
+    }
+    Ok(Outcome { verb: String::new(), rows: Some(count), notes: Vec::new() })
 }
 
 /// The rows of a query for each of `values`; a query begins when the rows of the one before have been read.

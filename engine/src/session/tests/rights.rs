@@ -243,6 +243,8 @@ async fn every_statement_asks_for_its_right() {
         "VERIFY",
         "SHOW VERSIONS",
         "SHOW JOBS",
+        "SET timezone = 'UTC' FOR DATABASE",
+        "RESET ALL FOR DATABASE",
         "SELECT * FROM system.wal",
         "SELECT * FROM system.metrics",
         "SELECT * FROM sys.versions",
