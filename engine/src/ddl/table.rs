@@ -63,6 +63,7 @@ pub(crate) async fn create_table(
         next_column_id,
         layout: layout.unwrap_or_default(),
         indexes: Vec::new(),
+        identity: None,
         owner: context.owner,
     };
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
@@ -178,6 +179,7 @@ pub(crate) async fn create_table_for(
         next_column_id,
         layout: TableLayout::default(),
         indexes: Vec::new(),
+        identity: None,
     });
     transaction.edit(CatalogEdit::PutTable(Arc::clone(&def)))?;
     Ok((def, removed))

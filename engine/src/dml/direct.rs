@@ -428,6 +428,7 @@ mod tests {
             next_column_id: ColumnId(99),
             layout: Default::default(),
             indexes: Vec::new(),
+            identity: None,
             owner: None,
         }
     }

@@ -428,6 +428,7 @@ fn column_defs(schema: &SchemaRef) -> Result<Arc<TableDef>> {
         next_column_id: cairn_storage::id::ColumnId(0),
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: None,
     }))
 }
