@@ -4,6 +4,7 @@
 mod alter;
 mod columns;
 mod commit_ids;
+mod identity;
 mod ingest;
 mod jobs;
 mod limits;
