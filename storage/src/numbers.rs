@@ -55,7 +55,9 @@ impl IdentityDef {
     pub fn next(&self, used: Option<i64>) -> Option<i64> {
         let (start, increment) = (i128::from(self.start), i128::from(self.increment));
         let steps = match used.map(i128::from) {
-            Some(used) if used == start || (used > start) == self.ascends() => (used - start) / increment + 1,
+            Some(used) if used == start || (used > start) == self.ascends() => {
+                (used - start).checked_div(increment)? + 1
+            }
             _ => 0,
         };
         self.bounded(start + steps * increment)
@@ -68,7 +70,8 @@ impl IdentityDef {
     /// What a value of the column uses up: nothing before the first bound, all behind the last.
     fn used(&self, value: i64) -> Option<i64> {
         let is_before = if self.ascends() { value < self.min } else { value > self.max };
-        (!is_before).then(|| value.clamp(self.min, self.max))
+        // Not clamped: bounds from a file may be anything.
+        (!is_before).then(|| value.min(self.max).max(self.min))
     }
 
     /// The latest number that `values` of the column use up.
@@ -168,6 +171,9 @@ mod tests {
         assert_eq!(all.next(Some(i64::MIN)), Some(-1));
         assert_eq!(all.next(Some(-1)), Some(i64::MAX - 1));
         assert_eq!(all.next(Some(i64::MAX)), None);
+        // Nobody makes these, but bytes may say them.
+        assert_eq!(identity(1, 0, 1, 9).next(Some(1)), None);
+        assert_eq!(identity(1, 1, 9, 2).used(10), Some(9));
     }
 
     #[test]
