@@ -57,6 +57,7 @@ fn table(batch: &RecordBatch, keyed: bool) -> Arc<TableDef> {
         next_column_id: ColumnId(columns.len() as u32 + 1),
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: None,
         columns,
         primary_key: key,

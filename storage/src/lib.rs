@@ -37,6 +37,7 @@ pub mod index;
 pub mod jobs;
 pub mod memtable;
 pub mod metrics;
+mod numbers;
 pub mod repair;
 pub mod transaction;
 pub mod verify;

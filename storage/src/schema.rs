@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ColumnId, SchemaVersion, TableId, UserId};
 use crate::index::IndexDef;
+pub use crate::numbers::IdentityDef;
 use crate::segment::StatValue;
 
 /// Name of the pseudo-column that holds [`RowId`](crate::id::RowId) (UInt64).
@@ -316,6 +317,9 @@ pub struct TableDef {
     /// Who made it; None: whoever opened the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
+    /// The column that numbers its rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentityDef>,
 }
 
 impl TableDef {
@@ -335,6 +339,14 @@ impl TableDef {
     #[must_use]
     pub fn is_altered(&self) -> bool {
         self.schema_version > SchemaVersion(1)
+    }
+
+    /// The column that numbers its rows, by its position in `columns`, and how.
+    #[must_use]
+    pub fn numbered_by(&self) -> Option<(usize, IdentityDef)> {
+        let identity = self.identity?;
+        let at = self.columns.iter().position(|column| column.id == identity.column)?;
+        Some((at, identity))
     }
 
     /// An index by name.

@@ -1,11 +1,13 @@
 //! How the columns of files become the columns of the table.
 //!
-//! Owns: the match by name or position, defaults for columns no file has. Does not own: casts (`dml::assign_batch`).
+//! Owns: the match by name or position, defaults for columns no file has, numbers where an identity column has no value. Does not own: casts
+//! (`dml::assign_batch`). As in PostgreSQL, a column that is GENERATED ALWAYS AS IDENTITY takes the values it is given, too: so what was copied
+//! out can be copied in.
 
 use std::sync::Arc;
 
-use cairn_storage::ErrorKind;
 use cairn_storage::schema::TableDef;
+use cairn_storage::{ErrorKind, TableWriter};
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::compute::kernels::zip::zip;
@@ -95,18 +97,28 @@ impl TableColumns {
         at(&|column| column == name).or_else(|| at(&|column| column.eq_ignore_ascii_case(name)))
     }
 
-    /// `rows` rows of the table from file columns and the table columns they fill.
+    /// `rows` rows of the table, for `writer`, from file columns and the table columns they fill.
     ///
     /// # Errors
-    /// A value that does not fit, or NULL where none may be.
-    pub(super) fn batch(&self, filled: &[usize], arrays: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
+    /// A value that does not fit, NULL where none may be, or too few numbers for the rows.
+    pub(super) fn batch(
+        &self,
+        writer: &mut TableWriter,
+        filled: &[usize],
+        arrays: &[ArrayRef],
+        rows: usize,
+    ) -> Result<RecordBatch> {
         let empty = no_columns(rows)?;
-        let columns = (0..self.def.columns.len())
+        let mut columns = (0..self.def.columns.len())
             .map(|index| match filled.iter().position(|f| *f == index) {
                 Some(position) => Ok(Arc::clone(&arrays[position])),
                 None => Ok(self.defaults[index].evaluate(&empty)?.into_array(rows)?),
             })
             .collect::<Result<Vec<_>>>()?;
+        if let Some((at, _)) = self.def.numbered_by() {
+            columns[at] = assign_column(&self.def.columns[at], &columns[at], self.zone.as_ref())?;
+            columns = writer.numbered(columns)?;
+        }
         assign_batch(&self.def, &self.schema, &columns, rows, None, self.zone.as_ref())
     }
 }
@@ -135,15 +147,19 @@ impl TableColumns {
         Ok(zip(present, array, &default).map_err(cairn_storage::Error::from)?)
     }
 
+    /// Whether a file may have NULL for column `index`: it is that, or the next number.
+    pub(super) fn takes_null(&self, index: usize) -> bool {
+        self.def.columns[index].nullable || self.def.numbered_by().is_some_and(|(at, _)| at == index)
+    }
+
     /// Whether a NULL may stand among `arrays` where none may be.
     pub(super) fn may_have_forbidden_nulls(&self, filled: &[usize], arrays: &[ArrayRef]) -> bool {
-        filled.iter().zip(arrays).any(|(i, a)| !self.def.columns[*i].nullable && a.null_count() > 0)
+        filled.iter().zip(arrays).any(|(i, a)| !self.takes_null(*i) && a.null_count() > 0)
     }
 
     /// The first of `filled` that is NULL in `row` and must not be.
     pub(super) fn forbidden_null(&self, filled: &[usize], arrays: &[ArrayRef], row: usize) -> Option<usize> {
-        let null =
-            |(index, array): &(&usize, &ArrayRef)| !self.def.columns[**index].nullable && array.is_null(row);
+        let null = |(index, array): &(&usize, &ArrayRef)| !self.takes_null(**index) && array.is_null(row);
         filled.iter().zip(arrays).find(null).map(|(index, _)| *index)
     }
 

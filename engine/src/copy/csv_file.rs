@@ -210,7 +210,7 @@ impl CsvPiece {
         for (position, (field, builder)) in fields.iter().zip(&mut rows.builders).enumerate() {
             match field.text(buffer, &self.file.grammar) {
                 None => {
-                    if bad.is_none() && !sink.table.def.columns[self.file.filled[position]].nullable {
+                    if bad.is_none() && !sink.table.takes_null(self.file.filled[position]) {
                         bad = Some(Bad::Null(position));
                     }
                     builder.append_null();

@@ -64,7 +64,7 @@ impl Sink {
         if rows == 0 {
             return Ok(());
         }
-        let batch = self.table.batch(filled, arrays, rows)?;
+        let batch = self.table.batch(&mut self.writer, filled, arrays, rows)?;
         self.runtime.block_on(self.writer.write(batch))?;
         self.loaded.rows += rows as u64;
         self.progress.rows.fetch_add(rows as u64, Ordering::Relaxed);

@@ -174,7 +174,7 @@ impl Shared {
             for batch in run {
                 self.check_cancelled()?;
                 let rows = batch.num_rows();
-                let batch = self.columns.batch(&self.filled, batch.columns(), rows)?;
+                let batch = self.columns.batch(&mut writer, &self.filled, batch.columns(), rows)?;
                 self.runtime.block_on(writer.write(batch))?;
                 self.progress.rows.fetch_add(rows as u64, Ordering::Relaxed);
             }

@@ -20,7 +20,9 @@ use datafusion::sql::sqlparser::ast::{
     ObjectName, RenameTableNameKind, SqlOption,
 };
 
+use super::column::Column;
 use super::drop::{RemovedUnits, on_them, standing_on};
+use super::identity::widened;
 use super::view::check_added_columns;
 use super::{at, at_ident, column, invalid, name, table, taken};
 use crate::catalog::SnapshotCatalog;
@@ -165,7 +167,13 @@ impl Altered<'_> {
             return Err(already(message, "42701", &written.name));
         }
         column::check_count(self.def.columns.len() + 1)?;
-        let (mut column, is_key) = column::column(self.context, self.def.columns.len(), written).await?;
+        let Column { def: mut column, is_key, identity } =
+            column::column(self.context, self.def.columns.len(), written).await?;
+        if identity.is_some() {
+            let error = Error::not_supported_yet("an IDENTITY column in ALTER TABLE … ADD COLUMN");
+            let hint = "create a table with it, and INSERT INTO it the rows of this one";
+            return Err(at_ident(error.map(|e| e.with_hint(hint)), &written.name));
+        }
         if is_key {
             let error = Error::not_supported_yet("PRIMARY KEY in ALTER TABLE");
             return Err(at_ident(error, &written.name));
@@ -213,6 +221,7 @@ impl Altered<'_> {
         }
         self.def.indexes.retain(|index| index.column != column.id);
         self.def.columns.remove(index);
+        self.def.identity = self.def.identity.filter(|identity| identity.column != column.id);
         Ok(())
     }
 
@@ -299,15 +308,31 @@ impl Altered<'_> {
             return Err(at_ident(Error::not_supported_yet(what).map(|e| e.with_hint(hint)), ident));
         }
         let lost = || Error::new(ErrorKind::Internal, "a value that its wider type does not hold");
-        let widened = |value| wider.widened(&column.column_type, value).ok_or_else(lost);
-        let initial = column.initial.as_ref().map(widened).transpose()?;
+        let held = |value| wider.widened(&column.column_type, value).ok_or_else(lost);
+        let initial = column.initial.as_ref().map(held).transpose()?;
+        if let Some(identity) = &mut self.def.identity
+            && identity.column == column.id
+        {
+            *identity = widened(*identity, &column.column_type, &wider);
+        }
         let column = &mut self.def.columns[index];
         (column.column_type, column.initial) = (wider, initial);
         Ok(())
     }
 
+    /// That a column does not number the rows, since it would be `what`.
+    fn check_no_identity(&self, index: usize, what: &str, ident: &Ident) -> Result<()> {
+        let column = &self.def.columns[index];
+        if self.def.identity.is_some_and(|identity| identity.column == column.id) {
+            let message = format!("column {} is an IDENTITY, which cannot be {what}", column.name);
+            return Err(at_ident(invalid("42601", message), ident));
+        }
+        Ok(())
+    }
+
     async fn set_default(&mut self, ident: &Ident, value: &Expr) -> Result<()> {
         let index = self.index(ident)?;
+        self.check_no_identity(index, "DEFAULT", ident)?;
         let column = &self.def.columns[index];
         let text = column::check_default(self.context, &column.name, &column.column_type, value).await;
         self.def.columns[index].default = Some(text.map_err(|e| at_unplaced(e, ident))?);
@@ -343,6 +368,7 @@ impl Altered<'_> {
             let message = format!("column {} is in the primary key and cannot be NULL", name_of(ident));
             return Err(at_ident(invalid("42P16", message), ident));
         }
+        self.check_no_identity(index, "NULL", ident)?;
         self.def.columns[index].nullable = true;
         Ok(())
     }

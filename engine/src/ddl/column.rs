@@ -1,8 +1,8 @@
-//! Columns of tables: types, constraints, defaults.
+//! Columns of tables: types, constraints, defaults, which of them numbers the rows.
 
 use cairn_storage::ErrorKind;
 use cairn_storage::id::ColumnId;
-use cairn_storage::schema::{ColumnDef, ColumnType};
+use cairn_storage::schema::{ColumnDef, ColumnType, IdentityDef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{LogicalPlanBuilder, cast};
 use datafusion::physical_plan::collect;
@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
     self, ColumnOption, CreateTable, Expr, ExprWithAlias, Ident, TableConstraint,
 };
 
+use super::identity::identity;
 use super::limits::{COLUMNS_MAX, DEFAULT_BYTES_MAX, KEY_COLUMNS_MAX};
 use super::{at_ident, invalid, name};
 use crate::context::StatementContext;
@@ -21,15 +22,30 @@ use crate::statement::name_of;
 pub(super) struct Columns {
     pub(super) columns: Vec<ColumnDef>,
     pub(super) primary_key: Vec<ColumnId>,
+    pub(super) identity: Option<IdentityDef>,
+}
+
+/// One column as written.
+pub(super) struct Column {
+    pub(super) def: ColumnDef,
+    /// Whether it says PRIMARY KEY.
+    pub(super) is_key: bool,
+    pub(super) identity: Option<IdentityDef>,
 }
 
 /// Reads the column list and the constraints.
 pub(super) async fn columns(context: &StatementContext, table: &CreateTable) -> Result<Columns> {
     let mut columns: Vec<ColumnDef> = Vec::with_capacity(table.columns.len());
     let mut key: Vec<String> = Vec::new();
+    let mut identity = None;
     check_count(table.columns.len())?;
     for (i, written) in table.columns.iter().enumerate() {
-        let (column, is_key) = column(context, i, written).await?;
+        let Column { def: column, is_key, identity: numbers } = column(context, i, written).await?;
+        if numbers.is_some() && identity.is_some() {
+            let error = Error::not_supported_yet("a second IDENTITY column of one table");
+            return Err(at_ident(error, &written.name));
+        }
+        identity = identity.or(numbers);
         if columns.iter().any(|c| c.name == column.name) {
             return Err(at_ident(
                 invalid("42701", format!("column {} is declared twice", column.name)),
@@ -58,7 +74,7 @@ pub(super) async fn columns(context: &StatementContext, table: &CreateTable) -> 
         }
     }
     let primary_key = key_ids(&mut columns, &key)?;
-    Ok(Columns { columns, primary_key })
+    Ok(Columns { columns, primary_key, identity })
 }
 
 /// # Errors
@@ -81,19 +97,19 @@ pub(super) fn id_at(index: usize) -> ColumnId {
     ColumnId(u32::try_from(index).unwrap_or(u32::MAX - 1) + 1)
 }
 
-/// One column as written, and whether it is the key.
+/// Reads one column.
 pub(super) async fn column(
     context: &StatementContext,
     index: usize,
     written: &ast::ColumnDef,
-) -> Result<(ColumnDef, bool)> {
+) -> Result<Column> {
     let name = name::new_object(&written.name)?;
     let in_column = |error: Error| match error.position() {
         Some(_) => error,
         None => at_ident(error, &written.name),
     };
     let column_type = column_type(&written.data_type).map_err(in_column)?;
-    let (mut nullable, mut is_key, mut default) = (None, false, None);
+    let (mut nullable, mut is_key, mut default, mut numbers) = (None, false, None, None);
     for option in &written.options {
         match &option.option {
             ColumnOption::Null => set_nullable(&mut nullable, true, &name).map_err(in_column)?,
@@ -101,6 +117,14 @@ pub(super) async fn column(
             ColumnOption::PrimaryKey(_) => is_key = true,
             ColumnOption::Default(expr) => {
                 default = Some(check_default(context, &name, &column_type, expr).await.map_err(in_column)?)
+            }
+            ColumnOption::Generated { generated_as, sequence_options: Some(options), .. } => {
+                let of = (id_at(index), name.as_str());
+                let read = identity(of, &column_type, *generated_as, options).map_err(in_column)?;
+                if numbers.replace(read).is_some() {
+                    let message = format!("column {name} is declared an IDENTITY twice");
+                    return Err(in_column(invalid("42601", message)));
+                }
             }
             other => return Err(in_column(Error::not_supported_yet(option_name(other)))),
         }
@@ -111,8 +135,14 @@ pub(super) async fn column(
             format!("column {name} is in the primary key and cannot be NULL"),
         )));
     }
-    let nullable = nullable.unwrap_or(true) && !is_key;
-    Ok((ColumnDef { id: id_at(index), name, column_type, nullable, default, initial: None }, is_key))
+    if numbers.is_some() && (default.is_some() || nullable == Some(true)) {
+        let other = if default.is_some() { "DEFAULT" } else { "NULL" };
+        let message = format!("column {name} is an IDENTITY, which cannot be {other}");
+        return Err(in_column(invalid("42601", message)));
+    }
+    let nullable = nullable.unwrap_or(true) && !is_key && numbers.is_none();
+    let def = ColumnDef { id: id_at(index), name, column_type, nullable, default, initial: None };
+    Ok(Column { def, is_key, identity: numbers })
 }
 
 fn set_nullable(nullable: &mut Option<bool>, value: bool, name: &str) -> Result<()> {

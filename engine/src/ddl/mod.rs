@@ -6,6 +6,7 @@
 mod alter;
 mod column;
 mod drop;
+mod identity;
 mod index;
 mod limits;
 mod name;
@@ -17,6 +18,7 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
 
 pub(crate) use alter::alter_table;
 pub(crate) use drop::{drop, truncate};
+pub(crate) use identity::{identity_text, kind as identity_kind, value_unless_given};
 pub(crate) use index::{
     INDEX_OPTIONS, OPERATOR_CLASSES, create_index, explain_create_index, metric_name, reindex,
 };

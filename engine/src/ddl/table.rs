@@ -39,7 +39,7 @@ pub(crate) async fn create_table(
     if let Some(message) = taken(context, &schema, &name) {
         return exists(table.if_not_exists, "CREATE TABLE", "42P07", message, object_position(&table.name));
     }
-    let (Columns { columns, primary_key }, plan) = match &table.query {
+    let (Columns { columns, primary_key, identity }, plan) = match &table.query {
         None => (column::columns(context, table).await?, None),
         Some(query) => {
             let plan = plan_query(context, shape, query).await?;
@@ -63,6 +63,7 @@ pub(crate) async fn create_table(
         next_column_id,
         layout: layout.unwrap_or_default(),
         indexes: Vec::new(),
+        identity,
         owner: context.owner,
     };
     transaction.edit(CatalogEdit::PutTable(Arc::new(def)))?;
@@ -93,12 +94,18 @@ async fn columns_of(context: &StatementContext, table: &CreateTable, plan: &Logi
                 format!("{} columns are declared but the query has {}", table.columns.len(), fields.len()),
             ));
         }
-        return column::columns(context, table).await;
+        let columns = column::columns(context, table).await?;
+        if columns.identity.is_some() {
+            return Err(Error::not_supported_yet("an IDENTITY column in CREATE TABLE … AS").map(|e| {
+                e.with_hint("create the table first, then INSERT INTO it the columns of the query")
+            }));
+        }
+        return Ok(columns);
     }
     if !table.constraints.is_empty() {
         return Err(Error::not_supported_yet("a constraint without a column list in CREATE TABLE … AS"));
     }
-    Ok(Columns { columns: columns_for(fields)?, primary_key: Vec::new() })
+    Ok(Columns { columns: columns_for(fields)?, primary_key: Vec::new(), identity: None })
 }
 
 /// Columns that hold rows of `fields`.
@@ -178,6 +185,7 @@ pub(crate) async fn create_table_for(
         next_column_id,
         layout: TableLayout::default(),
         indexes: Vec::new(),
+        identity: None,
     });
     transaction.edit(CatalogEdit::PutTable(Arc::clone(&def)))?;
     Ok((def, removed))

@@ -1,9 +1,10 @@
 //! The SQL dialect: PostgreSQL's, and what Cairn adds to it.
 //!
 //! Owns: lexing and grammar switches, the types' names (`types`), types that the parser has no grammar for (`folded_type`),
-//! their text (`type_text`), `<->` and `<+>` (`operator`). Does not own: statements (`statement`), functions (`cairn_udfs`).
+//! their text (`type_text`), `<->` and `<+>` (`operator`), the order of an identity column's options (`identity`). Does not own: statements (`statement`), functions (`cairn_udfs`).
 
 mod folded_type;
+mod identity;
 mod operator;
 mod type_text;
 pub(crate) mod types;
@@ -16,6 +17,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 pub(crate) use folded_type::fold_types;
+pub(crate) use identity::order_identity_options;
 pub(crate) use operator::fold_operators;
 pub(crate) use type_text::type_text;
 

@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use super::Prepared;
+use super::identity::check_set;
 use super::insert::stored_value;
 use super::node::{DmlNode, Operation, source_name};
 use super::returning::{Returning, RowKind, SourceColumns};
@@ -230,6 +231,7 @@ pub(super) fn assignments(target: &Target, assignments: Vec<Assignment>) -> Resu
         if assigned.iter().any(|(other, _)| *other == index) {
             return Err(syntax(format!("column \"{}\" is assigned more than once", ident_text(ident))));
         }
+        check_set(&target.def, index, &value)?;
         assigned.push((index, stored_value(target.column_def(index), value)?));
         Ok(())
     };

@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use cairn_storage::Snapshot;
-use cairn_storage::id::TableId;
 use cairn_storage::schema::{ColumnDef, ColumnType, TableDef};
 use datafusion::arrow::array::{
     ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, StringArray, StringViewArray, StringViewBuilder,
@@ -17,8 +16,8 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, DataType, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::sqlparser::ast::{
@@ -26,6 +25,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::assign::assign_column;
+use super::identity::check_given;
 use super::insert::{default_sql, is_default, number_text};
 use super::params;
 use super::target::{column_ident, ident_text, split_name};
@@ -55,13 +55,13 @@ enum Literal<'a> {
     Timestamp(&'a str),
 }
 
-/// The rows of a plain INSERT as a batch of its table; None: plan it.
+/// The rows of a plain INSERT as a batch of its table, with NULL where the table is to number them; None: plan it.
 pub(super) fn try_plan(
     (snapshot, rights): (&Snapshot, &Rights),
     settings: &Settings,
     params: &[Option<&ParamValues>],
     insert: &Insert,
-) -> Option<(TableId, RecordBatch)> {
+) -> Option<(Arc<TableDef>, RecordBatch)> {
     let (name, values) = plain(insert)?;
     let TableObject::TableName(name) = name else { return None };
     let (schema, table) = split_name(name, &settings.search_path).ok()?;
@@ -70,7 +70,7 @@ pub(super) fn try_plan(
     if !rights.may(Right::Insert, def) || needs_zone(def, settings) {
         return None;
     }
-    Some((def.id, build(def, insert, values, params)?))
+    Some((Arc::clone(def), build(def, insert, values, params)?))
 }
 
 /// Whether values for the table may have to be read in a zone that is not UTC.
@@ -133,8 +133,15 @@ fn build(
     for (column, position) in def.columns.iter().zip(positions) {
         arrays.push(column_values(column, position, values, params)?);
     }
+    let mut schema = def.arrow_schema();
+    if let Some((at, _)) = def.numbered_by() {
+        check_given(def, arrays[at].as_ref()).ok()?;
+        let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
+        fields[at] = Arc::new(fields[at].as_ref().clone().with_nullable(true));
+        schema = Arc::new(Schema::new(fields));
+    }
     // Refuses NULLs where none may be; the planned path then names the column.
-    RecordBatch::try_new(def.arrow_schema(), arrays).ok()
+    RecordBatch::try_new(schema, arrays).ok()
 }
 
 fn column_values(
@@ -403,7 +410,7 @@ fn through_text<'l>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use cairn_storage::id::{ColumnId, SchemaVersion};
+    use cairn_storage::id::{ColumnId, SchemaVersion, TableId};
     use datafusion::arrow::util::pretty::pretty_format_batches;
     use datafusion::sql::sqlparser::ast::Statement;
     use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
@@ -434,6 +441,7 @@ mod tests {
             next_column_id: ColumnId(99),
             layout: Default::default(),
             indexes: Vec::new(),
+            identity: None,
             owner: None,
         }
     }

@@ -11,6 +11,7 @@ mod conflict;
 mod describe;
 mod direct;
 mod exec;
+mod identity;
 mod insert;
 mod merge;
 #[cfg(test)]
@@ -182,12 +183,16 @@ pub(crate) async fn insert_directly(
     params: &[Option<&ParamValues>],
     insert: &Insert,
 ) -> Result<Option<u64>> {
-    let Some((table, batch)) = direct::try_plan((snapshot, rights), settings, params, insert) else {
+    let Some((def, mut batch)) = direct::try_plan((snapshot, rights), settings, params, insert) else {
         return Ok(None);
     };
     let rows = batch.num_rows() as u64;
     let transaction = db.begin(snapshot).await?;
-    let mut writer = transaction.writer(table)?;
+    let mut writer = transaction.writer(def.id)?;
+    if def.identity.is_some() {
+        let columns = writer.numbered(batch.columns().to_vec())?;
+        batch = RecordBatch::try_new(def.arrow_schema(), columns).map_err(assign::arrow)?;
+    }
     writer.write(batch).await?;
     writer.finish().await?;
     commit(block, &settings.info, settings.given.as_ref(), transaction).await?;

@@ -20,8 +20,9 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 use tokio::task::JoinSet;
 
-use super::assign::{arrow, assign_batch, row_text};
+use super::assign::{arrow, assign_batch, assign_column, row_text};
 use super::conflict::Resolver;
+use super::identity::check_given;
 use super::merge::{self, Step};
 use super::node::Operation;
 use super::target::Target;
@@ -169,7 +170,8 @@ impl Worker {
         let work = Arc::clone(&self.work);
         match &work.operation {
             Operation::Insert { .. } => {
-                let batch = self.assign(&batch)?;
+                let columns = self.numbered(batch.columns().to_vec())?;
+                let batch = self.assign(&columns, batch.num_rows())?;
                 if self.resolver.is_some() {
                     self.resolve(batch).await
                 } else {
@@ -185,7 +187,7 @@ impl Worker {
                     used += work.target.def.primary_key.len();
                     self.meet("UPDATE … FROM", &ids, &batch.columns()[first..used])?;
                 }
-                let new = self.assign(&batch)?;
+                let new = self.assign(batch.columns(), batch.num_rows())?;
                 work.transaction.delete(work.target.def.id, &ids)?;
                 self.append(new, &batch.columns()[used..]).await
             }
@@ -248,7 +250,8 @@ impl Worker {
                 ("UPDATE", Some(new))
             }
             Step::Insert(places) => {
-                ("INSERT", Some(places.iter().map(|place| Arc::clone(rows.column(*place))).collect()))
+                let given = places.iter().map(|place| Arc::clone(rows.column(*place))).collect();
+                ("INSERT", Some(self.numbered(given)?))
             }
         };
         let zone = self.work.target.zone.as_ref();
@@ -314,11 +317,28 @@ impl Worker {
         Ok(self.written)
     }
 
-    fn assign(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
+    /// Columns of new rows with the next numbers where the table numbers its rows and none is given. Before they are looked for by their key.
+    fn numbered(&mut self, mut columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+        let table = Arc::clone(&self.work.target.def);
+        let Some((at, _)) = table.numbered_by() else { return Ok(columns) };
+        let zone = self.work.target.zone.as_ref();
+        columns[at] = assign_column(&table.columns[at], &columns[at], zone)?;
+        check_given(&table, columns[at].as_ref())?;
+        Ok(self.writer()?.numbered(columns)?)
+    }
+
+    fn assign(&mut self, columns: &[ArrayRef], rows: usize) -> Result<RecordBatch> {
         let first_row = self.given;
-        self.given = first_row.map(|rows| rows + batch.num_rows() as u64);
+        self.given = first_row.map(|given| given + rows as u64);
         let (def, zone) = (&self.work.target.def, self.work.target.zone.as_ref());
-        assign_batch(def, &self.schema, batch.columns(), batch.num_rows(), first_row, zone)
+        assign_batch(def, &self.schema, columns, rows, first_row, zone)
+    }
+
+    fn writer(&mut self) -> Result<&mut TableWriter> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            slot => Ok(slot.insert(self.work.transaction.writer(self.work.target.def.id)?)),
+        }
     }
 
     /// Writes rows, each of which was joined with what `sources` have of it.
@@ -332,11 +352,7 @@ impl Worker {
 
     /// Writes rows that are counted.
     async fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            slot => slot.insert(self.work.transaction.writer(self.work.target.def.id)?),
-        };
-        Ok(writer.write(batch).await?)
+        Ok(self.writer()?.write(batch).await?)
     }
 
     async fn resolve(&mut self, batch: RecordBatch) -> Result<()> {
@@ -459,6 +475,7 @@ fn column_defs(schema: &SchemaRef) -> Result<Arc<TableDef>> {
         next_column_id: cairn_storage::id::ColumnId(0),
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: None,
     }))
 }

@@ -187,6 +187,7 @@ fn definition(table: Own, id: TableId) -> TableDef {
         columns,
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: None,
     }
 }

@@ -16,6 +16,7 @@ use super::query;
 use crate::catalog::{INFORMATION_SCHEMA, SnapshotCatalog, unknown_schema};
 use crate::config::{SETTINGS, Settings, commit_id};
 use crate::context::StatementContext;
+use crate::ddl::{identity_text, value_unless_given};
 use crate::dialect::type_text;
 use crate::engine::Engine;
 use crate::error::{Error, Position, Result};
@@ -273,11 +274,12 @@ fn describe_table(def: &TableDef) -> Result<Output> {
         })
     };
     let keys: Vec<Option<String>> = def.columns.iter().map(|c| key(c.id)).collect();
+    let defaults: Vec<Option<String>> = def.columns.iter().map(|c| value_unless_given(def, c)).collect();
     description(
         &def.columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
         &def.columns.iter().map(|c| c.column_type.to_string()).collect::<Vec<_>>(),
         def.columns.iter().map(|c| c.nullable).collect(),
-        def.columns.iter().map(|c| c.default.as_deref()).collect(),
+        defaults.iter().map(Option::as_deref).collect(),
         keys.iter().map(Option::as_deref).collect(),
     )
 }
@@ -328,8 +330,12 @@ fn create_text(def: &TableDef) -> String {
         .iter()
         .map(|c| {
             let mut line = format!("  {} {}", identifier(&c.name), type_text(&c.column_type));
-            if !c.nullable && !def.primary_key.contains(&c.id) {
+            let identity = def.identity.filter(|identity| identity.column == c.id);
+            if !c.nullable && !def.primary_key.contains(&c.id) && identity.is_none() {
                 line.push_str(" NOT NULL");
+            }
+            if let Some(identity) = identity {
+                line.push_str(&format!(" {}", identity_text(&identity, &c.column_type)));
             }
             if let Some(default) = &c.default {
                 line.push_str(&format!(" DEFAULT {default}"));

@@ -6,6 +6,7 @@ mod book;
 mod columns;
 mod commit_ids;
 mod defaults;
+mod identity;
 mod ingest;
 mod jobs;
 mod limits;

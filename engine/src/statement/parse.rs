@@ -25,7 +25,7 @@ use super::{
     DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, Repair, STATEMENT_BYTES_MAX, Statement,
     chain, guard, item, job, placeholder, precedence,
 };
-use crate::dialect::{CairnDialect, fold_operators, fold_types};
+use crate::dialect::{CairnDialect, fold_operators, fold_types, order_identity_options};
 use crate::error::{Error, Result};
 
 /// Parses exactly one statement; a `;` may end it.
@@ -94,6 +94,7 @@ fn parser_of(sql: &str) -> Result<Parser<'static>> {
     }
     let tokens = placeholder::number(super::script::tokenize(sql)?)?;
     chain::check(&tokens)?;
+    let tokens = order_identity_options(tokens);
     Ok(Parser::new(&CairnDialect)
         .with_tokens_with_locations(fold_types(fold_operators(tokens)))
         .with_recursion_limit(NESTING_MAX))

@@ -5,6 +5,7 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::SchemaRef;
 
 use super::{Kind, SystemSource, SystemTable, booleans, numbers, schema, text, texts};
+use crate::ddl::value_unless_given;
 use crate::error::Result;
 
 /// `system.columns`
@@ -36,6 +37,7 @@ impl SystemTable for Columns {
         for table in source.tables() {
             rows.extend(table.columns.iter().enumerate().map(|(i, column)| (table, i, column)));
         }
+        let defaults: Vec<Option<String>> = rows.iter().map(|(t, _, c)| value_unless_given(t, c)).collect();
         Ok(vec![
             texts(rows.iter().map(|(t, _, _)| t.schema.as_str())),
             texts(rows.iter().map(|(t, _, _)| t.name.as_str())),
@@ -43,7 +45,7 @@ impl SystemTable for Columns {
             texts(rows.iter().map(|(_, _, c)| c.name.as_str())),
             texts(rows.iter().map(|(_, _, c)| c.column_type.to_string())),
             booleans(rows.iter().map(|(_, _, c)| Some(c.nullable))),
-            text(rows.iter().map(|(_, _, c)| c.default.as_deref())),
+            text(defaults.iter().map(Option::as_deref)),
             numbers(
                 rows.iter()
                     .map(|(t, _, c)| t.primary_key.iter().position(|id| *id == c.id).map(|p| p as u64 + 1)),

@@ -278,6 +278,7 @@ async fn publishable(
             def: Arc::clone(&table.def),
             flushed: version.number,
             next_row_id: table.next_row_id,
+            numbered: table.numbered,
             segments: database.manifests.store_segments(entries, before, &writer.ids).await?,
             units: table.units.to_vec(),
             dropped_at: table.dropped_at,

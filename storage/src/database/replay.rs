@@ -46,7 +46,8 @@ pub(crate) async fn base(
             segments,
             record.dropped_at,
         )
-        .with_units(record.units.clone());
+        .with_units(record.units.clone())
+        .with_numbered(record.numbered);
         tables.insert(record.def.id, Arc::new(state));
     }
     let live = manifest.tables.iter().filter(|t| t.dropped_at.is_none()).map(|t| Arc::clone(&t.def));

@@ -66,6 +66,7 @@ fn definition(metric: IndexMetric, memory_limit_bytes: Option<u64>) -> TableDef 
             memory_limit_bytes,
         }],
         owner: None,
+        identity: None,
     }
 }
 

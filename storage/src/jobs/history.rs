@@ -156,6 +156,7 @@ fn definition(id: TableId) -> TableDef {
         columns,
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: None,
     }
 }

@@ -39,8 +39,10 @@ const ALTERED_TABLES: u32 = 1;
 /// Features a reader must know: bit, name. A bit is set only where it is needed.
 const READER_FEATURES: &[(u32, &str)] =
     &[(PARTIAL_UNITS, "units of parts of segments"), (ALTERED_TABLES, "altered tables")];
-/// Features a writer must know: bit, name. None yet.
-const WRITER_FEATURES: &[(u32, &str)] = &[];
+/// A root names a table that numbers its rows: who does not know of that would forget how far the numbers have come.
+const IDENTITY_COLUMNS: u32 = 0;
+/// Features a writer must know: bit, name. A bit is set only where it is needed.
+const WRITER_FEATURES: &[(u32, &str)] = &[(IDENTITY_COLUMNS, "identity columns")];
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +77,9 @@ pub struct DecodedManifest {
 pub fn encode_manifest(manifest: &Manifest) -> Result<Bytes> {
     let partial = manifest.tables.iter().flat_map(|table| &table.units).any(|unit| unit.is_partial());
     let altered = manifest.tables.iter().any(|table| table.def.is_altered());
-    let features = (u64::from(partial) << PARTIAL_UNITS) | (u64::from(altered) << ALTERED_TABLES);
-    encode(Kind::Root, features, manifest)
+    let identity = manifest.tables.iter().any(|table| table.def.identity.is_some());
+    let to_read = (u64::from(partial) << PARTIAL_UNITS) | (u64::from(altered) << ALTERED_TABLES);
+    encode(Kind::Root, to_read, u64::from(identity) << IDENTITY_COLUMNS, manifest)
 }
 
 /// Bytes of `manifest/leaf/<id>`.
@@ -84,7 +87,7 @@ pub fn encode_manifest(manifest: &Manifest) -> Result<Bytes> {
 /// # Errors
 /// `Internal` when the segments can't be read back.
 pub fn encode_leaf(segments: &[SegmentEntry]) -> Result<Bytes> {
-    encode(Kind::Leaf, 0, &segments.to_vec())
+    encode(Kind::Leaf, 0, 0, &segments.to_vec())
 }
 
 /// The manifest in `bytes`; `what` is its path, for messages.
@@ -126,6 +129,7 @@ pub(crate) fn decode_mark(what: &str, bytes: &[u8]) -> Result<Mark> {
 fn encode<T: Serialize + DeserializeOwned + PartialEq>(
     kind: Kind,
     reader_features: u64,
+    writer_features: u64,
     value: &T,
 ) -> Result<Bytes> {
     let unreadable = |why: String| Error::internal(format!("a manifest can't be written: {why}"));
@@ -135,7 +139,7 @@ fn encode<T: Serialize + DeserializeOwned + PartialEq>(
     if &back != value {
         return Err(unreadable("it reads back as something else".to_owned()));
     }
-    Ok(frame(kind, reader_features, 0, &body))
+    Ok(frame(kind, reader_features, writer_features, &body))
 }
 
 fn frame(kind: Kind, reader_features: u64, writer_features: u64, body: &[u8]) -> Bytes {

@@ -72,6 +72,9 @@ pub struct TableRecord {
     pub flushed: CommitVersion,
     /// Next unused row id at `flushed`.
     pub next_row_id: RowId,
+    /// The number of its identity column up to which all are used up at `flushed`; None: none is, or it has no such column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numbered: Option<i64>,
     /// Its segments.
     pub segments: SegmentList,
     /// Units of its indexes.

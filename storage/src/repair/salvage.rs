@@ -185,6 +185,7 @@ pub(super) fn lost_table(def: &TableDef, id: TableId, name: String) -> TableDef 
         sort: Vec::new(),
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: def.owner,
     }
 }

@@ -187,6 +187,7 @@ pub(crate) fn table(types: &[(ColumnType, bool)], key: &[u32], sort: &[u32]) -> 
         next_column_id: ColumnId(types.len() as u32 + 1),
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: None,
         columns,
         primary_key: key.iter().map(|k| ColumnId(k + 1)).collect(),

@@ -159,6 +159,36 @@ impl Shared {
         Ok(writer.ids.next())
     }
 
+    /// The first of `count` numbers for rows of a table with an identity column, behind those up to `used` and those that anybody was given
+    /// or has committed.
+    fn take_numbers(&self, def: &TableDef, used: Option<i64>, count: usize) -> Result<i64> {
+        let Some((column, identity)) = def.numbered_by() else {
+            return Err(Error::internal(format!("{} does not number its rows", def.qualified_name())));
+        };
+        let own = self.table(def.id)?;
+        let used = identity.later(used, own.state().numbered);
+        // The writer's own state, whose counter all transactions share: a snapshot may be of the time before it was the writer. A table that
+        // only this transaction knows is not in it.
+        let head = self.database.writer()?.order.head();
+        let taken = match head.tables.get(&def.id) {
+            Some(known) => known.counter.take(&identity, identity.later(used, known.numbered), count),
+            None => own.state().counter.take(&identity, used, count),
+        };
+        taken.ok_or_else(|| {
+            let name = def.columns.get(column).map_or("", |column| column.name.as_str());
+            Error::new(
+                ErrorKind::ResourceExhausted,
+                format!("column {name} of table {} has no {count} numbers left", def.qualified_name()),
+            )
+            .with_sqlstate("2200H")
+            .with_detail(format!(
+                "its numbers go from {} by {} within {} and {}",
+                identity.start, identity.increment, identity.min, identity.max
+            ))
+            .with_hint("write the rows into a table whose column is of a wider type, or has other bounds")
+        })
+    }
+
     /// The table as this transaction sees it.
     pub(crate) fn table(&self, id: TableId) -> Result<TableSnapshot> {
         self.table_among(id, &self.set().created)

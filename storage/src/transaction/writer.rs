@@ -1,13 +1,13 @@
 //! Appends rows of one statement to one table.
 //!
-//! Owns: row checks (schema, NOT NULL, JSON text), and the decision, while rows stream in, between memory (they go into
+//! Owns: row checks (schema, NOT NULL, JSON text), asking for numbers of an identity column, and the decision, while rows stream in, between memory (they go into
 //! the WAL entry) and segments (written at once, named by the entry). Does not own: keys (`check`), row ids.
 //! Rows keep their order within one writer; writers of one transaction may run in parallel.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{FieldRef, Float32Type};
 use cairn_vector::Floats;
 
@@ -35,12 +35,36 @@ pub struct TableWriter {
     kept: Vec<RecordBatch>,
     kept_held: HeldMemory,
     rows: u64,
+    /// How far the identity column's numbers have come in rows that were [numbered](Self::numbered) here.
+    numbered: Option<i64>,
     spill: Option<Spill>,
 }
 
 impl TableWriter {
     pub(crate) fn new(shared: Arc<Shared>, def: Arc<TableDef>) -> Self {
-        Self { shared, def, kept: Vec::new(), kept_held: HeldMemory::default(), rows: 0, spill: None }
+        let (kept, kept_held) = (Vec::new(), HeldMemory::default());
+        Self { shared, def, kept, kept_held, rows: 0, numbered: None, spill: None }
+    }
+
+    /// Columns of new rows, in the table's order, with the next numbers in place of NULLs of its identity column, which has its own type
+    /// already. Those numbers are given once by this process, whether the rows are written or not.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` (2200H) when there are not so many numbers; `Internal` when the column is not there.
+    pub fn numbered(&mut self, mut columns: Vec<ArrayRef>) -> Result<Vec<ArrayRef>> {
+        let Some((at, identity)) = self.def.numbered_by() else { return Ok(columns) };
+        let Some(values) = columns.get_mut(at) else {
+            return Err(Error::internal(format!(
+                "rows of {} have no column {at} to number them in",
+                self.def.qualified_name()
+            )));
+        };
+        self.numbered = identity.later(self.numbered, identity.used_by(values)?);
+        if values.null_count() > 0 {
+            let first = self.shared.take_numbers(&self.def, self.numbered, values.null_count())?;
+            *values = identity.filled(values, first)?;
+        }
+        Ok(columns)
     }
 
     /// Appends rows; columns in the table's order and types.

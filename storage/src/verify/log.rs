@@ -451,6 +451,9 @@ fn agree(made: &Version, read: &Version) -> Result<()> {
                 table.live_rows, table.next_row_id
             ));
         }
+        if other.numbered != table.numbered {
+            return wrong(format!("table {name} has its numbers used up to somewhere else"));
+        }
         if made.manifest == read.manifest && objects_of(table) != objects_of(other) {
             return wrong(format!("table {name} has other segments, deletes or index units"));
         }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::id::{CommitVersion, IndexId, ObjectId, RowId};
 use crate::index::{Searchers, UnitMeta};
 use crate::memtable::{Chunk, Memtable};
+use crate::numbers::Counter;
 use crate::schema::TableDef;
 use crate::segment::{DeletesMeta, DeletionVector, EncodedKey, KeyEncoder, SegmentMeta};
 use crate::wal::TableChange;
@@ -80,6 +81,8 @@ pub struct TableState {
     pub dropped_at: Option<CommitVersion>,
     /// Next unused row id.
     pub next_row_id: RowId,
+    /// The number of its identity column up to which all are used up; None: none is, or it has no such column.
+    pub numbered: Option<i64>,
     /// Everything at or before this version is in `segments`.
     pub flushed: CommitVersion,
     /// Segments, dropped ones included.
@@ -103,6 +106,8 @@ pub struct TableState {
     /// Version of the last commit that deleted rows other than one by one (TRUNCATE, `.deletes` objects).
     pub last_bulk_delete: CommitVersion,
     key_encoder: Option<Arc<KeyEncoder>>,
+    /// Numbers of its identity column that were given, to rows of this version, of others or of none; the same for all that came of one.
+    pub(crate) counter: Arc<Counter>,
     /// The segments with their invisible rows, worked out by the first reader.
     pub(super) views: Arc<OnceCell<Arc<Vec<SegmentView>>>>,
     /// What searches of its vectors share, worked out by the first.
@@ -142,6 +147,7 @@ impl TableState {
             def,
             dropped_at,
             next_row_id,
+            numbered: None,
             flushed,
             segments: Arc::new(segments),
             units: Arc::default(),
@@ -154,6 +160,7 @@ impl TableState {
             last_delete: flushed,
             last_bulk_delete: flushed,
             key_encoder,
+            counter: Arc::default(),
             views: Arc::default(),
             searchers: Arc::default(),
         }
@@ -240,6 +247,13 @@ impl TableState {
     #[must_use]
     pub fn with_units(mut self, units: Vec<Arc<UnitMeta>>) -> Self {
         self.units = Arc::new(units);
+        self
+    }
+
+    /// With the numbers used up that a manifest tells of.
+    #[must_use]
+    pub fn with_numbered(mut self, numbered: Option<i64>) -> Self {
+        self.numbered = numbered;
         self
     }
 
@@ -432,6 +446,7 @@ impl TableState {
     fn append(&mut self, change: &TableChange, version: CommitVersion) -> Result<()> {
         let rows = self.numbered(change, version)?;
         let mut next_id = change.first_row_id;
+        let numbered_by = self.def.numbered_by();
         for batch in change.rows.decode(&self.def.arrow_schema())? {
             let rows = batch.num_rows() as u64;
             if let Some(encoder) = &self.key_encoder {
@@ -440,12 +455,20 @@ impl TableState {
                     self.hot_keys.insert(keys.to_owned(row), RowId(next_id.0 + row as u64));
                 }
             }
+            if let Some((column, identity)) = numbered_by {
+                let used = identity.used_by(batch.column(column))?;
+                self.numbered = identity.later(self.numbered, used);
+            }
             self.memtable = self.memtable.append(Chunk::committed(batch, next_id, version))?;
             next_id = RowId(next_id.0 + rows);
         }
         if !change.segments.is_empty() {
             let mut segments = Vec::clone(&self.segments);
             for meta in &change.segments {
+                if let Some((column, identity)) = numbered_by {
+                    let used = meta.columns.get(column).and_then(|known| identity.used_by_segment(known));
+                    self.numbered = identity.later(self.numbered, used);
+                }
                 let meta = meta.clone().committed(version, next_id);
                 next_id = RowId(next_id.0 + meta.rows);
                 segments.push(Arc::new(SegmentState::clean(Arc::new(meta))));

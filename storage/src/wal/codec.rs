@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! header, 56 bytes, little-endian
-//!  0 u16 payload version (1 to 5)  2 u8 kind (0 commit)     3 u8 reserved (0)      4 u32 tables
+//!  0 u16 payload version (1 to 6)  2 u8 kind (0 commit)     3 u8 reserved (0)      4 u32 tables
 //!  8 u64 commit version          16 u64 epoch             24 [16] commit id      40 i64 time, µs since 1970 UTC
 //! 48 u32 info length             52 u32 catalog length
 //! then per table a record of 56 bytes, in order of the entry
@@ -44,7 +44,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, RowId, SchemaVersion, TableId};
 
 /// The newest payload version known.
-const PAYLOAD_VERSION_MAX: u16 = PAYLOAD_REPAIRED;
+const PAYLOAD_VERSION_MAX: u16 = PAYLOAD_IDENTITY;
 /// Every entry but those below.
 const PAYLOAD_FIRST: u16 = 1;
 /// An index unit covers a segment in part: who does not know of that would give its rows for the whole segment's.
@@ -55,6 +55,8 @@ const PAYLOAD_SWAPS: u16 = 3;
 const PAYLOAD_ALTERED: u16 = 4;
 /// Segments were taken away with their rows: who does not know of that would count rows that are gone.
 const PAYLOAD_REPAIRED: u16 = 5;
+/// A table numbers its rows: who does not know of that would forget how far the numbers have come.
+const PAYLOAD_IDENTITY: u16 = 6;
 const KIND_COMMIT: u8 = 0;
 const HEADER_BYTES: usize = 56;
 const TABLE_BYTES: usize = 56;

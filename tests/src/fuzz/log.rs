@@ -407,6 +407,7 @@ fn table(id: TableId, name: &str, columns: &[(&str, ColumnType)]) -> TableDef {
         next_column_id: ColumnId(columns.len() as u32 + 1),
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: None,
     }
 }

@@ -146,6 +146,7 @@ impl Table {
             next_column_id: ColumnId(2),
             layout: Default::default(),
             indexes: Vec::new(),
+            identity: None,
             owner: None,
         });
         let store = Arc::new(Distant::default());

@@ -201,6 +201,10 @@ fn new_value(
     let position = |name: &str| def.columns.iter().position(|column| column.name == name);
     let at = position(name)?;
     let column = &def.columns[at];
+    // The planner's to refuse.
+    if def.identity.is_some_and(|identity| identity.always && identity.column == column.id) {
+        return None;
+    }
     let array = match value {
         NewValue::Plain(value) => set_value(column, value, params)?,
         NewValue::Moved { column: from, by, less } => {

@@ -7,6 +7,7 @@ mod conflicts;
 mod history;
 mod jobs;
 mod lost;
+mod numbers;
 mod objects;
 mod plain;
 mod pressure;
@@ -55,6 +56,7 @@ pub(crate) fn table_of(id: TableId, name: &str, columns: &[(&str, ColumnType)], 
         sort: Vec::new(),
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: None,
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::id::{Epoch, IndexId, ObjectId, TableId};
 use crate::index::{Positions, UnitMeta, UnitSegment};
 use crate::manifest::invariants::tests::{segment_entry, sound};
+use crate::schema::{IdentityDef, TableDef};
 
 const GOLDEN: &[u8] = include_bytes!("../golden/manifest-1.bin");
 const GOLDEN_UNITS: &[u8] = include_bytes!("../golden/manifest-1-units.bin");
@@ -155,4 +156,19 @@ fn units_of_parts_of_segments_are_a_feature_of_readers() {
     let whole = encode_manifest(&with_unit(None)).unwrap();
     assert_eq!(whole[16..24], [0; 8], "and reads every other manifest");
     assert_eq!(decode_manifest("manifest/5", &whole).unwrap().manifest, with_unit(None));
+}
+
+#[test]
+fn who_does_not_know_of_numbered_rows_must_not_write() {
+    let mut manifest = sound();
+    assert_eq!(encode_manifest(&manifest).unwrap()[24..32], [0; 8]);
+    let mut def = TableDef::clone(&manifest.tables[0].def);
+    let column = def.columns[0].id;
+    def.identity = Some(IdentityDef { column, always: true, start: 1, increment: 1, min: 1, max: i64::MAX });
+    manifest.tables[0].def = Arc::new(def);
+    manifest.tables[0].numbered = Some(41);
+    let bytes = encode_manifest(&manifest).unwrap();
+    assert_eq!((&bytes[16..24], bytes[24]), (&[0; 8][..], 1), "who only reads need not know");
+    let decoded = decode_manifest("manifest/5", &bytes).unwrap();
+    assert_eq!((&decoded.manifest, decoded.unknown_writer_features.len()), (&manifest, 0));
 }

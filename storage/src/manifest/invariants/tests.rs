@@ -77,6 +77,7 @@ pub(crate) fn sound() -> Manifest {
         next_column_id: ColumnId(4),
         layout: Default::default(),
         indexes: Vec::new(),
+        identity: None,
         owner: None,
     };
     let view = ViewDef {
@@ -105,6 +106,7 @@ pub(crate) fn sound() -> Manifest {
             def: Arc::new(def),
             flushed: CommitVersion(25),
             next_row_id: RowId(100),
+            numbered: None,
             segments: SegmentList::Inline(vec![segment_entry(1, 20), segment_entry(2, 0)]),
             dropped_at: None,
         }],

@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 
 use super::input::{put_counted, put_varint};
 use super::{
-    FLAG_TRUNCATE, HEADER_BYTES, KIND_COMMIT, PAYLOAD_ALTERED, PAYLOAD_FIRST, PAYLOAD_PARTIAL_UNITS,
-    PAYLOAD_REPAIRED, PAYLOAD_SWAPS, TABLE_BYTES, rows,
+    FLAG_TRUNCATE, HEADER_BYTES, KIND_COMMIT, PAYLOAD_ALTERED, PAYLOAD_FIRST, PAYLOAD_IDENTITY,
+    PAYLOAD_PARTIAL_UNITS, PAYLOAD_REPAIRED, PAYLOAD_SWAPS, TABLE_BYTES, rows,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, RowId};
@@ -46,6 +46,7 @@ impl EncodedBody {
         bytes.resize(head, 0);
         let count = u32::try_from(tables.len()).map_err(|_| too_long("tables"))?;
         let needed = |edit: &CatalogEdit| match edit {
+            CatalogEdit::PutTable(def) if def.identity.is_some() => PAYLOAD_IDENTITY,
             CatalogEdit::PutTable(def) if def.is_altered() => PAYLOAD_ALTERED,
             CatalogEdit::SwapSegments(swap) if swap.rows_left.is_some() => PAYLOAD_REPAIRED,
             CatalogEdit::SwapSegments(_) => PAYLOAD_SWAPS,

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::id::{ColumnId, IndexId, ObjectId};
 use crate::index::{Positions, UnitMeta, UnitSegment};
-use crate::schema::{ColumnDef, ColumnType, TableDef, ViewDef};
+use crate::schema::{ColumnDef, ColumnType, IdentityDef, TableDef, ViewDef};
 use crate::segment::{ColumnStats, Created, DeletesMeta, RowIds, SegmentMeta, StatValue};
 use crate::wal::entry::{CatalogEdit, SegmentSwap};
 
@@ -208,6 +208,7 @@ fn edits() -> Vec<CatalogEdit> {
             next_column_id: ColumnId(columns.len() as u32 + 1),
             layout: crate::schema::TableLayout::Rows,
             indexes: Vec::new(),
+            identity: None,
             owner: None,
             columns,
             primary_key: vec![ColumnId(4)],
@@ -571,4 +572,18 @@ fn the_definition_of_an_altered_table_has_a_version_of_its_own() {
         assert_eq!(bytes[..2], [version, 0], "a Cairn that does not know of it refuses it by its version");
         assert_same(&decode(bytes).unwrap(), &entry, &[]);
     }
+}
+
+#[test]
+fn the_definition_of_a_table_that_numbers_its_rows_has_a_version_of_its_own() {
+    let (entry, _) = golden_entry(0);
+    let mut def = crate::database::tests::definition(TableId(1), "t", true);
+    let column = def.columns[0].id;
+    def.identity =
+        Some(IdentityDef { column, always: true, start: -3, increment: -2, min: i64::MIN, max: -1 });
+    let catalog = vec![CatalogEdit::PutTable(Arc::new(def))];
+    let entry = WalEntry { catalog, tables: vec![], ..entry };
+    let bytes = encode(&entry).unwrap();
+    assert_eq!(bytes[..2], [6, 0], "a Cairn that does not know of it refuses it by its version");
+    assert_same(&decode(bytes).unwrap(), &entry, &[]);
 }
