@@ -1,6 +1,7 @@
 //! Rules of our own among DataFusion's: what those would get wrong, or leave undone.
 
 mod joins;
+mod narrow;
 mod offsets;
 mod order;
 mod projections;
@@ -54,7 +55,9 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
         logical.insert(drops, Arc::new(projections::ProjectionsDiffer));
     }
     if let Some(pushed) = logical.iter().position(|rule| rule.name() == order::BEHIND) {
+        // The order of joins decides where the semi joins stand that narrowing makes.
         logical.insert(pushed + 1, Arc::new(order::JoinsInOrder));
+        logical.insert(pushed + 1, Arc::new(narrow::AggregatesNarrowed));
     }
     let mut rules = PhysicalOptimizer::new().rules;
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);

@@ -11,6 +11,7 @@ mod ingest;
 mod jobs;
 mod limits;
 mod named;
+mod narrow;
 mod objects;
 mod parameters;
 mod rights;

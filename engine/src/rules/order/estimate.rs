@@ -1,7 +1,7 @@
 //! How many rows will a part of a plan have?
 //!
 //! Owns: guesses from what tables keep of their rows: counts, bounds and distinct values. They decide in which order joins run and
-//! nothing else; no answer depends on them. `None` where a source keeps no counts (files): whoever asks leaves the plan as it was written.
+//! which aggregates are narrowed; no answer depends on them. `None` where a source keeps no counts (files): whoever asks leaves the plan as it was written.
 //! Nothing is read, and only columns that stand in a condition are looked at.
 
 use datafusion::catalog::default_table_source::source_as_provider;
@@ -21,7 +21,7 @@ const GROUPS: f64 = 0.1;
 const ANTI_LEAST: f64 = 0.1;
 
 /// The rows of `plan`, at least one.
-pub(super) fn rows(plan: &LogicalPlan) -> Option<f64> {
+pub(in crate::rules) fn rows(plan: &LogicalPlan) -> Option<f64> {
     let rows = match plan {
         LogicalPlan::TableScan(scan) => scanned(scan, &[])?,
         LogicalPlan::Filter(filter) => filtered(filter)?,
@@ -48,7 +48,7 @@ pub(super) fn rows(plan: &LogicalPlan) -> Option<f64> {
 
 /// What is known of the values of `column`, one of the columns of `plan`. Conditions are not taken into account: there are never more
 /// distinct values than rows.
-pub(super) fn column(plan: &LogicalPlan, column: &Column) -> Option<Summary> {
+pub(in crate::rules) fn column(plan: &LogicalPlan, column: &Column) -> Option<Summary> {
     match plan {
         LogicalPlan::TableScan(scan) => {
             let provider = source_as_provider(&scan.source).ok()?;
@@ -77,7 +77,7 @@ pub(super) fn column(plan: &LogicalPlan, column: &Column) -> Option<Summary> {
 }
 
 /// Distinct values of `expr` among the `rows` of `plan`.
-pub(super) fn distinct(expr: &Expr, plan: &LogicalPlan, rows: f64) -> f64 {
+pub(in crate::rules) fn distinct(expr: &Expr, plan: &LogicalPlan, rows: f64) -> f64 {
     plain(expr, plan).map_or(rows, |summary| summary.distinct).clamp(1.0, rows.max(1.0))
 }
 
@@ -136,7 +136,14 @@ fn scanned(scan: &TableScan, more: &[&Expr]) -> Option<f64> {
     Some(at_most(statistics::rows(table) * part, scan.fetch))
 }
 
-fn groups(aggregate: &Aggregate) -> Option<f64> {
+/// The rows of a table, whatever is asked of them.
+pub(in crate::rules) fn stored(scan: &TableScan) -> Option<f64> {
+    let provider = source_as_provider(&scan.source).ok()?;
+    Some(statistics::rows(provider.downcast_ref::<CairnTable>()?.table()).max(1.0))
+}
+
+/// The groups of an aggregate.
+pub(in crate::rules) fn groups(aggregate: &Aggregate) -> Option<f64> {
     let input = rows(&aggregate.input)?;
     if aggregate.group_expr.is_empty() {
         return Some(1.0);

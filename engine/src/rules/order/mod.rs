@@ -4,7 +4,7 @@
 //! the order that is expected to make the fewest rows, and semi and anti joins (EXISTS, IN) go below them where that is cheaper. Where nothing is
 //! known of one of the relations, or little would be won, the order is the written one; `datafusion.optimizer.join_reordering` switches it off.
 
-mod estimate;
+pub(super) mod estimate;
 mod selectivity;
 mod tree;
 
@@ -16,6 +16,7 @@ use datafusion::logical_expr::{LogicalPlan, Projection};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use self::tree::Tree;
+pub(super) use self::tree::step;
 
 /// The rule of DataFusion's behind which conditions stand where they belong, and columns that nobody needs are still there.
 pub(super) const BEHIND: &str = "push_down_filter";

@@ -420,7 +420,7 @@ impl Half {
 }
 
 /// What joining two inputs costs: the smaller one is put into a hash table, the other looked up in it.
-fn step(left: f64, right: f64) -> f64 {
+pub(in crate::rules) fn step(left: f64, right: f64) -> f64 {
     BUILD * left.min(right) + left.max(right)
 }
 
