@@ -115,7 +115,7 @@ pub fn decode_leaf(what: &str, bytes: &[u8]) -> Result<Vec<SegmentEntry>> {
 /// # Errors
 /// `Internal` when it can't be read back.
 pub(crate) fn encode_mark(mark: Mark) -> Result<Bytes> {
-    encode(Kind::Mark, 0, &mark)
+    encode(Kind::Mark, 0, 0, &mark)
 }
 
 /// The mark in `bytes`.

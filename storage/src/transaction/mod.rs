@@ -319,6 +319,7 @@ impl Transaction {
     pub async fn commit(self, options: CommitOptions) -> Result<CommitReceipt> {
         let database = Arc::clone(&self.shared.database);
         let set = std::mem::take(&mut *self.shared.set());
+        let loads = set.tables.values().any(|table| !table.segments.is_empty());
         let result = self.commit_set(set, options).await;
         match &result {
             // The commit of that id has others of its own.
@@ -330,7 +331,7 @@ impl Transaction {
         if result.is_ok() {
             database.checkpoint_if_due();
             // Loads that pass the memory by make segments, and no checkpoint due.
-            if !spilled.is_empty() {
+            if loads {
                 database.compact_soon();
             }
         }

@@ -538,6 +538,7 @@ mod tests {
             layout: Default::default(),
             indexes: Vec::new(),
             owner: None,
+            identity: None,
         };
         TableState::created(Arc::new(def), CommitVersion(1))
     }
