@@ -168,6 +168,7 @@ fn definition(id: TableId) -> TableDef {
         layout: Default::default(),
         indexes: Vec::new(),
         owner: None,
+        identity: None,
     }
 }
 

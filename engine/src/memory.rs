@@ -1,4 +1,4 @@
-//! The memory of all queries together, which the columns that are kept decoded may use as long as queries don't (ADR 43).
+//! The memory of all queries together, which the columns that are kept decoded may use as long as queries don't (ADR 42).
 //!
 //! Owns: the limit of both. Does not own: the part of one session or user (`session::memory`), which columns are kept and which leave
 //! first (`cairn_storage::segment::ColumnCache`).

@@ -103,7 +103,7 @@ fn identities(catalog: &SnapshotCatalog, kind: &str) -> Vec<String> {
     let catalog = catalog.snapshot().catalog();
     let tables = catalog.schemas().flat_map(|schema| catalog.tables(schema));
     let identities = tables.filter_map(|table| {
-        let (at, identity) = table.numbered_by().filter(|(_, identity)| identity_kind(identity) == kind)?;
+        let (at, _) = table.numbered_by().filter(|(_, identity)| identity_kind(identity) == kind)?;
         Some([table.schema.as_str(), &table.name, &table.columns[at].name].join(SEPARATOR))
     });
     identities.collect()

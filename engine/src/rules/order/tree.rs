@@ -4,12 +4,13 @@
 //! queries", DEXA 1998: the pair whose join has the fewest rows is joined first), and the tree in a given order. The rows of a set do not
 //! depend on the order in which it is joined.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::{Column, NullEquality, Result};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Operator,
+    BinaryExpr, Expr, ExprSchemable, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Operator,
 };
 
 use super::estimate;
@@ -21,7 +22,7 @@ const RELATIONS: usize = 32;
 const HALVES: usize = 4;
 /// What a row costs that goes into a hash table, beside one that is looked up in it.
 const BUILD: f64 = 3.0;
-/// An order is only taken where it costs less than this part of the written one: guesses are guesses.
+/// An order is only taken where what depends on it costs less than this part of the written one: guesses are guesses.
 const GAIN: f64 = 0.85;
 
 /// Some of the relations of a tree, one bit each.
@@ -115,16 +116,20 @@ impl Tree {
     pub(super) fn of(plan: &LogicalPlan) -> Option<Self> {
         let mut above = Vec::new();
         let mut top = plan;
-        while let Some(join) = half(top) {
+        let mut flat = Flat::default();
+        while let Some(join) = half(flat.within(top)) {
             above.push(join);
             top = &join.left;
         }
+        top = flat.within(top);
         if !is_inner(top) {
             return None;
         }
-        let mut flat = Flat::default();
         let written = flat.add(top);
         if flat.plans.len() > RELATIONS || (flat.plans.len() == 2 && above.is_empty()) {
+            return None;
+        }
+        if flat.leaves_out && !are_distinct(&flat.plans) {
             return None;
         }
         let relations = flat
@@ -146,7 +151,10 @@ impl Tree {
         }
         for expr in flat.conditions {
             let of = tree.relations_of(&expr)?;
-            tree.conditions.push(Condition { expr, of });
+            match tree.key_in(&expr) {
+                Some(key) => tree.keys.push(key),
+                None => tree.conditions.push(Condition { expr, of }),
+            }
         }
         tree.parts = tree.parts();
         for join in above.into_iter().rev() {
@@ -165,6 +173,8 @@ impl Tree {
             (0..self.relations.len()).map(rows).collect::<Vec<_>>()
         };
         let written = self.cost(&self.written, 0, &kept(0));
+        // Whatever the order, each row of the largest relation is looked at in a join.
+        let certain = kept(usize::MAX).into_iter().fold(0.0, f64::max);
         let places = if self.halves.len() <= HALVES { 1 << self.halves.len() } else { 1 };
         let mut best: Option<(f64, Order, usize)> = None;
         let movable = self.halves.iter().enumerate().filter(|(_, half)| half.relation.is_some());
@@ -178,7 +188,7 @@ impl Tree {
             }
         }
         match best {
-            Some((cost, order, below)) if cost < written * GAIN => {
+            Some((cost, order, below)) if cost - certain < (written - certain) * GAIN => {
                 let rows = kept(below);
                 let mut plan = self.plan(&order, below, &rows)?;
                 for (_, half) in self.halves.iter().enumerate().filter(|(h, _)| below >> h & 1 == 0) {
@@ -188,6 +198,18 @@ impl Tree {
             }
             _ => Ok(None),
         }
+    }
+
+    /// An equality of two relations, as a key to join them by. Numbers with a fraction are compared bit by bit there, and not here.
+    fn key_in(&self, expr: &Expr) -> Option<Key> {
+        let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return None };
+        let (of_left, of_right) = (self.relations_of(left)?, self.relations_of(right)?);
+        let of_one = |of: Set| (of.count_ones() == 1).then(|| &self.relations[of.trailing_zeros() as usize]);
+        let of_type = |expr: &Expr, of| expr.get_type(of_one(of)?.plan.schema().as_ref()).ok();
+        let (a, b) = (of_type(left, of_left)?, of_type(right, of_right)?);
+        let is_plain = !a.is_floating() && !a.is_nested() && !expr.is_volatile();
+        let sides = [(left.as_ref().clone(), of_left), (right.as_ref().clone(), of_right)];
+        (of_left != of_right && a == b && is_plain).then_some(Key { sides })
     }
 
     fn half(&self, join: &Join) -> Option<Half> {
@@ -430,10 +452,38 @@ struct Flat<'a> {
     plans: Vec<&'a LogicalPlan>,
     keys: Vec<(Expr, Expr)>,
     conditions: Vec<Expr>,
+    /// Whether columns that somebody left out within the tree are there again.
+    leaves_out: bool,
+}
+
+/// Whether no two of the plans have a column of one name.
+fn are_distinct(plans: &[&LogicalPlan]) -> bool {
+    let mut seen = HashSet::new();
+    plans.iter().flat_map(|plan| plan.schema().columns()).all(|column| seen.insert(column))
 }
 
 impl<'a> Flat<'a> {
+    /// What is below projections that only leave columns out, where that is a part of the tree. The planner's rules put them between joins.
+    fn within(&mut self, plan: &'a LogicalPlan) -> &'a LogicalPlan {
+        let mut below = plan;
+        while let LogicalPlan::Projection(projection) = below
+            && projection.expr.iter().all(|expr| matches!(expr, Expr::Column(_)))
+        {
+            below = &projection.input;
+        }
+        if std::ptr::eq(below, plan) || !(is_inner(below) || half(below).is_some()) {
+            return plan;
+        }
+        self.leaves_out = true;
+        below
+    }
+
     fn add(&mut self, plan: &'a LogicalPlan) -> Order {
+        // A semi join within the tree is a relation of it.
+        let plan = match self.within(plan) {
+            below if is_inner(below) => below,
+            _ => plan,
+        };
         let LogicalPlan::Join(join) = plan else { return self.relation(plan) };
         if !is_inner(plan) {
             return self.relation(plan);
