@@ -263,8 +263,9 @@ impl Database {
             Err(Stopped::Ended(status)) => return Err(ended(id, status)),
             Err(Stopped::Unknown | Stopped::Now | Stopped::Soon | Stopped::No) => return Err(unknown(id)),
         };
-        self.save_jobs().await;
+        // As it waits: it may have been done by the time that it is written down.
         let row = self.jobs.row(id).ok_or_else(|| unknown(id))?;
+        self.save_jobs().await;
         self.begin_in_background(id, kind, table);
         Ok(row)
     }
