@@ -1,6 +1,6 @@
 //! A run and the processes in it.
 //!
-//! Owns: the settings of a run, opening and ending a process, those that work beside every writer (checkpointer, compactor, collector), reading
+//! Owns: the settings of a run, opening and ending a process, the two that work beside every writer (checkpointer and collector), reading
 //! for the model, and which errors anybody may be told. Does not own: what writers and readers do (`writer`, `reader`).
 
 use std::sync::Arc;
@@ -219,7 +219,7 @@ impl Process {
         }
     }
 
-    /// Starts those who work beside a writer.
+    /// Starts the two who work beside a writer.
     pub(super) fn keep_up(&mut self, sim: &Arc<Sim>) {
         self.upkeep.push(tokio::spawn(checkpoints(
             Arc::clone(sim),
@@ -228,12 +228,6 @@ impl Process {
             Arc::clone(&self.db),
         )));
         self.upkeep.push(tokio::spawn(collections(
-            Arc::clone(sim),
-            self.slot,
-            self.life,
-            Arc::clone(&self.db),
-        )));
-        self.upkeep.push(tokio::spawn(compactions(
             Arc::clone(sim),
             self.slot,
             self.life,
@@ -294,22 +288,6 @@ async fn collections(sim: Arc<Sim>, slot: u64, life: Life, db: Arc<Database>) {
                 sim.note(slot, life, "collects");
             }
             Err(error) => sim.told(slot, life, "collection", &error),
-        }
-    }
-}
-
-async fn compactions(sim: Arc<Sim>, slot: u64, life: Life, db: Arc<Database>) {
-    let mut rng = sim.rng(slot, life.number, 4);
-    loop {
-        sim.store.pause(slot, rng.random_range(2_000..50_000)).await;
-        match db.compact(None).await {
-            Ok(receipt) => {
-                let done = u64::from(receipt.triggered);
-                sim.model.count(|counts| counts.compactions += done);
-                let text = format!("compacts {} segments into {}", receipt.replaced, receipt.segments);
-                sim.note(slot, life, &text);
-            }
-            Err(error) => sim.told(slot, life, "compaction", &error),
         }
     }
 }
