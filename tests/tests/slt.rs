@@ -317,6 +317,7 @@ impl DB for Subject {
         let writes = word == "WITH" && ["INSERT INTO", ") UPDATE", ") DELETE"].into_iter().any(changes);
         let answer = match word.as_str() {
             "WITH" if writes => self.write(&sql),
+            "SET" | "RESET" if changes("FOR DATABASE") => self.write(&sql),
             "USE" | "SET" | "RESET" => {
                 let answer = self.run_here(&sql);
                 if answer.is_ok() {

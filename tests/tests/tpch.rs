@@ -61,7 +61,9 @@ fn the_22_queries_give_the_known_answers() {
     db.close().unwrap();
     let db = Connection::open_dir(&root, &options).unwrap();
     all_queries("closed and reopened", |sql| db.run(sql));
-    assert!(db.rows("VERIFY").iter().all(|finding| finding[2] == "ok"));
+    // What a merge has replaced, or is being made by one, is named by nothing.
+    let unsound = db.rows("VERIFY").into_iter().filter(|finding| !["ok", "warning"].contains(&&*finding[2]));
+    assert_eq!(unsound.collect::<Vec<_>>(), Vec::<Vec<String>>::new());
 }
 
 /// A read-only process gives the same answers. It makes no view, so the writer makes q15's for it.

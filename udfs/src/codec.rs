@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn bytes_of_nothing_are_refused() {
-        let mut wrong = vec![Vec::new(), vec![0], vec![1], vec![1, 4], vec![3, 4], vec![7], vec![2, 0]];
+        let mut wrong = vec![Vec::new(), vec![0], vec![1], vec![1, 4], vec![3, 4], vec![8], vec![2, 0]];
         wrong.extend([
             vec![4, 2, 1, 0],
             vec![4, 0, 0, 0],
@@ -135,6 +135,7 @@ mod tests {
             vec![4, 0, 1],
             vec![5, 0],
             vec![6, 0],
+            vec![7, 0],
         ]);
         for bytes in wrong {
             assert!(decode(&bytes, MEMORY).is_err(), "{bytes:?}");

@@ -210,7 +210,8 @@ pub(crate) fn byte_size(columns: &[ColumnStatistics]) -> Precision<usize> {
         .map_or(Precision::Absent, Precision::Inexact)
 }
 
-/// Adds `rows` rows of which only the number is known: the count stays as exact as it was, nothing else does.
+/// Adds `rows` rows of which only the number is known: the count stays as exact as it was, nothing else does. Bounds are not known any more:
+/// DataFusion's filters take inexact ones for bounds all the same, and with them leave out sorts and rows.
 pub(crate) fn with_more_rows(statistics: Statistics, rows: usize) -> Statistics {
     if rows == 0 {
         return statistics;
@@ -218,6 +219,9 @@ pub(crate) fn with_more_rows(statistics: Statistics, rows: usize) -> Statistics 
     let num_rows = statistics.num_rows.add(&Precision::Exact(rows));
     let mut widened = statistics.to_inexact();
     widened.num_rows = num_rows;
+    for column in &mut widened.column_statistics {
+        (column.min_value, column.max_value) = (Precision::Absent, Precision::Absent);
+    }
     widened
 }
 
@@ -278,7 +282,7 @@ mod tests {
     fn more_rows_keep_only_the_count_exact() {
         let widened = with_more_rows(one(10, 0, Some(1), Some(9)), 2);
         assert_eq!(widened.num_rows, Precision::Exact(12));
-        assert_eq!(widened.column_statistics[0].min_value, Precision::Inexact(ScalarValue::Int64(Some(1))));
+        assert_eq!(widened.column_statistics[0].min_value, Precision::Absent);
         assert_eq!(widened.column_statistics[0].null_count, Precision::Inexact(0));
     }
 

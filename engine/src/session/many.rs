@@ -18,7 +18,7 @@ use futures::{FutureExt, TryStreamExt};
 
 use super::prepared::Prepared;
 use super::task::Awaited;
-use super::{Session, direct, waits_its_turn};
+use super::{Session, direct, waits_its_turn, zone};
 use crate::config::Settings;
 use crate::dml::{ident_text, rows_output};
 use crate::error::{Error, Result};
@@ -68,11 +68,12 @@ impl Session {
         self.take_defaults().await?;
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
         let settings = Settings { given, ..self.lock().settings.clone() };
-        let (session, timeout) = (self.handle(), settings.statement_timeout);
+        let (session, timeout, zone) = (self.handle(), settings.statement_timeout, settings.zone());
         // Boxed: it is large, and whoever calls this holds it.
         let each = async move { session.run_each(&prepared, &settings, rows).await }.boxed();
         let changed = limits.run_in_time(timeout, each).await;
-        changed.map_err(|error| self.files.conceal(error))
+        let shown = changed.map(|output| zone::shown(output, zone.as_ref()));
+        shown.map_err(|error| self.files.conceal(error))
     }
 
     async fn run_each(

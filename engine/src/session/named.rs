@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use cairn_storage::ErrorKind;
 use cairn_storage::schema::ColumnType;
+use cairn_udfs::zones;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
 use datafusion::execution::context::SessionState;
@@ -232,6 +233,7 @@ impl Session {
             state.mark_start_execution();
             state
         };
+        let zone = self.lock().settings.zone();
         let values = execute.values.iter().zip(&named.parameters).enumerate();
         values
             .map(|(i, (value, wanted))| {
@@ -239,7 +241,7 @@ impl Session {
                     Some(value) => value,
                     None => constant(state.get_or_insert_with(new_state), value, params)?,
                 };
-                converted(value, wanted).map_err(|wanted| {
+                converted(value, wanted, zone.as_ref()).map_err(|wanted| {
                     let message = format!(
                         "value {} of EXECUTE {} is no {}",
                         i + 1,
@@ -331,8 +333,12 @@ fn constant(state: &SessionState, value: &ast::Expr, params: Option<&ParamValues
     }
 }
 
-/// `value` as its parameter wants it; the type, when it cannot be that.
-fn converted(value: ScalarValue, wanted: &Wanted) -> std::result::Result<ScalarValue, DataType> {
+/// `value` as its parameter wants it, times read in `zone` (None: UTC); the type, when it cannot be that.
+fn converted(
+    value: ScalarValue,
+    wanted: &Wanted,
+    zone: Option<&Arc<str>>,
+) -> std::result::Result<ScalarValue, DataType> {
     let is_text =
         |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     match wanted {
@@ -342,15 +348,26 @@ fn converted(value: ScalarValue, wanted: &Wanted) -> std::result::Result<ScalarV
         }
         // Vectors and others that no cast makes of a text are read where they are used.
         Wanted::Inferred(data_type) if is_text(&value.data_type()) && !is_text(data_type) => {
-            Ok(value.cast_to(data_type).unwrap_or(value))
+            Ok(cast_in(&value, data_type, zone).unwrap_or(value))
         }
         Wanted::Inferred(_) => Ok(value),
         // As where it would be stored: read there.
         Wanted::Declared(data_type) if data_type.is_nested() => Ok(value),
         Wanted::Declared(data_type) => {
-            rounded(value, data_type).cast_to(data_type).map_err(|_| data_type.clone())
+            cast_in(&rounded(value, data_type), data_type, zone).ok_or_else(|| data_type.clone())
         }
     }
+}
+
+/// `value` as a value of that type; None: it is none.
+fn cast_in(value: &ScalarValue, to: &DataType, zone: Option<&Arc<str>>) -> Option<ScalarValue> {
+    if let Some(zone) = zone
+        && let Some(read) = zones::assigned(&value.to_array().ok()?, to, zone).ok()?
+    {
+        // What reads as no time is NULL there.
+        return if read.is_null(0) { None } else { ScalarValue::try_from_array(&read, 0).ok() };
+    }
+    value.cast_to(to).ok()
 }
 
 /// A double that becomes an integer is rounded, not cut off.

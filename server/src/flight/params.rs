@@ -87,7 +87,9 @@ fn fit(column: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
     );
     // As JSON, which the planner reads; a cast would make it the one item of a list.
     let spelled = is_text(given) && wanted.is_nested();
-    if given == wanted || lossy || shortened || spelled || !can_cast_types(given, wanted) {
+    // Between them stands the session's zone, which is the engine's to know.
+    let zoned = (is_of_clock(given) && is_moment(wanted)) || (is_moment(given) && is_of_clock(wanted));
+    if given == wanted || lossy || shortened || spelled || zoned || !can_cast_types(given, wanted) {
         return Ok(column.clone());
     }
     let options = CastOptions { safe: false, ..CastOptions::default() };
@@ -98,6 +100,23 @@ fn fit(column: &ArrayRef, wanted: &DataType, name: &str) -> Result<ArrayRef> {
         Error::new(ErrorKind::InvalidInput, message)
             .map(|e| e.with_sqlstate("22018").with_detail(error.message()))
     })
+}
+
+fn is_moment(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, Some(_)))
+}
+
+/// Whether values are what clocks or calendars show somewhere.
+fn is_of_clock(data_type: &DataType) -> bool {
+    let is_time = matches!(
+        data_type,
+        DataType::Timestamp(_, None)
+            | DataType::Date32
+            | DataType::Date64
+            | DataType::Time32(_)
+            | DataType::Time64(_)
+    );
+    is_time || is_text(data_type)
 }
 
 fn is_text(data_type: &DataType) -> bool {

@@ -595,6 +595,10 @@ impl Database {
     /// are built and deleted rows folded after checkpoints.
     fn checkpoint_if_idle(self: &Arc<Self>) {
         let Half::Writes(writer) = self.half() else { return };
+        // What is only in the journal keeps a checkpoint waiting, and nobody has asked for this one.
+        if writer.order.unsent().is_some_and(|unsent| unsent.commits > 0) {
+            return;
+        }
         let version = writer.order.published();
         if self.looked_at.swap(version.number.0, Ordering::Relaxed) != version.number.0 {
             return;

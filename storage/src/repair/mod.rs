@@ -331,7 +331,12 @@ impl Work<'_> {
         const ACTION: &str = "mark";
         for (number, finding) in &plan.older {
             if self.database.shared.remote {
-                self.rows.push(left(finding, "a newer manifest stands; the collector removes this one"));
+                self.rows
+                    .push(left(finding, "a newer manifest stands; nothing reads this one, and it stays"));
+                continue;
+            }
+            if self.database.manifests.read(*number).await.is_ok() {
+                self.rows.push(left(finding, "it can be read, and nothing reads it; please report it"));
                 continue;
             }
             let done = async {

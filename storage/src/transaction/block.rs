@@ -456,7 +456,14 @@ impl OwnChange {
 
 /// Puts what is left of a block into one write set.
 async fn gather(transaction: &Transaction, state: State) -> Result<()> {
-    transaction.shared.set().of_block = true;
+    let base = &transaction.shared.snapshot.state().tables;
+    let made = state.version.tables.iter().filter(|(id, _)| !base.contains_key(*id));
+    let counters = made.map(|(id, table)| (*id, Arc::clone(&table.counter))).collect();
+    {
+        let mut set = transaction.shared.set();
+        set.of_block = true;
+        set.counters = counters;
+    }
     for edit in state.catalog {
         transaction.edit(edit)?;
     }

@@ -31,6 +31,7 @@ use crate::collect::UploadGuard;
 use crate::database::{Accept, Database, now_us, replay_row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, ObjectId, RowId, TableId};
+use crate::numbers::Counter;
 use crate::schema::TableDef;
 use crate::segment::{DeletesMeta, DeletionVector, SegmentMeta};
 use crate::version::{LoadedDeletes, Snapshot, TableSnapshot, TableState};
@@ -131,6 +132,8 @@ pub(crate) struct WriteSet {
     tables: BTreeMap<TableId, TableSet>,
     /// Whether it is what is left of a block.
     of_block: bool,
+    /// What has numbered the rows of tables that the block has made.
+    counters: Vec<(TableId, Arc<Counter>)>,
 }
 
 /// What a transaction and its writers share.
@@ -171,8 +174,14 @@ impl Shared {
         // only this transaction knows is not in it.
         let head = self.database.writer()?.order.head();
         let taken = match head.tables.get(&def.id) {
-            Some(known) => known.counter.take(&identity, identity.later(used, known.numbered), count),
-            None => own.state().counter.take(&identity, used, count),
+            // Another table may have got that id since: this transaction's commit is refused then, and the other's numbers stay.
+            Some(known)
+                if Arc::ptr_eq(&known.counter, &own.state().counter)
+                    || known.def.qualified_name() == def.qualified_name() =>
+            {
+                known.counter.take(&identity, identity.later(used, known.numbered), count)
+            }
+            _ => own.state().counter.take(&identity, used, count),
         };
         taken.ok_or_else(|| {
             let name = def.columns.get(column).map_or("", |column| column.name.as_str());
@@ -411,7 +420,7 @@ impl Transaction {
                 }
                 let ids: Vec<RowId> = entry.tables.iter().map(|t| t.first_row_id).collect();
                 let payload = body.assemble(entry.version, entry.time_us, &ids)?;
-                let after = head.apply(&entry, &loaded)?;
+                let after = head.apply(&entry, &loaded)?.with_counters(&set.counters);
                 last_word.ask()?;
                 receipt.version = entry.version;
                 receipt.first_row_ids = entry.tables.iter().map(|t| (t.table, t.first_row_id)).collect();

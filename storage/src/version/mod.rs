@@ -29,6 +29,7 @@ pub use warm::WarmReceipt;
 
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, ManifestNumber, ObjectId, TableId};
+use crate::numbers::Counter;
 use crate::segment::DeletionVector;
 use crate::wal::{CatalogEdit, WalEntry};
 
@@ -79,6 +80,19 @@ impl Default for Version {
 }
 
 impl Version {
+    /// With what has numbered the rows of new tables until now, so that none of these numbers is given again.
+    #[must_use]
+    pub(crate) fn with_counters(mut self, counters: &[(TableId, Arc<Counter>)]) -> Self {
+        for (id, counter) in counters {
+            if let Some(table) = self.tables.get(id) {
+                let mut table = TableState::clone(table);
+                table.counter = Arc::clone(counter);
+                self.tables.insert(*id, Arc::new(table));
+            }
+        }
+        self
+    }
+
     /// The state after `entry`. Effects that are in a segment already (version <= the table's `flushed`) are skipped,
     /// so replaying an entry twice is the same as once.
     ///

@@ -4,10 +4,10 @@
 //! queries", DEXA 1998: the pair whose join has the fewest rows is joined first), and the tree in a given order. The rows of a set do not
 //! depend on the order in which it is joined.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::common::{Column, NullEquality, Result};
+use datafusion::common::{Column, NullEquality, Result, TableReference};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     BinaryExpr, Expr, ExprSchemable, Filter, Join, JoinConstraint, JoinType, LogicalPlan, Operator,
@@ -103,6 +103,7 @@ pub(super) fn half(plan: &LogicalPlan) -> Option<&Join> {
         LogicalPlan::Join(join)
             if matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
                 && !join.null_aware
+                && !join.on.iter().any(|(a, b)| a.is_volatile() || b.is_volatile())
                 && !join.filter.as_ref().is_some_and(Expr::is_volatile) =>
         {
             Some(join)
@@ -122,14 +123,16 @@ impl Tree {
             top = &join.left;
         }
         top = flat.within(top);
-        if !is_inner(top) {
+        // Each has a bit.
+        if !is_inner(top) || above.len() >= usize::BITS as usize {
             return None;
         }
         let written = flat.add(top);
         if flat.plans.len() > RELATIONS || (flat.plans.len() == 2 && above.is_empty()) {
             return None;
         }
-        if flat.leaves_out && !are_distinct(&flat.plans) {
+        let rights = above.iter().map(|join| join.right.as_ref());
+        if flat.leaves_out && !are_distinct(flat.plans.iter().copied().chain(rights)) {
             return None;
         }
         let relations = flat
@@ -188,7 +191,9 @@ impl Tree {
             }
         }
         match best {
-            Some((cost, order, below)) if cost - certain < (written - certain) * GAIN => {
+            Some((cost, order, below))
+                if written > certain && cost - certain < (written - certain) * GAIN =>
+            {
                 let rows = kept(below);
                 let mut plan = self.plan(&order, below, &rows)?;
                 for (_, half) in self.halves.iter().enumerate().filter(|(h, _)| below >> h & 1 == 0) {
@@ -200,7 +205,7 @@ impl Tree {
         }
     }
 
-    /// An equality of two relations, as a key to join them by. Numbers with a fraction are compared bit by bit there, and not here.
+    /// An equality of two relations, as a key to join them by. Those of numbers with a fraction stay conditions.
     fn key_in(&self, expr: &Expr) -> Option<Key> {
         let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = expr else { return None };
         let (of_left, of_right) = (self.relations_of(left)?, self.relations_of(right)?);
@@ -456,10 +461,21 @@ struct Flat<'a> {
     leaves_out: bool,
 }
 
-/// Whether no two of the plans have a column of one name.
-fn are_distinct(plans: &[&LogicalPlan]) -> bool {
-    let mut seen = HashSet::new();
-    plans.iter().flat_map(|plan| plan.schema().columns()).all(|column| seen.insert(column))
+/// Whether every column of the plans is found by its name, whatever the order they are joined in.
+fn are_distinct<'a>(mut plans: impl Iterator<Item = &'a LogicalPlan>) -> bool {
+    let mut seen: HashMap<&str, Vec<Option<&TableReference>>> = HashMap::new();
+    plans.all(|plan| {
+        plan.schema().iter().all(|(table, field)| {
+            let others = seen.entry(field.name()).or_default();
+            let mut others_differ = others.iter().map(|other| match (table, other) {
+                (Some(table), Some(other)) => !table.resolved_eq(other),
+                _ => false,
+            });
+            let is_distinct = others_differ.all(|differs| differs);
+            others.push(table);
+            is_distinct
+        })
+    })
 }
 
 impl<'a> Flat<'a> {
