@@ -30,11 +30,11 @@ use crate::zones::{UTC, counted, is_utc, timestamps, utc_of};
 
 /// Registers the functions again, with patterns.
 pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    for which in [Which::ToChar, Which::ToDate, Which::ToTimestamp] {
+    for which in [Which::Char, Which::Date, Which::Timestamp] {
         let function = registry.udf(which.name())?;
         let signature = match which {
-            Which::ToChar => Signature::user_defined(Volatility::Immutable),
-            Which::ToDate | Which::ToTimestamp => function.signature().clone(),
+            Which::Char => Signature::user_defined(Volatility::Immutable),
+            Which::Date | Which::Timestamp => function.signature().clone(),
         };
         let inner = Arc::clone(function.inner()).into();
         registry.register_udf(Arc::new(ScalarUDF::from(Patterned { inner, which, signature })))?;
@@ -44,17 +44,17 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Which {
-    ToChar,
-    ToDate,
-    ToTimestamp,
+    Char,
+    Date,
+    Timestamp,
 }
 
 impl Which {
     fn name(self) -> &'static str {
         match self {
-            Self::ToChar => "to_char",
-            Self::ToDate => "to_date",
-            Self::ToTimestamp => "to_timestamp",
+            Self::Char => "to_char",
+            Self::Date => "to_date",
+            Self::Timestamp => "to_timestamp",
         }
     }
 }
@@ -163,11 +163,11 @@ impl Patterned {
             found.push(read.transpose()?);
         }
         let made: ArrayRef = match self.which {
-            Which::ToDate => {
+            Which::Date => {
                 let days = found.iter().map(|read| read.map(|read| read.time.num_days_from_ce() - 719_163));
                 Arc::new(days.collect::<Date32Array>())
             }
-            Which::ToChar | Which::ToTimestamp => {
+            Which::Char | Which::Timestamp => {
                 let zone = args.config_options.execution.time_zone.as_deref().unwrap_or(UTC);
                 moments(&found, &zone.parse()?, args.return_field.data_type())?
             }
@@ -178,7 +178,7 @@ impl Patterned {
     /// By formats of DataFusion, which knows the zone that it was made with.
     fn read_by_percent(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_zoned = args.config_options.execution.time_zone.as_deref().is_some_and(|zone| !is_utc(zone));
-        if let (Which::ToTimestamp, true) = (self.which, is_zoned)
+        if let (Which::Timestamp, true) = (self.which, is_zoned)
             && let Some(zoned) = self.inner.with_updated_config(&args.config_options)
         {
             let to = args.return_field.data_type().clone();
@@ -334,7 +334,7 @@ impl ScalarUDFImpl for Patterned {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        if self.which == Which::ToChar && written_types(arg_types).is_none() {
+        if self.which == Which::Char && written_types(arg_types).is_none() {
             return Err(refused(self.name(), "to_char(value, format)", arg_types));
         }
         self.inner.return_type(arg_types)
@@ -347,8 +347,8 @@ impl ScalarUDFImpl for Patterned {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match self.which {
-            Which::ToChar => self.to_char(args),
-            Which::ToDate | Which::ToTimestamp => self.read(args),
+            Which::Char => self.to_char(args),
+            Which::Date | Which::Timestamp => self.read(args),
         }
     }
 
