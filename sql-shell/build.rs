@@ -14,8 +14,8 @@ fn main() {
     let given = env::var(VARIABLE).ok().filter(|commit| !commit.is_empty());
     let version = env!("CARGO_PKG_VERSION");
     match given.or_else(commit) {
-        Some(commit) => println!("cargo::rustc-env=CAIRN_VERSION={version} ({commit})"),
-        None => println!("cargo::rustc-env=CAIRN_VERSION={version}"),
+        Some(commit) => println!("cargo::rustc-env=BUILD_VERSION={version} ({commit})"),
+        None => println!("cargo::rustc-env=BUILD_VERSION={version}"),
     }
 }
 

@@ -70,7 +70,7 @@ use terminal::{say, say_text};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Which Cairn this is: the version and, where it was built from a repository, the commit and its date.
-pub(crate) const VERSION: &str = env!("CAIRN_VERSION");
+pub(crate) const VERSION: &str = env!("BUILD_VERSION");
 
 /// Threads that answer clients, at least: one may encode rows.
 const ANSWERING_MIN: usize = 2;

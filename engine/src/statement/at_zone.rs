@@ -1,9 +1,8 @@
 //! `timestamp AT TIME ZONE zone` as the call `timezone(zone, timestamp)`, as PostgreSQL reads it.
 
-use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, TimezoneInfo, Value,
-};
+use datafusion::sql::sqlparser::ast::{CastKind, DataType, Expr, TimezoneInfo, Value};
+
+use super::cast::call;
 
 /// AT TIME ZONE as a call; anything else as it is. A text in quotes is a TIMESTAMPTZ.
 pub(super) fn called(expr: Expr) -> Expr {
@@ -19,19 +18,7 @@ pub(super) fn called(expr: Expr) -> Expr {
                 },
                 other => other,
             };
-            let args = [*time_zone, timestamp].map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)));
-            let args =
-                FunctionArgumentList { duplicate_treatment: None, args: args.into(), clauses: Vec::new() };
-            Expr::Function(Function {
-                name: ObjectName::from(vec![Ident::new("timezone")]),
-                uses_odbc_syntax: false,
-                parameters: FunctionArguments::None,
-                args: FunctionArguments::List(args),
-                filter: None,
-                null_treatment: None,
-                over: None,
-                within_group: Vec::new(),
-            })
+            call("timezone", vec![*time_zone, timestamp])
         }
         other => other,
     }

@@ -11,21 +11,26 @@ pub(super) fn sized(expr: Expr) -> Expr {
         Expr::Cast { expr, data_type: DataType::Custom(name, modifiers), .. }
             if modifiers.is_empty() && name.to_string().eq_ignore_ascii_case("vector") =>
         {
-            let args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(*expr))];
-            let args = FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
-            Expr::Function(Function {
-                name: ObjectName::from(vec![Ident::new("vector")]),
-                uses_odbc_syntax: false,
-                parameters: FunctionArguments::None,
-                args: FunctionArguments::List(args),
-                filter: None,
-                null_treatment: None,
-                over: None,
-                within_group: Vec::new(),
-            })
+            call("vector", vec![*expr])
         }
         other => other,
     }
+}
+
+/// A call of the function of that name.
+pub(super) fn call(name: &str, args: Vec<Expr>) -> Expr {
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    let args = FunctionArgumentList { duplicate_treatment: None, args, clauses: Vec::new() };
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(args),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod zone;
 use crate::function::Spec;
 
 pub(crate) use local::local_timestamp;
+pub(crate) use parts::{DAYS, MONTHS};
 
 /// The functions of this module.
 pub(crate) fn functions() -> Vec<Spec> {
