@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 pub use offline::{OfflineRepair, repair_offline};
 use plan::{Plan, Suspect, TablePlan, is_log, left};
@@ -47,6 +47,8 @@ use crate::wal::CommitInfo;
 
 /// The schema of tables with salvaged rows, and the folder of objects that were put aside.
 pub const LOST_AND_FOUND: &str = "lost_and_found";
+/// Bytes of two objects that are compared at a time.
+const COMPARED_BYTES: u64 = 4 << 20;
 
 /// How one action of a repair ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,7 +271,7 @@ impl Work<'_> {
         let id = self.database.id();
         let written = async {
             if !self.dry_run {
-                put_aside(self.database, IDENTITY_PATH).await?;
+                put_aside(&*self.database.shared.past_cache(), IDENTITY_PATH).await?;
                 let bytes = encode_identity(id).to_vec();
                 self.database.shared.store.put(&Path::from(IDENTITY_PATH), bytes.into()).await?;
             }
@@ -341,17 +343,20 @@ impl Work<'_> {
             }
             let done = async {
                 if self.dry_run {
-                    return Ok(());
+                    return Ok(None);
                 }
                 let mark = Mark { number: *number, database_id: self.database.id() };
                 stand_again(self.database, *number, encode_mark(mark)?).await
             };
             let row = match done.await {
-                Ok(()) => {
+                Ok(kept) => {
                     let detail =
                         format!("a newer manifest stands, and nothing reads this one; {}", finding.detail);
-                    Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail)
-                        .with_hint(format!("what stood there is kept as {}", aside(&finding.object)))
+                    let row = Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail);
+                    match kept {
+                        Some(kept) => row.with_hint(format!("what stood there is kept as {kept}")),
+                        None => row,
+                    }
                 }
                 Err(error) => Repair::failed(&finding.object, ACTION, &error),
             };
@@ -433,25 +438,65 @@ fn collected(receipt: &CollectReceipt) -> Repair {
     }
 }
 
-/// Where a copy of an object that is taken away stands.
-fn aside(path: &str) -> Path {
-    Path::from(format!("{LOST_AND_FOUND}/{path}"))
+/// Where the nth copy of an object that is taken away stands.
+fn aside(path: &str, number: u32) -> Path {
+    match number {
+        1 => Path::from(format!("{LOST_AND_FOUND}/{path}")),
+        number => Path::from(format!("{LOST_AND_FOUND}/{path}.{number}")),
+    }
 }
 
-/// Copies an object aside, as it is; nothing when it is not there.
-async fn put_aside(database: &Database, path: &str) -> Result<bool> {
-    let store = &database.shared.store;
-    match store.copy(&Path::from(path), &aside(path)).await {
-        Ok(()) => Ok(true),
-        Err(object_store::Error::NotFound { .. }) => Ok(false),
+/// Copies an object aside, as it is, and tells where; None: it is not there. What an earlier repair has put there stays. Nobody else
+/// puts anything aside meanwhile.
+async fn put_aside(store: &dyn ObjectStore, path: &str) -> Result<Option<Path>> {
+    let from = Path::from(path);
+    let Some(bytes) = length(store, &from).await? else { return Ok(None) };
+    let mut number = 1;
+    loop {
+        let to = aside(path, number);
+        let Some(kept) = length(store, &to).await? else {
+            return match store.copy(&from, &to).await {
+                Ok(()) => Ok(Some(to)),
+                // A file of the log, which a checkpoint has removed.
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        };
+        // An attempt that was cut off has kept it.
+        if kept == bytes && is_same(store, &from, &to, bytes).await? {
+            return Ok(Some(to));
+        }
+        number += 1;
+    }
+}
+
+async fn length(store: &dyn ObjectStore, path: &Path) -> Result<Option<u64>> {
+    match store.head(path).await {
+        Ok(meta) => Ok(Some(meta.size)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
+/// Whether two objects of `bytes` bytes have the same ones.
+async fn is_same(store: &dyn ObjectStore, one: &Path, other: &Path, bytes: u64) -> Result<bool> {
+    let mut at = 0;
+    while at < bytes {
+        let range = at..bytes.min(at + COMPARED_BYTES);
+        at = range.end;
+        let (one, other) =
+            futures::try_join!(store.get_range(one, range.clone()), store.get_range(other, range))?;
+        if one != other {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Puts bytes in place of a manifest that is damaged or gone, a copy of what stood there aside.
-async fn stand_again(database: &Database, number: ManifestNumber, bytes: Bytes) -> Result<()> {
+async fn stand_again(database: &Database, number: ManifestNumber, bytes: Bytes) -> Result<Option<Path>> {
     let path = manifest_path(number);
-    put_aside(database, &path).await?;
+    let kept = put_aside(&*database.shared.past_cache(), &path).await?;
     let file = match &database.shared.files {
         Some(files) => match files.open(&path, OpenMode::Write) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -465,18 +510,18 @@ async fn stand_again(database: &Database, number: ManifestNumber, bytes: Bytes) 
             .write_at(&bytes, 0)
             .and_then(|()| file.truncate(bytes.len() as u64))
             .and_then(|()| file.sync())
-            .map_err(|e| Error::io(format!("writing {path}"), e)),
+            .map_err(|e| Error::io(format!("writing {path}"), e))?,
         None => {
             database.shared.store.put(&Path::from(path), bytes.into()).await?;
-            Ok(())
         }
     }
+    Ok(kept)
 }
 
 async fn put_aside_folder(database: &Database, folder: &str) -> Result<()> {
     let mut objects = database.shared.store.list(Some(&Path::from(folder)));
     while let Some(object) = objects.try_next().await? {
-        put_aside(database, object.location.as_ref()).await?;
+        put_aside(&*database.shared.past_cache(), object.location.as_ref()).await?;
     }
     Ok(())
 }

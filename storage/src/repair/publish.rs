@@ -135,7 +135,7 @@ impl Removal<'_> {
             segments.push(Arc::clone(found.ok_or_else(|| changed("a segment was replaced"))?));
         }
         for path in paths(&segments) {
-            put_aside(self.database, &path).await?;
+            put_aside(&*self.database.shared.past_cache(), &path).await?;
         }
         let mut written = Vec::new();
         let done = self.take_out(writer, &snapshot, &table, &segments, &mut written).await;

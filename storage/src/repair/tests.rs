@@ -306,6 +306,36 @@ async fn an_older_manifest_that_is_damaged_or_gone_leaves_a_mark() {
     assert!(refused.iter().any(|row| row.object == manifest_path(ManifestNumber(3))), "{refused:?}");
 }
 
+#[tokio::test]
+async fn what_an_earlier_repair_has_put_aside_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    for round in 0..4_i64 {
+        insert(&db, table, &some(round * 10..round * 10 + 10)).await.unwrap();
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    }
+    let path = manifest_path(ManifestNumber(2));
+    let stands = dir.path().join(&path);
+    let aside = |name: &str| std::fs::read(dir.path().join(LOST_AND_FOUND).join(name));
+    let mut damaged = Vec::new();
+    // First a manifest, then the mark that stands in its place.
+    for at in [60, 8] {
+        flip(&stands, at);
+        damaged.push(std::fs::read(&stands).unwrap());
+        let done = repair(&db, false).await;
+        assert_eq!(statuses(&done), [("mark", RepairStatus::Done)], "{done:?}");
+        assert!(done[0].hint.contains(LOST_AND_FOUND), "{done:?}");
+    }
+    let second = format!("{path}.2");
+    assert!(aside(&path).unwrap() == damaged[0] && aside(&second).unwrap() == damaged[1]);
+    // Nothing is kept twice.
+    std::fs::write(&stands, &damaged[1]).unwrap();
+    let done = repair(&db, false).await;
+    assert!(done[0].hint.ends_with(&second), "{done:?}");
+    assert!(aside(&format!("{path}.3")).is_err());
+}
+
 /// A directory whose newest manifest stands beside a log that was not shortened yet, as a crash leaves it.
 async fn with_two_manifests(root: &FilePath) -> (TableId, Rows) {
     let db = open(root).await;

@@ -18,12 +18,11 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use super::{LOST_AND_FOUND, Repair, RepairStatus, aside};
+use super::{LOST_AND_FOUND, Repair, RepairStatus, aside, put_aside};
 use crate::collect::{Named, ObjectName, leaves};
 use crate::database::replay::{self, Missing};
 use crate::database::{OpenOptions, Root, lock, pin_path};
@@ -175,7 +174,7 @@ impl Looked {
             };
             let detail = format!("{}; {base} takes its place, {kept}", error.message());
             let row = Repair::new(manifest_path(*number), "fall back", status(self.loses()), detail);
-            rows.push(row.with_hint(format!("it is kept as {}", aside(&manifest_path(*number)))));
+            rows.push(row.with_hint(format!("it is kept below {LOST_AND_FOUND}/")));
         }
         if let Some(cut) = &self.log.cut {
             let (last, newest) = (self.log.last, self.log.newest);
@@ -301,7 +300,7 @@ impl Place {
 
     async fn put_right(&self, looked: &Looked, asked: OfflineRepair) -> Result<()> {
         if looked.identity.is_some() {
-            self.copy_aside(IDENTITY_PATH).await?;
+            put_aside(&*self.store, IDENTITY_PATH).await?;
             let bytes = identity::encode_identity(looked.id).to_vec();
             self.store.put(&Path::from(IDENTITY_PATH), bytes.into()).await?;
         }
@@ -327,7 +326,7 @@ impl Place {
     async fn cut(&self, looked: &Looked) -> Result<()> {
         let mut highest = looked.log.highest;
         for path in self.paths("wal").await? {
-            self.copy_aside(path.as_ref()).await?;
+            put_aside(&*self.store, path.as_ref()).await?;
         }
         let base = looked.base.as_ref().map_or(ManifestNumber(0), |base| base.number);
         for path in self.paths("history").await? {
@@ -376,45 +375,16 @@ impl Place {
         Ok(listed.map_ok(|object| object.location).try_collect().await?)
     }
 
-    /// Copies an object aside as it is; nothing when it is not there, or stands there already.
-    async fn copy_aside(&self, path: &str) -> Result<()> {
-        let from = Path::from(path);
-        let Some(bytes) = self.bytes(&from).await? else { return Ok(()) };
-        let mut number = 1;
-        loop {
-            let to = numbered(path, number);
-            match self.store.copy_if_not_exists(&from, &to).await {
-                Ok(()) => return Ok(()),
-                // An attempt that was cut off has kept it, or an earlier repair another one of that name.
-                Err(object_store::Error::AlreadyExists { .. }) => {
-                    if self.bytes(&to).await?.as_ref() == Some(&bytes) {
-                        return Ok(());
-                    }
-                    number += 1;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
     /// Moves an object aside; what an earlier repair has put there stays.
     async fn move_aside(&self, path: &str) -> Result<()> {
         let from = Path::from(path);
         let mut number = 1;
         loop {
-            match self.store.rename_if_not_exists(&from, &numbered(path, number)).await {
+            match self.store.rename_if_not_exists(&from, &aside(path, number)).await {
                 Ok(()) => return Ok(()),
                 Err(object_store::Error::AlreadyExists { .. }) => number += 1,
                 Err(error) => return Err(error.into()),
             }
-        }
-    }
-
-    async fn bytes(&self, path: &Path) -> Result<Option<Bytes>> {
-        match self.store.get(path).await {
-            Ok(found) => Ok(Some(found.bytes().await?)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -436,13 +406,5 @@ impl Place {
             }
         }
         Ok(held)
-    }
-}
-
-/// Where the nth object of a name that is put aside stands.
-fn numbered(path: &str, number: u32) -> Path {
-    match number {
-        1 => aside(path),
-        number => aside(&format!("{path}.{number}")),
     }
 }
