@@ -240,6 +240,23 @@ pub(crate) fn missing(path: &str) -> Error {
     Error::corrupt(path, "it is missing").with_hint(DAMAGE_HINT)
 }
 
+/// The error of bytes that only a later Cairn can read or go on with: it does not know that `why`, "it has format 2".
+pub(crate) fn newer(what: impl fmt::Display, why: impl fmt::Display) -> Error {
+    let this = env!("CARGO_PKG_VERSION");
+    let message = format!("{what} was written by a newer Cairn: {why}, which Cairn {this} does not know");
+    Error::new(ErrorKind::Unsupported, message).with_hint(format!(
+        "nothing is damaged; open the database with that Cairn or a later one, newer than {this}"
+    ))
+}
+
+/// Whether `bytes` are of a later form of an object that says no version: then the last of the eight letters it begins with is a digit, and its
+/// last four bytes are the crc32c of those before them, as in the form that is known.
+pub(crate) fn is_later_form(bytes: &[u8], magic: &[u8; 8]) -> bool {
+    let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return false };
+    let of_kind = body.len() >= magic.len() && body[..7] == magic[..7] && body[7].is_ascii_digit();
+    of_kind && crc32c::crc32c(body) == u32::from_le_bytes(*crc)
+}
+
 impl From<arrow::error::ArrowError> for Error {
     fn from(error: arrow::error::ArrowError) -> Self {
         Self::new(ErrorKind::Internal, format!("arrow: {error}")).with_source(error)

@@ -369,11 +369,20 @@ fn concurrent_first_searches_agree() {
 #[test]
 fn newer_units_are_refused_by_name() {
     let (_, bytes) = small();
+    let sealed = |mut bytes: Vec<u8>| {
+        let header = crc32c::crc32c(&bytes[..124]);
+        bytes[124..128].copy_from_slice(&header.to_le_bytes());
+        bytes
+    };
     let mut newer = bytes.clone();
     newer[8] = 4;
+    let damaged = Unit::open(Bytes::from(newer.clone())).err();
+    assert!(matches!(damaged, Some(UnitError::Damaged { offset: 0, .. })), "{damaged:?}");
+    let newer = sealed(newer);
     assert_eq!(Unit::open(Bytes::from(newer)).err(), Some(UnitError::Newer { format: 4, features: 0 }));
     let mut feature = bytes;
     feature[13] = 1;
+    let feature = sealed(feature);
     assert_eq!(Unit::open(Bytes::from(feature)).err(), Some(UnitError::Newer { format: 3, features: 256 }));
 }
 

@@ -15,7 +15,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_later_form, newer};
 use crate::id::{DatabaseId, ManifestNumber};
 
 /// Path below the root.
@@ -139,7 +139,7 @@ impl Boundary {
     }
 
     /// # Errors
-    /// `Corrupt`.
+    /// `Corrupt`; `Unsupported` when a later Cairn wrote it.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let damaged = |why| {
             Err(Error::corrupt(BOUNDARY_PATH, why)
@@ -158,6 +158,7 @@ impl Boundary {
                 let database_id = DatabaseId(Uuid::from_bytes(id));
                 Ok(Self { database_id, oldest: ManifestNumber(oldest), newest: ManifestNumber(newest) })
             }
+            _ if is_later_form(bytes, MAGIC) => Err(newer(BOUNDARY_PATH, "it has another form")),
             _ => damaged("it is not a boundary"),
         }
     }
@@ -213,6 +214,23 @@ mod tests {
             let mut bad = good;
             bad[at] ^= 1;
             assert_eq!(Boundary::decode(&bad).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn a_newer_one_is_told_from_a_damaged_one() {
+        for more in [0, 16] {
+            let mut later = boundary(5, 9).encode()[..40].to_vec();
+            later[7] = b'2';
+            later.resize(40 + more, 1);
+            later.extend_from_slice(&[0; 4]);
+            assert_eq!(Boundary::decode(&later).unwrap_err().kind(), ErrorKind::Corrupt);
+            let end = later.len() - 4;
+            let crc = crc32c::crc32c(&later[..end]);
+            later[end..].copy_from_slice(&crc.to_le_bytes());
+            let error = Boundary::decode(&later).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.message().starts_with("boundary was written by a newer Cairn"), "{error}");
         }
     }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use cairn_vector::unit::Unit;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use super::loaded::not_opened;
+use crate::error::Result;
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
@@ -59,9 +60,9 @@ impl UnitContents {
     /// Reads the file `what`.
     ///
     /// # Errors
-    /// `Corrupt` when it can't be read as a unit of this Cairn at all.
+    /// `Corrupt` when it can't be read as a unit at all, `Unsupported` when a newer Cairn wrote it.
     pub fn read(what: &str, bytes: &Bytes) -> Result<Self> {
-        let unit = Unit::open(bytes.clone()).map_err(|error| Error::corrupt(what, error))?;
+        let unit = Unit::open(bytes.clone()).map_err(|error| not_opened(what, error))?;
         let problems: Vec<UnitProblem> = unit
             .verify()
             .into_iter()

@@ -10,7 +10,7 @@ use cairn_vector::unit::{Unit, UnitError};
 
 use super::UnitMeta;
 use super::exact::RowIdsOf;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, newer};
 use crate::object::ReadMeter;
 use crate::segment::cache::{CacheKey, CacheValue};
 use crate::version::Shared;
@@ -66,7 +66,7 @@ impl LoadedUnit {
                 format!("{} bytes instead of {}", bytes.len(), meta.bytes),
             ));
         }
-        let unit = Unit::open(bytes).map_err(|e| Error::corrupt(meta.path(), &e).with_source(e))?;
+        let unit = Unit::open(bytes).map_err(|e| not_opened(&meta.path(), e))?;
         if unit.len() as u64 != meta.rows {
             return Err(Error::corrupt(meta.path(), format!("{} rows instead of {}", unit.len(), meta.rows)));
         }
@@ -105,6 +105,17 @@ impl LoadedUnit {
         }
         Ok(Lookup { unit: self, ordinals: self.ordinals.get().unwrap_or(&Ordinals::Search) })
     }
+}
+
+/// The error of a file that is no unit of this Cairn.
+pub(crate) fn not_opened(path: &str, error: UnitError) -> Error {
+    let described = match &error {
+        UnitError::Newer { format, features } => {
+            newer(path, format_args!("it has format {format} and features {features:#x}"))
+        }
+        UnitError::Damaged { .. } => Error::corrupt(path, &error),
+    };
+    described.with_source(error)
 }
 
 /// Finds ordinals of row ids.

@@ -35,7 +35,7 @@ pub use capacity::{Estimate, estimate, least_memory_limit};
 pub use contents::{Measured, UnitContents, UnitProblem};
 pub use cover::Coverage;
 pub use definition::{IndexBuilder, IndexDef, IndexMetric, Positions, UnitMeta, UnitSegment};
-pub(crate) use loaded::LoadedUnit;
+pub(crate) use loaded::{LoadedUnit, not_opened};
 pub use query::{ExactRows, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};
 pub(crate) use retire::{remove as remove_units, sweep as sweep_units};
 pub(crate) use searcher::Searchers;

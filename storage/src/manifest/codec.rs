@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::model::{Manifest, SegmentEntry};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, newer};
 use crate::id::{DatabaseId, ManifestNumber};
 
 const MAGIC: &[u8; 8] = b"CAIRNMAN";
@@ -174,14 +174,6 @@ fn unknown(bits: u64, known: &[(u32, &str)]) -> Vec<String> {
         .collect()
 }
 
-/// The error for a frame that only a newer Cairn can handle.
-pub(crate) fn newer(what: &str, why: impl std::fmt::Display) -> Error {
-    let this = env!("CARGO_PKG_VERSION");
-    Error::new(ErrorKind::Unsupported, format!("{what} {why}, which Cairn {this} does not know")).with_hint(
-        format!("a Cairn newer than {this} wrote this database; open it with that version or a later one"),
-    )
-}
-
 /// A frame whose every checksum holds.
 struct Frame<'a> {
     body: &'a [u8],
@@ -204,11 +196,11 @@ impl<'a> Frame<'a> {
         }
         let version = read_u32(header, 8);
         if version > FORMAT_VERSION {
-            return Err(newer(what, format_args!("has manifest format {version}")));
+            return Err(newer(what, format_args!("it has manifest format {version}")));
         }
         let features = unknown(read_u64(header, 16), READER_FEATURES);
         if !features.is_empty() {
-            return Err(newer(what, format_args!("needs reader feature {}", features.join(", "))));
+            return Err(newer(what, format_args!("it needs reader feature {}", features.join(", "))));
         }
         if version == 0 || read_u32(header, 12) != kind as u32 {
             return Err(Error::corrupt(what, format_args!("it is not a manifest {kind:?}")));

@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, UpdateVersion};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_later_form, newer};
 use crate::id::{CommitId, CommitVersion, ManifestNumber};
 use crate::object::{Put, put_if_absent, put_own};
 
@@ -101,7 +101,7 @@ pub(crate) async fn put(
 /// The commit of that id in the objects beside `newest` and the manifests before it.
 ///
 /// # Errors
-/// `Corrupt` when the commit is in none that can be read, and some can't; the store's.
+/// `Corrupt` or `Unsupported` when the commit is in none that can be read, and some can't; the store's.
 pub(crate) async fn find(
     store: &dyn ObjectStore,
     newest: ManifestNumber,
@@ -130,7 +130,7 @@ async fn search(
                 }
             }
             // Another may have it. If none has, this one may: nobody may take the commit for one that never was.
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
                 damaged.get_or_insert(error);
             }
             Err(error) => return Err(error),
@@ -236,7 +236,7 @@ pub(crate) struct Commits {
 
 impl Commits {
     /// # Errors
-    /// `Corrupt` naming the object `path`.
+    /// `Corrupt` naming the object `path`; `Unsupported` when a later Cairn wrote it.
     pub(crate) fn parse(path: &str, bytes: &Bytes) -> Result<Self> {
         let damaged = |why| Err(Error::corrupt(path, why));
         let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return damaged("it is too short") };
@@ -246,6 +246,9 @@ impl Commits {
         let Some((header, commits)) = body.split_first_chunk::<HEADER_BYTES>() else {
             return damaged("it is too short");
         };
+        if is_later_form(bytes, MAGIC) {
+            return Err(newer(path, "it has another form"));
+        }
         let whole = commits.len().is_multiple_of(COMMIT_BYTES);
         let (first, count) = (word(&header[8..]), word(&header[16..]));
         if !header.starts_with(MAGIC) || !whole || count != (commits.len() / COMMIT_BYTES) as u64 {
@@ -373,6 +376,22 @@ mod tests {
         put(&store, ManifestNumber(80), CommitVersion(1), &[(id(1), 10)]).await.unwrap();
         assert_eq!(numbers(100).await, (80..=101).collect::<Vec<u64>>());
         assert_eq!(numbers(80).await, (73..=81).collect::<Vec<u64>>());
+    }
+
+    #[tokio::test]
+    async fn a_newer_one_is_told_from_a_damaged_one() {
+        let mut later = encode(CommitVersion(7), &[(id(1), 5)])[..48].to_vec();
+        later[7] = b'2';
+        later.extend_from_slice(&[3; 10]);
+        let crc = crc32c::crc32c(&later);
+        later.extend_from_slice(&crc.to_le_bytes());
+        let store = InMemory::new();
+        put(&store, ManifestNumber(2), CommitVersion(1), &[(id(1), 10)]).await.unwrap();
+        put_own(&store, history_path(ManifestNumber(3)), later.into()).await.unwrap();
+        assert!(find(&store, ManifestNumber(3), id(1)).await.unwrap().is_some());
+        let error = find(&store, ManifestNumber(3), id(2)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.message().contains("was written by a newer Cairn"), "{error}");
     }
 
     #[test]

@@ -12,8 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 
-use super::codec::newer;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, newer};
 use crate::id::DatabaseId;
 use crate::object::{Put, put_if_absent};
 
@@ -56,7 +55,7 @@ pub fn decode_identity(bytes: &[u8]) -> Result<DatabaseId> {
         return Err(Error::corrupt(IDENTITY_PATH, "checksum").with_hint("restore that file from a backup"));
     }
     if version > FORMAT_VERSION {
-        return Err(newer(IDENTITY_PATH, format_args!("has format {version}")));
+        return Err(newer(IDENTITY_PATH, format_args!("it has format {version}")));
     }
     if bytes.len() != BYTES || version == 0 {
         return Err(Error::corrupt(IDENTITY_PATH, format_args!("{} bytes, format {version}", bytes.len())));

@@ -19,10 +19,10 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
 use tokio::time::Instant;
 
-use super::codec::{Mark, decode_manifest, decode_mark, encode_manifest, newer};
+use super::codec::{Mark, decode_manifest, decode_mark, encode_manifest};
 use super::invariants;
 use super::model::Manifest;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, newer};
 use crate::id::{DatabaseId, ManifestNumber};
 use crate::object::judged;
 pub(crate) use leaves::leaf_path;
@@ -159,7 +159,7 @@ impl ManifestStore {
         let decoded = decode_manifest(path, bytes)?;
         if self.access == Access::Write && !decoded.unknown_writer_features.is_empty() {
             let features = decoded.unknown_writer_features.join(", ");
-            return Err(newer(path, format_args!("needs writer feature {features}")));
+            return Err(newer(path, format_args!("it needs writer feature {features}")));
         }
         invariants::check_manifest(&decoded.manifest).map_err(|broken| broken.after_read(path))?;
         Ok(decoded.manifest)

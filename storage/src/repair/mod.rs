@@ -41,6 +41,7 @@ use crate::id::{ManifestNumber, TableId};
 use crate::manifest::codec::{Mark, encode_manifest, encode_mark};
 use crate::manifest::identity::{IDENTITY_PATH, encode_identity};
 use crate::manifest::store::manifest_path;
+use crate::segment::reader::is_damage;
 use crate::verify::{Depth, Finding, VerifyScope};
 use crate::version::{OWN_SCHEMA, SegmentState, TableSnapshot};
 use crate::wal::CommitInfo;
@@ -196,8 +197,10 @@ impl Work<'_> {
             return Ok(Probed::Gone);
         };
         // What is deleted in it nobody knows any more: its rows can't stay where they would be seen.
-        if segment.damaged.is_some() {
-            return Ok(Probed::Lost);
+        match &segment.damaged {
+            None => {}
+            Some(error) if is_damage(error) => return Ok(Probed::Lost),
+            Some(error) => return Err(error.clone()),
         }
         let found = salvage::scan(&table, segment, None).await?;
         Ok(if found.lost.is_empty() { Probed::Whole } else { Probed::Lost })

@@ -71,7 +71,7 @@ impl Plan {
                 continue;
             }
             if finding.status == FindingStatus::Unknown {
-                plan.left.push(left(finding, "it could not be read, so nobody knows; VERIFY again"));
+                plan.left.push(left(finding, &finding.hint));
                 continue;
             }
             let object = finding.object.as_str();

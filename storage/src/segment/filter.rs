@@ -19,7 +19,7 @@
 use bytes::Bytes;
 
 use super::key::KEY_ENCODING_VERSION;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, newer};
 
 const MAGIC: &[u8; 8] = b"CAIRNKEY";
 const HEADER_BYTES: usize = 32;
@@ -113,10 +113,8 @@ impl KeyFilter {
         let mut word = || words.next().unwrap_or(0);
         let (versions, keys, count) = (word(), word(), word());
         if versions as u32 != 0 || (versions >> 32) as u32 != KEY_ENCODING_VERSION {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{path} was written by a newer version of Cairn (features or key encoding)"),
-            ));
+            let (features, keys) = (versions as u32, (versions >> 32) as u32);
+            return Err(newer(path, format_args!("it has features {features:#x} and key encoding {keys}")));
         }
         if count == 0 || (body.len() - HEADER_BYTES) as u64 != count.saturating_mul(BLOCK_BYTES as u64) {
             return Err(damaged("its length does not match its block count"));
@@ -141,6 +139,7 @@ fn bits(hash: u64) -> [u64; LANES] {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::error::ErrorKind;
     use crate::segment::key::filter_hash;
 
     fn hashes(range: std::ops::Range<u64>) -> impl ExactSizeIterator<Item = u64> {
@@ -170,6 +169,21 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Corrupt);
             assert!(error.message().contains("table/1/x.keys"));
             assert!(KeyFilter::decode("x", &bytes[..at]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_newer_one_is_told_from_a_damaged_one() {
+        let good = KeyFilter::build(hashes(0..50)).encode();
+        for (at, more) in [(8, 0), (12, 0), (8, 40)] {
+            let mut later = good[..good.len() - 4].to_vec();
+            later[at] = 2;
+            later.resize(later.len() + more, 1);
+            let crc = crc32c::crc32c(&later);
+            later.extend_from_slice(&crc.to_le_bytes());
+            let error = KeyFilter::decode("x.keys", &later).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.message().starts_with("x.keys was written by a newer Cairn"), "{error}");
         }
     }
 

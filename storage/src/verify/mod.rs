@@ -98,14 +98,25 @@ impl Finding {
 
     fn new(object: impl Into<String>, check: &str, result: Result<String>) -> Self {
         let object = object.into();
-        let (status, detail) = match result {
-            Ok(detail) => (FindingStatus::Ok, detail),
-            Err(error) if error.kind() == ErrorKind::NotFound => (FindingStatus::Missing, described(&error)),
-            Err(error) if says_nothing(&error) => (FindingStatus::Unknown, described(&error)),
-            Err(error) => (FindingStatus::Damaged, described(&error)),
+        let check = check.to_owned();
+        let error = match result {
+            Ok(detail) => {
+                return Self { object, check, status: FindingStatus::Ok, detail, hint: String::new() };
+            }
+            Err(error) => error,
         };
-        let hint = hint::next_step(&object, status).to_owned();
-        Self { object, check: check.to_owned(), status, detail, hint }
+        let status = match error.kind() {
+            ErrorKind::NotFound => FindingStatus::Missing,
+            // Written by a newer Cairn.
+            ErrorKind::Unsupported => FindingStatus::Unknown,
+            _ if says_nothing(&error) => FindingStatus::Unknown,
+            _ => FindingStatus::Damaged,
+        };
+        let hint = match (error.kind(), error.hint()) {
+            (ErrorKind::Unsupported, Some(hint)) => hint.to_owned(),
+            _ => hint::next_step(&object, status).to_owned(),
+        };
+        Self { object, check, status, detail: described(&error), hint }
     }
 }
 

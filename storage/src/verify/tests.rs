@@ -31,7 +31,7 @@ fn what_could_not_be_read_is_not_called_damaged() {
     for (kind, status) in [
         (ErrorKind::NotFound, FindingStatus::Missing),
         (ErrorKind::Corrupt, FindingStatus::Damaged),
-        (ErrorKind::Unsupported, FindingStatus::Damaged),
+        (ErrorKind::Unsupported, FindingStatus::Unknown),
         (ErrorKind::Unavailable, FindingStatus::Unknown),
         (ErrorKind::PermissionDenied, FindingStatus::Unknown),
     ] {
@@ -40,6 +40,8 @@ fn what_could_not_be_read_is_not_called_damaged() {
         assert_eq!(finding.hint.contains("backup"), status != FindingStatus::Unknown, "{kind:?}");
     }
     assert!(!Finding::new("x", "object hash", Ok(counted(1, "row"))).is_bad());
+    let newer = Finding::new("x", "object hash", Err(crate::error::newer("x", "it has format 2")));
+    assert!(newer.hint.contains("nothing is damaged"), "{newer:?}");
     let at_stake = Error::corrupt("wal/1", "why").with_detail("versions 3 to 4 are at stake");
     let finding = Finding::new("wal", "frames and versions", Err(at_stake));
     assert!(finding.detail.ends_with("versions 3 to 4 are at stake"), "{}", finding.detail);

@@ -11,7 +11,7 @@ use super::vectors::Trouble;
 use super::{Depth, Finding, absent, counted, vectors};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::UnitMeta;
+use crate::index::{UnitMeta, not_opened};
 use crate::object::read_object;
 use crate::version::TableState;
 
@@ -23,11 +23,8 @@ pub(super) async fn check(subject: &Subject<'_>, unit: &UnitMeta) -> (Finding, b
         // A build that ended meanwhile has put another in its place, and removed it.
         result = Ok("replaced while it was checked".to_owned());
     }
-    // A store that could not answer says nothing of the unit.
-    let lost = matches!(
-        result.as_ref().map_err(Error::kind),
-        Err(ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Unsupported)
-    );
+    // A store that could not answer says nothing of the unit, and that of a newer Cairn is as it was written.
+    let lost = matches!(result.as_ref().map_err(Error::kind), Err(ErrorKind::NotFound | ErrorKind::Corrupt));
     let mut finding = Finding::new(unit.path(), "checksums, graph and rows", result);
     if lost {
         "no row is lost: searches compare its rows exactly until it is built again, which has begun where the database may be written; else REINDEX"
@@ -61,7 +58,7 @@ async fn checked(subject: &Subject<'_>, meta: &UnitMeta) -> Result<String> {
     }
     let found = format!("{:032x}", xxh3_128(&bytes));
     // First what tells the place.
-    let unit = Unit::open(bytes).map_err(|e| Error::corrupt(&path, e))?;
+    let unit = Unit::open(bytes).map_err(|e| not_opened(&path, e))?;
     if let Some(problem) = unit.verify().first() {
         return Err(Error::corrupt(&path, format!("{} at offset {}", problem.problem, problem.offset)));
     }

@@ -40,7 +40,7 @@ use self::input::{Input, damaged};
 pub(crate) use self::ipc::compacted;
 pub use self::rows::{decode_rows, encode_rows, encoded_rows_len};
 use super::entry::{CommitInfo, RowBody, TableChange, WalEntry};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Result, newer};
 use crate::id::{CommitId, CommitVersion, Epoch, RowId, SchemaVersion, TableId};
 
 /// The newest payload version known.
@@ -104,11 +104,10 @@ fn take_header(input: &mut Input<'_>) -> Result<(EntryHeader, usize)> {
         return Err(damaged("payload version 0"));
     }
     if payload_version > PAYLOAD_VERSION_MAX || kind != KIND_COMMIT || reserved != 0 {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("a WAL entry has format version {payload_version}, kind {kind}, reserved {reserved}"),
-        )
-        .with_hint(format!("open the database with a Cairn newer than {}", env!("CARGO_PKG_VERSION"))));
+        return Err(newer(
+            "a WAL entry",
+            format_args!("it has format version {payload_version}, kind {kind}, reserved {reserved}"),
+        ));
     }
     let tables = input.u32()? as usize;
     let header = EntryHeader {

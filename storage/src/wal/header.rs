@@ -26,7 +26,7 @@ use std::fmt::Display;
 use uuid::Uuid;
 
 use super::frame::{u32_at, u64_at};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, newer};
 use crate::id::{CommitVersion, DatabaseId, Epoch, WalNumber};
 
 /// Length of a header; frames begin behind it.
@@ -111,17 +111,17 @@ impl FileHeader {
             return damaged("the checksum of its header is wrong");
         }
         if u32_at(bytes, 8) != FORMAT || u32_at(bytes, 12) != HEADER_BYTES as u32 {
-            return Err(newer(what, &format!("format {}", u32_at(bytes, 8))));
+            return Err(newer(what, format_args!("it has format {}", u32_at(bytes, 8))));
         }
         if let Some(feature) = unknown(u64_at(bytes, 16)) {
-            return Err(newer(what, &format!("reader feature {feature}")));
+            return Err(newer(what, format_args!("it needs reader feature {feature}")));
         }
         if let Some(feature) = unknown(u64_at(bytes, 24)) {
-            return Err(newer(what, &format!("writer feature {feature}")));
+            return Err(newer(what, format_args!("it needs writer feature {feature}")));
         }
         let kind = u32_at(bytes, 104);
         if kind > 1 {
-            return Err(newer(what, &format!("kind {kind}")));
+            return Err(newer(what, format_args!("it is of kind {kind}")));
         }
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[32..48]);
@@ -142,11 +142,6 @@ impl FileHeader {
 /// The lowest feature set; this version of Cairn knows none.
 fn unknown(features: u64) -> Option<u32> {
     (features != 0).then(|| features.trailing_zeros())
-}
-
-fn newer(what: &dyn Display, which: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("{what} was written by a newer Cairn ({which})"))
-        .with_hint("open the database with that version or a later one")
 }
 
 #[cfg(test)]

@@ -140,6 +140,10 @@ fn known_format(bytes: &[u8]) -> Result<u16, UnitError> {
     if bytes.len() < HEADER_BYTES + TAIL_BYTES || bytes[..8] != MAGIC {
         return Err(damaged(0, "not an index unit"));
     }
+    // A newer header has its checksum where this one has it: what is damaged is not taken for newer.
+    if crc32c::crc32c(&bytes[..HEADER_BYTES - 4]) != read!(bytes, HEADER_BYTES - 4, u32) {
+        return Err(damaged(0, "checksum of the header"));
+    }
     let (format, features) = (read!(bytes, 8, u16), read!(bytes, 12, u32));
     if format > FORMAT_VERSION || features & !FEATURES != 0 {
         return Err(UnitError::Newer { format, features });
@@ -170,9 +174,6 @@ fn section_table(bytes: &[u8], sections: usize) -> Result<Range<usize>, UnitErro
 
 /// The grid in a header, still without its lowest values, and the number of rows.
 fn header_grid(header: &[u8]) -> Result<(Grid, usize), UnitError> {
-    if crc32c::crc32c(&header[..HEADER_BYTES - 4]) != read!(header, HEADER_BYTES - 4, u32) {
-        return Err(damaged(0, "checksum of the header"));
-    }
     let metric = metric_of(header[10]).ok_or_else(|| damaged(10, "unknown metric"))?;
     let (dim, stride) = (read!(header, 16, u32) as usize, read!(header, 20, u32) as usize);
     if dim == 0 || dim > DIM_MAX || stride != Grid::stride_of(metric, dim) {

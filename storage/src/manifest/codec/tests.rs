@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::id::{Epoch, IndexId, ObjectId, TableId};
 use crate::index::{Positions, UnitMeta, UnitSegment};
 use crate::manifest::invariants::tests::{segment_entry, sound};

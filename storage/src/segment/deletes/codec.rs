@@ -13,6 +13,8 @@
 //! | v | n versions, each as the zigzag LEB128 difference from the one before (the first from 0) |
 //! | 4 k | crc32c of each of the k blocks of 64 KiB before |
 //! | 4 | crc32c of the checksums |
+//!
+//! Magic, features and the checksums keep their place in every form, so that a newer one is told from damage.
 
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use roaring::RoaringBitmap;
 
 use super::super::sink::BLOCK_BYTES;
 use super::{DeleteVersions, DeletionVector};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, newer};
 use crate::id::{CommitVersion, ObjectId};
 
 const MAGIC: &[u8; 8] = b"CAIRNDEL";
@@ -72,21 +74,13 @@ pub(super) fn decode(
     if &header[..8] != MAGIC {
         return Err(damaged("not a deletion vector (wrong magic)"));
     }
-    let word = |at: usize| header[at..at + 8].iter().rev().fold(0_u64, |n, &b| n << 8 | u64::from(b));
-    let (features, rows, bitmap_bytes, version_bytes) = (word(8), word(32), word(40), word(48));
-    // Lengths are checked against the object before anything is read by them.
-    let body =
-        [bitmap_bytes, version_bytes].iter().try_fold(HEADER_BYTES as u64, |sum, n| sum.checked_add(*n));
-    let body = body
-        .filter(|body| {
-            body.div_ceil(BLOCK_BYTES as u64)
-                .checked_mul(4)
-                .and_then(|t| t.checked_add(*body)?.checked_add(4))
-                == Some(bytes.len() as u64)
-        })
-        .ok_or_else(|| damaged("its length does not match its header"))? as usize;
-    let (data, table) = bytes.split_at(body);
-    let (table, table_crc) = table.split_at(table.len() - 4);
+    // Where the checksums stand follows from the object's length alone: what a later Cairn has written is told from damage
+    // before the rest of the header is looked at.
+    let (data, table) = bytes.split_at(bytes.len().saturating_sub(own_checksum_bytes(bytes.len())));
+    let (table, table_crc) = table.split_at(table.len().saturating_sub(4));
+    if table.len() != data.len().div_ceil(BLOCK_BYTES) * 4 {
+        return Err(damaged("it has not as many checksums as blocks"));
+    }
     if crc32c::crc32c(table).to_le_bytes() != table_crc {
         return Err(damaged("checksum table mismatch"));
     }
@@ -95,11 +89,16 @@ pub(super) fn decode(
             return Err(damaged(&format!("checksum mismatch in block {n} at offset {}", n * BLOCK_BYTES)));
         }
     }
+    let word = |at: usize| header[at..at + 8].iter().rev().fold(0_u64, |n, &b| n << 8 | u64::from(b));
+    let (features, rows, bitmap_bytes, version_bytes) = (word(8), word(32), word(40), word(48));
     if features & !u64::from(VERSIONS) != 0 {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("{path} was written by a newer version of Cairn"),
-        ));
+        return Err(newer(path, format_args!("it needs reader features {features:#x}")));
+    }
+    // Lengths are checked against the object before anything is read by them.
+    let body =
+        [bitmap_bytes, version_bytes].iter().try_fold(HEADER_BYTES as u64, |sum, n| sum.checked_add(*n));
+    if body != Some(data.len() as u64) {
+        return Err(damaged("its length does not match its header"));
     }
     if (word(16), word(24)) != (segment.epoch.0, segment.sequence) {
         return Err(damaged("it belongs to another segment"));

@@ -75,12 +75,42 @@ fn any_damage_is_named() {
     assert!(codec::decode("a.deletes", &bytes, object_id(3), None).is_err(), "another segment's");
 }
 
+/// The same with the checksums of what it says.
+fn sealed(mut object: Vec<u8>) -> Vec<u8> {
+    object.truncate(object.len() - codec::own_checksum_bytes(object.len()));
+    let sums: Vec<u8> = object.chunks(65_536).flat_map(|block| crc32c::crc32c(block).to_le_bytes()).collect();
+    object.extend_from_slice(&sums);
+    object.extend_from_slice(&crc32c::crc32c(&sums).to_le_bytes());
+    object
+}
+
+#[test]
+fn a_newer_one_is_told_from_a_damaged_one() {
+    let good = codec::encode(&vector(&pairs(4, 60, 9)), object_id(2), true).unwrap();
+    assert_eq!(sealed(good.clone()), good);
+    // Also when lengths mean something else there, or there are more.
+    for length in [0, 1, 1 << 40] {
+        for more in [0, 8, 70_000] {
+            let mut later = good.clone();
+            later[8] |= 0x10;
+            later[40..48].copy_from_slice(&u64::to_le_bytes(length));
+            later.truncate(later.len() - codec::own_checksum_bytes(later.len()));
+            later.resize(later.len() + more, 7);
+            later.resize(later.len() + later.len().div_ceil(65_536) * 4 + 4, 0);
+            let error = codec::decode("a.deletes", &sealed(later), object_id(2), None).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.message().starts_with("a.deletes was written by a newer Cairn"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn lengths_at_the_end_of_numbers_are_damage() {
     let good = codec::encode(&vector(&[(1, 7)]), object_id(2), true).unwrap();
     for (at, short) in [(40, 56), (40, 57), (40, 60), (48, 56), (48, 80), (48, 0)] {
         let mut bad = good.clone();
         bad[at..at + 8].copy_from_slice(&(u64::MAX - short).to_le_bytes());
+        let bad = sealed(bad);
         let error = codec::decode("a.deletes", &bad, object_id(2), None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{short} below the end at {at}: {error}");
     }

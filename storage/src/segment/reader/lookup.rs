@@ -241,6 +241,8 @@ impl SegmentReader {
         let bytes = self.source.read_beside(&Path::from(path.as_str())).await?;
         let ours = checksum::holds(&bytes, KeyFilter::OWN_CHECKSUM_BYTES, self.meta.key_filter_crc32c);
         if bytes.len() as u64 != length || !ours {
+            // What a later Cairn says of it here may mean something else.
+            KeyFilter::decode(&path, &bytes)?;
             return Err(Error::corrupt(&path, "it is not the key filter the segment's meta describes"));
         }
         Ok(Some(KeyFilter::decode(&path, &bytes)?))

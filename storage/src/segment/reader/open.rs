@@ -25,7 +25,7 @@ use super::blocks::{BlockSource, data_end, read_error};
 use super::lookup::KeyPage;
 use super::names;
 use super::{decode_error, path_of};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result, newer};
 use crate::id::ColumnId;
 use crate::object::{ReadMeter, read_ranges};
 use crate::schema::{ROW_ID_FIELD, TableDef, VERSION_FIELD};
@@ -154,11 +154,8 @@ async fn read_tail(
 fn block_table(meta: &SegmentMeta, metadata: &ParquetMetaData) -> Result<Vec<u32>> {
     let entries = metadata.file_metadata().key_value_metadata().map_or(&[][..], Vec::as_slice);
     let entry = |key: &str| entries.iter().find(|e| e.key == key).and_then(|e| e.value.as_deref());
-    if entry(FORMAT_KEY).is_some_and(|format| format != FORMAT) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("{} was written by a newer version of Cairn", meta.path()),
-        ));
+    if let Some(format) = entry(FORMAT_KEY).filter(|format| *format != FORMAT) {
+        return Err(newer(meta.path(), format_args!("it has format {format}")));
     }
     if entry(SEGMENT_KEY) != Some(meta.id.to_string().as_str())
         || entry(TABLE_KEY) != Some(meta.table.to_string().as_str())

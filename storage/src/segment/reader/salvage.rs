@@ -138,8 +138,8 @@ impl Salvage {
     }
 }
 
-/// Whether the error tells of bytes that are gone or wrong, not of a store that does not answer. A follower calls what is gone expired.
+/// Whether the error tells of bytes that are gone or wrong, not of a store that does not answer, nor of what a newer Cairn has written. A
+/// follower calls what is gone expired.
 pub(crate) fn is_damage(error: &Error) -> bool {
-    use ErrorKind as Kind;
-    matches!(error.kind(), Kind::Corrupt | Kind::NotFound | Kind::Unsupported | Kind::SnapshotExpired)
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::SnapshotExpired)
 }

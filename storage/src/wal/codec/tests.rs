@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::id::{ColumnId, IndexId, ObjectId};
 use crate::index::{Positions, UnitMeta, UnitSegment};
 use crate::schema::{ColumnDef, ColumnType, IdentityDef, TableDef, ViewDef};
@@ -413,6 +414,7 @@ fn a_newer_format_is_refused_by_name() {
         bytes[at] = 9;
         let error = decode(bytes.into()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.message().contains("was written by a newer Cairn"), "{error}");
         assert!(error.hint().unwrap().contains("newer than"));
     }
 }
