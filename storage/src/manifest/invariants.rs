@@ -15,7 +15,7 @@
 //! | 8 | column ids are unique, from 1, below the next one; column names are unique | `check_manifest` |
 //! | 9 | key and sort columns exist, once each, of a type with an order; key columns are NOT NULL | `check_manifest` |
 //! | 10 | flushed <= version | `check_manifest` |
-//! | 11 | a table's flushed, next row id and schema version never go back | `check_successor` |
+//! | 11 | a table's flushed, next row id, schema version and the numbers used up of one identity column never go back | `check_successor` |
 //! | 12 | ids of segments and `.deletes` objects are unique in the table | `check_segments` |
 //! | 13 | a segment has rows; its created and row id bounds fit each other and the rows | `check_segments` |
 //! | 14 | row id ranges of segments with consecutive ids do not overlap | `check_segments` |
@@ -144,8 +144,22 @@ pub fn check_successor(previous: Option<&Manifest>, next: &Manifest) -> Check {
         back("next row id", old.next_row_id.0, table.next_row_id.0)?;
         let (was, is) = (old.def.schema_version.0, table.def.schema_version.0);
         back("schema version", u64::from(was), u64::from(is))?;
+        check_numbers(old, table)?;
     }
     Ok(())
+}
+
+/// An identity column's numbers are used up for ever. Its bounds may become wider; a column that was dropped numbers nothing.
+fn check_numbers(old: &TableRecord, new: &TableRecord) -> Check {
+    let (Some(was), Some(is)) = (old.def.identity, new.def.identity) else { return Ok(()) };
+    if was.column != is.column || (was.increment > 0) != (is.increment > 0) {
+        return Ok(());
+    }
+    require(11, is.later(old.numbered, new.numbered) == new.numbered, || {
+        let number = |used: Option<i64>| used.map_or_else(|| "none".to_owned(), |used| used.to_string());
+        let (old, used) = (number(old.numbered), number(new.numbered));
+        format!("table {}: numbers are used up to {used} after {old}", new.def.qualified_name())
+    })
 }
 
 fn check_names(m: &Manifest) -> Check {

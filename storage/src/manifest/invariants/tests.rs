@@ -8,7 +8,7 @@ use crate::id::{
     CommitId, CommitVersion, DatabaseId, Epoch, ObjectId, RowId, SchemaVersion, TableId, WalNumber,
 };
 use crate::manifest::model::{CatalogRecord, LeafRef, SegmentEntry};
-use crate::schema::{ColumnDef, ColumnType, ViewDef};
+use crate::schema::{ColumnDef, ColumnType, IdentityDef, ViewDef};
 use crate::segment::{Created, DeletesMeta, RowIds, SegmentMeta};
 
 /// A segment of table 1 with ten rows from `base`.
@@ -244,6 +244,42 @@ fn rule_11_tables_never_go_back() {
     breaks_after(11, |m| m.tables[0].flushed = CommitVersion(24));
     breaks_after(11, |m| m.tables[0].next_row_id = RowId(99));
     breaks_after(11, |m| Arc::make_mut(&mut m.tables[0].def).schema_version = SchemaVersion(0));
+}
+
+#[test]
+fn rule_11_numbers_are_used_up_for_ever() {
+    let numbered = |increment: i64, used: Option<i64>| {
+        let mut manifest = sound();
+        let (min, max) = if increment > 0 { (1, 1_000) } else { (-1_000, -1) };
+        let identity =
+            IdentityDef { column: ColumnId(1), always: false, start: increment, increment, min, max };
+        Arc::make_mut(&mut manifest.tables[0].def).identity = Some(identity);
+        manifest.tables[0].numbered = used;
+        manifest
+    };
+    for (increment, before, after, holds) in [
+        (1, None, None, true),
+        (1, None, Some(5), true),
+        (1, Some(5), Some(5), true),
+        (1, Some(5), Some(7), true),
+        (1, Some(5), Some(4), false),
+        (1, Some(5), None, false),
+        (-2, Some(-5), Some(-7), true),
+        (-2, Some(-5), Some(-3), false),
+    ] {
+        let (previous, next) = (numbered(increment, before), successor(&numbered(increment, after)));
+        let checked = check_successor(Some(&previous), &next);
+        assert_eq!(checked.as_ref().err().map(|broken| broken.rule), (!holds).then_some(11), "{checked:?}");
+    }
+    // The column was dropped, or another one has taken its place.
+    let previous = numbered(1, Some(5));
+    let mut next = successor(&previous);
+    next.tables[0].numbered = None;
+    Arc::make_mut(&mut next.tables[0].def).identity = None;
+    check_successor(Some(&previous), &next).unwrap();
+    let mut next = successor(&numbered(1, None));
+    Arc::make_mut(&mut next.tables[0].def).identity.as_mut().unwrap().column = ColumnId(3);
+    check_successor(Some(&previous), &next).unwrap();
 }
 
 #[test]
