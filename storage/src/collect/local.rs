@@ -51,7 +51,8 @@ impl Swept {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).due = true;
     }
 
-    fn take_due(&self) -> bool {
+    /// Whether there may be; from now on nothing is known to be.
+    pub(crate) fn take_due(&self) -> bool {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).due)
     }
 

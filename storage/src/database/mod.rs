@@ -153,7 +153,7 @@ pub struct Database {
     indexes: indexes::IndexUpkeep,
     collector: collection::Collector,
     compactor: compaction::Compactor,
-    pub(crate) swept: Swept,
+    pub(crate) swept: Arc<Swept>,
     closed: AtomicBool,
 }
 
@@ -191,7 +191,7 @@ impl Database {
             indexes: indexes::IndexUpkeep::default(),
             collector: collection::Collector::default(),
             compactor: compaction::Compactor::default(),
-            swept: Swept::default(),
+            swept: Arc::default(),
             closed: false.into(),
         })
     }

@@ -52,7 +52,7 @@ struct Written {
 
 impl Written {
     fn new(database: &Database) -> Self {
-        Self { staged: Staged::new(&database.shared.store), uploads: None }
+        Self { staged: Staged::new(&database.shared.store, &database.swept), uploads: None }
     }
 
     fn add(&mut self, segments: Vec<SegmentMeta>, uploads: Option<&Arc<UploadGuard>>) {

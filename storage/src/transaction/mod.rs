@@ -159,6 +159,7 @@ impl Shared {
     pub(crate) fn object_id(&self) -> Result<ObjectId> {
         let writer = self.database.writer()?;
         self.uploads.get_or_init(|| Arc::new(writer.uploads.begin(&writer.ids)));
+        self.staged.begun();
         Ok(writer.ids.next())
     }
 
@@ -239,7 +240,7 @@ pub(crate) struct Prepared {
 impl Transaction {
     pub(crate) fn new(database: Arc<Database>, snapshot: Snapshot) -> Self {
         let bytes = AtomicUsize::new(0);
-        let (uploads, staged) = (OnceLock::new(), Staged::new(&database.shared.store));
+        let (uploads, staged) = (OnceLock::new(), Staged::new(&database.shared.store, &database.swept));
         Self {
             shared: Arc::new(Shared { database, snapshot, set: Mutex::default(), bytes, staged, uploads }),
         }
@@ -496,11 +497,13 @@ impl Transaction {
             if !ids.is_empty() {
                 return Ok(None);
             }
-            // Best effort: nothing names them.
+            // Nothing names them.
             for meta in lost {
                 loaded.remove(&meta.id);
                 let path = object_store::path::Path::from(meta.path());
-                let _ = object_store::ObjectStoreExt::delete(&*database.shared.store, &path).await;
+                if object_store::ObjectStoreExt::delete(&*database.shared.store, &path).await.is_err() {
+                    database.swept.set_due();
+                }
             }
             moved = true;
         }
