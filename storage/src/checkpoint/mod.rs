@@ -18,6 +18,7 @@ use crate::database::{Database, Writer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, ManifestNumber, ObjectId, TableId, WalNumber};
 use crate::jobs::{JobKind, Meter, NewJob};
+use crate::manifest::history::Recorded;
 use crate::manifest::{Manifest, SegmentEntry, TableRecord, history};
 use crate::version::{Pin, TableState, Version};
 use flush::Flushed;
@@ -180,7 +181,7 @@ async fn checkpoint(
     let reuses = receipt.reason != CheckpointReason::Repair;
     let made =
         publishable(database, writer, previous, &version, replay_from, settled, &flushed, reuses).await;
-    let manifest = match made {
+    let mut manifest = match made {
         Ok(manifest) => manifest,
         Err(error) => {
             remove(database, &flushed).await;
@@ -188,6 +189,9 @@ async fn checkpoint(
         }
     };
     let (first, commits) = writer.order.ids_up_to(version.number);
+    let before = previous.map_or(&[][..], |before| before.history.as_slice());
+    // Told before the object is written, which is no older.
+    manifest.history = history::marks(before, first, options.clock.now_us());
     let store = &*database.shared.store;
     if let Err(error) = history::put(store, manifest.number, first, &commits).await {
         remove(database, &flushed).await;
@@ -215,7 +219,8 @@ async fn checkpoint(
     let driving = writer.order.driving().await;
     let pin = Pin::new(manifest.number);
     database.shared.pins.hold(&pin);
-    driving.relayout(|now| relaid(now, &flushed, version.number, manifest.number, &pin));
+    let recorded = Arc::new(Recorded::of(&manifest));
+    driving.relayout(|now| relaid(now, &flushed, version.number, &recorded, &pin));
     writer.order.forget_ids_up_to(version.number);
     // The manifest stands whether or not the files before it could be removed.
     let truncated = driving.wal().truncate(replay_from).await;
@@ -297,6 +302,7 @@ async fn publishable(
         horizon: previous.map_or(version.horizon, |m| m.horizon.max(version.horizon)),
         next_table_id: version.next_table_id,
         settled: Some(settled),
+        history: Vec::new(),
         catalog: version.catalog.to_record(),
         tables,
     })
@@ -307,11 +313,12 @@ fn relaid(
     now: &Version,
     flushed: &HashMap<TableId, Flushed>,
     cut: CommitVersion,
-    manifest: ManifestNumber,
+    recorded: &Arc<Recorded>,
     pin: &Pin,
 ) -> Version {
     let mut next = now.clone();
-    next.manifest = manifest;
+    next.manifest = recorded.manifest();
+    next.recorded = Arc::clone(recorded);
     next.pin = pin.clone();
     for (id, table) in &now.tables {
         // A table created after the cut has nothing in this manifest.

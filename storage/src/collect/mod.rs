@@ -300,6 +300,6 @@ pub(crate) fn closed() -> Error {
 fn number_and_time(object: &Listed) -> Option<(ManifestNumber, i64)> {
     match ObjectName::of(object.location.as_ref())? {
         ObjectName::Manifest(number) => Some((number, object.modified_us)),
-        ObjectName::Made(..) | ObjectName::Wal(_) | ObjectName::History | ObjectName::Probe => None,
+        ObjectName::Made(..) | ObjectName::Wal(_) | ObjectName::History(_) | ObjectName::Probe => None,
     }
 }

@@ -53,7 +53,7 @@ pub(crate) enum ObjectName {
     Made(ObjectKind, ObjectId),
     Manifest(ManifestNumber),
     Wal(WalNumber),
-    History,
+    History(ManifestNumber),
     Probe,
 }
 
@@ -68,7 +68,7 @@ impl ObjectName {
                 None => number(rest).map(|n| Self::Manifest(ManifestNumber(n))),
             },
             "wal" => number(rest).map(|n| Self::Wal(WalNumber(n))),
-            "history" => number(rest).map(|_| Self::History),
+            "history" => number(rest).map(|n| Self::History(ManifestNumber(n))),
             "probe" => (!rest.is_empty()).then_some(Self::Probe),
             _ => None,
         }
@@ -145,7 +145,7 @@ mod tests {
             (format!("manifest/leaf/{}", id(3, 1 << 40)), made(ObjectKind::ManifestLeaf, id(3, 1 << 40))),
             (manifest_path(ManifestNumber(12)), ObjectName::Manifest(ManifestNumber(12))),
             (crate::wal::object_path(WalNumber(u64::MAX)), ObjectName::Wal(WalNumber(u64::MAX))),
-            (format!("history/{:020}", 5), ObjectName::History),
+            (format!("history/{:020}", 5), ObjectName::History(ManifestNumber(5))),
             ("probe/3f2a".to_owned(), ObjectName::Probe),
         ] {
             assert_eq!(ObjectName::of(&path), Some(name), "{path}");

@@ -123,7 +123,7 @@ impl Bounds {
             ObjectName::Wal(number) => start
                 .is_some_and(|start| number < start.wal_from && object.bytes != FENCE_BYTES)
                 .then_some(ObjectKind::Wal),
-            ObjectName::History => older(HISTORY_KEPT).then_some(ObjectKind::History),
+            ObjectName::History(_) => older(HISTORY_KEPT).then_some(ObjectKind::History),
             ObjectName::Probe => older(PROBE_KEPT).then_some(ObjectKind::Probe),
         })
     }

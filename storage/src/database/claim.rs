@@ -291,6 +291,7 @@ fn first_manifest(id: DatabaseId) -> Manifest {
         horizon: CommitVersion(0),
         next_table_id: TableId(1),
         settled: None,
+        history: Vec::new(),
         catalog: Catalog::default().to_record(),
         tables: Vec::new(),
     }

@@ -393,7 +393,7 @@ impl Database {
     /// checkpoint that has their rows. On a follower as far as it has [read](Self::refresh).
     ///
     /// # Errors
-    /// Storage errors.
+    /// `Corrupt` when what may have it is damaged or missing: then nobody knows. Storage errors.
     pub async fn commit_version(&self, id: CommitId) -> Result<Option<CommitFound>> {
         let recent = match self.half() {
             Half::Writes(writer) => writer.order.commit_of(id),
@@ -405,7 +405,10 @@ impl Database {
         };
         match recent {
             Some(found) => Ok(Some(found)),
-            None => history::find(&*self.shared.store, self.snapshot().state().manifest, id).await,
+            None => {
+                let recorded = Arc::clone(&self.snapshot().state().recorded);
+                history::find(&*self.shared.store, &recorded, id, self.options.clock.now_us()).await
+            }
         }
     }
 
@@ -423,8 +426,8 @@ impl Database {
         if let Some(found) = writer.order.commit_of(id) {
             return Ok(Some(found));
         }
-        let newest = self.snapshot().state().manifest;
-        writer.known.find(&*self.shared.store, newest, id, self.options.clock.now_us()).await
+        let recorded = Arc::clone(&self.snapshot().state().recorded);
+        writer.known.find(&*self.shared.store, &recorded, id, self.options.clock.now_us()).await
     }
 
     /// Objects below the root.

@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use super::VersionRow;
 use crate::error::{self, DAMAGE_HINT, Error, ErrorKind, Result};
 use crate::id::CommitVersion;
+use crate::manifest::history::Recorded;
 use crate::manifest::{Manifest, ManifestStore, SegmentEntry};
 use crate::segment::{DeletesMeta, DeletionVector};
 use crate::version::{Catalog, LoadedDeletes, Pin, SegmentState, TableState, Version};
@@ -61,6 +62,7 @@ pub(crate) async fn base(
         next_table_id: manifest.next_table_id,
         horizon: manifest.horizon,
         manifest: manifest.number,
+        recorded: Arc::new(Recorded::of(manifest)),
         pin: Pin::new(manifest.number),
     })
 }

@@ -1,7 +1,8 @@
 //! Which commits had which ids: objects `history/<manifest>` beside manifests, for whoever was told "outcome unknown".
 //!
-//! Owns: their bytes, finding a commit in them, how long they are kept, which of them a writer need not read (`known`). Does not own:
-//! the commits since the newest manifest, which stand in the log (`database::order`). Durable before the manifest whose commits it holds.
+//! Owns: their bytes, finding a commit in them, how long they are kept, which of them must be there (`covered`), which of them a writer need not
+//! read (`known`). Does not own: the commits since the newest manifest, which stand in the log (`database::order`). Durable before the manifest
+//! whose commits it holds.
 //!
 //! ```text
 //! 0 [8] magic "CAIRNHIS"    8 u64 version of the first commit    16 u64 number of commits
@@ -9,9 +10,11 @@
 //!    u32 crc32c of everything before
 //! ```
 
+mod covered;
 mod known;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +26,8 @@ use crate::error::{Error, ErrorKind, Result, is_later_form, newer};
 use crate::id::{CommitId, CommitVersion, ManifestNumber};
 use crate::object::{Put, put_if_absent, put_own};
 
+use covered::Covered;
+pub(crate) use covered::{Recorded, marks};
 pub(crate) use known::KnownCommits;
 
 const MAGIC: &[u8; 8] = b"CAIRNHIS";
@@ -98,37 +103,47 @@ pub(crate) async fn put(
     Err(Error::new(ErrorKind::Unavailable, format!("{path} can't be replaced")).with_hint("try again"))
 }
 
-/// The commit of that id in the objects beside `newest` and the manifests before it.
+/// The commit of that id in the objects beside the manifests up to that of `recorded`.
 ///
 /// # Errors
-/// `Corrupt` or `Unsupported` when the commit is in none that can be read, and some can't; the store's.
+/// `Corrupt` or `Unsupported` when the commit is in none that can be read, and some can't or are missing; the store's.
 pub(crate) async fn find(
     store: &dyn ObjectStore,
-    newest: ManifestNumber,
+    recorded: &Recorded,
     id: CommitId,
+    now_us: i64,
 ) -> Result<Option<CommitFound>> {
-    search(store, numbered(store, newest).await?.into_keys().rev().collect(), id).await
+    let numbers = numbered(store, recorded.manifest()).await?.into_keys().rev().collect();
+    let mut covered = Covered::default();
+    if let Some(found) = search(store, numbers, id, &mut covered).await? {
+        return Ok(Some(found));
+    }
+    let unlisted = covered.complete(store, recorded, now_us).await?;
+    Ok(unlisted.iter().find_map(|(_, commits)| commits.find(id)))
 }
 
-/// The commit of that id in the first of the objects `numbers` that has it.
+/// The commit of that id in the first of the objects `numbers` that has it. `covered` is told of those before it.
 ///
 /// # Errors
-/// As [`find`].
+/// As [`find`], but for what is missing.
 async fn search(
     store: &dyn ObjectStore,
     numbers: Vec<ManifestNumber>,
     id: CommitId,
+    covered: &mut Covered,
 ) -> Result<Option<CommitFound>> {
-    let objects = numbers.into_iter().map(|number| read(store, number));
+    let objects = numbers.into_iter().map(|number| async move { (number, read(store, number).await) });
     let mut objects = futures::stream::iter(objects).buffered(PARALLEL_READS);
     let mut damaged = None;
-    while let Some(commits) = objects.next().await {
+    while let Some((number, commits)) = objects.next().await {
         match commits {
-            Ok(commits) => {
-                if let Some(found) = commits.and_then(|commits| commits.find(id)) {
+            Ok(Some(commits)) => {
+                if let Some(found) = commits.find(id) {
                     return Ok(Some(found));
                 }
+                covered.add(number, &commits);
             }
+            Ok(None) => {}
             // Another may have it. If none has, this one may: nobody may take the commit for one that never was.
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
                 damaged.get_or_insert(error);
@@ -257,6 +272,12 @@ impl Commits {
         Ok(Self { first: CommitVersion(first), commits: bytes.slice_ref(commits) })
     }
 
+    /// Versions of the commits.
+    fn versions(&self) -> Range<u64> {
+        let count = (self.commits.len() / COMMIT_BYTES) as u64;
+        self.first.0..self.first.0.saturating_add(count)
+    }
+
     pub(crate) fn ids(&self) -> impl Iterator<Item = CommitId> {
         let commits = self.commits.chunks_exact(COMMIT_BYTES);
         commits.filter_map(|commit| commit.first_chunk()).map(|id| CommitId(uuid::Uuid::from_bytes(*id)))
@@ -289,6 +310,15 @@ mod tests {
 
     fn id(n: u128) -> CommitId {
         CommitId(uuid::Uuid::from_u128(n))
+    }
+
+    /// As [`super::find`], where nothing says what must be there.
+    async fn find(
+        store: &dyn ObjectStore,
+        newest: ManifestNumber,
+        id: CommitId,
+    ) -> Result<Option<CommitFound>> {
+        super::find(store, &Recorded::nothing(newest), id, present_us()).await
     }
 
     #[tokio::test]

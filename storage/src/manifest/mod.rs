@@ -11,5 +11,5 @@ pub mod invariants;
 pub mod model;
 pub mod store;
 
-pub use model::{CatalogRecord, LeafRef, Manifest, SegmentEntry, SegmentList, TableRecord};
+pub use model::{CatalogRecord, HistoryMark, LeafRef, Manifest, SegmentEntry, SegmentList, TableRecord};
 pub use store::{Access, ManifestStore};

@@ -43,6 +43,9 @@ pub struct Manifest {
     /// needs one that it does not name. None: nothing is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<ObjectId>,
+    /// Since when commits are in objects of `history`, ascending; empty: nothing is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryMark>,
     /// Schemas and views at `version`.
     pub catalog: CatalogRecord,
     /// Live tables.
@@ -52,6 +55,16 @@ pub struct Manifest {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_first(epoch: &Epoch) -> bool {
     epoch.0 == 0
+}
+
+/// Commits of `version` and later ones, up to the manifest's, are in objects of `history` that were written at `time_us` or later. So it is
+/// known which must be there, as long as these are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryMark {
+    /// The first of these commits.
+    pub version: CommitVersion,
+    /// µs since 1970 UTC.
+    pub time_us: i64,
 }
 
 /// Catalog without the tables.

@@ -9,7 +9,8 @@
 //!    into a table of its own below `lost_and_found`; its objects are copied to `lost_and_found/`; one commit makes that table and takes the segment away.
 //! 2. A damaged manifest or log: the log is copied to `lost_and_found/`, then a checkpoint writes both anew from memory. In a directory the
 //!    damaged manifest then stands again as it was, or, when nobody knows what it said, a mark in its place: no number may be missing.
-//! 3. Index units are built again, and objects that nothing names are collected.
+//! 3. Where ids of commits can't be read any more, an object of ids that nobody has takes their place: else no id could be called unknown.
+//! 4. Index units are built again, and objects that nothing names are collected.
 //!
 //! Each step is durable before the next and leaves a database that opens; a repair that was cut off is begun again from what VERIFY
 //! finds then. A dry run reads what a repair would read, and writes nothing.
@@ -21,6 +22,7 @@ mod salvage;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,8 +39,10 @@ use crate::collect::CollectReceipt;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
-use crate::id::{ManifestNumber, TableId};
+use crate::id::{CommitId, CommitVersion, ManifestNumber, TableId};
+use crate::manifest::Manifest;
 use crate::manifest::codec::{Mark, encode_manifest, encode_mark};
+use crate::manifest::history::{self, history_path};
 use crate::manifest::identity::{IDENTITY_PATH, encode_identity};
 use crate::manifest::store::manifest_path;
 use crate::segment::reader::is_damage;
@@ -166,6 +170,7 @@ impl Work<'_> {
         self.identity(&plan).await;
         self.written_anew(&plan).await;
         self.older(&plan).await;
+        self.histories(&plan).await;
         for table in &plan.tables {
             self.units(table).await;
         }
@@ -365,6 +370,64 @@ impl Work<'_> {
             };
             self.rows.push(row);
         }
+    }
+
+    /// Ids of commits that nobody can tell any more are given up, so that others are known again.
+    async fn histories(&mut self, plan: &Plan) {
+        const ACTION: &str = "give up";
+        const NOT_KNOWN: &str =
+            "which commits it had is not known: restore it from a backup; it goes by itself after 24 h";
+        for (number, finding) in &plan.histories {
+            let row = match self.give_up(*number).await {
+                Ok(None) => left(finding, NOT_KNOWN),
+                Ok(Some((commits, kept))) => {
+                    let detail = match commits.is_empty() {
+                        true => format!("no commit was in it alone; {}", finding.detail),
+                        false => format!(
+                            "the ids of commits {} to {} are lost, and unknown from now on; {}",
+                            commits.start,
+                            commits.end - 1,
+                            finding.detail
+                        ),
+                    };
+                    let row = Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail);
+                    match kept {
+                        Some(kept) => row.with_hint(format!("what stood there is kept as {kept}")),
+                        None => row,
+                    }
+                }
+                Err(error) => Repair::failed(&finding.object, ACTION, &error),
+            };
+            self.rows.push(row);
+        }
+    }
+
+    /// Puts an object of ids that nobody has in place of one that is damaged or missing. Its versions, and where the damaged one is kept;
+    /// None: nobody knows which versions they are.
+    async fn give_up(&self, number: ManifestNumber) -> Result<Option<(Range<u64>, Option<Path>)>> {
+        let manifests = &self.database.manifests;
+        let known = |found: Result<Manifest>| match found {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error) if is_damage(&error) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let Some(manifest) = known(manifests.read(number).await)? else { return Ok(None) };
+        let before = match number.0.checked_sub(1).filter(|before| *before > 0).map(ManifestNumber) {
+            None => CommitVersion(0),
+            Some(before) => match known(manifests.read(before).await)? {
+                Some(before) => before.version,
+                None => return Ok(None),
+            },
+        };
+        let (first, end) = (before.next(), manifest.version.next());
+        if self.dry_run {
+            return Ok(Some((first.0..end.0, None)));
+        }
+        let path = history_path(number);
+        let kept = put_aside(&*self.database.shared.past_cache(), &path).await?;
+        let nobodys = (first.0..end.0).map(|_| (CommitId::random(), manifest.time_us)).collect::<Vec<_>>();
+        history::put(&*self.database.shared.store, number, first, &nobodys).await?;
+        Ok(Some((first.0..end.0, kept)))
     }
 
     async fn units(&mut self, plan: &TablePlan) {

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) newest: Vec<Finding>,
     /// Findings about older manifests, which nothing reads.
     pub(super) older: Vec<(ManifestNumber, Finding)>,
+    /// Findings about objects with the ids of commits.
+    pub(super) histories: Vec<(ManifestNumber, Finding)>,
     /// The finding about `CAIRN`.
     pub(super) identity: Option<Finding>,
     /// The sum of what nothing names.
@@ -89,6 +91,7 @@ impl Plan {
                 None if object == IDENTITY_PATH => plan.identity = Some(finding.clone()),
                 None => match ObjectName::of(object) {
                     Some(ObjectName::Manifest(number)) => plan.older.push((number, finding.clone())),
+                    Some(ObjectName::History(number)) => plan.histories.push((number, finding.clone())),
                     _ => plan.left.push(left(finding, "restore it from a backup")),
                 },
             }

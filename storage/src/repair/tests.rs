@@ -336,6 +336,59 @@ async fn what_an_earlier_repair_has_put_aside_stays() {
     assert!(aside(&format!("{path}.3")).is_err());
 }
 
+#[tokio::test]
+async fn ids_of_commits_that_are_lost_are_unknown_only_when_a_repair_gives_them_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    let (mut ids, mut paths) = (Vec::new(), Vec::new());
+    for round in 0..4_i64 {
+        insert(&db, table, &some(round * 10..round * 10 + 10)).await.unwrap();
+        ids.push(db.versions().last().unwrap().commit_id);
+        db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        paths.push(history_path(db.snapshot().state().manifest));
+    }
+    let never = CommitId::random();
+    let reader = OpenOptions { read_only: true, create: false, ..options() };
+    let reader = Database::open(Root::Path(dir.path().to_owned()), reader).await.unwrap();
+    for db in [&db, &reader] {
+        assert_eq!(db.commit_version(never).await.unwrap(), None);
+    }
+    std::fs::remove_file(dir.path().join(&paths[1])).unwrap();
+    for (n, id) in ids.iter().enumerate() {
+        for found in [db.commit_version(*id).await, reader.commit_version(*id).await] {
+            match n {
+                1 => assert!(found.unwrap_err().message().starts_with(&paths[1])),
+                _ => assert!(found.unwrap().is_some()),
+            }
+        }
+    }
+    flip(&dir.path().join(&paths[2]), 30);
+    for id in [ids[1], ids[2], never] {
+        for found in
+            [db.commit_version(id).await, db.earlier_commit(id).await, reader.commit_version(id).await]
+        {
+            assert_eq!(found.unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    let before = everything(dir.path());
+    let planned = repair(&db, true).await;
+    assert_eq!(statuses(&planned), [("give up", RepairStatus::Planned); 2], "{planned:?}");
+    assert_eq!(everything(dir.path()), before, "a dry run writes nothing");
+    let done = repair(&db, false).await;
+    assert_eq!(statuses(&done), [("give up", RepairStatus::Done); 2], "{done:?}");
+    assert!(done.iter().all(|row| row.detail.contains("are lost")), "{done:?}");
+    assert!(dir.path().join(LOST_AND_FOUND).join(&paths[2]).exists());
+    tests_sound(&db).await;
+    for db in [&db, &reader] {
+        for (n, id) in ids.iter().enumerate() {
+            assert_eq!(db.commit_version(*id).await.unwrap().is_some(), n == 0 || n == 3, "{n}");
+        }
+    }
+    assert_eq!(db.earlier_commit(never).await.unwrap(), None);
+}
+
 /// A directory whose newest manifest stands beside a log that was not shortened yet, as a crash leaves it.
 async fn with_two_manifests(root: &FilePath) -> (TableId, Rows) {
     let db = open(root).await;

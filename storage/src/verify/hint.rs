@@ -53,8 +53,8 @@ fn for_object(object: &str) -> &'static str {
         Some(ObjectName::Wal(_)) => {
             "keep a copy of the database, then restore this file from a backup of the same moment, or see VERIFY REPAIR"
         }
-        Some(ObjectName::History) => {
-            "no row is lost: commits in it cannot be found by their ids until it is restored from a backup; it goes by itself after 24 h"
+        Some(ObjectName::History(_)) => {
+            "no row is lost, but of no id is it known that it was never used: restore it from a backup, or see VERIFY REPAIR; it goes by itself after 24 h"
         }
         Some(ObjectName::Probe) | None => {
             "keep a copy of the database, then restore this object from a backup"

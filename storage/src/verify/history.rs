@@ -65,8 +65,10 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
 fn fits(chain: &Chain, number: ManifestNumber, found: Option<(CommitVersion, u64)>) -> Result<u64> {
     // It was collected since it was listed.
     let Some((first, count)) = found else { return Ok(0) };
-    // Its manifest was collected, or never published.
-    let Some(manifest) = chain.standing.get(&number) else { return Ok(count) };
+    // Its manifest was collected, or never published; where a claim has its number, an earlier writer was about to publish it.
+    let Some(manifest) = chain.standing.get(&number).filter(|manifest| !manifest.is_claim) else {
+        return Ok(count);
+    };
     let path = history_path(number);
     if first.0.checked_add(count) != Some(manifest.version.next().0) {
         let why = format!(

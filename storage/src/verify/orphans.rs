@@ -90,7 +90,7 @@ impl Search<'_> {
                 let replayed = self.chain.replay_from.is_some_and(|from| number < from);
                 (replayed && object.bytes != FENCE_BYTES).then_some(Why::Old)
             }
-            Some(ObjectName::History) => old(HISTORY_KEPT),
+            Some(ObjectName::History(_)) => old(HISTORY_KEPT),
             Some(ObjectName::Probe) => old(PROBE_KEPT),
             None => Some(Why::Foreign),
         }

@@ -29,6 +29,7 @@ pub use warm::WarmReceipt;
 
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, ManifestNumber, ObjectId, TableId};
+use crate::manifest::history::Recorded;
 use crate::numbers::Counter;
 use crate::segment::DeletionVector;
 use crate::wal::{CatalogEdit, WalEntry};
@@ -58,6 +59,8 @@ pub struct Version {
     pub horizon: CommitVersion,
     /// The manifest below the hot rows.
     pub manifest: ManifestNumber,
+    /// Which commits that manifest says to be found by their ids.
+    pub(crate) recorded: Arc<Recorded>,
     /// Keeps that manifest's objects while the version is read.
     pub(crate) pin: Pin,
 }
@@ -74,6 +77,7 @@ impl Default for Version {
             next_table_id: TableId(1),
             horizon: CommitVersion(0),
             manifest: ManifestNumber(0),
+            recorded: Arc::default(),
             pin: Pin::default(),
         }
     }

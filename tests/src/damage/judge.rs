@@ -7,8 +7,7 @@
 //!   torn tail: nothing on disk says that it was ever acknowledged, a power cut leaves the same, so it is cut there with all behind it
 //!   (protocol.md, "Torn or corrupt"). Before S it is corruption, and must be refused. While `wal/tip` is there and names the end of the log,
 //!   a shorter log is corruption too: a process was killed, no machine lost its memory, and followers have seen those commits.
-//! - Which commit had an id is told by the files below `history/`; they go after a day, and nothing else says which there were. While one is
-//!   missing its commits are `unknown` (operations.md; VERIFY finds it).
+//! - Which commit had an id is told by the files below `history/`. While one of the last day is damaged or missing, no id is `unknown`.
 //! - A reader shows only what `wal/tip` reaches, treats a bad frame as "not yet" and repairs nothing: it may show the commit before such
 //!   a frame, and what the newest manifest has when there is no tip. Both are states that were committed.
 //!
@@ -253,9 +252,7 @@ impl Truth {
             failed = failed.or(Some(error.sqlstate.clone()));
         }
         let seen = self.may_be_seen(home, case, changes, trial.read_only);
-        let forgets =
-            changes.iter().any(|change| change.path.starts_with("history/") && change.bytes.is_none());
-        let shown = seen.iter().find(|stage| differs(stage, observed, forgets).is_none());
+        let shown = seen.iter().find(|stage| differs(stage, observed).is_none());
         let newest = if trial.read_only { self.reader.last() } else { self.writer.last() };
         let newest = newest.map(Vec::as_slice).unwrap_or_default();
         match (shown, failed) {
@@ -269,7 +266,7 @@ impl Truth {
             (None, _) => Err(match seen.first() {
                 None => "it opens, although acknowledged commits are lost".to_owned(),
                 Some(stage) => {
-                    let (number, answer) = differs(stage, observed, forgets).unwrap();
+                    let (number, answer) = differs(stage, observed).unwrap();
                     let question = &trial.questions[number];
                     format!("wrong rows: {question}\n  must be {:?}\n  but is  {answer:?}", stage[number])
                 }
@@ -284,20 +281,11 @@ fn open_log<'a>(home: &'a Home, changes: &'a [Change]) -> Option<(&'a super::hom
     Some((file, changes.iter().find(|change| change.path == file.path)?))
 }
 
-/// The first question whose rows are not those of a stage; `forgets`: what ids commits had may be unknown.
-fn differs<'a>(stage: &[Answer], observed: &'a Observed, forgets: bool) -> Option<(usize, &'a Answer)> {
+/// The first question whose rows are not those of a stage.
+fn differs<'a>(stage: &[Answer], observed: &'a Observed) -> Option<(usize, &'a Answer)> {
     let answers = observed.answers.iter().enumerate();
     let mut given = answers.filter_map(|(number, answer)| Some((number, answer.as_ref().ok()?)));
-    given.find(|(number, answer)| {
-        stage.get(*number) != Some(*answer) && !(forgets && is_unknown_commit(answer))
-    })
-}
-
-/// Whether SHOW COMMIT knows nothing of the commit it was asked for.
-fn is_unknown_commit(answer: &Answer) -> bool {
-    let Answer::Rows { names, rows, .. } = answer else { return false };
-    let is_status = |row: &Vec<String>| row.last().is_some_and(|status| status == "unknown");
-    names.first().is_some_and(|name| name == "commit_id") && rows.iter().all(is_status)
+    given.find(|(number, answer)| stage.get(*number) != Some(*answer))
 }
 
 /// Whether an error is about what is stored, and names some of it.

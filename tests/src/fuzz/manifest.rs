@@ -11,7 +11,8 @@ use cairn_storage::manifest::codec::{decode_leaf, decode_manifest, encode_leaf, 
 use cairn_storage::manifest::identity::{decode_identity, encode_identity};
 use cairn_storage::manifest::store::manifest_path;
 use cairn_storage::manifest::{
-    Access, CatalogRecord, LeafRef, Manifest, ManifestStore, SegmentEntry, SegmentList, TableRecord,
+    Access, CatalogRecord, HistoryMark, LeafRef, Manifest, ManifestStore, SegmentEntry, SegmentList,
+    TableRecord,
 };
 use cairn_storage::schema::ViewDef;
 use cairn_storage::wal::WalTip;
@@ -174,6 +175,7 @@ fn manifest(segments: SegmentList) -> Manifest {
         horizon: CommitVersion(3),
         next_table_id: TableId(3),
         settled: Some(object(400)),
+        history: vec![HistoryMark { version: CommitVersion(7), time_us: 1_700_000_000_000_000 }],
         catalog: CatalogRecord { schemas: vec!["main".to_owned()], views: vec![Arc::new(view)] },
         tables: vec![flat, nested],
     }

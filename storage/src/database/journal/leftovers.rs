@@ -21,6 +21,7 @@ use super::{Bucket, Journal, SENT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
 use crate::id::{CommitId, CommitVersion, DatabaseId, Epoch, ManifestNumber};
+use crate::manifest::history::Recorded;
 use crate::manifest::{Manifest, history};
 use crate::wal::codec::{EntryHeader, decode_header};
 use crate::wal::{
@@ -214,6 +215,8 @@ impl Journal {
         epoch: Epoch,
     ) -> Result<Option<String>> {
         let store = &*bucket.shared.store;
+        let recorded = Recorded::of(manifest);
+        let now_us = bucket.options.clock.now_us();
         let (mut low, mut high) = (left.up_to(left.sent), left.commits.len());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -221,7 +224,8 @@ impl Journal {
             let found = match there.ids.get(&commit.commit_id) {
                 Some(version) => Some(*version),
                 None => {
-                    history::find(store, manifest.number, commit.commit_id).await?.map(|found| found.version)
+                    let found = history::find(store, &recorded, commit.commit_id, now_us).await?;
+                    found.map(|found| found.version)
                 }
             };
             match found {

@@ -23,8 +23,9 @@
 //!   before the claim: they were replayed, so the log's ids have them until an own object has.
 //! - *Objects are collected.* A fingerprint leads to nothing then, and the id is free, as it is for everybody. Objects that are older
 //!   than whatever is kept are forgotten at the next checkpoint.
-//! - *An object cannot be read.* Then nobody here says "never committed": asking fails, until it can be read or is collected. What was
-//!   read before that stays, so a statement that is cancelled or fails in the middle leaves less to its successor.
+//! - *An object cannot be read, or is missing.* Then nobody here says "never committed": asking fails, until it can be read or would have been
+//!   collected. What was read before that stays, so a statement that is cancelled or fails in the middle leaves less to its successor. What must
+//!   be there is told by the manifest that was the newest when the objects were listed; later ones are this writer's own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,7 +35,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{CommitFound, KEPT_FOR, PARALLEL_READS, numbered, read, search};
+use super::{CommitFound, Covered, KEPT_FOR, PARALLEL_READS, Recorded, numbered, read, search};
 use crate::error::{Error, Result};
 use crate::id::{CommitId, ManifestNumber};
 
@@ -50,14 +51,27 @@ const FORGOTTEN_AFTER: Duration = KEPT_FOR.saturating_add(Duration::from_secs(36
 /// An object's number, and when it was written, µs since 1970 UTC.
 type Object = (ManifestNumber, i64);
 
+/// Reading the objects for the first time.
+#[derive(Debug)]
+struct Unread {
+    /// Still to be read, ascending.
+    objects: Vec<Object>,
+    /// What the others hold.
+    covered: Covered,
+    /// What all must hold.
+    recorded: Recorded,
+    /// Whether some are not read, for want of room.
+    skips: bool,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct KnownCommits {
     /// None: nobody has asked yet.
     spans: Mutex<Option<Spans>>,
-    /// Objects still to be read, ascending; None: not listed yet. Held by whoever reads them.
-    unread: tokio::sync::Mutex<Option<Vec<Object>>>,
-    /// Whether every object is in a span.
+    /// None: not listed yet. Held by whoever reads objects.
+    unread: tokio::sync::Mutex<Option<Unread>>,
+    /// Whether every object is in a span, and none is missing.
     complete: AtomicBool,
     ids_max: usize,
 }
@@ -90,25 +104,25 @@ impl KnownCommits {
         spans.add(&[(manifest, now_us)], commits.iter().map(|(id, _)| fingerprint(*id)).collect());
     }
 
-    /// The commit of that id in an object of `history`. `newest` is this writer's newest manifest.
+    /// The commit of that id in an object of `history`. `recorded` is what this writer's newest manifest says of them.
     ///
     /// # Errors
     /// As [`find`](super::find).
     pub(crate) async fn find(
         &self,
         store: &dyn ObjectStore,
-        newest: ManifestNumber,
+        recorded: &Recorded,
         id: CommitId,
         now_us: i64,
     ) -> Result<Option<CommitFound>> {
         // Before the search: what makes it complete is searched then.
         let complete = self.complete.load(Ordering::Acquire);
-        let found = search(store, self.candidates(id), id).await?;
+        let found = search(store, self.candidates(id), id, &mut Covered::default()).await?;
         if complete || found.is_some() {
             return Ok(found);
         }
-        self.load(store, newest, now_us).await?;
-        search(store, self.candidates(id), id).await
+        self.load(store, recorded, now_us).await?;
+        search(store, self.candidates(id), id, &mut Covered::default()).await
     }
 
     /// Objects that may have a commit of that id, newest first.
@@ -123,25 +137,34 @@ impl KnownCommits {
         numbers
     }
 
-    async fn load(&self, store: &dyn ObjectStore, newest: ManifestNumber, now_us: i64) -> Result<()> {
-        let mut unread = self.unread.lock().await;
+    async fn load(&self, store: &dyn ObjectStore, recorded: &Recorded, now_us: i64) -> Result<()> {
+        let mut held = self.unread.lock().await;
         // From here on checkpoints add what they write.
         self.change(|_| {});
-        if unread.is_none() {
-            let objects = numbered(store, newest).await?.into_iter();
-            *unread =
-                Some(objects.map(|(number, written_us)| (number, written_us.unwrap_or(now_us))).collect());
+        if held.is_none() {
+            let listed = numbered(store, recorded.manifest()).await?.into_iter();
+            let objects = listed.map(|(number, written_us)| (number, written_us.unwrap_or(now_us))).collect();
+            let (covered, recorded) = (Covered::default(), recorded.clone());
+            *held = Some(Unread { objects, covered, recorded, skips: false });
         }
-        let unread = unread.get_or_insert_default();
-        while !unread.is_empty() {
-            let from = unread.len().saturating_sub(SPAN_OBJECTS);
+        let Some(unread) = &mut *held else { return Ok(()) };
+        while !unread.objects.is_empty() {
+            let from = unread.objects.len().saturating_sub(SPAN_OBJECTS);
             if self.change(|spans| spans.has_room()) {
-                let (objects, fingerprints) = read_all(store, &unread[from..]).await?;
+                let (objects, fingerprints) =
+                    read_all(store, &unread.objects[from..], &mut unread.covered).await?;
                 self.change(|spans| spans.add(&objects, fingerprints));
             } else {
-                self.change(|spans| spans.add_unknown(&unread[from..]));
+                unread.skips = true;
+                self.change(|spans| spans.add_unknown(&unread.objects[from..]));
             }
-            unread.truncate(from);
+            unread.objects.truncate(from);
+        }
+        if !unread.skips {
+            for (number, commits) in unread.covered.complete(store, &unread.recorded, now_us).await? {
+                let fingerprints = commits.ids().map(fingerprint).collect();
+                self.change(|spans| spans.add(&[(number, now_us)], fingerprints));
+            }
         }
         self.complete.store(true, Ordering::Release);
         Ok(())
@@ -152,8 +175,12 @@ impl KnownCommits {
     }
 }
 
-/// Those of `objects` that are there, with the fingerprints of their ids.
-async fn read_all(store: &dyn ObjectStore, objects: &[Object]) -> Result<(Vec<Object>, Vec<u32>)> {
+/// Those of `objects` that are there, with the fingerprints of their ids; `covered` is told of them.
+async fn read_all(
+    store: &dyn ObjectStore,
+    objects: &[Object],
+    covered: &mut Covered,
+) -> Result<(Vec<Object>, Vec<u32>)> {
     let reads = objects
         .iter()
         .copied()
@@ -163,6 +190,7 @@ async fn read_all(store: &dyn ObjectStore, objects: &[Object]) -> Result<(Vec<Ob
     while let Some((object, commits)) = reads.try_next().await? {
         if let Some(commits) = commits {
             there.push(object);
+            covered.add(object.0, &commits);
             fingerprints.extend(commits.ids().map(fingerprint));
         }
     }
@@ -272,6 +300,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::id::CommitVersion;
+    use crate::manifest::{HistoryMark, Manifest};
     use crate::object::counting::CountingStore;
 
     const DAY_US: i64 = 24 * 3_600_000_000;
@@ -306,7 +335,8 @@ mod tests {
         }
 
         async fn find(&self, n: u64) -> Result<Option<u64>> {
-            let found = self.known.find(&self.store, self.newest, id(n), now()).await?;
+            let recorded = Recorded::nothing(self.newest);
+            let found = self.known.find(&self.store, &recorded, id(n), now()).await?;
             Ok(found.map(|found| found.version.0))
         }
 
@@ -406,6 +436,44 @@ mod tests {
         assert_eq!(bucket.find(1_000).await.unwrap(), None);
         assert!(bucket.store.count() < 40);
         bucket.find_all().await;
+    }
+
+    #[tokio::test]
+    async fn while_one_is_missing_no_id_is_unknown() {
+        let mut bucket = Bucket::new(IDS_MAX);
+        for _ in 0..40 {
+            bucket.checkpoint(2, now()).await;
+        }
+        let path = Path::from(history_path(ManifestNumber(10)));
+        let whole = bucket.store.get(&path).await.unwrap().bytes().await.unwrap();
+        bucket.store.delete(&path).await.unwrap();
+        let manifest = |history| Manifest {
+            number: ManifestNumber(40),
+            version: CommitVersion(80),
+            history,
+            ..crate::manifest::invariants::tests::sound()
+        };
+        let recorded =
+            Recorded::of(&manifest(vec![HistoryMark { version: CommitVersion(1), time_us: now() }]));
+        for n in [19, 20, 1_000] {
+            let found = bucket.known.find(&bucket.store, &recorded, id(n), now()).await;
+            assert_eq!(found.unwrap_err().kind(), ErrorKind::Corrupt, "{n}");
+        }
+        let found = bucket.known.find(&bucket.store, &recorded, id(80), now()).await.unwrap();
+        assert_eq!(found.unwrap().version, CommitVersion(80));
+        // Nobody would miss it a day later.
+        let later = bucket.known.find(&bucket.store, &recorded, id(1_000), now() + DAY_US).await;
+        assert_eq!(later.unwrap(), None);
+
+        let again = KnownCommits::default();
+        let found = again.find(&bucket.store, &recorded, id(20), now()).await;
+        assert_eq!(found.unwrap_err().kind(), ErrorKind::Corrupt);
+        bucket.store.put(&path, whole.into()).await.unwrap();
+        let found = again.find(&bucket.store, &recorded, id(20), now()).await.unwrap();
+        assert_eq!(found.unwrap().version, CommitVersion(20));
+        bucket.store.count();
+        assert_eq!(again.find(&bucket.store, &recorded, id(1_000), now()).await.unwrap(), None);
+        assert_eq!(bucket.store.count(), 0);
     }
 
     #[tokio::test]

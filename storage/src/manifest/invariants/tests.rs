@@ -100,6 +100,7 @@ pub(crate) fn sound() -> Manifest {
         horizon: CommitVersion(10),
         next_table_id: TableId(2),
         settled: None,
+        history: Vec::new(),
         catalog: CatalogRecord { schemas: vec!["main".into()], views: vec![Arc::new(view)] },
         tables: vec![TableRecord {
             units: Vec::new(),
