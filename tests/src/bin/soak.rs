@@ -21,7 +21,7 @@ const HELP: &str = "\
 cairn-soak: writers, readers, checkpoints, compactions, index builds and searches on one database, for minutes or hours
 
   --minutes N     how long (10)
-  --interval N    seconds between two lines of the table (10)
+  --interval N    seconds between two lines of the table, at least (10)
   --phase N       seconds until everybody pauses, all rows are compared with the model, VERIFY runs and the
                   database is opened again (30)
   --seed N        of the statements; printed, and another each time
@@ -133,6 +133,7 @@ fn soak(settings: &Settings) -> Result<(), String> {
         settings,
         root: &root,
         begun: Instant::now(),
+        due: settings.interval,
         model: Model::new(first.version()),
         samples: Vec::new(),
         units: AtomicU64::new(0),
@@ -143,8 +144,8 @@ fn soak(settings: &Settings) -> Result<(), String> {
     let connection = open(&root, &OpenOptions { compacts: false, ..OpenOptions::default() })?;
     soak.model.judge(&connection, &[])?;
     // The last phase may have ended without closing, which leaves objects that nothing refers to, and a log with a torn end. What a checkpoint
-    // has replaced goes with the second VACUUM.
-    for statement in ["CHECKPOINT", "VACUUM", "VACUUM"] {
+    // has replaced goes with the second VACUUM. A build that goes on meanwhile would have a unit that nothing refers to yet.
+    for statement in ["RUN JOBS", "CHECKPOINT", "VACUUM", "VACUUM"] {
         connection.run(statement).map_err(|error| format!("{statement}: {error}"))?;
     }
     verify(&connection, Verified::Clean)?;
@@ -195,6 +196,8 @@ struct Soak<'a> {
     settings: &'a Settings,
     root: &'a Path,
     begun: Instant,
+    /// When the next sample is, after the beginning. Pauses have none, and are not made up for: that would be one moment several times.
+    due: Duration,
     model: Model,
     samples: Vec<Sample>,
     units: AtomicU64,
@@ -255,7 +258,7 @@ impl Soak<'_> {
             }
         };
         let crew = Crew { connection, root: self.root, seed: self.settings.seed, round };
-        let mut samples = Vec::new();
+        let (mut samples, mut due) = (Vec::new(), self.due);
         let sampled = std::thread::scope(|scope| {
             let working = scope.spawn(|| crew.work(&stop, &hear));
             let mut sampled = Ok(());
@@ -264,11 +267,11 @@ impl Soak<'_> {
                 && !watcher.is_over()
                 && sampled.is_ok()
             {
-                let due = self.samples.len() + samples.len() + 1;
-                let due = self.settings.interval * u32::try_from(due).unwrap_or(u32::MAX);
-                if self.begun.elapsed() >= due {
+                let now = self.begun.elapsed();
+                if now >= due {
+                    due = now + self.settings.interval;
                     let units = self.units.load(Ordering::SeqCst);
-                    sampled = Sample::take(self.begun.elapsed(), units, self.root)
+                    sampled = Sample::take(now, units, self.root)
                         .map(|sample| {
                             println!("{}", sample.line());
                             samples.push(sample);
@@ -282,6 +285,7 @@ impl Soak<'_> {
             sampled.and(worked.map_err(|error| format!("the writers: {error}")))
         });
         self.samples.append(&mut samples);
+        self.due = due;
         sampled?;
         if let Some(what) = wrong.into_inner().unwrap_or_else(|broken| broken.into_inner()) {
             return Err(format!("phase {round}: {what}"));
