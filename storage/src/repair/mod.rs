@@ -5,7 +5,8 @@
 //! may be removed (`collect`).
 //!
 //! # Order (ADR 30)
-//! 1. Segments: what is whole but for statistics, key filter or deletes is written anew by a merge of it alone. Of others every row that can be read goes
+//! 1. Segments: where not more than a byte of a block is wrong, its checksum tells which one, and the object is put back as it was written (ADR 49).
+//!    What is whole but for statistics, key filter or deletes is written anew by a merge of it alone. Of others every row that can be read goes
 //!    into a table of its own below `lost_and_found`; its objects are copied to `lost_and_found/`; one commit makes that table and takes the segment away.
 //! 2. A damaged manifest or log: the log is copied to `lost_and_found/`, then a checkpoint writes both anew from memory. In a directory the
 //!    damaged manifest then stands again as it was, or, when nobody knows what it said, a mark in its place: no number may be missing.
@@ -22,6 +23,7 @@ mod salvage;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -34,18 +36,20 @@ pub use offline::{OfflineRepair, repair_offline};
 use plan::{Plan, Suspect, TablePlan, is_log, left};
 use publish::Removal;
 
-use crate::checkpoint::CheckpointReason;
+use crate::checkpoint::{CheckpointReason, blocking};
 use crate::collect::CollectReceipt;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::OpenMode;
-use crate::id::{CommitId, CommitVersion, ManifestNumber, TableId};
+use crate::id::{CommitId, CommitVersion, ManifestNumber, ObjectId, TableId};
 use crate::manifest::Manifest;
 use crate::manifest::codec::{Mark, encode_manifest, encode_mark};
 use crate::manifest::history::{self, history_path};
 use crate::manifest::identity::{IDENTITY_PATH, encode_identity};
 use crate::manifest::store::manifest_path;
-use crate::segment::reader::is_damage;
+use crate::object::read_object;
+use crate::segment::SegmentMeta;
+use crate::segment::reader::{is_damage, mended};
 use crate::verify::{Depth, Finding, VerifyScope};
 use crate::version::{OWN_SCHEMA, SegmentState, TableSnapshot};
 use crate::wal::CommitInfo;
@@ -182,6 +186,22 @@ impl Work<'_> {
     async fn table(&mut self, plan: &TablePlan) {
         let mut lost = Vec::new();
         for suspect in &plan.suspects {
+            if suspect.itself {
+                match self.mend(plan.table, suspect).await {
+                    Ok(Some(row)) => {
+                        self.rows.push(row);
+                        // What stands beside it is looked at with the object that is right.
+                        if !suspect.beside || self.dry_run {
+                            continue;
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.rows.push(Repair::failed(&suspect.path, "mend", &error));
+                        continue;
+                    }
+                }
+            }
             match self.probe(plan.table, suspect).await {
                 Ok(Probed::Whole) => self.rewrite(plan, suspect).await,
                 Ok(Probed::Lost) => lost.push(suspect),
@@ -192,6 +212,50 @@ impl Work<'_> {
         if !lost.is_empty() {
             self.salvage(plan.table, &lost).await;
         }
+    }
+
+    /// Puts a segment's object back as it was written, where its checksums tell what that was; None: they don't.
+    async fn mend(&self, table: TableId, suspect: &Suspect) -> Result<Option<Repair>> {
+        const ACTION: &str = "mend";
+        let (shared, path) = (&self.database.shared, Path::from(suspect.path.as_str()));
+        let Some(meta) = self.meta(table, suspect.segment) else { return Ok(None) };
+        let found = match read_object(&*shared.past_cache(), &path, None).await {
+            Ok(found) => found,
+            Err(error) if is_damage(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some((bytes, wrong)) = blocking(move || Ok(mended(&meta, found.into()))).await? else {
+            return Ok(None);
+        };
+        let detail = format!(
+            "{wrong} wrong {} again what was written, the hash of the whole object says so; no row is lost; {}",
+            if wrong == 1 { "byte is" } else { "bytes are" },
+            suspect.what.join("; ")
+        );
+        let row = Repair::new(&suspect.path, ACTION, RepairStatus::of(self.dry_run), detail);
+        if self.dry_run {
+            return Ok(Some(row));
+        }
+        // No compaction takes its place meanwhile.
+        let _newest = self.database.writer()?.manifest.lock().await;
+        if self.meta(table, suspect.segment).is_none() {
+            return Ok(None);
+        }
+        let kept = put_aside(&*shared.past_cache(), &suspect.path).await?;
+        shared.store.put(&path, bytes.into()).await?;
+        // What is mapped is the file that was damaged.
+        shared.cache.forget(&HashSet::from([suspect.segment]));
+        Ok(Some(match kept {
+            Some(kept) => row.with_hint(format!("what stood there is kept as {kept}")),
+            None => row,
+        }))
+    }
+
+    /// What is known of a segment; None: it is not in its table any more.
+    fn meta(&self, table: TableId, segment: ObjectId) -> Option<Arc<SegmentMeta>> {
+        let table = self.database.snapshot().table(table)?;
+        let found = table.state().segments.iter().find(|known| known.meta.id == segment)?;
+        Some(Arc::clone(&found.meta))
     }
 
     /// Reads all of a segment.

@@ -49,6 +49,10 @@ pub(super) struct Suspect {
     pub(super) path: String,
     /// What they say.
     pub(super) what: Vec<String>,
+    /// Whether one is about the segment's own object,
+    pub(super) itself: bool,
+    /// and whether one is about what stands beside it.
+    pub(super) beside: bool,
 }
 
 /// What an object is.
@@ -122,13 +126,20 @@ impl Plan {
 impl TablePlan {
     fn suspect(&mut self, segment: ObjectId, finding: &Finding) {
         let what = format!("{}: {}", finding.object, finding.detail);
-        match self.suspects.iter_mut().find(|suspect| suspect.segment == segment) {
-            Some(known) => known.what.push(what),
+        let at = match self.suspects.iter().position(|suspect| suspect.segment == segment) {
+            Some(at) => at,
             None => {
                 let path = format!("table/{}/{segment}.parquet", self.table);
-                self.suspects.push(Suspect { segment, path, what: vec![what] });
+                self.suspects.push(Suspect { segment, path, what: Vec::new(), itself: false, beside: false });
+                self.suspects.len() - 1
             }
+        };
+        let suspect = &mut self.suspects[at];
+        match finding.object == suspect.path {
+            true => suspect.itself = true,
+            false => suspect.beside = true,
         }
+        suspect.what.push(what);
     }
 }
 

@@ -150,7 +150,10 @@ async fn what_can_be_read_of_a_damaged_segment_is_put_aside_and_is_what_was_writ
     let file = files.iter().max_by_key(|file| std::fs::metadata(file).unwrap().len()).unwrap();
     let length = std::fs::metadata(file).unwrap().len() as usize;
     assert!(length > 3 * 65_536, "{length} bytes");
-    flip(file, length / 2);
+    // More than a checksum can put right.
+    let block = length / 2 / 65_536 * 65_536;
+    flip(file, block + 100);
+    flip(file, block + 200);
     let damaged = std::fs::read(file).unwrap();
 
     let db = Database::open(Root::Path(path.clone()), small).await.unwrap();
@@ -179,6 +182,45 @@ async fn what_can_be_read_of_a_damaged_segment_is_put_aside_and_is_what_was_writ
     let db = open(&path).await;
     assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), left);
     assert_eq!(lost_and_found(&db).await, found);
+}
+
+#[tokio::test]
+async fn a_wrong_byte_of_a_segment_is_put_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path()).await;
+    let table = create(&db, "t", true).await.unwrap();
+    insert(&db, table, &some(0..200)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    let expected: Rows = some(0..200).into_iter().collect();
+    let file = objects(dir.path(), "parquet").pop().unwrap();
+    let right = std::fs::read(&file).unwrap();
+    // Of a page, of the footer, of what says how long that is.
+    for at in [10, right.len() - 20, right.len() - 7] {
+        flip(&file, at);
+        let before = everything(dir.path());
+        let planned = repair(&db, true).await;
+        assert_eq!(statuses(&planned), [("mend", RepairStatus::Planned)], "byte {at}: {planned:?}");
+        assert_eq!(everything(dir.path()), before, "a dry run writes nothing");
+        let done = repair(&db, false).await;
+        assert_eq!(statuses(&done), [("mend", RepairStatus::Done)], "byte {at}: {done:?}");
+        assert!(
+            done[0].detail.contains("no row is lost") && done[0].hint.contains(LOST_AND_FOUND),
+            "{done:?}"
+        );
+        assert!(std::fs::read(&file).unwrap() == right, "byte {at}");
+        tests_sound(&db).await;
+        assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), expected);
+    }
+    // What is damaged beside it is looked at then.
+    flip(&file, 10);
+    std::fs::write(objects(dir.path(), "keys").pop().unwrap(), b"not a filter").unwrap();
+    let done = repair(&db, false).await;
+    assert_eq!(statuses(&done)[..2], [("mend", RepairStatus::Done), ("write anew", RepairStatus::Done)]);
+    tests_sound(&db).await;
+    db.close().await.unwrap();
+    let db = open(dir.path()).await;
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap(), expected);
+    assert!(db.snapshot().catalog().tables(LOST_AND_FOUND).next().is_none());
 }
 
 #[tokio::test]

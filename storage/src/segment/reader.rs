@@ -10,6 +10,7 @@ mod blocks;
 mod file;
 mod groups;
 mod lookup;
+mod mend;
 mod names;
 mod open;
 mod points;
@@ -39,6 +40,7 @@ pub use rows::{RowChoice, SegmentBatches};
 
 pub(crate) use addressed::{AddressedBatches, STRETCH_BYTES};
 pub(crate) use addresses::NumberColumn;
+pub(crate) use mend::mended;
 pub(super) use open::Opened;
 pub(crate) use salvage::{Readable, is_damage};
 pub(crate) use vectors::SegmentVectors;

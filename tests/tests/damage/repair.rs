@@ -33,6 +33,10 @@ enum Harm {
     Flip(usize),
     /// A bit in the middle is.
     Half,
+    /// A bit so many bytes before the end is.
+    FromEnd(usize),
+    /// Two bytes of the block in the middle are.
+    Two,
     Gone,
 }
 
@@ -117,6 +121,12 @@ impl Place {
         let at = match harm {
             Harm::Flip(at) => at,
             Harm::Half => bytes.len() / 2,
+            Harm::FromEnd(distance) => bytes.len() - distance,
+            Harm::Two => {
+                let block = bytes.len() / 2 / 65_536 * 65_536;
+                bytes[block + 100] ^= 0x40;
+                block + 200
+            }
             Harm::Gone => {
                 match self {
                     Self::Directory(root) => fs::remove_file(root.join(path)).unwrap(),
@@ -221,14 +231,30 @@ fn from_the_end(paths: &[String], folder: &str, nth: usize) -> String {
     paths.iter().rev().filter(|path| path.starts_with(&format!("{folder}/0"))).nth(nth).unwrap().clone()
 }
 
-const SEGMENTS: [Case; 5] = [
+const SEGMENTS: [Case; 7] = [
+    Case {
+        object: |paths| first(paths, "table/2/", ".parquet"),
+        harm: Harm::Two,
+        late: false,
+        told: "at offset",
+        action: "salvage",
+        loss: Loss::Part,
+    },
     Case {
         object: |paths| first(paths, "table/2/", ".parquet"),
         harm: Harm::Half,
         late: false,
         told: "at offset",
-        action: "salvage",
-        loss: Loss::Part,
+        action: "mend",
+        loss: Loss::Nothing,
+    },
+    Case {
+        object: |paths| first(paths, "table/1/", ".parquet"),
+        harm: Harm::FromEnd(30),
+        late: false,
+        told: "in the footer at offset",
+        action: "mend",
+        loss: Loss::Nothing,
     },
     Case {
         object: |paths| first(paths, "table/1/", ".parquet"),

@@ -150,6 +150,16 @@ async fn read_tail(
     Ok(Tail { start, data, footer })
 }
 
+/// The block checksums in the Thrift part of a footer, whose own was checked.
+///
+/// # Errors
+/// `Corrupt` when it is not the footer of the segment the meta means.
+pub(super) fn block_checksums(meta: &SegmentMeta, footer: &[u8]) -> Result<Vec<u32>> {
+    let metadata =
+        ParquetMetaDataReader::decode_metadata(footer).map_err(|e| decode_error(&meta.path(), e))?;
+    block_table(meta, &metadata)
+}
+
 /// The block checksums, after checking that this is the segment the meta means.
 fn block_table(meta: &SegmentMeta, metadata: &ParquetMetaData) -> Result<Vec<u32>> {
     let entries = metadata.file_metadata().key_value_metadata().map_or(&[][..], Vec::as_slice);
