@@ -219,7 +219,7 @@ impl Work<'_> {
         const ACTION: &str = "mend";
         let (shared, path) = (&self.database.shared, Path::from(suspect.path.as_str()));
         let Some(meta) = self.meta(table, suspect.segment) else { return Ok(None) };
-        let found = match read_object(&*shared.past_cache(), &path, None).await {
+        let found = match read_object(&*shared.past_cache(), &path, None).await.map_err(Error::from) {
             Ok(found) => found,
             Err(error) if is_damage(&error) => return Ok(None),
             Err(error) => return Err(error),
