@@ -5,12 +5,16 @@
 //!
 //! Order of one commit: accept (conflicts, version, row ids, under one short lock) -> log, one write and one sync for all that wait ->
 //! publish -> acknowledge. Locks: `drive` before `accepted` before `published`; none is held across I/O but `drive`.
+//!
+//! Whoever finds nobody leading leads: it logs its own commit with all that wait. What was accepted meanwhile is logged by a task, group
+//! after group until nothing waits, so that those who commit only wait for their own answer and no lock goes from one to the next.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +62,8 @@ struct Accepted {
     named: HashMap<CommitId, CommitVersion>,
     /// What was published when they began to look, of all who are to commit under an id and have not yet: how many.
     asking: BTreeMap<CommitVersion, u64>,
+    /// Whether somebody sees to it that all of `pending` is logged.
+    led: bool,
     poisoned: Option<Error>,
 }
 
@@ -116,6 +122,56 @@ impl std::fmt::Debug for CommitOrder {
     }
 }
 
+/// Sees to it that all that is pending is logged; nobody else does meanwhile.
+struct Leading {
+    order: Arc<CommitOrder>,
+    /// Where a task goes on with what is left when this one ends or its caller goes away. None: it is that task.
+    runtime: Option<Handle>,
+    /// Nothing was left, and somebody else may lead by now.
+    ended: bool,
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let mut accepted = held(&self.order.accepted);
+        let left = !accepted.pending.is_empty();
+        accepted.led = left && self.runtime.is_some();
+        // Where logging them has failed in a way nobody thought of, those who wait find their tickets closed.
+        let given_up = match (&self.runtime, std::thread::panicking()) {
+            (None, true) => std::mem::take(&mut accepted.pending),
+            _ => Vec::new(),
+        };
+        // Before the task: a runtime that ends drops it at once.
+        drop(accepted);
+        drop(given_up);
+        if let Some(runtime) = self.runtime.take().filter(|_| left) {
+            let task = Self { order: Arc::clone(&self.order), runtime: None, ended: false };
+            runtime.spawn(task.until_nothing_waits());
+        }
+    }
+}
+
+impl Leading {
+    /// Logs one group after the other.
+    async fn until_nothing_waits(mut self) {
+        loop {
+            let driving = self.order.driving().await;
+            self.order.flush(driving).await;
+            // Those who have their answer come along with their next commits.
+            tokio::task::yield_now().await;
+            let mut accepted = held(&self.order.accepted);
+            if accepted.pending.is_empty() {
+                accepted.led = false;
+                self.ended = true;
+                return;
+            }
+        }
+    }
+}
+
 /// Exclusive use of the log; while it is held no group is in flight.
 pub(crate) struct Driving {
     order: Arc<CommitOrder>,
@@ -145,6 +201,7 @@ impl CommitOrder {
                 pending: Vec::new(),
                 named: HashMap::new(),
                 asking: BTreeMap::new(),
+                led: false,
                 poisoned: None,
             }),
             published: RwLock::new(start),
@@ -227,23 +284,32 @@ impl CommitOrder {
         Ok(Ticket(ticket))
     }
 
-    /// Waits until the commit is durable and published, driving the group itself when nobody else does.
-    pub(crate) async fn settle(self: &Arc<Self>, mut ticket: Ticket) -> Result<()> {
+    /// Waits until the commit is durable and published, leading the group itself when nobody else does.
+    pub(crate) async fn settle(self: &Arc<Self>, ticket: Ticket) -> Result<()> {
         // Whoever is about to commit on this thread comes along: one sync for all of them. Before the lock, which whoever yields
         // would keep for as long as the others of its thread run.
         tokio::task::yield_now().await;
-        let driving = self.driving().await;
-        match ticket.0.try_recv() {
-            Ok(result) => return result,
-            Err(oneshot::error::TryRecvError::Empty) => self.flush(driving).await,
-            Err(oneshot::error::TryRecvError::Closed) => drop(driving),
+        if let Some(leading) = self.lead() {
+            let driving = self.driving().await;
+            self.flush(driving).await;
+            drop(leading);
         }
-        ticket.0.try_recv().unwrap_or_else(|_| {
+        ticket.0.await.unwrap_or_else(|_| {
             let unknown = Error::new(ErrorKind::OutcomeUnknown, "a commit was neither done nor failed")
                 .with_hint("close and open the database, then look whether the change is there");
             self.poison(&unknown);
             Err(unknown)
         })
+    }
+
+    /// None: somebody leads, or nothing waits.
+    fn lead(self: &Arc<Self>) -> Option<Leading> {
+        let mut accepted = held(&self.accepted);
+        if accepted.led || accepted.pending.is_empty() {
+            return None;
+        }
+        accepted.led = true;
+        Some(Leading { order: Arc::clone(self), runtime: Some(Handle::current()), ended: false })
     }
 
     /// Waits until everything accepted so far is durable or failed.
