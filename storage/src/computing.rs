@@ -4,7 +4,8 @@
 //! is done beside everything else with it (`object::cached`, `index::loaded`): a bucket without a disk cache knows none of that.
 //!
 //! Nothing of this crate but threads makes the order of things depend on the machine. So a test whose runtime has one thread, and whose
-//! store, clock and dice follow a seed, goes the same way each time with [`Computing::InTurn`].
+//! store, clock and dice follow a seed, goes the same way each time with [`Computing::InTurn`]. That is asked for, and does not follow from
+//! the runtime: most tests have one thread, and some of them stop what computes.
 
 use crate::error::{Error, Result};
 use crate::jobs::Meter;
