@@ -19,7 +19,9 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::collect::Retained;
 use crate::database::{Database, Writer};
@@ -323,6 +325,7 @@ impl Work<'_> {
             def: Arc::clone(table.def()),
             ids: &self.database.writer()?.ids,
             retained: self.retained,
+            computing: self.database.options().computing,
             options: SegmentWriterOptions::of_table(table.def().layout, self.database.shared.remote),
             segment_bytes: limits.segment_bytes,
             rows_read: &watch.rows_read,

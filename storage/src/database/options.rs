@@ -8,6 +8,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 
 use super::clock::Clock;
+use crate::computing::Computing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
 use crate::object::StoreUrl;
@@ -188,6 +189,8 @@ pub struct OpenOptions {
     pub store: Option<Arc<dyn ObjectStore>>,
     /// What time it is; for tests.
     pub clock: Clock,
+    /// Where rows are sorted and encoded; for tests.
+    pub computing: Computing,
 }
 
 impl Default for OpenOptions {
@@ -233,6 +236,7 @@ impl Default for OpenOptions {
             discard_local: false,
             store: None,
             clock: Clock::default(),
+            computing: Computing::default(),
         }
     }
 }

@@ -196,11 +196,12 @@ async fn one(
     let meter = database.jobs.meter(job.id);
     meter.holds(capacity::estimate(table.def(), &plan.index, row_ids.len() as u64).memory_bytes);
     let watch = Watch::new(database, table, plan, job, cancelled, &options);
-    let (rows, calibration, bytes) = crate::checkpoint::blocking(move || {
+    let computing = database.options().computing;
+    let built = computing.run(move || {
         let parts = build(&rows, &row_ids, &options, &|| watch.ends()).map_err(|e| watch.error(e))?;
         Ok((parts.len() as u64, parts.calibration().clone(), Bytes::from(parts.to_bytes())))
-    })
-    .await?;
+    });
+    let (rows, calibration, bytes) = built.await?;
     let writer = database.writer()?;
     // Until the commit that names the unit: none is collected before.
     let _upload = writer.uploads.begin(&writer.ids);
