@@ -19,7 +19,7 @@ use crate::transaction::CommitOptions;
 use crate::wal::CatalogEdit;
 
 /// Drops units none of whose segments is there any more, where no other is due that would take their place: after TRUNCATE there is none. Where one is
-/// due, they may have the rows that it is due for (`cover`). `lost` names units that could not be opened.
+/// due, they may have the rows that it is due for (`cover`). `lost` names units that are to be built anew.
 pub(super) async fn retire(
     database: &Arc<Database>,
     table: Option<TableId>,
@@ -31,7 +31,7 @@ pub(super) async fn retire(
         let due = state.def.indexes.iter().filter(|index| policy::next(state, index, lost).is_some());
         let due: HashSet<IndexId> = due.map(|index| index.id).collect();
         let gone = state.units.iter().filter(|unit| !unit.segments.iter().any(|s| present(s.id)));
-        let gone = gone.filter(|unit| !due.contains(&unit.index) || lost.contains(&unit.id));
+        let gone = gone.filter(|unit| !due.contains(&unit.index));
         let units: Vec<ObjectId> = gone.map(|unit| unit.id).collect();
         if units.is_empty() {
             continue;
