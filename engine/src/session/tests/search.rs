@@ -112,9 +112,9 @@ async fn a_table_is_as_indexed_after_compact_as_before() {
     };
     for sql in [
         "CREATE TABLE v (id INT PRIMARY KEY, e VECTOR(4))",
-        &rows(1),
+        rows(1).as_str(),
         "CHECKPOINT",
-        &rows(2),
+        rows(2).as_str(),
         "CHECKPOINT",
         "CREATE INDEX v_e ON v USING hnsw (e)",
         // No unit takes the place of the one that is there.
