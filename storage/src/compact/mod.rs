@@ -8,7 +8,7 @@
 //! ids and versions stay, so that transactions which name rows are not disturbed; one that deletes so many rows that it names them
 //! by position looks for them anew when their segment was replaced meanwhile.
 //!
-//! Index units cover segments: rows of a replaced one are compared exactly until a unit over the new one is built (`index`).
+//! Index units are left alone: they know rows by their ids, and go on with those of the new segments until units over these are built (`index`).
 
 mod merge;
 mod policy;

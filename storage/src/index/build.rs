@@ -51,7 +51,7 @@ pub(crate) async fn run(
     let mut upkeep = Upkeep { database, cancelled, asked, lost: lost.clone(), built: 0 };
     let mut result = Ok(());
     let mut failed = HashSet::new();
-    retire(database, table).await?;
+    retire(database, table, lost).await?;
     if !asked {
         // As it is before any of these builds: what fails now holds up no other index of its table.
         for state in database.snapshot().state().live_tables() {

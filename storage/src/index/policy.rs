@@ -3,6 +3,9 @@
 //! A build that would not fit into the index's memory limit is cut, at segments' ends or inside of a segment. Each unit is
 //! committed by itself, and what is next follows from the units that are there: so a build that was killed goes on where
 //! it was. Asking again and again ends: each unit takes rows from those uncovered, or the place of a worn unit.
+//!
+//! A compaction leaves rows of segments that no unit was built over. Until one is, older units may have them by their row ids (`cover`): so a unit whose
+//! segments are all gone stays as long as a unit is due, up to the one that takes the last of the uncovered rows.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -92,11 +95,11 @@ struct Shares {
 pub(super) fn next(table: &TableState, index: &IndexDef, lost: &HashSet<ObjectId>) -> Option<BuildPlan> {
     let Shares { uncovered, mut worn, others } = shares(table, index, lost);
     let capacity = capacity::rows_max(&table.def, index);
+    let empty: Vec<ObjectId> =
+        worn.extract_if(.., |unit| unit.spans.is_empty()).filter_map(|unit| unit.unit).collect();
     // The last share of a cut is to be due, too.
     let few = UNCOVERED_ROWS_MAX.min(capacity / 4);
     let due = uncovered.rows > if worn.is_empty() && others.is_empty() { 0 } else { few };
-    // Units without a row left are taken away with the next one that is built.
-    let empty = worn.extract_if(.., |unit| unit.spans.is_empty()).filter_map(|unit| unit.unit).collect();
     if !due && worn.is_empty() {
         return None;
     }
@@ -107,7 +110,7 @@ pub(super) fn next(table: &TableState, index: &IndexDef, lost: &HashSet<ObjectId
         index: index.clone(),
         spans: Vec::new(),
         rows: 0,
-        replaces: empty,
+        replaces: Vec::new(),
         rows_after: 0,
         units_after: 0,
     };
@@ -117,7 +120,12 @@ pub(super) fn next(table: &TableState, index: &IndexDef, lost: &HashSet<ObjectId
     } else {
         plan.rows_after = waiting - first.rows;
         plan.add(first);
-        if let Some(uncovered) = second.filter(|u| plan.rows + u.rows <= capacity) {
+        let second = second.filter(|uncovered| plan.rows + uncovered.rows <= capacity);
+        if due || second.is_some() {
+            // Nothing is left that they might have.
+            plan.replaces.extend(empty);
+        }
+        if let Some(uncovered) = second {
             plan.add(uncovered);
         }
         for unit in worn {

@@ -13,7 +13,7 @@ use cairn_vector::search::{Effort, Filter, Request, SearchError, SearchScratch, 
 use cairn_vector::{Metric, QueryDistance, VectorError};
 
 use super::alive::{self, Alive, Ordinals};
-use super::cover::{Cover, Part, cover};
+use super::cover::{Answerer, Cover, Part, cover};
 use super::exact::{Source, UnitExact, compare_hot, each_hot, hot_to_compare};
 use super::{IndexDef, LoadedUnit, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};
 use crate::error::{Error, ErrorKind, Result};
@@ -115,10 +115,10 @@ impl TableSnapshot {
             cover.lost.iter().map(|(unit, error)| (unit.id, error.message().to_owned())).collect();
         let mut units = Vec::with_capacity(cover.units.len());
         let mut uncovered = cover.uncovered;
-        for (unit, parts) in cover.units {
+        for Answerer { unit, parts, whole } in cover.units {
             let sources = self.sources(parts.clone(), column).await?;
             let opened: Vec<_> = sources.iter().map(|s| (s.part(), s.ids.clone())).collect();
-            match alive::alive(&unit, &opened) {
+            match alive::alive(&unit, &opened, whole) {
                 Ok(alive) => units.push(CoveredUnit { unit, sources, alive }),
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     lost.push((unit.meta.id, error.message().to_owned()));

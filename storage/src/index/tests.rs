@@ -1,11 +1,12 @@
 #![allow(clippy::unwrap_used)]
 //! Searches against a model: no row missing, no ghost, no old version, whatever happens in between.
 
+mod compaction;
 mod rounds;
 mod split;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
@@ -19,7 +20,7 @@ use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::database::{Database, OpenOptions, Root};
 use crate::error::ErrorKind;
-use crate::id::{ColumnId, IndexId, RowId, SchemaVersion, TableId};
+use crate::id::{ColumnId, IndexId, ObjectId, RowId, SchemaVersion, TableId};
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use crate::segment::{EncodedKey, RowChoice};
 use crate::transaction::CommitOptions;
@@ -93,6 +94,26 @@ async fn create(db: &Arc<Database>, metric: IndexMetric, memory_limit: Option<u6
 
 fn table(db: &Database) -> TableSnapshot {
     db.snapshot().table(TableId(1)).unwrap()
+}
+
+fn units(db: &Database) -> Vec<Arc<UnitMeta>> {
+    table(db).state().units.to_vec()
+}
+
+fn ids(db: &Database) -> HashSet<ObjectId> {
+    units(db).iter().map(|unit| unit.id).collect()
+}
+
+/// Rows that units cover.
+async fn covered(table: &TableSnapshot) -> u64 {
+    let views = table.segments().await.unwrap();
+    table.coverage(&table.def().indexes[0], &views, table.state()).await.rows
+}
+
+/// Some thousand rows a unit: every row of it is compared, and answers are those of the model.
+fn least() -> u64 {
+    let def = definition(IndexMetric::L2, None);
+    least_memory_limit(&def, &def.indexes[0])
 }
 
 async fn row_ids(table: &TableSnapshot, keys: &[i64]) -> Vec<Option<RowId>> {

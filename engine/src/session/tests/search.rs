@@ -8,7 +8,7 @@ use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::common::ScalarValue;
 use futures::TryStreamExt;
 
-use super::{answer, session};
+use super::{all, answer, run, session};
 use crate::{Output, Session};
 
 const QUERY: &str = "'[0.3,-0.2,0.9,0.1]'";
@@ -100,6 +100,37 @@ async fn sorts_by_an_indexed_distance_are_searches() {
     }
     let grouped = format!("SELECT tenant FROM v GROUP BY tenant, e ORDER BY e <-> {QUERY} LIMIT 5");
     assert!(!is_search(&session, &grouped).await, "{grouped}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_as_indexed_after_compact_as_before() {
+    let session = session().await;
+    let rows = |from: u32| {
+        format!(
+            "INSERT INTO v SELECT i, ARRAY[sin(i), cos(i * 0.7), sin(i * 1.3), cos(i * 2.1)] FROM generate_series({from}, 4000, 2) g(i)"
+        )
+    };
+    for sql in [
+        "CREATE TABLE v (id INT PRIMARY KEY, e VECTOR(4))",
+        rows(1).as_str(),
+        "CHECKPOINT",
+        rows(2).as_str(),
+        "CHECKPOINT",
+        "CREATE INDEX v_e ON v USING hnsw (e)",
+        // No unit takes the place of the one that is there.
+        "PAUSE JOBS build_index",
+        "DELETE FROM v WHERE id % 5 = 0",
+        "COMPACT TABLE v",
+    ] {
+        all(&session, &[sql]).await;
+    }
+    run(&session, "SELECT count(*) FROM system.segments WHERE table_name = 'v'", "1").await;
+    run(&session, "SELECT state, rows, rows_covered, units FROM system.indexes", "ready,3200,3200,1").await;
+    let near = format!("SELECT id FROM v ORDER BY e <-> {QUERY} LIMIT 5");
+    let plan = answer(&session, &format!("EXPLAIN FORMAT indent {near}")).await;
+    assert!(plan.contains("index=v_e, unit ") && !plan.contains("exact_rows"), "{plan}");
+    all(&session, &["RESUME JOBS", "REINDEX TABLE v"]).await;
+    run(&session, "SELECT state, rows_covered, units FROM system.indexes", "ready,3200,1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! What is built next, as a function of metadata: limits are kept, positions are shared out, and there is an end.
 
 use super::*;
-use crate::id::{CommitVersion, ObjectId};
+use crate::id::CommitVersion;
 use crate::index::cover::Left;
 use crate::index::policy::{self, BuildPlan};
 use crate::manifest::invariants::tests::segment_entry;
@@ -195,6 +195,28 @@ fn upkeep_ends_whatever_is_written_and_deleted() {
             assert!(small <= 8, "seed {seed}: {small} small units");
         }
     }
+}
+
+#[test]
+fn units_stay_until_the_rows_that_a_compaction_moved_are_all_in_others() {
+    let mut table = small();
+    let capacity = capacity::rows_max(&table.def, &table.def.indexes[0]);
+    (0..6).for_each(|_| table.add(capacity / 2));
+    table.settle(&[]);
+    let before: HashSet<ObjectId> = table.units.iter().map(|unit| unit.id).collect();
+    table.segments.clear();
+    table.add(3 * capacity);
+    let mut plans = Vec::new();
+    while let Some(plan) = policy::next(&table.state(), &table.def.indexes[0], &HashSet::new()) {
+        table.build(&plan);
+        plans.push(plan);
+        assert!(plans.len() < 20, "no end");
+    }
+    let last = plans.pop().unwrap();
+    assert!(plans.len() >= 2 && plans.iter().all(|plan| plan.replaces.is_empty()), "{plans:?}");
+    assert_eq!(last.replaces.iter().copied().collect::<HashSet<ObjectId>>(), before);
+    table.check_shared_out();
+    assert_eq!(table.uncovered(), 0);
 }
 
 #[test]
