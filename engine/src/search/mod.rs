@@ -23,6 +23,7 @@ mod conditions;
 mod each;
 mod exec;
 mod filter_text;
+mod held;
 mod literal;
 mod matching;
 mod recall;
@@ -58,6 +59,7 @@ use matching::Conditions;
 
 pub(crate) use answer::{Pick, rows};
 pub(crate) use each::EachPlanner;
+pub(crate) use held::Held;
 pub(crate) use literal::of_scalar;
 pub(crate) use matching::lasting;
 use recall::RecallSampler;

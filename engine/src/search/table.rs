@@ -17,6 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::answer::{self, Pick};
 use super::exec::SearchExec;
+use super::held::Held;
 use super::{DISTANCE_COLUMN, RANK_COLUMN, Search, Searches, matching, sample_rate};
 use crate::measure::ReadMeters;
 use crate::provider::usable;
@@ -84,19 +85,26 @@ impl SearchTable {
         metered
     }
 
-    async fn nearest(&self, state: &dyn Session) -> Result<(Vec<VectorHit>, SearchReport, Option<u64>)> {
+    /// `held` holds the hits from then on.
+    async fn nearest(
+        &self,
+        state: &dyn Session,
+        held: &Held,
+    ) -> Result<(Vec<VectorHit>, SearchReport, Option<u64>)> {
         let (search, searches) = (&self.search, &self.searches);
         let table = search.snapshot();
         let searcher = self.searcher(state).await?;
+        held.searching(searcher.most_rows(search.k))?;
         let (mut hits, report) = searches.nearest(&searcher, search, &self.query, sample_rate(state))?;
         if matches!(self.shape, Shape::Sorted(_)) && hits.len() < search.k && searcher.has_nulls() {
             let mut without = self.filters.clone();
             without.push(col(format!("\"{}\"", search.column_name().replace('"', "\"\""))).is_null());
-            let mut more = matching::row_ids(state, table, &without).await?;
+            let (mut more, _held) = matching::row_ids(state, table, &without).await?;
             more.sort_unstable();
             let more = more.into_iter().take(search.k - hits.len());
             hits.extend(more.map(|row| VectorHit { row: RowId(row), distance: f32::NAN }));
         }
+        held.found(hits.len())?;
         Ok((hits, report, searcher.matching_rows()))
     }
 
@@ -183,7 +191,8 @@ impl TableProvider for SearchTable {
         let meter = ReadMeters::next(state);
         let metered = meter.clone().map(|meter| self.metered(meter));
         let search = metered.as_ref().unwrap_or(self);
-        let (mut hits, report, matching) = search.nearest(state).await?;
+        let held = Held::new(&state.runtime_env().memory_pool);
+        let (mut hits, report, matching) = search.nearest(state, &held).await?;
         hits.truncate(limit.unwrap_or(usize::MAX));
         let every: Vec<usize>;
         let projection = match projection {
@@ -196,8 +205,10 @@ impl TableProvider for SearchTable {
         let schema = Arc::new(self.schema.project(projection)?);
         let picks: Vec<Pick> = projection.iter().map(|index| self.pick(*index)).collect();
         let ranks: Vec<u64> = (1..=hits.len() as u64).collect();
-        let batch = answer::rows(search.search.snapshot(), &hits, &ranks, &picks, &schema).await?;
+        let fetched = held.another();
+        let batch = answer::rows(search.search.snapshot(), &hits, &ranks, &picks, &schema, &fetched).await?;
         let orders = self.orders(state, &schema)?;
-        Ok(Arc::new(SearchExec::new(&self.search, batch, orders, report, matching).metered(meter)))
+        let found = SearchExec::new(&self.search, (batch, fetched), orders, report, matching);
+        Ok(Arc::new(found.metered(meter)))
     }
 }

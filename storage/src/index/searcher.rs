@@ -312,6 +312,14 @@ impl VectorSearcher {
         k.min(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
+    /// How many rows an answer of `k` has at most.
+    #[must_use]
+    pub fn most_rows(&self, k: usize) -> usize {
+        let matching =
+            self.matching_rows().map_or(usize::MAX, |rows| usize::try_from(rows).unwrap_or(usize::MAX));
+        self.rows_of_answer(k).min(matching)
+    }
+
     fn effort(&self, width: Option<usize>) -> Effort {
         let target = self.cold.index.as_ref().map_or(1.0, |i| f32::from(i.target_recall_permille) / 1000.0);
         width.map_or(Effort::Recall(target), Effort::Width)

@@ -1,6 +1,6 @@
 //! Searches for a stream of vectors, some at a time on every core.
 //!
-//! Memory: the answers of the few slices of a batch that are searched at the same time.
+//! Memory: the answers of the few slices of a batch that are searched at the same time, told to the pool.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use crate::dml::row_text;
 use crate::error::Error;
 use crate::measure::with_reads;
 use crate::search::answer::{self, Pick};
+use crate::search::held::{Held, expected};
 use crate::search::table::SearchTable;
 use crate::search::{SampleRate, exec};
 
@@ -202,10 +203,11 @@ impl ExecutionPlan for EachExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, context)?;
+        let input = self.input.execute(partition, Arc::clone(&context))?;
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let count = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
         let slices = Slices {
+            held: Arc::new(Held::new(context.memory_pool())),
             each: Arc::clone(&self.each),
             columns: Arc::clone(&self.columns),
             schema: Arc::clone(&self.schema),
@@ -234,6 +236,8 @@ impl ExecutionPlan for EachExec {
                 async move { task.await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))? }
             })
             .try_buffered(tasks)
+            // Whoever takes a batch holds it himself.
+            .map_ok(|(batch, _held)| batch)
             .inspect_ok(move |batch| {
                 batch.record_output(&baseline);
             });
@@ -248,6 +252,8 @@ impl ExecutionPlan for EachExec {
 /// Searches for the rows of a part of a batch.
 #[derive(Clone)]
 struct Slices {
+    /// Nothing; what its parts hold is of the same pool.
+    held: Arc<Held>,
     each: Arc<Each>,
     columns: Arc<[Out]>,
     schema: SchemaRef,
@@ -255,7 +261,12 @@ struct Slices {
 }
 
 impl Slices {
-    async fn search(&self, part: RecordBatch) -> Result<RecordBatch> {
+    /// The rows of a part with their answers, and what holds them.
+    async fn search(&self, part: RecordBatch) -> Result<(RecordBatch, Held)> {
+        // All answers of the part, and the one that is searched for.
+        let held = self.held.another();
+        let most = self.each.searcher.most_rows(self.each.table.search().k);
+        held.searching(most.saturating_mul(part.num_rows() + 1))?;
         let searching = self.counts.time.timer();
         let vectors = self.vectors(&part)?;
         let mut queries = Vec::with_capacity(part.num_rows());
@@ -295,8 +306,16 @@ impl Slices {
             .map(|(_, field)| Arc::clone(field))
             .collect();
         let table = self.each.table.search().snapshot();
-        let answers = answer::rows(table, &hits, &ranks, &picks, &Arc::new(Schema::new(fields))).await?;
+        held.searching(hits.len())?;
+        let (fetched, schema) = (held.another(), Arc::new(Schema::new(fields)));
+        let answers = answer::rows(table, &hits, &ranks, &picks, &schema, &fetched).await?;
         let _joining = self.counts.time.timer();
+        let joined = held.another();
+        let inputs = self.columns.iter().filter_map(|out| match out {
+            Out::Input(i) => Some(expected(part.column(*i).data_type(), of_input.len())),
+            Out::Answer(_) => None,
+        });
+        joined.set(inputs.fold(fetched.bytes(), usize::saturating_add))?;
         let (of_input, of_answers) = (UInt32Array::from(of_input), UInt32Array::from(of_answers));
         let mut answers = answers.columns().iter();
         let arrays = self.columns.iter().map(|out| -> Result<ArrayRef> {
@@ -310,7 +329,9 @@ impl Slices {
         });
         let options = RecordBatchOptions::new().with_row_count(Some(of_input.len()));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
+        joined.batch(&batch)?;
+        Ok((batch, joined))
     }
 
     /// The query vectors of a part.

@@ -118,10 +118,26 @@ fn small() -> Table {
 
 #[test]
 fn limits_fit_what_they_allow() {
-    let def = definition(IndexMetric::L2, None);
+    for dim in [DIM as u16, 784, 1_536] {
+        limits_fit_what_they_allow_to(|limit| {
+            let mut def = definition(IndexMetric::L2, limit);
+            def.columns[1].column_type = ColumnType::Vector(dim);
+            def
+        });
+    }
+    // A limit from before there was a least one is taken as that.
+    let least = definition(IndexMetric::L2, None);
+    let least = least_memory_limit(&least, &least.indexes[0]);
+    let older = definition(IndexMetric::L2, Some(1 << 20));
+    let units = definition(IndexMetric::L2, Some(least));
+    assert_eq!(capacity::rows_max(&older, &older.indexes[0]), capacity::rows_max(&units, &units.indexes[0]));
+}
+
+fn limits_fit_what_they_allow_to(definition: impl Fn(Option<u64>) -> TableDef) {
+    let def = definition(None);
     let least = least_memory_limit(&def, &def.indexes[0]);
     for limit in [least, 2 * least, 10 * least] {
-        let def = definition(IndexMetric::L2, Some(limit));
+        let def = definition(Some(limit));
         let most = capacity::rows_max(&def, &def.indexes[0]);
         for rows in [1, most, most + 1, 3 * most, 10 * most + 7] {
             let estimate = estimate(&def, &def.indexes[0], rows);
@@ -129,10 +145,6 @@ fn limits_fit_what_they_allow() {
             assert_eq!(estimate.units, rows.div_ceil(most));
         }
     }
-    // A limit from before there was a least one is taken as that.
-    let older = definition(IndexMetric::L2, Some(1 << 20));
-    let units = definition(IndexMetric::L2, Some(least));
-    assert_eq!(capacity::rows_max(&older, &older.indexes[0]), capacity::rows_max(&units, &units.indexes[0]));
 }
 
 #[test]
