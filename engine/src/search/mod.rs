@@ -25,6 +25,7 @@ mod exec;
 mod filter_text;
 mod literal;
 mod matching;
+mod order;
 mod recall;
 mod relation;
 mod resident;

@@ -26,7 +26,7 @@ use crate::provider::usable;
 pub(super) enum Shape {
     /// `_distance` and `_rank`; rows without a vector are no answer.
     Ranked,
-    /// Nothing; rows without a vector come last, as a sort by this over the table's columns has them.
+    /// Nothing; rows without a vector come first or last, as a sort by this over the table's columns has them.
     Sorted(SortExpr),
 }
 
@@ -89,13 +89,20 @@ impl SearchTable {
         let table = search.snapshot();
         let searcher = self.searcher(state).await?;
         let (mut hits, report) = searches.nearest(&searcher, search, &self.query, sample_rate(state))?;
-        if matches!(self.shape, Shape::Sorted(_)) && hits.len() < search.k && searcher.has_nulls() {
+        if let Shape::Sorted(by) = &self.shape
+            && (by.nulls_first || hits.len() < search.k)
+            && searcher.has_nulls()
+        {
             let mut without = self.filters.clone();
             without.push(col(format!("\"{}\"", search.column_name().replace('"', "\"\""))).is_null());
-            let mut more = matching::row_ids(state, table, &without).await?;
-            more.sort_unstable();
-            let more = more.into_iter().take(search.k - hits.len());
-            hits.extend(more.map(|row| VectorHit { row: RowId(row), distance: f32::NAN }));
+            let mut rows = matching::row_ids(state, table, &without).await?;
+            rows.sort_unstable();
+            let without = rows.into_iter().map(|row| VectorHit { row: RowId(row), distance: f32::NAN });
+            if by.nulls_first {
+                hits = without.chain(hits).take(search.k).collect();
+            } else {
+                hits.extend(without.take(search.k - hits.len()));
+            }
         }
         Ok((hits, report, searcher.matching_rows()))
     }
