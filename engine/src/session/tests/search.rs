@@ -537,6 +537,10 @@ async fn searches_are_described_without_their_values() {
             vec![vector.clone(), whole.clone(), text.clone(), text.clone(), text.clone(), whole.clone()],
         ),
         (
+            "SELECT id, _distance FROM vector_search('v', 'e', $1, k => 2 * ($2 + 1), filter => 'tenant < ' || $3, metric => 'l2')",
+            vec![vector.clone(), whole.clone(), None],
+        ),
+        (
             "SELECT id, _distance FROM vector_search('v', 'e', $2, metric => 'ip') WHERE tenant = $1",
             vec![int.clone(), vector.clone()],
         ),
@@ -585,6 +589,15 @@ async fn searches_are_described_without_their_values() {
     let found = rows_of(&session, sql, values(ScalarValue::Int64(Some(2)))).await.unwrap();
     let expected = format!("SELECT id FROM v WHERE tenant = 3 ORDER BY e <-> {QUERY} LIMIT 2");
     assert_eq!(found[1..].concat().join(";"), answer(&session, &expected).await);
+    let computed = "SELECT id FROM vector_search('v', 'e', $1, k => 2 * $2 - 1, filter => 'tenant = ' || $3, metric => lower('L2'), mode => 'ex' || 'act')";
+    let values_of = |k| vec![text("[0.3,-0.2,0.9,0.1]"), ScalarValue::Int64(k), ScalarValue::Int32(Some(3))];
+    let found = rows_of(&session, computed, values_of(Some(2))).await.unwrap();
+    let expected = format!("SELECT id FROM v WHERE tenant = 3 ORDER BY e <-> {QUERY} LIMIT 3");
+    assert_eq!(found[1..].concat().join(";"), answer(&session, &expected).await);
+    for k in [None, Some(-7)] {
+        let error = rows_of(&session, computed, values_of(k)).await.unwrap_err();
+        assert!(error.starts_with("k of vector_search must be a number from 1"), "{error}");
+    }
     for k in [ScalarValue::Int64(None), ScalarValue::Int64(Some(0)), text("ten")] {
         let error = rows_of(&session, sql, values(k)).await.unwrap_err();
         assert!(error.starts_with("k of vector_search must be a number from 1"), "{error}");
