@@ -48,6 +48,8 @@ async fn sorts_by_an_indexed_distance_are_searches() {
         format!("SELECT * FROM v AS x WHERE x.tenant < 50 ORDER BY x.e <-> {QUERY} LIMIT 5 OFFSET 3"),
         format!("SELECT id FROM v ORDER BY e <#> {QUERY} LIMIT 5"),
         format!("SELECT id FROM v ORDER BY inner_product(e, {QUERY}) DESC NULLS LAST LIMIT 5"),
+        format!("SELECT id FROM v ORDER BY e <-> {QUERY} FETCH FIRST 5 ROWS ONLY"),
+        format!("SELECT id FROM v ORDER BY e <-> {QUERY} OFFSET 2 ROWS FETCH NEXT 5 ROWS ONLY"),
         format!("SELECT id FROM v ORDER BY e <-> {QUERY} NULLS FIRST LIMIT 5"),
         format!("SELECT id FROM v ORDER BY 1 - (e <-> {QUERY}) DESC LIMIT 5"),
         format!("SELECT id, 1.5 - (e <-> {QUERY}) AS s FROM v WHERE tenant < 50 ORDER BY s DESC LIMIT 5"),
