@@ -149,7 +149,7 @@ impl VectorSearch {
         }
         search
             .metric
-            .check((&query).into())
+            .check_query((&query).into())
             .map_err(|e| invalid("22000", format!("the query vector: {e}")))?;
         Ok(SearchTable::new(Arc::clone(&self.scope.searches), search, query, Shape::Ranked, filters))
     }

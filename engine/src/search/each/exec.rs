@@ -353,7 +353,7 @@ impl Slices {
 
     fn nearest(&self, query: &[f32]) -> Result<Vec<VectorHit>, Error> {
         let search = self.each.table.search();
-        search.metric.check(query.into()).map_err(|e| {
+        search.metric.check_query(query.into()).map_err(|e| {
             Error::new(ErrorKind::InvalidInput, e.to_string()).map(|e| e.with_sqlstate("22000"))
         })?;
         let (hits, report) =

@@ -247,6 +247,23 @@ async fn searches_give_the_rows_of_a_full_comparison() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_unit_is_asked_for_a_vector_without_bounds() {
+    let session = indexed().await;
+    for (metric, operator) in [("l2", "<->"), ("ip", "<#>")] {
+        let search = format!(
+            "SELECT id FROM vector_search('v', 'e', '[2e19,-1e19,0,5e19]', k => 12, metric => '{metric}', filter => 'id > 20')"
+        );
+        let plan = answer(&session, &format!("EXPLAIN FORMAT indent {search}")).await;
+        assert!(plan.contains("(the vector is too short or too long for an index)"), "{plan}");
+        assert!(!plan.contains("unit "), "{plan}");
+        let sorted = format!(
+            "SELECT id FROM v WHERE id > 20 ORDER BY (e {operator} '[2e19,-1e19,0,5e19]')::DOUBLE, _row_id LIMIT 12"
+        );
+        assert_eq!(answer(&session, &search).await, answer(&session, &sorted).await, "{metric}");
+    }
+}
+
 /// Count, and the sum to three digits: a double sum and a REAL one differ behind them.
 fn numbers(answer: &str) -> (String, Option<i64>) {
     let (count, sum) = answer.split_once(',').unwrap_or((answer, ""));
