@@ -20,7 +20,9 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, Join, ObjectName, TableFactor};
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, Join, ObjectName, TableAlias, TableFactor,
+};
 
 use super::call::{Arguments, FUNCTION, call_of, column_name, invalid, object};
 use super::each::{self, EachNode};
@@ -176,10 +178,9 @@ impl VectorSearch {
                 })
                 .into());
         }
-        let alias = match alias {
-            None => FUNCTION.to_owned(),
-            Some(alias) if alias.columns.is_empty() => name_of(&alias.name),
-            Some(_) => return Err(Error::not_supported_yet("names for the columns of vector_search").into()),
+        let (alias, names) = match alias {
+            None => (FUNCTION.to_owned(), Vec::new()),
+            Some(alias) => (name_of(&alias.name), column_names(alias)?),
         };
         let before = context.plan(before)?;
         let (search, query, filters) = self.search(args.to_vec(), context)?;
@@ -197,7 +198,8 @@ impl VectorSearch {
         }
         let vector = if found == wanted { vector } else { Expr::Cast(Cast::new(Box::new(vector), wanted)) };
         let table =
-            SearchTable::new(Arc::clone(&self.scope.searches), search, Vec::new(), Shape::Ranked, filters);
+            SearchTable::new(Arc::clone(&self.scope.searches), search, Vec::new(), Shape::Ranked, filters)
+                .renamed(&names)?;
         let answers = DFSchema::try_from_qualified_schema(TableReference::bare(alias), &table.schema())?;
         let plan = EachNode::plan(before, (vector, written), table, answers, outer)?;
         match on {
@@ -224,13 +226,25 @@ impl RelationPlanner for VectorSearch {
         }
         match call_of(&relation) {
             Some((_, args, alias)) => {
-                let search = self.one(args.to_vec(), context)?;
+                let names = alias.map(column_names).transpose()?.unwrap_or_default();
+                let search = self.one(args.to_vec(), context)?.renamed(&names)?;
                 let plan = LogicalPlanBuilder::scan(FUNCTION, provider_as_source(Arc::new(search)), None)?;
-                planned(plan.build()?, alias.cloned())
+                // The search has the names itself: a projection would stand between it and its conditions.
+                let alias = alias.map(|alias| TableAlias { columns: Vec::new(), ..alias.clone() });
+                planned(plan.build()?, alias)
             }
             None => Ok(RelationPlanning::Original(Box::new(relation))),
         }
     }
+}
+
+/// The names that an alias has for columns.
+fn column_names(alias: &TableAlias) -> Result<Vec<String>> {
+    let names = alias.columns.iter().map(|column| match &column.data_type {
+        None => Ok(name_of(&column.name)),
+        Some(_) => Err(Error::not_supported_yet("a type in the alias of vector_search")),
+    });
+    names.collect()
 }
 
 /// What to write instead of the name of a column that is not there.
