@@ -75,6 +75,22 @@ pub(crate) fn searched(factor: &TableFactor) -> Option<ObjectName> {
     object(table).ok()
 }
 
+/// The text of a call's filter; None: no call, or it has none that can be read.
+pub(super) fn filter_of(factor: &TableFactor) -> Option<&str> {
+    let (_, args, _) = call_of(factor)?;
+    args.iter().find_map(|arg| match arg {
+        FunctionArg::Named { name, arg: FunctionArgExpr::Expr(SqlExpr::Value(value)), .. }
+            if name_of(name) == "filter" =>
+        {
+            match &value.value {
+                Value::SingleQuotedString(text) => Some(text.as_str()),
+                _ => None,
+            }
+        }
+        _ => None,
+    })
+}
+
 /// The tables that calls in a query search, where the call says so in a way that can be read.
 pub(crate) fn searched_in(query: &Query) -> Vec<ObjectName> {
     struct Tables(Vec<ObjectName>);

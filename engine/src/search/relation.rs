@@ -25,7 +25,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::call::{Arguments, FUNCTION, call_of, column_name, invalid, object};
-use super::each::{self, EachNode};
+use super::each::{self, EachNode, RowFilter};
 use super::filter_text::condition;
 use super::literal::{may_be_vector, vector_of};
 use super::table::{SearchTable, Shape};
@@ -39,7 +39,7 @@ use crate::statement::{name_of, schema_and_name};
 use crate::system;
 
 /// How one search for each row is written.
-const PER_ROW: &str = "one search for each row of q: FROM q, vector_search('t', 'c', q.v, k => 10) n, or with rows without an answer: FROM q LEFT JOIN LATERAL vector_search('t', 'c', q.v, k => 10) n ON true";
+const PER_ROW: &str = "one search for each row of q: FROM q, vector_search('t', 'c', q.v, k => 10, filter => 'tenant = q.tenant') n, or with rows without an answer: FROM q LEFT JOIN LATERAL vector_search('t', 'c', q.v, k => 10) n ON true";
 /// See the module.
 #[derive(Debug)]
 pub(super) struct VectorSearch {
@@ -113,12 +113,13 @@ impl VectorSearch {
         Ok((data_type, dim))
     }
 
-    /// What a call searches, and the vector it names.
+    /// What a call searches, the vector it names, its conditions, and those that name columns of `around`.
     fn search(
         &self,
         args: Vec<FunctionArg>,
+        around: Option<&DFSchema>,
         context: &mut dyn RelationPlannerContext,
-    ) -> Result<(Search, SqlExpr, Vec<Expr>)> {
+    ) -> Result<(Search, SqlExpr, (Vec<Expr>, RowFilter))> {
         let args = Arguments::read(args)?;
         let (table, column) = self.column(&args.table, &args.column)?;
         let def = table.table().def();
@@ -127,8 +128,8 @@ impl VectorSearch {
             None => the_metric(def, def.columns[column].id)?,
         };
         let filters = match &args.filter {
-            Some(filter) => condition(filter, &table, context)?,
-            None => Vec::new(),
+            Some(filter) => condition(filter, &table, around, context)?,
+            None => Default::default(),
         };
         let search = Search { table, column, metric, k: args.k, exact: args.exact, width: args.width };
         Ok((search, args.query, filters))
@@ -136,7 +137,7 @@ impl VectorSearch {
 
     /// A call for one vector.
     fn one(&self, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<SearchTable> {
-        let (search, query, filters) = self.search(args, context)?;
+        let (search, query, (filters, _)) = self.search(args, None, context)?;
         let dim = search.dim();
         let query = constant(query, self.scope.described.then_some(dim), context)?;
         if query.len() != dim {
@@ -183,7 +184,8 @@ impl VectorSearch {
             Some(alias) => (name_of(&alias.name), column_names(alias)?),
         };
         let before = context.plan(before)?;
-        let (search, query, filters) = self.search(args.to_vec(), context)?;
+        let (search, query, (filters, of_rows)) =
+            self.search(args.to_vec(), Some(before.schema().as_ref()), context)?;
         let written: Arc<str> = cut(&query.to_string()).into();
         let vector = context.sql_to_expr(query, before.schema())?;
         let wanted = vector_type(search.dim());
@@ -201,7 +203,7 @@ impl VectorSearch {
             SearchTable::new(Arc::clone(&self.scope.searches), search, Vec::new(), Shape::Ranked, filters)
                 .renamed(&names)?;
         let answers = DFSchema::try_from_qualified_schema(TableReference::bare(alias), &table.schema())?;
-        let plan = EachNode::plan(before, (vector, written), table, answers, outer)?;
+        let plan = EachNode::plan(before, (vector, written), of_rows, table, answers, outer)?;
         match on {
             None => Ok(plan),
             Some(on) => {

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::call::{arguments_mut, call_of};
-use super::each::is_each;
+use super::each::has_vector_of_columns;
 use super::relation::VectorSearch;
 use super::{Scope, is_called, plan};
 use crate::context::StatementContext;
@@ -69,7 +69,7 @@ impl VisitorMut for Calls<'_> {
         if call_of(factor).is_none() {
             return ControlFlow::Continue(());
         }
-        let has_vector = !is_each(factor);
+        let has_vector = !has_vector_of_columns(factor);
         let args = arguments_mut(factor);
         for arg in args.iter_mut() {
             self.named(arg);

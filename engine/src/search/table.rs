@@ -196,6 +196,16 @@ impl SearchTable {
         Ok(self.searches.searcher(state, &self.search, &self.filters).await?)
     }
 
+    /// The searcher among the rows for which `more` is true too.
+    pub(super) async fn searcher_among(
+        &self,
+        state: &dyn Session,
+        more: Vec<Expr>,
+    ) -> crate::error::Result<VectorSearcher> {
+        let filters: Vec<Expr> = self.filters.iter().cloned().chain(more).collect();
+        self.searches.searcher(state, &self.search, &filters).await
+    }
+
     /// What stands at position `index` of the schema.
     pub(super) fn pick(&self, index: usize) -> Pick {
         let (of_table, width) =
