@@ -248,6 +248,31 @@ async fn searches_give_the_rows_of_a_full_comparison() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn conditions_of_a_row_leave_the_rows_of_a_join() {
+    let session = indexed().await;
+    for (filter, condition) in [
+        ("tenant = a.tenant AND id <> a.id", "b.tenant = a.tenant AND b.id <> a.id"),
+        (
+            "id > a.id + 5990 OR tenant = a.id AND id < 3000",
+            "b.id > a.id + 5990 OR b.tenant = a.id AND b.id < 3000",
+        ),
+        ("id > a.id + 6290", "b.id > a.id + 6290"),
+    ] {
+        let search = format!(
+            "SELECT count(*), round(sum(n._distance), 4) FROM v a, vector_search('v', 'e', a.e, k => 3, metric => 'l2', filter => '{filter}') n WHERE a.id < 40"
+        );
+        let full = format!(
+            "SELECT count(*), round(sum(d), 4) FROM (SELECT a.e <-> b.e AS d, row_number() OVER (PARTITION BY a.id ORDER BY a.e <-> b.e) AS place FROM v a JOIN v b ON {condition} WHERE a.id < 40 AND b.e IS NOT NULL) n WHERE place <= 3"
+        );
+        assert_eq!(
+            numbers(&answer(&session, &search).await),
+            numbers(&answer(&session, &full).await),
+            "{filter}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_unit_is_asked_for_a_vector_without_bounds() {
     let session = indexed().await;
     for (metric, operator) in [("l2", "<->"), ("ip", "<#>")] {
