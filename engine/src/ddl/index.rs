@@ -139,7 +139,7 @@ pub(crate) fn create_index_text(def: &TableDef, index: &IndexDef) -> String {
     }
     match index.memory_limit_bytes {
         None => {}
-        Some(bytes) if bytes % (1 << 20) == 0 => {
+        Some(bytes) if bytes.is_multiple_of(1 << 20) => {
             options.push(format!("memory_limit = '{} MiB'", bytes >> 20));
         }
         Some(bytes) => options.push(format!("memory_limit = '{bytes} B'")),
