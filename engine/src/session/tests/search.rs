@@ -195,6 +195,11 @@ async fn a_search_per_row_in_another_spelling_says_what_to_write() {
             "42804",
             "FROM q, vector_search(",
         ),
+        (
+            "SELECT n.id FROM q, LATERAL (SELECT id FROM v WHERE v.id <> q.id ORDER BY v.e <-> q.e LIMIT 2) n",
+            "0A000",
+            "FROM a, vector_search(",
+        ),
         ("SELECT 1 FROM q JOIN vector_search('v', 'e', q.e) n USING (id)", "0A000", "FROM q, vector_search("),
         ("SELECT 1 FROM q NATURAL JOIN vector_search('v', 'e', q.e) n", "0A000", "FROM q, vector_search("),
         ("SELECT 1 FROM q LEFT JOIN vector_search('v', 'e', q.e) n ON n.id > 1", "0A000", "say ON true"),
