@@ -183,7 +183,11 @@ fn condition(state: &SessionState, filters: &[Expr], schema: &SchemaRef) -> crat
     })
 }
 
-fn session_state(state: &dyn Session) -> Result<&SessionState> {
+/// The session itself.
+///
+/// # Errors
+/// `Internal` for a session of another kind.
+pub(super) fn session_state(state: &dyn Session) -> Result<&SessionState> {
     let state = state.as_any().downcast_ref::<SessionState>();
     state.ok_or_else(|| internal_datafusion_err!("a session without its state"))
 }

@@ -10,6 +10,7 @@ mod chain;
 mod copy;
 mod exact;
 mod explain;
+mod fetch;
 mod fingerprint;
 mod grouping;
 mod guard;

@@ -28,6 +28,9 @@ thread_local! {
 /// Why rows that a unit is for are compared exactly.
 const WHY_LOST: &str = "their unit is lost, or none covers them yet";
 
+/// The same for all rows of a search.
+const WHY_LENGTH: &str = "the vector is too short or too long for an index";
+
 /// A unit with the segments it answers for.
 #[derive(Debug)]
 struct CoveredUnit {
@@ -236,7 +239,8 @@ impl VectorSearcher {
         self.among.as_ref().map_or(0, bytes)
     }
 
-    /// The `min(k, rows that count)` nearest rows with a vector, by distance, then row id. Computes on the caller's thread.
+    /// The `min(k, rows that count)` nearest rows with a vector, by distance, then row id. Computes on the caller's thread. A
+    /// query whose square does not fit f32 is compared with every row: no bound on its distances holds.
     ///
     /// # Errors
     /// `InvalidInput` for a query that has no distance, `Corrupt` when a row's own vector is damaged, the store's.
@@ -249,7 +253,15 @@ impl VectorSearcher {
         let mut top = TopRows::new(query.k);
         report.index = self.index().map(|index| index.name.clone());
         let effort = self.effort(query.width);
+        let askable = cold.units.is_empty()
+            || !matches!(self.metric.check(query.query.into()), Err(VectorError::Length { .. }));
         for (i, covered) in cold.units.iter().enumerate() {
+            if !askable {
+                for source in &covered.sources {
+                    report.exact.segments += source.compare(&distance, wanted, &mut top)?;
+                }
+                continue;
+            }
             let searched = match self.among_of(i) {
                 Ok(among) => covered.nearest(query, effort, among, &distance, &mut top),
                 Err(error) => Err(error.clone()),
@@ -271,6 +283,9 @@ impl VectorSearcher {
         }
         report.exact.hot = compare_hot(&self.hot, &distance, wanted, &mut top)?;
         self.tell_why(&mut report);
+        if !askable {
+            WHY_LENGTH.clone_into(&mut report.exact.why);
+        }
         Ok((hits(top), report))
     }
 

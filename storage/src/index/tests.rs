@@ -370,6 +370,29 @@ async fn of_two_indexes_the_one_that_covers_more_is_used() {
     assert_eq!(planned.exact.segments, model.values().flatten().count() as u64);
 }
 
+/// No bound on its distances holds, so no unit answers: every row does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_whose_square_does_not_fit_is_compared_with_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, model, _) = one_unit(dir.path(), 2_000).await;
+    for scale in [3e19_f32, 1e38] {
+        let query: Vec<f32> = (0..DIM).map(|i| if i % 2 == 0 { scale } else { -scale / 3.0 }).collect();
+        let query = VectorQuery { query: &query, k: 9, width: None };
+        let (hits, report) = nearest(&db, false, &query).await.unwrap();
+        let (expected, _) = nearest(&db, true, &query).await.unwrap();
+        let pairs = |hits: &[VectorHit]| -> Vec<(u64, f32)> {
+            hits.iter().map(|hit| (hit.row.0, hit.distance)).collect()
+        };
+        assert_eq!(pairs(&hits), pairs(&expected));
+        let distance = |v: &[f32; DIM]| Metric::L2.distance((&v[..]).into(), query.query.into()).unwrap();
+        let mut distances: Vec<f32> = model.values().flatten().map(distance).collect();
+        distances.sort_by(f32::total_cmp);
+        assert_eq!(hits.iter().map(|hit| hit.distance).collect::<Vec<_>>(), distances[..9]);
+        assert!(report.units.is_empty() && report.exact.why.contains("too long"), "{report:?}");
+        assert_eq!(report.exact.segments, distances.len() as u64);
+    }
+}
+
 fn ask(query: &[f32]) -> VectorQuery<'_> {
     VectorQuery { query, k: 10, width: Some(40) }
 }
