@@ -6,8 +6,8 @@
 //! Order of one commit: accept (conflicts, version, row ids, under one short lock) -> log, one write and one sync for all that wait ->
 //! publish -> acknowledge. Locks: `drive` before `accepted` before `published`; none is held across I/O but `drive`.
 //!
-//! Whoever finds nobody leading leads: it logs its own commit with all that wait. What was accepted meanwhile is logged by a task, group
-//! after group until nothing waits, so that those who commit only wait for their own answer and no lock goes from one to the next.
+//! Whoever finds nobody leading leads: it logs its own commit with all that wait. What was accepted meanwhile is logged by the next who
+//! commits or by a task, so that those who commit only wait for their own answer and no lock goes from one to the next.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -62,7 +62,7 @@ struct Accepted {
     named: HashMap<CommitId, CommitVersion>,
     /// What was published when they began to look, of all who are to commit under an id and have not yet: how many.
     asking: BTreeMap<CommitVersion, u64>,
-    /// Whether somebody sees to it that all of `pending` is logged.
+    /// Whether somebody is about to log all of `pending`.
     led: bool,
     poisoned: Option<Error>,
 }
@@ -122,52 +122,24 @@ impl std::fmt::Debug for CommitOrder {
     }
 }
 
-/// Sees to it that all that is pending is logged; nobody else does meanwhile.
-struct Leading {
-    order: Arc<CommitOrder>,
-    /// Where a task goes on with what is left when this one ends or its caller goes away. None: it is that task.
-    runtime: Option<Handle>,
-    /// Nothing was left, and somebody else may lead by now.
-    ended: bool,
-}
+/// Is about to log all that is pending; nobody else is meanwhile.
+struct Leading(Arc<CommitOrder>);
 
 impl Drop for Leading {
     fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let mut accepted = held(&self.order.accepted);
-        let left = !accepted.pending.is_empty();
-        accepted.led = left && self.runtime.is_some();
-        // Where logging them has failed in a way nobody thought of, those who wait find their tickets closed.
-        let given_up = match (&self.runtime, std::thread::panicking()) {
-            (None, true) => std::mem::take(&mut accepted.pending),
-            _ => Vec::new(),
+        let mut accepted = held(&self.0.accepted);
+        accepted.led = false;
+        // Where logging has failed in a way nobody thought of, those who wait find their tickets closed.
+        let given_up = match std::thread::panicking() {
+            true => std::mem::take(&mut accepted.pending),
+            false => Vec::new(),
         };
+        let left = !accepted.pending.is_empty();
         // Before the task: a runtime that ends drops it at once.
         drop(accepted);
         drop(given_up);
-        if let Some(runtime) = self.runtime.take().filter(|_| left) {
-            let task = Self { order: Arc::clone(&self.order), runtime: None, ended: false };
-            runtime.spawn(task.until_nothing_waits());
-        }
-    }
-}
-
-impl Leading {
-    /// Logs one group after the other.
-    async fn until_nothing_waits(mut self) {
-        loop {
-            let driving = self.order.driving().await;
-            self.order.flush(driving).await;
-            // Those who have their answer come along with their next commits.
-            tokio::task::yield_now().await;
-            let mut accepted = held(&self.order.accepted);
-            if accepted.pending.is_empty() {
-                accepted.led = false;
-                self.ended = true;
-                return;
-            }
+        if left && let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(Arc::clone(&self.0).log_the_rest());
         }
     }
 }
@@ -285,15 +257,14 @@ impl CommitOrder {
     }
 
     /// Waits until the commit is durable and published, leading the group itself when nobody else does.
-    pub(crate) async fn settle(self: &Arc<Self>, ticket: Ticket) -> Result<()> {
+    pub(crate) async fn settle(self: &Arc<Self>, mut ticket: Ticket) -> Result<()> {
         // Whoever is about to commit on this thread comes along: one sync for all of them. Before the lock, which whoever yields
         // would keep for as long as the others of its thread run.
         tokio::task::yield_now().await;
-        if let Some(leading) = self.lead() {
-            let driving = self.driving().await;
-            self.flush(driving).await;
-            drop(leading);
+        if let Ok(result) = ticket.0.try_recv() {
+            return result;
         }
+        self.lead_if_nobody_does().await;
         ticket.0.await.unwrap_or_else(|_| {
             let unknown = Error::new(ErrorKind::OutcomeUnknown, "a commit was neither done nor failed")
                 .with_hint("close and open the database, then look whether the change is there");
@@ -302,14 +273,25 @@ impl CommitOrder {
         })
     }
 
-    /// None: somebody leads, or nothing waits.
-    fn lead(self: &Arc<Self>) -> Option<Leading> {
-        let mut accepted = held(&self.accepted);
-        if accepted.led || accepted.pending.is_empty() {
-            return None;
-        }
-        accepted.led = true;
-        Some(Leading { order: Arc::clone(self), runtime: Some(Handle::current()), ended: false })
+    /// Logs what was accepted while a group was logged, and whose callers therefore wait for somebody else.
+    async fn log_the_rest(self: Arc<Self>) {
+        // Those who have their answer come along with their next commits, or lead before this task is asked again.
+        tokio::task::yield_now().await;
+        self.lead_if_nobody_does().await;
+    }
+
+    async fn lead_if_nobody_does(self: &Arc<Self>) {
+        let leading = {
+            let mut accepted = held(&self.accepted);
+            if accepted.led || accepted.pending.is_empty() {
+                return;
+            }
+            accepted.led = true;
+            Leading(Arc::clone(self))
+        };
+        let driving = self.driving().await;
+        self.flush(driving).await;
+        drop(leading);
     }
 
     /// Waits until everything accepted so far is durable or failed.
