@@ -102,5 +102,6 @@ pub(super) fn alive(unit: &LoadedUnit, parts: &[(Part, RowIdsOf)], whole: bool) 
             }
         }
     }
-    Ok(Some(Arc::new(alive)))
+    // A merge that left no row out: searches need no bitmap, as before it.
+    Ok((alive.set < rows).then(|| Arc::new(alive)))
 }

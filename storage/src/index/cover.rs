@@ -184,7 +184,8 @@ async fn take_held(
     let unit = LoadedUnit::open(table.shared(), meta, table.meter()).await?;
     let mut taken = Vec::new();
     for (place, view) in views.iter().enumerate() {
-        if rest[place].is_empty() {
+        // What came after the unit was built need not be gone through, nor its ids be read.
+        if rest[place].is_empty() || !unit.reaches(&view.meta)? {
             continue;
         }
         // What is wrong with a segment is told where its rows are read.

@@ -128,6 +128,18 @@ impl LoadedUnit {
         Ok(held)
     }
 
+    /// Whether ids of a segment's rows are within those of the unit's: else it has none of them.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(super) fn reaches(&self, segment: &SegmentMeta) -> Result<bool> {
+        self.unit.check_row_map().map_err(|e| self.damaged(e))?;
+        let mut ids = self.unit.row_ids();
+        let Some(first) = ids.next() else { return Ok(false) };
+        let last = ids.next_back().unwrap_or(first);
+        Ok(first <= segment.max_row_id.0 && segment.min_row_id.0 <= last)
+    }
+
     fn kept(&self) -> MutexGuard<'_, HashMap<ObjectId, Arc<Held>>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -44,6 +44,39 @@ async fn check_often(db: &Arc<Database>, model: &Model, random: &mut StdRng, wha
     }
 }
 
+/// Which rows of the only unit a search may give; None: all.
+async fn searched(db: &Database) -> alive::Alive {
+    let table = table(db);
+    let views = table.segments().await.unwrap();
+    let mut units = cover::cover(&table, &table.def().indexes[0], views).await.units;
+    let cover::Answerer { unit, parts, whole } = units.pop().unwrap();
+    assert!(units.is_empty());
+    let mut opened = Vec::new();
+    for part in parts {
+        let source = exact::Source::open(&table, part, 1).await.unwrap();
+        opened.push((source.part(), source.ids));
+    }
+    alive::alive(&unit, &opened, whole).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_that_leaves_no_row_out_leaves_searches_as_they_were() {
+    let mut random = StdRng::seed_from_u64(54);
+    let db = Database::open(Root::Memory, options()).await.unwrap();
+    create(&db, IndexMetric::L2, None).await;
+    let mut model = load(&db, &mut random, 3, 300).await;
+    db.build_indexes(None).await.unwrap();
+    assert!(searched(&db).await.is_none());
+    db.compact(None).await.unwrap();
+    assert_eq!(table(&db).state().segments.len(), 1);
+    assert!(searched(&db).await.is_none(), "a search is to need no bitmap");
+    check_often(&db, &model, &mut random, "merged").await;
+    delete(&db, &mut model, 5).await;
+    assert_eq!(searched(&db).await.unwrap().set as u64, with_vector(&model));
+    check_often(&db, &model, &mut random, "deleted").await;
+    db.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn merged_rows_are_found_in_the_unit_they_are_in() {
     let mut random = StdRng::seed_from_u64(51);
@@ -196,5 +229,50 @@ async fn openings_readers_and_lost_units_after_a_compaction() {
     assert!(units(&db).len() == 1 && units(&db)[0].id != unit.id);
     assert_eq!(covered(&table(&db)).await, model.len() as u64);
     check_often(&db, &model, &mut random, "built again").await;
+    db.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_has_nothing_of_a_truncated_table_nor_of_an_index_made_anew() {
+    let mut random = StdRng::seed_from_u64(55);
+    let db = Database::open(Root::Memory, options()).await.unwrap();
+    create(&db, IndexMetric::L2, None).await;
+    let mut before = load(&db, &mut random, 3, 200).await;
+    db.build_indexes(None).await.unwrap();
+    delete(&db, &mut before, 6).await;
+    db.compact(None).await.unwrap();
+    let pinned = table(&db);
+    assert_eq!(covered(&pinned).await, before.len() as u64);
+
+    let tx = db.begin(&db.snapshot()).await.unwrap();
+    tx.truncate(TableId(1)).unwrap();
+    tx.commit(CommitOptions::default()).await.unwrap();
+    assert_eq!(covered(&table(&db)).await, 0);
+    // The same keys, other rows.
+    let model = load(&db, &mut random, 3, 200).await;
+    assert_eq!(covered(&table(&db)).await, 0);
+    assert_eq!(report(&db).await.exact.segments, with_vector(&model));
+    check_often(&db, &model, &mut random, "truncated").await;
+    check(&pinned, &before, Metric::L2, &mut random, "pinned").await;
+    assert_eq!(db.build_indexes(None).await.unwrap(), 1);
+    assert_eq!(units(&db).len(), 1);
+    db.compact(None).await.unwrap();
+    assert_eq!(covered(&table(&db)).await, model.len() as u64);
+    check_often(&db, &model, &mut random, "merged").await;
+    check(&pinned, &before, Metric::L2, &mut random, "pinned still").await;
+
+    let def = TableDef::clone(table(&db).def());
+    let bare = TableDef { indexes: Vec::new(), ..def.clone() };
+    for def in [bare, def] {
+        let tx = db.begin(&db.snapshot()).await.unwrap();
+        tx.edit(CatalogEdit::PutTable(Arc::new(def))).unwrap();
+        tx.commit(CommitOptions::default()).await.unwrap();
+    }
+    assert!(units(&db).is_empty());
+    assert_eq!(report(&db).await.exact.segments, with_vector(&model));
+    check_often(&db, &model, &mut random, "made anew").await;
+    assert_eq!(db.build_indexes(None).await.unwrap(), 1);
+    assert_eq!(covered(&table(&db)).await, model.len() as u64);
+    check_often(&db, &model, &mut random, "built").await;
     db.close().await.unwrap();
 }

@@ -232,6 +232,21 @@ fn units_stay_until_the_rows_that_a_compaction_moved_are_all_in_others() {
 }
 
 #[test]
+fn builds_that_compactions_overtake_leave_a_limited_number_of_units() {
+    let mut table = small();
+    let capacity = capacity::rows_max(&table.def, &table.def.indexes[0]);
+    for _ in 0..60 {
+        table.segments.clear();
+        table.add(3 * capacity);
+        let plan = policy::next(&table.state(), &table.def.indexes[0], &HashSet::new()).unwrap();
+        assert!(plan.rows_after > 0, "the last unit of a build takes the others' place: {plan:?}");
+        table.build(&plan);
+    }
+    // Those of eight times the table's rows, and the one that was just built.
+    assert_eq!(table.units.len(), 8 * 3 + 1);
+}
+
+#[test]
 fn inserts_that_trickle_in_leave_few_units() {
     let mut table = small();
     let mut built = 0;
