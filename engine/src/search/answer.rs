@@ -41,7 +41,7 @@ pub(crate) async fn rows(
 ) -> Result<RecordBatch> {
     // As they are read, and put in their order.
     let each = |field: &FieldRef| expected(field.data_type(), hits.len());
-    held.set(schema.fields().iter().map(each).fold(0, usize::saturating_add).saturating_mul(2))?;
+    held.set(schema.fields().iter().map(each).fold(0_usize, usize::saturating_add).saturating_mul(2))?;
     let column = |pick: &Pick| if let Pick::Column(i) = pick { Some(*i) } else { None };
     let mut columns: Vec<usize> = picks.iter().filter_map(column).collect();
     columns.sort_unstable();
