@@ -121,11 +121,14 @@ fn buckets(call: &Call<'_>) -> Result<ArrayRef> {
         };
         out.push(begin.map(|begin| times.stored_of(naive(begin)?)).transpose()?);
     }
-    let out: ArrayRef = Arc::new(Int64Array::from(out));
-    // Numbers of 64 bits are timestamps, and days fit into 32 because the arguments did.
-    match times.unit() {
-        Unit::Day => Ok(cast(&cast(&out, &DataType::Int32)?, &DataType::Date32)?),
-        Unit::Time(_) => Ok(cast(&out, call.returns())?),
+    stored(&(Arc::new(Int64Array::from(out)) as ArrayRef), times.unit(), call.returns())
+}
+
+/// Numbers that count `unit`s as dates, or as the timestamps that a call `returns`. As many days as dates have fit into 32 bits.
+pub(super) fn stored(values: &ArrayRef, unit: Unit, returns: &DataType) -> Result<ArrayRef> {
+    match unit {
+        Unit::Day => Ok(cast(&cast(values, &DataType::Int32)?, &DataType::Date32)?),
+        Unit::Time(_) => Ok(cast(values, returns)?),
     }
 }
 

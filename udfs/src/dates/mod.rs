@@ -10,6 +10,7 @@ mod format;
 mod local;
 mod make;
 mod parts;
+mod shift;
 mod zone;
 
 use crate::function::Spec;
@@ -21,6 +22,7 @@ pub(crate) use parts::{DAYS, MONTHS};
 pub(crate) fn functions() -> Vec<Spec> {
     let mut functions = parts::functions();
     functions.extend(between::functions());
+    functions.extend(shift::functions());
     functions.extend(bucket::functions());
     functions.extend(make::functions());
     functions.extend(format::functions());

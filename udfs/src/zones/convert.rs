@@ -255,7 +255,14 @@ fn shifted(moment: &ArrayRef, interval: &ArrayRef, zone: &Tz, subtracts: bool) -
     Ok(timestamps(&Int64Array::from(values), *unit, label.as_ref()))
 }
 
-fn moved(value: i64, by: IntervalMonthDayNano, unit: TimeUnit, zone: &Tz, subtracts: bool) -> Option<i64> {
+/// The moment `value` moved by an interval, whose months and days are those of clocks in `zone`; None: too far away.
+pub(crate) fn moved(
+    value: i64,
+    by: IntervalMonthDayNano,
+    unit: TimeUnit,
+    zone: &Tz,
+    subtracts: bool,
+) -> Option<i64> {
     let back = |negative: bool| negative != subtracts;
     let mut value = value;
     if by.months != 0 || by.days != 0 {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
 use datafusion::optimizer::AnalyzerRule;
@@ -160,6 +160,11 @@ impl InZone {
             let [moment] = call.args.as_slice() else { return Ok(None) };
             return Ok(self.cast(moment, &DataType::Date32, false, schema));
         }
+        if name == "make_timestamptz" && call.args.len() == 6 {
+            let zone = ScalarValue::Utf8View(Some(self.0.to_string()));
+            let args = call.args.iter().cloned().chain([Expr::Literal(zone, None)]).collect();
+            return Ok(Some(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&call.func), args))));
+        }
         if !READ_CLOCKS.contains(&name) && !reads_clocks(&call.func) {
             return Ok(None);
         }
@@ -204,7 +209,6 @@ impl InZone {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use datafusion::arrow::datatypes::Field;
-    use datafusion::common::ScalarValue;
     use datafusion::logical_expr::{cast, col, lit};
 
     use super::*;
