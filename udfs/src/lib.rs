@@ -17,6 +17,7 @@ mod lengths;
 mod lists;
 mod math;
 mod names;
+mod operators;
 mod patterns;
 mod rewrite;
 mod series;
@@ -61,6 +62,8 @@ pub fn register(registry: &mut dyn FunctionRegistry, version: &str, memory_limit
     }
     let (of_json, of_text) = (registry.udf("json_extract")?, registry.udf("json_extract_string")?);
     registry.register_expr_planner(Arc::new(json::JsonOperators { of_json, of_text }))?;
+    let (overlap, prefix) = (registry.udf("array_has_any")?, registry.udf("starts_with")?);
+    registry.register_expr_planner(Arc::new(operators::Operators { overlap, prefix }))?;
     let of_list = registry.udf("array_length")?;
     registry.register_function_rewrite(Arc::new(lengths::ListLengths { of_list }))?;
     aggregates::register(registry, limit)?;

@@ -16,6 +16,7 @@ mod guard;
 mod item;
 mod job;
 mod kind;
+mod known;
 mod later;
 mod merge;
 mod parameters;
