@@ -118,12 +118,11 @@ impl InZone {
                 Some(cast(zoned, to.clone()))
             }
             (from, to) if to.is_nested() => {
-                // Of what is of moments already, only the unit may change.
-                let zoned = relabelled(to, &self.0)?;
-                if *from == zoned || relabelled(from, &self.0).is_some() {
+                // Of what is of moments on both sides, only the unit may change.
+                if relabelled(from, &self.0).is_some() == relabelled(to, &self.0).is_some() {
                     return None;
                 }
-                Some(cast(cast(inner.clone(), zoned), to.clone()))
+                Some(self.function(Conversion::Nested { to: to.clone(), safe }, vec![inner.clone()]))
             }
             _ => None,
         }
