@@ -26,7 +26,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::catalog::CATALOG;
 use crate::config::DEFAULT_SCHEMA;
-use crate::defaults::{Defaults, DefaultsCache};
+use crate::defaults::{self, Defaults, DefaultsCache};
 use crate::dialect::types::CairnTypes;
 use crate::dml::DmlPlanner;
 use crate::error::{Error, Result};
@@ -348,6 +348,12 @@ impl Engine {
     /// Storage errors.
     pub(crate) async fn defaults(&self, snapshot: &Snapshot) -> Result<Arc<Defaults>> {
         self.defaults.at(snapshot, &self.template).await
+    }
+
+    /// What is to be told of the settings that the database keeps for sessions; None: they can be read.
+    pub async fn damaged_settings(&self) -> Option<String> {
+        let read = self.defaults(&self.db.snapshot()).await;
+        read.err().filter(defaults::is_damage).map(|error| defaults::notice(&error))
     }
 
     /// The memory of all sessions of a user.
