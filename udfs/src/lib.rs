@@ -64,6 +64,9 @@ pub fn register(registry: &mut dyn FunctionRegistry, version: &str, memory_limit
     registry.register_expr_planner(Arc::new(json::JsonOperators { of_json, of_text }))?;
     let (overlap, prefix) = (registry.udf("array_has_any")?, registry.udf("starts_with")?);
     registry.register_expr_planner(Arc::new(operators::Operators { overlap, prefix }))?;
+    let date_part = Arc::new(dates::with_ends(registry.udf("date_part")?.as_ref()));
+    registry.register_udf(Arc::clone(&date_part))?;
+    registry.register_function_rewrite(Arc::new(dates::YearsWithEnds { date_part }))?;
     let of_list = registry.udf("array_length")?;
     registry.register_function_rewrite(Arc::new(lengths::ListLengths { of_list }))?;
     aggregates::register(registry, limit)?;

@@ -11,12 +11,14 @@ mod local;
 mod make;
 mod parts;
 mod shift;
+mod years;
 mod zone;
 
 use crate::function::Spec;
 
 pub(crate) use local::local_timestamp;
 pub(crate) use parts::{DAYS, MONTHS};
+pub(crate) use years::{YearsWithEnds, with_ends};
 
 /// The functions of this module.
 pub(crate) fn functions() -> Vec<Spec> {
