@@ -28,6 +28,7 @@ mod prepare;
 mod scope;
 mod script;
 mod secret;
+mod series;
 mod setting;
 mod shape;
 mod show;
@@ -62,6 +63,7 @@ pub(crate) use scope::{refuse_one_name_twice, tables_in_from, tell_tables_apart}
 pub use script::ScriptStatement;
 pub(crate) use script::{split, statement_complete};
 pub(crate) use secret::holds_secret;
+pub(crate) use series::series_in_zone;
 pub(crate) use shape::{Shape, call_session_words, inspect, keep_pseudo_columns_out};
 pub(crate) use sorted::sort_by_hidden_columns;
 pub(crate) use token::syntax_of;

@@ -20,7 +20,8 @@ use crate::function::{is_text, reads_clocks};
 use crate::rewrite;
 
 /// Functions of DataFusion that read clocks.
-const READ_CLOCKS: [&str; 4] = ["date_part", "date_trunc", "to_char", "to_local_time"];
+const READ_CLOCKS: [&str; 6] =
+    ["date_part", "date_trunc", "generate_series", "range", "to_char", "to_local_time"];
 
 /// Puts the session's zone into a plan, when it is not UTC. Runs after type coercion.
 #[derive(Debug, Default)]
