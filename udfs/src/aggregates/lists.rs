@@ -31,7 +31,11 @@ const SYNTAX: &str = "list_aggregate(list, name)";
 /// # Errors
 /// When the registry has not what it lists.
 pub(super) fn function(registry: &dyn FunctionRegistry, limit: u64) -> Result<ScalarUDF> {
-    let known = registry.udafs().into_iter().map(|name| Ok((name.clone(), registry.udaf(&name)?)));
+    let named = |name: String| -> Result<(String, Arc<AggregateUDF>)> {
+        let function = registry.udaf(&name)?;
+        Ok((name, function))
+    };
+    let known = registry.udafs().into_iter().map(named);
     Ok(ScalarUDF::from(ListAggregate {
         known: known.collect::<Result<_>>()?,
         aliases: ["list_aggr", "array_aggregate", "array_aggr"].map(str::to_owned).into(),
@@ -86,7 +90,7 @@ impl ListAggregate {
             return Err(invalid("42883", format!("{NAME} knows no aggregate '{}'", cut())));
         };
         let element: FieldRef = Arc::new(Field::new("element", item.clone(), true));
-        let takes = fields_with_udf(&[element], function.as_ref());
+        let takes = fields_with_udf(&[element], &**function);
         match takes.as_deref() {
             Ok([takes]) => {
                 let gives = function.return_field(std::slice::from_ref(takes))?;
