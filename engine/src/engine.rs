@@ -13,6 +13,7 @@ use cairn_storage::id::UserId;
 use cairn_storage::metrics::ObjectFigures;
 use cairn_storage::{Database, ErrorKind, OpenOptions, Root, Snapshot};
 use datafusion::catalog::Session as PlannerSession;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::{QueryPlanner, SessionState};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::TrackConsumersPool;
@@ -153,6 +154,7 @@ impl Engine {
         let mut template = builder.build();
         cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"), memory_limit)?;
         cairn_udfs::register_series(&mut template);
+        template.register_udf(Arc::new(cairn_udfs::constant("current_database", CATALOG)))?;
         let functions = functions(&template);
         Ok(Arc::new(Self {
             db,
