@@ -90,7 +90,7 @@ fn with_new_nulls(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let nullable = field.is_nullable() || may_be_null(i);
                 (qualifier.cloned(), Arc::new(field.as_ref().clone().with_nullable(nullable)))
             });
-            let schema = DFSchema::new_with_metadata(fields.collect(), schema.metadata().clone())?;
+            let schema = DFSchema::new_with_metadata(fields.collect(), schema.as_arrow().metadata().clone())?;
             Ok(LogicalPlan::Union(Union { inputs, schema: Arc::new(schema) }))
         }
         other => Ok(other),
