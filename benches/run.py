@@ -9,11 +9,14 @@ runs alternate; every figure is a median with (smallest..largest). docs/src/benc
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import random
+import re
 import shutil
+import signal
 import sqlite3
 import statistics
 import subprocess
@@ -201,26 +204,110 @@ def sync_cost(folder: str, count: int = 500) -> list:
     return times
 
 
+def postgres_binaries() -> pathlib.Path | None:
+    """Where PostgreSQL's programs with pgbench are: of the newest version that a package installed."""
+    found = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pgbench"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else None
+
+
+@contextlib.contextmanager
+def postgres(binaries: pathlib.Path, folder: pathlib.Path):
+    """A PostgreSQL of its own with default settings, durable, on a socket: the arguments that lead a client to it."""
+    # It does not run as root.
+    who = {"user": "nobody"} if os.geteuid() == 0 else {}
+    home = folder / "postgres"
+    home.mkdir()
+    folder.chmod(0o755)
+    if who:
+        shutil.chown(home, "nobody")
+    subprocess.run(
+        [binaries / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8"],
+        check=True, stdout=subprocess.DEVNULL, cwd="/", **who,
+    )
+    socket = pathlib.Path(tempfile.mkdtemp(prefix="cairn-bench-pg-"))
+    socket.chmod(0o777)
+    process = subprocess.Popen(
+        [binaries / "postgres", "-D", home / "data", "-c", "listen_addresses=", "-c", f"unix_socket_directories={socket}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **who,
+    )
+    client = ["-h", str(socket), "-U", "postgres"]
+    try:
+        for _ in range(600):
+            if subprocess.run([binaries / "pg_isready", *client], capture_output=True).returncode == 0:
+                break
+            time.sleep(0.05)
+        yield client
+    finally:
+        # The client's connections are ended, then it stops.
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        shutil.rmtree(socket, ignore_errors=True)
+
+
+def postgres_insert(binaries: pathlib.Path, client: list, folder: pathlib.Path, count: int) -> float:
+    """Single-row INSERTs of as many connections by pgbench, prepared, each a commit; how many a second."""
+    table = "DROP TABLE IF EXISTS t; DROP SEQUENCE IF EXISTS ids; CREATE SEQUENCE ids CACHE 100; "
+    table += "CREATE TABLE t (id BIGINT PRIMARY KEY, v BIGINT NOT NULL, s TEXT NOT NULL)"
+    subprocess.run([binaries / "psql", *client, "-q", "-c", table], check=True, stderr=subprocess.DEVNULL)
+    script = folder / "insert.sql"
+    script.write_text("INSERT INTO t VALUES (nextval('ids'), 7, 'a row of some length');\n")
+    command = [binaries / "pgbench", *client, "-n", "-M", "prepared", "-c", CONNECTIONS, "-j", THREADS, "-f", script]
+    output = subprocess.run(
+        [*map(str, command), "-t", str(count // CONNECTIONS), "postgres"], check=True, capture_output=True, text=True
+    ).stdout
+    return float(re.search(r"tps = ([0-9.]+) \(without", output).group(1))
+
+
+CONNECTIONS = 16
+
+
 def insert(bench: Bench, rounds: int, count: int = 3000) -> None:
     print(f"durable single-row INSERT, one connection, {rounds} rounds of {count}; SQLite {sqlite3.sqlite_version} WAL, synchronous = FULL")
-    ours, theirs, overhead = [], [], []
+    prepared, ours, theirs, overhead = [], [], [], []
+
+    def speed(*more) -> float:
+        line = bench.run("insert", *more)[0]
+        return line["commits"] / line["seconds"]
+
     with tempfile.TemporaryDirectory(dir=bench.home) as folder:
         syncs = sync_cost(folder)
         for number in range(rounds):
             for turn in range(2):
                 if (number + turn) % 2 == 0:
-                    line = bench.run("insert", "--count", count)[0]
-                    ours.append(line["commits"] / line["seconds"])
+                    prepared.append(speed("--count", count, "--prepared"))
+                    ours.append(speed("--count", count))
                 else:
                     theirs.append(sqlite_insert(str(pathlib.Path(folder) / f"{number}.db"), count))
             overhead.append(1e6 / sqlite_insert(":memory:", count))
-    print(f"  ours {spread(ours, 'commits/s')}, SQLite {spread(theirs, 'commits/s')}")
+    print(f"  ours with values {spread(prepared, 'commits/s')}, a text each {spread(ours, 'commits/s')}, SQLite {spread(theirs, 'commits/s')}")
     print(f"  append of 512 bytes + fdatasync: {spread(syncs, 'us')}")
     # The same loop without a disk is Python's and SQLite's own work: an upper bound of what Python costs the rival.
     bare = 1e6 / (1e6 / middle(theirs) - middle(overhead))
     print(f"  the same loop in memory: {spread(overhead, 'us', 1)} a statement; SQLite without it: {bare:,.0f} commits/s")
-    verdict("ours / SQLite", middle(ours) / middle(theirs), 0.7, at_most=False)
-    print(f"  ours / SQLite without Python's share: {middle(ours) / bare:.3f}")
+    verdict("with values, ours / SQLite", middle(prepared) / middle(theirs), 0.8, at_most=False)
+    print(f"  with values, ours / SQLite without Python's share: {middle(prepared) / bare:.3f}")
+    print(f"  a text each, ours / SQLite: {middle(ours) / middle(theirs):.3f}")
+
+    many = 20 * count
+    binaries = postgres_binaries()
+    print(f"the same with values, {CONNECTIONS} connections, {rounds} rounds of {many}")
+    ours, theirs = [], []
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(dir=bench.home)))
+        client = stack.enter_context(postgres(binaries, folder)) if binaries else None
+        for _ in range(rounds):
+            ours.append(speed("--count", many, "--connections", CONNECTIONS, "--prepared"))
+            if client:
+                theirs.append(postgres_insert(binaries, client, folder, many))
+    print(f"  ours {spread(ours, 'commits/s')}")
+    bar = 10_000.0
+    if theirs:
+        version = subprocess.run([binaries / "postgres", "--version"], check=True, capture_output=True, text=True).stdout.strip()
+        print(f"  {version}, pgbench on its socket: {spread(theirs, 'commits/s')}, ours / theirs {middle(ours) / middle(theirs):.2f}")
+        bar = max(bar, 1.2 * middle(theirs))
+    else:
+        print("  no PostgreSQL: install the package postgresql")
+    verdict("commits/s", middle(ours), bar, at_most=False)
 
 
 CHANGED_ROWS = 1_000_000
@@ -262,6 +349,45 @@ def change(bench: Bench, rounds: int, count: int = 3000) -> None:
         print(f"  {kind}: ours {spread(ours[kind], '/s')}, DuckDB {spread(theirs[kind], '/s')}")
         if kind in ("update", "delete"):
             verdict(f"{kind}, ours / DuckDB", middle(ours[kind]) / middle(theirs[kind]), 2.0, at_most=False)
+    change_range(bench, rounds)
+
+
+def duck_range(bench: Bench, path: str, count: int) -> dict:
+    """The statements of `cairn-bench range`, each a commit: milliseconds of each by kind."""
+    db = duck(path)
+    file = bench.parquet / "orders.parquet"
+    columns = db.execute(f"DESCRIBE SELECT * FROM '{file}'").fetchall()
+    text = ", ".join(f"{name} {kind} NOT NULL" for name, kind, *_ in columns)
+    db.execute(f"CREATE TABLE orders ({text}, PRIMARY KEY (o_orderkey))")
+    db.execute(f"COPY orders FROM '{file}' (FORMAT parquet)")
+    db.execute("CHECKPOINT")
+    times = {"update": [], "delete": []}
+    for kind, sql in (
+        ("update", "UPDATE orders SET o_totalprice = o_totalprice + 1 WHERE o_orderkey BETWEEN $1 AND $2"),
+        ("delete", "DELETE FROM orders WHERE o_orderkey BETWEEN $1 AND $2"),
+    ):
+        for number in range(count + 1):
+            first = 1 + number * 60_000
+            started = time.perf_counter()
+            db.execute(sql, [first, first + 59_999]).fetchall()
+            times[kind].append((time.perf_counter() - started) * 1e3)
+        del times[kind][0]
+    db.close()
+    return times
+
+
+def change_range(bench: Bench, rounds: int, count: int = 9) -> None:
+    print(f"UPDATE and DELETE of 15,000 of 1.5 million orders by a range of the key, durable, {rounds} rounds of {count}")
+    ours, theirs = {}, {}
+    with tempfile.TemporaryDirectory(dir=bench.home) as folder:
+        for number in range(rounds):
+            for line in bench.run("range", "--count", count):
+                ours.setdefault(line["kind"], []).extend(line["ms"])
+            for kind, times in duck_range(bench, str(pathlib.Path(folder) / f"range{number}.db"), count).items():
+                theirs.setdefault(kind, []).extend(times)
+    for kind in ours:
+        print(f"  {kind}: ours {spread(ours[kind], 'ms', 1)}, DuckDB {spread(theirs[kind], 'ms', 1)}")
+        verdict(f"{kind}, ours / DuckDB", middle(ours[kind]) / middle(theirs[kind]), 1.0, at_most=True)
 
 
 def duck_lookup(bench: Bench, count: int) -> list:
@@ -288,16 +414,21 @@ def duck_lookup(bench: Bench, count: int) -> list:
 
 def lookup(bench: Bench, rounds: int, count: int = 5000) -> None:
     print(f"SELECT by primary key in lineitem, {rounds} rounds of {count} random keys; DuckDB with the same key, of {count // 5}")
-    p50, p99, theirs50, theirs99 = [], [], [], []
+    p50, p99, prepared50, prepared99, theirs50, theirs99 = [], [], [], [], [], []
     for _ in range(rounds):
         line = bench.run("lookup", "--count", count)[0]
         p50.append(line["p50_us"])
         p99.append(line["p99_us"])
+        line = bench.run("lookup", "--count", count, "--prepared")[0]
+        prepared50.append(line["p50_us"])
+        prepared99.append(line["p99_us"])
         times = duck_lookup(bench, count // 5)
         theirs50.append(times[len(times) // 2])
         theirs99.append(times[len(times) * 99 // 100])
-    print(f"  p50: ours {spread(p50, 'us')}, DuckDB {spread(theirs50, 'us')}, ratio {middle(p50) / middle(theirs50):.2f}")
-    print(f"  p99: ours {spread(p99, 'us')}, DuckDB {spread(theirs99, 'us')}, ratio {middle(p99) / middle(theirs99):.2f}")
+    for name, ours, theirs in (("p50", p50, theirs50), ("p99", p99, theirs99)):
+        print(f"  {name}: ours {spread(ours, 'us')}, DuckDB {spread(theirs, 'us')}, ratio {middle(ours) / middle(theirs):.2f}")
+    print(f"  with values: ours p50 {spread(prepared50, 'us')}, p99 {spread(prepared99, 'us')}")
+    verdict("p50 with values in ms", middle(prepared50) / 1e3, 0.2, at_most=True)
     verdict("p50 in ms", middle(p50) / 1e3, 0.5, at_most=True)
     verdict("p99 in ms", middle(p99) / 1e3, 3.0, at_most=True)
 

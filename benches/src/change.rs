@@ -4,12 +4,13 @@
 use std::time::Instant;
 
 use cairn_engine::OpenOptions;
+use cairn_tests::tpch::TABLES;
 use datafusion::common::ScalarValue;
 use serde_json::json;
 
-use crate::Result;
 use crate::data::Home;
 use crate::database::Bench;
+use crate::{Result, millis};
 
 /// Rows that are there before, in segments.
 const ROWS: usize = 1_000_000;
@@ -56,6 +57,37 @@ pub(crate) async fn run(home: &Home, count: usize) -> Result<()> {
             "{}",
             json!({ "kind": kind, "statements": count, "seconds": started.elapsed().as_secs_f64() })
         );
+    }
+    db.close().await
+}
+
+/// Keys of orders at scale 1 go to 6 million, of which a quarter are used: a range of this many is one row in a hundred.
+const RANGE: usize = 60_000;
+
+/// UPDATE, then DELETE, of one row in a hundred of orders by a range of its key, each durable when it returns: milliseconds of each.
+pub(crate) async fn range(home: &Home, count: usize) -> Result<()> {
+    let folder = tempfile::tempdir_in(home.folder())?;
+    let db = Bench::open(&folder.path().join("db"), OpenOptions::default()).await?;
+    let orders = TABLES.iter().find(|t| t.name == "orders").ok_or("no orders")?;
+    db.run(&orders.create(true)).await?;
+    db.run(&orders.copy_from(&home.parquet()?)).await?;
+    db.run("CHECKPOINT").await?;
+    for (kind, sql) in [
+        ("update", "UPDATE orders SET o_totalprice = o_totalprice + 1 WHERE o_orderkey BETWEEN $1 AND $2"),
+        ("delete", "DELETE FROM orders WHERE o_orderkey BETWEEN $1 AND $2"),
+    ] {
+        let (mut times, mut rows) = (Vec::with_capacity(count), 0);
+        for number in 0..=count {
+            let first = i64::try_from(1 + number * RANGE)?;
+            let values = vec![ScalarValue::from(first), ScalarValue::from(first + i64::try_from(RANGE)? - 1)];
+            let started = Instant::now();
+            rows = db.run_with(sql, values).await?;
+            // The first is not measured.
+            if number > 0 {
+                times.push(millis(started));
+            }
+        }
+        println!("{}", json!({ "kind": kind, "rows": rows, "ms": times }));
     }
     db.close().await
 }

@@ -7,6 +7,7 @@ use cairn_engine::OpenOptions;
 use cairn_tests::tpch::TABLES;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::common::ScalarValue;
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::rngs::StdRng;
@@ -19,16 +20,18 @@ use crate::database::Bench;
 
 /// Lookups not measured, at the beginning.
 const WARM_UP: usize = 200;
+const PREPARED: &str = "SELECT * FROM lineitem WHERE l_orderkey = $1 AND l_linenumber = $2";
 
-/// Looks `count` random existing keys up; microseconds of each in order of size.
-pub(crate) async fn run(home: &Home, count: usize) -> Result<()> {
+/// Looks `count` random existing keys up, `prepared` as values of one text; microseconds of each in order of size.
+pub(crate) async fn run(home: &Home, count: usize, prepared: bool) -> Result<()> {
     let keys = random_keys(home, WARM_UP + count)?;
     let db = Bench::open(&database(home).await?, OpenOptions::default()).await?;
     let mut micros = Vec::with_capacity(count);
     for (number, (order, line)) in keys.iter().enumerate() {
         let sql = format!("SELECT * FROM lineitem WHERE l_orderkey = {order} AND l_linenumber = {line}");
+        let values = vec![ScalarValue::from(*order), ScalarValue::from(*line)];
         let started = Instant::now();
-        let rows = db.run(&sql).await?;
+        let rows = if prepared { db.run_with(PREPARED, values).await? } else { db.run(&sql).await? };
         if number >= WARM_UP {
             micros.push(started.elapsed().as_secs_f64() * 1e6);
         }

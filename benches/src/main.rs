@@ -80,16 +80,18 @@ enum Command {
         #[arg(long)]
         key: bool,
     },
-    /// Durable single-row INSERTs on one connection.
-    Insert {
-        /// Statements.
-        #[arg(long, default_value_t = 3000)]
-        count: usize,
-    },
+    /// Durable single-row INSERTs on one connection or on several.
+    Insert(insert::Options),
     /// Durable single-row INSERT, UPDATE and DELETE by key, and a query, with values, on one connection.
     Change {
         /// Statements of each kind.
         #[arg(long, default_value_t = 3000)]
+        count: usize,
+    },
+    /// UPDATE and DELETE of one row in a hundred of orders, by a range of keys.
+    Range {
+        /// Statements of each kind.
+        #[arg(long, default_value_t = 9)]
         count: usize,
     },
     /// Single-row changes on many connections, and what they leave with nobody's help beside a fresh load.
@@ -101,6 +103,9 @@ enum Command {
         /// Statements.
         #[arg(long, default_value_t = 5000)]
         count: usize,
+        /// One text with values instead of a text for each key.
+        #[arg(long)]
+        prepared: bool,
     },
     /// Opens a database with lineitem's rows and a WAL of 64 MiB.
     Open,
@@ -153,11 +158,12 @@ async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Tpch { runs, keys, only } => tpch::run(&home, runs, keys, &only).await,
         Command::Load { format, key } => load::run(&home, format, key).await,
-        Command::Insert { count } => insert::run(&home, count).await,
+        Command::Insert(options) => insert::run(&home, &options).await,
         Command::Change { count } => change::run(&home, count).await,
+        Command::Range { count } => change::range(&home, count).await,
         Command::Churn(options) => churn::run(&home, &options).await,
         Command::Busy(options) => busy::run(&home, &options).await,
-        Command::Lookup { count } => lookup::run(&home, count).await,
+        Command::Lookup { count, prepared } => lookup::run(&home, count, prepared).await,
         Command::Open => open::run(&home).await,
         Command::Objects(options) => objects::run(&home, &options).await,
         Command::VectorSql(options) => vector_sql::run(&arguments.data, &options),

@@ -3,6 +3,8 @@
 //! Owns: SET and RESET … FOR DATABASE, and the table that their values are kept in: an ordinary one in a schema that no statement can
 //! name, made with the first of them. Changing a row is deleting it and writing another. Does not own: which settings there are and
 //! what they take (`config`), when a session takes them (`session`).
+//!
+//! A table that is damaged holds nobody up: sessions begin without its values and say so, and what is set next takes its place.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -28,6 +30,9 @@ use crate::system::is_system_schema;
 
 /// The table.
 const TABLE: &str = "settings";
+
+/// What helps where it is damaged.
+const GIVES_UP: &str = "RESET ALL FOR DATABASE gives up what was kept, as SET … FOR DATABASE does, too";
 
 /// Values by the names of their settings.
 pub(crate) type Defaults = BTreeMap<String, String>;
@@ -60,14 +65,25 @@ pub(crate) async fn run(
         return Err(unknown_schema(&context.snapshot, &context.rights, schema));
     }
     let verb = if value.is_some() { "SET" } else { "RESET" };
-    let kept = match find(&context.snapshot) {
-        Some(table) => read(&table, &context.state).await?,
-        None => Vec::new(),
+    let found = find(&context.snapshot);
+    let kept = match &found {
+        Some(table) => read(table, &context.state).await,
+        None => Ok(Vec::new()),
+    };
+    let (kept, lost) = match kept {
+        Err(error) if is_damage(&error) => match name.is_none() || value.is_some() {
+            // Nobody can say what of it is right: it is given up as a whole.
+            true => (Vec::new(), found.map(|table| table.def().id)),
+            false => return Err(error.map(|e| e.with_hint(GIVES_UP))),
+        },
+        kept => (kept?, None),
     };
     let is_meant = |row: &&Kept| wanted.as_ref().is_none_or(|(name, _)| *name == row.name);
     let gone: Vec<RowId> = kept.iter().filter(is_meant).map(|row| row.row).collect();
     let mut notes = Vec::new();
-    if value.is_none() && gone.is_empty() {
+    if lost.is_some() {
+        notes.push("what the database kept could not be read, and is given up".to_owned());
+    } else if value.is_none() && gone.is_empty() {
         notes.push(match name {
             Some(name) => format!("{name} was not set for the database"),
             None => "nothing was set for the database".to_owned(),
@@ -75,11 +91,14 @@ pub(crate) async fn run(
         return Ok(Output::Done { verb, notes });
     }
     let transaction = context.db.begin(&context.snapshot).await?;
-    let table = open(&transaction)?;
+    if let Some(table) = lost {
+        transaction.edit(CatalogEdit::DropTable { table })?;
+    }
     if !gone.is_empty() {
-        transaction.delete(table.id, &gone)?;
+        transaction.delete(open(&transaction, false)?.id, &gone)?;
     }
     if let Some((name, Some(value))) = &wanted {
+        let table = open(&transaction, lost.is_some())?;
         let text = |text: &str| -> ArrayRef { Arc::new(StringViewArray::from_iter_values([text])) };
         let batch = RecordBatch::try_new(table.arrow_schema(), vec![text(name), text(value)])?;
         let mut writer = transaction.writer(table.id)?;
@@ -133,10 +152,10 @@ fn find(snapshot: &Snapshot) -> Option<TableSnapshot> {
     snapshot.table(snapshot.catalog().own_table(TABLE)?.id)
 }
 
-/// The table, made by this very transaction when there is none.
-fn open(transaction: &Transaction) -> Result<Arc<TableDef>> {
+/// The table, made by this very transaction when there is none, or when it is to be `another`.
+fn open(transaction: &Transaction, another: bool) -> Result<Arc<TableDef>> {
     let catalog = transaction.snapshot().catalog();
-    if let Some(table) = catalog.own_table(TABLE) {
+    if let (Some(table), false) = (catalog.own_table(TABLE), another) {
         return Ok(Arc::clone(table));
     }
     if !catalog.has_own_schema() {
@@ -198,6 +217,18 @@ fn row_ids(batch: &RecordBatch) -> Result<&UInt64Array> {
 
 fn damaged() -> Error {
     let message = format!("table {OWN_SCHEMA}.{TABLE} is damaged: a row is not of its form");
-    Error::new(ErrorKind::Corrupt, message)
-        .map(|e| e.with_hint("run VERIFY, and restore the database from a backup"))
+    Error::new(ErrorKind::Corrupt, message).map(|e| e.with_hint(GIVES_UP))
+}
+
+/// Whether `error` says that what the database keeps cannot be read, now or later.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    error.kind() == ErrorKind::Corrupt
+}
+
+/// What is told where a session begins without what the database keeps, because of `error`.
+pub(crate) fn notice(error: &Error) -> String {
+    format!(
+        "the settings of the database cannot be read, sessions begin without them: {}; {GIVES_UP}",
+        error.message()
+    )
 }

@@ -13,6 +13,7 @@ use cairn_storage::id::UserId;
 use cairn_storage::metrics::ObjectFigures;
 use cairn_storage::{Database, ErrorKind, OpenOptions, Root, Snapshot};
 use datafusion::catalog::Session as PlannerSession;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::{QueryPlanner, SessionState};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::TrackConsumersPool;
@@ -26,7 +27,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::catalog::CATALOG;
 use crate::config::DEFAULT_SCHEMA;
-use crate::defaults::{Defaults, DefaultsCache};
+use crate::defaults::{self, Defaults, DefaultsCache};
 use crate::dialect::types::CairnTypes;
 use crate::dml::DmlPlanner;
 use crate::error::{Error, Result};
@@ -153,6 +154,7 @@ impl Engine {
         let mut template = builder.build();
         cairn_udfs::register(&mut template, env!("CARGO_PKG_VERSION"), memory_limit)?;
         cairn_udfs::register_series(&mut template);
+        template.register_udf(Arc::new(cairn_udfs::constant("current_database", CATALOG)))?;
         let functions = functions(&template);
         Ok(Arc::new(Self {
             db,
@@ -348,6 +350,12 @@ impl Engine {
     /// Storage errors.
     pub(crate) async fn defaults(&self, snapshot: &Snapshot) -> Result<Arc<Defaults>> {
         self.defaults.at(snapshot, &self.template).await
+    }
+
+    /// What is to be told of the settings that the database keeps for sessions; None: they can be read.
+    pub async fn damaged_settings(&self) -> Option<String> {
+        let read = self.defaults(&self.db.snapshot()).await;
+        read.err().filter(defaults::is_damage).map(|error| defaults::notice(&error))
     }
 
     /// The memory of all sessions of a user.

@@ -57,6 +57,9 @@ pub(crate) fn at_cursor(before: &str, after: &str, names: &Names) -> Completion 
                 return match (vectors::place(&words, true), files::kinds(&words, names)) {
                     (Some(place), _) => in_text(&place, before, start, names),
                     (None, Some(kinds)) => Completion::File { start, kinds },
+                    (None, None) if follow::takes_zone(&words) => {
+                        Completion::Words { start, candidates: zones(&before[start..]) }
+                    }
                     (None, None) => {
                         let values = files::values(&words).iter().chain(follow::texts(&words));
                         let values = values.map(|v| (*v).to_owned()).collect();
@@ -302,6 +305,19 @@ fn beginning(prefix: &str, mut words: Vec<String>) -> Vec<String> {
     words
 }
 
+/// Time zones whose name, or else whose city, begins with `prefix`.
+fn zones(prefix: &str) -> Vec<String> {
+    let all = || Session::time_zones().into_iter().map(str::to_owned);
+    let found = beginning(prefix, all().collect());
+    if !found.is_empty() {
+        return found;
+    }
+    let wanted = prefix.to_lowercase();
+    let city =
+        |zone: &String| zone.rsplit('/').next().is_some_and(|city| city.to_lowercase().starts_with(&wanted));
+    all().filter(city).collect()
+}
+
 /// Tables of a schema that have VECTOR columns.
 fn with_vectors<'a>(schema: &str, names: &'a Names) -> Vec<&'a str> {
     let tables = names.tables.iter().filter(|t| t.schema == schema && !t.vectors.is_empty());
@@ -407,7 +423,8 @@ fn candidates_of<'a>(words: &[&str], scope: &'a Scope<'a>, names: &'a Names) -> 
             return keywords(SHOWN).chain(names.settings.iter().map(|s| Candidate::Name(s))).collect();
         }
         "SET" | "RESET" if words.len() == 1 => {
-            return names.changeable.iter().map(|s| Candidate::Name(s)).collect();
+            let settings = names.changeable.iter().map(|s| Candidate::Name(s));
+            return settings.chain(keywords(&["TIME ZONE"])).collect();
         }
         "USE" | "SCHEMA" => return names.schemas.iter().map(|s| Candidate::Name(s)).collect(),
         "EXPLAIN" => return keywords(&["ANALYZE"]).chain(keywords(STARTS)).collect(),
@@ -680,6 +697,16 @@ mod tests {
         check("sel|", &["select"]);
         check("select 1; cop|", &["copy"]);
         check("EXPLAIN A|", &["ANALYZE"]);
+    }
+
+    #[test]
+    fn zones_where_zones_stand() {
+        check("set time zone 'europe/zu|", &["Europe/Zurich"]);
+        check("SET timezone = 'zuri|", &["Europe/Zurich"]);
+        check("select now() at time zone 'Pacific/Api|", &["Pacific/Apia"]);
+        check("set search_path = 'euro|", &[]);
+        check("create table n (a bigint gen|", &["generated"]);
+        check("SET TIME Z|", &["ZONE"]);
     }
 
     #[test]

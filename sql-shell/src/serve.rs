@@ -114,6 +114,9 @@ fn serve(runtimes: &Runtimes, args: &ServeArgs, config: Config) -> Result<u8> {
             say(&format!("note: {note}"));
         }
     }
+    if let Some(note) = work.block_on(engine.damaged_settings()) {
+        say(&format!("note: {note}"));
+    }
     // What answers clients goes on whatever statements do.
     options.limits.threads = Some(work.clone());
     let server = runtimes.block_on(Server::bind(Arc::clone(&engine), options.clone()))?;

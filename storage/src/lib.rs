@@ -29,6 +29,7 @@ mod alter;
 pub mod checkpoint;
 mod collect;
 pub mod compact;
+mod computing;
 pub mod database;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -46,6 +47,7 @@ pub mod version;
 pub use checkpoint::{CheckpointReason, CheckpointReceipt};
 pub use collect::{CollectReceipt, Collected, ObjectKind};
 pub use compact::{CompactReason, CompactReceipt};
+pub use computing::Computing;
 pub use database::{
     ClaimAt, Clock, Database, Durability, JobsReceipt, JobsWanted, OpenOptions, Root, VersionRow,
     default_journal_directory,

@@ -7,8 +7,9 @@
 //! 0  function: 1 integer operator, 2 `||`, 3 distance operator, 4 cast to a vector, 5 vector to text, 6 in a zone,
 //!    7 a subquery that may be NULL
 //! 1  of 1: the operation    of 3: the metric    of 4: 1 where what is no vector is NULL, else 0
-//!    of 6: 0 to a moment, 1 to what clocks show, 2 a moment moved by an interval; the name of the zone is the end of them
+//!    of 6: 0 to a moment, 1 to what clocks show, 2 a moment moved by an interval, 3 a list or a struct; the name of the zone is the end of them
 //! 2  of 4: u16 dimension, little-endian    of 6, 0: the unit, seconds to nanoseconds    of 6, 2: 1 where the interval is subtracted, else 0
+//!    of 6, 3: 1 where what does not read is NULL, else 0; u16 length of the type, little-endian, and the type as Arrow writes it
 //! 3  of 6, 0: 1 where what reads as no moment is NULL, else 0; the length of the zone in its type, and that zone
 //! ```
 

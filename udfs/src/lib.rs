@@ -2,7 +2,7 @@
 //!
 //! Owns: `version()`, functions that answer with a constant of their session, integer arithmetic and sums that never wrap
 //! around, vectors, the session's time zone, bounds on what a call of DataFusion's functions makes, and what people expect of a SQL engine that DataFusion has not:
-//! dates, texts, JSON, lists, numbers, aggregates, ids. Does not own: DataFusion's other functions, which every session has, and
+//! dates, texts, JSON, lists, numbers, aggregates, ids, types. Does not own: DataFusion's other functions, which every session has, and
 //! functions that read tables (engine).
 
 mod aggregates;
@@ -13,15 +13,18 @@ mod dates;
 mod function;
 mod ids;
 mod json;
+mod lengths;
 mod lists;
 mod math;
 mod names;
+mod operators;
 mod patterns;
 mod rewrite;
 mod series;
 mod strings;
 mod subquery;
 mod sum;
+mod values;
 pub mod vector;
 pub mod zones;
 
@@ -59,12 +62,19 @@ pub fn register(registry: &mut dyn FunctionRegistry, version: &str, memory_limit
     }
     let (of_json, of_text) = (registry.udf("json_extract")?, registry.udf("json_extract_string")?);
     registry.register_expr_planner(Arc::new(json::JsonOperators { of_json, of_text }))?;
+    let (overlap, prefix) = (registry.udf("array_has_any")?, registry.udf("starts_with")?);
+    registry.register_expr_planner(Arc::new(operators::Operators { overlap, prefix }))?;
+    let date_part = Arc::new(dates::with_ends(registry.udf("date_part")?.as_ref()));
+    registry.register_udf(Arc::clone(&date_part))?;
+    registry.register_function_rewrite(Arc::new(dates::YearsWithEnds { date_part }))?;
+    let of_list = registry.udf("array_length")?;
+    registry.register_function_rewrite(Arc::new(lengths::ListLengths { of_list }))?;
     aggregates::register(registry, limit)?;
     vector::register(registry)
 }
 
 /// The functions of a row that are ours alone, by their headings.
-fn sections() -> [(&'static str, Vec<function::Spec>); 6] {
+fn sections() -> [(&'static str, Vec<function::Spec>); 7] {
     [
         ("Time and Date Functions", dates::functions()),
         ("String Functions", strings::functions()),
@@ -72,6 +82,7 @@ fn sections() -> [(&'static str, Vec<function::Spec>); 6] {
         ("Array Functions", lists::functions()),
         ("Math Functions", math::functions()),
         ("Id Functions", ids::functions()),
+        ("Other Functions", values::functions()),
     ]
 }
 

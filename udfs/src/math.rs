@@ -102,6 +102,17 @@ pub(crate) fn functions() -> Vec<Spec> {
             "SELECT xor(5, 1)  -- 4",
         ),
         Spec::new(
+            "bit_not(a)",
+            &[&[Kind::Integer]],
+            |_| DataType::Int64,
+            |call| {
+                let values = call.integers(0)?;
+                integers(call, |row| Ok(values.at(row).map(|value| !value)))
+            },
+            "The bits that a whole number, a BIGINT, has not; also written ~a.",
+            "SELECT ~5  -- -6",
+        ),
+        Spec::new(
             "width_bucket(x, low, high, count)",
             &[&[Kind::Number, Kind::Number, Kind::Number, Kind::Integer]],
             |_| DataType::Int64,

@@ -9,6 +9,7 @@ use datafusion::execution::FunctionRegistry;
 
 /// Functions and their other names, of DuckDB or PostgreSQL.
 const NAMES: &[(&str, &[&str])] = &[
+    ("array_min", &["list_min"]),
     ("ascii", &["ord", "unicode"]),
     ("ceil", &["ceiling"]),
     ("character_length", &["len"]),
@@ -18,7 +19,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("lcm", &["least_common_multiple"]),
     ("lower", &["lcase"]),
     ("make_array", &["list_value", "list_pack"]),
-    ("now", &["get_current_timestamp", "statement_timestamp"]),
+    ("now", &["get_current_timestamp", "statement_timestamp", "transaction_timestamp"]),
     ("octet_length", &["strlen"]),
     ("regexp_like", &["regexp_matches"]),
     ("signum", &["sign"]),

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result, exec_err};
+use datafusion::common::{DFSchema, ExprSchema, Result, exec_err};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Subquery, Union, Volatility,
@@ -34,7 +35,7 @@ impl Default for EmptySubqueries {
 impl AnalyzerRule for EmptySubqueries {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let mut changed = false;
-        plan.transform_up_with_subqueries(|plan| {
+        let said = plan.transform_up_with_subqueries(|plan| {
             let plan = plan.map_expressions(|expr| self.rewrite(expr))?;
             changed |= plan.transformed;
             match changed {
@@ -42,8 +43,16 @@ impl AnalyzerRule for EmptySubqueries {
                 true => plan.map_data(with_new_nulls),
                 false => Ok(plan),
             }
-        })
-        .data()
+        });
+        let mut plan = said.data()?;
+        // So must subqueries that read it; what they make of it may be NULL then, and be read by others. Each time round there is one
+        // reference less that takes its column for never NULL.
+        while changed {
+            let told = tell(plan, &[])?;
+            changed = told.transformed;
+            plan = told.data;
+        }
+        Ok(plan)
     }
 
     fn name(&self) -> &'static str {
@@ -81,10 +90,53 @@ fn with_new_nulls(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let nullable = field.is_nullable() || may_be_null(i);
                 (qualifier.cloned(), Arc::new(field.as_ref().clone().with_nullable(nullable)))
             });
-            let schema = DFSchema::new_with_metadata(fields.collect(), schema.metadata().clone())?;
+            let schema = DFSchema::new_with_metadata(fields.collect(), schema.as_arrow().metadata().clone())?;
             Ok(LogicalPlan::Union(Union { inputs, schema: Arc::new(schema) }))
         }
         other => Ok(other),
+    }
+}
+
+/// `plan` with subqueries that know what may be NULL in the plans around them; `around` are the schemas of those around `plan`, the nearest
+/// last.
+fn tell(plan: LogicalPlan, around: &[Arc<DFSchema>]) -> Result<Transformed<LogicalPlan>> {
+    let mut changed = false;
+    plan.transform_up(|plan| {
+        let own = match plan {
+            LogicalPlan::Subquery(subquery) => {
+                let known = subquery.outer_ref_columns.into_iter().map(|expr| read(expr, around).data);
+                Transformed::no(LogicalPlan::Subquery(Subquery {
+                    outer_ref_columns: known.collect(),
+                    ..subquery
+                }))
+            }
+            plan => plan.map_expressions(|expr| expr.transform_up(|expr| Ok(read(expr, around))))?,
+        };
+        let told = own.transform_data(|plan| {
+            let mut around = around.to_vec();
+            around.push(Arc::new(merge_schema(&plan.inputs())));
+            plan.map_subqueries(|subquery| tell(subquery, &around))
+        })?;
+        changed |= told.transformed;
+        match changed {
+            true => told.map_data(with_new_nulls),
+            false => Ok(told),
+        }
+    })
+}
+
+/// A reference to a column of a plan around, which may be NULL where that column may be.
+fn read(expr: Expr, around: &[Arc<DFSchema>]) -> Transformed<Expr> {
+    match expr {
+        Expr::OuterReferenceColumn(field, column) if !field.is_nullable() => {
+            let of = around.iter().rev().find_map(|schema| schema.field_from_column(&column).ok());
+            if of.is_none_or(|of| !of.is_nullable()) {
+                return Transformed::no(Expr::OuterReferenceColumn(field, column));
+            }
+            let field = Arc::new(field.as_ref().clone().with_nullable(true));
+            Transformed::yes(Expr::OuterReferenceColumn(field, column))
+        }
+        other => Transformed::no(other),
     }
 }
 

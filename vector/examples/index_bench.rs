@@ -99,12 +99,12 @@ impl Bench {
         let options = BuildOptions { threads, ..BuildOptions::new(Metric::L2) };
         let parts = build(&rows, &row_ids, &options, &|| false)?;
         let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-        let bytes = parts.to_bytes();
         let mut points = String::new();
         for point in &parts.calibration().points {
             write!(points, "[{},{},{:.4},{:.0}],", point.k, point.ef, point.recall, point.scored)?;
         }
         let improved = parts.statistics().improved;
+        let bytes = parts.into_bytes();
         let length = bytes.len();
         self.take(bytes)?;
         let points = points.trim_end_matches(',');

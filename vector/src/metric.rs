@@ -60,8 +60,8 @@ pub enum VectorError {
     /// Cosine of a vector without direction.
     #[error("a zero vector has no cosine distance")]
     Zero,
-    /// The squared length does not fit f32, so nothing can be told of its distances.
-    #[error("the length {length:e} is too small or too large for this distance")]
+    /// The squared length does not fit f32: it has distances, but no bounds on them hold, so no unit can have it or be asked for it.
+    #[error("the length {length:e} is too small or too large for an index of this metric")]
     Length {
         /// Euclidean length.
         length: f64,
@@ -132,6 +132,17 @@ impl Metric {
         Err(VectorError::Length {
             length: vector.components().map(|c| f64::from(c).powi(2)).sum::<f64>().sqrt(),
         })
+    }
+
+    /// Checks that a vector can be searched for: that it has distances under this metric, be it only by comparing every row.
+    ///
+    /// # Errors
+    /// As for [`check`](Self::check), but `Length`.
+    pub fn check_query(self, vector: Floats<'_>) -> Result<(), VectorError> {
+        match self.check(vector) {
+            Err(VectorError::Length { .. }) => Ok(()),
+            checked => checked,
+        }
     }
 }
 
@@ -249,6 +260,12 @@ mod tests {
         assert_eq!(check(Metric::Cosine, &[0.0, -0.0]), Err(VectorError::Zero));
         assert!(matches!(check(Metric::Cosine, &[1e-30]), Err(VectorError::Length { .. })));
         assert!(matches!(check(Metric::Cosine, &[1e38]), Err(VectorError::Length { .. })));
+        for metric in Metric::ALL {
+            assert_eq!(metric.check_query((&[1e38_f32, -3e38][..]).into()), Ok(()));
+            assert_eq!(metric.check_query((&[1e-30_f32, 0.0][..]).into()), Ok(()));
+            assert!(metric.check_query((&[f32::INFINITY][..]).into()).is_err());
+        }
+        assert_eq!(Metric::Cosine.check_query((&[0.0_f32][..]).into()), Err(VectorError::Zero));
     }
 
     #[test]

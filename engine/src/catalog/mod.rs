@@ -30,7 +30,7 @@ use crate::scan::pseudo::with_pseudo_columns;
 use crate::search;
 use crate::statement::{
     Shape, call_session_words, compare_exactly, inspect, keep_pseudo_columns_out, object_position,
-    schema_and_name, select_values,
+    schema_and_name, select_values, series_in_zone,
 };
 use crate::system::{self, SystemSource};
 
@@ -344,6 +344,7 @@ pub(crate) async fn plan_below(
     if shape.pseudo_columns {
         keep_pseudo_columns_out(&mut statement, parent.snapshot(), search_path)?;
     }
+    series_in_zone(&mut statement, state);
     let names = &parent.0;
     let catalog = SnapshotCatalog::at_depth(
         names.snapshot.clone(),

@@ -4,27 +4,30 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, new_empty_array, new_null_array};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, new_empty_array, new_null_array};
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::json::ReaderBuilder;
 use datafusion::arrow::json::reader::Decoder;
 
+use super::moments;
 use crate::error::Result;
 
 /// The column.
 pub(super) struct JsonColumn {
     schema: SchemaRef,
+    /// The session's time zone, which moments of the type are of; None: UTC.
+    zone: Option<Arc<str>>,
     decoder: Decoder,
     values: Vec<ArrayRef>,
 }
 
 impl JsonColumn {
-    pub(super) fn new(data_type: &DataType) -> Result<Self> {
+    pub(super) fn new(data_type: &DataType, zone: Option<Arc<str>>) -> Result<Self> {
         let schema = Arc::new(Schema::new(vec![Field::new("v", data_type.clone(), true)]));
         let decoder = decoder(&schema).map_err(cairn_storage::Error::from)?;
-        Ok(Self { schema, decoder, values: Vec::new() })
+        Ok(Self { schema, zone, decoder, values: Vec::new() })
     }
 
     pub(super) fn append_null(&mut self) {
@@ -33,29 +36,34 @@ impl JsonColumn {
 
     /// Appends the value `text` reads as; false and a NULL when it does not read.
     pub(super) fn append(&mut self, text: &str) -> bool {
-        match self.decode(text) {
-            Ok(Some(value)) => {
+        if let Ok(Some(value)) = decoded(&mut self.decoder, text) {
+            self.values.push(value);
+            return true;
+        }
+        // What it has taken in of the bad value must not meet the next one.
+        if let Ok(decoder) = decoder(&self.schema) {
+            self.decoder = decoder;
+        }
+        match self.said(text) {
+            Some(value) => {
                 self.values.push(value);
                 true
             }
-            Ok(None) | Err(_) => {
-                // What it has taken in of the bad value must not meet the next one.
-                if let Ok(decoder) = decoder(&self.schema) {
-                    self.decoder = decoder;
-                }
+            None => {
                 self.append_null();
                 false
             }
         }
     }
 
-    fn decode(&mut self, text: &str) -> Result<Option<ArrayRef>, ArrowError> {
-        let object = format!("{{\"v\":{text}}}\n");
-        let used = self.decoder.decode(object.as_bytes())?;
-        let Some(batch) = self.decoder.flush()? else { return Ok(None) };
-        // Text that closes the object itself and goes on is more than one value.
-        let one = used >= object.len() - 1 && batch.num_rows() == 1 && !text.trim().is_empty();
-        Ok(one.then(|| Arc::clone(batch.column(0))))
+    /// The value, where it is only its moments that Arrow does not read.
+    fn said(&self, text: &str) -> Option<ArrayRef> {
+        let zone = self.zone.as_ref()?;
+        let texts = moments::as_texts(&self.schema, zone)?;
+        let value = decoded(&mut decoder(&texts).ok()?, text).ok()??;
+        let batch = RecordBatch::try_new(texts, vec![value]).ok()?;
+        let said = moments::said(&batch, &self.schema, zone).ok()?;
+        Some(Arc::clone(said.column(0)))
     }
 
     /// The values so far; the column starts anew.
@@ -67,6 +75,15 @@ impl JsonColumn {
         let values: Vec<_> = values.iter().map(AsRef::as_ref).collect();
         Ok(concat(&values).map_err(cairn_storage::Error::from)?)
     }
+}
+
+fn decoded(decoder: &mut Decoder, text: &str) -> Result<Option<ArrayRef>, ArrowError> {
+    let object = format!("{{\"v\":{text}}}\n");
+    let used = decoder.decode(object.as_bytes())?;
+    let Some(batch) = decoder.flush()? else { return Ok(None) };
+    // Text that closes the object itself and goes on is more than one value.
+    let one = used >= object.len() - 1 && batch.num_rows() == 1 && !text.trim().is_empty();
+    Ok(one.then(|| Arc::clone(batch.column(0))))
 }
 
 fn decoder(schema: &SchemaRef) -> Result<Decoder, ArrowError> {
@@ -83,7 +100,7 @@ mod tests {
     #[test]
     fn values_read_or_are_null() {
         let item = Arc::new(Field::new_list_field(DataType::Int32, true));
-        let mut column = JsonColumn::new(&DataType::List(item)).unwrap();
+        let mut column = JsonColumn::new(&DataType::List(item), None).unwrap();
         let read: Vec<bool> =
             ["[1,2]", " [] ", "[1,\"x\"]", "[3", "4", "[5],\"v\":[6]", "[7]}\n{\"v\":[8]", "[null,9]"]
                 .iter()

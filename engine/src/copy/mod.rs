@@ -15,6 +15,7 @@ mod json;
 mod json_column;
 mod layout;
 mod location;
+mod moments;
 mod ndjson_file;
 mod options;
 mod rows;

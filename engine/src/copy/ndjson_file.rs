@@ -21,6 +21,7 @@ use super::csv_split::split;
 use super::from::{Piece, Sink, shown};
 use super::input::InputFile;
 use super::json::Objects;
+use super::moments;
 use super::options::CopyOptions;
 use super::rows::is_infinity;
 use super::table_file::{in_file, unreadable};
@@ -199,27 +200,18 @@ impl Lines {
         batches.iter().map(|batch| vectors::made(batch, &self.columns)).collect()
     }
 
-    fn decode_as(&self, vectors: JsonForm, mut bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
-        let mut decoder = ReaderBuilder::new(json_schema(&self.columns, vectors, self.zone.as_ref()))
-            .with_batch_size(BATCH_ROWS)
-            .with_strict_mode(true)
-            .build_decoder()?;
-        let mut batches = Vec::new();
-        loop {
-            let used = decoder.decode(bytes)?;
-            bytes = &bytes[used..];
-            if used == 0 || bytes.is_empty() {
-                let end = bytes.is_empty();
-                match decoder.flush()? {
-                    Some(batch) => batches.push(batch),
-                    None if end => return Ok(batches),
-                    None => {}
-                }
-                if end {
-                    return Ok(batches);
-                }
-            }
-        }
+    fn decode_as(&self, vectors: JsonForm, bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
+        let schema = json_schema(&self.columns, vectors, self.zone.as_ref());
+        let error = match decoded(&schema, bytes) {
+            Ok(batches) => return Ok(batches),
+            Err(error) => error,
+        };
+        let Some(zone) = &self.zone else { return Err(error) };
+        let Some(texts) = moments::as_texts(&schema, zone) else { return Err(error) };
+        let said = |batches: Vec<RecordBatch>| -> Result<Vec<RecordBatch>, ArrowError> {
+            batches.iter().map(|batch| moments::said(batch, &schema, zone)).collect()
+        };
+        decoded(&texts, bytes).and_then(said).map_err(|_| error)
     }
 
     /// What is wrong with the line `bytes` at `offset`: its JSON, with the column, or a value in it.
@@ -236,6 +228,30 @@ impl Lines {
             why.truncate(why.find(" at line ").unwrap_or(why.len()));
         }
         Ok(Error::new(ErrorKind::InvalidInput, format!("{place}: {why}")).map(|e| e.with_sqlstate("22P02")))
+    }
+}
+
+/// The rows of whole lines, as `schema` has them.
+fn decoded(schema: &SchemaRef, mut bytes: &[u8]) -> Result<Vec<RecordBatch>, ArrowError> {
+    let mut decoder = ReaderBuilder::new(Arc::clone(schema))
+        .with_batch_size(BATCH_ROWS)
+        .with_strict_mode(true)
+        .build_decoder()?;
+    let mut batches = Vec::new();
+    loop {
+        let used = decoder.decode(bytes)?;
+        bytes = &bytes[used..];
+        if used == 0 || bytes.is_empty() {
+            let end = bytes.is_empty();
+            match decoder.flush()? {
+                Some(batch) => batches.push(batch),
+                None if end => return Ok(batches),
+                None => {}
+            }
+            if end {
+                return Ok(batches);
+            }
+        }
     }
 }
 

@@ -84,7 +84,7 @@ impl ColumnBuilder {
             ColumnType::List(_) | ColumnType::Struct(_) => {
                 let data_type = column.column_type.arrow();
                 let zoned = session.and_then(|zone| relabelled(&data_type, &zone.into()));
-                Self::Json(Box::new(JsonColumn::new(&zoned.unwrap_or(data_type))?))
+                Self::Json(Box::new(JsonColumn::new(&zoned.unwrap_or(data_type), session.map(Arc::from))?))
             }
         })
     }

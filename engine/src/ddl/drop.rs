@@ -66,6 +66,7 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
         DropKind::Index => "DROP INDEX",
     };
     dependents(context, statement.cascade, &mut doomed, &mut notes)?;
+    notes.extend(leads_nowhere(context, &doomed.schemas).await);
     let transaction = context.db.begin(&context.snapshot).await?;
     let mut units = RemovedUnits::default();
     for (_, _, table) in &doomed.tables {
@@ -86,6 +87,19 @@ pub(crate) async fn drop(context: &StatementContext, statement: &DropStatement) 
     context.commit(transaction).await?;
     units.remove(context).await;
     Ok(Output::Done { verb, notes })
+}
+
+/// What to say where one of `schemas` is the one that sessions begin in. They begin in `public` then.
+async fn leads_nowhere(context: &StatementContext, schemas: &BTreeSet<String>) -> Option<String> {
+    if schemas.is_empty() {
+        return None;
+    }
+    // Settings that cannot be read keep nobody from dropping a schema: who begins a session is told of them.
+    let kept = context.engine.defaults(&context.snapshot).await.unwrap_or_default();
+    let schema = kept.get("search_path").filter(|schema| schemas.contains(schema.as_str()))?;
+    Some(format!(
+        "search_path is {schema} FOR DATABASE; sessions begin in public until there is such a schema again"
+    ))
 }
 
 /// Index units that a commit takes out.

@@ -16,17 +16,21 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CreateIndex, Expr, IndexType, ObjectName, OrderByExpr, Value,
 };
 
+use super::limits::NAME_BYTES_MAX;
 use super::{at, exists, invalid, name, taken};
 use crate::context::StatementContext;
 use crate::dml::Target;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::session::identifier;
 use crate::statement::{Reindex, name_of, object_position, schema_and_name};
 
 /// Recall that searches aim at when nothing is said, in thousandths.
 const TARGET_RECALL_PERMILLE: u16 = 950;
 const M_DEFAULT: u16 = 16;
 const EF_CONSTRUCTION_DEFAULT: u16 = 200;
+/// Bytes of a name that is made up for `_idx` and a number behind it.
+const FREE_NAME_ROOM: usize = 16;
 /// Options, with the values of those that have a list of them.
 pub(crate) const INDEX_OPTIONS: &[(&str, &[&str])] = &[
     ("metric", &["l2", "cosine", "ip"]),
@@ -114,6 +118,40 @@ pub(crate) fn metric_name(metric: IndexMetric) -> &'static str {
         IndexMetric::Cosine => "cosine",
         IndexMetric::InnerProduct => "ip",
     }
+}
+
+/// The statement that makes an index of `def` again.
+pub(crate) fn create_index_text(def: &TableDef, index: &IndexDef) -> String {
+    let column = def.columns.iter().find(|c| c.id == index.column).map_or("", |c| c.name.as_str());
+    let mut options = vec![format!("metric = '{}'", metric_name(index.metric))];
+    if index.target_recall_permille != TARGET_RECALL_PERMILLE {
+        options.push(format!("target_recall = {}", f64::from(index.target_recall_permille) / 1000.0));
+    }
+    if index.m != M_DEFAULT {
+        options.push(format!("m = {}", index.m));
+    }
+    if index.ef_construction != EF_CONSTRUCTION_DEFAULT {
+        options.push(format!("ef_construction = {}", index.ef_construction));
+    }
+    match index.builder {
+        IndexBuilder::Partition => {}
+        IndexBuilder::HnswRs => options.push("builder = 'hnsw_rs'".to_owned()),
+    }
+    match index.memory_limit_bytes {
+        None => {}
+        Some(bytes) if bytes.is_multiple_of(1 << 20) => {
+            options.push(format!("memory_limit = '{} MiB'", bytes >> 20));
+        }
+        Some(bytes) => options.push(format!("memory_limit = '{bytes} B'")),
+    }
+    format!(
+        "CREATE INDEX {} ON {}.{} USING hnsw ({}) WITH ({})",
+        identifier(&index.name),
+        identifier(&def.schema),
+        identifier(&def.name),
+        identifier(column),
+        options.join(", ")
+    )
 }
 
 /// An index to drop.
@@ -369,11 +407,13 @@ fn name_taken(context: &StatementContext, schema: &str, name: &str) -> Option<St
         .or_else(|| indexed().then(|| format!("index {schema}.{name} already exists")))
 }
 
-/// `table_column_idx`, with a number behind it when that is taken.
+/// `table_column_idx`, with a number behind it when that is taken; cut where it would be too long for a name.
 fn free_name(context: &StatementContext, target: &Target, index: &IndexDef) -> String {
     let def = &target.def;
     let column = def.columns.iter().find(|c| c.id == index.column).map_or("", |c| c.name.as_str());
-    let base = format!("{}_{column}_idx", def.name);
+    let mut base = format!("{}_{column}", def.name);
+    base.truncate(base.floor_char_boundary(NAME_BYTES_MAX - FREE_NAME_ROOM));
+    let base = format!("{base}_idx");
     let mut name = base.clone();
     let mut number = 1;
     while name_taken(context, &def.schema, &name).is_some() {

@@ -20,7 +20,8 @@ pub(crate) use alter::alter_table;
 pub(crate) use drop::{drop, truncate};
 pub(crate) use identity::{identity_text, kind as identity_kind, value_unless_given};
 pub(crate) use index::{
-    INDEX_OPTIONS, OPERATOR_CLASSES, create_index, explain_create_index, metric_name, reindex,
+    INDEX_OPTIONS, OPERATOR_CLASSES, create_index, create_index_text, explain_create_index, metric_name,
+    reindex,
 };
 pub use limits::{COLUMNS_MAX, KEY_COLUMNS_MAX, NAME_BYTES_MAX};
 pub(crate) use name::new_object as new_name;

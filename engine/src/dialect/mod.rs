@@ -91,6 +91,20 @@ impl Dialect for CairnDialect {
         POSTGRES.prec_value(precedence)
     }
 
+    // PostgreSQL's older spelling of `name => value`.
+    fn supports_named_fn_args_with_assignment_operator(&self) -> bool {
+        true
+    }
+
+    // `{'a': 1}` is a struct and `MAP {'a': 1}` a map, as in DuckDB.
+    fn supports_dictionary_syntax(&self) -> bool {
+        true
+    }
+
+    fn support_map_literal_syntax(&self) -> bool {
+        true
+    }
+
     // Geometric types have operators that begin with `?`, which is a placeholder here.
     fn supports_geometric_types(&self) -> bool {
         false

@@ -7,6 +7,9 @@ use super::Error;
 
 const AS_A_JOIN: &str = "write it as a join: SELECT a.id, max(b.x) FROM a LEFT JOIN b ON … GROUP BY a.id";
 
+/// The same where LIMIT may stand, as for the rows nearest to each vector.
+const AS_A_JOIN_OR_SEARCH: &str = "write it as a join: SELECT a.id, max(b.x) FROM a LEFT JOIN b ON … GROUP BY a.id; or, for the rows nearest to a vector: FROM a, vector_search('b', 'c', a.v, k => 3, filter => 'x = a.x')";
+
 /// The error for `text`, when it is one of those.
 pub(super) fn unplanned(text: &str) -> Option<Error> {
     if let Some(expr) = text.strip_prefix("Physical plan does not support logical expression ") {
@@ -47,7 +50,7 @@ fn expression(expr: &str) -> Option<Error> {
         ("this EXISTS (subquery) that reads the outer query".to_owned(), "write a join")
     } else if expr.starts_with("OuterReferenceColumn") {
         let column = outer_column(expr).unwrap_or_default();
-        (format!("the outer column{column} at this place of LATERAL or of a subquery"), AS_A_JOIN)
+        (format!("the outer column{column} at this place of LATERAL or of a subquery"), AS_A_JOIN_OR_SEARCH)
     } else {
         return None;
     };

@@ -6,9 +6,10 @@ use cairn_storage::TableSnapshot;
 use cairn_storage::id::RowId;
 use cairn_storage::index::VectorHit;
 use datafusion::arrow::array::{ArrayRef, Float32Array, RecordBatch, RecordBatchOptions, UInt64Array};
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::{Result, internal_err};
 
+use super::held::{Held, expected};
 use crate::scan::storage_error;
 
 /// What stands in one column of an answer.
@@ -26,17 +27,21 @@ pub(crate) enum Pick {
     Rank,
 }
 
-/// The rows of `hits`, in their order, with their places; `schema` has one field per pick.
+/// The rows of `hits`, in their order, with their places; `schema` has one field per pick. `held` holds them from then on.
 ///
 /// # Errors
-/// Storage errors from reading the rows.
+/// Storage errors from reading the rows; `ResourcesExhausted`.
 pub(crate) async fn rows(
     table: &TableSnapshot,
     hits: &[VectorHit],
     ranks: &[u64],
     picks: &[Pick],
     schema: &SchemaRef,
+    held: &Held,
 ) -> Result<RecordBatch> {
+    // As they are read, and put in their order.
+    let each = |field: &FieldRef| expected(field.data_type(), hits.len());
+    held.set(schema.fields().iter().map(each).fold(0_usize, usize::saturating_add).saturating_mul(2))?;
     let column = |pick: &Pick| if let Pick::Column(i) = pick { Some(*i) } else { None };
     let mut columns: Vec<usize> = picks.iter().filter_map(column).collect();
     columns.sort_unstable();
@@ -57,5 +62,7 @@ pub(crate) async fn rows(
         }
     });
     let options = RecordBatchOptions::new().with_row_count(Some(hits.len()));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), arrays.collect(), &options)?)
+    let batch = RecordBatch::try_new_with_options(Arc::clone(schema), arrays.collect(), &options)?;
+    held.batch(&batch)?;
+    Ok(batch)
 }

@@ -34,6 +34,8 @@ pub(crate) const ARGUMENTS: &[(&str, &[&str])] = &[
 const K_DEFAULT: usize = 10;
 /// Most rows of one search: they are held in memory.
 const K_MAX: usize = 1_000_000;
+/// What may stand for an argument.
+const CONSTANT: &str = "an argument is a value, a parameter, or an expression of them, the same for all rows; only the vector may be made of columns";
 /// Widest walk.
 const EF_MAX: usize = 1_000_000;
 
@@ -49,6 +51,15 @@ pub(super) fn call_of(relation: &TableFactor) -> Option<(&ObjectName, &[Function
     is_search.then_some((name, args, alias.as_ref()))
 }
 
+/// The arguments of a call; none of what is no function.
+pub(super) fn arguments_mut(relation: &mut TableFactor) -> &mut [FunctionArg] {
+    match relation {
+        TableFactor::Table { args: Some(args), .. } => args.args.as_mut_slice(),
+        TableFactor::Function { args, .. } => args.as_mut_slice(),
+        _ => &mut [],
+    }
+}
+
 /// Whether a relation is a call of this function.
 pub(crate) fn is_search(factor: &TableFactor) -> bool {
     call_of(factor).is_some()
@@ -62,6 +73,22 @@ pub(crate) fn searched(factor: &TableFactor) -> Option<ObjectName> {
         _ => None,
     })?;
     object(table).ok()
+}
+
+/// The text of a call's filter; None: no call, or it has none that can be read.
+pub(super) fn filter_of(factor: &TableFactor) -> Option<&str> {
+    let (_, args, _) = call_of(factor)?;
+    args.iter().find_map(|arg| match arg {
+        FunctionArg::Named { name, arg: FunctionArgExpr::Expr(SqlExpr::Value(value)), .. }
+            if name_of(name) == "filter" =>
+        {
+            match &value.value {
+                Value::SingleQuotedString(text) => Some(text.as_str()),
+                _ => None,
+            }
+        }
+        _ => None,
+    })
 }
 
 /// The tables that calls in a query search, where the call says so in a way that can be read.
@@ -175,7 +202,8 @@ fn text(name: &str, value: &SqlExpr) -> Result<String> {
             Value::SingleQuotedString(text) => Ok(text.clone()),
             _ => Err(invalid("22023", format!("{name} of vector_search must be a text, not {value}"))),
         },
-        _ => Err(invalid("22023", format!("{name} of vector_search must be a text, not {value}"))),
+        _ => Err(invalid("22023", format!("{name} of vector_search must be a text, not {value}"))
+            .map(|e| e.with_hint(CONSTANT))),
     }
 }
 
@@ -196,11 +224,15 @@ fn number(name: &str, value: &SqlExpr, max: usize) -> Result<usize> {
         _ => None,
     };
     number.filter(|n| (1..=max).contains(n)).ok_or_else(|| {
-        let shown = match value {
-            SqlExpr::Cast { expr, .. } => expr.to_string().trim_matches('\'').to_owned(),
-            value => value.to_string(),
+        let (shown, is_value) = match value {
+            SqlExpr::Cast { expr, .. } => (expr.to_string().trim_matches('\'').to_owned(), true),
+            value => (value.to_string(), matches!(value, SqlExpr::Value(_))),
         };
-        invalid("22023", format!("{name} of vector_search must be a number from 1 to {max}, not {shown}"))
+        let error = invalid(
+            "22023",
+            format!("{name} of vector_search must be a number from 1 to {max}, not {shown}"),
+        );
+        if is_value { error } else { error.map(|e| e.with_hint(CONSTANT)) }
     })
 }
 

@@ -11,20 +11,24 @@ use datafusion::common::{Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::metrics::{
     BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput,
 };
 use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::StreamExt;
 
 use super::Search;
+use super::held::Held;
 use crate::measure::with_reads;
 
 /// See the module. The search ran when the plan was made.
 #[derive(Clone, Debug)]
 pub(super) struct SearchExec {
     batch: RecordBatch,
+    /// The batch.
+    held: Arc<Held>,
     facts: String,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -36,7 +40,7 @@ impl SearchExec {
     /// `batch` is in each of `orders`.
     pub(super) fn new(
         search: &Search,
-        batch: RecordBatch,
+        (batch, held): (RecordBatch, Held),
         orders: Vec<PhysicalSortExpr>,
         report: SearchReport,
         matching: Option<u64>,
@@ -49,7 +53,8 @@ impl SearchExec {
         );
         let facts = facts(search, &report, matching, true).join(", ");
         let metrics = ExecutionPlanMetricsSet::new();
-        Self { batch, facts, properties: Arc::new(properties), metrics, meter: None }
+        let (held, properties) = (Arc::new(held), Arc::new(properties));
+        Self { batch, held, facts, properties, metrics, meter: None }
     }
 
     /// The same, showing what `meter` has counted.
@@ -136,7 +141,10 @@ impl ExecutionPlan for SearchExec {
 
     fn execute(&self, partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         RecordOutput::record_output(&self.batch, &BaselineMetrics::new(&self.metrics, partition));
-        Ok(Box::pin(MemoryStream::try_new(vec![self.batch.clone()], self.batch.schema(), None)?))
+        let (schema, batch, held) = (self.batch.schema(), self.batch.clone(), Arc::clone(&self.held));
+        // The plan may be gone by then; whoever takes the batch holds it himself.
+        let stream = futures::stream::iter([(batch, held)]).map(|(batch, _held)| Ok(batch));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

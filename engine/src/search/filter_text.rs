@@ -4,22 +4,27 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use cairn_storage::schema::{ColumnType, ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, TableReference};
+use datafusion::common::{DFSchema, Result as PlanResult, TableReference};
 use datafusion::logical_expr::planner::RelationPlannerContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, Query, VisitorMut};
 
 use super::call::{FUNCTION, invalid};
+use super::each::RowFilter;
 use crate::error::{Error, Result};
 use crate::provider::{CairnTable, usable};
 use crate::statement::walk;
 use crate::statement::{call_session_words, compare_exactly_in, name_of, parse_expression};
 
-/// The condition in `text` over the table's columns, `_row_id` and `_version` among them.
+/// What the columns of the searched table are qualified with beside those of other relations.
+const SEARCHED: &str = "_searched";
+
+/// The condition in `text` over the table's columns, `_row_id` and `_version` among them, and what of it names columns of `around`,
+/// which stands before the call in FROM.
 ///
 /// # Errors
 /// 42601 and 42804 for a text that is no condition, 42703 for columns of others, 42P02 for parameters, 0A000 for subqueries
@@ -27,24 +32,40 @@ use crate::statement::{call_session_words, compare_exactly_in, name_of, parse_ex
 pub(super) fn condition(
     text: &str,
     table: &CairnTable,
+    around: Option<&DFSchema>,
     context: &mut dyn RelationPlannerContext,
-) -> Result<Vec<Expr>> {
+) -> Result<(Vec<Expr>, RowFilter)> {
     let mut parsed = parse_expression(text).map_err(in_filter)?;
     call_session_words(&mut parsed);
     let def = table.table().def();
-    if let ControlFlow::Break(error) = walk::visit_mut(&mut parsed, &mut OfTable(def)) {
+    let mut of_table = OfTable { def, around, names_others: false };
+    if let ControlFlow::Break(error) = walk::visit_mut(&mut parsed, &mut of_table) {
         return Err(error);
     }
     compare_exactly_in(&mut parsed, def);
-    let whole = CairnTable::with_pseudo_columns(table.table().clone());
-    let schema = DFSchema::try_from_qualified_schema(TableReference::bare(FUNCTION), &whole.schema())?;
+    let around = around.filter(|_| of_table.names_others);
+    let whole = CairnTable::with_pseudo_columns(table.table().clone()).schema();
+    let schema = match around {
+        None => DFSchema::try_from_qualified_schema(TableReference::bare(FUNCTION), &whole)?,
+        Some(around) => {
+            let _ = walk::visit_mut(&mut parsed, &mut Qualified(&whole));
+            DFSchema::try_from_qualified_schema(TableReference::bare(SEARCHED), &whole)?.join(around)?
+        }
+    };
     let expr = context.sql_to_expr(parsed, &schema).map_err(|error| in_filter(error.into()))?;
     if let Some(error) = refused(&expr, def)? {
         return Err(error);
     }
     match expr.get_type(&schema) {
         // NULL is true of no row; what has no type the planner has words for.
-        Ok(DataType::Boolean | DataType::Null) | Err(_) => Ok(split_conjunction_owned(expr)),
+        Ok(DataType::Boolean | DataType::Null) | Err(_) => {
+            let (mut own, mut of_rows) = (split_conjunction_owned(expr), RowFilter::default());
+            if around.is_some() {
+                let taken = own.into_iter().map(|part| of_rows.take(part, &TableReference::bare(SEARCHED)));
+                own = taken.filter_map(PlanResult::transpose).collect::<PlanResult<_>>()?;
+            }
+            Ok((own, of_rows))
+        }
         Ok(other) => {
             let shown = ColumnType::from_arrow(&other).map_or_else(|| other.to_string(), |t| t.to_string());
             let message = format!("filter of vector_search must be a condition, not a value of type {shown}");
@@ -104,13 +125,36 @@ fn foreign(table: &TableDef, column: &dyn fmt::Display) -> Error {
     );
     invalid("42703", message).map(|e| {
         e.with_hint(
-            "a condition on other tables stands in WHERE, and narrows the answer; ask for more rows with k",
+            "name what stands before the call in FROM: FROM q, vector_search('t', 'c', q.v, filter => 'tenant = q.tenant'); a condition in WHERE narrows the answer",
         )
     })
 }
 
-/// Refuses what a condition over one table cannot name, and leaves out the table's own name before a column.
-struct OfTable<'a>(&'a TableDef);
+/// Refuses what a condition of a search cannot name, and leaves out the table's own name before a column.
+struct OfTable<'a> {
+    def: &'a TableDef,
+    /// What stands before the call.
+    around: Option<&'a DFSchema>,
+    /// Whether a column of it is named.
+    names_others: bool,
+}
+
+/// Qualifies the columns of the searched table, so that none of another has its name.
+struct Qualified<'a>(&'a Schema);
+
+impl VisitorMut for Qualified<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
+        if let SqlExpr::Identifier(column) = expr
+            && self.0.column_with_name(&name_of(column)).is_some()
+        {
+            let column = Ident::with_quote('"', name_of(column));
+            *expr = SqlExpr::CompoundIdentifier(vec![Ident::with_quote('"', SEARCHED), column]);
+        }
+        ControlFlow::Continue(())
+    }
+}
 
 impl VisitorMut for OfTable<'_> {
     type Break = Error;
@@ -128,7 +172,7 @@ impl VisitorMut for OfTable<'_> {
         let SqlExpr::CompoundIdentifier(parts) = expr else { return ControlFlow::Continue(()) };
         let has = |ident: &Ident| {
             let name = name_of(ident);
-            let own = self.0.columns.iter().map(|column| column.name.as_str());
+            let own = self.def.columns.iter().map(|column| column.name.as_str());
             own.chain([ROW_ID_COLUMN, VERSION_COLUMN]).any(|column| column == name)
         };
         let (schema, table, column) = match parts.as_slice() {
@@ -136,8 +180,8 @@ impl VisitorMut for OfTable<'_> {
             [schema, table, column] => (Some(schema), table, column),
             _ => return ControlFlow::Continue(()),
         };
-        let is_table = schema.is_none_or(|schema| name_of(schema) == self.0.schema)
-            && (name_of(table) == self.0.name || schema.is_none() && name_of(table) == FUNCTION);
+        let is_table = schema.is_none_or(|schema| name_of(schema) == self.def.schema)
+            && (name_of(table) == self.def.name || schema.is_none() && name_of(table) == FUNCTION);
         if is_table && has(column) {
             *expr = SqlExpr::Identifier(column.clone());
             return ControlFlow::Continue(());
@@ -146,6 +190,16 @@ impl VisitorMut for OfTable<'_> {
         if parts.first().is_some_and(has) {
             return ControlFlow::Continue(());
         }
-        ControlFlow::Break(foreign(self.0, &format!("{table}.{column}")))
+        let is_around = |relation: &Ident, column: &Ident| {
+            let (relation, column) = (name_of(relation), name_of(column));
+            let mut fields = self.around.iter().flat_map(|around| around.iter());
+            fields.any(|(of, field)| of.is_some_and(|of| of.table() == relation) && *field.name() == column)
+        };
+        // A column with its relation, with a field of it behind or the schema before.
+        if parts.windows(2).any(|pair| is_around(&pair[0], &pair[1])) {
+            self.names_others = true;
+            return ControlFlow::Continue(());
+        }
+        ControlFlow::Break(foreign(self.def, &format!("{table}.{column}")))
     }
 }

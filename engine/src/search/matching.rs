@@ -21,9 +21,11 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Volatility, lit};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::filter::FilterExecBuilder;
+use futures::TryStreamExt;
 
+use super::held::Held;
 use super::{Search, resident};
 use crate::dml::simplified;
 use crate::provider::CairnTable;
@@ -163,7 +165,8 @@ async fn rows(state: &dyn Session, table: &TableSnapshot, filters: &[Expr]) -> c
     {
         return Ok(set);
     }
-    Ok(table.row_set(scanned(state, table, &schema, condition).await?).await?)
+    let (ids, _held) = scanned(state, table, &schema, condition).await?;
+    Ok(table.row_set(ids).await?)
 }
 
 /// All of `filters` as one condition over `schema`, its types settled and its constants computed.
@@ -180,12 +183,16 @@ fn condition(state: &SessionState, filters: &[Expr], schema: &SchemaRef) -> crat
     })
 }
 
-fn session_state(state: &dyn Session) -> Result<&SessionState> {
+/// The session itself.
+///
+/// # Errors
+/// `Internal` for a session of another kind.
+pub(super) fn session_state(state: &dyn Session) -> Result<&SessionState> {
     let state = state.as_any().downcast_ref::<SessionState>();
     state.ok_or_else(|| internal_datafusion_err!("a session without its state"))
 }
 
-/// Ids of the visible rows for which every one of `filters` is true, by a scan.
+/// Ids of the visible rows for which every one of `filters` is true, by a scan, and what holds them.
 ///
 /// # Errors
 /// What evaluating them meets; the store's.
@@ -193,7 +200,7 @@ pub(super) async fn row_ids(
     state: &dyn Session,
     table: &TableSnapshot,
     filters: &[Expr],
-) -> crate::error::Result<Vec<u64>> {
+) -> crate::error::Result<(Vec<u64>, Held)> {
     let state = session_state(state)?;
     let schema = CairnTable::with_pseudo_columns(table.clone()).schema();
     let condition = condition(state, filters, &schema)?;
@@ -206,7 +213,7 @@ async fn scanned(
     table: &TableSnapshot,
     schema: &SchemaRef,
     condition: Expr,
-) -> crate::error::Result<Vec<u64>> {
+) -> crate::error::Result<(Vec<u64>, Held)> {
     let row_id = table.def().columns.len();
     let mut projection = vec![row_id];
     for column in condition.column_refs() {
@@ -229,12 +236,15 @@ async fn scanned(
     // Row groups and pages are left out by the predicate only once the source has it.
     let plan = FilterPushdown::new().optimize(Arc::new(filtered), state.config_options())?;
     let row_id = plan.schema().index_of(cairn_storage::schema::ROW_ID_COLUMN)?;
-    let batches = collect(plan, state.task_ctx()).await?;
-    let mut ids = Vec::with_capacity(batches.iter().map(|batch| batch.num_rows()).sum());
-    for batch in &batches {
+    let context = state.task_ctx();
+    let held = Held::new(context.memory_pool());
+    let mut batches = execute_stream(plan, context)?;
+    let mut ids = Vec::new();
+    while let Some(batch) = batches.try_next().await? {
         ids.extend_from_slice(batch.column(row_id).as_primitive::<UInt64Type>().values());
+        held.set(ids.capacity() * size_of::<u64>())?;
     }
-    Ok(ids)
+    Ok((ids, held))
 }
 
 /// The expression with its columns named without a table.

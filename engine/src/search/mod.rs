@@ -20,11 +20,14 @@
 mod answer;
 mod call;
 mod conditions;
+mod constants;
 mod each;
 mod exec;
 mod filter_text;
+mod held;
 mod literal;
 mod matching;
+mod order;
 mod recall;
 mod relation;
 mod resident;
@@ -58,6 +61,7 @@ use matching::Conditions;
 
 pub(crate) use answer::{Pick, rows};
 pub(crate) use each::EachPlanner;
+pub(crate) use held::Held;
 pub(crate) use literal::of_scalar;
 pub(crate) use matching::lasting;
 use recall::RecallSampler;
@@ -138,6 +142,7 @@ pub(crate) async fn plan(
     if !is_called(&statement) {
         return Ok(state.statement_to_plan(PlannerStatement::Statement(Box::new(statement))).await?);
     }
+    constants::compute(state, &mut statement)?;
     each::fold(&mut statement);
     let mut state = state.clone();
     state.register_relation_planner(Arc::new(relation::VectorSearch::new(scope)))?;

@@ -20,10 +20,12 @@ use datafusion::logical_expr::planner::{
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, FunctionArg, Join, ObjectName, TableFactor};
+use datafusion::sql::sqlparser::ast::{
+    Expr as SqlExpr, FunctionArg, Join, ObjectName, TableAlias, TableFactor,
+};
 
 use super::call::{Arguments, FUNCTION, call_of, column_name, invalid, object};
-use super::each::{self, EachNode};
+use super::each::{self, EachNode, RowFilter};
 use super::filter_text::condition;
 use super::literal::{may_be_vector, vector_of};
 use super::table::{SearchTable, Shape};
@@ -37,7 +39,7 @@ use crate::statement::{name_of, schema_and_name};
 use crate::system;
 
 /// How one search for each row is written.
-const PER_ROW: &str = "one search for each row of q: FROM q, vector_search('t', 'c', q.v, k => 10) n, or with rows without an answer: FROM q LEFT JOIN LATERAL vector_search('t', 'c', q.v, k => 10) n ON true";
+const PER_ROW: &str = "one search for each row of q: FROM q, vector_search('t', 'c', q.v, k => 10, filter => 'tenant = q.tenant') n, or with rows without an answer: FROM q LEFT JOIN LATERAL vector_search('t', 'c', q.v, k => 10) n ON true";
 /// See the module.
 #[derive(Debug)]
 pub(super) struct VectorSearch {
@@ -111,12 +113,13 @@ impl VectorSearch {
         Ok((data_type, dim))
     }
 
-    /// What a call searches, and the vector it names.
+    /// What a call searches, the vector it names, its conditions, and those that name columns of `around`.
     fn search(
         &self,
         args: Vec<FunctionArg>,
+        around: Option<&DFSchema>,
         context: &mut dyn RelationPlannerContext,
-    ) -> Result<(Search, SqlExpr, Vec<Expr>)> {
+    ) -> Result<(Search, SqlExpr, (Vec<Expr>, RowFilter))> {
         let args = Arguments::read(args)?;
         let (table, column) = self.column(&args.table, &args.column)?;
         let def = table.table().def();
@@ -125,8 +128,8 @@ impl VectorSearch {
             None => the_metric(def, def.columns[column].id)?,
         };
         let filters = match &args.filter {
-            Some(filter) => condition(filter, &table, context)?,
-            None => Vec::new(),
+            Some(filter) => condition(filter, &table, around, context)?,
+            None => Default::default(),
         };
         let search = Search { table, column, metric, k: args.k, exact: args.exact, width: args.width };
         Ok((search, args.query, filters))
@@ -134,7 +137,7 @@ impl VectorSearch {
 
     /// A call for one vector.
     fn one(&self, args: Vec<FunctionArg>, context: &mut dyn RelationPlannerContext) -> Result<SearchTable> {
-        let (search, query, filters) = self.search(args, context)?;
+        let (search, query, (filters, _)) = self.search(args, None, context)?;
         let dim = search.dim();
         let query = constant(query, self.scope.described.then_some(dim), context)?;
         if query.len() != dim {
@@ -149,7 +152,7 @@ impl VectorSearch {
         }
         search
             .metric
-            .check((&query).into())
+            .check_query((&query).into())
             .map_err(|e| invalid("22000", format!("the query vector: {e}")))?;
         Ok(SearchTable::new(Arc::clone(&self.scope.searches), search, query, Shape::Ranked, filters))
     }
@@ -176,13 +179,13 @@ impl VectorSearch {
                 })
                 .into());
         }
-        let alias = match alias {
-            None => FUNCTION.to_owned(),
-            Some(alias) if alias.columns.is_empty() => name_of(&alias.name),
-            Some(_) => return Err(Error::not_supported_yet("names for the columns of vector_search").into()),
+        let (alias, names) = match alias {
+            None => (FUNCTION.to_owned(), Vec::new()),
+            Some(alias) => (name_of(&alias.name), column_names(alias)?),
         };
         let before = context.plan(before)?;
-        let (search, query, filters) = self.search(args.to_vec(), context)?;
+        let (search, query, (filters, of_rows)) =
+            self.search(args.to_vec(), Some(before.schema().as_ref()), context)?;
         let written: Arc<str> = cut(&query.to_string()).into();
         let vector = context.sql_to_expr(query, before.schema())?;
         let wanted = vector_type(search.dim());
@@ -197,9 +200,10 @@ impl VectorSearch {
         }
         let vector = if found == wanted { vector } else { Expr::Cast(Cast::new(Box::new(vector), wanted)) };
         let table =
-            SearchTable::new(Arc::clone(&self.scope.searches), search, Vec::new(), Shape::Ranked, filters);
+            SearchTable::new(Arc::clone(&self.scope.searches), search, Vec::new(), Shape::Ranked, filters)
+                .renamed(&names)?;
         let answers = DFSchema::try_from_qualified_schema(TableReference::bare(alias), &table.schema())?;
-        let plan = EachNode::plan(before, (vector, written), table, answers, outer)?;
+        let plan = EachNode::plan(before, (vector, written), of_rows, table, answers, outer)?;
         match on {
             None => Ok(plan),
             Some(on) => {
@@ -224,13 +228,25 @@ impl RelationPlanner for VectorSearch {
         }
         match call_of(&relation) {
             Some((_, args, alias)) => {
-                let search = self.one(args.to_vec(), context)?;
+                let names = alias.map(column_names).transpose()?.unwrap_or_default();
+                let search = self.one(args.to_vec(), context)?.renamed(&names)?;
                 let plan = LogicalPlanBuilder::scan(FUNCTION, provider_as_source(Arc::new(search)), None)?;
-                planned(plan.build()?, alias.cloned())
+                // The search has the names itself: a projection would stand between it and its conditions.
+                let alias = alias.map(|alias| TableAlias { columns: Vec::new(), ..alias.clone() });
+                planned(plan.build()?, alias)
             }
             None => Ok(RelationPlanning::Original(Box::new(relation))),
         }
     }
+}
+
+/// The names that an alias has for columns.
+fn column_names(alias: &TableAlias) -> Result<Vec<String>> {
+    let names = alias.columns.iter().map(|column| match &column.data_type {
+        None => Ok(name_of(&column.name)),
+        Some(_) => Err(Error::not_supported_yet("a type in the alias of vector_search")),
+    });
+    names.collect()
 }
 
 /// What to write instead of the name of a column that is not there.

@@ -1,30 +1,33 @@
 //! `ORDER BY distance LIMIT k` over one table, answered by its index.
 //!
-//! Matches a sort of at least one row by one distance between a column and a constant vector, over projections, aliases and
-//! filters of a table that has an index of that metric on the column. The plan stays as it is but for its leaf, which then
-//! gives the k nearest rows only, in the order of the sort. Where a table has an index on the column and a sort cannot use it, its
-//! scan is told why, for EXPLAIN.
+//! Matches a sort of at least one row by one distance between a column and a constant vector, or by what has its order
+//! ([`order`](super::order)), over projections, aliases, filters and UNION ALL of tables that have an index of that metric on the
+//! column. The plan stays as it is but for its leaves, which then give the k nearest rows only, in the order of the sort. Where a
+//! table has an index on the column and a sort cannot use it, its scan is told why, for EXPLAIN.
 
 use std::sync::Arc;
 
-use cairn_udfs::vector::Distance;
+use cairn_storage::schema::TableDef;
 use datafusion::catalog::TableProvider;
 use datafusion::catalog::default_table_source::{provider_as_source, source_as_provider};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{Expr, Join, LogicalPlan, Sort, SortExpr, TableScan};
+use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, Sort, SortExpr, TableScan, Union};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::literal::vector_of;
 use super::matching::unqualified;
+use super::order::{self, ByDistance};
 use super::table::{SearchTable, Shape};
 use super::{Search, Searches};
 use crate::provider::{CairnTable, usable};
 
 /// Longer answers are sorted: they are no longer a small part of a table.
 pub(crate) const K_MAX: usize = 10_000;
+
+/// Rows that a LIMIT leaves are not the nearest ones.
+const BELOW_LIMIT: &str = "a LIMIT stands below the sort";
 
 /// See the module.
 #[derive(Debug)]
@@ -38,7 +41,6 @@ impl NearestRows {
     }
 
     fn searched(&self, sort: &Sort) -> Result<Option<LogicalPlan>> {
-        let Some(by) = sort.expr.first() else { return Ok(None) };
         let unfit = match sort.fetch {
             None => Some("the sort has no LIMIT"),
             Some(0) => return Ok(None),
@@ -46,11 +48,16 @@ impl NearestRows {
             Some(_) if sort.expr.len() > 1 => Some("the sort has other keys besides the distance"),
             Some(_) => None,
         };
-        let (k, nulls_first) = (sort.fetch.unwrap_or_default(), by.nulls_first);
-        let wanted = Wanted { k, ascending: by.asc, nulls_first, unfit };
-        Ok(self.below(&sort.input, by.expr.clone(), &wanted, Vec::new())?.map(|input| {
-            LogicalPlan::Sort(Sort { expr: sort.expr.clone(), input: Arc::new(input), fetch: sort.fetch })
-        }))
+        let k = sort.fetch.unwrap_or_default();
+        // Of several keys, which no search answers, the first that is a distance is told why.
+        for by in &sort.expr {
+            let wanted = Wanted { k, ascending: by.asc, nulls_first: by.nulls_first, unfit };
+            if let Some(input) = self.below(&sort.input, by.expr.clone(), &wanted, Vec::new())? {
+                let (expr, input) = (sort.expr.clone(), Arc::new(input));
+                return Ok(Some(LogicalPlan::Sort(Sort { expr, input, fetch: sort.fetch })));
+            }
+        }
+        Ok(None)
     }
 
     /// `plan` over the search, or over the scan that says why there is none, when its rows are sorted by `by`; `filters` stand
@@ -80,18 +87,64 @@ impl NearestRows {
                 filters.extend(split_conjunction_owned(filter.predicate.clone()));
                 self.below(&filter.input, by, wanted, filters)?
             }
+            LogicalPlan::Union(union) => return self.each_of(union, &by, wanted, &filters),
             LogicalPlan::Join(join) => return self.joined(join, &by, wanted),
             LogicalPlan::TableScan(scan) => return self.scan(scan, &by, wanted, filters),
+            // From here on only the reason goes down: the nearest of what stands below are not the nearest of these rows.
+            LogicalPlan::Aggregate(aggregate) => {
+                let why = "the rows are grouped or told apart (GROUP BY, DISTINCT, UNION) below the sort";
+                match of_groups(aggregate, by)? {
+                    Some(by) => self.below(&aggregate.input, by, &wanted.unfit_for(why), Vec::new())?,
+                    None => None,
+                }
+            }
+            LogicalPlan::Window(window) => {
+                let why = "a window function stands below the sort";
+                self.below(&window.input, by, &wanted.unfit_for(why), Vec::new())?
+            }
+            LogicalPlan::Limit(limit) => {
+                self.below(&limit.input, by, &wanted.unfit_for(BELOW_LIMIT), Vec::new())?
+            }
+            LogicalPlan::Sort(sort) if sort.fetch.is_some() => {
+                self.below(&sort.input, by, &wanted.unfit_for(BELOW_LIMIT), Vec::new())?
+            }
             _ => None,
         };
         input.map(|input| plan.with_new_exprs(plan.expressions(), vec![input])).transpose()
     }
 
+    /// The nearest of several relations' rows are among the nearest of each.
+    fn each_of(
+        &self,
+        union: &Union,
+        by: &Expr,
+        wanted: &Wanted,
+        filters: &[Expr],
+    ) -> Result<Option<LogicalPlan>> {
+        let mut inputs = Vec::with_capacity(union.inputs.len());
+        let mut changed = false;
+        for input in &union.inputs {
+            let of_input = input.schema();
+            let column = |i| Expr::Column(Column::from(of_input.qualified_field(i)));
+            let through = |expr: &Expr| through(expr.clone(), &union.schema, column);
+            let filters = filters.iter().map(through).collect::<Result<_>>()?;
+            inputs.push(match self.below(input, through(by)?, wanted, filters)? {
+                Some(searched) => {
+                    changed = true;
+                    Arc::new(searched)
+                }
+                None => Arc::clone(input),
+            });
+        }
+        let schema = Arc::clone(&union.schema);
+        Ok(changed.then(|| LogicalPlan::Union(Union { inputs, schema })))
+    }
+
     /// The nearest rows of a join are not the nearest of one of its sides: only the reason goes down, to the side sorted by.
     fn joined(&self, join: &Join, by: &Expr, wanted: &Wanted) -> Result<Option<LogicalPlan>> {
-        let unfit =
-            Some("a join or a subquery of WHERE stands below the sort, vector_search can stand below a join");
-        let wanted = Wanted { unfit: wanted.unfit.or(unfit), ..*wanted };
+        let wanted = wanted.unfit_for(
+            "a join or a subquery of WHERE stands below the sort, vector_search can stand below a join",
+        );
         let columns = by.column_refs();
         let of = |side: &LogicalPlan| columns.iter().all(|column| side.schema().has_column(column));
         let is_left = of(&join.left);
@@ -115,13 +168,13 @@ impl NearestRows {
     ) -> Result<Option<LogicalPlan>> {
         let Ok(provider) = source_as_provider(&scan.source) else { return Ok(None) };
         let Some(table) = provider.downcast_ref::<CairnTable>() else { return Ok(None) };
-        let Some((function, column, query)) = distance(by) else { return Ok(None) };
         let def = table.table().def();
-        let Some(column) = def.columns.iter().position(|c| c.name == column.name) else { return Ok(None) };
-        let metrics = def.metrics_of(def.columns[column].id);
-        if metrics.is_empty() || scan.fetch.is_some() {
-            return Ok(None);
-        }
+        let found = order::by_distance(by, wanted.ascending);
+        let indexed = match &found {
+            Some(found) => indexed(def, found.columns()),
+            None => indexed(def, order::columns_of_distances(by)?),
+        };
+        let Some((column, metrics)) = indexed else { return Ok(None) };
         filters.extend(scan.filters.iter().cloned());
         let unused = |why: &str| {
             let noted = (table.unsearched() != Some(why)).then(|| table.clone().with_unsearched(why));
@@ -130,28 +183,34 @@ impl NearestRows {
         if let Some(why) = wanted.unfit {
             return unused(why);
         }
-        let Some(metric) = function.sorted_metric(wanted.ascending) else {
+        if scan.fetch.is_some() {
+            return unused(BELOW_LIMIT);
+        }
+        let Some(ByDistance { function, operands: [a, b], ascending }) = found else {
+            return unused("the sort is by an expression of a distance that may have another order");
+        };
+        let Some(metric) = function.sorted_metric(ascending) else {
             return unused("the sort has the farthest first");
         };
         if !metrics.contains(&metric) {
             return unused(&format!("no index has the metric {}", metric.name()));
-        }
-        // Rows without a vector come last in an answer.
-        if wanted.nulls_first {
-            return unused("the sort has NULLs first");
         }
         for filter in &filters {
             if !usable(filter)? {
                 return unused("a condition is volatile or needs other rows");
             }
         }
+        let query = if matches!(a, Expr::Column(_)) { b } else { a };
         let Some(query) = vector_of(query)? else {
             return unused("the vector compared with is no constant");
         };
         let fits =
             def.columns[column].column_type == cairn_storage::schema::ColumnType::Vector(query.len() as u16);
-        if !fits || metric.check((&query).into()).is_err() {
-            return Ok(None);
+        if !fits {
+            return unused(&format!("the vector compared with has {} dimensions", query.len()));
+        }
+        if let Err(error) = metric.check((&query).into()) {
+            return unused(&format!("the vector compared with: {error}"));
         }
         // What the scan would have dropped early stands above it too, so one of each is enough.
         let mut distinct: Vec<Expr> = Vec::new();
@@ -161,7 +220,7 @@ impl NearestRows {
             }
         });
         let search = Search { table: table.clone(), column, metric, k: wanted.k, exact: false, width: None };
-        let by = SortExpr::new(unqualified(by.clone())?, wanted.ascending, false);
+        let by = SortExpr::new(unqualified(by.clone())?, wanted.ascending, wanted.nulls_first);
         let search = SearchTable::new(Arc::clone(&self.searches), search, query, Shape::Sorted(by), distinct);
         let mut scan = scan.clone();
         scan.filters.clear();
@@ -176,6 +235,13 @@ struct Wanted {
     nulls_first: bool,
     /// Why no search answers it whatever stands below.
     unfit: Option<&'static str>,
+}
+
+impl Wanted {
+    /// The same where nothing below can answer it: because of `why`, unless something above is to blame already.
+    fn unfit_for(&self, why: &'static str) -> Self {
+        Self { unfit: self.unfit.or(Some(why)), ..*self }
+    }
 }
 
 /// `scan` of another table of the same columns.
@@ -198,18 +264,29 @@ fn through(expr: Expr, schema: &DFSchema, below: impl Fn(usize) -> Expr) -> Resu
     .data()
 }
 
-/// The function, its column and what that is compared with, of a distance that is sorted by.
-fn distance(by: &Expr) -> Option<(&Distance, &Column, &Expr)> {
-    let by = match by {
-        Expr::Alias(alias) => alias.expr.as_ref(),
-        other => other,
+/// What the rows of groups are sorted by, over the rows that are grouped; None: it is no matter of the groups' keys alone.
+fn of_groups(aggregate: &Aggregate, by: Expr) -> Result<Option<Expr>> {
+    let keys = &aggregate.group_expr;
+    let is_key = |column: &&Column| {
+        aggregate.schema.maybe_index_of_column(column).and_then(|index| keys.get(index)).is_some()
     };
-    let Expr::ScalarFunction(ScalarFunction { func, args }) = by else { return None };
-    let function = func.inner().downcast_ref::<Distance>()?;
-    match args.as_slice() {
-        [Expr::Column(column), query] | [query, Expr::Column(column)] => Some((function, column, query)),
-        _ => None,
+    let are_sets = keys.iter().any(|key| matches!(key, Expr::GroupingSet(_)));
+    if are_sets || !by.column_refs().iter().all(is_key) {
+        return Ok(None);
     }
+    through(by, &aggregate.schema, |i| keys[i].clone().unalias()).map(Some)
+}
+
+/// The first of `columns` that has indexes, by its position in the definition, and their metrics.
+fn indexed<'a>(
+    def: &TableDef,
+    columns: impl IntoIterator<Item = &'a Column>,
+) -> Option<(usize, Vec<cairn_vector::Metric>)> {
+    columns.into_iter().find_map(|column| {
+        let position = def.columns.iter().position(|c| c.name == column.name)?;
+        let metrics = def.metrics_of(def.columns[position].id);
+        (!metrics.is_empty()).then_some((position, metrics))
+    })
 }
 
 impl OptimizerRule for NearestRows {

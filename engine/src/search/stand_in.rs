@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, FunctionArg, FunctionArgExpr, Query, TableFactor, Value, Visitor, VisitorMut,
+    self, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Query, TableFactor, Value, Visitor, VisitorMut,
 };
 
-use super::call::call_of;
-use super::each::is_each;
+use super::call::{arguments_mut, call_of};
+use super::each::has_vector_of_columns;
 use super::relation::VectorSearch;
 use super::{Scope, is_called, plan};
 use crate::context::StatementContext;
@@ -69,8 +69,8 @@ impl VisitorMut for Calls<'_> {
         if call_of(factor).is_none() {
             return ControlFlow::Continue(());
         }
-        let has_vector = !is_each(factor);
-        let Some(args) = args_of(factor) else { return ControlFlow::Continue(()) };
+        let has_vector = !has_vector_of_columns(factor);
+        let args = arguments_mut(factor);
         for arg in args.iter_mut() {
             self.named(arg);
         }
@@ -92,7 +92,10 @@ impl Calls<'_> {
         }
         let text = |text: &str| (DataType::Utf8, Value::SingleQuotedString(text.to_owned()));
         let (data_type, stand_in) = match name.as_str() {
-            "k" | "ef" => (DataType::Int64, Value::Number("1".to_owned(), false)),
+            "k" | "ef" => {
+                assign_numbers(self.parameters, value);
+                (DataType::Int64, Value::Number("1".to_owned(), false))
+            }
             "filter" => text("true"),
             "metric" => text("l2"),
             "mode" => text("auto"),
@@ -127,11 +130,19 @@ impl Calls<'_> {
     }
 }
 
-fn args_of(factor: &mut TableFactor) -> Option<&mut [FunctionArg]> {
-    match factor {
-        TableFactor::Table { args: Some(args), .. } => Some(args.args.as_mut_slice()),
-        TableFactor::Function { args, .. } => Some(args.as_mut_slice()),
-        _ => None,
+/// That what numbers are added, taken away or multiplied are whole, where they are parameters.
+fn assign_numbers(parameters: &mut Parameters, number: &Expr) {
+    match number {
+        Expr::Nested(inner) => assign_numbers(parameters, inner),
+        Expr::BinaryOp {
+            left,
+            op: BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply,
+            right,
+        } => {
+            assign_numbers(parameters, left);
+            assign_numbers(parameters, right);
+        }
+        other => parameters.assign(other, &DataType::Int64),
     }
 }
 

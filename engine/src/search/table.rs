@@ -1,5 +1,6 @@
 //! The answer of a search as a table: the nearest rows of another table.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,14 +10,17 @@ use cairn_storage::object::ReadMeter;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column as TableColumn, DFSchema, Result};
 use datafusion::logical_expr::{Expr, SortExpr, TableProviderFilterPushDown, TableType, col};
 use datafusion::physical_expr::PhysicalSortExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::answer::{self, Pick};
+use super::call::invalid;
 use super::exec::SearchExec;
+use super::held::Held;
 use super::{DISTANCE_COLUMN, RANK_COLUMN, Search, Searches, matching, sample_rate};
 use crate::measure::ReadMeters;
 use crate::provider::usable;
@@ -26,7 +30,7 @@ use crate::provider::usable;
 pub(super) enum Shape {
     /// `_distance` and `_rank`; rows without a vector are no answer.
     Ranked,
-    /// Nothing; rows without a vector come last, as a sort by this over the table's columns has them.
+    /// Nothing; rows without a vector come first or last, as a sort by this over the table's columns has them.
     Sorted(SortExpr),
 }
 
@@ -65,15 +69,62 @@ impl SearchTable {
         Self { searches, search, query, shape, filters, schema }
     }
 
+    /// The same answer, its columns called `names` from the first on, as many as there are; `_row_id` and `_version` have no
+    /// place among them.
+    ///
+    /// # Errors
+    /// 42P10 for more names than columns, 42701 for a name that two columns would have.
+    pub(super) fn renamed(mut self, names: &[String]) -> crate::error::Result<Self> {
+        let mut fields: Vec<FieldRef> = self.schema.fields().iter().cloned().collect();
+        let is_named = |position: &usize| !matches!(self.pick(*position), Pick::RowId | Pick::Version);
+        let places: Vec<usize> = (0..fields.len()).filter(is_named).collect();
+        if names.len() > places.len() {
+            let (columns, names) = (places.len(), names.len());
+            let message = format!("{names} names are given for the {columns} columns of vector_search");
+            return Err(invalid("42P10", message));
+        }
+        for (place, name) in places.into_iter().zip(names) {
+            fields[place] = Arc::new(fields[place].as_ref().clone().with_name(name));
+        }
+        let twice = {
+            let mut seen = HashSet::new();
+            fields.iter().find(|field| !seen.insert(field.name())).map(|field| field.name().clone())
+        };
+        if let Some(twice) = twice {
+            let message = format!("two columns of vector_search would have the name {twice}");
+            return Err(invalid("42701", message).map(|e| e.with_hint("give the other one a name too")));
+        }
+        self.schema = Arc::new(Schema::new(fields));
+        Ok(self)
+    }
+
     /// The same search among the rows for which `condition` is true too; None when it cannot come first: it is about the
     /// answer itself, or needs more than the row.
     pub(super) fn among(&self, condition: &Expr) -> Result<Option<Self>> {
-        let own = condition.column_refs().iter().any(|c| c.name == DISTANCE_COLUMN || c.name == RANK_COLUMN);
-        if !matches!(self.shape, Shape::Ranked) || own || !usable(condition)? {
+        if !matches!(self.shape, Shape::Ranked) || !usable(condition)? {
+            return Ok(None);
+        }
+        // The answer's columns may have other names than the table's.
+        let of_table = self.search.table.schema();
+        let mut own = false;
+        let condition = condition.clone().transform(|expr| {
+            let Expr::Column(column) = &expr else { return Ok(Transformed::no(expr)) };
+            match self.schema.index_of(&column.name) {
+                Ok(index) if index < of_table.fields().len() => {
+                    let name = of_table.field(index).name().clone();
+                    Ok(Transformed::yes(Expr::Column(TableColumn::new(column.relation.clone(), name))))
+                }
+                _ => {
+                    own = true;
+                    Ok(Transformed::no(expr))
+                }
+            }
+        })?;
+        if own {
             return Ok(None);
         }
         let mut among = self.clone();
-        among.filters.push(condition.clone());
+        among.filters.push(condition.data);
         Ok(Some(among))
     }
 
@@ -84,19 +135,33 @@ impl SearchTable {
         metered
     }
 
-    async fn nearest(&self, state: &dyn Session) -> Result<(Vec<VectorHit>, SearchReport, Option<u64>)> {
+    /// `held` holds the hits from then on.
+    async fn nearest(
+        &self,
+        state: &dyn Session,
+        held: &Held,
+    ) -> Result<(Vec<VectorHit>, SearchReport, Option<u64>)> {
         let (search, searches) = (&self.search, &self.searches);
         let table = search.snapshot();
         let searcher = self.searcher(state).await?;
+        held.searching(searcher.most_rows(search.k))?;
         let (mut hits, report) = searches.nearest(&searcher, search, &self.query, sample_rate(state))?;
-        if matches!(self.shape, Shape::Sorted(_)) && hits.len() < search.k && searcher.has_nulls() {
+        if let Shape::Sorted(by) = &self.shape
+            && (by.nulls_first || hits.len() < search.k)
+            && searcher.has_nulls()
+        {
             let mut without = self.filters.clone();
             without.push(col(format!("\"{}\"", search.column_name().replace('"', "\"\""))).is_null());
-            let mut more = matching::row_ids(state, table, &without).await?;
-            more.sort_unstable();
-            let more = more.into_iter().take(search.k - hits.len());
-            hits.extend(more.map(|row| VectorHit { row: RowId(row), distance: f32::NAN }));
+            let (mut rows, _held) = matching::row_ids(state, table, &without).await?;
+            rows.sort_unstable();
+            let without = rows.into_iter().map(|row| VectorHit { row: RowId(row), distance: f32::NAN });
+            if by.nulls_first {
+                hits = without.chain(hits).take(search.k).collect();
+            } else {
+                hits.extend(without.take(search.k - hits.len()));
+            }
         }
+        held.found(hits.len())?;
         Ok((hits, report, searcher.matching_rows()))
     }
 
@@ -114,8 +179,8 @@ impl SearchTable {
                 Ok(vec![PhysicalSortExpr::new(expr, options)])
             }
             Shape::Ranked => {
-                let own = [DISTANCE_COLUMN, RANK_COLUMN].into_iter();
-                let own = own.filter_map(|name| Some((name, schema.index_of(name).ok()?)));
+                let own = self.schema.fields().iter().skip(self.search.table.schema().fields().len());
+                let own = own.filter_map(|field| Some((field.name(), schema.index_of(field.name()).ok()?)));
                 let ascending = SortOptions { descending: false, nulls_first: false };
                 Ok(own
                     .map(|(name, index)| PhysicalSortExpr::new(Arc::new(Column::new(name, index)), ascending))
@@ -137,6 +202,16 @@ impl SearchTable {
     /// The searcher among the rows that its conditions leave.
     pub(super) async fn searcher(&self, state: &dyn Session) -> Result<VectorSearcher> {
         Ok(self.searches.searcher(state, &self.search, &self.filters).await?)
+    }
+
+    /// The searcher among the rows for which `more` is true too.
+    pub(super) async fn searcher_among(
+        &self,
+        state: &dyn Session,
+        more: Vec<Expr>,
+    ) -> crate::error::Result<VectorSearcher> {
+        let filters: Vec<Expr> = self.filters.iter().cloned().chain(more).collect();
+        self.searches.searcher(state, &self.search, &filters).await
     }
 
     /// What stands at position `index` of the schema.
@@ -183,7 +258,8 @@ impl TableProvider for SearchTable {
         let meter = ReadMeters::next(state);
         let metered = meter.clone().map(|meter| self.metered(meter));
         let search = metered.as_ref().unwrap_or(self);
-        let (mut hits, report, matching) = search.nearest(state).await?;
+        let held = Held::new(&state.runtime_env().memory_pool);
+        let (mut hits, report, matching) = search.nearest(state, &held).await?;
         hits.truncate(limit.unwrap_or(usize::MAX));
         let every: Vec<usize>;
         let projection = match projection {
@@ -196,8 +272,10 @@ impl TableProvider for SearchTable {
         let schema = Arc::new(self.schema.project(projection)?);
         let picks: Vec<Pick> = projection.iter().map(|index| self.pick(*index)).collect();
         let ranks: Vec<u64> = (1..=hits.len() as u64).collect();
-        let batch = answer::rows(search.search.snapshot(), &hits, &ranks, &picks, &schema).await?;
+        let fetched = held.another();
+        let batch = answer::rows(search.search.snapshot(), &hits, &ranks, &picks, &schema, &fetched).await?;
         let orders = self.orders(state, &schema)?;
-        Ok(Arc::new(SearchExec::new(&self.search, batch, orders, report, matching).metered(meter)))
+        let found = SearchExec::new(&self.search, (batch, fetched), orders, report, matching);
+        Ok(Arc::new(found.metered(meter)))
     }
 }

@@ -121,6 +121,8 @@ struct Inner {
     ends_by_call: bool,
     /// What its user was allowed at BEGIN.
     accounts_at_begin: Option<Arc<Accounts>>,
+    /// What the next answer with notes is to tell.
+    notice: Option<String>,
 }
 
 impl Inner {
@@ -162,6 +164,7 @@ impl Session {
             block: None,
             ends_by_call: false,
             accounts_at_begin: None,
+            notice: None,
         };
         let files = Arc::new(files);
         let inner = Arc::new(Mutex::new(inner));
@@ -180,7 +183,15 @@ impl Session {
     pub async fn execute(&self, sql: &str, params: Option<ParamValues>) -> Result<Output> {
         let mut watch = self.watch(sql);
         let result = self.execute_watched(sql, params, &mut watch).await;
-        watch.over(result)
+        watch.over(result.map(|output| self.told(output)))
+    }
+
+    /// `output` with what the session has to tell, where it has notes.
+    fn told(&self, mut output: Output) -> Output {
+        if let Output::Affected { notes, .. } | Output::Done { notes, .. } = &mut output {
+            notes.extend(self.lock().notice.take());
+        }
+        output
     }
 
     async fn execute_watched(
@@ -250,7 +261,10 @@ impl Session {
             return Ok(());
         }
         let snapshot = self.engine.database().snapshot();
-        let mut defaults = self.engine.defaults(&snapshot).await?;
+        let (mut defaults, notice) = match self.engine.defaults(&snapshot).await {
+            Err(error) if defaults::is_damage(&error) => (Arc::default(), Some(defaults::notice(&error))),
+            read => (read?, None),
+        };
         if defaults.get("search_path").is_some_and(|schema| !defaults::is_schema(&snapshot, schema)) {
             // Dropped since.
             Arc::make_mut(&mut defaults).remove("search_path");
@@ -258,6 +272,7 @@ impl Session {
         let mut inner = self.lock();
         if !inner.settings.has_begun() {
             inner.settings.begin(&defaults);
+            inner.notice = notice;
             if !defaults.is_empty() {
                 self.reconfigure(&mut inner);
             }

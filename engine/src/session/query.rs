@@ -21,7 +21,7 @@ use crate::scan::Portable;
 use crate::search;
 use crate::statement::{
     ExplainStatement, Parameters, Shape, Statement, call_session_words, compare_exactly,
-    keep_pseudo_columns_out, select_values,
+    keep_pseudo_columns_out, select_values, series_in_zone,
 };
 
 /// Plans and starts a query; its rows stream.
@@ -44,6 +44,7 @@ pub(super) fn prepare(
     if shape.pseudo_columns {
         keep_pseudo_columns_out(&mut statement, &context.snapshot, &context.search_path)?;
     }
+    series_in_zone(&mut statement, &context.state);
     Ok(statement)
 }
 

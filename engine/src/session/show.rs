@@ -16,7 +16,7 @@ use super::query;
 use crate::catalog::{INFORMATION_SCHEMA, SnapshotCatalog, unknown_schema};
 use crate::config::{SETTINGS, Settings, commit_id};
 use crate::context::StatementContext;
-use crate::ddl::{identity_text, value_unless_given};
+use crate::ddl::{create_index_text, identity_text, value_unless_given};
 use crate::dialect::type_text;
 use crate::engine::Engine;
 use crate::error::{Error, Position, Result};
@@ -300,7 +300,7 @@ fn description(
     ])
 }
 
-/// SHOW CREATE TABLE: the statement that makes the table or view again.
+/// SHOW CREATE TABLE: the statement that makes the table or view again, and behind it those that make the table's indexes.
 fn create(context: &StatementContext, catalog: &SnapshotCatalog, name: &ObjectName) -> Result<Output> {
     catalog.check_relation(name)?;
     let (schema, table) = schema_and_name(name, &context.search_path)?;
@@ -310,7 +310,8 @@ fn create(context: &StatementContext, catalog: &SnapshotCatalog, name: &ObjectNa
     ) {
         (Some(def), _) => {
             context.rights.see(def.owner, &schema, &table)?;
-            create_text(def)
+            let of_indexes = def.indexes.iter().map(|index| create_index_text(def, index));
+            std::iter::once(create_text(def)).chain(of_indexes).collect::<Vec<_>>().join(";\n")
         }
         (None, Some(view)) => {
             context.rights.see(view.owner, &schema, &table)?;

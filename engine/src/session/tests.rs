@@ -18,6 +18,7 @@ mod rights;
 mod running;
 mod screens;
 mod search;
+mod shown_again;
 mod stores;
 mod templates;
 mod transactions;

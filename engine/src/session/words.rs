@@ -305,6 +305,14 @@ impl Session {
         JobKind::ALL.map(JobKind::as_str).to_vec()
     }
 
+    /// Names of time zones, sorted.
+    #[must_use]
+    pub fn time_zones() -> Vec<&'static str> {
+        let mut names: Vec<&'static str> = cairn_udfs::zones::zone_names().collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Settings, sorted.
     #[must_use]
     pub fn settings(&self) -> Vec<&'static str> {

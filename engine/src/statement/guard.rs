@@ -17,22 +17,30 @@ use crate::error::{Error, Result};
 /// Table functions that later versions bring.
 const LATER_FUNCTIONS: &[&str] = &["text_search", "hybrid_search", "changes", "history"];
 
+/// What a statement has that must be made something else before it is planned.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// A query has FETCH.
+    pub(super) fetches: bool,
+}
+
 /// Refuses what would be ignored anywhere in `statement`.
 ///
 /// # Errors
 /// `Unsupported` naming the clause; 54001 for too many grouping sets.
-pub(super) fn check(statement: &ast::Statement) -> Result<()> {
+pub(super) fn check(statement: &ast::Statement) -> Result<Seen> {
+    let mut guard = Guard(Seen::default());
     // WITH before a change is parsed as a query around it. Its parts are looked at one by one: a change in any other
     // query is refused.
     let flow = match change_below_with(statement) {
-        Some((with, change)) => match walk::visit(with, &mut Guard) {
-            ControlFlow::Continue(()) => walk::visit(change, &mut Guard),
+        Some((with, change)) => match walk::visit(with, &mut guard) {
+            ControlFlow::Continue(()) => walk::visit(change, &mut guard),
             refused => refused,
         },
-        None => walk::visit(statement, &mut Guard),
+        None => walk::visit(statement, &mut guard),
     };
     match flow {
-        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Continue(()) => Ok(guard.0),
         ControlFlow::Break(error) => Err(*error),
     }
 }
@@ -49,7 +57,7 @@ pub(super) fn change_below_with(statement: &ast::Statement) -> Option<(&Option<W
     }
 }
 
-struct Guard;
+struct Guard(Seen);
 
 fn refuse(what: &str, name: Option<&ObjectName>) -> ControlFlow<Box<Error>> {
     let error = Error::not_supported_yet(what);
@@ -128,6 +136,7 @@ impl Visitor for Guard {
     }
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        self.0.fetches |= query.fetch.is_some();
         if let Some(lock) = query.locks.first() {
             return refuse(&lock.to_string(), None);
         }

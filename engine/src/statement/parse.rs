@@ -23,7 +23,7 @@ use super::token::{peek_is, syntax, syntax_error, take, unexpected};
 use super::transaction::transaction;
 use super::{
     DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, Repair, STATEMENT_BYTES_MAX, Statement,
-    chain, guard, item, job, placeholder, precedence,
+    chain, fetch, guard, item, job, placeholder, precedence,
 };
 use crate::dialect::{CairnDialect, fold_operators, fold_types, order_identity_options};
 use crate::error::{Error, Result};
@@ -191,7 +191,9 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
 /// Checks a statement of the parser's tree and sorts it.
 fn sorted(mut parsed: ast::Statement) -> Result<Statement> {
     precedence::settle(&mut parsed);
-    guard::check(&parsed)?;
+    if guard::check(&parsed)?.fetches {
+        fetch::as_limit(&mut parsed)?;
+    }
     item::name_columns(&mut parsed);
     if let Some(statement) = transaction(&parsed) {
         return statement;

@@ -9,9 +9,10 @@ use datafusion::sql::sqlparser::ast::{self, BinaryOperator, Expr, UnaryOperator,
 
 use super::at_zone::called;
 use super::cast::sized;
+use super::known::known;
 use super::walk;
 
-/// Puts every AND and OR above the comparison that swallowed it; casts and AT TIME ZONE are settled on the same way.
+/// Puts every AND and OR above the comparison that swallowed it; casts, AT TIME ZONE and calls are settled on the same way.
 pub(super) fn settle(statement: &mut ast::Statement) {
     if !holds_only_values(statement) {
         settle_within(statement);
@@ -23,7 +24,7 @@ pub(super) fn settle_within(tree: &mut impl VisitMut) {
     // Inner expressions come first, so each step finds at most one swallowed chain.
     let _ = walk::expressions_mut(tree, |expr| {
         let whole = std::mem::replace(expr, Expr::value(Value::Null));
-        *expr = called(sized(lifted(whole)));
+        *expr = known(called(sized(lifted(whole))));
         ControlFlow::<()>::Continue(())
     });
 }

@@ -12,6 +12,7 @@ use crate::error::Result;
 
 /// Functions that have no documentation of their own: how they are called, and what they do.
 const OTHERS: &[(&str, &str, &str)] = &[
+    ("current_database", "current_database()", "The name before the schema in `cairn.public.notes`: cairn."),
     ("current_schema", "current_schema()", "The schema that unqualified names resolve in."),
     ("current_user", "current_user", "The name of the user whose session it is."),
     (

@@ -98,6 +98,7 @@ pub(super) struct Local {
     engine: Arc<Engine>,
     session: Arc<Session>,
     found: Found,
+    notes: Arc<[String]>,
 }
 
 impl Local {
@@ -139,16 +140,15 @@ impl Local {
             false if is_new => Found::Made,
             false => Found::Written,
         };
-        Ok(Self { engine, session, found })
+        let of_journal = if in_bucket { engine.database().notes() } else { &[] };
+        let of_settings = engine.damaged_settings().await;
+        let notes = of_journal.iter().cloned().chain(of_settings).collect();
+        Ok(Self { engine, session, found, notes })
     }
 
-    /// What opening a bucket did to this machine's journal of it.
+    /// What opening a bucket did to this machine's journal of it, and what is damaged and holds nobody up.
     pub(super) fn notes(&self) -> &[String] {
-        let database = self.engine.database();
-        match database.root() {
-            Root::Store(_) => database.notes(),
-            Root::Path(_) | Root::Memory => &[],
-        }
+        &self.notes
     }
 
     pub(super) fn found(&self) -> Found {

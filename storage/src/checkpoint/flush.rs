@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::blocking;
 use crate::database::{Database, Writer};
 use crate::error::Result;
 use crate::id::{CommitVersion, ObjectId, RowId};
@@ -83,7 +82,8 @@ async fn segment(
     let id = writer.ids.next();
     let hot = snapshot.clone();
     let options = SegmentWriterOptions::of_table(def.layout, database.shared.remote);
-    let (segment, positions) = blocking(move || {
+    let computing = database.options().computing;
+    let encoded = computing.run(move || {
         let (rows, row_ids, versions) = hot.all_hot_rows()?;
         let mut fields: Vec<_> = rows.schema().fields().iter().cloned().collect();
         for name in [ROW_ID_COLUMN, VERSION_COLUMN] {
@@ -109,8 +109,8 @@ async fn segment(
         }
         segment.close()?;
         Ok((segment, positions))
-    })
-    .await?;
+    });
+    let (segment, positions) = encoded.await?;
     Ok((segment.finish().await?, positions))
 }
 

@@ -9,15 +9,15 @@
 
 mod flush;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::database::boundary::Boundary;
 use crate::database::{Database, Writer};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, Epoch, ManifestNumber, ObjectId, TableId, WalNumber};
-use crate::jobs::{JobKind, Meter, NewJob};
+use crate::jobs::{JobKind, NewJob};
 use crate::manifest::history::Recorded;
 use crate::manifest::{Manifest, SegmentEntry, TableRecord, history};
 use crate::version::{Pin, TableState, Version};
@@ -160,7 +160,7 @@ async fn checkpoint(
     database.jobs.stop(job).go_firm()?;
     let options = database.options();
     let (version, replay_from) = cut(writer, LAST_SENT_MAX + 2 * options.wal_flush_interval).await?;
-    let mut flushed: HashMap<TableId, Flushed> = HashMap::new();
+    let mut flushed: BTreeMap<TableId, Flushed> = BTreeMap::new();
     let tables: Vec<&Arc<TableState>> = version.tables.values().filter(|t| t.is_hot()).collect();
     for (i, table) in tables.iter().enumerate() {
         let done = match flush::table(database, writer, table, version.number).await {
@@ -261,7 +261,7 @@ async fn publishable(
     version: &Version,
     replay_from: WalNumber,
     settled: ObjectId,
-    flushed: &HashMap<TableId, Flushed>,
+    flushed: &BTreeMap<TableId, Flushed>,
     reuses_leaves: bool,
 ) -> Result<Manifest> {
     let mut tables = Vec::new();
@@ -311,7 +311,7 @@ async fn publishable(
 /// Step 4 as a pure function: what was hot at or before `cut` is in segments.
 fn relaid(
     now: &Version,
-    flushed: &HashMap<TableId, Flushed>,
+    flushed: &BTreeMap<TableId, Flushed>,
     cut: CommitVersion,
     recorded: &Arc<Recorded>,
     pin: &Pin,
@@ -335,7 +335,7 @@ fn relaid(
 }
 
 /// Best effort: what stays is referenced by nothing and is found by VERIFY as an orphan.
-async fn remove(database: &Database, flushed: &HashMap<TableId, Flushed>) {
+async fn remove(database: &Database, flushed: &BTreeMap<TableId, Flushed>) {
     for path in flushed.values().flat_map(|f| &f.written) {
         let _ = object_store::ObjectStoreExt::delete(
             &*database.shared.store,
@@ -343,17 +343,4 @@ async fn remove(database: &Database, flushed: &HashMap<TableId, Flushed>) {
         )
         .await;
     }
-}
-
-/// Turns a panic of a blocking task into an error. What it uses counts for the job that the caller works for.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let meter = Meter::current();
-    tokio::task::spawn_blocking(move || match meter {
-        Some(meter) => meter.on_this_thread(work),
-        None => work(),
-    })
-    .await
-    .map_err(|e| Error::internal(format!("a checkpoint task ended early: {e}")))?
 }

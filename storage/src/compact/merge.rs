@@ -15,8 +15,8 @@ use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batc
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::checkpoint::blocking;
 use crate::collect::Retained;
+use crate::computing::Computing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ObjectId, ObjectIds};
 use crate::jobs::Meter;
@@ -50,6 +50,8 @@ pub(super) struct Setting<'a> {
     pub(super) def: Arc<TableDef>,
     pub(super) ids: &'a ObjectIds,
     pub(super) retained: &'a Retained,
+    /// Where rows are sorted and encoded.
+    pub(super) computing: Computing,
     /// How segments are written.
     pub(super) options: SegmentWriterOptions,
     /// Size at which a segment ends.
@@ -174,11 +176,11 @@ impl Outputs<'_> {
         let first = writer.rows();
         let gone = (first..).zip(deleted.values().iter()).filter(|(_, version)| **version > 0);
         self.deletes.extend(gone.map(|(position, version)| (position as u32, CommitVersion(*version))));
-        let writer = blocking(move || {
+        let encoded = setting.computing.run(move || {
             writer.write(&rows)?;
             Ok(writer)
-        })
-        .await?;
+        });
+        let writer = encoded.await?;
         let writer = self.open.insert(writer);
         writer.flush().await?;
         if writer.bytes() >= setting.segment_bytes {
@@ -190,12 +192,11 @@ impl Outputs<'_> {
     /// Completes the open segment.
     async fn end(&mut self) -> Result<()> {
         if let Some(mut writer) = self.open.take() {
-            let writer = blocking(move || {
+            let closed = self.setting.computing.run(move || {
                 writer.close()?;
                 Ok(writer)
-            })
-            .await?;
-            let mut meta = writer.finish().await?;
+            });
+            let mut meta = closed.await?.finish().await?;
             let run = self.run.or_else(|| self.done.first().map(|first| first.meta.id));
             meta.run = run.filter(|run| *run != meta.id);
             self.done.push(Output { meta: Arc::new(meta), deletes: std::mem::take(&mut self.deletes) });
@@ -288,12 +289,11 @@ impl Source {
         }
         let Some(schema) = batches.first().map(RecordBatch::schema) else { return Ok(()) };
         let def = Arc::clone(&setting.def);
-        let sorted = blocking(move || {
+        let sorted = setting.computing.run(move || {
             let all = concat_batches(&schema, &batches)?;
             sort_batches(&def, vec![all])
-        })
-        .await?;
-        self.rows = Rows::Sorted(sorted.batches.into_iter());
+        });
+        self.rows = Rows::Sorted(sorted.await?.batches.into_iter());
         Ok(())
     }
 

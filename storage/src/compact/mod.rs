@@ -8,7 +8,7 @@
 //! ids and versions stay, so that transactions which name rows are not disturbed; one that deletes so many rows that it names them
 //! by position looks for them anew when their segment was replaced meanwhile.
 //!
-//! Index units cover segments: rows of a replaced one are compared exactly until a unit over the new one is built (`index`).
+//! Index units are left alone: they know rows by their ids, and go on with those of the new segments until units over these are built (`index`).
 
 mod merge;
 mod policy;
@@ -19,7 +19,9 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::collect::Retained;
 use crate::database::{Database, Writer};
@@ -323,6 +325,7 @@ impl Work<'_> {
             def: Arc::clone(table.def()),
             ids: &self.database.writer()?.ids,
             retained: self.retained,
+            computing: self.database.options().computing,
             options: SegmentWriterOptions::of_table(table.def().layout, self.database.shared.remote),
             segment_bytes: limits.segment_bytes,
             rows_read: &watch.rows_read,

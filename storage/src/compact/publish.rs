@@ -15,7 +15,7 @@ use object_store::path::Path;
 use roaring::RoaringBitmap;
 
 use super::merge::{Input, Output};
-use crate::database::{Accept, Database, Writer, now_us, replay_row};
+use crate::database::{Accept, Database, Writer, replay_row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, ObjectId, RowId, SchemaVersion, TableId};
 use crate::manifest::SegmentEntry;
@@ -250,7 +250,7 @@ async fn commit(
     let ticket = writer.order.accept(None, |head| {
         merged.check(head, replaced)?;
         entry.version = head.number.next();
-        entry.time_us = now_us().max(head.time_us);
+        entry.time_us = database.options().clock.now_us().max(head.time_us);
         let payload = body.assemble(entry.version, entry.time_us, &[])?;
         let after = head.apply(&entry, &carried.deletes)?;
         Ok(Accept { after, payload, row: replay_row(&entry) })

@@ -174,6 +174,7 @@ impl Database {
             retention: options.job_retention,
             by_itself: options.upkeep,
         };
+        let clock = options.clock.clone();
         Arc::new(Self {
             root,
             options,
@@ -181,7 +182,7 @@ impl Database {
             id,
             shared,
             manifests,
-            jobs: Jobs::new(limits, jobs::node()),
+            jobs: Jobs::new(limits, jobs::node(), clock),
             saving_jobs: tokio::sync::Mutex::default(),
             role,
             notes,

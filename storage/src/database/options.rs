@@ -8,6 +8,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 
 use super::clock::Clock;
+use crate::computing::Computing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
 use crate::object::StoreUrl;
@@ -149,7 +150,7 @@ pub struct OpenOptions {
     pub job_retention: Duration,
     /// Longest time of one attempt at a job; then it ends after its step.
     pub job_timeout: Duration,
-    /// Budget of cached footers, key filters and row-id columns.
+    /// Budget of cached footers, key filters, row-id columns and the decoded pages of lookups.
     pub segment_cache_bytes: usize,
     /// Budget of the columns that scans have decoded; 0: none are kept. None: whoever plans the scans knows how much memory there is.
     pub column_cache_bytes: Option<usize>,
@@ -188,6 +189,8 @@ pub struct OpenOptions {
     pub store: Option<Arc<dyn ObjectStore>>,
     /// What time it is; for tests.
     pub clock: Clock,
+    /// Where rows are sorted and encoded; for tests.
+    pub computing: Computing,
 }
 
 impl Default for OpenOptions {
@@ -214,7 +217,7 @@ impl Default for OpenOptions {
             keeps_jobs: false,
             job_retention: Duration::from_secs(7 * 24 * 3600),
             job_timeout: Duration::from_secs(24 * 3600),
-            segment_cache_bytes: 256 << 20,
+            segment_cache_bytes: 2 << 30,
             column_cache_bytes: None,
             fs: None,
             claim: ClaimAt::FirstWrite,
@@ -233,6 +236,7 @@ impl Default for OpenOptions {
             discard_local: false,
             store: None,
             clock: Clock::default(),
+            computing: Computing::default(),
         }
     }
 }

@@ -5,12 +5,16 @@
 //!
 //! Order of one commit: accept (conflicts, version, row ids, under one short lock) -> log, one write and one sync for all that wait ->
 //! publish -> acknowledge. Locks: `drive` before `accepted` before `published`; none is held across I/O but `drive`.
+//!
+//! Whoever finds nobody leading leads: it logs its own commit with all that wait. What was accepted meanwhile is logged by the next who
+//! commits or by a task, so that those who commit only wait for their own answer and no lock goes from one to the next.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +62,8 @@ struct Accepted {
     named: HashMap<CommitId, CommitVersion>,
     /// What was published when they began to look, of all who are to commit under an id and have not yet: how many.
     asking: BTreeMap<CommitVersion, u64>,
+    /// Whether somebody is about to log all of `pending`.
+    led: bool,
     poisoned: Option<Error>,
 }
 
@@ -116,6 +122,28 @@ impl std::fmt::Debug for CommitOrder {
     }
 }
 
+/// Is about to log all that is pending; nobody else is meanwhile.
+struct Leading(Arc<CommitOrder>);
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        let mut accepted = held(&self.0.accepted);
+        accepted.led = false;
+        // Where logging has failed in a way nobody thought of, those who wait find their tickets closed.
+        let given_up = match std::thread::panicking() {
+            true => std::mem::take(&mut accepted.pending),
+            false => Vec::new(),
+        };
+        let left = !accepted.pending.is_empty();
+        // Before the task: a runtime that ends drops it at once.
+        drop(accepted);
+        drop(given_up);
+        if left && let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(Arc::clone(&self.0).log_the_rest());
+        }
+    }
+}
+
 /// Exclusive use of the log; while it is held no group is in flight.
 pub(crate) struct Driving {
     order: Arc<CommitOrder>,
@@ -145,6 +173,7 @@ impl CommitOrder {
                 pending: Vec::new(),
                 named: HashMap::new(),
                 asking: BTreeMap::new(),
+                led: false,
                 poisoned: None,
             }),
             published: RwLock::new(start),
@@ -227,23 +256,42 @@ impl CommitOrder {
         Ok(Ticket(ticket))
     }
 
-    /// Waits until the commit is durable and published, driving the group itself when nobody else does.
+    /// Waits until the commit is durable and published, leading the group itself when nobody else does.
     pub(crate) async fn settle(self: &Arc<Self>, mut ticket: Ticket) -> Result<()> {
         // Whoever is about to commit on this thread comes along: one sync for all of them. Before the lock, which whoever yields
         // would keep for as long as the others of its thread run.
         tokio::task::yield_now().await;
-        let driving = self.driving().await;
-        match ticket.0.try_recv() {
-            Ok(result) => return result,
-            Err(oneshot::error::TryRecvError::Empty) => self.flush(driving).await,
-            Err(oneshot::error::TryRecvError::Closed) => drop(driving),
+        if let Ok(result) = ticket.0.try_recv() {
+            return result;
         }
-        ticket.0.try_recv().unwrap_or_else(|_| {
+        self.lead_if_nobody_does().await;
+        ticket.0.await.unwrap_or_else(|_| {
             let unknown = Error::new(ErrorKind::OutcomeUnknown, "a commit was neither done nor failed")
                 .with_hint("close and open the database, then look whether the change is there");
             self.poison(&unknown);
             Err(unknown)
         })
+    }
+
+    /// Logs what was accepted while a group was logged, and whose callers therefore wait for somebody else.
+    async fn log_the_rest(self: Arc<Self>) {
+        // Those who have their answer come along with their next commits, or lead before this task is asked again.
+        tokio::task::yield_now().await;
+        self.lead_if_nobody_does().await;
+    }
+
+    async fn lead_if_nobody_does(self: &Arc<Self>) {
+        let leading = {
+            let mut accepted = held(&self.accepted);
+            if accepted.led || accepted.pending.is_empty() {
+                return;
+            }
+            accepted.led = true;
+            Leading(Arc::clone(self))
+        };
+        let driving = self.driving().await;
+        self.flush(driving).await;
+        drop(leading);
     }
 
     /// Waits until everything accepted so far is durable or failed.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use roaring::RoaringBitmap;
+
 use super::LoadedUnit;
 use super::cover::Part;
 use super::exact::RowIdsOf;
@@ -53,10 +55,10 @@ impl Ordinals {
 /// None: every row.
 pub(super) type Alive = Option<Arc<Ordinals>>;
 
-/// The rows of `unit` that are visible in `parts`, what it answers for.
-pub(super) fn alive(unit: &LoadedUnit, parts: &[(Part, RowIdsOf)]) -> Result<Alive> {
+/// The rows of `unit` that are visible in `parts`, what it answers for; `whole`: that is everything it was built over.
+pub(super) fn alive(unit: &LoadedUnit, parts: &[(Part, RowIdsOf)], whole: bool) -> Result<Alive> {
     let rows = unit.unit.len();
-    if parts.len() == unit.meta.segments.len() {
+    if whole {
         if parts.iter().all(|(part, _)| part.view.deleted.is_none()) {
             return Ok(None);
         }
@@ -77,15 +79,29 @@ pub(super) fn alive(unit: &LoadedUnit, parts: &[(Part, RowIdsOf)]) -> Result<Ali
     }
     // Segments that are gone, or that another unit answers for, leave their rows behind in the unit.
     let mut alive = Ordinals::none(rows);
-    let lookup = unit.lookup(parts.iter().map(|(part, _)| part.rows.len() as u64).sum())?;
     for (part, ids) in parts {
-        for position in part.rows.clone() {
-            if part.view.deleted.as_ref().is_none_or(|deleted| !deleted.contains(position))
-                && let Some(ordinal) = lookup.ordinal(ids.at(position)?)?
-            {
+        let held = unit.held(&part.view.meta, ids)?;
+        let mine = part.among(&held.positions);
+        let dead = part.view.deleted.as_deref().map_or_else(RoaringBitmap::new, |deleted| &mine & deleted);
+        // The usual case: nobody else has rows of the segment, and few are deleted.
+        if mine.len() == held.positions.len() && dead.len() < mine.len() / 2 {
+            held.ordinals.iter().for_each(|ordinal| alive.insert(ordinal));
+            let lookup = unit.lookup(dead.len())?;
+            for position in dead {
+                if let Some(ordinal) = lookup.ordinal(ids.at(position)?)? {
+                    alive.remove(ordinal);
+                }
+            }
+            continue;
+        }
+        let left = mine - dead;
+        let lookup = unit.lookup(left.len())?;
+        for position in left {
+            if let Some(ordinal) = lookup.ordinal(ids.at(position)?)? {
                 alive.insert(ordinal);
             }
         }
     }
-    Ok(Some(Arc::new(alive)))
+    // A merge that left no row out: searches need no bitmap, as before it.
+    Ok((alive.set < rows).then(|| Arc::new(alive)))
 }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cairn_vector::hnsw::{BuildError, BuildOptions, Progress, build};
-use xxhash_rust::xxh3::xxh3_128;
+use object_store::PutPayload;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::capacity;
 use super::gather::{Gathered, gather};
@@ -51,7 +52,7 @@ pub(crate) async fn run(
     let mut upkeep = Upkeep { database, cancelled, asked, lost: lost.clone(), built: 0 };
     let mut result = Ok(());
     let mut failed = HashSet::new();
-    retire(database, table).await?;
+    retire(database, table, lost).await?;
     if !asked {
         // As it is before any of these builds: what fails now holds up no other index of its table.
         for state in database.snapshot().state().live_tables() {
@@ -196,11 +197,15 @@ async fn one(
     let meter = database.jobs.meter(job.id);
     meter.holds(capacity::estimate(table.def(), &plan.index, row_ids.len() as u64).memory_bytes);
     let watch = Watch::new(database, table, plan, job, cancelled, &options);
-    let (rows, calibration, bytes) = crate::checkpoint::blocking(move || {
+    let computing = database.options().computing;
+    let built = computing.run(move || {
         let parts = build(&rows, &row_ids, &options, &|| watch.ends()).map_err(|e| watch.error(e))?;
-        Ok((parts.len() as u64, parts.calibration().clone(), Bytes::from(parts.to_bytes())))
-    })
-    .await?;
+        drop((rows, row_ids));
+        Ok((parts.len() as u64, parts.calibration().clone(), parts.into_pieces()))
+    });
+    let (rows, calibration, pieces) = built.await?;
+    let mut hash = Xxh3::new();
+    pieces.iter().for_each(|piece| hash.update(piece));
     let writer = database.writer()?;
     // Until the commit that names the unit: none is collected before.
     let _upload = writer.uploads.begin(&writer.ids);
@@ -211,13 +216,13 @@ async fn one(
         index: plan.index.id,
         segments,
         rows,
-        bytes: bytes.len() as u64,
-        xxh3: format!("{:032x}", xxh3_128(&bytes)),
+        bytes: pieces.iter().map(Bytes::len).sum::<usize>() as u64,
+        xxh3: format!("{:032x}", hash.digest128()),
         replaces: plan.replaces.clone(),
         build_ms: begun.elapsed().as_millis() as u64,
         recall_permille: permille(calibration.recall(10, u32::try_from(width).unwrap_or(u32::MAX))),
     });
-    put_own(&*database.shared.store, meta.path(), bytes).await?;
+    put_own(&*database.shared.store, meta.path(), PutPayload::from_iter(pieces)).await?;
     if let Err(error) = commit(database, &plan.index, &meta).await {
         if error.kind() != ErrorKind::OutcomeUnknown {
             remove(database, meta.table, &[meta.id]).await;

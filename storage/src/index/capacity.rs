@@ -83,12 +83,12 @@ fn limit(def: &TableDef, index: &IndexDef) -> u64 {
     index.memory_limit_bytes.unwrap_or(MEMORY_LIMIT_BYTES).max(least_memory_limit(def, index))
 }
 
-/// Memory of one build: the graph's, or the unit beside the bytes of its file, whichever is more.
+/// Memory of one build, the bytes of its file included.
 fn memory(def: &TableDef, index: &IndexDef, rows: u64, threads: usize) -> u64 {
     let options =
         BuildOptions { threads, builder: builder(index), ..BuildOptions::new(index.metric.metric()) };
     let estimate = cairn_vector::hnsw::Estimate::new(count(rows), dim(def, index), &options);
-    estimate.memory_bytes.max(2 * estimate.disk_bytes) + rows * ROW_BYTES
+    estimate.memory_bytes + rows * ROW_BYTES
 }
 
 fn builder(index: &IndexDef) -> Builder {

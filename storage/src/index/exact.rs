@@ -7,6 +7,7 @@ use arrow::array::{Array, AsArray, FixedSizeListArray, RecordBatch, UInt64Array}
 use arrow::datatypes::{Float32Type, UInt64Type};
 use cairn_vector::search::{ExactDistances, TopRows};
 use cairn_vector::{Floats, QueryDistance};
+use roaring::RoaringBitmap;
 
 use super::RowSet;
 use super::cover::Part;
@@ -40,6 +41,17 @@ impl RowIdsOf {
         }
     }
 
+    /// The ids of a segment of `rows` rows with their positions, in order of the ids.
+    pub(super) fn ascending(&self, rows: u64) -> Box<dyn Iterator<Item = (u64, u32)> + '_> {
+        match self {
+            Self::Base(base) => {
+                let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+                Box::new((0..rows).map(move |position| (base + u64::from(position), position)))
+            }
+            Self::Column(column) => Box::new(column.ascending()),
+        }
+    }
+
     fn position(&self, row_id: u64, rows: u64) -> Option<u32> {
         match self {
             Self::Base(base) => {
@@ -50,12 +62,14 @@ impl RowIdsOf {
     }
 }
 
-/// Vectors of one segment, or of a range of its positions, ready for exact distances.
+/// Vectors of one segment, or of some of its positions, ready for exact distances.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) view: SegmentView,
     /// The only positions that count.
     pub(super) rows: Range<u32>,
+    /// Of these the only ones that do; None: all.
+    only: Option<Arc<RoaringBitmap>>,
     pub(super) ids: RowIdsOf,
     /// None: the segment is older than the column; every vector is NULL.
     pub(super) vectors: Option<Arc<SegmentVectors>>,
@@ -63,21 +77,29 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) async fn open(table: &TableSnapshot, part: Part, column: usize) -> Result<Self> {
-        let Part { view, rows } = part;
+        let Part { view, rows, only } = part;
         let reader = table.open_segment(&view.meta).await?;
         let ids = RowIdsOf::open(&reader).await?;
         let vectors = reader.vectors(table.shared(), column).await?;
-        Ok(Self { view, rows, ids, vectors })
+        let nulls = vectors.as_ref().map(|vectors| vectors.nulls());
+        // Every search goes through them one by one.
+        let only = only.map(|only| match nulls.filter(|nulls| !nulls.is_disjoint(&only)) {
+            Some(nulls) => Arc::new(&*only - nulls),
+            None => only,
+        });
+        Ok(Self { view, rows, only, ids, vectors })
     }
 
     /// What it is of.
     pub(super) fn part(&self) -> Part {
-        Part { view: self.view.clone(), rows: self.rows.clone() }
+        Part { view: self.view.clone(), rows: self.rows.clone(), only: self.only.clone() }
     }
 
     /// Whether a row at this position counts and is not deleted.
     fn has(&self, position: u32) -> bool {
-        self.rows.contains(&position) && self.view.deleted.as_ref().is_none_or(|d| !d.contains(position))
+        self.rows.contains(&position)
+            && self.only.as_ref().is_none_or(|only| only.contains(position))
+            && self.view.deleted.as_ref().is_none_or(|d| !d.contains(position))
     }
 
     /// Compares every visible row that `wanted` names, all when absent; returns how many.
@@ -89,10 +111,8 @@ impl Source {
     ) -> Result<u64> {
         let Some(vectors) = &self.vectors else { return Ok(0) };
         let wanted = wanted.map(|wanted| wanted.within(self.view.meta.id, &self.rows));
-        if let Some(wanted) = wanted
-            && self.are_few(wanted)
-        {
-            return self.compare_few(vectors, query, wanted, top);
+        if let Some(few) = self.few(wanted) {
+            return self.compare_few(vectors, query, few, top);
         }
         let mut compared = 0;
         let mut distances = Vec::new();
@@ -117,18 +137,28 @@ impl Source {
     /// How many rows [`compare`](Self::compare) would compare.
     pub(super) fn to_compare(&self, wanted: Option<&RowSet>) -> u64 {
         let Some(vectors) = &self.vectors else { return 0 };
-        match wanted.map(|wanted| wanted.within(self.view.meta.id, &self.rows)) {
-            Some(wanted) if self.are_few(wanted) => {
-                let counts = |position: &&u32| self.has(**position) && !vectors.nulls().contains(**position);
-                wanted.iter().filter(counts).count() as u64
+        let wanted = wanted.map(|wanted| wanted.within(self.view.meta.id, &self.rows));
+        match self.few(wanted) {
+            Some(few) => {
+                let counts = |position: &u32| self.has(*position) && !vectors.nulls().contains(*position);
+                few.filter(counts).count() as u64
             }
-            _ => self.rows.len() as u64 - vectors.nulls().range_cardinality(self.rows.clone()),
+            None => self.rows.len() as u64 - vectors.nulls().range_cardinality(self.rows.clone()),
         }
     }
 
-    /// Whether these positions are read one by one, not with all the others.
-    fn are_few(&self, wanted: &[u32]) -> bool {
-        wanted.len() < self.rows.len() / 8
+    /// The positions to look at where these are so few that they are read one by one, not with all the others. Some of them may not count.
+    fn few<'a>(&'a self, wanted: Option<&'a [u32]>) -> Option<Box<dyn Iterator<Item = u32> + 'a>> {
+        let most = self.rows.len() / 8;
+        let only = self.only.as_deref().filter(|only| only.len() < most as u64);
+        match (wanted, only) {
+            (Some(wanted), _) if wanted.len() < most => Some(Box::new(wanted.iter().copied())),
+            (Some(wanted), Some(only)) => {
+                Some(Box::new(only.iter().filter(move |position| wanted.binary_search(position).is_ok())))
+            }
+            (None, Some(only)) => Some(Box::new(only.iter())),
+            (_, None) => None,
+        }
     }
 
     /// Shows every visible vector with its row id.
@@ -150,11 +180,11 @@ impl Source {
         &self,
         vectors: &SegmentVectors,
         query: &QueryDistance,
-        wanted: &[u32],
+        few: impl Iterator<Item = u32>,
         top: &mut TopRows,
     ) -> Result<u64> {
         let mut compared = 0;
-        for &position in wanted.iter().filter(|position| self.has(**position)) {
+        for position in few.filter(|position| self.has(*position)) {
             if let Some(vector) = vectors.row(position)? {
                 top.offer(distance(query, vector), self.ids.at(position)?);
                 compared += 1;

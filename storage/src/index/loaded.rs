@@ -1,17 +1,21 @@
 //! A unit that is open, and the way from row ids to its rows.
 //!
-//! Owns: opening without reading, the check of the rest behind the first search, the table of ordinals. Does not own: the checks themselves
+//! Owns: opening without reading, the check of the rest behind the first search, the table of ordinals, which rows of a segment it has. Does not own: the checks themselves
 //! (`cairn_vector`), what becomes of a damaged unit (`searcher`).
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use cairn_vector::unit::{Unit, UnitError};
+use roaring::RoaringBitmap;
 
 use super::UnitMeta;
 use super::exact::RowIdsOf;
 use crate::error::{Error, Result, newer};
+use crate::id::ObjectId;
 use crate::object::ReadMeter;
+use crate::segment::SegmentMeta;
 use crate::segment::cache::{CacheKey, CacheValue};
 use crate::version::Shared;
 
@@ -23,6 +27,8 @@ const PLACES_PER_ROW: u64 = 4;
 const ENTRIES_PER_LOOKUP: u64 = 64;
 /// A unit up to this size is checked whole when it is opened, which takes less time than starting a task.
 const CHECKED_AT_ONCE_BYTES: u64 = 1 << 20;
+/// Segments of which a unit keeps what it has, at most: about a bit a row where that is most of them.
+const HELD_MAX: usize = 1_024;
 /// Blocks checked behind a search before looking whether the unit is still wanted.
 const BLOCKS_AT_A_TIME: usize = 64;
 
@@ -34,6 +40,17 @@ pub(crate) struct LoadedUnit {
     ordinals: OnceLock<Ordinals>,
     /// Rows that were looked up so far.
     looked_up: AtomicU64,
+    /// By segment.
+    held: Mutex<HashMap<ObjectId, Arc<Held>>>,
+}
+
+/// The rows of one segment that a unit has, whatever is deleted: row ids never change, so neither does this.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Where they stand in the segment.
+    pub(super) positions: RoaringBitmap,
+    /// And in the unit.
+    pub(super) ordinals: RoaringBitmap,
 }
 
 #[derive(Debug)]
@@ -75,6 +92,7 @@ impl LoadedUnit {
             unit,
             ordinals: OnceLock::new(),
             looked_up: AtomicU64::new(0),
+            held: Mutex::default(),
         });
         if meta.bytes <= CHECKED_AT_ONCE_BYTES {
             loaded.unit.check_blocks(usize::MAX).map_err(|e| loaded.damaged(e))?;
@@ -89,6 +107,65 @@ impl LoadedUnit {
     /// What damage of its bytes is to the caller of a search.
     pub(super) fn damaged(&self, error: UnitError) -> Error {
         Error::corrupt(self.meta.path(), &error).with_source(error)
+    }
+
+    /// The rows of a segment, whose ids are `ids`, that the unit has, be it built over the segment or over others that were merged
+    /// into it; found once, then kept.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(super) fn held(&self, segment: &SegmentMeta, ids: &RowIdsOf) -> Result<Arc<Held>> {
+        let known = self.kept().get(&segment.id).cloned();
+        if let Some(held) = known {
+            return Ok(held);
+        }
+        let held = Arc::new(self.find(segment.rows, ids)?);
+        let mut kept = self.kept();
+        if kept.len() >= HELD_MAX {
+            kept.clear();
+        }
+        kept.insert(segment.id, Arc::clone(&held));
+        Ok(held)
+    }
+
+    /// Whether ids of a segment's rows are within those of the unit's: else it has none of them.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(super) fn reaches(&self, segment: &SegmentMeta) -> Result<bool> {
+        self.unit.check_row_map().map_err(|e| self.damaged(e))?;
+        let mut ids = self.unit.row_ids();
+        let Some(first) = ids.next() else { return Ok(false) };
+        let last = ids.next_back().unwrap_or(first);
+        Ok(first <= segment.max_row_id.0 && segment.min_row_id.0 <= last)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<ObjectId, Arc<Held>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Few rows are looked up, many are gone through beside those of the unit.
+    fn find(&self, rows: u64, ids: &RowIdsOf) -> Result<Held> {
+        let mut held = Held::default();
+        if rows.saturating_mul(ENTRIES_PER_LOOKUP) < self.unit.len() as u64 {
+            for (id, position) in ids.ascending(rows) {
+                if let Some(ordinal) = self.unit.ordinal_of(id).map_err(|e| self.damaged(e))? {
+                    held.positions.insert(position);
+                    held.ordinals.insert(ordinal);
+                }
+            }
+            return Ok(held);
+        }
+        self.unit.check_row_map().map_err(|e| self.damaged(e))?;
+        let mut mine = self.unit.rows_by_id().peekable();
+        for (id, position) in ids.ascending(rows) {
+            while mine.next_if(|(of, _)| *of < id).is_some() {}
+            if let Some((_, ordinal)) = mine.next_if(|(of, _)| *of == id) {
+                held.positions.insert(position);
+                held.ordinals.insert(ordinal);
+            }
+        }
+        Ok(held)
     }
 
     /// A way to the ordinals of about `count` rows: through a table, which is made once, when all that was looked up so far is

@@ -7,7 +7,8 @@
 //! costs speed, never rows: what no usable unit covers is compared exactly.
 //!
 //! # Life of a search
-//! 1. `cover`: the positions of the snapshot's segments are shared out: each to one usable unit or to the exact comparison.
+//! 1. `cover`: the positions of the snapshot's segments are shared out: each to one usable unit or to the exact comparison. Rows that a compaction
+//!    has moved stay with the unit that has them.
 //! 2. `alive`: per unit a bitmap of the rows that are visible. Both are kept with the table's state, so that the next
 //!    search of the same state begins with (3).
 //! 3. `searcher`: a condition narrows the bitmaps. Each unit gives its nearest rows with exact distances; uncovered

@@ -3,14 +3,19 @@
 //! A build that would not fit into the index's memory limit is cut, at segments' ends or inside of a segment. Each unit is
 //! committed by itself, and what is next follows from the units that are there: so a build that was killed goes on where
 //! it was. Asking again and again ends: each unit takes rows from those uncovered, or the place of a worn unit.
+//!
+//! A compaction leaves rows of segments that no unit was built over. Until one is, older units may have them by their row ids (`cover`): so a unit whose
+//! segments are all gone stays as long as a unit is due, up to the one that takes the last of the uncovered rows. Compactions that come faster than a
+//! build gets there would leave ever more such units: they are kept up to a limit.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::IndexDef;
 use super::capacity;
 use super::cover::Left;
+use super::{IndexDef, UnitMeta};
 use crate::id::ObjectId;
 use crate::version::{SegmentState, TableState};
 
@@ -22,6 +27,8 @@ const UNITS_MAX: usize = 4;
 const DEAD_ONE_IN: u64 = 5;
 /// A cut may miss an even share by one part in this many to fall between two segments.
 const UNEVEN_ONE_IN: u64 = 8;
+/// Units whose segments are all gone are kept until they hold this many times the table's rows.
+const MOVED_ROWS_TIMES: u64 = 8;
 
 /// Positions of a segment.
 #[derive(Clone, Debug)]
@@ -92,11 +99,12 @@ struct Shares {
 pub(super) fn next(table: &TableState, index: &IndexDef, lost: &HashSet<ObjectId>) -> Option<BuildPlan> {
     let Shares { uncovered, mut worn, others } = shares(table, index, lost);
     let capacity = capacity::rows_max(&table.def, index);
+    let empty: Vec<ObjectId> =
+        worn.extract_if(.., |unit| unit.spans.is_empty()).filter_map(|unit| unit.unit).collect();
+    let rows = uncovered.rows + worn.iter().chain(&others).map(|unit| unit.rows).sum::<u64>();
     // The last share of a cut is to be due, too.
     let few = UNCOVERED_ROWS_MAX.min(capacity / 4);
     let due = uncovered.rows > if worn.is_empty() && others.is_empty() { 0 } else { few };
-    // Units without a row left are taken away with the next one that is built.
-    let empty = worn.extract_if(.., |unit| unit.spans.is_empty()).filter_map(|unit| unit.unit).collect();
     if !due && worn.is_empty() {
         return None;
     }
@@ -107,17 +115,23 @@ pub(super) fn next(table: &TableState, index: &IndexDef, lost: &HashSet<ObjectId
         index: index.clone(),
         spans: Vec::new(),
         rows: 0,
-        replaces: empty,
+        replaces: Vec::new(),
         rows_after: 0,
         units_after: 0,
     };
     if first.rows > capacity {
         plan.add(Group { spans: cut(first.spans, first.rows, capacity), ..first });
         plan.rows_after = waiting - plan.rows;
+        plan.replaces.extend(surplus(table, &empty, rows));
     } else {
         plan.rows_after = waiting - first.rows;
         plan.add(first);
-        if let Some(uncovered) = second.filter(|u| plan.rows + u.rows <= capacity) {
+        let second = second.filter(|uncovered| plan.rows + uncovered.rows <= capacity);
+        if due || second.is_some() {
+            // Nothing is left that they might have.
+            plan.replaces.extend(empty);
+        }
+        if let Some(uncovered) = second {
             plan.add(uncovered);
         }
         for unit in worn {
@@ -138,6 +152,19 @@ impl BuildPlan {
         self.spans.extend(group.spans);
         self.replaces.extend(group.unit);
     }
+}
+
+/// Those of `empty`, units whose segments are all gone, that a table of `rows` rows keeps no longer; `cover` asks them in this order.
+fn surplus(table: &TableState, empty: &[ObjectId], rows: u64) -> Vec<ObjectId> {
+    let mut units: Vec<&Arc<UnitMeta>> = table.units.iter().filter(|unit| empty.contains(&unit.id)).collect();
+    units.sort_by_key(|unit| (Reverse(unit.rows), unit.id));
+    let mut kept = 0;
+    let gone = units.into_iter().filter(|unit| {
+        let is_enough = kept >= MOVED_ROWS_TIMES.saturating_mul(rows);
+        kept += unit.rows.max(1);
+        is_enough
+    });
+    gone.map(|unit| unit.id).collect()
 }
 
 /// Tiers: a unit joins when what is built anyway is not much smaller than it, or when there would be too many; never when

@@ -11,18 +11,27 @@ use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
+use super::policy;
 use crate::database::Database;
 use crate::error::{ErrorKind, Result};
-use crate::id::{ObjectId, TableId};
+use crate::id::{IndexId, ObjectId, TableId};
 use crate::transaction::CommitOptions;
 use crate::wal::CatalogEdit;
 
-/// Drops units none of whose segments is there any more: after TRUNCATE nothing takes their place.
-pub(super) async fn retire(database: &Arc<Database>, table: Option<TableId>) -> Result<()> {
+/// Drops units none of whose segments is there any more, where no other is due that would take their place: after TRUNCATE there is none. Where one is
+/// due, they may have the rows that it is due for (`cover`). `lost` names units that are to be built anew.
+pub(super) async fn retire(
+    database: &Arc<Database>,
+    table: Option<TableId>,
+    lost: &HashSet<ObjectId>,
+) -> Result<()> {
     let snapshot = database.snapshot();
     for state in snapshot.state().live_tables().filter(|t| table.is_none_or(|id| id == t.def.id)) {
         let present = |id: ObjectId| state.segments.iter().any(|s| s.meta.id == id && s.dropped_at.is_none());
+        let due = state.def.indexes.iter().filter(|index| policy::next(state, index, lost).is_some());
+        let due: HashSet<IndexId> = due.map(|index| index.id).collect();
         let gone = state.units.iter().filter(|unit| !unit.segments.iter().any(|s| present(s.id)));
+        let gone = gone.filter(|unit| !due.contains(&unit.index));
         let units: Vec<ObjectId> = gone.map(|unit| unit.id).collect();
         if units.is_empty() {
             continue;

@@ -13,7 +13,7 @@ use cairn_vector::search::{Effort, Filter, Request, SearchError, SearchScratch, 
 use cairn_vector::{Metric, QueryDistance, VectorError};
 
 use super::alive::{self, Alive, Ordinals};
-use super::cover::{Cover, Part, cover};
+use super::cover::{Answerer, Cover, Part, cover};
 use super::exact::{Source, UnitExact, compare_hot, each_hot, hot_to_compare};
 use super::{IndexDef, LoadedUnit, RowSet, SearchReport, UnitReport, VectorHit, VectorQuery};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +27,9 @@ thread_local! {
 
 /// Why rows that a unit is for are compared exactly.
 const WHY_LOST: &str = "their unit is lost, or none covers them yet";
+
+/// The same for all rows of a search.
+const WHY_LENGTH: &str = "the vector is too short or too long for an index";
 
 /// A unit with the segments it answers for.
 #[derive(Debug)]
@@ -115,10 +118,10 @@ impl TableSnapshot {
             cover.lost.iter().map(|(unit, error)| (unit.id, error.message().to_owned())).collect();
         let mut units = Vec::with_capacity(cover.units.len());
         let mut uncovered = cover.uncovered;
-        for (unit, parts) in cover.units {
+        for Answerer { unit, parts, whole } in cover.units {
             let sources = self.sources(parts.clone(), column).await?;
             let opened: Vec<_> = sources.iter().map(|s| (s.part(), s.ids.clone())).collect();
-            match alive::alive(&unit, &opened) {
+            match alive::alive(&unit, &opened, whole) {
                 Ok(alive) => units.push(CoveredUnit { unit, sources, alive }),
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     lost.push((unit.meta.id, error.message().to_owned()));
@@ -236,7 +239,8 @@ impl VectorSearcher {
         self.among.as_ref().map_or(0, bytes)
     }
 
-    /// The `min(k, rows that count)` nearest rows with a vector, by distance, then row id. Computes on the caller's thread.
+    /// The `min(k, rows that count)` nearest rows with a vector, by distance, then row id. Computes on the caller's thread. A
+    /// query whose square does not fit f32 is compared with every row: no bound on its distances holds.
     ///
     /// # Errors
     /// `InvalidInput` for a query that has no distance, `Corrupt` when a row's own vector is damaged, the store's.
@@ -249,7 +253,15 @@ impl VectorSearcher {
         let mut top = TopRows::new(query.k);
         report.index = self.index().map(|index| index.name.clone());
         let effort = self.effort(query.width);
+        let askable = cold.units.is_empty()
+            || !matches!(self.metric.check(query.query.into()), Err(VectorError::Length { .. }));
         for (i, covered) in cold.units.iter().enumerate() {
+            if !askable {
+                for source in &covered.sources {
+                    report.exact.segments += source.compare(&distance, wanted, &mut top)?;
+                }
+                continue;
+            }
             let searched = match self.among_of(i) {
                 Ok(among) => covered.nearest(query, effort, among, &distance, &mut top),
                 Err(error) => Err(error.clone()),
@@ -271,6 +283,9 @@ impl VectorSearcher {
         }
         report.exact.hot = compare_hot(&self.hot, &distance, wanted, &mut top)?;
         self.tell_why(&mut report);
+        if !askable {
+            WHY_LENGTH.clone_into(&mut report.exact.why);
+        }
         Ok((hits(top), report))
     }
 
@@ -310,6 +325,14 @@ impl VectorSearcher {
     fn rows_of_answer(&self, k: usize) -> usize {
         let rows = self.cold.rows + self.hot.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
         k.min(usize::try_from(rows).unwrap_or(usize::MAX))
+    }
+
+    /// How many rows an answer of `k` has at most.
+    #[must_use]
+    pub fn most_rows(&self, k: usize) -> usize {
+        let matching =
+            self.matching_rows().map_or(usize::MAX, |rows| usize::try_from(rows).unwrap_or(usize::MAX));
+        self.rows_of_answer(k).min(matching)
     }
 
     fn effort(&self, width: Option<usize>) -> Effort {

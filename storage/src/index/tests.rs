@@ -1,11 +1,12 @@
 #![allow(clippy::unwrap_used)]
 //! Searches against a model: no row missing, no ghost, no old version, whatever happens in between.
 
+mod compaction;
 mod rounds;
 mod split;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch};
@@ -19,7 +20,7 @@ use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::database::{Database, OpenOptions, Root};
 use crate::error::ErrorKind;
-use crate::id::{ColumnId, IndexId, RowId, SchemaVersion, TableId};
+use crate::id::{ColumnId, IndexId, ObjectId, RowId, SchemaVersion, TableId};
 use crate::schema::{ColumnDef, ColumnType, TableDef};
 use crate::segment::{EncodedKey, RowChoice};
 use crate::transaction::CommitOptions;
@@ -93,6 +94,26 @@ async fn create(db: &Arc<Database>, metric: IndexMetric, memory_limit: Option<u6
 
 fn table(db: &Database) -> TableSnapshot {
     db.snapshot().table(TableId(1)).unwrap()
+}
+
+fn units(db: &Database) -> Vec<Arc<UnitMeta>> {
+    table(db).state().units.to_vec()
+}
+
+fn ids(db: &Database) -> HashSet<ObjectId> {
+    units(db).iter().map(|unit| unit.id).collect()
+}
+
+/// Rows that units cover.
+async fn covered(table: &TableSnapshot) -> u64 {
+    let views = table.segments().await.unwrap();
+    table.coverage(&table.def().indexes[0], &views, table.state()).await.rows
+}
+
+/// Some thousand rows a unit: every row of it is compared, and answers are those of the model.
+fn least() -> u64 {
+    let def = definition(IndexMetric::L2, None);
+    least_memory_limit(&def, &def.indexes[0])
 }
 
 async fn row_ids(table: &TableSnapshot, keys: &[i64]) -> Vec<Option<RowId>> {
@@ -347,6 +368,29 @@ async fn of_two_indexes_the_one_that_covers_more_is_used() {
     );
     assert_eq!(planned.exact.segments, ran.unwrap().1.exact.segments);
     assert_eq!(planned.exact.segments, model.values().flatten().count() as u64);
+}
+
+/// No bound on its distances holds, so no unit answers: every row does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_whose_square_does_not_fit_is_compared_with_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, model, _) = one_unit(dir.path(), 2_000).await;
+    for scale in [3e19_f32, 1e38] {
+        let query: Vec<f32> = (0..DIM).map(|i| if i % 2 == 0 { scale } else { -scale / 3.0 }).collect();
+        let query = VectorQuery { query: &query, k: 9, width: None };
+        let (hits, report) = nearest(&db, false, &query).await.unwrap();
+        let (expected, _) = nearest(&db, true, &query).await.unwrap();
+        let pairs = |hits: &[VectorHit]| -> Vec<(u64, f32)> {
+            hits.iter().map(|hit| (hit.row.0, hit.distance)).collect()
+        };
+        assert_eq!(pairs(&hits), pairs(&expected));
+        let distance = |v: &[f32; DIM]| Metric::L2.distance((&v[..]).into(), query.query.into()).unwrap();
+        let mut distances: Vec<f32> = model.values().flatten().map(distance).collect();
+        distances.sort_by(f32::total_cmp);
+        assert_eq!(hits.iter().map(|hit| hit.distance).collect::<Vec<_>>(), distances[..9]);
+        assert!(report.units.is_empty() && report.exact.why.contains("too long"), "{report:?}");
+        assert_eq!(report.exact.segments, distances.len() as u64);
+    }
 }
 
 fn ask(query: &[f32]) -> VectorQuery<'_> {

@@ -13,9 +13,11 @@ mod stop;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::database::now_us;
+use tokio::time::Instant;
+
+use crate::database::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::TableId;
 use crate::metrics::{Histogram, JobFigures};
@@ -107,6 +109,7 @@ pub(crate) struct JobLimits {
 pub struct Jobs {
     limits: JobLimits,
     node: String,
+    clock: Clock,
     held: Mutex<Held>,
 }
 
@@ -184,9 +187,9 @@ impl Entry {
     }
 
     /// Ends it without an attempt.
-    fn close(&mut self, status: JobStatus, error: Option<String>) {
+    fn close(&mut self, status: JobStatus, error: Option<String>, now: i64) {
         self.set(status);
-        self.row.finished_us = Some(now_us());
+        self.row.finished_us = Some(now);
         self.row.next_retry_us = None;
         self.retry_at = None;
         if error.is_some() {
@@ -252,8 +255,12 @@ fn may_pass(error: &Error) -> bool {
 }
 
 impl Jobs {
-    pub(crate) fn new(limits: JobLimits, node: String) -> Self {
-        Self { limits, node, held: Mutex::default() }
+    pub(crate) fn new(limits: JobLimits, node: String, clock: Clock) -> Self {
+        Self { limits, node, clock, held: Mutex::default() }
+    }
+
+    fn now_us(&self) -> i64 {
+        self.clock.now_us()
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -264,7 +271,7 @@ impl Jobs {
     #[must_use]
     pub fn rows(&self) -> Vec<JobRow> {
         let mut held = self.held();
-        held.trim(self.limits.retention, now_us());
+        held.trim(self.limits.retention, self.now_us());
         held.entries.iter_mut().for_each(Entry::used);
         held.entries.iter().map(|entry| entry.row.clone()).collect()
     }
@@ -313,7 +320,7 @@ impl Jobs {
 
     /// A job that begins now; returns its number. What waits to be begun for the same, or again, is begun.
     pub(crate) fn begin(&self, job: NewJob<'_>) -> u64 {
-        let now = now_us();
+        let now = self.now_us();
         let mut held = self.held();
         held.trim(self.limits.retention, now);
         held.ended.entry(job.kind.as_str().to_owned()).or_default();
@@ -379,7 +386,7 @@ impl Jobs {
     /// A job that somebody asks for and that is not begun yet; returns its number.
     pub(crate) fn queue(&self, kind: JobKind, table: Option<&TableDef>, parameters: String) -> u64 {
         let mut held = self.held();
-        let id = self.add(&mut held, kind, table, true, now_us());
+        let id = self.add(&mut held, kind, table, true, self.now_us());
         if let Some(entry) = held.find(id) {
             entry.row.parameters = parameters;
             entry.unsaved = true;
@@ -398,7 +405,7 @@ impl Jobs {
         if held.entries.iter().any(waits) {
             return None;
         }
-        let id = self.add(&mut held, kind, Some(table), false, now_us());
+        let id = self.add(&mut held, kind, Some(table), false, self.now_us());
         let entry = held.find(id)?;
         entry.set(JobStatus::New);
         entry.row.parameters = parameters;
@@ -436,13 +443,13 @@ impl Jobs {
     pub(crate) fn progress(&self, id: u64, progress: f64, rows: u64, bytes: u64) {
         if let Some(entry) = self.held().find(id) {
             (entry.row.progress, entry.row.rows, entry.row.bytes) = (progress, rows, bytes);
-            entry.row.heartbeat_us = Some(now_us());
+            entry.row.heartbeat_us = Some(self.now_us());
         }
     }
 
     /// Ends an attempt at a job with its result.
     pub(crate) fn end<T>(&self, id: u64, result: &Result<T, Error>) -> JobEnd {
-        let now = now_us();
+        let now = self.now_us();
         let mut held = self.held();
         let gone = JobEnd { status: JobStatus::Cancelled, pause: None };
         let Some(entry) = held.find(id) else { return gone };
@@ -496,7 +503,7 @@ impl Jobs {
             && matches!(entry.status, JobStatus::Queued | JobStatus::Retrying)
             && entry.retry_at.is_none()
         {
-            entry.close(JobStatus::Completed, None);
+            entry.close(JobStatus::Completed, None, self.now_us());
             entry.row.progress = 1.0;
         }
     }
@@ -527,7 +534,7 @@ impl Jobs {
             JobStatus::Running if entry.stop.ask(StopReason::Cancelled) => Stopped::Soon,
             JobStatus::Running => Stopped::No,
             JobStatus::New | JobStatus::Queued | JobStatus::Retrying | JobStatus::Paused => {
-                entry.close(JobStatus::Cancelled, None);
+                entry.close(JobStatus::Cancelled, None, self.now_us());
                 Stopped::Now
             }
             JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled => Stopped::Ended(entry.status),
@@ -571,7 +578,7 @@ impl Jobs {
         if let Some(id) = held.entries.iter().find(whole).map(|e| e.row.id) {
             return id;
         }
-        let id = self.add(&mut held, kind, None, false, now_us());
+        let id = self.add(&mut held, kind, None, false, self.now_us());
         if let Some(entry) = held.find(id) {
             entry.set(JobStatus::Paused);
             entry.row.parameters = WHOLE_KIND.to_owned();
@@ -599,7 +606,7 @@ impl Jobs {
         let what = (entry.kind, entry.row.table_id);
         if stands_for_kind(&entry.row.parameters) {
             // The pause is over.
-            entry.close(JobStatus::Completed, None);
+            entry.close(JobStatus::Completed, None, self.now_us());
             entry.row.progress = 1.0;
             return Ok(what);
         }
@@ -635,7 +642,7 @@ impl Jobs {
                 JobStatus::Running | JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled => false,
             };
             if waits && entry.row.table_id.is_some_and(|id| !is_there(id)) {
-                entry.close(JobStatus::Cancelled, Some("its table was dropped".to_owned()));
+                entry.close(JobStatus::Cancelled, Some("its table was dropped".to_owned()), self.now_us());
             }
         }
     }
@@ -688,13 +695,13 @@ impl Jobs {
             if waits {
                 status = JobStatus::Retrying;
                 row.status = status.as_str().to_owned();
-                row.next_retry_us = Some(now_us());
+                row.next_retry_us = Some(self.now_us());
                 again.push((row.id, kind, row.table_id));
             }
             let entry = self.entry(row, kind, status, false);
             held.entries.push_back(entry);
         }
-        held.trim(self.limits.retention, now_us());
+        held.trim(self.limits.retention, self.now_us());
         again
     }
 }
@@ -705,7 +712,7 @@ mod tests {
     use super::*;
 
     fn jobs() -> Jobs {
-        Jobs::new(limits(), "here/1".to_owned())
+        Jobs::new(limits(), "here/1".to_owned(), Clock::default())
     }
 
     fn limits() -> JobLimits {
@@ -786,7 +793,8 @@ mod tests {
 
     #[test]
     fn nothing_begins_by_itself_where_upkeep_is_off() {
-        let jobs = Jobs::new(JobLimits { by_itself: false, ..limits() }, "here/1".to_owned());
+        let jobs =
+            Jobs::new(JobLimits { by_itself: false, ..limits() }, "here/1".to_owned(), Clock::default());
         assert!(JobKind::ALL.into_iter().all(|kind| jobs.pauses(kind, Some(TableId(1)))));
     }
 
@@ -902,7 +910,7 @@ mod tests {
         let rows = jobs.rows();
         assert_eq!((rows.len(), rows[0].id), (KEPT_JOBS, runs));
         let mut held = jobs.held();
-        held.trim(Duration::from_secs(1), now_us() + 2_000_000);
+        held.trim(Duration::from_secs(1), jobs.now_us() + 2_000_000);
         assert_eq!(held.entries.len(), 1);
     }
 

@@ -98,7 +98,7 @@ pub(crate) async fn put(
             Ok(_) => return Ok(()),
             // A directory: nothing comes late there.
             Err(object_store::Error::NotImplemented { .. }) => {
-                return put_own(store, path.to_string(), bytes).await;
+                return put_own(store, path.to_string(), bytes.into()).await;
             }
             // It changed meanwhile, or the answer to our own change was lost: what stands now tells.
             Err(

@@ -107,8 +107,8 @@ pub(crate) async fn put_settled(
 ///
 /// # Errors
 /// The store's.
-pub async fn put_own(store: &dyn ObjectStore, path: String, bytes: Bytes) -> Result<()> {
+pub async fn put_own(store: &dyn ObjectStore, path: String, payload: PutPayload) -> Result<()> {
     let options = PutOptions { mode: PutMode::Overwrite, ..Default::default() };
-    store.put_opts(&Path::from(path), PutPayload::from_bytes(bytes), options).await?;
+    store.put_opts(&Path::from(path), payload, options).await?;
     Ok(())
 }

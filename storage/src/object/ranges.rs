@@ -16,9 +16,9 @@ use crate::error::Error;
 /// Ranges nearer to each other than this are read in one request: fetching the bytes between takes less time than another request.
 const GAP_BYTES: u64 = 256 * 1024;
 
-/// The same for the column chunks of a scan. At 100 MB/s they are 10 ms, half of what it takes until a store's first byte: what scans
-/// wait for is fetched ahead, so that fewer requests are worth a little more than the soonest byte.
-const SCAN_GAP_BYTES: u64 = 1 << 20;
+/// The same for the column chunks of a scan. At 100 MB/s they are 20 ms, what it takes until a store's first byte: what scans wait for
+/// is fetched ahead, so that fewer requests are worth more than the soonest byte.
+const SCAN_GAP_BYTES: u64 = 2 << 20;
 /// A request is not made longer than this by merging, and a range that is longer is fetched in parts at the same time.
 const REQUEST_BYTES_MAX: u64 = 16 << 20;
 /// Requests of one read that are under way at the same time: what is one more waits for another's first byte, and then for its own. A

@@ -36,7 +36,7 @@ pub use offline::{OfflineRepair, repair_offline};
 use plan::{Plan, Suspect, TablePlan, is_log, left};
 use publish::Removal;
 
-use crate::checkpoint::{CheckpointReason, blocking};
+use crate::checkpoint::CheckpointReason;
 use crate::collect::CollectReceipt;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
@@ -224,7 +224,8 @@ impl Work<'_> {
             Err(error) if is_damage(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some((bytes, wrong)) = blocking(move || Ok(mended(&meta, found.into()))).await? else {
+        let computing = self.database.options().computing;
+        let Some((bytes, wrong)) = computing.run(move || Ok(mended(&meta, found.into()))).await? else {
             return Ok(None);
         };
         let detail = format!(

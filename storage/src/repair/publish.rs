@@ -16,7 +16,7 @@ use object_store::path::Path;
 
 use super::salvage::{self, Found, lost_table, table_name};
 use super::{LOST_AND_FOUND, Repair, RepairStatus, put_aside};
-use crate::database::{Accept, Database, Writer, now_us, replay_row};
+use crate::database::{Accept, Database, Writer, replay_row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, ObjectId, RowId, TableId};
 use crate::schema::TableDef;
@@ -259,7 +259,7 @@ impl Removal<'_> {
             version: head.number.next(),
             epoch: writer.epoch,
             commit_id: CommitId::random(),
-            time_us: now_us().max(head.time_us),
+            time_us: self.database.options().clock.now_us().max(head.time_us),
             info,
             catalog,
             tables: changes.collect(),

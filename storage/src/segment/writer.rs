@@ -242,7 +242,7 @@ impl SegmentWriter {
             put_own(&*self.store, self.meta.path(), bytes.into()).await?;
         }
         if let Some(filter) = key_filter {
-            put_own(&*self.store, self.meta.key_filter_path(), filter).await?;
+            put_own(&*self.store, self.meta.key_filter_path(), filter.into()).await?;
         }
         Ok(())
     }

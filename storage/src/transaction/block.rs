@@ -19,7 +19,7 @@ use super::staged::Staged;
 use super::{CommitOptions, CommitReceipt, LastWord, TableWriter, Transaction, check};
 use crate::alter;
 use crate::collect::UploadGuard;
-use crate::database::{Database, now_us};
+use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, Epoch, ObjectId, RowId, TableId};
 use crate::schema::TableDef;
@@ -186,7 +186,7 @@ impl TransactionBlock {
             version: state.version.number.next(),
             epoch: Epoch(0),
             commit_id: CommitId::random(),
-            time_us: now_us().max(state.version.time_us),
+            time_us: self.database.options().clock.now_us().max(state.version.time_us),
             info: CommitInfo::default(),
             catalog: set.catalog,
             tables: changes,

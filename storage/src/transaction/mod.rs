@@ -28,7 +28,7 @@ pub use block::TransactionBlock;
 pub use writer::TableWriter;
 
 use crate::collect::UploadGuard;
-use crate::database::{Accept, Database, now_us, replay_row};
+use crate::database::{Accept, Database, replay_row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, ObjectId, RowId, TableId};
 use crate::numbers::Counter;
@@ -415,7 +415,7 @@ impl Transaction {
                     return Err(outrun());
                 }
                 entry.version = head.number.next();
-                entry.time_us = now_us().max(head.time_us);
+                entry.time_us = database.options().clock.now_us().max(head.time_us);
                 for change in &mut entry.tables {
                     change.first_row_id = head.tables.get(&change.table).map_or(RowId(1), |t| t.next_row_id);
                 }

@@ -328,7 +328,7 @@ async fn a_unit_that_is_not_of_its_rows_is_named() {
     let unit = |ids: &[u64], data: &[f32]| {
         let rows = MemoryRows::new(data, DIM);
         let built = build(&rows, ids, &BuildOptions::new(Metric::L2), &|| false).unwrap();
-        Unit::open(built.to_bytes().into()).unwrap()
+        Unit::open(built.into_bytes().into()).unwrap()
     };
     let meta = &state.units[0];
     assert!(vectors::compare(&subject, meta, &unit(&ids, &data)).await.is_ok());

@@ -1,6 +1,7 @@
 //! An index unit against the rows it is of: each vector of its segments is in it, with a code that is near enough, and nothing else is.
 //!
-//! Rows that were deleted when it was built may be missing; whatever else is missing or wrong, searches would miss rows.
+//! Rows that were deleted when it was built may be missing; whatever else is missing or wrong, searches would miss rows. Of rows that a compaction has moved
+//! into other segments, those that it has are compared: the others are not searched through it.
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Float32Type;
@@ -74,7 +75,7 @@ pub(super) async fn compare(subject: &Subject<'_>, meta: &UnitMeta, unit: &Unit)
             continue;
         };
         let range = covered.range(segment.meta.rows);
-        let left_out = of_segment(subject, segment, range, column, &mut seen).await?;
+        let left_out = of_segment(subject, segment, range, column, true, &mut seen).await?;
         if left_out > covered.left_out {
             let why = format!(
                 "it lacks {} of segment {}, {} when it was built",
@@ -84,6 +85,9 @@ pub(super) async fn compare(subject: &Subject<'_>, meta: &UnitMeta, unit: &Unit)
             );
             return Err(wrong(&path, why));
         }
+    }
+    if !is_whole {
+        moved(subject, meta, column, &mut seen).await?;
     }
     if is_whole && seen.ordinals.len() != unit.len() as u64 {
         let strange = (0..unit.len() as u32).find(|ordinal| !seen.ordinals.contains(*ordinal));
@@ -96,12 +100,35 @@ pub(super) async fn compare(subject: &Subject<'_>, meta: &UnitMeta, unit: &Unit)
     Ok(())
 }
 
-/// Compares the rows of one segment; how many that have a vector and are deleted are not in the unit.
+/// Compares the rows that the unit has of segments it was not built over.
+async fn moved(
+    subject: &Subject<'_>,
+    meta: &UnitMeta,
+    column: usize,
+    seen: &mut Seen<'_>,
+) -> Result<(), Trouble> {
+    let bounds = {
+        let mut ids = seen.unit.row_ids();
+        ids.next().map(|first| (first, ids.next_back().unwrap_or(first)))
+    };
+    let Some((first, last)) = bounds else { return Ok(()) };
+    for segment in subject.table.segments.iter() {
+        let known = meta.segments.iter().any(|covered| covered.id == segment.meta.id);
+        if !known && segment.meta.min_row_id.0 <= last && first <= segment.meta.max_row_id.0 {
+            let all = 0..u32::try_from(segment.meta.rows).unwrap_or(u32::MAX);
+            of_segment(subject, segment, all, column, false, seen).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Compares the rows of one segment; how many that have a vector and are deleted are not in the unit. `covered`: all that are not deleted are to be.
 async fn of_segment(
     subject: &Subject<'_>,
     segment: &SegmentState,
     range: std::ops::Range<u32>,
     column: usize,
+    covered: bool,
     seen: &mut Seen<'_>,
 ) -> Result<u64, Trouble> {
     let reader = subject.open(&segment.meta).await.map_err(|_| Trouble::Segment)?;
@@ -128,7 +155,7 @@ async fn of_segment(
             let Some(vector) = vector.as_primitive_opt::<Float32Type>() else {
                 return Err(wrong(&seen.path, "its index is of vectors that are not of REAL"));
             };
-            if seen.vector(id.0, vector.values())? {
+            if seen.vector(id.0, vector.values())? || !covered {
                 continue;
             }
             let deleted = segment.deletes.as_ref().is_some_and(|d| d.positions().contains(positions[row]))

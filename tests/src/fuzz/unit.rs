@@ -96,7 +96,7 @@ pub(super) fn seeds() -> Vec<Seed> {
         let vectors: Vec<f32> = (0..rows * dim).map(number).collect();
         let ids: Vec<u64> = (0..u64::from(rows)).map(|row| row * 7).collect();
         let memory = MemoryRows::new(&vectors, dim as usize);
-        build(&memory, &ids, &BuildOptions::new(metric), &|| false).expect("a unit").to_bytes()
+        build(&memory, &ids, &BuildOptions::new(metric), &|| false).expect("a unit").into_bytes()
     };
     vec![
         ("l2", built(Metric::L2, 70, 6)),

@@ -57,7 +57,7 @@ pub(super) fn functions() -> Vec<Spec> {
             ANY,
             first,
             |types, _| Ok(Box::new(Counted::new(types, Answer::Mode))),
-            "The most frequent value; of several, the least.",
+            "The most frequent value; of several, the least. Also mode() WITHIN GROUP (ORDER BY x), of several the first in that order.",
             "SELECT mode(x) FROM (VALUES (1), (2), (2)) AS t(x)  -- 2",
         ),
         of(
@@ -85,13 +85,13 @@ pub(super) fn functions() -> Vec<Spec> {
             "SELECT mad(x) FROM (VALUES (1), (2), (2), (5), (9)) AS t(x)  -- 1.0",
         ),
         Spec {
-            aliases: &["percentile_disc"],
+            aliases: &["percentile_disc", "quantile"],
             ..of(
                 "quantile_disc(x, fraction)",
                 &[&[Kind::Any, Kind::Number]],
                 first,
                 |types, _| Ok(Box::new(Counted::new(types, Answer::Quantile))),
-                "The value that the fraction, 0 to 1, of all values is not above; it is one of them.",
+                "The value that the fraction, 0 to 1, of all values is not above; it is one of them. Also percentile_disc(fraction) WITHIN GROUP (ORDER BY x).",
                 "SELECT quantile_disc(x, 0.5) FROM (VALUES (1), (2), (9), (10)) AS t(x)  -- 2",
             )
         },
@@ -106,13 +106,26 @@ pub(super) fn functions() -> Vec<Spec> {
     ]
 }
 
+/// What makes the aggregate of a name where it is called WITHIN GROUP (ORDER BY … DESC); None: it takes no order.
+pub(super) fn descending(name: &str) -> Option<Make> {
+    match name {
+        "mode" => Some(|types, _| Ok(Box::new(Counted::new(types, Answer::GreatestMode)))),
+        "quantile_disc" => Some(|types, _| Ok(Box::new(Counted::new(types, Answer::QuantileFromAbove)))),
+        _ => None,
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Mode,
+    /// Of several, the greatest.
+    GreatestMode,
     Histogram,
     Entropy,
     Deviation,
     Quantile,
+    /// Counted from the greatest value on.
+    QuantileFromAbove,
     Most,
 }
 
@@ -171,7 +184,11 @@ impl Counted {
             return Err(invalid("22003", format!("a quantile is from 0 to 1, not {fraction}")));
         }
         let place = (fraction * self.total() as f64).ceil().max(1.0) as i64;
-        match nth(&self.sorted(), place) {
+        let mut sorted = self.sorted();
+        if self.answer == Answer::QuantileFromAbove {
+            sorted.reverse();
+        }
+        match nth(&sorted, place) {
             Some(value) => Ok(value.clone()),
             None => self.null(),
         }
@@ -269,8 +286,11 @@ impl Accumulator for Counted {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         match self.answer {
-            Answer::Mode => {
-                let sorted = self.sorted();
+            Answer::Mode | Answer::GreatestMode => {
+                let mut sorted = self.sorted();
+                if self.answer == Answer::GreatestMode {
+                    sorted.reverse();
+                }
                 let most = sorted.iter().map(|(_, count)| *count).max();
                 match sorted.iter().find(|(_, count)| Some(*count) == most) {
                     Some((value, _)) => Ok((*value).clone()),
@@ -280,7 +300,7 @@ impl Accumulator for Counted {
             Answer::Histogram => self.histogram(),
             Answer::Entropy => Ok(ScalarValue::Float64(Some(self.entropy()))),
             Answer::Deviation => Ok(ScalarValue::Float64(self.deviation())),
-            Answer::Quantile => self.quantile(),
+            Answer::Quantile | Answer::QuantileFromAbove => self.quantile(),
             Answer::Most => self.most(),
         }
     }
@@ -352,7 +372,8 @@ mod tests {
     #[test]
     fn values_are_counted() {
         let texts: ArrayRef = Arc::new(StringArray::from(vec!["b", "a", "b", "a", "c"]));
-        assert_eq!(of(Answer::Mode, &[texts]), ScalarValue::Utf8(Some("a".into())));
+        assert_eq!(of(Answer::Mode, &[Arc::clone(&texts)]), ScalarValue::Utf8(Some("a".into())));
+        assert_eq!(of(Answer::GreatestMode, &[texts]), ScalarValue::Utf8(Some("b".into())));
         assert_eq!(of(Answer::Mode, &[numbers()]), ScalarValue::Float64(Some(2.0)));
         assert_eq!(of(Answer::Deviation, &[numbers()]), ScalarValue::Float64(Some(1.0)));
         let ScalarValue::Float64(Some(entropy)) = of(Answer::Entropy, &[numbers()]) else { panic!() };
@@ -370,6 +391,9 @@ mod tests {
         assert_eq!(of_fraction(0.0), ScalarValue::Float64(Some(1.0)));
         assert_eq!(of_fraction(0.5), ScalarValue::Float64(Some(2.0)));
         assert_eq!(of_fraction(1.0), ScalarValue::Float64(Some(9.0)));
+        let quarter: ArrayRef = Arc::new(Float64Array::from(vec![0.25; 6]));
+        let from_above = of(Answer::QuantileFromAbove, &[numbers(), quarter]);
+        assert_eq!(from_above, ScalarValue::Float64(Some(5.0)));
         let wanted: ArrayRef = Arc::new(Float64Array::from(vec![2.0; 6]));
         let ScalarValue::List(most) = of(Answer::Most, &[numbers(), wanted]) else { panic!() };
         assert_eq!(most.value(0).as_primitive::<Float64Type>().values()[..], [2.0, 1.0]);

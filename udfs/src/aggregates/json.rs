@@ -20,7 +20,7 @@ use crate::json::Writer;
 pub(super) fn functions() -> Vec<Spec> {
     vec![Spec {
         name: "json_object_agg",
-        aliases: &["json_group_object"],
+        aliases: &["json_group_object", "jsonb_object_agg"],
         takes: &[&[Kind::Any, Kind::Any]],
         returns: |_| DataType::Utf8View,
         states: |_| vec![DataType::Utf8View],
@@ -46,7 +46,7 @@ impl JsonList {
     pub(super) fn new(lists: &AggregateUDF, limit: u64) -> Self {
         Self {
             lists: Arc::clone(lists.inner()).into(),
-            aliases: vec!["json_group_array".to_owned()],
+            aliases: vec!["json_group_array".to_owned(), "jsonb_agg".to_owned()],
             signature: Signature::any(1, Volatility::Immutable),
             documentation: documented(
                 SECTION,

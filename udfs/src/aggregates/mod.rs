@@ -5,6 +5,7 @@
 
 mod counted;
 mod json;
+mod lists;
 mod moments;
 mod most;
 
@@ -48,6 +49,8 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry, limit: u64) -> Resul
     for spec in specs.chain(json::functions()) {
         registry.register_udaf(Arc::new(spec.function(limit)))?;
     }
+    let of_lists = lists::function(&*registry, limit)?;
+    registry.register_udf(Arc::new(of_lists))?;
     Ok(())
 }
 
@@ -140,7 +143,12 @@ impl AggregateUDFImpl for Aggregate {
         if args.is_distinct {
             return not_impl_err!("DISTINCT in {} beside other aggregates", self.spec.name);
         }
-        (self.spec.make)(&types_of(args.expr_fields), self.limit)
+        let is_descending = args.order_bys.first().is_some_and(|by| by.options.descending);
+        let make = match counted::descending(self.spec.name) {
+            Some(make) if is_descending => make,
+            _ => self.spec.make,
+        };
+        make(&types_of(args.expr_fields), self.limit)
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -152,8 +160,16 @@ impl AggregateUDFImpl for Aggregate {
         Ok(states.into_iter().enumerate().map(field).collect())
     }
 
+    /// What another process makes of a plan has the order only where it is said to matter.
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
+        match self.supports_within_group_clause() {
+            true => AggregateOrderSensitivity::HardRequirement,
+            false => AggregateOrderSensitivity::Insensitive,
+        }
+    }
+
+    fn supports_within_group_clause(&self) -> bool {
+        counted::descending(self.spec.name).is_some()
     }
 
     fn documentation(&self) -> Option<&Documentation> {

@@ -8,8 +8,11 @@ use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano};
 use datafusion::common::Result;
 
 use super::make::{INTERVAL, intervals};
+use super::shift::shifted;
 use super::{days_in_month, months};
-use crate::function::{Call, Instants, Kind, Spec, integers, interval, invalid, out_of_range};
+use crate::function::{
+    Call, Instants, Kind, Spec, integers, interval, interval_out_of_range, invalid, out_of_range,
+};
 
 pub(super) fn functions() -> Vec<Spec> {
     const TAKES: &[&[Kind]] = &[&[Kind::Text, Kind::Instant, Kind::Instant]];
@@ -26,10 +29,13 @@ pub(super) fn functions() -> Vec<Spec> {
         .also(&["datediff"]),
         Spec::new(
             "date_sub(part, start, end)",
-            TAKES,
-            |_| DataType::Int64,
-            |call| counted(call, Part::whole),
-            "How many whole parts lie between start and end; the parts of date_diff.",
+            &[&[Kind::Text, Kind::Instant, Kind::Instant], &[Kind::Instant, Kind::Interval]],
+            |types| match types {
+                [time, _] => time.clone(),
+                _ => DataType::Int64,
+            },
+            date_sub,
+            "How many whole parts lie between start and end; the parts of date_diff. date_sub(timestamp, interval) is the timestamp, an interval before.",
             "SELECT date_sub('month', DATE '2024-01-31', DATE '2024-02-01')  -- 0",
         )
         .also(&["datesub"]),
@@ -45,9 +51,17 @@ pub(super) fn functions() -> Vec<Spec> {
     ]
 }
 
+fn date_sub(call: &Call<'_>) -> Result<ArrayRef> {
+    if call.len() == 3 {
+        return counted(call, Part::whole);
+    }
+    let by = call.intervals(1)?;
+    shifted(call, &call.instants(0)?, |row| Ok(by.at(row)), true)
+}
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     /// So many microseconds.
     Micros(i64),
     /// So many days.
@@ -60,7 +74,11 @@ enum Part {
 const DAY: i64 = 86_400_000_000;
 
 impl Part {
-    fn of(name: &str) -> Result<Self> {
+    /// The one of a name.
+    ///
+    /// # Errors
+    /// When it is of none.
+    pub(super) fn of(name: &str) -> Result<Self> {
         let lower = name.to_ascii_lowercase();
         Ok(match lower.as_str() {
             "microsecond" | "microseconds" | "us" | "usec" => Self::Micros(1),
@@ -83,6 +101,20 @@ impl Part {
                 return Err(invalid("22023", message));
             }
         })
+    }
+
+    /// So many of it, one after the other.
+    ///
+    /// # Errors
+    /// When they are too many for an interval.
+    pub(super) fn times(self, count: i64) -> Result<IntervalMonthDayNano> {
+        let times = |of: i64| count.checked_mul(of).ok_or_else(interval_out_of_range);
+        match self {
+            Self::Micros(of) => interval(0, 0, times(of)?),
+            Self::Day => interval(0, count, 0),
+            Self::Week => interval(0, times(7)?, 0),
+            Self::Months(of) => interval(times(of)?, 0, 0),
+        }
     }
 
     /// Parts that begin behind `start` and not behind `end`.

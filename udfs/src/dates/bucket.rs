@@ -26,7 +26,7 @@ pub(super) fn functions() -> Vec<Spec> {
         |types| types.get(1).cloned().unwrap_or(DataType::Null),
         buckets,
         "The beginning of the bucket of that width, a DATE of a DATE. Buckets are counted from 2000-01-03, a Monday, those of months from 2000-01-01, or \
-         from an origin; an interval in place of the origin moves them. Those of a TIMESTAMPTZ are of clocks in its zone.",
+         from an origin; an interval in place of the origin moves them. Those of a TIMESTAMPTZ are of clocks in its zone, and an hour that they show twice is two.",
         "SELECT time_bucket(INTERVAL '15 minutes', TIMESTAMP '2024-02-10 05:17:00')  -- 2024-02-10T05:15:00",
     )]
 }
@@ -119,13 +119,18 @@ fn buckets(call: &Call<'_>) -> Result<ArrayRef> {
             },
             (None, None) => Some(width.begin(time, None)?),
         };
-        out.push(begin.map(|begin| times.stored_of(naive(begin)?)).transpose()?);
+        // An hour that clocks show twice is two; a day is one, however long it is.
+        let splits = matches!(width, Width::Micros(width) if width < DAY);
+        out.push(begin.map(|begin| times.begin_of(naive(begin)?, row, splits)).transpose()?);
     }
-    let out: ArrayRef = Arc::new(Int64Array::from(out));
-    // Numbers of 64 bits are timestamps, and days fit into 32 because the arguments did.
-    match times.unit() {
-        Unit::Day => Ok(cast(&cast(&out, &DataType::Int32)?, &DataType::Date32)?),
-        Unit::Time(_) => Ok(cast(&out, call.returns())?),
+    stored(&(Arc::new(Int64Array::from(out)) as ArrayRef), times.unit(), call.returns())
+}
+
+/// Numbers that count `unit`s as dates, or as the timestamps that a call `returns`. As many days as dates have fit into 32 bits.
+pub(super) fn stored(values: &ArrayRef, unit: Unit, returns: &DataType) -> Result<ArrayRef> {
+    match unit {
+        Unit::Day => Ok(cast(&cast(values, &DataType::Int32)?, &DataType::Date32)?),
+        Unit::Time(_) => Ok(cast(values, returns)?),
     }
 }
 

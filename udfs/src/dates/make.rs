@@ -197,9 +197,14 @@ fn make_timestamp(call: &Call<'_>) -> Result<ArrayRef> {
         let micros = call.integers(0)?;
         return timestamps(call, |row| Ok(micros.at(row)));
     }
+    timestamps(call, clocks(call)?)
+}
+
+/// What clocks show in a row, in microseconds since 1970: by the first six arguments of `call`, year to second.
+pub(super) fn clocks(call: &Call<'_>) -> Result<impl Fn(usize) -> Result<Option<i64>>> {
     let (years, months, days) = (call.integers(0)?, call.integers(1)?, call.integers(2)?);
     let (hours, minutes, seconds) = (call.integers(3)?, call.integers(4)?, call.numbers(5)?);
-    timestamps(call, |row| {
+    Ok(move |row: usize| -> Result<Option<i64>> {
         let date = (years.at(row), months.at(row), days.at(row));
         let time = (hours.at(row), minutes.at(row), seconds.at(row));
         let ((Some(year), Some(month), Some(day)), (Some(hour), Some(minute), Some(second))) = (date, time)

@@ -10,17 +10,21 @@ mod format;
 mod local;
 mod make;
 mod parts;
+mod shift;
+mod years;
 mod zone;
 
 use crate::function::Spec;
 
 pub(crate) use local::local_timestamp;
 pub(crate) use parts::{DAYS, MONTHS};
+pub(crate) use years::{YearsWithEnds, with_ends};
 
 /// The functions of this module.
 pub(crate) fn functions() -> Vec<Spec> {
     let mut functions = parts::functions();
     functions.extend(between::functions());
+    functions.extend(shift::functions());
     functions.extend(bucket::functions());
     functions.extend(make::functions());
     functions.extend(format::functions());

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDateTime, Offset, TimeDelta, TimeZone};
+use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeZone};
 use datafusion::arrow::array::timezone::Tz;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewArray, Int64Array, PrimitiveArray, StringViewArray,
@@ -19,6 +19,7 @@ use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::ColumnarValue;
 
 use super::invalid;
+use crate::zones::utc_of;
 
 /// One call of a function.
 pub(crate) struct Call<'a> {
@@ -342,22 +343,26 @@ impl Instants {
         self.zone.as_ref()
     }
 
-    /// What is stored for a time of a clock in the zone; the earlier where clocks show it twice, the one an hour later where they skip it.
-    pub(crate) fn stored_of(&self, local: NaiveDateTime) -> Result<i64> {
+    /// What is stored for the time `local` of a clock in the zone, at which a span begins that the value of `row` is in. Of two moments at
+    /// which clocks show it, the earlier, or where `splits` the last that the value is not before; where they skip it, the one at which
+    /// they go on.
+    pub(crate) fn begin_of(&self, local: NaiveDateTime, row: usize, splits: bool) -> Result<i64> {
         let utc = match &self.zone {
-            None => local.and_utc().timestamp_micros(),
-            Some(zone) => {
-                let found = zone.from_local_datetime(&local).earliest();
-                let found = match found {
-                    Some(found) => Some(found),
-                    None => local
-                        .checked_add_signed(TimeDelta::hours(1))
-                        .and_then(|later| zone.from_local_datetime(&later).earliest()),
-                };
-                found.ok_or_else(out_of_range)?.timestamp_micros()
-            }
+            None => Some(local),
+            Some(zone) => match zone.from_local_datetime(&local) {
+                MappedLocalTime::Single(found) => Some(found.naive_utc()),
+                MappedLocalTime::Ambiguous(one, other) => {
+                    let (one, other) = (one.naive_utc(), other.naive_utc());
+                    let (first, second) = (one.min(other), one.max(other));
+                    let reached =
+                        self.micros(row)?.is_some_and(|at| at >= second.and_utc().timestamp_micros());
+                    Some(if splits && reached { second } else { first })
+                }
+                MappedLocalTime::None => utc_of(zone, local),
+            },
         };
-        self.unit.of_micros(utc).ok_or_else(out_of_range)
+        let micros = utc.ok_or_else(out_of_range)?.and_utc().timestamp_micros();
+        self.unit.of_micros(micros).ok_or_else(out_of_range)
     }
 }
 

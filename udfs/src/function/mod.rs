@@ -51,7 +51,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// What a value of the type becomes; None: it cannot be an argument.
-    fn converted(self, from: &DataType) -> Option<DataType> {
+    pub(crate) fn converted(self, from: &DataType) -> Option<DataType> {
         let interval = DataType::Interval(IntervalUnit::MonthDayNano);
         match (self, from) {
             (Self::Any, _) => Some(from.clone()),

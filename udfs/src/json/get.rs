@@ -82,6 +82,7 @@ pub(super) fn functions() -> Vec<Spec> {
             "The JSON behind keys of objects and indexes of arrays, one after the other, as in PostgreSQL.",
             "SELECT json_extract_path('{\"a\": [1, 2]}', 'a', '1')  -- 2",
         )
+        .also(&["jsonb_extract_path"])
         .and_more(Kind::Text),
         Spec::new(
             "json_extract_path_text(json, key, …)",
@@ -94,6 +95,7 @@ pub(super) fn functions() -> Vec<Spec> {
             "As json_extract_path, as text: a string without its quotes; NULL of null.",
             "SELECT json_extract_path_text('{\"a\": [\"x\"]}', 'a', '0')  -- x",
         )
+        .also(&["jsonb_extract_path_text"])
         .and_more(Kind::Text),
     ];
     all.extend(kinds());
@@ -129,7 +131,8 @@ fn kinds() -> Vec<Spec> {
             |call| named(call, postgres_name),
             "What the JSON is: object, array, string, number, boolean or null, as in PostgreSQL.",
             "SELECT json_typeof('1.5')  -- number",
-        ),
+        )
+        .also(&["jsonb_typeof"]),
         Spec::new(
             "json_array_length(json, path)",
             MAY_BE_AT,
@@ -144,7 +147,8 @@ fn kinds() -> Vec<Spec> {
             },
             "How many elements the array has, or the one at a path; 0 of what is no array.",
             "SELECT json_array_length('[1, 2, 3]')  -- 3",
-        ),
+        )
+        .also(&["jsonb_array_length"]),
     ]
 }
 
@@ -165,7 +169,7 @@ fn lists() -> Vec<Spec> {
             "The keys of the object, or of the one at a path, a list; empty of what is no object.",
             "SELECT json_keys('{\"b\": 1, \"a\": 2}')  -- [b, a]",
         )
-        .also(&["json_object_keys"]),
+        .also(&["json_object_keys", "jsonb_object_keys"]),
         Spec::new(
             "json_array_elements(json, path)",
             MAY_BE_AT,
@@ -175,7 +179,8 @@ fn lists() -> Vec<Spec> {
             },
             "The elements of the array, or of the one at a path, a list of JSON; unnest() makes rows of it.",
             "SELECT unnest(json_array_elements('[1, \"a\"]'))  -- 1, \"a\"",
-        ),
+        )
+        .also(&["jsonb_array_elements"]),
         Spec::new(
             "json_array_elements_text(json, path)",
             MAY_BE_AT,
@@ -187,7 +192,8 @@ fn lists() -> Vec<Spec> {
             },
             "As json_array_elements, as texts: strings without their quotes; NULL of null.",
             "SELECT unnest(json_array_elements_text('[1, \"a\"]'))  -- 1, a",
-        ),
+        )
+        .also(&["jsonb_array_elements_text"]),
     ]
 }
 

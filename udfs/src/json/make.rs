@@ -4,8 +4,8 @@ use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 
-use super::Writer;
 use super::value::{Json, Sort};
+use super::{Writer, check_depth};
 use crate::bounded::TooLarge;
 use crate::function::{Call, Kind, Spec, TextRows, Values, invalid};
 
@@ -30,7 +30,7 @@ pub(super) fn functions() -> Vec<Spec> {
             "The value as JSON: lists as arrays, structs and maps as objects, dates and texts as strings; NULL of NULL.",
             "SELECT to_json(named_struct('a', 1, 'b', make_array(1, 2)))  -- {\"a\":1,\"b\":[1,2]}",
         )
-        .also(&["array_to_json", "row_to_json"]),
+        .also(&["to_jsonb", "array_to_json", "row_to_json"]),
         Spec::new(
             "json_array(value, …)",
             &[&[]],
@@ -54,7 +54,7 @@ pub(super) fn functions() -> Vec<Spec> {
             "SELECT json_array(1, 'a', NULL)  -- [1,\"a\",null]",
         )
         .and_more(Kind::Any)
-        .also(&["json_build_array"]),
+        .also(&["json_build_array", "jsonb_build_array"]),
         Spec::new(
             "json_object(key, value, …)",
             &[&[]],
@@ -64,7 +64,7 @@ pub(super) fn functions() -> Vec<Spec> {
             "SELECT json_object('a', 1, 'b', make_array(2, 3))  -- {\"a\":1,\"b\":[2,3]}",
         )
         .and_more(Kind::Any)
-        .also(&["json_build_object"]),
+        .also(&["json_build_object", "jsonb_build_object"]),
         Spec::new(
             "json_pretty(json)",
             &[&[Kind::Text]],
@@ -79,7 +79,8 @@ pub(super) fn functions() -> Vec<Spec> {
             },
             "The JSON for people: a line for each member and element, indented.",
             "SELECT json_pretty('{\"a\":1}')",
-        ),
+        )
+        .also(&["jsonb_pretty"]),
     ]
 }
 
@@ -111,13 +112,8 @@ fn objects(call: &Call<'_>) -> Result<ArrayRef> {
     })
 }
 
-/// How deep JSON may be nested that is written for people.
-const DEPTH_MAX: usize = 128;
-
 fn pretty(json: Json<'_>, depth: usize, out: &mut String, call: &Call<'_>) -> Result<()> {
-    if depth > DEPTH_MAX {
-        return Err(TooLarge::error(format!("{} takes JSON nested {DEPTH_MAX} deep at most", call.name())));
-    }
+    check_depth(depth, call.name())?;
     if out.len() as u64 > call.limit() {
         return Err(TooLarge::error(format!("{} would make more than {} bytes", call.name(), call.limit())));
     }

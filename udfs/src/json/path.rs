@@ -10,7 +10,7 @@ use crate::function::{Call, Primitives, Texts, invalid};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Key(String),
     Index(i64),
     /// Of a pointer: of an object a key, of an array an index.
@@ -50,6 +50,16 @@ impl Path {
         Self(vec![Step::Index(index)])
     }
 
+    /// The path that `text` is as PostgreSQL writes an array of texts: `{a,0,"a key"}`; None: it is none.
+    pub(super) fn listed(text: &str) -> Option<Self> {
+        Some(Self(keys_of(text)?.into_iter().map(Step::Either).collect()))
+    }
+
+    /// Its steps, one after the other.
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
     /// What `json` has there.
     pub(super) fn find<'a>(&self, json: Json<'a>) -> Option<Json<'a>> {
         self.0.iter().try_fold(json, |json, step| match step {
@@ -63,6 +73,46 @@ impl Path {
 /// The member of an object, or the element of an array, as a pointer or PostgreSQL's `#>` finds it.
 pub(super) fn either<'a>(json: Json<'a>, name: &str) -> Option<Json<'a>> {
     json.member(name).or_else(|| json.element(name.parse().ok()?))
+}
+
+/// The texts of an array as PostgreSQL writes it; None: it is none.
+fn keys_of(text: &str) -> Option<Vec<String>> {
+    let mut rest = text.trim().strip_prefix('{')?.strip_suffix('}')?.trim();
+    let mut keys = Vec::new();
+    while !rest.is_empty() {
+        let behind = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let (key, behind) = quoted_key(quoted, '"')?;
+                keys.push(key);
+                behind.trim_start()
+            }
+            None => {
+                let (key, behind) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
+                if key.trim().is_empty() || key.contains(['{', '}', '"']) {
+                    return None;
+                }
+                keys.push(key.trim().to_owned());
+                behind
+            }
+        };
+        if behind.is_empty() {
+            break;
+        }
+        rest = behind.strip_prefix(',')?.trim_start();
+        if rest.is_empty() {
+            return None;
+        }
+    }
+    Some(keys)
+}
+
+/// The JSON pointer to where such an array leads; None: it is none.
+pub(super) fn pointer(text: &str) -> Option<String> {
+    let keys = keys_of(text)?;
+    if keys.is_empty() {
+        return Some("$".to_owned());
+    }
+    Some(keys.iter().map(|key| format!("/{}", key.replace('~', "~0").replace('/', "~1"))).collect())
 }
 
 fn steps_of(text: &str) -> Option<Vec<Step>> {
@@ -134,25 +184,31 @@ impl<'a> Paths<'a> {
         })
     }
 
+    /// What `of` makes of the path of a row; None where that is NULL.
+    pub(super) fn with<T>(&self, row: usize, of: impl FnOnce(&Path) -> Result<T>) -> Result<Option<T>> {
+        match self {
+            Self::None => of(&Path::default()).map(Some),
+            Self::Indexes(indexes) => indexes.at(row).map(|index| of(&Path::of_index(index))).transpose(),
+            Self::Texts(texts, last) => {
+                let Some(text) = texts.at(row) else { return Ok(None) };
+                let mut last = last.borrow_mut();
+                if let Some((known, path)) = last.as_ref()
+                    && known == text
+                {
+                    return of(path).map(Some);
+                }
+                let path = Path::read(text)?;
+                let made = of(&path)?;
+                *last = Some((text.to_owned(), path));
+                Ok(Some(made))
+            }
+        }
+    }
+
     /// What the path of a row finds in `text`; None also where the path is NULL.
     pub(super) fn find<'t>(&self, text: &'t str, row: usize) -> Result<Option<Json<'t>>> {
         let json = Json::read(text)?;
-        match self {
-            Self::None => Ok(Some(json)),
-            Self::Indexes(indexes) => Ok(indexes.at(row).and_then(|index| Path::of_index(index).find(json))),
-            Self::Texts(texts, last) => {
-                let Some(text) = texts.at(row) else { return Ok(None) };
-                if let Some((of, path)) = last.borrow().as_ref()
-                    && of == text
-                {
-                    return Ok(path.find(json));
-                }
-                let path = Path::read(text)?;
-                let found = path.find(json);
-                *last.borrow_mut() = Some((text.to_owned(), path));
-                Ok(found)
-            }
-        }
+        Ok(self.with(row, |path| Ok(path.find(json)))?.flatten())
     }
 }
 
@@ -175,6 +231,25 @@ mod tests {
         assert_eq!(found(json, "$.\"$\"").as_deref(), Some("3"));
         assert_eq!((found(json, "1").as_deref(), found(json, "b")), (Some("4"), None));
         assert_eq!(found("{\"a/b\":1}", "/a~1b").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn arrays_of_keys_lead_where_pointers_do() {
+        for (text, wanted) in [
+            ("{a,b c,0}", Some("/a/b c/0")),
+            ("{ \"a/b\" , \"x,~\\\"\" }", Some("/a~1b/x,~0\"")),
+            ("{}", Some("$")),
+            ("a", None),
+            ("{a,}", None),
+            ("{,a}", None),
+            ("{\"a\"b}", None),
+            ("{a", None),
+        ] {
+            assert_eq!(pointer(text).as_deref(), wanted, "{text}");
+        }
+        let json = Json::read("{\"a\":[1,{\"b\":2}]}").unwrap();
+        let found = Path::listed("{a,-1,b}").unwrap().find(json);
+        assert_eq!(found.map(Json::raw), Some("2"));
     }
 
     #[test]

@@ -197,7 +197,7 @@ fn float(value: f64, out: &mut String) {
 }
 
 /// A string of JSON behind `out`.
-fn text(value: &str, out: &mut String) {
+pub(super) fn text(value: &str, out: &mut String) {
     out.push('"');
     let mut plain = 0;
     for (at, byte) in value.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! `to_char`, `to_date` and `to_timestamp` with the patterns of PostgreSQL: `YYYY-MM-DD HH24:MI`, `999,999.00`.
+//! `to_char`, `to_date` and `to_timestamp`, also as seconds to nanoseconds, with the patterns of PostgreSQL: `YYYY-MM-DD HH24:MI`, `999,999.00`.
 //!
 //! Owns: which of the two kinds a format is, and the functions of DataFusion that take both. A format with a `%` in it is DataFusion's, in the
 //! letters of strftime; any other is a pattern. Does not own: what a pattern means (`date`, `number`), how much `to_char` may make (`bounded`).
@@ -30,11 +30,18 @@ use crate::zones::{UTC, counted, is_utc, timestamps, utc_of};
 
 /// Registers the functions again, with patterns.
 pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    for which in [Which::Char, Which::Date, Which::Timestamp] {
+    let moments = [
+        "to_timestamp",
+        "to_timestamp_seconds",
+        "to_timestamp_millis",
+        "to_timestamp_micros",
+        "to_timestamp_nanos",
+    ];
+    for which in [Which::Char, Which::Date].into_iter().chain(moments.map(Which::Timestamp)) {
         let function = registry.udf(which.name())?;
         let signature = match which {
             Which::Char => Signature::user_defined(Volatility::Immutable),
-            Which::Date | Which::Timestamp => function.signature().clone(),
+            Which::Date | Which::Timestamp(_) => function.signature().clone(),
         };
         let inner = Arc::clone(function.inner()).into();
         registry.register_udf(Arc::new(ScalarUDF::from(Patterned { inner, which, signature })))?;
@@ -46,7 +53,8 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry) -> Result<()> {
 enum Which {
     Char,
     Date,
-    Timestamp,
+    /// The one of that name: they differ in the unit.
+    Timestamp(&'static str),
 }
 
 impl Which {
@@ -54,7 +62,7 @@ impl Which {
         match self {
             Self::Char => "to_char",
             Self::Date => "to_date",
-            Self::Timestamp => "to_timestamp",
+            Self::Timestamp(name) => name,
         }
     }
 }
@@ -167,7 +175,7 @@ impl Patterned {
                 let days = found.iter().map(|read| read.map(|read| read.time.num_days_from_ce() - 719_163));
                 Arc::new(days.collect::<Date32Array>())
             }
-            Which::Char | Which::Timestamp => {
+            Which::Char | Which::Timestamp(_) => {
                 let zone = args.config_options.execution.time_zone.as_deref().unwrap_or(UTC);
                 moments(&found, &zone.parse()?, args.return_field.data_type())?
             }
@@ -178,7 +186,7 @@ impl Patterned {
     /// By formats of DataFusion, which knows the zone that it was made with.
     fn read_by_percent(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let is_zoned = args.config_options.execution.time_zone.as_deref().is_some_and(|zone| !is_utc(zone));
-        if let (Which::Timestamp, true) = (self.which, is_zoned)
+        if let (Which::Timestamp(_), true) = (self.which, is_zoned)
             && let Some(zoned) = self.inner.with_updated_config(&args.config_options)
         {
             let to = args.return_field.data_type().clone();
@@ -348,7 +356,13 @@ impl ScalarUDFImpl for Patterned {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         match self.which {
             Which::Char => self.to_char(args),
-            Which::Date | Which::Timestamp => self.read(args),
+            Which::Date => self.read(args),
+            Which::Timestamp(_) => {
+                // Of a column of texts DataFusion forgets the zone that it has promised.
+                let to = args.return_field.data_type().clone();
+                let made = self.read(args)?;
+                if made.data_type() == to { Ok(made) } else { made.cast_to(&to, None) }
+            }
         }
     }
 

@@ -21,6 +21,13 @@ pub(super) fn functions() -> Vec<Spec> {
         &[Kind::Text, Kind::Text, Kind::Integer],
         &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
     ];
+    const SUBSTR: &[&[Kind]] = &[
+        &[Kind::Text, Kind::Text],
+        &[Kind::Text, Kind::Text, Kind::Integer],
+        &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer],
+        &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer, Kind::Text],
+        &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer, Kind::Text, Kind::Integer],
+    ];
     vec![
         Spec::new(
             "string_split(text, delimiter)",
@@ -56,6 +63,14 @@ pub(super) fn functions() -> Vec<Spec> {
             regexp_extract_all,
             "What each match has in a group, a list; 0, the default, is the whole.",
             "SELECT regexp_extract_all('a1b2', '([a-z])([0-9])', 1)  -- [a, b]",
+        ),
+        Spec::new(
+            "regexp_substr(text, pattern, start, n, options, group)",
+            SUBSTR,
+            |_| DataType::Utf8View,
+            regexp_substr,
+            "What the nth match has, or a group of it, searched from a character on, which is 1 as n is by default; NULL where there is none. As in PostgreSQL.",
+            "SELECT regexp_substr('a1b22', '[0-9]+', 1, 2)  -- 22",
         ),
         Spec::new(
             "regexp_full_match(text, pattern, options)",
@@ -199,8 +214,8 @@ fn regexp_split(call: &Call<'_>) -> Result<ArrayRef> {
 struct Groups<'a>(Option<Primitives<'a, Int64Type>>);
 
 impl<'a> Groups<'a> {
-    fn new(call: &Call<'a>) -> Result<Self> {
-        Ok(Self(if call.len() > 2 { Some(call.integers(2)?) } else { None }))
+    fn new(call: &Call<'a>, at: usize) -> Result<Self> {
+        Ok(Self(if call.len() > at { Some(call.integers(at)?) } else { None }))
     }
 
     /// 0 where none is asked for; None: NULL.
@@ -217,7 +232,7 @@ impl<'a> Groups<'a> {
 }
 
 fn regexp_extract(call: &Call<'_>) -> Result<ArrayRef> {
-    let (texts, patterns, groups) = (call.texts(0)?, Patterns::new(call, 3, false)?, Groups::new(call)?);
+    let (texts, patterns, groups) = (call.texts(0)?, Patterns::new(call, 3, false)?, Groups::new(call, 2)?);
     let mut rows = TextRows::new(call);
     for row in 0..call.rows() {
         let (Some(text), Some(pattern), Some(group)) = (texts.at(row), patterns.at(row)?, groups.at(row)?)
@@ -237,7 +252,7 @@ fn regexp_extract(call: &Call<'_>) -> Result<ArrayRef> {
 }
 
 fn regexp_extract_all(call: &Call<'_>) -> Result<ArrayRef> {
-    let (texts, patterns, groups) = (call.texts(0)?, Patterns::new(call, 3, false)?, Groups::new(call)?);
+    let (texts, patterns, groups) = (call.texts(0)?, Patterns::new(call, 3, false)?, Groups::new(call, 2)?);
     let mut lists = TextLists::new(call);
     for row in 0..call.rows() {
         let (Some(text), Some(pattern), Some(group)) = (texts.at(row), patterns.at(row)?, groups.at(row)?)
@@ -251,6 +266,45 @@ fn regexp_extract_all(call: &Call<'_>) -> Result<ArrayRef> {
         lists.end_row(true);
     }
     Ok(lists.finish())
+}
+
+/// A number from 1 on that each row asks for; 1 where none is asked for.
+struct Ordinals<'a>(Option<Primitives<'a, Int64Type>>);
+
+impl<'a> Ordinals<'a> {
+    fn new(call: &Call<'a>, at: usize) -> Result<Self> {
+        Ok(Self(if call.len() > at { Some(call.integers(at)?) } else { None }))
+    }
+
+    /// How many are before it; None: NULL.
+    fn before(&self, row: usize) -> Result<Option<usize>> {
+        let Some(numbers) = &self.0 else { return Ok(Some(0)) };
+        let Some(number) = numbers.at(row) else { return Ok(None) };
+        match number.checked_sub(1).and_then(|before| usize::try_from(before).ok()) {
+            Some(before) => Ok(Some(before)),
+            None => {
+                let message = format!("regexp_substr counts characters and matches from 1, not {number}");
+                Err(invalid("22023", message))
+            }
+        }
+    }
+}
+
+fn regexp_substr(call: &Call<'_>) -> Result<ArrayRef> {
+    let (texts, patterns) = (call.texts(0)?, Patterns::new(call, 4, false)?);
+    let (starts, ordinals) = (Ordinals::new(call, 2)?, Ordinals::new(call, 3)?);
+    let groups = Groups::new(call, 5)?;
+    TextRows::parts(call, |row| {
+        let (Some(text), Some(pattern)) = (texts.at(row), patterns.at(row)?) else { return Ok(None) };
+        let asked = (starts.before(row)?, ordinals.before(row)?, groups.at(row)?);
+        let (Some(start), Some(before), Some(group)) = asked else { return Ok(None) };
+        let Some(from) = text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(start) else {
+            return Ok(None);
+        };
+        let rest = text.get(from..).unwrap_or_default();
+        let found = pattern.captures_iter(rest).nth(before).and_then(|found| found.get(group));
+        Ok(found.map(|found| found.as_str()))
+    })
 }
 
 fn regexp_full_match(call: &Call<'_>) -> Result<ArrayRef> {

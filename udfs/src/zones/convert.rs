@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use chrono::{Days, FixedOffset, Months, NaiveDateTime, TimeDelta, Utc};
 use datafusion::arrow::array::timezone::Tz;
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, new_null_array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray, new_null_array,
+};
 use datafusion::arrow::compute::kernels::cast_utils::string_to_datetime;
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{
-    DataType, Field, FieldRef, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit,
-    TimeUnit,
+    DataType, Field, FieldRef, Fields, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType,
+    IntervalUnit, TimeUnit,
 };
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{Result, ScalarValue, internal_err};
@@ -33,6 +35,8 @@ pub(super) enum Conversion {
     ToClock,
     /// A moment and an interval whose months and days are those of clocks.
     Shift { subtracts: bool },
+    /// A list or a struct to another type of those, where only one of the two has moments; what does not read is NULL when `safe`.
+    Nested { to: DataType, safe: bool },
 }
 
 /// One conversion in one zone as a function.
@@ -61,6 +65,7 @@ impl Zoned {
                 Ok(moments(value, &zone, *unit, label, *safe)?)
             }
             (Conversion::ToClock, [value]) => Ok(clocks(value, &zone, false)?),
+            (Conversion::Nested { to, safe }, [value]) => Ok(nested(value, to, &self.zone, &zone, *safe)?),
             (Conversion::Shift { subtracts }, [moment, interval]) => {
                 shifted(moment, interval, &zone, *subtracts)
             }
@@ -76,6 +81,7 @@ impl Zoned {
                 format!("{moment} {sign} {interval} IN {}", self.zone)
             }
             (Conversion::ToClock, [value]) => format!("CAST({value} AS TIMESTAMP IN {})", self.zone),
+            (Conversion::Nested { to, .. }, [value]) => format!("CAST({value} AS {to} IN {})", self.zone),
             (_, args) => format!("CAST({} AS TIMESTAMPTZ IN {})", args.join(", "), self.zone),
         }
     }
@@ -94,6 +100,15 @@ pub(crate) fn encode(function: &ScalarUDF) -> Option<Vec<u8>> {
         }
         Conversion::ToClock => vec![1],
         Conversion::Shift { subtracts } => vec![2, u8::from(*subtracts)],
+        Conversion::Nested { to, safe } => {
+            let text = to.to_string();
+            // The name of a member may be one that its text does not tell from what is around.
+            text.parse::<DataType>().ok().filter(|read| read == to)?;
+            let [low, high] = u16::try_from(text.len()).ok()?.to_le_bytes();
+            let mut bytes = vec![3, u8::from(*safe), low, high];
+            bytes.extend_from_slice(text.as_bytes());
+            bytes
+        }
     };
     bytes.extend_from_slice(zoned.zone.as_bytes());
     Some(bytes)
@@ -110,6 +125,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<ScalarUDF> {
         }
         [1, zone @ ..] => (Conversion::ToClock, zone),
         [2, subtracts @ (0 | 1), zone @ ..] => (Conversion::Shift { subtracts: *subtracts == 1 }, zone),
+        [3, safe @ (0 | 1), low, high, rest @ ..] => {
+            let (text, zone) = rest.split_at_checked(usize::from(u16::from_le_bytes([*low, *high])))?;
+            let to: DataType = std::str::from_utf8(text).ok()?.parse().ok()?;
+            (Conversion::Nested { to, safe: *safe == 1 }, zone)
+        }
         _ => return None,
     };
     let zone = std::str::from_utf8(zone).ok()?;
@@ -134,19 +154,60 @@ pub fn assigned(array: &ArrayRef, to: &DataType, zone: &Arc<str>) -> Result<Opti
             cast_with_options(&clocks(array, &zone.parse()?, true)?, to, &options)?
         }
         (from, to) if is_text(to) || to.is_nested() => {
-            let (from, to_zone) = (relabelled(from, zone), relabelled(to, zone));
-            if from.is_none() && to_zone.is_none() {
+            if relabelled(from, zone).is_none() && relabelled(to, zone).is_none() {
                 return Ok(None);
             }
-            let mut array = Arc::clone(array);
-            for step in [from, to_zone, Some(to.clone())].into_iter().flatten() {
-                array = cast_with_options(&array, &step, &options)?;
-            }
-            array
+            nested(array, to, zone, &zone.parse()?, options.safe)?
         }
         _ => return Ok(None),
     };
     Ok(Some(converted))
+}
+
+/// `array` as values of type `to`; those in lists and structs as they are read and shown by themselves. `clock` is `zone`.
+fn nested(
+    array: &ArrayRef,
+    to: &DataType,
+    zone: &Arc<str>,
+    clock: &Tz,
+    safe: bool,
+) -> Result<ArrayRef, ArrowError> {
+    let options = CastOptions { safe, ..CastOptions::default() };
+    match (array.data_type(), to) {
+        (from, DataType::Timestamp(unit, Some(label)))
+            if is_utc(label) && (is_text(from) || is_clock(from)) =>
+        {
+            moments(array, clock, *unit, label, safe)
+        }
+        (DataType::Timestamp(_, Some(label)), to) if is_utc(label) && (is_clock(to) || is_time(to)) => {
+            cast_with_options(&clocks(array, clock, safe)?, to, &options)
+        }
+        (DataType::List(_), DataType::List(item)) => {
+            let list = array.as_list::<i32>();
+            let values = nested(list.values(), item.data_type(), zone, clock, safe)?;
+            let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
+            Ok(Arc::new(ListArray::try_new(Arc::clone(item), offsets, values, nulls)?))
+        }
+        (DataType::Struct(from), DataType::Struct(members)) if have_the_same_names(from, members) => {
+            let structs = array.as_struct();
+            let columns = structs.columns().iter().zip(members);
+            let columns = columns.map(|(column, to)| nested(column, to.data_type(), zone, clock, safe));
+            let columns = columns.collect::<Result<Vec<_>, _>>()?;
+            Ok(Arc::new(StructArray::try_new(members.clone(), columns, structs.nulls().cloned())?))
+        }
+        (from, to) => {
+            let steps = [relabelled(from, zone), relabelled(to, zone), Some(to.clone())];
+            let mut array = Arc::clone(array);
+            for step in steps.into_iter().flatten() {
+                array = cast_with_options(&array, &step, &options)?;
+            }
+            Ok(array)
+        }
+    }
+}
+
+fn have_the_same_names(one: &Fields, other: &Fields) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.name() == other.name())
 }
 
 /// The moment that `text` says, as `unit`s from 1970 on; without an offset in it, that of clocks in `zone`. None: it says none.
@@ -255,7 +316,14 @@ fn shifted(moment: &ArrayRef, interval: &ArrayRef, zone: &Tz, subtracts: bool) -
     Ok(timestamps(&Int64Array::from(values), *unit, label.as_ref()))
 }
 
-fn moved(value: i64, by: IntervalMonthDayNano, unit: TimeUnit, zone: &Tz, subtracts: bool) -> Option<i64> {
+/// The moment `value` moved by an interval, whose months and days are those of clocks in `zone`; None: too far away.
+pub(crate) fn moved(
+    value: i64,
+    by: IntervalMonthDayNano,
+    unit: TimeUnit,
+    zone: &Tz,
+    subtracts: bool,
+) -> Option<i64> {
     let back = |negative: bool| negative != subtracts;
     let mut value = value;
     if by.months != 0 || by.days != 0 {
@@ -287,6 +355,7 @@ impl ScalarUDFImpl for Zoned {
             Conversion::ToMoment { .. } => "moment_in_zone",
             Conversion::ToClock => "clock_in_zone",
             Conversion::Shift { .. } => "shift_in_zone",
+            Conversion::Nested { .. } => "values_in_zone",
         }
     }
 
@@ -309,6 +378,7 @@ impl ScalarUDFImpl for Zoned {
             }
             (Conversion::ToClock, [DataType::Timestamp(unit, _)]) => Ok(DataType::Timestamp(*unit, None)),
             (Conversion::Shift { .. }, [moment @ DataType::Timestamp(..), _]) => Ok(moment.clone()),
+            (Conversion::Nested { to, .. }, _) => Ok(to.clone()),
             _ => Err(invalid("42883", format!("{} takes no such values", self.name()))),
         }
     }
@@ -316,7 +386,10 @@ impl ScalarUDFImpl for Zoned {
     /// NULL only of NULL, like what it stands for: plans made before it took the place rely on that.
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let types: Vec<DataType> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
-        let is_safe = matches!(self.conversion, Conversion::ToMoment { safe: true, .. });
+        let is_safe = matches!(
+            self.conversion,
+            Conversion::ToMoment { safe: true, .. } | Conversion::Nested { safe: true, .. }
+        );
         let nullable = is_safe || args.arg_fields.iter().any(|field| field.is_nullable());
         Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, nullable)))
     }
@@ -401,6 +474,28 @@ mod tests {
     }
 
     #[test]
+    fn values_in_lists_are_read_as_others_are() {
+        let texts = |said: &str| {
+            let list = cast(&text(said), &DataType::new_list(DataType::Utf8, true)).unwrap();
+            let members = Fields::from(vec![Field::new("l", list.data_type().clone(), true)]);
+            Arc::new(StructArray::new(members, vec![list], None)) as ArrayRef
+        };
+        let of = |item: DataType| {
+            DataType::Struct(Fields::from(vec![Field::new("l", DataType::new_list(item, true), true)]))
+        };
+        for (said, meant) in [
+            ("2024-03-31 02:30:00", "{l: [2024-03-31T01:30:00Z]}"),
+            ("2024-10-27 02:30:00", "{l: [2024-10-27T01:30:00Z]}"),
+        ] {
+            let read = assigned(&texts(said), &of(utc()), &zurich()).unwrap().unwrap();
+            assert_eq!(shown(&read), meant, "{said}");
+            let clock = nested(&read, &of(DataType::Date32), &zurich(), &zurich().parse().unwrap(), false);
+            assert_eq!(shown(&clock.unwrap()), format!("{{l: [{}]}}", &said[..10]));
+        }
+        assert!(assigned(&texts("soon"), &of(utc()), &zurich()).is_err());
+    }
+
+    #[test]
     fn days_are_those_of_clocks() {
         let by = |months, days, nanos, from: &str, subtracts| {
             let interval: ArrayRef =
@@ -427,15 +522,29 @@ mod tests {
     #[test]
     fn bytes_come_back() {
         let moment = |safe| Conversion::ToMoment { unit: MICROS, label: "UTC".into(), safe };
-        for conversion in
-            [moment(true), moment(false), Conversion::ToClock, Conversion::Shift { subtracts: true }]
-        {
+        let member = Field::new("a b", utc(), true);
+        let to = DataType::new_list(DataType::Struct(Fields::from(vec![member])), true);
+        for conversion in [
+            moment(true),
+            moment(false),
+            Conversion::ToClock,
+            Conversion::Shift { subtracts: true },
+            Conversion::Nested { to, safe: true },
+        ] {
             let function = Zoned::function(&zurich(), conversion);
             assert_eq!(decode(&encode(&function).unwrap()).unwrap(), function);
         }
-        for wrong in
-            [&[] as &[u8], &[0], &[1], &[2], &[2, 2, b'Z'], &[0, 9, 0, 0], &[0, 2, 0, 200, 1], &[1, 255]]
-        {
+        for wrong in [
+            &[] as &[u8],
+            &[0],
+            &[1],
+            &[2],
+            &[2, 2, b'Z'],
+            &[0, 9, 0, 0],
+            &[0, 2, 0, 200, 1],
+            &[1, 255],
+            &[3, 0, 9, 0, 1],
+        ] {
             assert!(decode(wrong).is_none(), "{wrong:?}");
         }
     }

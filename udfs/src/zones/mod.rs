@@ -18,8 +18,8 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields};
 
 pub(crate) use clock::{clock_of, counted, moment_of, timestamps, utc_of};
 pub use convert::{assigned, moment_said};
-pub(crate) use convert::{decode, encode};
-pub use name::{UnknownZone, zone_named};
+pub(crate) use convert::{decode, encode, moved};
+pub use name::{UnknownZone, zone_named, zone_names};
 pub use rule::ZonedTimes;
 
 /// UTC as [`zone_named`] says it, and as the configuration of a session has it.

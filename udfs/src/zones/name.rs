@@ -46,13 +46,14 @@ pub fn zone_named(text: &str) -> Result<String, UnknownZone> {
     if let Some(offset) = offset(text) {
         return Ok(offset);
     }
-    match names().find(|name| text.eq_ignore_ascii_case(name)) {
+    match zone_names().find(|name| text.eq_ignore_ascii_case(name)) {
         Some(name) => Ok(name.to_owned()),
         None => Err(UnknownZone { text: text.chars().take(64).collect(), near: near(text) }),
     }
 }
 
-fn names() -> impl Iterator<Item = &'static str> {
+/// Names of the IANA database that [`zone_named`] takes.
+pub fn zone_names() -> impl Iterator<Item = &'static str> {
     TZ_VARIANTS.iter().map(|zone| zone.name())
 }
 
@@ -86,11 +87,11 @@ fn offset(text: &str) -> Option<String> {
 fn near(text: &str) -> Option<&'static str> {
     let wanted: String = text.chars().take(64).collect::<String>().to_lowercase().replace(' ', "_");
     let city = |name: &str| name.rsplit('/').next().unwrap_or(name).to_lowercase();
-    if let Some(name) = names().find(|name| name.contains('/') && city(name) == wanted) {
+    if let Some(name) = zone_names().find(|name| name.contains('/') && city(name) == wanted) {
         return Some(name);
     }
     let most = EDITS_MAX.min(wanted.chars().count() / 3);
-    names()
+    zone_names()
         .map(|name| {
             let whole = strsim::osa_distance(&wanted, &name.to_lowercase());
             (whole.min(strsim::osa_distance(&wanted, &city(name))), name)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, TryCast};
 use datafusion::optimizer::AnalyzerRule;
@@ -20,7 +20,8 @@ use crate::function::{is_text, reads_clocks};
 use crate::rewrite;
 
 /// Functions of DataFusion that read clocks.
-const READ_CLOCKS: [&str; 4] = ["date_part", "date_trunc", "to_char", "to_local_time"];
+const READ_CLOCKS: [&str; 6] =
+    ["date_part", "date_trunc", "generate_series", "range", "to_char", "to_local_time"];
 
 /// Puts the session's zone into a plan, when it is not UTC. Runs after type coercion.
 #[derive(Debug, Default)]
@@ -118,12 +119,11 @@ impl InZone {
                 Some(cast(zoned, to.clone()))
             }
             (from, to) if to.is_nested() => {
-                // Of what is of moments already, only the unit may change.
-                let zoned = relabelled(to, &self.0)?;
-                if *from == zoned || relabelled(from, &self.0).is_some() {
+                // Of what is of moments on both sides, only the unit may change.
+                if relabelled(from, &self.0).is_some() == relabelled(to, &self.0).is_some() {
                     return None;
                 }
-                Some(cast(cast(inner.clone(), zoned), to.clone()))
+                Some(self.function(Conversion::Nested { to: to.clone(), safe }, vec![inner.clone()]))
             }
             _ => None,
         }
@@ -159,6 +159,11 @@ impl InZone {
         if name == "to_date" {
             let [moment] = call.args.as_slice() else { return Ok(None) };
             return Ok(self.cast(moment, &DataType::Date32, false, schema));
+        }
+        if name == "make_timestamptz" && call.args.len() == 6 {
+            let zone = ScalarValue::Utf8View(Some(self.0.to_string()));
+            let args = call.args.iter().cloned().chain([Expr::Literal(zone, None)]).collect();
+            return Ok(Some(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&call.func), args))));
         }
         if !READ_CLOCKS.contains(&name) && !reads_clocks(&call.func) {
             return Ok(None);
@@ -204,7 +209,6 @@ impl InZone {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use datafusion::arrow::datatypes::Field;
-    use datafusion::common::ScalarValue;
     use datafusion::logical_expr::{cast, col, lit};
 
     use super::*;

@@ -47,6 +47,12 @@ impl AlignedCodes {
     }
 }
 
+impl AsRef<[u8]> for AlignedCodes {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 /// Rows of codes one after the other, with the norm of each.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeRows<'a> {

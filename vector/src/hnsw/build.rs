@@ -53,8 +53,7 @@ pub fn build(
     progress.reached(2);
     let codes = encode(rows, grid, &work)?;
     progress.reached(5);
-    let clustered = cluster(&codes, options.seed, &work)?;
-    drop(codes);
+    let clustered = cluster(codes, options.seed, &work)?;
     progress.reached(15);
     let codes = &clustered.codes;
     let sketched = rows.len() >= CALIBRATED_ROWS && sketch::is_wanted(options.metric, codes.grid.stride());
@@ -107,8 +106,9 @@ fn connect(
             options.progress.reached(35);
             let mut candidates = Candidates::new(count, CANDIDATES);
             pairs::join(&space, &leaves, &mut candidates, work)?;
+            drop(leaves);
             options.progress.reached(60);
-            prune(&space, &candidates, PRUNING, work)?
+            prune(&space, candidates, PRUNING, work)?
         }
         Builder::HnswRs => hnsw_rs::connect(rows, clustered, &wanted, options, work)?,
     };

@@ -21,13 +21,14 @@ pub(crate) const HELD_OUT: usize = 256;
 /// Answers measured: the nearest row, the nearest 10 and 100.
 const DEPTHS: [usize; 3] = [1, 10, 100];
 /// Rows near a held-out one that are compared exactly.
-const TRUTH_ROWS: usize = 160;
+pub(super) const TRUTH_ROWS: usize = 160;
 const WIDTHS: [usize; 11] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384];
 /// Recall from which wider walks are not measured any more.
 const RECALL_ENOUGH: f32 = 0.9995;
-const CHUNK_ROWS: usize = 8192;
+/// Rows of which each thread keeps those near the held-out ones.
+pub(super) const CHUNK_ROWS: usize = 8192;
 /// Rows compared to all held-out ones at once.
-const BLOCK_ROWS: usize = 256;
+pub(super) const BLOCK_ROWS: usize = 256;
 
 /// The held-out rows with their exact neighbours.
 pub(crate) struct Truth {

@@ -10,7 +10,8 @@ use crate::parallel::{Work, each};
 use crate::quantize::Grid;
 use crate::rows::Rows;
 
-const CHUNK_ROWS: usize = 256;
+/// Rows read together.
+pub(super) const CHUNK_ROWS: usize = 256;
 
 /// Codes of rows, their norms and errors.
 #[derive(Clone, Debug)]
@@ -37,19 +38,35 @@ impl Codes {
         Self { grid, codes, norms: vec![0.0; rows], errors: vec![0.0; rows] }
     }
 
-    /// The same rows in another order: `order[new] = old`.
-    fn ordered(&self, order: &[u32]) -> Self {
-        let mut ordered = Self::zeroed(self.grid.clone(), order.len());
+    /// Brings the rows into another order, `order[new] = old`, which names each once. In place: a second copy of long codes would be
+    /// the most that a build holds.
+    fn arrange(&mut self, order: &[u32]) {
         let stride = self.grid.stride();
-        let to = ordered.codes.bytes_mut().chunks_exact_mut(stride);
-        for (to, &old) in to.zip(order) {
-            to.copy_from_slice(&self.codes.bytes()[old as usize * stride..][..stride]);
+        let codes = self.codes.bytes_mut();
+        let mut arranged = vec![false; order.len()];
+        let mut codes_of_first = vec![0; stride];
+        for first in 0..order.len() {
+            if arranged[first] {
+                continue;
+            }
+            // Round a cycle: each place takes the row that belongs there, the last one what stood in the first.
+            codes_of_first.copy_from_slice(&codes[first * stride..][..stride]);
+            let (norm_of_first, error_of_first) = (self.norms[first], self.errors[first]);
+            let mut place = first;
+            loop {
+                arranged[place] = true;
+                let from = order[place] as usize;
+                if from == first {
+                    break;
+                }
+                codes.copy_within(from * stride..(from + 1) * stride, place * stride);
+                self.norms[place] = self.norms[from];
+                self.errors[place] = self.errors[from];
+                place = from;
+            }
+            codes[place * stride..][..stride].copy_from_slice(&codes_of_first);
+            (self.norms[place], self.errors[place]) = (norm_of_first, error_of_first);
         }
-        for (new, &old) in order.iter().enumerate() {
-            ordered.norms[new] = self.norms[old as usize];
-            ordered.errors[new] = self.errors[old as usize];
-        }
-        ordered
     }
 }
 
@@ -95,7 +112,7 @@ pub(crate) struct Clustered {
 ///
 /// # Errors
 /// Cancellation.
-pub(crate) fn cluster(codes: &Codes, seed: u64, work: &Work<'_>) -> Result<Clustered, BuildError> {
+pub(crate) fn cluster(mut codes: Codes, seed: u64, work: &Work<'_>) -> Result<Clustered, BuildError> {
     let space = codes.space();
     let rows = space.rows.len();
     let chosen = pivots::choose(&space, seed, work)?;
@@ -111,10 +128,8 @@ pub(crate) fn cluster(codes: &Codes, seed: u64, work: &Work<'_>) -> Result<Clust
     order.iter().enumerate().for_each(|(ordinal, &row)| place[row as usize] = ordinal as u32);
     let starts =
         (0..=chosen.len() as u32).map(|p| order.partition_point(|&row| nearest[row as usize] < p) as u32);
-    Ok(Clustered {
-        starts: starts.collect(),
-        pivots: chosen.iter().map(|&row| place[row as usize]).collect(),
-        codes: codes.ordered(&order),
-        order,
-    })
+    let starts = starts.collect();
+    let pivots = chosen.iter().map(|&row| place[row as usize]).collect();
+    codes.arrange(&order);
+    Ok(Clustered { codes, order, pivots, starts })
 }

@@ -118,14 +118,17 @@ pub(crate) struct Pruning {
 /// Cancellation.
 pub(crate) fn prune(
     space: &Space<'_>,
-    candidates: &Candidates,
+    candidates: Candidates,
     pruning: Pruning,
     work: &Work<'_>,
 ) -> Result<Graph, BuildError> {
     let limits = (pruning.forward, pruning.slack);
-    connect(space, pruning, work, |row, scratch| {
+    let both = both_ends(space, work, |row, scratch| {
         (diverse(space, candidates.list(row), limits, scratch), Named::Both)
-    })
+    })?;
+    // As large as what is left to make.
+    drop(candidates);
+    settle(space, &both, pruning, work)
 }
 
 /// Who is told of the edges of a row.
@@ -137,17 +140,15 @@ pub(super) enum Named {
     Both,
 }
 
-/// The graph of the neighbours (ascending) that `choose` finds for each row, with what a thread reuses between rows. Lists that grow
-/// longer than [`DEGREE`] by being named are pruned.
+/// The neighbours (ascending) that `choose` finds for each row, with what a thread reuses between rows, and the rows that named each.
 ///
 /// # Errors
 /// Cancellation.
-pub(super) fn connect<S: Default>(
+pub(super) fn both_ends<S: Default>(
     space: &Space<'_>,
-    pruning: Pruning,
     work: &Work<'_>,
     choose: impl Fn(u32, &mut S) -> (&[Key], Named) + Sync,
-) -> Result<Graph, BuildError> {
+) -> Result<Candidates, BuildError> {
     let rows = space.rows.len();
     let mut both = Candidates::new(rows, DEGREE * 2);
     let shared = both.share();
@@ -165,14 +166,14 @@ pub(super) fn connect<S: Default>(
         Ok(())
     })?;
     drop(shared);
-    settle(space, &both, pruning, work)
+    Ok(both)
 }
 
-/// The graph of lists that already name both ends of every edge.
+/// The graph of lists that name both ends of every edge; those longer than [`DEGREE`] are pruned.
 ///
 /// # Errors
 /// Cancellation.
-fn settle(
+pub(super) fn settle(
     space: &Space<'_>,
     both: &Candidates,
     pruning: Pruning,

@@ -6,7 +6,7 @@
 
 use super::BuildError;
 use super::candidates::{Key, key};
-use super::graph::{DEGREE, Graph, Named, PruneScratch, Pruning, connect, diverse};
+use super::graph::{DEGREE, Graph, Named, PruneScratch, Pruning, both_ends, diverse, settle};
 use super::seeds::Seeds;
 use super::space::Space;
 use crate::distance::CodeQuery;
@@ -45,14 +45,15 @@ pub(crate) fn improve(
     work: &Work<'_>,
 ) -> Result<Graph, BuildError> {
     let limits = (improve.pruning.forward, improve.pruning.slack);
-    connect(space, improve.pruning, work, |row, scratch: &mut Scratch| {
+    let both = both_ends(space, work, |row, scratch: &mut Scratch| {
         if !improve.wanted[row as usize] {
             present(space, graph, row, scratch);
             return (&scratch.keys, Named::Own);
         }
         found(space, graph, improve, row, scratch);
         (diverse(space, &scratch.keys, limits, &mut scratch.prune), Named::Both)
-    })
+    })?;
+    settle(space, &both, improve.pruning, work)
 }
 
 /// Keys of the neighbours `row` has.

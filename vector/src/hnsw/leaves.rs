@@ -63,6 +63,7 @@ fn split(
         leaves.extend(ball.chunks(LEAF_ROWS).map(<[u32]>::to_vec));
         return Ok(());
     }
+    drop(ball);
     parts.into_iter().try_for_each(|part| split(space, part, random, work, leaves))
 }
 
@@ -86,8 +87,10 @@ fn balls(
         });
         Ok(chosen)
     })?;
-    let mut balls = vec![Vec::new(); count];
     let chosen = chosen.iter().flatten();
+    let mut sizes = vec![0; count];
+    chosen.clone().for_each(|&leader| sizes[leader as usize] += 1);
+    let mut balls: Vec<Vec<u32>> = sizes.into_iter().map(Vec::with_capacity).collect();
     for (leader, id) in chosen.zip(ids.iter().flat_map(|id| std::iter::repeat_n(id, fan_out.min(count)))) {
         balls[*leader as usize].push(*id);
     }

@@ -24,6 +24,7 @@ mod graph;
 mod hnsw_rs;
 mod improve;
 mod leaves;
+mod memory;
 mod options;
 mod pairs;
 mod pivots;

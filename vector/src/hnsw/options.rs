@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::build::CALIBRATED_ROWS;
-use super::candidates::Key;
 use super::graph::DEGREE;
-use super::leaves::LEAF_ROWS;
-use super::sketch;
+use super::{memory, sketch};
 use crate::metric::Metric;
 use crate::quantize::{self, Grid};
 use crate::rows::RowsError;
@@ -92,7 +90,7 @@ pub(super) const CANDIDATES: usize = 48;
 /// What a build takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// Largest memory at one time, what the caller's reader uses not counted.
+    /// Largest memory at one time, that of making the file's bytes included; not the caller's row ids, nor what its reader uses.
     pub memory_bytes: u64,
     /// Length of the file.
     pub disk_bytes: u64,
@@ -105,30 +103,20 @@ impl Estimate {
     #[must_use]
     pub fn new(rows: usize, dim: usize, options: &BuildOptions) -> Self {
         let stride = Grid::stride_of(options.metric, dim) as u64;
+        let memory_bytes = memory::peak(rows, dim, options);
         let (rows, threads) = (rows as u64, options.threads.max(1) as u64);
         let unit_row = stride + 4 * DEGREE as u64 + 4 + 4 + 8 + 4;
-        let key = size_of::<Key>() as u64;
-        // Codes; then either a second copy of them, or candidates and lists of both directions.
-        let lists = (CANDIDATES + 2 * DEGREE) as u64 * key + 4 * DEGREE as u64;
-        let mut memory = rows * (stride + 24 + stride.max(lists));
-        memory += threads * (LEAF_ROWS as u64 * (stride + 4 * 16) + 256 * 4 * dim as u64);
         let mut seconds = rows as f64 * (8e-6 + stride as f64 * 5e-8) / threads as f64;
         if options.builder == Builder::HnswRs {
-            memory += rows * (4 * dim as u64 + 1024);
             seconds += rows as f64 * (dim as f64 * 4e-6 + 4e-4) / threads as f64;
         }
         let mut disk_bytes = rows * unit_row + rows / 64 * stride + 4096;
         if rows >= CALIBRATED_ROWS as u64 && sketch::is_wanted(options.metric, stride as usize) {
             let short = quantize::WIDTH as u64;
-            // Kept from before the candidates to the end: walks over them are measured.
-            memory += rows * (short + 8);
-            // Before that, a sample of the rows as floats, sums along the axes, and all projections as floats.
-            let projected = rows * (stride + 350) + (4 * sketch::SAMPLE_ROWS as u64 + 1600) * dim as u64;
-            memory = memory.max(projected);
             disk_bytes += rows * (short + 4) + short * stride;
             seconds += rows as f64 * stride as f64 * 6e-9 / threads as f64;
         }
-        Self { memory_bytes: memory, disk_bytes, seconds }
+        Self { memory_bytes, disk_bytes, seconds }
     }
 }
 

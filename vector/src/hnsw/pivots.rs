@@ -15,7 +15,9 @@ const COVERS: usize = 4;
 const COVER_SHARE: usize = 4;
 const FAR: i32 = 4;
 /// Sampled rows per pivot.
-const SAMPLE_PER_PIVOT: usize = 48;
+pub(super) const SAMPLE_PER_PIVOT: usize = 48;
+/// Pivots there are at most per one that [`count`] says: rows are added to those drawn first, and to those that come of them.
+pub(super) const GROWTH: u64 = ((COVERS + COVER_SHARE) / COVER_SHARE).pow(2) as u64;
 const CHUNK_ROWS: usize = 512;
 
 /// How many pivots `rows` rows get: enough to begin near, few enough that comparing a query to all stays a small part of it. Found

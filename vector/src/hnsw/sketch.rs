@@ -20,7 +20,7 @@ use crate::unit::high;
 pub(crate) const STRIDE_MIN: usize = 256;
 /// Rows the axes are found on.
 pub(crate) const SAMPLE_ROWS: usize = 2048;
-const SAMPLE_CHUNK_ROWS: usize = 512;
+pub(super) const SAMPLE_CHUNK_ROWS: usize = 512;
 /// Steps of the subspace iteration. More than two find less than one per cent more of what the rows differ by.
 const ROUNDS: usize = 2;
 const CHUNK_ROWS: usize = 256;

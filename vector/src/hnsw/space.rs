@@ -91,7 +91,7 @@ impl Pack {
 }
 
 /// Rows compared at a time: their sums with a full pack stay in the second cache.
-const BLOCK: usize = 16;
+pub(super) const COMPARED_TOGETHER: usize = 16;
 
 /// Buffers of [`compare`].
 #[derive(Debug, Default)]
@@ -110,9 +110,9 @@ pub(crate) fn compare(
     mut found: impl FnMut(usize, &[i32]),
 ) {
     let (stride, panel) = (space.rows.stride(), pack.panel());
-    scratch.queries.resize(BLOCK * stride);
-    scratch.sums.resize(BLOCK * panel.width(), 0);
-    for (block, ids) in ids.chunks(BLOCK).enumerate() {
+    scratch.queries.resize(COMPARED_TOGETHER * stride);
+    scratch.sums.resize(COMPARED_TOGETHER * panel.width(), 0);
+    for (block, ids) in ids.chunks(COMPARED_TOGETHER).enumerate() {
         scratch.biases.clear();
         for (&id, query) in ids.iter().zip(scratch.queries.bytes_mut().chunks_exact_mut(stride)) {
             let sum = space.copy_query(space.rows.row(id), query);
@@ -127,7 +127,7 @@ pub(crate) fn compare(
                     *sum = norm.wrapping_add(bias).wrapping_sub(2 * *sum);
                 }
             }
-            found(block * BLOCK + i, sums);
+            found(block * COMPARED_TOGETHER + i, sums);
         }
     }
 }

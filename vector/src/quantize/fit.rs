@@ -13,7 +13,7 @@ use crate::rows::Rows;
 
 const CHUNK_ROWS: usize = 256;
 /// Rows the choice between the two grids is made on.
-const SAMPLE_ROWS: usize = 1024;
+pub(crate) const SAMPLE_ROWS: usize = 1024;
 /// Values left out at each end of a component's sample for the narrow grid.
 const SAMPLE_TRIM: usize = 2;
 /// How much wider than the trimmed sample the narrow grid is.

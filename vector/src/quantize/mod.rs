@@ -29,7 +29,7 @@ mod sketching;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::fit::fit;
+pub(crate) use self::fit::{SAMPLE_ROWS as FIT_ROWS, fit};
 pub(crate) use self::grid::FILLER;
 pub use self::grid::{Grid, RowCode};
 pub(crate) use self::projection::{AXES, Axes, Frame, Projection, WIDTH};

@@ -112,8 +112,16 @@ impl Unit {
 
     /// All row ids, in ascending order; [`Unit::check_row_map`] comes first.
     pub fn row_ids(&self) -> impl DoubleEndedIterator<Item = u64> + '_ {
+        self.rows_by_id().map(|(row_id, _)| row_id)
+    }
+
+    /// All row ids with their ordinals, in ascending order of the ids; [`Unit::check_row_map`] comes first.
+    pub fn rows_by_id(&self) -> impl DoubleEndedIterator<Item = (u64, u32)> + '_ {
         let by_id = self.section(Section::ById).chunks_exact(4);
-        by_id.filter_map(|bytes| self.row_id(read!(bytes, 0, u32)))
+        by_id.filter_map(|bytes| {
+            let ordinal = read!(bytes, 0, u32);
+            self.row_id(ordinal).map(|row_id| (row_id, ordinal))
+        })
     }
 
     pub(crate) fn space(&self) -> Space<'_> {

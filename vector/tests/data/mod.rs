@@ -91,7 +91,7 @@ impl Data {
     pub fn build(&self, options: &BuildOptions) -> Vec<u8> {
         let ids: Vec<u64> = (0..self.len() as u64).map(|row| row * ID_FACTOR).collect();
         let rows = MemoryRows::new(&self.base, self.dim);
-        build(&rows, &ids, options, &|| false).expect("a unit").to_bytes()
+        build(&rows, &ids, options, &|| false).expect("a unit").into_bytes()
     }
 
     pub fn unit(&self, metric: Metric) -> Unit {

@@ -1,6 +1,6 @@
 //! Searches for a stream of vectors, some at a time on every core.
 //!
-//! Memory: the answers of the few slices of a batch that are searched at the same time.
+//! Memory: the answers of the few slices of a batch that are searched at the same time, told to the pool.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{Float32Type, Schema, SchemaRef};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, internal_datafusion_err, internal_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, internal_datafusion_err, internal_err};
+use datafusion::execution::context::SessionState;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -29,10 +30,12 @@ use datafusion::physical_plan::{
 };
 use futures::TryStreamExt;
 
+use super::row_filter::RowFilter;
 use crate::dml::row_text;
 use crate::error::Error;
 use crate::measure::with_reads;
 use crate::search::answer::{self, Pick};
+use crate::search::held::{Held, expected};
 use crate::search::table::SearchTable;
 use crate::search::{SampleRate, exec};
 
@@ -49,12 +52,24 @@ pub(super) struct Each {
     pub(super) vector: Arc<dyn PhysicalExpr>,
     /// The vector as the statement has it.
     pub(super) written: Arc<str>,
+    /// What tells the rows that each search is among; None: `searcher` is that of all.
+    pub(super) rows: Option<RowSearches>,
     pub(super) outer: bool,
     pub(super) rate: SampleRate,
     /// Slices searched at the same time.
     pub(super) tasks: usize,
     /// What their reads are counted by; None: by nothing.
     pub(super) meter: Option<ReadMeter>,
+}
+
+/// Conditions that differ from row to row.
+#[derive(Clone, Debug)]
+pub(super) struct RowSearches {
+    pub(super) filter: Arc<RowFilter>,
+    /// What they take from a row.
+    pub(super) values: Vec<Arc<dyn PhysicalExpr>>,
+    /// What evaluates them.
+    pub(super) state: Arc<SessionState>,
 }
 
 /// One column of the output.
@@ -126,6 +141,9 @@ impl DisplayAs for EachExec {
             Err(error) => vec![search.to_string(), error.message().to_owned()],
         };
         facts.insert(1, format!("vector={}", each.vector));
+        if let Some(rows) = &each.rows {
+            facts.insert(2, format!("filter={}", rows.filter.written()));
+        }
         if t == DisplayFormatType::TreeRender {
             return facts.iter().try_for_each(|fact| writeln!(f, "{fact}"));
         }
@@ -173,7 +191,14 @@ impl ExecutionPlan for EachExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        f(&self.each.vector)
+        let mut recursion = f(&self.each.vector)?;
+        for value in self.each.rows.iter().flat_map(|rows| &rows.values) {
+            if recursion == TreeNodeRecursion::Stop {
+                break;
+            }
+            recursion = f(value)?;
+        }
+        Ok(recursion)
     }
 
     /// Slices of one batch already run on every core.
@@ -202,10 +227,11 @@ impl ExecutionPlan for EachExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, context)?;
+        let input = self.input.execute(partition, Arc::clone(&context))?;
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let count = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
         let slices = Slices {
+            held: Arc::new(Held::new(context.memory_pool())),
             each: Arc::clone(&self.each),
             columns: Arc::clone(&self.columns),
             schema: Arc::clone(&self.schema),
@@ -234,6 +260,8 @@ impl ExecutionPlan for EachExec {
                 async move { task.await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))? }
             })
             .try_buffered(tasks)
+            // Whoever takes a batch holds it himself.
+            .map_ok(|(batch, _held)| batch)
             .inspect_ok(move |batch| {
                 batch.record_output(&baseline);
             });
@@ -248,6 +276,8 @@ impl ExecutionPlan for EachExec {
 /// Searches for the rows of a part of a batch.
 #[derive(Clone)]
 struct Slices {
+    /// Nothing; what its parts hold is of the same pool.
+    held: Arc<Held>,
     each: Arc<Each>,
     columns: Arc<[Out]>,
     schema: SchemaRef,
@@ -255,9 +285,15 @@ struct Slices {
 }
 
 impl Slices {
-    async fn search(&self, part: RecordBatch) -> Result<RecordBatch> {
-        let searching = self.counts.time.timer();
+    /// The rows of a part with their answers, and what holds them.
+    async fn search(&self, part: RecordBatch) -> Result<(RecordBatch, Held)> {
+        // All answers of the part, and the one that is searched for. Conditions of a row only leave fewer.
+        let held = self.held.another();
+        let most = self.each.searcher.most_rows(self.each.table.search().k);
+        held.searching(most.saturating_mul(part.num_rows() + 1))?;
         let vectors = self.vectors(&part)?;
+        let searchers = self.searchers(&part, &vectors).await?;
+        let searching = self.counts.time.timer();
         let mut queries = Vec::with_capacity(part.num_rows());
         let (mut hits, mut ranks) = (Vec::new(), Vec::new());
         // For each row of the output its row of the input, and of the answers.
@@ -265,7 +301,15 @@ impl Slices {
         Queries::new(&vectors, self.each.table.search().dim())?.each(|row, query| {
             queries.push(row);
             let found = match query {
-                Some(query) => self.nearest(query).map_err(|e| self.of_row(&part, row, &e))?,
+                Some(query) => {
+                    let searcher = match &searchers {
+                        None => Some(&self.each.searcher),
+                        Some(searchers) => searchers.get(row).and_then(Option::as_ref),
+                    };
+                    let searcher =
+                        searcher.ok_or_else(|| internal_datafusion_err!("a row without its searcher"))?;
+                    self.nearest(searcher, query).map_err(|e| self.of_row(&part, row, &e))?
+                }
                 None => Vec::new(),
             };
             if found.is_empty() && self.each.outer {
@@ -295,8 +339,16 @@ impl Slices {
             .map(|(_, field)| Arc::clone(field))
             .collect();
         let table = self.each.table.search().snapshot();
-        let answers = answer::rows(table, &hits, &ranks, &picks, &Arc::new(Schema::new(fields))).await?;
+        held.searching(hits.len())?;
+        let (fetched, schema) = (held.another(), Arc::new(Schema::new(fields)));
+        let answers = answer::rows(table, &hits, &ranks, &picks, &schema, &fetched).await?;
         let _joining = self.counts.time.timer();
+        let joined = held.another();
+        let inputs = self.columns.iter().filter_map(|out| match out {
+            Out::Input(i) => Some(expected(part.column(*i).data_type(), of_input.len())),
+            Out::Answer(_) => None,
+        });
+        joined.set(inputs.fold(fetched.bytes(), usize::saturating_add))?;
         let (of_input, of_answers) = (UInt32Array::from(of_input), UInt32Array::from(of_answers));
         let mut answers = answers.columns().iter();
         let arrays = self.columns.iter().map(|out| -> Result<ArrayRef> {
@@ -310,7 +362,9 @@ impl Slices {
         });
         let options = RecordBatchOptions::new().with_row_count(Some(of_input.len()));
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
+        joined.batch(&batch)?;
+        Ok((batch, joined))
     }
 
     /// The query vectors of a part.
@@ -351,13 +405,43 @@ impl Slices {
         })
     }
 
-    fn nearest(&self, query: &[f32]) -> Result<Vec<VectorHit>, Error> {
+    /// The searcher of each row that has a vector; None: all have the same. Rows of equal values share one.
+    async fn searchers(
+        &self,
+        part: &RecordBatch,
+        vectors: &ArrayRef,
+    ) -> Result<Option<Vec<Option<VectorSearcher>>>> {
+        let Some(rows) = &self.each.rows else { return Ok(None) };
+        let columns = rows.values.iter().map(|value| value.evaluate(part)?.into_array(part.num_rows()));
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let mut known: Vec<(Vec<ScalarValue>, VectorSearcher)> = Vec::new();
+        let mut searchers = Vec::with_capacity(part.num_rows());
+        for row in 0..part.num_rows() {
+            if vectors.is_null(row) {
+                searchers.push(None);
+                continue;
+            }
+            let values = columns.iter().map(|column| ScalarValue::try_from_array(column, row));
+            let values = values.collect::<Result<Vec<_>>>()?;
+            // They are few: a part has no more rows than a task searches for.
+            if let Some((_, searcher)) = known.iter().find(|(of, _)| *of == values) {
+                searchers.push(Some(searcher.clone()));
+                continue;
+            }
+            let conditions = rows.filter.bound(&values)?;
+            let searcher = self.each.table.searcher_among(rows.state.as_ref(), conditions).await?;
+            known.push((values, searcher.clone()));
+            searchers.push(Some(searcher));
+        }
+        Ok(Some(searchers))
+    }
+
+    fn nearest(&self, searcher: &VectorSearcher, query: &[f32]) -> Result<Vec<VectorHit>, Error> {
         let search = self.each.table.search();
-        search.metric.check(query.into()).map_err(|e| {
+        search.metric.check_query(query.into()).map_err(|e| {
             Error::new(ErrorKind::InvalidInput, e.to_string()).map(|e| e.with_sqlstate("22000"))
         })?;
-        let (hits, report) =
-            self.each.table.searches().nearest(&self.each.searcher, search, query, self.each.rate)?;
+        let (hits, report) = self.each.table.searches().nearest(searcher, search, query, self.each.rate)?;
         for unit in &report.units {
             self.counts.codes.add(unit.code_distances as usize);
             self.counts.exact.add(unit.exact_distances as usize);

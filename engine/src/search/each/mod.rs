@@ -1,12 +1,13 @@
 //! `FROM queries q, LATERAL vector_search('t', 'c', q.vector, …) n`: one search for each row of another relation.
 //!
-//! Owns: recognising a call whose vector is made of columns, and giving it the relations before it as its input. SQL's
+//! Owns: recognising a call whose vector is made of columns, or whose filter names columns of others, and giving it the relations before it as its input. SQL's
 //! lateral joins have no place in the planner for this: the call and everything before it in FROM become one relation
 //! here ([`fold`]), planned as one node ([`node`]) over the conditions on its input ([`rule`]), whose searches use every core ([`exec`]). Does not own: the
 //! arguments of a call (`relation`).
 
 mod exec;
 mod node;
+mod row_filter;
 mod rule;
 
 use std::ops::ControlFlow;
@@ -18,13 +19,14 @@ use datafusion::sql::sqlparser::ast::{
 
 pub(super) use node::EachNode;
 pub(crate) use node::EachPlanner;
+pub(super) use row_filter::RowFilter;
 pub(super) use rule::InputsFirst;
 
-use super::call::call_of;
-use crate::statement::walk;
+use super::call::{FUNCTION, call_of, filter_of, searched};
+use crate::statement::{name_of, parse_expression, walk};
 
-/// Makes of every call whose vector is made of columns, and of what stands before it in FROM, one relation: a parenthesised
-/// join that ends with the call.
+/// Makes of every call that differs from row to row of what stands before it in FROM, and of that, one relation: a
+/// parenthesised join that ends with the call.
 pub(super) fn fold(statement: &mut ast::Statement) {
     struct Fold;
     impl VisitorMut for Fold {
@@ -35,7 +37,7 @@ pub(super) fn fold(statement: &mut ast::Statement) {
             for from in std::mem::take(&mut select.from) {
                 let alone = TableWithJoins { relation: from.relation, joins: Vec::new() };
                 let mut current = match folded.is_empty() {
-                    false if is_each(&alone.relation) => {
+                    false if is_each(&alone.relation, &folded, None) => {
                         let mut before = std::mem::take(&mut folded).into_iter();
                         let call =
                             Join { relation: alone.relation.clone(), global: false, join_operator: cross() };
@@ -44,7 +46,7 @@ pub(super) fn fold(statement: &mut ast::Statement) {
                     _ => alone,
                 };
                 for join in from.joins {
-                    if !is_each(&join.relation) {
+                    if !is_each(&join.relation, &folded, Some(&current)) {
                         current.joins.push(join);
                         continue;
                     }
@@ -62,8 +64,56 @@ pub(super) fn fold(statement: &mut ast::Statement) {
     let _ = walk::visit_mut(statement, &mut Fold);
 }
 
+/// Whether a relation is a call that differs from row to row of what stands before it: `others`, and `last`.
+fn is_each(relation: &TableFactor, others: &[TableWithJoins], last: Option<&TableWithJoins>) -> bool {
+    if has_vector_of_columns(relation) {
+        return true;
+    }
+    let named = named_in_filter(relation);
+    !named.is_empty() && others.iter().chain(last).any(|tables| has_one_of(tables, &named))
+}
+
+/// What stands before the columns in the filter of a call, where that is not the table it searches.
+fn named_in_filter(relation: &TableFactor) -> Vec<String> {
+    let mut named = Vec::new();
+    let Some(filter) = filter_of(relation).filter(|filter| filter.contains('.')) else { return named };
+    let table = searched(relation);
+    let table = table.as_ref().and_then(|table| table.0.last()?.as_ident()).map(name_of);
+    // What is wrong with it the call will tell.
+    let Ok(filter) = parse_expression(filter) else { return named };
+    let _: ControlFlow<()> = walk::expressions(&filter, |expr| {
+        if let Expr::CompoundIdentifier(parts) = expr
+            && let Some(first) = parts.first().map(name_of)
+            && first != FUNCTION
+            && Some(&first) != table.as_ref()
+        {
+            named.push(first);
+        }
+        ControlFlow::Continue(())
+    });
+    named
+}
+
+/// Whether one of the relations in `tables` has one of these names.
+fn has_one_of(tables: &TableWithJoins, names: &[String]) -> bool {
+    let mut relations =
+        std::iter::once(&tables.relation).chain(tables.joins.iter().map(|join| &join.relation));
+    relations.any(|relation| match relation {
+        TableFactor::NestedJoin { table_with_joins, alias: None } => has_one_of(table_with_joins, names),
+        TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. }
+        | TableFactor::Function { alias: Some(alias), .. }
+        | TableFactor::NestedJoin { alias: Some(alias), .. } => names.contains(&name_of(&alias.name)),
+        TableFactor::Table { name, alias: None, .. } => {
+            let name = name.0.last().and_then(|part| part.as_ident()).map(name_of);
+            name.is_some_and(|name| names.contains(&name))
+        }
+        _ => false,
+    })
+}
+
 /// Whether a relation is a call whose vector is made of columns.
-pub(super) fn is_each(relation: &TableFactor) -> bool {
+pub(super) fn has_vector_of_columns(relation: &TableFactor) -> bool {
     let Some((_, args, _)) = call_of(relation) else { return false };
     let vector = args
         .iter()
@@ -95,7 +145,10 @@ fn has_columns(expr: &Expr) -> bool {
 pub(super) fn unfold(relation: TableFactor) -> (TableFactor, Option<Join>) {
     match relation {
         TableFactor::NestedJoin { mut table_with_joins, alias: None }
-            if table_with_joins.joins.last().is_some_and(|join| is_each(&join.relation)) =>
+            if table_with_joins
+                .joins
+                .last()
+                .is_some_and(|join| is_each(&join.relation, &[], Some(&*table_with_joins))) =>
         {
             let join = table_with_joins.joins.pop();
             if table_with_joins.joins.is_empty() {

@@ -16,8 +16,10 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
-use super::exec::{Each, EachExec};
+use super::exec::{Each, EachExec, RowSearches};
+use super::row_filter::RowFilter;
 use crate::measure::ReadMeters;
+use crate::search::matching::session_state;
 use crate::search::sample_rate;
 use crate::search::table::SearchTable;
 
@@ -29,6 +31,10 @@ pub(in crate::search) struct EachNode {
     vector: Expr,
     /// The same as the statement has it, for errors.
     written: Arc<str>,
+    /// The conditions that differ from row to row.
+    filter: Arc<RowFilter>,
+    /// What they take from a row.
+    values: Vec<Expr>,
     table: Arc<SearchTable>,
     /// The schema of the answers, qualified.
     answers: DFSchemaRef,
@@ -38,17 +44,20 @@ pub(in crate::search) struct EachNode {
 }
 
 impl EachNode {
-    /// `answers` is the schema of the answers, qualified; the vector comes with its text.
+    /// `answers` is the schema of the answers, qualified; the vector comes with its text. Each search is among the rows that
+    /// `filter` leaves of those the table's conditions leave.
     pub(in crate::search) fn plan(
         input: LogicalPlan,
         (vector, written): (Expr, Arc<str>),
+        filter: RowFilter,
         table: SearchTable,
         answers: DFSchema,
         outer: bool,
     ) -> Result<LogicalPlan> {
         let schema = joined(&input, &answers, outer)?;
         let (table, answers) = (Arc::new(table), Arc::new(answers));
-        let node = Self { input, vector, written, table, answers, outer, schema };
+        let (values, filter) = (filter.values().to_vec(), Arc::new(filter));
+        let node = Self { input, vector, written, filter, values, table, answers, outer, schema };
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 }
@@ -77,7 +86,8 @@ fn joined(input: &LogicalPlan, answers: &DFSchema, outer: bool) -> Result<DFSche
 impl PartialEq for EachNode {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.table, &other.table)
-            && (self.outer, &self.vector, &self.input) == (other.outer, &other.vector, &other.input)
+            && (self.outer, &self.vector, &self.values, &self.input)
+                == (other.outer, &other.vector, &other.values, &other.input)
     }
 }
 
@@ -116,18 +126,24 @@ impl UserDefinedLogicalNodeCore for EachNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![self.vector.clone()]
+        std::iter::once(&self.vector).chain(&self.values).cloned().collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SearchEach: {} by {}", self.table.search(), self.vector)
+        write!(f, "SearchEach: {} by {}", self.table.search(), self.vector)?;
+        match self.values.is_empty() {
+            true => Ok(()),
+            false => write!(f, " where {}", self.filter.written()),
+        }
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match (exprs.pop(), inputs.pop(), exprs.is_empty() && inputs.is_empty()) {
+        let values = exprs.split_off(exprs.len().min(1));
+        let are_all = values.len() == self.values.len();
+        match (exprs.pop(), inputs.pop(), are_all && inputs.is_empty()) {
             (Some(vector), Some(input), true) => {
                 let schema = joined(&input, &self.answers, self.outer)?;
-                Ok(Self { vector, input, schema, ..self.clone() })
+                Ok(Self { vector, values, input, schema, ..self.clone() })
             }
             _ => plan_err!("searches have one vector and one input"),
         }
@@ -161,7 +177,16 @@ impl ExtensionPlanner for EachPlanner {
         let tasks = session.config().target_partitions();
         let rate = sample_rate(session);
         let written = Arc::clone(&node.written);
-        let each = Each { table, searcher, vector, written, outer: node.outer, rate, tasks, meter };
+        let rows = match node.values.is_empty() {
+            true => None,
+            false => {
+                let value = |value: &Expr| session.create_physical_expr(value.clone(), node.input.schema());
+                let values = node.values.iter().map(value).collect::<Result<Vec<_>>>()?;
+                let state = Arc::new(session_state(session)?.clone());
+                Some(RowSearches { filter: Arc::clone(&node.filter), values, state })
+            }
+        };
+        let each = Each { table, searcher, vector, written, rows, outer: node.outer, rate, tasks, meter };
         let schema = Arc::new(node.schema.as_arrow().clone());
         Ok(Some(Arc::new(EachExec::new(each, Arc::clone(input), schema))))
     }

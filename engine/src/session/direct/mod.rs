@@ -14,6 +14,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::common::ParamValues;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
 
 use super::{Session, upkeep};
 use crate::config::Settings;
@@ -113,9 +114,14 @@ pub(super) async fn insert(
 }
 
 pub(super) fn one_batch(batch: RecordBatch) -> Output {
+    one_held_batch(batch, ())
+}
+
+/// As [`one_batch`]; `held` is dropped when the batch is taken.
+fn one_held_batch(batch: RecordBatch, held: impl Send + 'static) -> Output {
     let schema = batch.schema();
-    let rows = (batch.num_rows() > 0).then_some(Ok(batch));
-    let stream = futures::stream::iter(rows);
+    let rows = (batch.num_rows() > 0).then_some((batch, held));
+    let stream = futures::stream::iter(rows).map(|(batch, _held)| Ok(batch));
     let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
     Output::Rows(RowStream { schema, stream })
 }

@@ -14,6 +14,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr as PlannedExpr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::{
@@ -22,14 +23,14 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::key::item_name;
-use super::one_batch;
+use super::one_held_batch;
 use crate::config::Settings;
 use crate::dml::{ident_text, parameter, split_name};
 use crate::error::Result;
 use crate::output::Output;
 use crate::provider::{CairnTable, usable};
 use crate::rights::{Right, Rights};
-use crate::search::{self, K_MAX, Pick, SampleRate, Search};
+use crate::search::{self, Held, K_MAX, Pick, SampleRate, Search};
 use crate::session::{Session, query, shape_of};
 use crate::statement::Statement;
 use crate::statement::walk;
@@ -159,7 +160,7 @@ impl NearestRead {
         if let Some(filters) = filters {
             let state = session.state();
             let searcher = searches.searcher(state.as_ref(), &resolved.search, &filters).await?;
-            return resolved.rows(searches, &searcher, rate).await;
+            return resolved.rows(searches, &searcher, rate, &state.runtime_env().memory_pool).await;
         }
         let Some(condition) = &self.condition else { return Ok(None) };
         let shape = shape_of(&Statement::Query(condition.query.clone()));
@@ -174,7 +175,7 @@ impl NearestRead {
             condition.keep(&resolved.search, &filters)?;
             let Some(filters) = bound(&filters, params)? else { return Ok(None) };
             let searcher = searches.searcher(context.state.as_ref(), &resolved.search, &filters).await?;
-            resolved.rows(searches, &searcher, rate).await
+            resolved.rows(searches, &searcher, rate, &context.state.runtime_env().memory_pool).await
         }
         .await;
         drop((context, catalog));
@@ -251,15 +252,20 @@ impl Resolved {
         searches: &search::Searches,
         searcher: &VectorSearcher,
         rate: SampleRate,
+        memory: &Arc<dyn MemoryPool>,
     ) -> Result<Option<Output>> {
+        let held = Held::new(memory);
+        held.searching(searcher.most_rows(self.search.k))?;
         let (hits, _) = searches.nearest(searcher, &self.search, &self.query, rate)?;
         // Rows without a vector come last in a sort.
         if hits.len() < self.search.k && searcher.has_nulls() {
             return Ok(None);
         }
         let table = self.search.table.table();
-        let batch = search::rows(table, &hits, &[], &self.picks, &self.schema).await?;
-        Ok(Some(one_batch(batch)))
+        held.found(hits.len())?;
+        let fetched = held.another();
+        let batch = search::rows(table, &hits, &[], &self.picks, &self.schema, &fetched).await?;
+        Ok(Some(one_held_batch(batch, fetched)))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use cairn_storage::{OpenOptions, Root};
+use cairn_storage::schema::TableDef;
+use cairn_storage::wal::CatalogEdit;
+use cairn_storage::{CommitOptions, OpenOptions, Root};
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringViewArray};
 
 use super::rights::user;
 use super::{all, answer, run, session};
@@ -83,11 +86,58 @@ async fn what_no_session_may_set_no_database_gives() {
     let identity = owner.engine().authenticate("bob", "pw of bob").await.unwrap();
     let begin = || owner.engine().session_as(identity.clone(), SessionLimits::default());
     run(&begin(), "SELECT current_schema()", "app").await;
-    all(&owner, &["DROP SCHEMA app"]).await;
+    let note = "search_path is app FOR DATABASE; sessions begin in public until there is such a schema again";
+    run(&owner, "DROP SCHEMA app", &format!("DROP SCHEMA {note}")).await;
     run(&begin(), "SELECT current_schema()", "public").await;
     // It is part of its transaction.
     all(&owner, &["BEGIN", "SET timezone = '+01:00' FOR DATABASE", "ROLLBACK"]).await;
     run(&begin(), "SHOW timezone", "UTC").await;
+}
+
+/// Puts a table whose rows are not of its form in the place of the one with the settings.
+async fn damage(engine: &Engine) {
+    let db = engine.database();
+    let snapshot = db.snapshot();
+    let table = snapshot.catalog().own_table("settings").unwrap();
+    let transaction = db.begin(&snapshot).await.unwrap();
+    transaction.edit(CatalogEdit::DropTable { table: table.id }).unwrap();
+    let mut other = TableDef::clone(table);
+    other.id = transaction.next_table_id();
+    other.columns[1].name = "worth".to_owned();
+    let other = Arc::new(other);
+    transaction.edit(CatalogEdit::PutTable(Arc::clone(&other))).unwrap();
+    let text = |text: &str| -> ArrayRef { Arc::new(StringViewArray::from_iter_values([text])) };
+    let row = RecordBatch::try_new(other.arrow_schema(), vec![text("timezone"), text("UTC")]).unwrap();
+    let mut writer = transaction.writer(other.id).unwrap();
+    writer.write(row).await.unwrap();
+    writer.finish().await.unwrap();
+    transaction.commit(CommitOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn damaged_settings_hold_nobody_up() {
+    let owner = session().await;
+    let engine = Arc::clone(owner.engine());
+    all(&owner, &["SET statement_timeout = '7 s' FOR DATABASE"]).await;
+    assert_eq!(engine.damaged_settings().await, None);
+    damage(&engine).await;
+    assert!(engine.damaged_settings().await.unwrap().contains("RESET ALL FOR DATABASE gives up"));
+    let begun = engine.session();
+    run(&begun, GIVEN, "0,default").await;
+    // The first answer with notes tells, and no other.
+    let told = answer(&begun, "SET timezone = 'UTC'").await;
+    assert!(told.starts_with("SET the settings of the database cannot be read"), "{told}");
+    run(&begun, "SET timezone = 'UTC'", "SET").await;
+    let refused = answer(&owner, "RESET timezone FOR DATABASE").await;
+    assert!(refused.contains("is damaged") && refused.contains("RESET ALL FOR DATABASE"), "{refused}");
+    let given_up = "what the database kept could not be read, and is given up";
+    let set = format!("SET {given_up}; sessions that begin from now on have it");
+    run(&owner, "SET statement_timeout = '8 s' FOR DATABASE", &set).await;
+    run(&engine.session(), GIVEN, "8 s,database").await;
+    damage(&engine).await;
+    run(&owner, "RESET ALL FOR DATABASE", &format!("RESET {given_up}")).await;
+    run(&engine.session(), GIVEN, "0,default").await;
+    assert_eq!(engine.damaged_settings().await, None);
 }
 
 #[tokio::test]

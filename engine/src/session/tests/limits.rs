@@ -83,6 +83,42 @@ async fn memory_ends_in_spilling_or_in_one_clear_error() {
     assert_eq!(answer(&session, "SELECT x FROM t").await, "1");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_of_searches_are_memory_of_queries() {
+    let owner = session().await;
+    all(
+        &owner,
+        &[
+            "CREATE TABLE v (id INT PRIMARY KEY, e VECTOR(2), t TEXT)",
+            "INSERT INTO v SELECT i, ARRAY[sin(i), cos(i * 0.7)], repeat('wide ' || i, 100) FROM generate_series(1, 4000) g(i)",
+            "CREATE TABLE q (id INT PRIMARY KEY, e VECTOR(2))",
+            "INSERT INTO q SELECT id, e FROM v WHERE id <= 8",
+            "CREATE INDEX ON v USING hnsw (e)",
+        ],
+    )
+    .await;
+    let limits = SessionLimits { memory: Some(1 << 20), ..SessionLimits::default() };
+    let session = owner.engine().session_as(Identity::owner(), limits);
+    // About 2.6 MB of texts, and once eight times as many.
+    for sql in [
+        "SELECT sum(length(t)) FROM vector_search('v', 'e', '[0,0]', k => 3000)",
+        "SELECT id, t FROM v ORDER BY e <-> '[0,0]' LIMIT 3000",
+        "SELECT sum(length(t)) FROM (SELECT t FROM v ORDER BY e <-> '[0,0]' LIMIT 3000) n",
+        "SELECT sum(length(n.t)) FROM q, vector_search('v', 'e', q.e, k => 3000) n",
+    ] {
+        let got = answer(&session, sql).await;
+        assert!(got.starts_with("53200 the query needs more memory than the limit allows"), "{sql}: {got}");
+        assert!(!answer(&owner, sql).await.starts_with("53200"), "{sql}");
+    }
+    // What was held is given back, by those that failed and those that did not.
+    for _ in 0..4 {
+        run(&session, "SELECT count(*) FROM vector_search('v', 'e', '[0,0]', k => 3000)", "3000").await;
+        run(&session, "SELECT count(*) FROM q, vector_search('v', 'e', q.e, k => 100) n", "800").await;
+        let ids = answer(&session, "SELECT id FROM v ORDER BY e <-> '[0,0]' LIMIT 3000").await;
+        assert_eq!(ids.split(';').count(), 3_000, "{ids}");
+    }
+}
+
 #[tokio::test]
 async fn explain_analyze_of_a_change_changes_nothing() {
     check(&[

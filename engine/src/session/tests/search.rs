@@ -8,7 +8,7 @@ use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::common::ScalarValue;
 use futures::TryStreamExt;
 
-use super::{answer, session};
+use super::{all, answer, run, session};
 use crate::{Output, Session};
 
 const QUERY: &str = "'[0.3,-0.2,0.9,0.1]'";
@@ -48,6 +48,16 @@ async fn sorts_by_an_indexed_distance_are_searches() {
         format!("SELECT * FROM v AS x WHERE x.tenant < 50 ORDER BY x.e <-> {QUERY} LIMIT 5 OFFSET 3"),
         format!("SELECT id FROM v ORDER BY e <#> {QUERY} LIMIT 5"),
         format!("SELECT id FROM v ORDER BY inner_product(e, {QUERY}) DESC NULLS LAST LIMIT 5"),
+        format!("SELECT id FROM v ORDER BY e <-> {QUERY} FETCH FIRST 5 ROWS ONLY"),
+        format!("SELECT id FROM v ORDER BY e <-> {QUERY} OFFSET 2 ROWS FETCH NEXT 5 ROWS ONLY"),
+        format!("SELECT id FROM v ORDER BY e <-> {QUERY} NULLS FIRST LIMIT 5"),
+        format!("SELECT id FROM v ORDER BY 1 - (e <-> {QUERY}) DESC LIMIT 5"),
+        format!("SELECT id, 1.5 - (e <-> {QUERY}) AS s FROM v WHERE tenant < 50 ORDER BY s DESC LIMIT 5"),
+        format!("SELECT id, (e <#> {QUERY}) * -1 AS product FROM v ORDER BY product DESC LIMIT 5"),
+        format!("SELECT id FROM v ORDER BY -2 + (e <-> {QUERY})::DOUBLE / 3 LIMIT 5"),
+        format!(
+            "SELECT id FROM (SELECT id, e FROM v WHERE id < 9 UNION ALL SELECT tenant, e FROM v) u ORDER BY e <-> {QUERY} LIMIT 5"
+        ),
         format!("SELECT sum(id) FROM (SELECT id FROM v ORDER BY e <-> {QUERY} LIMIT 5) n"),
         format!(
             "WITH n AS (SELECT id, e <-> {QUERY} AS d FROM v ORDER BY d LIMIT 5) SELECT v.id FROM n JOIN v ON v.id = n.id"
@@ -66,7 +76,51 @@ async fn sorts_by_an_indexed_distance_are_searches() {
             format!("SELECT id FROM v ORDER BY e <-> {QUERY} DESC NULLS LAST LIMIT 5"),
             "the sort has the farthest first",
         ),
-        (format!("SELECT id FROM v ORDER BY e <-> {QUERY} NULLS FIRST LIMIT 5"), "the sort has NULLs first"),
+        (
+            format!("SELECT id FROM v ORDER BY tenant, e <-> {QUERY} LIMIT 5"),
+            "the sort has other keys besides the distance",
+        ),
+        (format!("SELECT id FROM v ORDER BY 1 - (e <-> {QUERY}) LIMIT 5"), "the sort has the farthest first"),
+        (
+            format!("SELECT id FROM v ORDER BY abs(e <-> {QUERY}) LIMIT 5"),
+            "the sort is by an expression of a distance",
+        ),
+        (
+            format!("SELECT id FROM v ORDER BY l2_normalize(e) <-> {QUERY} LIMIT 5"),
+            "the sort is by an expression of a distance",
+        ),
+        (
+            format!("SELECT id FROM v ORDER BY (e <-> {QUERY}) - tenant LIMIT 5"),
+            "the sort is by an expression of a distance",
+        ),
+        (
+            "SELECT id FROM v ORDER BY e <-> '[3e38,3e38,0,0]' LIMIT 5".to_owned(),
+            "the vector compared with: the length",
+        ),
+        (
+            format!("SELECT tenant FROM v GROUP BY tenant, e ORDER BY e <-> {QUERY} LIMIT 5"),
+            "the rows are grouped or told apart",
+        ),
+        (
+            format!(
+                "SELECT id FROM (SELECT id, e FROM v UNION SELECT tenant, e FROM v) u ORDER BY e <-> {QUERY} LIMIT 5"
+            ),
+            "the rows are grouped or told apart",
+        ),
+        (
+            format!("SELECT id, rank() OVER (ORDER BY tenant) FROM v ORDER BY e <-> {QUERY} LIMIT 5"),
+            "a window function stands below the sort",
+        ),
+        (
+            format!("SELECT id FROM (SELECT id, e FROM v LIMIT 50) x ORDER BY e <-> {QUERY} LIMIT 5"),
+            "a LIMIT stands below the sort",
+        ),
+        (
+            format!(
+                "SELECT id FROM (SELECT id, e FROM v ORDER BY id LIMIT 50) x ORDER BY e <-> {QUERY} LIMIT 5"
+            ),
+            "a LIMIT stands below the sort",
+        ),
         (format!("SELECT id, e <-> {QUERY} AS d FROM v ORDER BY d"), "the sort has no LIMIT"),
         (
             format!("SELECT id FROM v ORDER BY e <-> {QUERY} LIMIT 5 OFFSET 10000"),
@@ -98,8 +152,37 @@ async fn sorts_by_an_indexed_distance_are_searches() {
             "{sql}: {plan}"
         );
     }
-    let grouped = format!("SELECT tenant FROM v GROUP BY tenant, e ORDER BY e <-> {QUERY} LIMIT 5");
-    assert!(!is_search(&session, &grouped).await, "{grouped}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_as_indexed_after_compact_as_before() {
+    let session = session().await;
+    let rows = |from: u32| {
+        format!(
+            "INSERT INTO v SELECT i, ARRAY[sin(i), cos(i * 0.7), sin(i * 1.3), cos(i * 2.1)] FROM generate_series({from}, 4000, 2) g(i)"
+        )
+    };
+    for sql in [
+        "CREATE TABLE v (id INT PRIMARY KEY, e VECTOR(4))",
+        rows(1).as_str(),
+        "CHECKPOINT",
+        rows(2).as_str(),
+        "CHECKPOINT",
+        "CREATE INDEX v_e ON v USING hnsw (e)",
+        // No unit takes the place of the one that is there.
+        "PAUSE JOBS build_index",
+        "DELETE FROM v WHERE id % 5 = 0",
+        "COMPACT TABLE v",
+    ] {
+        all(&session, &[sql]).await;
+    }
+    run(&session, "SELECT count(*) FROM system.segments WHERE table_name = 'v'", "1").await;
+    run(&session, "SELECT state, rows, rows_covered, units FROM system.indexes", "ready,3200,3200,1").await;
+    let near = format!("SELECT id FROM v ORDER BY e <-> {QUERY} LIMIT 5");
+    let plan = answer(&session, &format!("EXPLAIN FORMAT indent {near}")).await;
+    assert!(plan.contains("index=v_e, unit ") && !plan.contains("exact_rows"), "{plan}");
+    all(&session, &["RESUME JOBS", "REINDEX TABLE v"]).await;
+    run(&session, "SELECT state, rows_covered, units FROM system.indexes", "ready,3200,1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,6 +226,11 @@ async fn a_search_per_row_in_another_spelling_says_what_to_write() {
             "42804",
             "FROM q, vector_search(",
         ),
+        (
+            "SELECT n.id FROM q, LATERAL (SELECT id FROM v WHERE v.id <> q.id ORDER BY v.e <-> q.e LIMIT 2) n",
+            "0A000",
+            "FROM a, vector_search(",
+        ),
         ("SELECT 1 FROM q JOIN vector_search('v', 'e', q.e) n USING (id)", "0A000", "FROM q, vector_search("),
         ("SELECT 1 FROM q NATURAL JOIN vector_search('v', 'e', q.e) n", "0A000", "FROM q, vector_search("),
         ("SELECT 1 FROM q LEFT JOIN vector_search('v', 'e', q.e) n ON n.id > 1", "0A000", "say ON true"),
@@ -155,7 +243,7 @@ async fn a_search_per_row_in_another_spelling_says_what_to_write() {
 #[tokio::test(flavor = "multi_thread")]
 async fn searches_give_the_rows_of_a_full_comparison() {
     let session = indexed().await;
-    // The right side adds 0 to the sort key, which no rule recognises.
+    // The right side sorts by a function of the distance, which no rule recognises.
     for (condition, k) in [
         ("true", 10),
         ("true", 300),
@@ -174,7 +262,7 @@ async fn searches_give_the_rows_of_a_full_comparison() {
             "SELECT count(*), round(sum(d), 4) FROM (SELECT e <-> {QUERY} AS d FROM v WHERE {condition} ORDER BY d LIMIT {k}) n"
         );
         let full = format!(
-            "SELECT count(*), round(sum(d), 4) FROM (SELECT (e <-> {QUERY})::DOUBLE + 0 AS d FROM v WHERE {condition} ORDER BY d LIMIT {k}) n"
+            "SELECT count(*), round(sum(d), 4) FROM (SELECT abs((e <-> {QUERY})::DOUBLE) AS d FROM v WHERE {condition} ORDER BY d LIMIT {k}) n"
         );
         assert_eq!(
             numbers(&answer(&session, &search).await),
@@ -192,6 +280,48 @@ async fn searches_give_the_rows_of_a_full_comparison() {
             numbers(&answer(&session, &exact).await),
             "{condition}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_of_a_row_leave_the_rows_of_a_join() {
+    let session = indexed().await;
+    for (filter, condition) in [
+        ("tenant = a.tenant AND id <> a.id", "b.tenant = a.tenant AND b.id <> a.id"),
+        (
+            "id > a.id + 5990 OR tenant = a.id AND id < 3000",
+            "b.id > a.id + 5990 OR b.tenant = a.id AND b.id < 3000",
+        ),
+        ("id > a.id + 6290", "b.id > a.id + 6290"),
+    ] {
+        let search = format!(
+            "SELECT count(*), round(sum(n._distance), 4) FROM v a, vector_search('v', 'e', a.e, k => 3, metric => 'l2', filter => '{filter}') n WHERE a.id < 40"
+        );
+        let full = format!(
+            "SELECT count(*), round(sum(d), 4) FROM (SELECT a.e <-> b.e AS d, row_number() OVER (PARTITION BY a.id ORDER BY a.e <-> b.e) AS place FROM v a JOIN v b ON {condition} WHERE a.id < 40 AND b.e IS NOT NULL) n WHERE place <= 3"
+        );
+        assert_eq!(
+            numbers(&answer(&session, &search).await),
+            numbers(&answer(&session, &full).await),
+            "{filter}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_unit_is_asked_for_a_vector_without_bounds() {
+    let session = indexed().await;
+    for (metric, operator) in [("l2", "<->"), ("ip", "<#>")] {
+        let search = format!(
+            "SELECT id FROM vector_search('v', 'e', '[2e19,-1e19,0,5e19]', k => 12, metric => '{metric}', filter => 'id > 20')"
+        );
+        let plan = answer(&session, &format!("EXPLAIN FORMAT indent {search}")).await;
+        assert!(plan.contains("(the vector is too short or too long for an index)"), "{plan}");
+        assert!(!plan.contains("unit "), "{plan}");
+        let sorted = format!(
+            "SELECT id FROM v WHERE id > 20 ORDER BY (e {operator} '[2e19,-1e19,0,5e19]')::DOUBLE, _row_id LIMIT 12"
+        );
+        assert_eq!(answer(&session, &search).await, answer(&session, &sorted).await, "{metric}");
     }
 }
 
@@ -487,6 +617,10 @@ async fn searches_are_described_without_their_values() {
             vec![vector.clone(), whole.clone(), text.clone(), text.clone(), text.clone(), whole.clone()],
         ),
         (
+            "SELECT id, _distance FROM vector_search('v', 'e', $1, k => 2 * ($2 + 1), filter => 'tenant < ' || $3, metric => 'l2')",
+            vec![vector.clone(), whole.clone(), None],
+        ),
+        (
             "SELECT id, _distance FROM vector_search('v', 'e', $2, metric => 'ip') WHERE tenant = $1",
             vec![int.clone(), vector.clone()],
         ),
@@ -535,6 +669,15 @@ async fn searches_are_described_without_their_values() {
     let found = rows_of(&session, sql, values(ScalarValue::Int64(Some(2)))).await.unwrap();
     let expected = format!("SELECT id FROM v WHERE tenant = 3 ORDER BY e <-> {QUERY} LIMIT 2");
     assert_eq!(found[1..].concat().join(";"), answer(&session, &expected).await);
+    let computed = "SELECT id FROM vector_search('v', 'e', $1, k => 2 * $2 - 1, filter => 'tenant = ' || $3, metric => lower('L2'), mode => 'ex' || 'act')";
+    let values_of = |k| vec![text("[0.3,-0.2,0.9,0.1]"), ScalarValue::Int64(k), ScalarValue::Int32(Some(3))];
+    let found = rows_of(&session, computed, values_of(Some(2))).await.unwrap();
+    let expected = format!("SELECT id FROM v WHERE tenant = 3 ORDER BY e <-> {QUERY} LIMIT 3");
+    assert_eq!(found[1..].concat().join(";"), answer(&session, &expected).await);
+    for k in [None, Some(-7)] {
+        let error = rows_of(&session, computed, values_of(k)).await.unwrap_err();
+        assert!(error.starts_with("k of vector_search must be a number from 1"), "{error}");
+    }
     for k in [ScalarValue::Int64(None), ScalarValue::Int64(Some(0)), text("ten")] {
         let error = rows_of(&session, sql, values(k)).await.unwrap_err();
         assert!(error.starts_with("k of vector_search must be a number from 1"), "{error}");

@@ -1,36 +1,14 @@
 //! Indexes whose memory limit makes several units of them.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;
 use crate::error::Result;
 use crate::fs::{FileSystem, SimFileSystem};
-use crate::id::ObjectId;
-
-/// Some thousand rows a unit: every row of it is compared, and answers are those of the model.
-fn least() -> u64 {
-    let def = definition(IndexMetric::L2, None);
-    least_memory_limit(&def, &def.indexes[0])
-}
 
 fn rows_max(limit: u64) -> u64 {
     let def = definition(IndexMetric::L2, Some(limit));
     capacity::rows_max(&def, &def.indexes[0])
-}
-
-fn units(db: &Database) -> Vec<Arc<UnitMeta>> {
-    table(db).state().units.to_vec()
-}
-
-fn ids(db: &Database) -> HashSet<ObjectId> {
-    units(db).iter().map(|unit| unit.id).collect()
-}
-
-async fn covered(db: &Database) -> u64 {
-    let table = table(db);
-    let views = table.segments().await.unwrap();
-    table.coverage(&table.def().indexes[0], &views, table.state()).await.rows
 }
 
 /// `rows` rows in one segment and one hot row, nothing built.
@@ -69,7 +47,7 @@ async fn one_segment_is_cut_into_units_within_the_limit() {
     assert!(built.len() >= 3 && estimate.memory_bytes <= least(), "{estimate:?}");
     assert!(built.iter().all(|unit| unit.rows <= rows_max(least()) && unit.is_partial()));
     assert_eq!(built.iter().map(|unit| unit.rows).sum::<u64>(), model.values().flatten().count() as u64);
-    assert_eq!(covered(&db).await, 14_000);
+    assert_eq!(covered(&table(&db)).await, 14_000);
     let jobs = build_index_jobs(&db);
     assert_eq!(jobs.len(), 1, "{jobs:?}");
     assert!(jobs[0].progress == 1.0 && jobs[0].parameters.ends_with(&format!("units={}", built.len())));
@@ -157,7 +135,7 @@ fn a_build_that_lost_power_goes_on_with_the_units_that_are_missing() {
             settled(&db).await;
             assert!(before.is_subset(&ids(&db)), "step {at}: rows that were covered are built again");
             assert_eq!(units(&db).len(), 3, "step {at}");
-            assert_eq!(covered(&db).await, 10_000, "step {at}");
+            assert_eq!(covered(&table(&db)).await, 10_000, "step {at}");
             resumed += usize::from(died && !before.is_empty() && before.len() < 3);
             let mut random = StdRng::seed_from_u64(at);
             check(&table(&db), &model, Metric::L2, &mut random, &format!("step {at}")).await;

@@ -1,7 +1,7 @@
 //! What is built next, as a function of metadata: limits are kept, positions are shared out, and there is an end.
 
 use super::*;
-use crate::id::{CommitVersion, ObjectId};
+use crate::id::CommitVersion;
 use crate::index::cover::Left;
 use crate::index::policy::{self, BuildPlan};
 use crate::manifest::invariants::tests::segment_entry;
@@ -118,10 +118,26 @@ fn small() -> Table {
 
 #[test]
 fn limits_fit_what_they_allow() {
-    let def = definition(IndexMetric::L2, None);
+    for dim in [DIM as u16, 784, 1_536] {
+        limits_fit_what_they_allow_to(|limit| {
+            let mut def = definition(IndexMetric::L2, limit);
+            def.columns[1].column_type = ColumnType::Vector(dim);
+            def
+        });
+    }
+    // A limit from before there was a least one is taken as that.
+    let least = definition(IndexMetric::L2, None);
+    let least = least_memory_limit(&least, &least.indexes[0]);
+    let older = definition(IndexMetric::L2, Some(1 << 20));
+    let units = definition(IndexMetric::L2, Some(least));
+    assert_eq!(capacity::rows_max(&older, &older.indexes[0]), capacity::rows_max(&units, &units.indexes[0]));
+}
+
+fn limits_fit_what_they_allow_to(definition: impl Fn(Option<u64>) -> TableDef) {
+    let def = definition(None);
     let least = least_memory_limit(&def, &def.indexes[0]);
     for limit in [least, 2 * least, 10 * least] {
-        let def = definition(IndexMetric::L2, Some(limit));
+        let def = definition(Some(limit));
         let most = capacity::rows_max(&def, &def.indexes[0]);
         for rows in [1, most, most + 1, 3 * most, 10 * most + 7] {
             let estimate = estimate(&def, &def.indexes[0], rows);
@@ -129,10 +145,6 @@ fn limits_fit_what_they_allow() {
             assert_eq!(estimate.units, rows.div_ceil(most));
         }
     }
-    // A limit from before there was a least one is taken as that.
-    let older = definition(IndexMetric::L2, Some(1 << 20));
-    let units = definition(IndexMetric::L2, Some(least));
-    assert_eq!(capacity::rows_max(&older, &older.indexes[0]), capacity::rows_max(&units, &units.indexes[0]));
 }
 
 #[test]
@@ -195,6 +207,43 @@ fn upkeep_ends_whatever_is_written_and_deleted() {
             assert!(small <= 8, "seed {seed}: {small} small units");
         }
     }
+}
+
+#[test]
+fn units_stay_until_the_rows_that_a_compaction_moved_are_all_in_others() {
+    let mut table = small();
+    let capacity = capacity::rows_max(&table.def, &table.def.indexes[0]);
+    (0..6).for_each(|_| table.add(capacity / 2));
+    table.settle(&[]);
+    let before: HashSet<ObjectId> = table.units.iter().map(|unit| unit.id).collect();
+    table.segments.clear();
+    table.add(3 * capacity);
+    let mut plans = Vec::new();
+    while let Some(plan) = policy::next(&table.state(), &table.def.indexes[0], &HashSet::new()) {
+        table.build(&plan);
+        plans.push(plan);
+        assert!(plans.len() < 20, "no end");
+    }
+    let last = plans.pop().unwrap();
+    assert!(plans.len() >= 2 && plans.iter().all(|plan| plan.replaces.is_empty()), "{plans:?}");
+    assert_eq!(last.replaces.iter().copied().collect::<HashSet<ObjectId>>(), before);
+    table.check_shared_out();
+    assert_eq!(table.uncovered(), 0);
+}
+
+#[test]
+fn builds_that_compactions_overtake_leave_a_limited_number_of_units() {
+    let mut table = small();
+    let capacity = capacity::rows_max(&table.def, &table.def.indexes[0]);
+    for _ in 0..60 {
+        table.segments.clear();
+        table.add(3 * capacity);
+        let plan = policy::next(&table.state(), &table.def.indexes[0], &HashSet::new()).unwrap();
+        assert!(plan.rows_after > 0, "the last unit of a build takes the others' place: {plan:?}");
+        table.build(&plan);
+    }
+    // Those of eight times the table's rows, and the one that was just built.
+    assert_eq!(table.units.len(), 8 * 3 + 1);
 }
 
 #[test]

@@ -70,6 +70,17 @@ impl NumberColumn {
         self.values.get(position as usize).copied()
     }
 
+    /// The values with their positions, in order of the values.
+    pub(crate) fn ascending(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        (0..self.values.len()).filter_map(move |place| {
+            let position = match &self.order {
+                None => place as u32,
+                Some(order) => *order.get(place)?,
+            };
+            self.value(position).map(|value| (value, position))
+        })
+    }
+
     /// Position of `value`, if there.
     pub(crate) fn find(&self, value: u64) -> Option<u32> {
         match &self.order {

@@ -157,7 +157,7 @@ mod tests {
         let mut random = random(3);
         let good: Vec<u8> = (0..5_000).map(|_| random.random()).collect();
         let checksum = crc32c::crc32c(&good);
-        assert_eq!(changes(0, &good, checksum), [None]);
+        assert_eq!(changes(0, &good, checksum), [None::<Change>]);
         for at in 0..good.len() {
             let bits = random.random_range(1..=255_u8);
             let mut bad = good.clone();

@@ -1,19 +1,25 @@
-//! Writes a unit.
+//! Writes a unit, in pieces that together are its file.
+//!
+//! The codes, most of it, become a piece as they are: a build that keeps its memory limit has no room for a second copy of them.
 
-use std::io::{self, Write};
+use bytes::Bytes;
 
 use super::{
-    ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, SECTION_BYTES,
-    SKETCH_SECTIONS, Section, TAIL_BYTES, TAIL_CHECKSUM_AT, compared_number, metric_number,
+    ALIGNMENT, BLOCK_BYTES, END_MAGIC, FEATURES, FORMAT_VERSION, HEADER_BYTES, MAGIC, POINT_BYTES,
+    SECTION_BYTES, SKETCH_GRID_BYTES, SKETCH_SECTIONS, STATISTICS_BYTES, Section, TAIL_BYTES,
+    TAIL_CHECKSUM_AT, compared_number, metric_number,
 };
 use crate::distance::Floats;
-use crate::hnsw::Builder;
 use crate::hnsw::sketch::Sketch;
+use crate::hnsw::{Builder, DEGREE};
 use crate::unit::UnitParts;
 
-/// Counts and checksums what goes through it.
-struct Checked<'a> {
-    out: &'a mut dyn Write,
+/// Counts and checksums what goes into it.
+#[derive(Default)]
+struct Checked {
+    pieces: Vec<Bytes>,
+    /// The piece being filled.
+    piece: Vec<u8>,
     length: u64,
     /// Checksum of the block being filled, and of the blocks before.
     block: u32,
@@ -21,9 +27,8 @@ struct Checked<'a> {
     sections: Vec<(Section, u64, u64)>,
 }
 
-impl Checked<'_> {
-    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)?;
+impl Checked {
+    fn count(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let filled = (self.length % BLOCK_BYTES as u64) as usize;
             let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - filled));
@@ -34,44 +39,50 @@ impl Checked<'_> {
             }
             bytes = later;
         }
-        Ok(())
     }
 
-    /// Writes one section from pieces.
-    fn section<'b>(&mut self, section: Section, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
-        let offset = self.length;
-        pieces.into_iter().try_for_each(|piece| self.write(piece))?;
+    fn write(&mut self, bytes: &[u8]) {
+        self.count(bytes);
+        self.piece.extend_from_slice(bytes);
+    }
+
+    /// Makes `bytes` a piece of their own.
+    fn add(&mut self, bytes: Bytes) {
+        self.count(&bytes);
+        let before = Bytes::from(std::mem::take(&mut self.piece));
+        self.pieces.extend([before, bytes].into_iter().filter(|piece| !piece.is_empty()));
+    }
+
+    /// Ends the section that began at `offset`.
+    fn end(&mut self, section: Section, offset: u64) {
         self.sections.push((section, offset, self.length - offset));
-        self.align()
+        let gap = self.length.next_multiple_of(ALIGNMENT as u64) - self.length;
+        self.write(&[0; ALIGNMENT][..gap as usize]);
+    }
+
+    fn section(&mut self, section: Section, bytes: &[u8]) {
+        let offset = self.length;
+        self.write(bytes);
+        self.end(section, offset);
     }
 
     /// Writes one section of small values.
-    fn values<const N: usize>(
-        &mut self,
-        section: Section,
-        values: impl Iterator<Item = [u8; N]>,
-    ) -> io::Result<()> {
+    fn values<const N: usize>(&mut self, section: Section, values: impl Iterator<Item = [u8; N]>) {
         let offset = self.length;
         let mut buffer = Vec::with_capacity(BLOCK_BYTES + N);
         for value in values {
             buffer.extend_from_slice(&value);
             if buffer.len() >= BLOCK_BYTES {
-                self.write(&buffer)?;
+                self.write(&buffer);
                 buffer.clear();
             }
         }
-        self.write(&buffer)?;
-        self.sections.push((section, offset, self.length - offset));
-        self.align()
-    }
-
-    fn align(&mut self) -> io::Result<()> {
-        let gap = self.length.next_multiple_of(ALIGNMENT as u64) - self.length;
-        self.write(&[0; ALIGNMENT][..gap as usize])
+        self.write(&buffer);
+        self.end(section, offset);
     }
 
     /// Writes checksums, section table and tail.
-    fn finish(mut self) -> io::Result<u64> {
+    fn finish(mut self) -> Vec<Bytes> {
         if !self.length.is_multiple_of(BLOCK_BYTES as u64) {
             self.blocks.push(self.block);
         }
@@ -91,66 +102,75 @@ impl Checked<'_> {
         debug_assert_eq!(end.len() as u64, length - checksums_at - (TAIL_BYTES - TAIL_CHECKSUM_AT) as u64);
         end.extend(crc32c::crc32c(&end).to_le_bytes());
         end.extend(END_MAGIC);
-        self.out.write_all(&end)?;
-        Ok(length)
+        self.piece.extend_from_slice(&end);
+        self.pieces.push(self.piece.into());
+        self.pieces
     }
 }
 
 impl UnitParts {
-    /// Writes the file; returns its length.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn write_to(&self, out: &mut dyn Write) -> io::Result<u64> {
-        let mut file = Checked { out, length: 0, block: 0, blocks: vec![], sections: vec![] };
-        file.write(&self.header())?;
-        let one = |bytes| std::iter::once(bytes);
+    /// The file, cut anywhere.
+    #[must_use]
+    pub fn into_pieces(mut self) -> Vec<Bytes> {
+        let mut file = Checked::default();
+        file.write(&self.header());
         let numbers = |values: &[u32]| values.iter().map(|v| v.to_le_bytes()).collect::<Vec<_>>().into_iter();
-        file.section(Section::Grid, one(Floats::from(&self.grid.low).bytes()))?;
-        file.section(Section::PivotCodes, one(&self.pivot_codes))?;
-        file.section(Section::PivotNorms, one(Floats::from(&self.pivot_norms).bytes()))?;
-        file.values(Section::PivotRows, numbers(&self.pivot_rows))?;
-        file.values(Section::PivotStarts, numbers(&self.pivot_starts))?;
-        file.section(Section::Codes, one(self.codes.bytes()))?;
-        file.section(Section::Norms, one(Floats::from(&self.norms).bytes()))?;
-        file.section(Section::Errors, one(Floats::from(&self.errors).bytes()))?;
-        file.values(Section::Graph, self.graph.0.as_flattened().iter().map(|n| n.to_le_bytes()))?;
-        file.values(Section::RowIds, self.row_ids.iter().map(|id| id.to_le_bytes()))?;
-        file.values(Section::ById, self.by_id.iter().map(|ordinal| ordinal.to_le_bytes()))?;
+        file.section(Section::Grid, Floats::from(&self.grid.low).bytes());
+        file.section(Section::PivotCodes, &self.pivot_codes);
+        file.section(Section::PivotNorms, Floats::from(&self.pivot_norms).bytes());
+        file.values(Section::PivotRows, numbers(&self.pivot_rows));
+        file.values(Section::PivotStarts, numbers(&self.pivot_starts));
+        let codes_at = file.length;
+        file.add(Bytes::from_owner(std::mem::take(&mut self.codes)));
+        file.end(Section::Codes, codes_at);
+        file.piece.reserve_exact(self.bytes_behind_codes(file.length));
+        file.section(Section::Norms, Floats::from(&self.norms).bytes());
+        file.section(Section::Errors, Floats::from(&self.errors).bytes());
+        file.values(Section::Graph, self.graph.0.as_flattened().iter().map(|n| n.to_le_bytes()));
+        file.values(Section::RowIds, self.row_ids.iter().map(|id| id.to_le_bytes()));
+        file.values(Section::ById, self.by_id.iter().map(|ordinal| ordinal.to_le_bytes()));
         let points = self.calibration.points.iter();
         file.values(
             Section::Calibration,
             points.flat_map(|p| {
                 [p.k.to_le_bytes(), p.ef.to_le_bytes(), p.recall.to_le_bytes(), p.scored.to_le_bytes()]
             }),
-        )?;
-        file.section(Section::Statistics, one(&self.statistics_bytes()))?;
-        self.write_sketch(&mut file)?;
+        );
+        file.section(Section::Statistics, &self.statistics_bytes());
+        self.write_sketch(&mut file);
         file.finish()
     }
 
-    fn write_sketch(&self, file: &mut Checked<'_>) -> io::Result<()> {
+    /// The file as bytes in one piece.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.into_pieces().concat()
+    }
+
+    /// What the last piece takes, a little more at most, when the codes end at `end`.
+    fn bytes_behind_codes(&self, end: u64) -> usize {
+        let sketches = self.sketch.as_ref().map_or(0, |sketch| {
+            let Sketch { axes, codes, .. } = sketch;
+            SKETCH_GRID_BYTES + axes.bytes().len() + codes.codes.bytes().len() + 4 * codes.norms.len()
+        });
+        let rows = self.row_ids.len() * (4 + 4 + 4 * DEGREE + 8 + 4);
+        let sections = Section::ALL.len() * (ALIGNMENT + SECTION_BYTES);
+        let calibration = self.calibration.points.len() * POINT_BYTES + STATISTICS_BYTES;
+        let bytes = rows + sketches + calibration + sections + TAIL_BYTES;
+        bytes + 4 * ((end as usize + bytes) / BLOCK_BYTES + 1)
+    }
+
+    fn write_sketch(&self, file: &mut Checked) {
         let Some(Sketch { axes, codes, error_max, left }) = &self.sketch else {
-            return SKETCH_SECTIONS
-                .into_iter()
-                .try_for_each(|section| file.section(section, std::iter::empty()));
+            SKETCH_SECTIONS.into_iter().for_each(|section| file.section(section, &[]));
+            return;
         };
         let head = [codes.grid.step, codes.norm_max(), *error_max, *left];
         let floats = [&head, codes.grid.low.as_slice(), &axes.frame.scales].concat();
         let centre = axes.frame.centre.map(i32::to_le_bytes);
         let grid = [Floats::from(&floats).bytes(), centre.as_flattened()].concat();
         let bytes = [grid.as_slice(), axes.bytes(), codes.codes.bytes(), Floats::from(&codes.norms).bytes()];
-        let mut sections = SKETCH_SECTIONS.into_iter().zip(bytes);
-        sections.try_for_each(|(section, bytes)| file.section(section, std::iter::once(bytes)))
-    }
-
-    /// The file as bytes.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        // Writing to memory does not fail.
-        let _ = self.write_to(&mut bytes);
-        bytes
+        SKETCH_SECTIONS.into_iter().zip(bytes).for_each(|(section, bytes)| file.section(section, bytes));
     }
 
     fn header(&self) -> [u8; HEADER_BYTES] {

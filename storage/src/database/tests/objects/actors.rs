@@ -1,7 +1,7 @@
 //! A run and the processes in it.
 //!
-//! Owns: the settings of a run, opening and ending a process, the two that work beside every writer (checkpointer and collector), reading
-//! for the model, and which errors anybody may be told. Does not own: what writers and readers do (`writer`, `reader`).
+//! Owns: the settings of a run, opening and ending a process, those that work beside every writer (checkpointer, compactor, collector),
+//! reading for the model, and which errors anybody may be told. Does not own: what writers and readers do (`writer`, `reader`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use super::rows::{self, Found};
 use super::store::SimStore;
 use super::trace::Trace;
 use crate::checkpoint::CheckpointReason;
+use crate::computing::Computing;
 use crate::database::{Database, OpenOptions, Root};
 use crate::error::{Error, ErrorKind, Result};
 use crate::version::Snapshot;
@@ -105,6 +106,7 @@ impl Sim {
             checkpoint_wal_objects: settings.checkpoint_wal_objects,
             close_wal_objects: settings.close_wal_objects,
             compacts: false,
+            computing: Computing::InTurn,
             ..OpenOptions::default()
         }
     }
@@ -219,7 +221,7 @@ impl Process {
         }
     }
 
-    /// Starts the two who work beside a writer.
+    /// Starts those who work beside a writer.
     pub(super) fn keep_up(&mut self, sim: &Arc<Sim>) {
         self.upkeep.push(tokio::spawn(checkpoints(
             Arc::clone(sim),
@@ -228,6 +230,12 @@ impl Process {
             Arc::clone(&self.db),
         )));
         self.upkeep.push(tokio::spawn(collections(
+            Arc::clone(sim),
+            self.slot,
+            self.life,
+            Arc::clone(&self.db),
+        )));
+        self.upkeep.push(tokio::spawn(compactions(
             Arc::clone(sim),
             self.slot,
             self.life,
@@ -288,6 +296,22 @@ async fn collections(sim: Arc<Sim>, slot: u64, life: Life, db: Arc<Database>) {
                 sim.note(slot, life, "collects");
             }
             Err(error) => sim.told(slot, life, "collection", &error),
+        }
+    }
+}
+
+async fn compactions(sim: Arc<Sim>, slot: u64, life: Life, db: Arc<Database>) {
+    let mut rng = sim.rng(slot, life.number, 4);
+    loop {
+        sim.store.pause(slot, rng.random_range(2_000..50_000)).await;
+        match db.compact(None).await {
+            Ok(receipt) if receipt.triggered => {
+                sim.model.count(|counts| counts.compactions += 1);
+                let text = format!("compacts {} segments into {}", receipt.replaced, receipt.segments);
+                sim.note(slot, life, &text);
+            }
+            Ok(_) => {}
+            Err(error) => sim.told(slot, life, "compaction", &error),
         }
     }
 }

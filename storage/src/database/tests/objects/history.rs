@@ -18,6 +18,8 @@ pub(super) struct History {
     pub(super) newest: CommitVersion,
     /// Commits that are there.
     pub(super) versions: BTreeMap<CommitId, CommitVersion>,
+    /// Those that are nobody's: they change no row.
+    pub(super) compactions: BTreeSet<CommitVersion>,
     pub(super) rows: Rows,
 }
 
@@ -89,9 +91,9 @@ fn ordered<'a>(
         }
     }
     for version in (1..=history.newest.0).map(CommitVersion) {
-        if !by_version.contains_key(&version) {
+        if by_version.contains_key(&version) == history.compactions.contains(&version) {
             wrong.push(format!(
-                "version {version} of {} is nobody's commit, or a second time somebody's",
+                "version {version} of {} is nobody's commit, a second time somebody's, or a compaction as well",
                 history.newest
             ));
         }

@@ -104,6 +104,8 @@ pub(super) struct Counts {
     pub(super) writers: u64,
     pub(super) checkpoints: u64,
     pub(super) collections: u64,
+    /// Those that have written segments anew.
+    pub(super) compactions: u64,
     pub(super) removed: u64,
     pub(super) reads: u64,
     pub(super) reads_again: u64,
@@ -119,6 +121,7 @@ impl Counts {
         self.writers += other.writers;
         self.checkpoints += other.checkpoints;
         self.collections += other.collections;
+        self.compactions += other.compactions;
         self.removed += other.removed;
         self.reads += other.reads;
         self.reads_again += other.reads_again;

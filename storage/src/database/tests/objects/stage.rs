@@ -14,6 +14,7 @@ use super::store::{SLOTS, SimStore};
 use super::trace::Trace;
 use super::{LONGEST, paused};
 use crate::checkpoint::CheckpointReason;
+use crate::computing::Computing;
 use crate::database::{ClaimAt, Database, OpenOptions, Root};
 use crate::error::{ErrorKind, Result};
 use crate::id::CommitId;
@@ -57,6 +58,7 @@ impl Stage {
             reader_grace: GRACE,
             commit_timeout: Duration::from_secs(300),
             compacts: false,
+            computing: Computing::InTurn,
             ..OpenOptions::default()
         }
     }

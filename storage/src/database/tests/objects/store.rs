@@ -23,9 +23,9 @@ use super::faults::{Fate, Flavor, Hold, Op, Plan, Weather};
 use super::handle::Handle;
 use super::trace::Trace;
 use crate::database::Clock;
-use crate::id::Epoch;
+use crate::id::{CommitId, Epoch};
 use crate::manifest::codec::decode_manifest;
-use crate::wal::FENCE_BYTES;
+use crate::wal::{CatalogEdit, FENCE_BYTES, LogContents, LogEntry};
 
 /// Actors of a run, at most.
 pub(super) const SLOTS: u64 = 8;
@@ -62,6 +62,8 @@ pub(super) struct State {
     newest_epoch: Epoch,
     /// What may never be removed.
     sacred: BTreeSet<String>,
+    /// Commits of the log that only write segments anew, in the order in which they came: their ids are random.
+    compactions: Vec<CommitId>,
     violations: Vec<String>,
 }
 
@@ -246,6 +248,11 @@ impl SimStore {
         self.state().removed.get(actor).copied().unwrap_or_default()
     }
 
+    /// Ids of the compactions that ever were in the log, in an order that is the same in every run.
+    pub(super) fn compactions(&self) -> Vec<CommitId> {
+        self.state().compactions.clone()
+    }
+
     pub(super) fn violations(&self) -> Vec<String> {
         self.state().violations.clone()
     }
@@ -316,6 +323,12 @@ impl State {
         }
         if is_log && bytes.len() as u64 == FENCE_BYTES {
             self.sacred.insert(path.to_owned());
+        }
+        if is_log && let Ok(log) = LogContents::read(path, bytes) {
+            let swaps = |entry: &&LogEntry| {
+                entry.catalog.iter().any(|edit| matches!(edit, CatalogEdit::SwapSegments(_)))
+            };
+            self.compactions.extend(log.entries.iter().filter(swaps).map(|entry| entry.commit_id));
         }
         if is_manifest {
             match decode_manifest(path, bytes) {
