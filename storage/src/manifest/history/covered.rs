@@ -149,7 +149,7 @@ impl Gap {
         };
         let (first, last) = (self.versions.start, self.versions.end.saturating_sub(1));
         Error::corrupt(what, format!("the object with the ids of commits {first} to {last} is missing")).with_hint(
-            "whether an id is one of theirs nobody can tell; bring the object back from a backup, or have VERIFY REPAIR give these ids up",
+            "whether an id is one of theirs nobody can tell; bring the object back from a backup, or have VERIFY REPAIR give these ids up; a day after their checkpoint nobody asks for them any more",
         )
     }
 }

@@ -146,7 +146,7 @@ mod tests {
         let options = SegmentWriterOptions::default();
         let mut writer =
             SegmentWriter::new(store.clone(), def.clone(), object_id(1), Addressing::Load, options).unwrap();
-        writer.write(&batch(&mut random(1), &def, 1_500)).unwrap();
+        writer.write(&batch(&mut random(1), &def, 2_000)).unwrap();
         let meta = writer.finish().await.unwrap();
         let bytes = store.get(&Path::from(meta.path())).await.unwrap().bytes().await.unwrap();
         (meta, bytes.to_vec())
