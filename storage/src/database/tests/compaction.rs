@@ -429,6 +429,59 @@ async fn a_reader_in_another_process_keeps_what_it_stands_on() {
     assert!(unnamed(&db).await.is_empty());
 }
 
+#[tokio::test]
+async fn manifests_go_when_nobody_stands_on_them_and_many_newer_ones_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::Path(dir.path().to_owned());
+    let db = Database::open(root.clone(), options()).await.unwrap();
+    let table = create(&db, "t", false).await.unwrap();
+    let write = async |db: &Arc<Database>, keys: std::ops::Range<i64>| {
+        for key in keys {
+            insert(db, table, &rows(key..key + 1)).await.unwrap();
+            checkpoint(db).await;
+        }
+    };
+    let manifests = || -> Vec<u64> {
+        let entries = std::fs::read_dir(dir.path().join("manifest")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        let mut numbers: Vec<u64> = names.filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let reading = || Database::open(root.clone(), OpenOptions { read_only: true, ..options() });
+    write(&db, 0..2).await;
+    let follower = reading().await.unwrap();
+    let seen = follower.snapshot().table(table).unwrap();
+    write(&db, 2..36).await;
+    assert_eq!(manifests(), (2..=36).collect::<Vec<_>>(), "those from the reader's on stay");
+    assert_eq!(contents(&seen).await.unwrap().len(), 2);
+    sound(&db).await;
+    drop((seen, follower));
+    write(&db, 36..37).await;
+    assert_eq!(manifests(), (6..=37).collect::<Vec<_>>());
+    sound(&db).await;
+    let findings = db.verify_deep(VerifyScope::Database).await.unwrap();
+    assert!(findings.iter().all(|finding| !finding.is_bad()), "{findings:?}");
+    // One that is missing among them is told, as ever.
+    let (path, aside) = (dir.path().join("manifest/00000000000000000020"), dir.path().join("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    let findings = db.verify(VerifyScope::Database).await.unwrap();
+    let missing: Vec<_> = findings.iter().filter(|finding| finding.is_bad()).map(|f| &f.object).collect();
+    assert_eq!(missing, ["manifest/00000000000000000020"]);
+    std::fs::rename(&aside, &path).unwrap();
+    db.close().await.unwrap();
+    drop(db);
+    // The newest is found although the first is gone.
+    let reader = reading().await.unwrap();
+    assert_eq!(contents(&reader.snapshot().table(table).unwrap()).await.unwrap().len(), 37);
+    drop(reader);
+    let db = Database::open(root.clone(), options()).await.unwrap();
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 37);
+    write(&db, 37..38).await;
+    assert_eq!(manifests(), (7..=38).collect::<Vec<_>>());
+    sound(&db).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_checkpoints_and_compactions_at_once() {
     let dir = tempfile::tempdir().unwrap();
