@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{Either, select, try_join_all};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -130,10 +130,22 @@ impl ObjectWalReader {
             let fetched = try_join_all(numbers.map(|number| fetch(&self.store, number)));
             let found = if listed.is_some() && told.is_none() && count >= LISTED_FROM {
                 let last = WalNumber(self.number.0 + count - 1);
-                let (fetched, list) = futures::join!(fetched, Listed::list(&*self.store, last));
+                let listing = Box::pin(Listed::list(&*self.store, last));
                 // Without it the log is read all the same, in more steps.
-                listed = list.ok();
-                fetched?
+                match select(Box::pin(fetched), listing).await {
+                    Either::Left((fetched, listing)) => {
+                        let found = fetched?;
+                        // Where the log ends here nobody waits for it.
+                        if found.iter().all(Option::is_some) {
+                            listed = listing.await.ok();
+                        }
+                        found
+                    }
+                    Either::Right((list, fetched)) => {
+                        listed = list.ok();
+                        fetched.await?
+                    }
+                }
             } else {
                 fetched.await?
             };
