@@ -7,9 +7,10 @@
 //!
 //! It runs at the end of a checkpoint, and for VACUUM, while no other begins.
 //!
-//! Of manifests the newest [`MANIFESTS_KEPT`] stay, and g and all after it. They go one after the other, the oldest first, each durably: so at every
-//! moment those that are there stand side by side up to the newest, which is found by counting up from any of them (D11), and whoever
-//! still finds one that he has locked knows that none after it is gone.
+//! Of manifests the newest [`MANIFESTS_KEPT`] stay, g and all after it, and those that tell VERIFY which commits can still be asked for by their ids.
+//! They go one after the other, the oldest first, each durably: so at every moment those that are there stand side by side up to the newest, which is
+//! found by counting up from any of them (D11), and whoever still finds one that he has locked knows that none after it is gone. Where a number was
+//! missing, or has a mark since, it goes in its turn: one that stayed alone below the others would be taken for the newest.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -24,11 +25,12 @@ use super::name::ObjectName;
 use super::plan::Dead;
 use super::{CollectReceipt, table_folder};
 use crate::database::{Database, Writer, pin_path};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::fs::OpenMode;
 use crate::id::{ManifestNumber, TableId};
 use crate::jobs::Stop;
 use crate::manifest::Manifest;
+use crate::manifest::history::is_over;
 use crate::manifest::store::manifest_path;
 
 /// Newest manifests that stay although nobody stands on them: what a repair may fall back to, and what VERIFY compares with each other.
@@ -46,7 +48,7 @@ struct State {
     from: ManifestNumber,
     /// Whether there may be something to remove that was not looked for.
     due: bool,
-    /// The oldest manifest that is there; None: nobody has looked yet.
+    /// The oldest manifest that should be there: those before it were removed. None: nobody has looked yet.
     lowest: Option<ManifestNumber>,
 }
 
@@ -61,6 +63,11 @@ impl Swept {
     /// Tells that something was replaced.
     pub(crate) fn set_due(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).due = true;
+    }
+
+    /// Whether that manifest was removed. The caller sees to it that no checkpoint runs.
+    pub(crate) fn has_removed(&self, number: ManifestNumber) -> bool {
+        self.lowest().is_some_and(|lowest| number < lowest)
     }
 
     fn take_due(&self) -> bool {
@@ -129,22 +136,23 @@ pub(crate) async fn sweep(
 /// Storage errors; what is left is looked for at the next checkpoint.
 async fn remove_manifests(database: &Database, newest: ManifestNumber) -> Result<()> {
     let swept = &database.swept;
-    let lowest = match swept.lowest() {
-        Some(lowest) => lowest,
-        None => {
-            let listed = database.manifests.listed_range().await?;
-            let lowest = listed.map_or(newest, |(lowest, _)| lowest);
-            swept.set_lowest(lowest);
-            lowest
-        }
-    };
+    let lowest = lowest(database, newest).await?;
     let kept = ManifestNumber(newest.0.saturating_sub(MANIFESTS_KEPT - 1));
     if lowest >= kept {
         return Ok(());
     }
     let oldest = oldest_locked(database, newest)?;
     let oldest = database.shared.pins.oldest().map_or(oldest, |pinned| pinned.min(oldest));
+    let now_us = database.options().clock.now_us();
     for number in (lowest.0..kept.min(oldest).0).take(MANIFESTS_AT_ONCE).map(ManifestNumber) {
+        // Which commits the next one is the first to hold, only this one tells: their ids are found in `history`, as long as they can be asked for.
+        match database.manifests.read(number.next()).await {
+            Ok(next) if !is_over(next.time_us, now_us) => break,
+            Ok(_) => {}
+            // Damaged or missing, or a mark: it tells nothing.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
+            Err(error) => return Err(error),
+        }
         // Durable when it returns, in a directory.
         match database.shared.store.delete(&Path::from(manifest_path(number))).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
@@ -154,6 +162,18 @@ async fn remove_manifests(database: &Database, newest: ManifestNumber) -> Result
         tokio::task::yield_now().await;
     }
     Ok(())
+}
+
+/// The oldest manifest that should be there. While none was ever removed it is the first, whether or not it is missing.
+async fn lowest(database: &Database, newest: ManifestNumber) -> Result<ManifestNumber> {
+    let swept = &database.swept;
+    if let Some(lowest) = swept.lowest() {
+        return Ok(lowest);
+    }
+    let listed = database.manifests.listed_range().await?;
+    let lowest = listed.map_or(newest, |(lowest, _)| oldest_kept(lowest, newest));
+    swept.set_lowest(lowest);
+    Ok(lowest)
 }
 
 /// Removes what nobody needs, whether or not anything is known to have been replaced: what was left by work that failed or was killed is
@@ -169,6 +189,8 @@ pub(crate) async fn sweep_all(
     stop: &Stop,
 ) -> Result<CollectReceipt> {
     let begun = Instant::now();
+    // Locks are looked for from there on.
+    lowest(database, newest.number).await?;
     let done = run(database, writer, newest, table, Some(stop)).await?;
     Ok(CollectReceipt { duration: begun.elapsed(), ..done })
 }

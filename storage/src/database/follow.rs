@@ -374,6 +374,10 @@ async fn pinned(
     if manifests.is_newer_than(number).await? {
         return Ok(None);
     }
+    // The first may be gone again, and `CAIRN` never goes.
+    if manifest.is_none() && manifests.listed().await?.is_some() {
+        return Ok(None);
+    }
     // It may even have removed this one and the one after it. The older goes first: while this is there, the other was never written.
     match fs.len(&path) {
         Ok(_) => {}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::UInt64Type;
@@ -10,6 +11,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::checkpoint::CheckpointReason;
+use crate::database::{Clock, now_us};
 use crate::error::ErrorKind;
 use crate::transaction::{LastWord, TransactionBlock};
 use crate::verify::{FindingStatus, VerifyScope};
@@ -433,6 +435,12 @@ async fn a_reader_in_another_process_keeps_what_it_stands_on() {
 async fn manifests_go_when_nobody_stands_on_them_and_many_newer_ones_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let root = Root::Path(dir.path().to_owned());
+    let ahead_us = Arc::new(AtomicI64::new(0));
+    let options = || {
+        let ahead_us = Arc::clone(&ahead_us);
+        let clock = Clock::new(move || now_us() + ahead_us.load(Ordering::Relaxed));
+        OpenOptions { clock, ..options() }
+    };
     let db = Database::open(root.clone(), options()).await.unwrap();
     let table = create(&db, "t", false).await.unwrap();
     let write = async |db: &Arc<Database>, keys: std::ops::Range<i64>| {
@@ -452,7 +460,18 @@ async fn manifests_go_when_nobody_stands_on_them_and_many_newer_ones_are_there()
     write(&db, 0..2).await;
     let follower = reading().await.unwrap();
     let seen = follower.snapshot().table(table).unwrap();
-    write(&db, 2..36).await;
+    write(&db, 2..35).await;
+    assert_eq!(manifests(), (1..=35).collect::<Vec<_>>(), "commits of all can be asked for by their ids");
+    // One of those that are lost is told, and so are commits that are not found any more.
+    for lost in ["history/00000000000000000002", "manifest/00000000000000000002"] {
+        let (path, aside) = (dir.path().join(lost), dir.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        let findings = db.verify(VerifyScope::Database).await.unwrap();
+        assert!(findings.iter().any(|finding| finding.is_bad() && finding.object == lost), "{findings:?}");
+        std::fs::rename(&aside, &path).unwrap();
+    }
+    ahead_us.fetch_add(25 * 3_600_000_000, Ordering::Relaxed);
+    write(&db, 35..36).await;
     assert_eq!(manifests(), (2..=36).collect::<Vec<_>>(), "those from the reader's on stay");
     assert_eq!(contents(&seen).await.unwrap().len(), 2);
     sound(&db).await;
