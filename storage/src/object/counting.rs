@@ -28,6 +28,7 @@ pub(crate) struct CountingStore {
     released: Semaphore,
     failing: AtomicBool,
     listing_fails: AtomicBool,
+    listing_hangs: AtomicBool,
 }
 
 /// A request to read.
@@ -48,6 +49,7 @@ impl CountingStore {
             released: Semaphore::new(0),
             failing: AtomicBool::new(false),
             listing_fails: AtomicBool::new(false),
+            listing_hangs: AtomicBool::new(false),
         }
     }
 
@@ -90,6 +92,11 @@ impl CountingStore {
     /// From now on listings fail.
     pub(crate) fn fail_listings(&self) {
         self.listing_fails.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on listings are never answered.
+    pub(crate) fn hang_listings(&self) {
+        self.listing_hangs.store(true, Ordering::SeqCst);
     }
 }
 
@@ -147,6 +154,9 @@ impl ObjectStore for CountingStore {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         if self.listing_fails.load(Ordering::SeqCst) {
             return stream::once(async { Err(failure()) }).boxed();
+        }
+        if self.listing_hangs.load(Ordering::SeqCst) {
+            return stream::pending().boxed();
         }
         self.store.list(prefix)
     }

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select, try_join_all};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::time::timeout;
 
 use super::object_path;
 use crate::error::{Error, Result};
@@ -30,6 +32,8 @@ const UNTOLD_MAX: u64 = 32;
 const LISTED_FROM: u64 = 4;
 /// Objects of one listing: a page, which is one request.
 const LISTED_MAX: usize = 1000;
+/// A listing is not waited for longer than this once what was asked for meanwhile is here.
+const LISTING_WAIT: Duration = Duration::from_secs(2);
 /// Where the objects of the log stand.
 const LOG_FOLDER: &str = "wal";
 /// How often an object that is missing before another one is looked for again.
@@ -137,7 +141,7 @@ impl ObjectWalReader {
                         let found = fetched?;
                         // Where the log ends here nobody waits for it.
                         if found.iter().all(Option::is_some) {
-                            listed = listing.await.ok();
+                            listed = timeout(LISTING_WAIT, listing).await.ok().and_then(Result::ok);
                         }
                         found
                     }

@@ -179,6 +179,21 @@ async fn a_log_that_cannot_be_listed_is_read_all_the_same() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_does_not_answer_holds_nobody_up() {
+    let memory = open_memory();
+    let wal = log(&memory, 1);
+    for version in 1..=100 {
+        wal.append(group(version, &[b"x"])).await.unwrap();
+    }
+    let counting = Arc::new(CountingStore::new(memory));
+    counting.hang_listings();
+    let store = Arc::clone(&counting) as Arc<dyn ObjectStore>;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(reader(&store, 1).read_on(2).await.unwrap().len(), 100);
+    assert!(begun.elapsed() < Duration::from_secs(10), "it is given up once, and not asked for again");
+}
+
 #[tokio::test]
 async fn every_flipped_byte_is_noticed() {
     let store = open_memory();
