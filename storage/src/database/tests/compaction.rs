@@ -466,7 +466,7 @@ async fn manifests_go_when_nobody_stands_on_them_and_many_newer_ones_are_there()
     for lost in ["history/00000000000000000002", "manifest/00000000000000000002"] {
         let (path, aside) = (dir.path().join(lost), dir.path().join("aside"));
         std::fs::rename(&path, &aside).unwrap();
-        let findings = db.verify(VerifyScope::Database).await.unwrap();
+        let findings = db.verify_deep(VerifyScope::Database).await.unwrap();
         assert!(findings.iter().any(|finding| finding.is_bad() && finding.object == lost), "{findings:?}");
         std::fs::rename(&aside, &path).unwrap();
     }
