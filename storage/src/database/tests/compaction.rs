@@ -1,7 +1,7 @@
 //! Compaction against a model: the same rows under the same ids, before, during and after; nobody who reads loses one.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::database::{Clock, now_us};
 use crate::error::ErrorKind;
+use crate::fs::{FileSystem, RecordedStep, SimFileSystem, Step};
 use crate::transaction::{LastWord, TransactionBlock};
 use crate::verify::{FindingStatus, VerifyScope};
 
@@ -499,6 +500,42 @@ async fn manifests_go_when_nobody_stands_on_them_and_many_newer_ones_are_there()
     write(&db, 37..38).await;
     assert_eq!(manifests(), (7..=38).collect::<Vec<_>>());
     sound(&db).await;
+}
+
+#[tokio::test]
+async fn a_crash_while_manifests_go_leaves_the_others_side_by_side() {
+    let ahead_us = Arc::new(AtomicI64::new(0));
+    let on = |fs: &SimFileSystem| {
+        let ahead_us = Arc::clone(&ahead_us);
+        let clock = Clock::new(move || now_us() + ahead_us.load(Ordering::Relaxed));
+        OpenOptions { fs: Some(Arc::new(fs.clone()) as Arc<dyn FileSystem>), clock, ..options() }
+    };
+    let root = || Root::Path(PathBuf::from("simulated"));
+    let disk = SimFileSystem::new(1);
+    let db = Database::open(root(), on(&disk)).await.unwrap();
+    let table = create(&db, "t", false).await.unwrap();
+    for key in 0..36_i64 {
+        if key == 35 {
+            ahead_us.fetch_add(25 * 3_600_000_000, Ordering::Relaxed);
+            disk.record();
+        }
+        insert(&db, table, &rows(key..key + 1)).await.unwrap();
+        checkpoint(&db).await;
+    }
+    let removes =
+        |step: &RecordedStep| matches!(step.step, Step::Remove) && step.path.starts_with("manifest/0");
+    let steps: Vec<RecordedStep> = disk.recorded().into_iter().skip_while(|step| !removes(step)).collect();
+    assert_eq!(steps.iter().filter(|step| removes(step)).count(), 4);
+    for (seed, step) in (1..).zip(&steps) {
+        for found in [step.before.crash(seed), step.before.restart(seed)] {
+            let db = Database::open(root(), on(&found)).await.unwrap();
+            assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 36);
+            sound(&db).await;
+            insert(&db, table, &rows(36..37)).await.unwrap();
+            checkpoint(&db).await;
+            assert_eq!(found.list("manifest").unwrap().len(), 32, "before step {}", step.number);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
