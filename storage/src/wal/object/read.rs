@@ -30,6 +30,8 @@ const AT_ONCE_BYTES_MAX: u64 = 64 << 20;
 const UNTOLD_MAX: u64 = 32;
 /// The log is listed on when so many are asked for that nobody knows of: those before them were all there.
 const LISTED_FROM: u64 = 4;
+/// The same for whoever asks for one first: a reader that follows a busy writer would pay for a listing at every look, as much as for twelve objects.
+const FOLLOWED_LISTED_FROM: u64 = 16;
 /// Objects of one listing: a page, which is one request.
 const LISTED_MAX: usize = 1000;
 /// A listing is not waited for longer than this once what was asked for meanwhile is here.
@@ -125,6 +127,7 @@ impl ObjectWalReader {
         hand: &mut (dyn FnMut(Vec<Recovered>) + Send),
     ) -> Result<()> {
         let mut untold = at_once.clamp(1, UNTOLD_MAX);
+        let listed_from = if untold == 1 { FOLLOWED_LISTED_FROM } else { LISTED_FROM };
         let mut listed = Some(Listed::default());
         let mut looks = 0;
         loop {
@@ -132,7 +135,7 @@ impl ObjectWalReader {
             let count = told.unwrap_or(untold);
             let numbers = (self.number.0..self.number.0 + count).map(WalNumber);
             let fetched = try_join_all(numbers.map(|number| fetch(&self.store, number)));
-            let found = if listed.is_some() && told.is_none() && count >= LISTED_FROM {
+            let found = if listed.is_some() && told.is_none() && count >= listed_from {
                 let last = WalNumber(self.number.0 + count - 1);
                 let listing = Box::pin(Listed::list(&*self.store, last));
                 // Without it the log is read all the same, in more steps.

@@ -192,6 +192,10 @@ async fn a_listing_that_does_not_answer_holds_nobody_up() {
     let begun = tokio::time::Instant::now();
     assert_eq!(reader(&store, 1).read_on(2).await.unwrap().len(), 100);
     assert!(begun.elapsed() < Duration::from_secs(10), "it is given up once, and not asked for again");
+    // Who follows asks for none while there is little.
+    let begun = tokio::time::Instant::now();
+    assert_eq!(reader(&store, 90).read_on(1).await.unwrap().len(), 11);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]
