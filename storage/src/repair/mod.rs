@@ -341,13 +341,22 @@ impl Work<'_> {
             }
             let done = async {
                 if self.dry_run {
-                    return Ok(());
+                    return Ok(true);
+                }
+                // No checkpoint removes older ones meanwhile: where they are gone, a mark alone would be taken for the newest.
+                let _newest = self.database.writer()?.manifest.lock().await;
+                if self.database.swept.has_removed(*number) {
+                    return Ok(false);
                 }
                 let mark = Mark { number: *number, database_id: self.database.id() };
-                stand_again(self.database, *number, encode_mark(mark)?).await
+                stand_again(self.database, *number, encode_mark(mark)?).await?;
+                Ok::<_, Error>(true)
             };
             let row = match done.await {
-                Ok(()) => {
+                Ok(false) => {
+                    left(finding, "it was removed meanwhile, with those before it; nothing reads it")
+                }
+                Ok(true) => {
                     let detail =
                         format!("a newer manifest stands, and nothing reads this one; {}", finding.detail);
                     Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail)
