@@ -48,8 +48,8 @@ struct Threads(Option<Runtime>);
 impl Threads {
     fn start(count: usize) -> Self {
         // Statements are planned by recursion, as deep in a test build as the stack of `cairn` allows.
-        let threads =
-            Builder::new_multi_thread().worker_threads(count).thread_stack_size(8 << 20).enable_all();
+        let mut threads = Builder::new_multi_thread();
+        threads.worker_threads(count).thread_stack_size(8 << 20).enable_all();
         Self(Some(threads.build().unwrap()))
     }
 
@@ -1319,7 +1319,7 @@ async fn tokens_end_with_their_time() {
     // Used all the time, it ends as well.
     let ended = loop {
         match anna.0.execute("SELECT 1".to_owned(), None).await {
-            Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Ok(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             Err(error) => break status(error),
         }
         assert!(begun.elapsed() < SOON, "the token does not end");
