@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a panic is the report")]
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cairn_engine::{OpenOptions, Root};
 use cairn_tests::served::Calls;
@@ -163,6 +163,11 @@ fn run_script(mode: Mode, script: &Path, data: &Path) -> Result<(), String> {
     }
 }
 
+/// What comes by itself after a while does not come within a script, however long that takes: some show segments, sizes and jobs.
+fn at_rest(options: OpenOptions) -> OpenOptions {
+    OpenOptions { compact_delay: Duration::from_secs(3_600), checkpoint_idle: None, ..options }
+}
+
 /// The database under test.
 struct Subject {
     mode: Mode,
@@ -206,12 +211,12 @@ impl Subject {
 
     fn open(&mut self) -> Result<(), SqlError> {
         let connection = match (self.mode, &self.bucket) {
-            (Mode::Memory, _) => Connection::open(Root::Memory, OpenOptions::default())?,
+            (Mode::Memory, _) => Connection::open(Root::Memory, at_rest(OpenOptions::default()))?,
             (_, Some(bucket)) => {
                 let (root, options) = bucket.database("db");
-                Connection::open(root, options)?
+                Connection::open(root, at_rest(options))?
             }
-            _ => Connection::open_dir(&self.root(), &OpenOptions::default())?,
+            _ => Connection::open_dir(&self.root(), &at_rest(OpenOptions::default()))?,
         };
         for statement in &self.session {
             connection.run(statement)?;
