@@ -158,7 +158,7 @@ fn the_users_file_is_read_first_and_only_here() {
     flag.types("\x04");
     assert_eq!(flag.ends(), Some(0));
 
-    let script = Command::new(env!("CARGO_BIN_EXE_cairn"))
+    let script = without_settings(&mut Command::new(env!("CARGO_BIN_EXE_cairn")))
         .args([":memory:", "-c", "SELECT NULL AS n"])
         .env("HOME", home.path())
         .env_remove("XDG_CONFIG_HOME")
