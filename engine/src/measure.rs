@@ -1,86 +1,145 @@
 //! What a statement's reads cost at the object store, for EXPLAIN ANALYZE.
 //!
-//! Owns: the meters of a statement's plan nodes, how their figures read, in the plan and in a line for the whole statement. Does not own:
-//! counting (`cairn_storage::object`). Only EXPLAIN ANALYZE of a database on an object store measures: no other statement has meters,
-//! and no plan of a directory shows figures that are always 0. Reads of planning count where they belong to a node, as those of
-//! footers and keys do.
+//! Owns: the meters of a statement's plan nodes and of the files it queries, how their figures read, in the plan and in lines for files and for the
+//! whole statement. Does not own: counting (`cairn_storage::object`). Only EXPLAIN ANALYZE measures: no other statement has meters, and nothing of a
+//! directory shows figures that are always 0. Reads of planning count where they belong to a node, as those of footers and keys do. Files are read
+//! by DataFusion's nodes, which know of no meters: all that one table of files asks for, listings and looks at schemas included, has one line.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cairn_storage::Root;
 use cairn_storage::object::{ReadFigures, ReadMeter};
+use cairn_storage::{Database, Root};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionState;
 use datafusion::physical_plan::metrics::{Count, Metric, MetricValue, MetricsSet, Time};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 
-use crate::context::StatementContext;
+use crate::error::Result;
 use crate::output::{Output, RowStream};
+use crate::stores::OpenStore;
 
 /// The meters of a statement, in the configuration it is planned with.
 #[derive(Debug, Default)]
-pub(crate) struct ReadMeters(Mutex<Vec<ReadMeter>>);
+pub(crate) struct ReadMeters {
+    /// Whether what tables read is worth telling.
+    of_tables: bool,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    nodes: Vec<ReadMeter>,
+    files: Vec<Files>,
+}
+
+/// Objects that a text in FROM names.
+#[derive(Debug)]
+struct Files {
+    text: String,
+    meter: ReadMeter,
+    /// Plans find it as long as it is held.
+    _open: Arc<OpenStore>,
+}
 
 impl ReadMeters {
-    /// `context` with meters, where what they count is worth telling.
-    pub(crate) fn of(context: &StatementContext) -> Option<(Arc<Self>, StatementContext)> {
-        if !matches!(context.db.root(), Root::Store(_)) {
-            return None;
-        }
-        let meters = Arc::new(Self::default());
-        let mut state = SessionState::clone(&context.state);
-        state.config_mut().set_extension(Arc::clone(&meters));
-        Some((meters, StatementContext { state: Arc::new(state), ..context.clone() }))
+    /// `state` with meters for a statement of `database`.
+    pub(crate) fn measuring(state: &SessionState, database: &Database) -> Arc<SessionState> {
+        let of_tables = matches!(database.root(), Root::Store(_));
+        let mut state = state.clone();
+        state.config_mut().set_extension(Arc::new(Self { of_tables, held: Mutex::default() }));
+        Arc::new(state)
+    }
+
+    /// Those of the statement that is planned with `session`; None: it is not measured.
+    pub(crate) fn of(session: &dyn Session) -> Option<Arc<Self>> {
+        session.config().get_extension::<Self>()
     }
 
     /// A meter for a node that is planned with `session`; None: nobody asks for its figures.
     pub(crate) fn next(session: &dyn Session) -> Option<ReadMeter> {
-        let meters = session.config().get_extension::<Self>()?;
+        let meters = Self::of(session).filter(|meters| meters.of_tables)?;
         let meter = ReadMeter::default();
-        // Nothing panics while holding it.
-        meters.0.lock().unwrap_or_else(PoisonError::into_inner).push(meter.clone());
+        meters.held().nodes.push(meter.clone());
         Some(meter)
+    }
+
+    /// The bucket `open` with a meter for what `text` names there.
+    ///
+    /// # Errors
+    /// None that `open` did not have.
+    pub(crate) fn of_files(&self, text: &str, open: &OpenStore) -> Result<Arc<OpenStore>> {
+        let meter = ReadMeter::default();
+        let metered = open.metered(meter.clone())?;
+        let files = Files { text: text.to_owned(), meter, _open: Arc::clone(&metered) };
+        self.held().files.push(files);
+        Ok(metered)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Nothing panics while holding it.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What all of them have counted.
     fn sum(&self) -> ReadFigures {
-        let meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        meters.iter().map(ReadMeter::figures).fold(ReadFigures::default(), |sum, of_node| ReadFigures {
-            requests: sum.requests + of_node.requests,
-            bytes: sum.bytes + of_node.bytes,
-            cached_reads: sum.cached_reads + of_node.cached_reads,
-            cached_bytes: sum.cached_bytes + of_node.cached_bytes,
-            waited: sum.waited + of_node.waited,
+        let held = self.held();
+        let meters = held.nodes.iter().chain(held.files.iter().map(|files| &files.meter));
+        meters.map(ReadMeter::figures).fold(ReadFigures::default(), |sum, of_one| ReadFigures {
+            requests: sum.requests + of_one.requests,
+            bytes: sum.bytes + of_one.bytes,
+            cached_reads: sum.cached_reads + of_one.cached_reads,
+            cached_bytes: sum.cached_bytes + of_one.cached_bytes,
+            waited: sum.waited + of_one.waited,
         })
     }
 
-    /// The rows of EXPLAIN ANALYZE with one more behind them: what all of the statement cost.
+    /// Titles and texts of the lines: one for each text that names files, one for all of the statement. None where there is nothing to tell.
+    fn lines(&self) -> (Vec<&'static str>, Vec<String>) {
+        let held = self.held();
+        let told = held.files.iter().map(|files| {
+            let figures = shown(&files.meter.figures());
+            ("Files", format!("{}: {figures}", files.text))
+        });
+        let mut lines: Vec<_> = told.collect();
+        drop(held);
+        if self.of_tables || !lines.is_empty() {
+            lines.push(("Object store", shown(&self.sum())));
+        }
+        lines.into_iter().unzip()
+    }
+
+    fn batch(&self, columns: SchemaRef) -> Result<RecordBatch, DataFusionError> {
+        let (titles, texts) = self.lines();
+        let columns_of: Vec<ArrayRef> =
+            vec![Arc::new(StringArray::from(titles)), Arc::new(StringArray::from(texts))];
+        Ok(RecordBatch::try_new(columns, columns_of)?)
+    }
+
+    /// The rows of EXPLAIN ANALYZE with more behind them: what files cost, and all of the statement.
     pub(crate) fn summed_up(self: Arc<Self>, output: Output) -> Output {
         let RowStream { schema, stream } = match output {
             Output::Rows(rows) => rows,
             other @ (Output::Affected { .. } | Output::Done { .. }) => return other,
         };
         let columns = Arc::clone(&schema);
-        let summary = async move {
-            let figures = self.sum();
-            let text = format!(
-                "store_requests={}, store_bytes={}, cache_reads={}, cache_bytes={}, store_wait={:?}",
-                figures.requests, figures.bytes, figures.cached_reads, figures.cached_bytes, figures.waited
-            );
-            let column = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
-            Ok::<_, DataFusionError>(RecordBatch::try_new(
-                columns,
-                vec![column("Object store"), column(&text)],
-            )?)
-        };
         // Made when the plan has run.
-        let rows = stream.chain(futures::stream::once(summary));
-        let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+        let summary = futures::stream::once(async move { self.batch(columns) });
+        let summary = summary.try_filter(|batch| futures::future::ready(batch.num_rows() > 0));
+        let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream.chain(summary)));
         Output::Rows(RowStream { schema, stream })
     }
+}
+
+/// Figures as a line tells them.
+fn shown(figures: &ReadFigures) -> String {
+    format!(
+        "store_requests={}, store_bytes={}, cache_reads={}, cache_bytes={}, store_wait={:?}",
+        figures.requests, figures.bytes, figures.cached_reads, figures.cached_bytes, figures.waited
+    )
 }
 
 /// `metrics` of a node with what its meter has counted.
@@ -120,6 +179,10 @@ mod tests {
         assert!(ReadMeters::next(&state).is_none());
         let meters = Arc::new(ReadMeters::default());
         state.config_mut().set_extension(Arc::clone(&meters));
+        assert!(ReadMeters::next(&state).is_none(), "tables are in a directory");
+        assert_eq!(meters.lines().0.len(), 0);
+        let meters = Arc::new(ReadMeters { of_tables: true, ..ReadMeters::default() });
+        state.config_mut().set_extension(Arc::clone(&meters));
         let (first, second) = (ReadMeters::next(&state).unwrap(), ReadMeters::next(&state).unwrap());
         first.request(100, Duration::from_millis(2));
         second.request(20, Duration::from_millis(1));
@@ -127,6 +190,7 @@ mod tests {
         let sum = meters.sum();
         assert_eq!((sum.requests, sum.bytes, sum.cached_reads, sum.cached_bytes), (2, 120, 1, 3));
         assert_eq!(sum.waited, Duration::from_millis(3));
+        assert_eq!(meters.lines().0, ["Object store"]);
         let shown = with_reads(MetricsSet::new(), Some(&second));
         let of = |name: &str| shown.sum_by_name(name).unwrap().as_usize();
         assert_eq!((of("store_requests"), of("store_bytes"), of("cache_reads")), (1, 20, 1));

@@ -460,11 +460,11 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_ends_and_whoever_leaves_is_forgotten() {
-        let queue = queue_within(Duration::from_millis(60), 1, None, 10);
+        let queue = queue_within(Duration::from_millis(800), 1, None, 10);
         let permit = queue.enter("a", None).await.unwrap();
         let late = queue.enter("b", None).await.unwrap_err();
         assert_eq!((late.kind(), late.sqlstate()), (ErrorKind::ResourceExhausted, "53300"));
-        assert!(late.message().contains("60ms"), "{late}");
+        assert!(late.message().contains("800ms"), "{late}");
         let left = tokio::time::timeout(Duration::from_millis(5), queue.enter("c", None)).await;
         assert!(left.is_err());
         assert_eq!((queue.figures().waiting, queue.figures().refused_late), (0, 1));

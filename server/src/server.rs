@@ -19,6 +19,7 @@ use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::audit::StatementFiles;
 use crate::flight;
@@ -175,6 +176,8 @@ impl Server {
 /// Ends what clients have left behind, for ever.
 async fn tidy(shared: &Shared) {
     let mut interval = tokio::time::interval(TIDY_INTERVAL);
+    // Behind a while in which nothing was answered, too, there is time for calls between two looks.
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         shared.results.expire();

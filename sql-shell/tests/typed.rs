@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use cairn_tests::without_settings;
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::Termios;
 
@@ -29,10 +30,10 @@ impl Typed {
         let terminal = openpty(Some(&size), None::<&Termios>).unwrap();
         let side = || Stdio::from(terminal.slave.try_clone().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+        without_settings(&mut command);
         command.args(args).stdin(side()).stdout(side()).stderr(side());
         command.env("HOME", home).env("TERM", "xterm").env("NO_COLOR", "1");
-        for name in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "PAGER", "CAIRN_PAGER", "CAIRN_RC", "CAIRN_FORMAT"]
-        {
+        for name in ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "PAGER", "VISUAL", "EDITOR", "LESS"] {
             command.env_remove(name);
         }
         let child = command.envs(variables.iter().copied()).spawn().unwrap();
@@ -157,7 +158,7 @@ fn the_users_file_is_read_first_and_only_here() {
     flag.types("\x04");
     assert_eq!(flag.ends(), Some(0));
 
-    let script = Command::new(env!("CARGO_BIN_EXE_cairn"))
+    let script = without_settings(&mut Command::new(env!("CARGO_BIN_EXE_cairn")))
         .args([":memory:", "-c", "SELECT NULL AS n"])
         .env("HOME", home.path())
         .env_remove("XDG_CONFIG_HOME")

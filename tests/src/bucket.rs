@@ -18,6 +18,7 @@ use datafusion::object_store::ObjectStore;
 use datafusion::object_store::prefix::PrefixStore;
 use tempfile::TempDir;
 
+use crate::environment::without_settings;
 use crate::http::{HttpAnswer, HttpRequest};
 
 /// Moto asks who it is, and believes it.
@@ -36,7 +37,7 @@ struct MotoServer {
 impl MotoServer {
     fn start(python: &OsStr) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/bucket.py");
-        let mut process = Command::new(python)
+        let mut process = without_settings(&mut Command::new(python))
             .arg(script)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

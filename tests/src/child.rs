@@ -16,6 +16,7 @@ use cairn_engine::Root;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{Answer, SqlError};
+use crate::environment::without_settings;
 
 /// First line of a process that writes: it has opened the database.
 const READY: &[u8] = b"ready\n";
@@ -44,7 +45,7 @@ impl Asked {
         environment: &[(String, String)],
     ) -> std::io::Result<Self> {
         let mut command = Command::new(program);
-        command.arg(what).arg(root).envs(environment.iter().cloned());
+        without_settings(&mut command).arg(what).arg(root).envs(environment.iter().cloned());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -141,7 +142,7 @@ impl Writers {
     /// # Panics
     /// When the pipe asked for is not there.
     pub fn start(program: &Path, root: &Path, seed: u64, round: u64) -> std::io::Result<Self> {
-        let mut child = Command::new(program)
+        let mut child = without_settings(&mut Command::new(program))
             .arg("write")
             .arg(root)
             .args([seed.to_string(), round.to_string()])
@@ -207,7 +208,7 @@ impl ServerProcess {
     /// # Panics
     /// When the pipes asked for are not there.
     pub fn start(program: &Path, root: &Path) -> std::io::Result<Self> {
-        let mut child = Command::new(program)
+        let mut child = without_settings(&mut Command::new(program))
             .arg("serve")
             .arg(root)
             .stdin(Stdio::piped())

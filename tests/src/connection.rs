@@ -16,7 +16,7 @@ use crate::answer::{Answer, SqlError, render};
 use crate::plan;
 
 /// How long a just released lock may take to be free.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// SQLSTATE of a database that somebody else writes.
 const LOCKED: &str = "57P03";

@@ -7,7 +7,7 @@
 //! whoever writes: what it has seen must never be taken back.
 //!
 //! Repeat a failure with `CAIRN_CRASH_SEED=<printed seed>`: the same units, though not the same moments; `CAIRN_CRASH_ROUNDS` sets the
-//! number of rounds.
+//! number of rounds. Without a seed two databases share the rounds, each with a seed of its own.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a panic is the report")]
 
@@ -20,6 +20,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 const ROUNDS: u64 = 200;
+/// Databases that are worked at beside each other, each in a part of the rounds: of one, either its writers or its judge keeps a core busy.
+const DATABASES: u64 = 2;
 /// Of the rows that searches must find that need not be exact.
 const RECALL_MIN: f64 = 0.8;
 
@@ -29,11 +31,63 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn nothing_acknowledged_is_lost_by_a_kill() {
-    let seed = number("CAIRN_CRASH_SEED").unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        u64::from(now.subsec_nanos()) ^ now.as_secs()
-    });
     let rounds = number("CAIRN_CRASH_ROUNDS").unwrap_or(ROUNDS);
+    // One that is given is that of one database, as a failure prints it.
+    let seeds: Vec<u64> = match number("CAIRN_CRASH_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            let seed = u64::from(now.subsec_nanos()) ^ now.as_secs();
+            (seed..seed + DATABASES).collect()
+        }
+    };
+    let rounds_each = rounds.div_ceil(seeds.len() as u64);
+    let started = Instant::now();
+    let mut all = Tally::default();
+    std::thread::scope(|scope| {
+        let databases: Vec<_> =
+            seeds.iter().map(|seed| scope.spawn(move || kill(*seed, rounds_each))).collect();
+        for database in databases {
+            all.add(database.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+    });
+    let Tally { acknowledged, in_flight_done, looks, recall, rows } = all;
+    println!(
+        "{} kills in {:.1} s: {acknowledged} acknowledged units all there, {in_flight_done} units in flight were done, \
+         {looks} looks of a reader, {} of {} nearest rows found, {rows} rows at the end",
+        rounds_each * seeds.len() as u64,
+        started.elapsed().as_secs_f64(),
+        recall.found,
+        recall.of,
+    );
+    assert!(acknowledged > 0, "no unit was ever acknowledged: the test tested nothing");
+    assert!(looks > 0, "the reader never looked");
+    let found = recall.found as f64;
+    assert!(found >= RECALL_MIN * recall.of as f64, "searches found {recall:?}");
+}
+
+/// What came of the rounds.
+#[derive(Default)]
+struct Tally {
+    acknowledged: u64,
+    in_flight_done: u64,
+    looks: u64,
+    recall: Recall,
+    rows: usize,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.in_flight_done += other.in_flight_done;
+        self.looks += other.looks;
+        self.recall += other.recall;
+        self.rows += other.rows;
+    }
+}
+
+/// The rounds of a database.
+fn kill(seed: u64, rounds: u64) -> Tally {
     println!("CAIRN_CRASH_SEED={seed} ({rounds} rounds)");
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("db");
@@ -44,15 +98,14 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
 
     let mut rng = StdRng::seed_from_u64(seed);
     let watcher = Watcher::start(&root, seed).unwrap();
-    let started = Instant::now();
-    let (mut acknowledged, mut in_flight_done, mut recall) = (0, 0, Recall::default());
+    let mut tally = Tally::default();
     for round in 0..rounds {
         let place = format!("CAIRN_CRASH_SEED={seed}, round {round}");
         let said = kill_the_writers(&root, seed, round, &mut rng);
         let seen = watcher.seen();
         let heard =
             Heard::of(&said, seed, round, &mut model).unwrap_or_else(|what| panic!("{place}: {what}"));
-        acknowledged += heard.acknowledged;
+        tally.acknowledged += heard.acknowledged;
 
         let connection = Connection::open_dir(&root, &workload::options(seed, round))
             .unwrap_or_else(|error| panic!("{place}: does not open again: {error}"));
@@ -61,8 +114,8 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
         assert!(version >= newest, "{place}: version {version}, after {newest} was acknowledged");
         assert!(version >= seen, "{place}: version {version}, after a reader has seen {seen}");
         let judged = model.judge(&connection, &heard.in_flight);
-        in_flight_done += judged.unwrap_or_else(|what| panic!("{place}: {what}"));
-        recall += model.search(&connection, &mut rng).unwrap_or_else(|what| panic!("{place}: {what}"));
+        tally.in_flight_done += judged.unwrap_or_else(|what| panic!("{place}: {what}"));
+        tally.recall += model.search(&connection, &mut rng).unwrap_or_else(|what| panic!("{place}: {what}"));
         verify(&connection, &place);
         model.tidy(&connection, &root).unwrap_or_else(|what| panic!("{place}: {what}"));
         if rng.random_bool(0.5) {
@@ -75,19 +128,9 @@ fn nothing_acknowledged_is_lost_by_a_kill() {
             panic!("{place}: the reader has ended: {ended:?}");
         }
     }
-    let looks = watcher.stop().unwrap_or_else(|what| panic!("CAIRN_CRASH_SEED={seed}: {what}"));
-    println!(
-        "{rounds} kills in {:.1} s: {acknowledged} acknowledged units all there, {in_flight_done} units in flight were done, \
-         {looks} looks of a reader, {} of {} nearest rows found, {} rows at the end",
-        started.elapsed().as_secs_f64(),
-        recall.found,
-        recall.of,
-        model.rows()
-    );
-    assert!(acknowledged > 0, "no unit was ever acknowledged: the test tested nothing");
-    assert!(looks > 0, "the reader never looked");
-    let found = recall.found as f64;
-    assert!(found >= RECALL_MIN * recall.of as f64, "searches found {recall:?}");
+    tally.looks = watcher.stop().unwrap_or_else(|what| panic!("CAIRN_CRASH_SEED={seed}: {what}"));
+    tally.rows = model.rows();
+    tally
 }
 
 /// What the writers of a round have said.

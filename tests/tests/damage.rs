@@ -328,7 +328,7 @@ fn damage_gives_right_rows_or_a_named_error() {
         next: AtomicUsize::new(0),
         report: Mutex::default(),
     };
-    let threads = if plan.all { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| run.work(place.path()));

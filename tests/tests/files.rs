@@ -55,7 +55,9 @@ fn segments_under(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn make_table(root: &Path) -> Vec<Vec<String>> {
-    let db = Connection::open_dir(root, &OpenOptions::default()).unwrap();
+    // Each row is in one segment, whenever somebody looks.
+    let options = OpenOptions { compacts: false, ..OpenOptions::default() };
+    let db = Connection::open_dir(root, &options).unwrap();
     let columns: Vec<String> =
         COLUMNS.iter().map(|(name, sql_type, _)| format!("{name} {sql_type}")).collect();
     db.exec(&format!("CREATE TABLE t ({})", columns.join(", ")));

@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// How long anything may take that happens at once on a machine that is not busy with other tests.
+const SOON: Duration = Duration::from_secs(60);
+
 /// A server of a database in memory.
 struct Running {
     address: SocketAddr,
@@ -83,14 +86,14 @@ impl Running {
     }
 
     /// Waits until a figure is `wanted`.
-    async fn until(&self, name: &str, wanted: f64, within: Duration) {
-        let end = Instant::now() + within;
+    async fn until(&self, name: &str, wanted: f64) {
+        let end = Instant::now() + SOON;
         loop {
             let now = self.metric(name).await;
             if now == wanted {
                 return;
             }
-            assert!(Instant::now() < end, "{name} is {now}, not {wanted}, after {within:?}");
+            assert!(Instant::now() < end, "{name} is {now}, not {wanted}, after {SOON:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -417,7 +420,7 @@ async fn limits() {
     let slow = "SELECT count(*) FROM generate_series(1, 100000000000)";
     let late = server.error(json!({"sql": slow, "settings": {"statement_timeout": "200ms"}})).await;
     assert_eq!((late.0, late.1.as_str()), (504, "57014"), "{}", late.2);
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     server.run("CREATE SCHEMA sales").await;
     server.run("CREATE TABLE sales.t (a INT)").await;
     let there =
@@ -438,7 +441,7 @@ async fn rows_wait_for_their_reader_and_end_with_it() {
         HttpRequest::send(server.address, "POST", "/v1/sql", &headers, body.to_string().as_bytes()).await;
     reader.read_at_least(1 << 20).await;
     // Nobody reads on: after what the sockets take, nothing more is made.
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + SOON;
     let mut made = -1.0;
     loop {
         let now = server.metric("cairn_rows_returned_total").await;
@@ -450,11 +453,12 @@ async fn rows_wait_for_their_reader_and_end_with_it() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert!(made < 2e6, "{made} rows were made for a reader that took few");
+    // Of all tests of this process; the rows together would take several times as much.
     let grown = server.metric("process_resident_memory_bytes").await - before;
-    assert!(grown < 200e6, "memory has grown by {grown} bytes");
+    assert!(grown < 1e9, "memory has grown by {grown} bytes");
     assert_eq!(server.metric("cairn_statements_running").await, 1.0);
     drop(reader);
-    server.until("cairn_statements_running", 0.0, Duration::from_secs(1)).await;
+    server.until("cairn_statements_running", 0.0).await;
     let cancelled = "cairn_statement_duration_seconds_count{kind=\"select\",outcome=\"57\"}";
     assert_eq!(server.metric(cancelled).await, 1.0);
 }
@@ -465,9 +469,9 @@ async fn a_client_that_goes_away_cancels_its_statement() {
     let body = json!({"sql": "SELECT count(*) FROM generate_series(1, 100000000000)"}).to_string();
     let headers = ["content-type: application/json"];
     let waiting = HttpRequest::send(server.address, "POST", "/v1/sql", &headers, body.as_bytes()).await;
-    server.until("cairn_statements_running", 1.0, Duration::from_secs(5)).await;
+    server.until("cairn_statements_running", 1.0).await;
     drop(waiting);
-    server.until("cairn_statements_running", 0.0, Duration::from_secs(1)).await;
+    server.until("cairn_statements_running", 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -621,7 +625,7 @@ async fn stopping_lets_statements_end() {
     reader.read_at_least(1000).await;
     assert_eq!(http_get(server.address, "/readyz").await.status, 200);
     server.stop.take().unwrap().send(()).unwrap();
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + SOON;
     let draining = loop {
         let answer = http_get(server.address, "/readyz").await;
         if answer.status == 503 || Instant::now() > end {
@@ -655,6 +659,11 @@ async fn the_document_lists_what_there_is() {
     for status in ["200", "400", "401", "403", "404", "406", "409", "413", "415", "501", "503", "504"] {
         assert!(statuses.contains_key(status), "{status}");
     }
+}
+
+/// What a line of the log says of its statement's time.
+fn took_ms(line: &str) -> f64 {
+    serde_json::from_str::<Value>(line).unwrap()["ms"].as_f64().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -707,8 +716,10 @@ async fn statements_are_logged_without_their_values() {
     );
     assert_eq!((&lines[1]["tables"], &lines[1]["kind"]), (&json!(["t"]), &json!("insert")));
     assert!(lines.iter().all(|l| l["client"].as_str().unwrap().starts_with("127.0.0.1:")));
+    // On a busy machine others may be slow, too.
     let slow = std::fs::read_to_string(&slow).unwrap();
-    assert_eq!(slow.lines().count(), 1, "{slow}");
+    let expected: Vec<&str> = text.lines().filter(|line| took_ms(line) >= 300.0).collect();
+    assert_eq!(slow.lines().collect::<Vec<_>>(), expected);
     assert!(slow.contains("generate_series"));
     assert_eq!(server.metric("cairn_log_lines_lost_total").await, 0.0);
 }

@@ -12,6 +12,7 @@ use datafusion::catalog::Session;
 use super::from::{blocking, shown};
 use crate::error::Result;
 use crate::file_access::FileAccess;
+use crate::measure::ReadMeters;
 use crate::stores::{ObjectFile, SessionStores, names_objects};
 
 /// Bytes that can be read from any place on.
@@ -92,7 +93,8 @@ impl InputFile {
 /// As [`FileAccess::read`] and [`SessionStores::objects`].
 pub(crate) async fn inputs(session: &dyn Session, text: &str) -> Result<Vec<InputFile>> {
     if names_objects(text) {
-        let objects = SessionStores::of(session)?.objects(text).await?;
+        let meters = ReadMeters::of(session);
+        let objects = SessionStores::of(session)?.objects(text, meters.as_deref()).await?;
         return Ok(objects.into_iter().map(InputFile::object).collect());
     }
     let (access, text) = (FileAccess::of(session), text.to_owned());

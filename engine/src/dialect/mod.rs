@@ -168,7 +168,7 @@ mod tests {
             let deep = parse(&nested(open, inner, close, 200)).unwrap_err();
             assert_eq!(deep.sqlstate(), "54001", "{open}: {}", deep.message());
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
         parse("SELECT f(a, k => 1)").unwrap();
     }
 }

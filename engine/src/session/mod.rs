@@ -67,6 +67,7 @@ use crate::context::{Progress, StatementContext};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
+use crate::measure::ReadMeters;
 use crate::metrics::Watch;
 use crate::output::Output;
 use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
@@ -628,6 +629,7 @@ impl Session {
             state.mark_start_execution();
             (Arc::clone(&inner.state), Arc::clone(&inner.progress))
         };
+        let state = if shape.is_measured { ReadMeters::measuring(&state, db) } else { state };
         catalog.bind(&state, shape).await?;
         let context = StatementContext {
             db: Arc::clone(db),
@@ -746,7 +748,11 @@ fn shape_of(statement: &Statement) -> Shape {
     match statement {
         Statement::Query(query) => statement::inspect(&ast::Statement::Query(query.clone())),
         Statement::Dml(dml) => statement::inspect(dml),
-        Statement::Explain(explain) => shape_of(&explain.statement),
+        Statement::Explain(explain) => {
+            let mut shape = shape_of(&explain.statement);
+            shape.is_measured = explain.analyze;
+            shape
+        }
         Statement::CreateTable(table) => match &table.query {
             Some(query) => statement::inspect(&ast::Statement::Query(query.clone())),
             None => Shape::default(),

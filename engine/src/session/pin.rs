@@ -42,8 +42,8 @@ impl Drop for StatePin {
     fn drop(&mut self) {
         let (Some(state), Some(session)) = (self.state.take(), self.session.upgrade()) else { return };
         let mut inner = session.lock().unwrap_or_else(PoisonError::into_inner);
-        // A later statement has pointed the session elsewhere, or not.
-        let newest = Arc::ptr_eq(&inner.state, &state);
+        // A later statement has pointed the session elsewhere, or not. The state of one that is measured is not the session's own.
+        let newest = Arc::ptr_eq(inner.state.catalog_list(), state.catalog_list());
         drop(state);
         if newest {
             inner.unpin();

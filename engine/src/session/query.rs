@@ -162,8 +162,6 @@ pub(super) async fn explain(
     shape: &Shape,
     explain: &ExplainStatement,
 ) -> Result<Output> {
-    let measured = if explain.analyze { ReadMeters::of(context) } else { None };
-    let context = measured.as_ref().map_or(context, |(_, measured)| measured);
     let inner = match explain.statement.as_ref() {
         Statement::CreateIndex(create) => return ddl::explain_create_index(context, create).await,
         Statement::Query(query) => plan(context, shape, query).await?,
@@ -196,8 +194,8 @@ pub(super) async fn explain(
     let mut state = SessionState::clone(&context.state);
     state.config_mut().set_extension(Arc::new(search::SampleRate(0.0)));
     let explained = start_in(&state, plan).await?;
-    let explained = match &measured {
-        Some((meters, _)) => Arc::clone(meters).summed_up(explained),
+    let explained = match ReadMeters::of(&state) {
+        Some(meters) => meters.summed_up(explained),
         None => explained,
     };
     Ok(FileAccess::of(&state).explained(explained))

@@ -38,7 +38,9 @@ async fn session_within(memory: usize) -> Session {
 }
 
 async fn session_with(storage: OpenOptions, memory: usize) -> Session {
-    let storage = OpenOptions { create: true, ..storage };
+    // However long a test takes, no compaction comes into it by itself.
+    let compact_delay = std::time::Duration::from_secs(3_600);
+    let storage = OpenOptions { create: true, compact_delay, ..storage };
     let options = EngineOptions {
         storage,
         memory_limit: Some(memory),

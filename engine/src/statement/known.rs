@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn calls_are_of_functions_that_there_are() {
-        let query = |sql| match parse(sql) {
+        let query = |sql: &str| match parse(sql) {
             Ok(Statement::Query(query)) => query.to_string(),
             other => format!("{other:?}"),
         };

@@ -32,6 +32,8 @@ pub(crate) struct Shape {
     pub(crate) pseudo_columns: bool,
     /// Whether `current_schema` stands without parentheses.
     pub(crate) session_words: bool,
+    /// Whether what its reads cost is asked for.
+    pub(crate) is_measured: bool,
     ctes: HashSet<String>,
     functions: HashSet<ObjectName>,
 }

@@ -1,7 +1,7 @@
 //! Files on object storage: which a session may reach, and with whose credentials.
 //!
 //! Owns: the secrets of a session (`secret`), which of them a URL is reached with, which URLs a session may reach at all (`access`), open buckets
-//! (`open`), their errors (`named`), and what COPY and queries do with objects (`list`, `read`, `upload`). Does not own: formats (`copy`,
+//! (`open`), their errors (`named`), what a statement reads of them (`metered`), and what COPY and queries do with objects (`list`, `read`, `upload`). Does not own: formats (`copy`,
 //! `files`), how a service is talked to and tried again (`cairn_storage::object`).
 //!
 //! A secret lives in its session, and nowhere else: in no table, no file, no log. What a session of a server reaches lies below the prefixes that the
@@ -10,6 +10,7 @@
 
 mod access;
 mod list;
+mod metered;
 mod named;
 mod open;
 mod place;
@@ -30,14 +31,14 @@ use datafusion::catalog::Session;
 use tokio::runtime::Handle;
 
 pub(crate) use access::UrlAccess;
-pub(crate) use open::EngineStores;
-use open::OpenStore;
+pub(crate) use open::{EngineStores, OpenStore};
 pub(crate) use place::{ObjectPlace, names_objects};
 pub(crate) use read::ObjectFile;
 pub(crate) use secret::{SecretOption, StoreSecret};
 pub(crate) use upload::{ObjectUpload, Uploads};
 
 use crate::error::{Error, Result};
+use crate::measure::ReadMeters;
 use crate::output::Output;
 
 /// Secrets of one session.
@@ -167,13 +168,17 @@ impl SessionStores {
         ])
     }
 
-    /// The objects that `text` names, by key.
+    /// The objects that `text` names, by key; `meters` are told what they cost.
     ///
     /// # Errors
     /// 22023 for what names none; 42501 for what the session may not reach; 58P01 when nothing is there; those of the store.
-    pub(crate) async fn objects(&self, text: &str) -> Result<Vec<ObjectFile>> {
+    pub(crate) async fn objects(&self, text: &str, meters: Option<&ReadMeters>) -> Result<Vec<ObjectFile>> {
         let place = ObjectPlace::parse(text)?;
         let open = self.reach(&place)?;
+        let open = match meters {
+            Some(meters) => meters.of_files(text, &open)?,
+            None => open,
+        };
         let objects = list::list(&open, &place).await?;
         let runtime = Handle::current();
         let file = |meta| ObjectFile::new(Arc::clone(&open), meta, runtime.clone());

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cairn_storage::ErrorKind;
-use cairn_storage::object::StoreUrl;
+use cairn_storage::object::{ReadMeter, StoreUrl};
 use chrono::TimeDelta;
 use datafusion::object_store::path::Path;
 use datafusion::object_store::{
@@ -22,6 +22,7 @@ use datafusion::object_store::{
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+use super::metered::MeteredStore;
 use super::place::url_of;
 
 /// Longest range of one request of a read that is taken as it comes.
@@ -91,6 +92,12 @@ impl NamedStore {
         number: u64,
     ) -> Self {
         Self { inner, name: Arc::new(Name { bucket, credentials, number }) }
+    }
+
+    /// The same bucket, with reads counted in `meter`: its objects are the same to whoever keeps what he has read of them.
+    pub(super) fn metered(&self, meter: ReadMeter) -> Self {
+        let inner = Arc::new(MeteredStore::new(Arc::clone(&self.inner), meter));
+        Self { inner, name: Arc::clone(&self.name) }
     }
 
     /// What makes `tried` of `location` of an error.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_storage::ErrorKind;
 use cairn_storage::metrics::{ObjectFigures, ObjectMetrics};
-use cairn_storage::object::{Scheme, StoreSettings, StoreUrl, connect_with};
+use cairn_storage::object::{ReadMeter, Scheme, StoreSettings, StoreUrl, connect_with};
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -30,6 +30,8 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A bucket that can be read and written, and found by plans as long as this lives.
 pub(crate) struct OpenStore {
+    named: Arc<NamedStore>,
+    /// The same.
     store: Arc<dyn ObjectStore>,
     bucket: StoreUrl,
     url: ObjectStoreUrl,
@@ -44,11 +46,30 @@ impl OpenStore {
         runtime: &Arc<RuntimeEnv>,
     ) -> Result<Arc<Self>> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let named = NamedStore::new(inner, bucket.clone(), credentials, number);
+        Self::under(number, named, bucket, runtime)
+    }
+
+    fn under(
+        number: u64,
+        named: NamedStore,
+        bucket: &StoreUrl,
+        runtime: &Arc<RuntimeEnv>,
+    ) -> Result<Arc<Self>> {
         let url = ObjectStoreUrl::parse(format!("cairn-{number}://{}", bucket.bucket()))?;
-        let store: Arc<dyn ObjectStore> =
-            Arc::new(NamedStore::new(inner, bucket.clone(), credentials, number));
+        let named = Arc::new(named);
+        let store = Arc::clone(&named) as Arc<dyn ObjectStore>;
         runtime.register_object_store(url.as_ref(), Arc::clone(&store));
-        Ok(Arc::new(Self { store, bucket: bucket.clone(), url, runtime: Arc::clone(runtime) }))
+        Ok(Arc::new(Self { named, store, bucket: bucket.clone(), url, runtime: Arc::clone(runtime) }))
+    }
+
+    /// The same bucket under another name, with reads counted in `meter`.
+    ///
+    /// # Errors
+    /// None that this one did not have.
+    pub(crate) fn metered(&self, meter: ReadMeter) -> Result<Arc<Self>> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self::under(number, self.named.metered(meter), &self.bucket, &self.runtime)
     }
 
     /// Its objects, by keys from the bucket on.

@@ -4,6 +4,9 @@
 //! wait and those being fetched. Does not own: how they are encoded (`encode`).
 //!
 //! A ticket is good for one fetch, from any connection of the user whose statement it is: rows are produced once.
+//!
+//! Time in which the server answered nobody counts against nobody: a result goes at the second look that finds it late, so that a
+//! client whose call waited meanwhile is told how its statement ended, not that there is no such result.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -49,7 +52,7 @@ pub(crate) struct Results {
 }
 
 enum Kept {
-    Waiting { rows: Rows, until: Instant },
+    Waiting { rows: Rows, until: Instant, found_late: bool },
     Fetched { identity: Identity, cancel: oneshot::Sender<()> },
 }
 
@@ -91,7 +94,7 @@ impl Results {
         let mut kept = self.kept();
         let owner = rows.session.id();
         let waiting = kept.iter().filter_map(|(handle, kept)| match kept {
-            Kept::Waiting { rows, until } if rows.session.id() == owner => {
+            Kept::Waiting { rows, until, .. } if rows.session.id() == owner => {
                 Some((!rows.schema.fields().is_empty(), *until, *handle))
             }
             _ => None,
@@ -102,7 +105,8 @@ impl Results {
         let dropped: Vec<Option<Kept>> =
             waiting.into_iter().take(over).map(|(.., handle)| kept.remove(&handle)).collect();
         let handle = Handle::random();
-        kept.insert(handle, Kept::Waiting { rows, until: Instant::now() + self.wait_max });
+        let until = Instant::now() + self.wait_max;
+        kept.insert(handle, Kept::Waiting { rows, until, found_late: false });
         drop(kept);
         // Outside the lock: their queries end here.
         drop(dropped);
@@ -150,8 +154,9 @@ impl Results {
     pub(crate) fn renew(&self, handle: Handle, caller: &Identity) -> Result<()> {
         let mut kept = self.kept_for(handle, caller)?;
         match kept.get_mut(&handle) {
-            Some(Kept::Waiting { until, .. }) => {
+            Some(Kept::Waiting { until, found_late, .. }) => {
                 *until = Instant::now() + self.wait_max;
+                *found_late = false;
                 Ok(())
             }
             _ => Err(gone()),
@@ -172,15 +177,20 @@ impl Results {
         })
     }
 
-    /// Drops what nobody came for.
+    /// Looks for what nobody came for, and drops what the look before has found late already. Calls that have come are to be
+    /// answered between two looks.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
-        let late = |kept: &Kept| matches!(kept, Kept::Waiting { until, .. } if *until < now);
         let expired: Vec<Kept> = {
             let mut kept = self.kept();
-            let handles: Vec<Handle> =
-                kept.iter().filter(|(_, kept)| late(kept)).map(|(handle, _)| *handle).collect();
-            handles.into_iter().filter_map(|handle| kept.remove(&handle)).collect()
+            let late = kept.iter_mut().filter_map(|(handle, kept)| match kept {
+                Kept::Waiting { until, found_late, .. } if *until <= now => {
+                    std::mem::replace(found_late, true).then_some(*handle)
+                }
+                _ => None,
+            });
+            let late: Vec<Handle> = late.collect();
+            late.into_iter().filter_map(|handle| kept.remove(&handle)).collect()
         };
         // Outside the lock: their queries end here.
         drop(expired);
@@ -252,5 +262,42 @@ impl Drop for Fetch {
         if let Some(results) = self.results.upgrade() {
             results.kept().remove(&self.handle);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use cairn_engine::{Engine, EngineOptions, Root};
+    use datafusion::arrow::datatypes::Schema;
+    use datafusion::physical_plan::EmptyRecordBatchStream;
+
+    use super::*;
+    use crate::session::Sessions;
+
+    #[tokio::test]
+    async fn what_was_late_at_the_look_before_is_dropped() {
+        let engine = Engine::open(Root::Memory, EngineOptions::default()).await.unwrap();
+        let options = ServerOptions { result_wait_max: Duration::ZERO, ..ServerOptions::default() };
+        let sessions = Sessions::new(&options);
+        let token = sessions.log_in(engine.session()).unwrap();
+        let session = sessions.of_token(token.text()).unwrap();
+        let results = Arc::new(Results::new(&options));
+        let keep = || {
+            let stream = Box::pin(EmptyRecordBatchStream::new(Arc::new(Schema::empty())));
+            results.keep(Rows::new(stream, session.clone()))
+        };
+        let (fetched, renewed, left) = (keep(), keep(), keep());
+        // Late at once. Whose call waited while nobody was answered comes between the looks.
+        results.expire();
+        results.fetch(fetched, session.identity()).map(drop).unwrap();
+        results.renew(renewed, session.identity()).unwrap();
+        results.expire();
+        let gone = results.fetch(left, session.identity()).map(drop).unwrap_err();
+        assert_eq!((gone.kind(), gone.sqlstate()), (ErrorKind::NotFound, "34000"));
+        results.renew(renewed, session.identity()).unwrap();
+        results.expire();
+        results.expire();
+        assert!(results.renew(renewed, session.identity()).is_err());
     }
 }

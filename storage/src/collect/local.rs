@@ -5,7 +5,12 @@
 //! of g, what g does not name is dead. Whoever reads locks first and then looks whether the manifest is still the newest, so no
 //! manifest but the newest is ever locked anew.
 //!
-//! It runs at the end of a checkpoint, and for VACUUM, while no other begins. Manifests stay: they are small, and are found by counting up from 1.
+//! It runs at the end of a checkpoint, and for VACUUM, while no other begins.
+//!
+//! Of manifests the newest [`MANIFESTS_KEPT`] stay, g and all after it, and those that tell VERIFY which commits can still be asked for by their ids.
+//! They go one after the other, the oldest first, each durably: so at every moment those that are there stand side by side up to the newest, which is
+//! found by counting up from any of them (D11), and whoever still finds one that he has locked knows that none after it is gone. Where a number was
+//! missing, or has a mark since, it goes in its turn: one that stayed alone below the others would be taken for the newest.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -20,11 +25,18 @@ use super::name::ObjectName;
 use super::plan::Dead;
 use super::{CollectReceipt, table_folder};
 use crate::database::{Database, Writer, pin_path};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::fs::OpenMode;
 use crate::id::{ManifestNumber, TableId};
 use crate::jobs::Stop;
 use crate::manifest::Manifest;
+use crate::manifest::history::is_over;
+use crate::manifest::store::manifest_path;
+
+/// Newest manifests that stay although nobody stands on them: what a repair may fall back to, and what VERIFY compares with each other.
+const MANIFESTS_KEPT: u64 = 32;
+/// Manifests removed at the end of one checkpoint: each waits for the disk.
+const MANIFESTS_AT_ONCE: usize = 1_000;
 
 /// What sweeps of one open database remember.
 #[derive(Debug)]
@@ -36,12 +48,14 @@ struct State {
     from: ManifestNumber,
     /// Whether there may be something to remove that was not looked for.
     due: bool,
+    /// The oldest manifest that should be there: those before it were removed. None: nobody has looked yet.
+    lowest: Option<ManifestNumber>,
 }
 
 impl Default for Swept {
     fn default() -> Self {
         // What earlier processes left is looked for once.
-        Self(Mutex::new(State { from: ManifestNumber(0), due: true }))
+        Self(Mutex::new(State { from: ManifestNumber(0), due: true, lowest: None }))
     }
 }
 
@@ -51,7 +65,12 @@ impl Swept {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).due = true;
     }
 
-    /// Whether there may be; from now on nothing is known to be.
+    /// Whether that manifest was removed. The caller sees to it that no checkpoint runs.
+    pub(crate) fn has_removed(&self, number: ManifestNumber) -> bool {
+        self.lowest().is_some_and(|lowest| number < lowest)
+    }
+
+    /// Whether there may be something to remove; from now on nothing is known to be.
     pub(crate) fn take_due(&self) -> bool {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).due)
     }
@@ -62,6 +81,23 @@ impl Swept {
 
     fn set_from(&self, from: ManifestNumber) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).from = from;
+    }
+
+    fn lowest(&self) -> Option<ManifestNumber> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).lowest
+    }
+
+    fn set_lowest(&self, lowest: ManifestNumber) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).lowest = Some(lowest);
+    }
+}
+
+/// The oldest manifest that should be there, of a directory in which `lowest` is the oldest that is, and `highest` the newest.
+pub(crate) fn oldest_kept(lowest: ManifestNumber, highest: ManifestNumber) -> ManifestNumber {
+    match highest.0 <= MANIFESTS_KEPT {
+        // None was ever removed.
+        true => ManifestNumber(1),
+        false => lowest,
     }
 }
 
@@ -83,15 +119,62 @@ pub(crate) async fn sweep(
     if replaced {
         swept.set_due();
     }
+    let removed = remove_manifests(database, newest.number).await;
     if !swept.take_due() {
-        return Ok(());
+        return removed;
     }
     let done = run(database, writer, newest, None, None).await;
     // Held back, or failed: there may be more at the next checkpoint.
     if !done.as_ref().is_ok_and(|receipt| !receipt.more) {
         swept.set_due();
     }
-    done.map(|_| ())
+    done.and(removed)
+}
+
+/// Removes manifests that nobody needs any more.
+///
+/// # Errors
+/// Storage errors; what is left is looked for at the next checkpoint.
+async fn remove_manifests(database: &Database, newest: ManifestNumber) -> Result<()> {
+    let swept = &database.swept;
+    let lowest = lowest(database, newest).await?;
+    let kept = ManifestNumber(newest.0.saturating_sub(MANIFESTS_KEPT - 1));
+    if lowest >= kept {
+        return Ok(());
+    }
+    let oldest = oldest_locked(database, newest)?;
+    let oldest = database.shared.pins.oldest().map_or(oldest, |pinned| pinned.min(oldest));
+    let now_us = database.options().clock.now_us();
+    for number in (lowest.0..kept.min(oldest).0).take(MANIFESTS_AT_ONCE).map(ManifestNumber) {
+        // Which commits the next one is the first to hold, only this one tells: their ids are found in `history`, as long as they can be asked for.
+        match database.manifests.read(number.next()).await {
+            Ok(next) if !is_over(next.time_us, now_us) => break,
+            Ok(_) => {}
+            // Damaged or missing, or a mark: it tells nothing.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
+            Err(error) => return Err(error),
+        }
+        // Durable when it returns, in a directory.
+        match database.shared.store.delete(&Path::from(manifest_path(number))).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        swept.set_lowest(number.next());
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// The oldest manifest that should be there. While none was ever removed it is the first, whether or not it is missing.
+async fn lowest(database: &Database, newest: ManifestNumber) -> Result<ManifestNumber> {
+    let swept = &database.swept;
+    if let Some(lowest) = swept.lowest() {
+        return Ok(lowest);
+    }
+    let listed = database.manifests.listed_range().await?;
+    let lowest = listed.map_or(newest, |(lowest, _)| oldest_kept(lowest, newest));
+    swept.set_lowest(lowest);
+    Ok(lowest)
 }
 
 /// Removes what nobody needs, whether or not anything is known to have been replaced: what was left by work that failed or was killed is
@@ -107,6 +190,8 @@ pub(crate) async fn sweep_all(
     stop: &Stop,
 ) -> Result<CollectReceipt> {
     let begun = Instant::now();
+    // Locks are looked for from there on.
+    lowest(database, newest.number).await?;
     let done = run(database, writer, newest, table, Some(stop)).await?;
     Ok(CollectReceipt { duration: begun.elapsed(), ..done })
 }
@@ -171,6 +256,7 @@ async fn run(
 fn oldest_locked(database: &Database, newest: ManifestNumber) -> Result<ManifestNumber> {
     let Some(fs) = &database.shared.files else { return Ok(newest) };
     let mut number = database.swept.from();
+    let lowest = database.swept.lowest().unwrap_or_default();
     while number < newest {
         let path = pin_path(number);
         let what = |e| crate::error::Error::io(format!("looking whether {path} is read"), e);
@@ -183,8 +269,8 @@ fn oldest_locked(database: &Database, newest: ManifestNumber) -> Result<Manifest
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(what(error)),
         }
-        number = number.next();
+        number = number.next().max(lowest);
         database.swept.set_from(number);
     }
-    Ok(number)
+    Ok(number.min(newest))
 }

@@ -33,7 +33,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 pub(crate) use live::{Named, Retained, Roots, leaves};
-pub(crate) use local::{Swept, sweep, sweep_all};
+pub(crate) use local::{Swept, oldest_kept, sweep, sweep_all};
 pub use name::ObjectKind;
 pub(crate) use name::ObjectName;
 pub(crate) use plan::{HISTORY_KEPT, Listed, PROBE_KEPT, is_older};

@@ -3,6 +3,7 @@
 //! Owns: the follower's published version and how it catches up: log entries as they become durable, or the newest
 //! manifest when the log it needs is gone. It writes nothing, repairs nothing and never shows what is not durable.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -360,13 +361,28 @@ async fn pinned(
     let Some(fs) = &shared.files else { return Ok(Some(Pin::followed(number))) };
     let path = pin_path(number);
     let what = |e| Error::io(format!("locking {path} for reading"), e);
-    let file = fs.open(&path, OpenMode::Read).map_err(what)?;
+    let file = match fs.open(&path, OpenMode::Read) {
+        Ok(file) => file,
+        // Removed, with many newer ones there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && manifest.is_some() => return Ok(None),
+        Err(error) => return Err(what(error)),
+    };
     if !file.try_lock(true).map_err(what)? {
         return Ok(None);
     }
     // Before it was locked the writer may have gone on, and removed what only this one names.
     if manifests.is_newer_than(number).await? {
         return Ok(None);
+    }
+    // The first may be gone again, and `CAIRN` never goes.
+    if manifest.is_none() && manifests.listed().await?.is_some() {
+        return Ok(None);
+    }
+    // It may even have removed this one and the one after it. The older goes first: while this is there, the other was never written.
+    match fs.len(&path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(what(error)),
     }
     Ok(Some(Pin::locked(number, file)))
 }

@@ -328,7 +328,7 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
             "{damage}: VERIFY names it"
         );
         db.index_units_lost(report.lost.iter().map(|(unit, _)| *unit));
-        for _ in 0..1_000 {
+        for _ in 0..12_000 {
             if nearest(&db, false, &query).await.unwrap().1.lost.is_empty() {
                 break;
             }
@@ -422,7 +422,7 @@ async fn damage_anywhere_in_a_large_unit_is_found_behind_the_first_search() {
             assert!(recalled >= 8 && hits.len() == 10, "part {part}: {report:?}");
         }
         let mut report = nearest(&db, false, &ask(&vectors[0])).await.unwrap().1;
-        for _ in 0..1_000 {
+        for _ in 0..12_000 {
             if !report.lost.is_empty() {
                 break;
             }

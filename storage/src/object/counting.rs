@@ -27,6 +27,8 @@ pub(crate) struct CountingStore {
     held: AtomicBool,
     released: Semaphore,
     failing: AtomicBool,
+    listing_fails: AtomicBool,
+    listing_hangs: AtomicBool,
 }
 
 /// A request to read.
@@ -46,6 +48,8 @@ impl CountingStore {
             held: AtomicBool::new(false),
             released: Semaphore::new(0),
             failing: AtomicBool::new(false),
+            listing_fails: AtomicBool::new(false),
+            listing_hangs: AtomicBool::new(false),
         }
     }
 
@@ -84,6 +88,20 @@ impl CountingStore {
     pub(crate) fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
     }
+
+    /// From now on listings fail.
+    pub(crate) fn fail_listings(&self) {
+        self.listing_fails.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on listings are never answered.
+    pub(crate) fn hang_listings(&self) {
+        self.listing_hangs.store(true, Ordering::SeqCst);
+    }
+}
+
+fn failure() -> object_store::Error {
+    object_store::Error::Generic { store: "test", source: "it fails".into() }
 }
 
 impl fmt::Display for CountingStore {
@@ -116,7 +134,7 @@ impl ObjectStore for CountingStore {
             self.released.acquire().await.unwrap().forget();
         }
         if self.failing.load(Ordering::SeqCst) {
-            return Err(object_store::Error::Generic { store: "test", source: "it fails".into() });
+            return Err(failure());
         }
         let meter = ReadMeter::of(&options);
         let found = self.store.get_opts(location, options).await?;
@@ -134,6 +152,12 @@ impl ObjectStore for CountingStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if self.listing_fails.load(Ordering::SeqCst) {
+            return stream::once(async { Err(failure()) }).boxed();
+        }
+        if self.listing_hangs.load(Ordering::SeqCst) {
+            return stream::pending().boxed();
+        }
         self.store.list(prefix)
     }
 

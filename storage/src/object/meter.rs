@@ -47,7 +47,7 @@ impl ReadMeter {
 
     /// Lets this meter travel with a read.
     #[must_use]
-    pub(crate) fn attach(&self, mut options: GetOptions) -> GetOptions {
+    pub fn attach(&self, mut options: GetOptions) -> GetOptions {
         options.extensions.insert(self.clone());
         options
     }

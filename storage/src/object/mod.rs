@@ -32,7 +32,7 @@ pub use put::{Put, put_if_absent, put_own};
 pub(crate) use reason::{describe, judged};
 pub(crate) use remote::address;
 pub use remote::{StoreSettings, client, connect, connect_with};
-pub use steady::{RequestLimits, SteadyStore, steady};
+pub use steady::{RequestLimits, SteadyStore, metered_ranges, steady};
 pub use url::{Scheme, StoreUrl};
 
 pub(crate) use cached::{BLOCK_BYTES as CACHE_BLOCK_BYTES, PastCache, past_cache};

@@ -32,6 +32,7 @@ use object_store::{
 
 pub use self::attempts::RequestLimits;
 use self::attempts::{Budget, Repeat, within};
+pub use self::read::metered_ranges;
 use crate::metrics::ObjectMetrics;
 
 /// A store around another, see the module.

@@ -416,13 +416,20 @@ impl Work<'_> {
             }
             let done = async {
                 if self.dry_run {
+                    return Ok(Some(None));
+                }
+                // No checkpoint removes older ones meanwhile: where they are gone, a mark alone would be taken for the newest.
+                let _newest = self.database.writer()?.manifest.lock().await;
+                if self.database.swept.has_removed(*number) {
                     return Ok(None);
                 }
                 let mark = Mark { number: *number, database_id: self.database.id() };
-                stand_again(self.database, *number, encode_mark(mark)?).await
+                let kept = stand_again(self.database, *number, encode_mark(mark)?).await?;
+                Ok::<_, Error>(Some(kept))
             };
             let row = match done.await {
-                Ok(kept) => {
+                Ok(None) => left(finding, "it was removed meanwhile, with those before it; nothing reads it"),
+                Ok(Some(kept)) => {
                     let detail =
                         format!("a newer manifest stands, and nothing reads this one; {}", finding.detail);
                     let row = Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail);

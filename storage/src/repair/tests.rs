@@ -2,11 +2,12 @@
 //! What is damaged is made good or put aside; nothing else changes, no row is invented, and a crash at any step is repaired by repeating it.
 
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
 use crate::OpenOptions;
 use crate::database::tests::{Rows, change, contents, create, insert};
-use crate::database::{Root, tests};
+use crate::database::{Clock, Root, now_us, tests};
 use crate::fs::{FileSystem, OpenMode, SimFileSystem};
 use crate::manifest::store::manifest_path;
 
@@ -429,6 +430,47 @@ async fn ids_of_commits_that_are_lost_are_unknown_only_when_a_repair_gives_them_
         }
     }
     assert_eq!(db.earlier_commit(never).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_mark_goes_with_the_manifests_around_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let ahead_us = Arc::new(AtomicI64::new(0));
+    let opened = async || {
+        let ahead_us = Arc::clone(&ahead_us);
+        let clock = Clock::new(move || now_us() + ahead_us.load(Ordering::Relaxed));
+        Database::open(Root::Path(dir.path().to_owned()), OpenOptions { clock, ..options() }).await.unwrap()
+    };
+    let write = async |db: &Arc<Database>, table, keys: std::ops::Range<i64>| {
+        for key in keys {
+            insert(db, table, &some(key..key + 1)).await.unwrap();
+            db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        }
+    };
+    let path = |number| dir.path().join(manifest_path(ManifestNumber(number)));
+    let db = opened().await;
+    let table = create(&db, "t", true).await.unwrap();
+    write(&db, table, 0..3).await;
+    db.close().await.unwrap();
+    drop(db);
+    // It is missing when the process that repairs it looks for the oldest.
+    std::fs::remove_file(path(1)).unwrap();
+    let db = opened().await;
+    write(&db, table, 3..4).await;
+    let done = repair(&db, false).await;
+    assert_eq!((done[0].action.as_str(), done[0].status), ("mark", RepairStatus::Done), "{done:?}");
+    ahead_us.fetch_add(25 * 3_600_000_000, Ordering::Relaxed);
+    write(&db, table, 4..36).await;
+    let there: Vec<u64> = (1..=37).filter(|number| path(*number).exists()).collect();
+    let newest = db.snapshot().state().manifest.0;
+    assert_eq!(there, (newest - 31..=newest).collect::<Vec<_>>());
+    assert!(db.swept.has_removed(ManifestNumber(1)) && !db.swept.has_removed(ManifestNumber(newest - 31)));
+    tests_sound(&db).await;
+    db.close().await.unwrap();
+    drop(db);
+    // One that stood alone before the others would be taken for the newest.
+    let db = opened().await;
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 36);
 }
 
 /// A directory whose newest manifest stands beside a log that was not shortened yet, as a crash leaves it.

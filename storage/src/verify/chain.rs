@@ -1,11 +1,12 @@
 //! Checks of manifests: the newest, those before it as far back as they are kept, and on a root in an object store all their leaves.
 //!
-//! There the collector removes manifests below the boundary, all but claims: so nothing is looked for below it.
+//! There the collector removes manifests below the boundary, all but claims: so nothing is looked for below it. In a directory the oldest are removed
+//! one after the other, and what is looked for begins with the oldest that is there.
 
 use std::collections::{BTreeMap, HashSet};
 
 use super::{Depth, Finding, Findings, absent, counted};
-use crate::collect::{Named, leaves};
+use crate::collect::{Named, leaves, oldest_kept};
 use crate::database::Database;
 use crate::database::boundary::Boundary;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,10 +62,11 @@ pub(super) async fn check(
     if newest == ManifestNumber(0) {
         return chain;
     }
-    chain.oldest = match oldest(database).await {
+    chain.oldest = match oldest(database, newest).await {
         Ok(oldest) => oldest,
         Err(error) => {
-            findings.push(Finding::new("boundary", "checksums and rules", Err(error)));
+            let object = if is_remote(database) { "boundary" } else { "manifest" };
+            findings.push(Finding::new(object, "checksums and rules", Err(error)));
             newest
         }
     };
@@ -135,10 +137,10 @@ impl Chain {
         self.standing.get(&ManifestNumber(number.0 - 1)).map(|before| before.version)
     }
 
-    /// Whether the boundary has passed that manifest meanwhile; the chain then begins where it stands now.
+    /// Whether that manifest has been removed meanwhile, as older ones are; the chain then begins behind those.
     async fn has_passed(&mut self, database: &Database, number: ManifestNumber) -> bool {
         if number >= self.oldest
-            && let Ok(oldest) = oldest(database).await
+            && let Ok(oldest) = oldest(database, self.newest).await
         {
             self.oldest = self.oldest.max(oldest);
         }
@@ -185,10 +187,12 @@ async fn lost_leaf(database: &Database, leaf: &LeafRef, error: Error) -> Finding
     Finding::new(path, "checksums and rules", Err(error))
 }
 
-/// The oldest manifest that is kept, claims apart.
-async fn oldest(database: &Database) -> Result<ManifestNumber> {
+/// The oldest manifest that is kept, claims apart; `newest` is one that is known.
+async fn oldest(database: &Database, newest: ManifestNumber) -> Result<ManifestNumber> {
     if !is_remote(database) {
-        return Ok(ManifestNumber(1));
+        let listed = database.manifests.listed_range().await?;
+        let kept = listed.map(|(lowest, highest)| oldest_kept(lowest, highest.max(newest)));
+        return Ok(kept.unwrap_or(ManifestNumber(1)));
     }
     let boundary = Boundary::read(&*database.shared.store).await?;
     Ok(boundary.map_or(ManifestNumber(1), |(boundary, _)| boundary.oldest))

@@ -2,7 +2,8 @@
 //!
 //! Owns: object bytes (the header and frames of a WAL file, whole or absent), settling of lost replies (D9), fences, which object
 //! is void, reading on by probing numbers. Does not own: who may be the writer (`database::claim`), when objects go (`collect`; a root in
-//! memory removes them itself). An object is never listed for, and there is nothing to sync or seal.
+//! memory removes them itself). What is there is found by its number; a listing only says how many may be asked for at once. There is nothing to
+//! sync or seal.
 //!
 //! Objects are acknowledged in the order of their numbers: the next one is put only when the one before it stands. So where a
 //! number is free every later one is, and what stands is durable, whoever put it has heard of it or not.

@@ -311,7 +311,7 @@ struct Sample {
     memory_bytes: u64,
     /// Below the root, but for manifests.
     files: u64,
-    /// Manifests with their leaves and histories: in a directory one more stays with each checkpoint, so there is no bound for these.
+    /// Manifests with their leaves and histories: both stay for a day after each checkpoint, so there is no bound for these.
     manifests: u64,
     /// Of all files.
     bytes: u64,

@@ -22,7 +22,7 @@ const REFUSED_BYTES: usize = 1 << 30;
 /// What queries of one trial may use together.
 const MEMORY_LIMIT: usize = 256 << 20;
 /// How long work in the background may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+const END_PATIENCE: Duration = Duration::from_secs(20);
 /// Statements are planned by recursion, as deep in a test build as the stack of `cairn` allows.
 const STACK_BYTES: usize = 8 << 20;
 

@@ -9,8 +9,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use super::trial::{Observed, Trial};
+use crate::environment::without_settings;
 
-/// Longest time of one trial; one takes well below a second.
+/// Longest time of one trial; one takes well below a second, unless the machine is busy with others.
 const TRIAL_MAX: Duration = Duration::from_secs(60);
 
 /// How a trial ended.
@@ -74,8 +75,9 @@ impl Worker {
 
 impl Running {
     fn start(program: &Path) -> std::io::Result<Self> {
-        let mut child =
-            Command::new(program).arg("damage").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut command = Command::new(program);
+        without_settings(&mut command).arg("damage").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (say, said) = channel();

@@ -15,7 +15,7 @@ use crate::{Identity, Output, QueueLimits, Session, SessionLimits, StatementKind
 async fn a_statement_over_its_time_is_cancelled_and_the_session_goes_on() {
     let session = session().await;
     answer(&session, "CREATE TABLE t (x BIGINT)").await;
-    answer(&session, "SET statement_timeout = '100 ms'").await;
+    answer(&session, "SET statement_timeout = '500 ms'").await;
     // Batch after batch: what a single operator does between two batches cannot be cut short.
     let endless = "SELECT sum(value) FROM generate_series(1, 1000000000000) AS g(value) WHERE value % 2 < 2";
     let started = std::time::Instant::now();
@@ -25,7 +25,7 @@ async fn a_statement_over_its_time_is_cancelled_and_the_session_goes_on() {
         let got = answer(&session, &sql).await;
         assert!(got.starts_with("57014 the statement ran longer than statement_timeout"), "{sql}: {got}");
     }
-    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 120, "{:?}", started.elapsed());
     assert_eq!(answer(&session, "SELECT 1").await, "1");
     answer(&session, "RESET statement_timeout").await;
     assert_eq!(answer(&session, "INSERT INTO t VALUES (1)").await, "INSERT 1");
@@ -37,7 +37,8 @@ async fn a_statement_over_its_time_is_cancelled_and_the_session_goes_on() {
 async fn a_statement_is_described_and_no_part_of_it_is_run() {
     let owner = session().await;
     all(&owner, &["CREATE TABLE t (id INT PRIMARY KEY, e VECTOR(1))"]).await;
-    let limit = Some(Duration::from_millis(200));
+    // Time enough to plan.
+    let limit = Some(Duration::from_secs(1));
     let limits = SessionLimits { statement_timeout: limit, ..SessionLimits::default() };
     let session = owner.engine().session_as(Identity::owner(), limits);
     // When a statement runs, the vector is found before the search for it is planned.
@@ -172,10 +173,10 @@ async fn user_in_queue(owner: &Session, create: &str, queue: &Arc<StatementQueue
 async fn users_have_limits_of_their_own() {
     let owner = session().await;
     let queue = Arc::new(StatementQueue::new(QueueLimits::default()));
-    let create = "CREATE USER bob WITH PASSWORD 'pw' SUPERUSER WITH (statement_timeout = '200 ms', memory_limit = '1 MiB', rows_limit = 3)";
+    let create = "CREATE USER bob WITH PASSWORD 'pw' SUPERUSER WITH (statement_timeout = '2 s', memory_limit = '1 MiB', rows_limit = 3)";
     let bob = user_in_queue(&owner, create, &queue).await;
     let shown = "SELECT statement_timeout_ms, memory_limit_bytes, rows_limit, concurrency FROM system.users";
-    run(&owner, shown, "200,1048576,3,").await;
+    run(&owner, shown, "2000,1048576,3,").await;
 
     run(&bob, "SELECT * FROM range(1, 4)", "1;2;3").await;
     let got = answer(&bob, "SELECT * FROM range(1, 5)").await;
@@ -253,7 +254,7 @@ async fn users_of_an_older_database_get_limits() {
 async fn statements_wait_until_the_rows_of_others_are_read() {
     let owner = session().await;
     let limits =
-        QueueLimits { running_max: Some(1), wait_max: Duration::from_millis(300), ..QueueLimits::default() };
+        QueueLimits { running_max: Some(1), wait_max: Duration::from_secs(2), ..QueueLimits::default() };
     let queue = Arc::new(StatementQueue::new(limits));
     let bob = user_in_queue(&owner, "CREATE USER bob PASSWORD 'pw' SUPERUSER", &queue).await;
     let fork = bob.fork();

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use cairn_storage::metrics::ObjectFigures;
+use cairn_storage::object::steady;
 use cairn_storage::{OpenOptions, Root};
 use datafusion::object_store::memory::InMemory;
 use datafusion::object_store::path::Path;
@@ -106,6 +108,61 @@ async fn every_format_goes_out_and_comes_back() {
     assert!(explained.contains("out/a.parquet") && explained.contains("out/a.csv"), "{explained}");
     let described = session.describe("SELECT id FROM 's3://data/out/a.parquet'").await.unwrap();
     assert_eq!(described.columns.unwrap().fields().len(), 1);
+}
+
+#[tokio::test]
+async fn what_files_cost_is_told() {
+    let (writer, data, _) = session().await;
+    all(
+        &writer,
+        &[
+            "CREATE TABLE t (id BIGINT, name TEXT)",
+            "INSERT INTO t SELECT value, 'name ' || value FROM range(1, 5001) AS r(value)",
+            "COPY t TO 's3://data/out/a.parquet'",
+        ],
+    )
+    .await;
+    put(&data, "in/a.csv", "id,name\n1,one\n").await;
+    put(&data, "in/b.csv", "id,name\n2,two\n").await;
+    let (store, metrics) = steady(data);
+    let options = EngineOptions {
+        storage: OpenOptions { create: true, ..OpenOptions::default() },
+        memory_limit: Some(256 << 20),
+        partitions: Some(2),
+        stores: vec![("s3://data".to_owned(), store)],
+        ..EngineOptions::default()
+    };
+    let session = Engine::open(Root::Memory, options).await.unwrap().session();
+    let asked = |figures: &ObjectFigures| figures.gets + figures.heads + figures.lists;
+    for (from, files) in [
+        ("'s3://data/out/a.parquet'", "s3://data/out/a.parquet"),
+        ("read_parquet('s3://data/out/*.parquet')", "s3://data/out/*.parquet"),
+        ("'s3://data/in/'", "s3://data/in/"),
+    ] {
+        let before = metrics.figures();
+        let sql = format!("EXPLAIN ANALYZE SELECT sum(id), max(name) FROM {from}");
+        let explained = answer(&session, &sql).await;
+        let after = metrics.figures();
+        let mut lines = explained.rsplit(';');
+        let summed = lines.next().unwrap().strip_prefix("Object store,").unwrap();
+        assert_eq!(lines.next().unwrap(), format!("Files,{files}: {summed}"), "{explained}");
+        let figure = |name: &str| -> u64 {
+            let (_, rest) = summed.split_once(&format!("{name}=")).unwrap();
+            rest.split(',').next().unwrap().parse().unwrap()
+        };
+        assert!(asked(&after) > asked(&before), "{explained}");
+        assert_eq!(figure("store_requests"), asked(&after) - asked(&before), "{explained}");
+        assert_eq!(figure("store_bytes"), after.read_bytes - before.read_bytes, "{explained}");
+        let plain = answer(&session, &format!("EXPLAIN SELECT sum(id) FROM {from}")).await;
+        assert!(!plain.contains("store_"), "{plain}");
+    }
+    // Those of a view, too; and who asks for none is told nothing.
+    let view = "CREATE VIEW v AS SELECT id FROM read_parquet('s3://data/out/a.parquet')";
+    run(&session, view, "CREATE VIEW").await;
+    let explained = answer(&session, "EXPLAIN ANALYZE SELECT sum(id) FROM v").await;
+    assert!(explained.contains("Files,s3://data/out/a.parquet: store_requests="), "{explained}");
+    let explained = answer(&session, "EXPLAIN ANALYZE SELECT count(*) FROM range(1, 5)").await;
+    assert!(!explained.contains("store_") && !explained.contains("Object store"), "{explained}");
 }
 
 #[tokio::test]

@@ -236,7 +236,7 @@ async fn history(seed: u64) {
             }
             11 => {
                 let version = db.snapshot().version();
-                follower.wait_for_version(version, Duration::from_secs(5)).await.unwrap();
+                follower.wait_for_version(version, Duration::from_secs(120)).await.unwrap();
                 let there = follower.snapshot().table(table).unwrap();
                 assert_eq!(shown(&there).await, expected(&def_of(&db, table), &model), "{what}");
             }

@@ -1,7 +1,8 @@
 //! Compaction against a model: the same rows under the same ids, before, during and after; nobody who reads loses one.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arrow::datatypes::UInt64Type;
@@ -10,7 +11,9 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::checkpoint::CheckpointReason;
+use crate::database::{Clock, now_us};
 use crate::error::ErrorKind;
+use crate::fs::{FileSystem, RecordedStep, SimFileSystem, Step};
 use crate::transaction::{LastWord, TransactionBlock};
 use crate::verify::{FindingStatus, VerifyScope};
 
@@ -146,7 +149,7 @@ async fn history(seed: u64, keyed: bool) {
             13 => held.push((db.snapshot().table(table).unwrap(), model.clone())),
             14 => {
                 let version = db.snapshot().version();
-                follower.wait_for_version(version, Duration::from_secs(5)).await.unwrap();
+                follower.wait_for_version(version, Duration::from_secs(120)).await.unwrap();
                 held.push((follower.snapshot().table(table).unwrap(), model.clone()));
             }
             _ => {
@@ -247,7 +250,7 @@ async fn upkeep_keeps_tables_small_by_itself() {
         model.retain(|k, _| !gone.contains(k));
         checkpoint(&db).await;
     }
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    let end = tokio::time::Instant::now() + Duration::from_secs(120);
     while segments(&db, table) > 10 {
         assert!(tokio::time::Instant::now() < end, "{} segments", segments(&db, table));
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -273,7 +276,7 @@ async fn loads_that_pass_the_memory_by_are_merged_by_themselves() {
         assert!(!db.snapshot().state().tables[&table].is_hot());
         model.extend(new);
     }
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    let end = tokio::time::Instant::now() + Duration::from_secs(120);
     while segments(&db, table) > 7 {
         assert!(tokio::time::Instant::now() < end, "{} segments", segments(&db, table));
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -418,7 +421,7 @@ async fn a_reader_in_another_process_keeps_what_it_stands_on() {
     assert!(db.compact(Some(table)).await.unwrap().triggered);
     assert!(before.is_subset(&files(dir.path(), table)), "the reader's files stay");
     assert_eq!(contents(&seen).await.unwrap().len(), 200);
-    follower.wait_for_version(db.snapshot().version(), Duration::from_secs(5)).await.unwrap();
+    follower.wait_for_version(db.snapshot().version(), Duration::from_secs(120)).await.unwrap();
     assert_eq!(contents(&follower.snapshot().table(table).unwrap()).await.unwrap().len(), 199);
     assert_eq!(contents(&seen).await.unwrap().len(), 200);
     drop((seen, follower));
@@ -427,6 +430,112 @@ async fn a_reader_in_another_process_keeps_what_it_stands_on() {
     let left = files(dir.path(), table);
     assert!(before.is_disjoint(&left), "{left:?}");
     assert!(unnamed(&db).await.is_empty());
+}
+
+#[tokio::test]
+async fn manifests_go_when_nobody_stands_on_them_and_many_newer_ones_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::Path(dir.path().to_owned());
+    let ahead_us = Arc::new(AtomicI64::new(0));
+    let options = || {
+        let ahead_us = Arc::clone(&ahead_us);
+        let clock = Clock::new(move || now_us() + ahead_us.load(Ordering::Relaxed));
+        OpenOptions { clock, ..options() }
+    };
+    let db = Database::open(root.clone(), options()).await.unwrap();
+    let table = create(&db, "t", false).await.unwrap();
+    let write = async |db: &Arc<Database>, keys: std::ops::Range<i64>| {
+        for key in keys {
+            insert(db, table, &rows(key..key + 1)).await.unwrap();
+            checkpoint(db).await;
+        }
+    };
+    let manifests = || -> Vec<u64> {
+        let entries = std::fs::read_dir(dir.path().join("manifest")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        let mut numbers: Vec<u64> = names.filter_map(|name| name.parse().ok()).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let reading = || Database::open(root.clone(), OpenOptions { read_only: true, ..options() });
+    write(&db, 0..2).await;
+    let follower = reading().await.unwrap();
+    let seen = follower.snapshot().table(table).unwrap();
+    write(&db, 2..35).await;
+    assert_eq!(manifests(), (1..=35).collect::<Vec<_>>(), "commits of all can be asked for by their ids");
+    // One of those that are lost is told, and so are commits that are not found any more.
+    for lost in ["history/00000000000000000002", "manifest/00000000000000000002"] {
+        let (path, aside) = (dir.path().join(lost), dir.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        let findings = db.verify_deep(VerifyScope::Database).await.unwrap();
+        assert!(findings.iter().any(|finding| finding.is_bad() && finding.object == lost), "{findings:?}");
+        std::fs::rename(&aside, &path).unwrap();
+    }
+    ahead_us.fetch_add(25 * 3_600_000_000, Ordering::Relaxed);
+    write(&db, 35..36).await;
+    assert_eq!(manifests(), (2..=36).collect::<Vec<_>>(), "those from the reader's on stay");
+    assert_eq!(contents(&seen).await.unwrap().len(), 2);
+    sound(&db).await;
+    drop((seen, follower));
+    write(&db, 36..37).await;
+    assert_eq!(manifests(), (6..=37).collect::<Vec<_>>());
+    sound(&db).await;
+    let findings = db.verify_deep(VerifyScope::Database).await.unwrap();
+    assert!(findings.iter().all(|finding| !finding.is_bad()), "{findings:?}");
+    // One that is missing among them is told, as ever.
+    let (path, aside) = (dir.path().join("manifest/00000000000000000020"), dir.path().join("aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    let findings = db.verify(VerifyScope::Database).await.unwrap();
+    let missing: Vec<_> = findings.iter().filter(|finding| finding.is_bad()).map(|f| &f.object).collect();
+    assert_eq!(missing, ["manifest/00000000000000000020"]);
+    std::fs::rename(&aside, &path).unwrap();
+    db.close().await.unwrap();
+    drop(db);
+    // The newest is found although the first is gone.
+    let reader = reading().await.unwrap();
+    assert_eq!(contents(&reader.snapshot().table(table).unwrap()).await.unwrap().len(), 37);
+    drop(reader);
+    let db = Database::open(root.clone(), options()).await.unwrap();
+    assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 37);
+    write(&db, 37..38).await;
+    assert_eq!(manifests(), (7..=38).collect::<Vec<_>>());
+    sound(&db).await;
+}
+
+#[tokio::test]
+async fn a_crash_while_manifests_go_leaves_the_others_side_by_side() {
+    let ahead_us = Arc::new(AtomicI64::new(0));
+    let on = |fs: &SimFileSystem| {
+        let ahead_us = Arc::clone(&ahead_us);
+        let clock = Clock::new(move || now_us() + ahead_us.load(Ordering::Relaxed));
+        OpenOptions { fs: Some(Arc::new(fs.clone()) as Arc<dyn FileSystem>), clock, ..options() }
+    };
+    let root = || Root::Path(PathBuf::from("simulated"));
+    let disk = SimFileSystem::new(1);
+    let db = Database::open(root(), on(&disk)).await.unwrap();
+    let table = create(&db, "t", false).await.unwrap();
+    for key in 0..36_i64 {
+        if key == 35 {
+            ahead_us.fetch_add(25 * 3_600_000_000, Ordering::Relaxed);
+            disk.record();
+        }
+        insert(&db, table, &rows(key..key + 1)).await.unwrap();
+        checkpoint(&db).await;
+    }
+    let removes =
+        |step: &RecordedStep| matches!(step.step, Step::Remove) && step.path.starts_with("manifest/0");
+    let steps: Vec<RecordedStep> = disk.recorded().into_iter().skip_while(|step| !removes(step)).collect();
+    assert_eq!(steps.iter().filter(|step| removes(step)).count(), 4);
+    for (seed, step) in (1..).zip(&steps) {
+        for found in [step.before.crash(seed), step.before.restart(seed)] {
+            let db = Database::open(root(), on(&found)).await.unwrap();
+            assert_eq!(contents(&db.snapshot().table(table).unwrap()).await.unwrap().len(), 36);
+            sound(&db).await;
+            insert(&db, table, &rows(36..37)).await.unwrap();
+            checkpoint(&db).await;
+            assert_eq!(found.list("manifest").unwrap().len(), 32, "before step {}", step.number);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

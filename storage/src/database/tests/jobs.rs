@@ -28,7 +28,7 @@ fn of_kind(db: &Database, kind: JobKind) -> Vec<JobRow> {
 
 /// Waits until the job has ended.
 async fn ended(db: &Database, id: u64) -> JobRow {
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    let end = tokio::time::Instant::now() + Duration::from_secs(120);
     loop {
         let row = db.jobs().into_iter().find(|row| row.id == id).unwrap();
         if row.finished_us.is_some() {
@@ -154,7 +154,7 @@ async fn a_database_at_rest_writes_its_rows_by_itself() {
         insert(&db, table, &[(1, "x".repeat(bytes))]).await.unwrap();
         let is_hot = || db.snapshot().state().tables[&table].is_hot();
         if upkeep && bytes > 1 << 20 {
-            let end = tokio::time::Instant::now() + Duration::from_secs(20);
+            let end = tokio::time::Instant::now() + Duration::from_secs(120);
             while is_hot() {
                 assert!(tokio::time::Instant::now() < end, "{:?}", db.jobs());
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -182,7 +182,7 @@ async fn what_has_passed_the_memory_by_is_in_a_manifest_soon() {
     insert(&db, table, &many).await.unwrap();
     let loaded = db.snapshot();
     assert!(!loaded.state().tables[&table].is_hot());
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    let end = tokio::time::Instant::now() + Duration::from_secs(120);
     while db.snapshot().state().tables[&table].flushed < loaded.version() {
         assert!(tokio::time::Instant::now() < end, "{:?}", db.jobs());
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -262,7 +262,7 @@ async fn what_fails_is_tried_again_and_harms_no_commit() {
     std::fs::write(path.join("table"), b"in the way").unwrap();
     let table = create(&db, "t", true).await.unwrap();
     insert(&db, table, &rows(0..20)).await.unwrap();
-    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    let end = tokio::time::Instant::now() + Duration::from_secs(120);
     let retrying = loop {
         insert(&db, table, &[]).await.unwrap();
         let found = of_kind(&db, JobKind::Checkpoint).into_iter().find(|row| row.status == "retrying");

@@ -21,6 +21,7 @@ fn objects(root: &Path, extension: &str) -> Vec<PathBuf> {
             }
         }
     }
+    found.sort();
     found
 }
 

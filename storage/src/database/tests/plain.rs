@@ -192,7 +192,7 @@ async fn a_follower_sees_what_is_acknowledged() {
             db.checkpoint(CheckpointReason::Statement).await.unwrap();
         }
         let version = db.snapshot().version();
-        follower.wait_for_version(version, Duration::from_secs(1)).await.unwrap();
+        follower.wait_for_version(version, Duration::from_secs(120)).await.unwrap();
         assert_eq!(follower.snapshot().version(), version);
         let theirs = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
         assert_eq!(contents(&follower.snapshot().table(table).unwrap()).await.unwrap(), theirs);

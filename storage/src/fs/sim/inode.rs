@@ -11,6 +11,18 @@ use rand::rngs::StdRng;
 /// Bytes a disk writes as a whole.
 pub(super) const SECTOR: usize = 512;
 
+/// Cuts `bytes`, or puts zeros behind them. Every file of the log begins with many, and in a test build `Vec::resize` writes them one by one:
+/// these come from the allocator, and at once.
+fn set_length(bytes: &mut Vec<u8>, length: usize) {
+    bytes.truncate(length);
+    let zeros = vec![0; length - bytes.len()];
+    if bytes.is_empty() {
+        *bytes = zeros;
+    } else {
+        bytes.extend_from_slice(&zeros);
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Inode {
     /// As programs see it.
@@ -33,7 +45,7 @@ impl Inode {
         let end = offset + bytes.len();
         // Sectors of the gap between the old end and the write were never written: they read as zeros.
         if self.data.len() < end {
-            self.data.resize(end, 0);
+            set_length(&mut self.data, end);
             self.lengths.1 = self.lengths.1.max(end);
         }
         self.data[offset..end].copy_from_slice(bytes);
@@ -65,7 +77,7 @@ impl Inode {
     }
 
     pub(super) fn sync(&mut self) {
-        self.durable.resize(self.data.len(), 0);
+        set_length(&mut self.durable, self.data.len());
         for sector in std::mem::take(&mut self.versions).into_keys() {
             let from = (sector * SECTOR).min(self.data.len());
             let to = (from + SECTOR).min(self.data.len());
@@ -97,7 +109,8 @@ impl Inode {
         // Whole-file bias: nothing, everything and a mixture are all likely.
         let kept = [0.0, 0.1, 0.5, 0.9, 1.0][rng.random_range(0..5)];
         let mut found = self.durable.clone();
-        found.resize(found.len().max(longest), 0);
+        let longest = found.len().max(longest);
+        set_length(&mut found, longest);
         for (sector, versions) in &self.versions {
             if !rng.random_bool(kept) {
                 continue;
@@ -108,7 +121,7 @@ impl Inode {
             let to = (from + SECTOR).min(found.len());
             found[from..to].copy_from_slice(&versions[pick][..to - from]);
         }
-        found.resize(length, 0);
+        set_length(&mut found, length);
         found
     }
 

@@ -261,7 +261,7 @@ async fn what_a_killed_writer_left_of_units_is_removed() {
     let orphan = file.with_file_name("00000001-00ffffff.hnsw");
     std::fs::write(&orphan, "half a unit").unwrap();
     let db = Database::open(root, OpenOptions::default()).await.unwrap();
-    for _ in 0..1_000 {
+    for _ in 0..12_000 {
         if !orphan.exists() {
             break;
         }

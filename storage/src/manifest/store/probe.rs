@@ -99,12 +99,27 @@ impl ManifestStore {
     /// # Errors
     /// The store's.
     pub(crate) async fn listed(&self) -> Result<Option<ManifestNumber>> {
+        Ok(self.listed_range().await?.map(|(_, largest)| largest))
+    }
+
+    /// Smallest and largest number that a listing shows.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn listed_range(&self) -> Result<Option<(ManifestNumber, ManifestNumber)>> {
         let numbers = self.store.list(Some(&Path::from("manifest"))).map_ok(|object| {
             let path = object.location.as_ref();
             let number = path.strip_prefix("manifest/").and_then(|name| name.parse().ok());
             number.map(ManifestNumber).filter(|n| manifest_path(*n) == path)
         });
-        let largest = numbers.try_fold(None, |largest, n| std::future::ready(Ok(n.max(largest)))).await?;
-        Ok(largest)
+        let range = numbers.try_fold(None, |range: Option<(ManifestNumber, ManifestNumber)>, number| {
+            let wider = match (range, number) {
+                (Some((smallest, largest)), Some(n)) => Some((smallest.min(n), largest.max(n))),
+                (None, Some(n)) => Some((n, n)),
+                (range, None) => range,
+            };
+            std::future::ready(Ok(wider))
+        });
+        Ok(range.await?)
     }
 }

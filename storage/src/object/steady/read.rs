@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    Error as StoreError, GetOptions, GetRange, GetResult, GetResultPayload, Result as StoreResult,
+    Error as StoreError, GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore,
+    Result as StoreResult,
 };
 use tokio::time::Instant;
 
@@ -89,26 +91,47 @@ impl Inner {
 
     /// Bytes of each range; neighbouring ranges are read together.
     pub(super) async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
-        for range in ranges {
-            GetRange::Bounded(range.clone()).is_valid().map_err(invalid)?;
-        }
-        let plan = Plan::of(ranges);
+        let plan = Plan::of_valid(ranges)?;
         let mut requests = Vec::with_capacity(plan.fetches.len());
         for fetch in &plan.fetches {
             requests.push(self.get_range(location, fetch.clone()).boxed());
         }
-        let fetched: Vec<Bytes> = stream::iter(requests).buffered(CONCURRENT_REQUESTS).try_collect().await?;
-        ranges
-            .iter()
-            .zip(&plan.places)
-            .map(|(range, place)| plan.cut(location, range, *place, &fetched))
-            .collect()
+        plan.read(location, ranges, requests).await
     }
 
     async fn get_range(&self, location: &Path, range: Range<u64>) -> StoreResult<Bytes> {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         self.get(location, &options).await?.bytes().await
     }
+}
+
+/// Bytes of each range, in the requests that a steady store makes of them; `meter` goes along with each. `store` is a steady one, which
+/// has no way to take a meter with several ranges.
+///
+/// # Errors
+/// The store's; a range without bytes.
+pub async fn metered_ranges(
+    store: &dyn ObjectStore,
+    location: &Path,
+    ranges: &[Range<u64>],
+    meter: &ReadMeter,
+) -> StoreResult<Vec<Bytes>> {
+    let plan = Plan::of_valid(ranges)?;
+    let mut requests = Vec::with_capacity(plan.fetches.len());
+    for fetch in &plan.fetches {
+        requests.push(metered_range(store, location, fetch.clone(), meter).boxed());
+    }
+    plan.read(location, ranges, requests).await
+}
+
+async fn metered_range(
+    store: &dyn ObjectStore,
+    location: &Path,
+    range: Range<u64>,
+    meter: &ReadMeter,
+) -> StoreResult<Bytes> {
+    let options = meter.attach(GetOptions::new().with_range(Some(range)));
+    store.get_opts(location, options).await?.bytes().await
 }
 
 /// Which ranges are read by which request.
@@ -120,6 +143,15 @@ struct Plan {
 }
 
 impl Plan {
+    /// # Errors
+    /// A range without bytes.
+    fn of_valid(ranges: &[Range<u64>]) -> StoreResult<Self> {
+        for range in ranges {
+            GetRange::Bounded(range.clone()).is_valid().map_err(invalid)?;
+        }
+        Ok(Self::of(ranges))
+    }
+
     fn of(ranges: &[Range<u64>]) -> Self {
         let mut order: Vec<usize> = (0..ranges.len()).collect();
         order.sort_by_key(|&i| ranges[i].start);
@@ -140,6 +172,21 @@ impl Plan {
             places[i] = fetches.len() - 1;
         }
         Self { fetches, places }
+    }
+
+    /// The bytes of each range, out of those of `requests`, one for each fetch.
+    async fn read(
+        &self,
+        location: &Path,
+        ranges: &[Range<u64>],
+        requests: Vec<BoxFuture<'_, StoreResult<Bytes>>>,
+    ) -> StoreResult<Vec<Bytes>> {
+        let fetched: Vec<Bytes> = stream::iter(requests).buffered(CONCURRENT_REQUESTS).try_collect().await?;
+        ranges
+            .iter()
+            .zip(&self.places)
+            .map(|(range, place)| self.cut(location, range, *place, &fetched))
+            .collect()
     }
 
     /// The bytes of `range`: fewer where the object ends, as [`GetRange::Bounded`] has it.

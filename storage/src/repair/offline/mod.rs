@@ -23,7 +23,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::{LOST_AND_FOUND, Repair, RepairStatus, aside, put_aside};
-use crate::collect::{Named, ObjectName, leaves};
+use crate::collect::{Named, ObjectName, leaves, oldest_kept};
 use crate::database::replay::{self, Missing};
 use crate::database::{OpenOptions, Root, lock, pin_path};
 use crate::error::{Error, ErrorKind, Result};
@@ -223,7 +223,11 @@ impl Place {
         }
         let below = base.as_ref().map_or(0, |base| base.number.0);
         let there = |number: &ManifestNumber| numbers.binary_search(number).is_ok();
-        let gaps = (1..below).map(ManifestNumber).filter(|number| !there(number)).collect();
+        let first = match (numbers.first(), numbers.last()) {
+            (Some(lowest), Some(highest)) => oldest_kept(*lowest, *highest),
+            _ => ManifestNumber(1),
+        };
+        let gaps = (first.0..below).map(ManifestNumber).filter(|number| !there(number)).collect();
         let from = base.as_ref().map_or(WalNumber(1), |base| base.replay_from);
         let described = base.as_ref().map_or(CommitVersion(0), |base| base.version);
         let mut log = survive(&*self.fs, from, id, described)?;

@@ -18,6 +18,20 @@ use crate::wal::frame::{FRAME_ALIGN, FRAME_HEADER, Found, FrameKind, look};
 use crate::wal::header::{FileHeader, HEADER_BYTES};
 use crate::wal::{Predecessor, Recovered, Recovery};
 
+/// Zeros that are compared at once.
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// How many of `bytes` there are up to the last one that is not zero. Logs end in many zeros, which are read at each opening.
+fn without_zeros(bytes: &[u8]) -> usize {
+    let mut end = bytes.len();
+    while let Some(start) = end.checked_sub(ZEROS.len())
+        && bytes[start..end] == ZEROS[..]
+    {
+        end = start;
+    }
+    bytes[..end].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
 /// Reads the log at open.
 #[derive(Debug)]
 pub struct FileWalReader;
@@ -259,7 +273,7 @@ impl Loaded {
             let why = "it is shorter than it was created, and not sealed";
             return Err(self.corrupt(self.bytes.len(), why, walked.next, None));
         }
-        let tail = self.bytes.len() - self.bytes.iter().rev().take_while(|b| **b == 0).count();
+        let tail = without_zeros(&self.bytes);
         if tail > walked.at {
             recovery.torn = Some(format!(
                 "{}: {} bytes from offset {} were being written when the writer stopped; they were never acknowledged and are left out",
@@ -297,7 +311,9 @@ impl Loaded {
     pub(super) fn behind(&self, walked: &Walked) -> (u64, Option<CommitVersion>) {
         let (mut synced, mut newest) = (walked.synced, None);
         let mut at = walked.at + FRAME_ALIGN;
-        while at < self.bytes.len() {
+        // No frame begins in the zeros at the end.
+        let end = without_zeros(&self.bytes);
+        while at < end {
             match look(&self.bytes, at, 0, self.header.salt) {
                 Found::Frame(frame) => {
                     synced = synced.max(frame.synced_upto);
@@ -335,5 +351,25 @@ impl Loaded {
         Error::corrupt(format_args!("{} at offset {at}", self.name), why)
             .with_detail(stake)
             .with_hint("restore the file from a backup; nothing was changed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_at_the_end_are_left_out_wherever_they_begin() {
+        for length in [0, 1, ZEROS.len() - 1, ZEROS.len(), ZEROS.len() + 1, 3 * ZEROS.len() + 7] {
+            let mut bytes = vec![0; length];
+            assert_eq!(without_zeros(&bytes), 0);
+            for last in [0, 1, ZEROS.len() - 1, ZEROS.len(), 2 * ZEROS.len() + 6, length.saturating_sub(1)] {
+                if let Some(byte) = bytes.get_mut(last) {
+                    *byte = 1;
+                    assert_eq!(without_zeros(&bytes), last + 1);
+                    bytes[last] = 0;
+                }
+            }
+        }
     }
 }

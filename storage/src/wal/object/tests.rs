@@ -2,6 +2,7 @@
 use uuid::Uuid;
 
 use super::*;
+use crate::object::counting::CountingStore;
 use crate::object::open_memory;
 
 fn group(first: u64, payloads: &[&'static [u8]]) -> Group {
@@ -118,6 +119,83 @@ async fn a_missing_object_in_the_middle_is_damage() {
     let error = reader(&store, 1).read_on(4).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.message().contains("wal/00000000000000000002"), "{error}");
+}
+
+#[tokio::test]
+async fn a_long_log_is_read_in_few_steps() {
+    let memory = open_memory();
+    let wal = log(&memory, 1);
+    for version in 1..=256 {
+        wal.append(group(version, &[b"x"])).await.unwrap();
+    }
+    // Beside it stands what is not of the log.
+    memory.put(&Path::from("wal/tip"), "x".into()).await.unwrap();
+    let counting = Arc::new(CountingStore::new(memory));
+    let store = Arc::clone(&counting) as Arc<dyn ObjectStore>;
+    counting.hold();
+    let mut read = reader(&store, 1);
+    let reading = tokio::spawn(async move { (read.read_on(2).await.unwrap(), read.number()) });
+    let mut steps = Vec::new();
+    while !reading.is_finished() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        let asked = counting.count();
+        if asked > 0 {
+            steps.push(asked);
+            counting.release(asked);
+        }
+    }
+    let (entries, next) = reading.await.unwrap();
+    assert_eq!((entries.len(), next), (256, WalNumber(257)));
+    let numbers: Vec<u64> = entries.iter().map(|entry| entry.number.0).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    // A listing goes along with the second step.
+    assert_eq!(steps, [2, 4, 64, 64, 64, 59]);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_listed_is_read_all_the_same() {
+    let memory = open_memory();
+    let wal = log(&memory, 1);
+    for version in 1..=100 {
+        wal.append(group(version, &[b"x"])).await.unwrap();
+    }
+    let counting = Arc::new(CountingStore::new(Arc::clone(&memory)));
+    counting.fail_listings();
+    let store = Arc::clone(&counting) as Arc<dyn ObjectStore>;
+    let mut read = reader(&store, 1);
+    assert_eq!(read.read_on(2).await.unwrap().len(), 100);
+    // What comes later is read on as ever, and what is missing is told, listed or not.
+    wal.append(group(101, &[b"x"])).await.unwrap();
+    assert_eq!(read.read_on(1).await.unwrap().len(), 1);
+    memory.delete(&Path::from(object_path(WalNumber(50)))).await.unwrap();
+    for at_once in [2, 4] {
+        for store in [&store, &memory] {
+            let error = reader(store, 1).read_on(at_once).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.message().contains("wal/00000000000000000050"), "{error}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_does_not_answer_holds_nobody_up() {
+    let memory = open_memory();
+    let wal = log(&memory, 1);
+    for version in 1..=100 {
+        wal.append(group(version, &[b"x"])).await.unwrap();
+    }
+    let counting = Arc::new(CountingStore::new(memory));
+    counting.hang_listings();
+    let store = Arc::clone(&counting) as Arc<dyn ObjectStore>;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(reader(&store, 1).read_on(2).await.unwrap().len(), 100);
+    assert!(begun.elapsed() < Duration::from_secs(10), "it is given up once, and not asked for again");
+    // Who follows asks for none while there is little.
+    let begun = tokio::time::Instant::now();
+    assert_eq!(reader(&store, 90).read_on(1).await.unwrap().len(), 11);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]
