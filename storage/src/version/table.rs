@@ -459,7 +459,7 @@ impl TableState {
                 let used = identity.used_by(batch.column(column))?;
                 self.numbered = identity.later(self.numbered, used);
             }
-            self.memtable = self.memtable.append(Chunk::committed(batch, next_id, version))?;
+            self.memtable.append(Chunk::committed(batch, next_id, version))?;
             next_id = RowId(next_id.0 + rows);
         }
         if !change.segments.is_empty() {
