@@ -6,7 +6,7 @@ use imbl::OrdMap;
 use tokio::sync::OnceCell;
 
 use super::snapshot::SegmentView;
-use super::{HotKeys, LoadedDeletes};
+use super::{HotKeys, Line, LoadedDeletes};
 use crate::alter;
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, IndexId, ObjectId, RowId};
@@ -364,6 +364,7 @@ impl TableState {
         change: &TableChange,
         version: CommitVersion,
         loaded: &LoadedDeletes,
+        line: Line,
     ) -> Result<Self> {
         if version <= self.flushed {
             return Ok(self.clone());
@@ -373,7 +374,7 @@ impl TableState {
             next.truncate(version)?;
         }
         // Rows of a transaction's own segments may have been deleted by a later statement of it.
-        next.append(change, version)?;
+        next.append(change, version, line)?;
         next.delete(change, version, loaded)?;
         Ok(next)
     }
@@ -443,7 +444,7 @@ impl TableState {
         Ok(())
     }
 
-    fn append(&mut self, change: &TableChange, version: CommitVersion) -> Result<()> {
+    fn append(&mut self, change: &TableChange, version: CommitVersion, line: Line) -> Result<()> {
         let rows = self.numbered(change, version)?;
         let mut next_id = change.first_row_id;
         let numbered_by = self.def.numbered_by();
@@ -451,9 +452,7 @@ impl TableState {
             let rows = batch.num_rows() as u64;
             if let Some(encoder) = &self.key_encoder {
                 let keys = encoder.encode_batch(&batch, &self.def.key_indices())?;
-                for row in 0..keys.len() {
-                    self.hot_keys.insert(keys.to_owned(row), RowId(next_id.0 + row as u64));
-                }
+                self.hot_keys.append(&keys, next_id, line);
             }
             if let Some((column, identity)) = numbered_by {
                 let used = identity.used_by(batch.column(column))?;
@@ -561,15 +560,17 @@ mod tests {
 
     #[test]
     fn row_ids_that_no_row_can_have_are_damage() {
-        let apply = |change: &TableChange| table().apply(change, CommitVersion(2), &LoadedDeletes::new());
-        let last = apply(&rows(u64::MAX - 3, 3)).unwrap();
+        let apply = |table: TableState, change: &TableChange| {
+            table.apply(change, CommitVersion(2), &LoadedDeletes::new(), Line::Order)
+        };
+        let last = apply(table(), &rows(u64::MAX - 3, 3)).unwrap();
         assert_eq!((last.next_row_id, last.live_rows), (RowId(u64::MAX), 3));
-        let error = apply(&rows(u64::MAX - 3, 4)).unwrap_err();
+        let error = apply(table(), &rows(u64::MAX - 3, 4)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.message().contains("version 2"), "{}", error.message());
         let mut counted = table();
         counted.live_rows = u64::MAX;
-        let error = counted.apply(&rows(1, 1), CommitVersion(2), &LoadedDeletes::new()).unwrap_err();
+        let error = apply(counted, &rows(1, 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 }
