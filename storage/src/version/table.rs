@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use imbl::OrdMap;
 use tokio::sync::OnceCell;
 
@@ -106,6 +107,7 @@ pub struct TableState {
     /// Version of the last commit that deleted rows other than one by one (TRUNCATE, `.deletes` objects).
     pub last_bulk_delete: CommitVersion,
     key_encoder: Option<Arc<KeyEncoder>>,
+    arrow_schema: SchemaRef,
     /// Numbers of its identity column that were given, to rows of this version, of others or of none; the same for all that came of one.
     pub(crate) counter: Arc<Counter>,
     /// The segments with their invisible rows, worked out by the first reader.
@@ -143,6 +145,7 @@ impl TableState {
             .fold(0, u64::saturating_add);
         // A definition with a key that cannot be encoded was refused when it was made.
         let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
+        let arrow_schema = def.arrow_schema();
         Self {
             def,
             dropped_at,
@@ -160,6 +163,7 @@ impl TableState {
             last_delete: flushed,
             last_bulk_delete: flushed,
             key_encoder,
+            arrow_schema,
             counter: Arc::default(),
             views: Arc::default(),
             searchers: Arc::default(),
@@ -170,6 +174,12 @@ impl TableState {
     #[must_use]
     pub fn key_encoder(&self) -> Option<&Arc<KeyEncoder>> {
         self.key_encoder.as_ref()
+    }
+
+    /// Arrow schema of its rows: that of its [definition](TableDef::arrow_schema), made once.
+    #[must_use]
+    pub fn arrow_schema(&self) -> &SchemaRef {
+        &self.arrow_schema
     }
 
     /// Whether a checkpoint would find something to write.
@@ -231,8 +241,9 @@ impl TableState {
     /// `Internal` when `def` does not come of the present one.
     pub(crate) fn with_def(&self, def: Arc<TableDef>) -> Result<Self> {
         let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
+        let arrow_schema = def.arrow_schema();
         let (views, searchers) = (Arc::default(), Arc::default());
-        let mut next = Self { def, key_encoder, views, searchers, ..self.clone() };
+        let mut next = Self { def, key_encoder, arrow_schema, views, searchers, ..self.clone() };
         if next.def.schema_version != self.def.schema_version {
             if !alter::same_form(&self.def, &next.def) {
                 next.memtable = self.memtable.altered(&self.def, &next.def)?;
@@ -448,7 +459,7 @@ impl TableState {
         let rows = self.numbered(change, version)?;
         let mut next_id = change.first_row_id;
         let numbered_by = self.def.numbered_by();
-        for batch in change.rows.decode(&self.def.arrow_schema())? {
+        for batch in change.rows.decode(&self.arrow_schema)? {
             let rows = batch.num_rows() as u64;
             if let Some(encoder) = &self.key_encoder {
                 let keys = encoder.encode_batch(&batch, &self.def.key_indices())?;
