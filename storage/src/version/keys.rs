@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn what_is_lost_again_and_again_leaves_few_maps() {
         let mut published = HotKeys::default();
-        append(&mut published, 1, &(0..500).collect::<Vec<_>>(), Line::Order);
+        append(&mut published, 1, &(0..500).collect::<Vec<i64>>(), Line::Order);
         let mut most = 0;
         for round in 0..200_i64 {
             let first = 501 + round as u64;
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn blocks_leave_the_maps_of_the_order_alone() {
         let mut head = HotKeys::default();
-        append(&mut head, 1, &(0..100).collect::<Vec<_>>(), Line::Order);
+        append(&mut head, 1, &(0..100).collect::<Vec<i64>>(), Line::Order);
         let mut block = head.clone();
         append(&mut block, 101, &[7, 200], Line::Aside);
         let before = block.clone();
