@@ -86,10 +86,12 @@ impl HotKeys {
     }
 
     /// A map for `rows` rows from `first` up to `end`. Of the layers before it those that are not longer than twice what is in it go into it, so
-    /// that there are few, however often one is begun.
+    /// that there are few, however often one is begun. Only those of its own line: the order's map may have become long behind the few
+    /// rows that a block sees of it.
     fn begun(&mut self, first: RowId, end: RowId, rows: u64, line: Line) -> Layer {
         let (mut start, mut taken) = (self.earlier.len(), 0);
         while let Some(layer) = self.earlier[..start].last()
+            && layer.line == line
             && layer.until.is_none()
             && layer.end <= first
             && layer.rows <= 2 * (rows + taken)
@@ -315,6 +317,28 @@ mod tests {
         let mut block = before;
         append(&mut block, 103, &[500], Line::Aside);
         assert_eq!([7, 300, 500].map(|key| find(&block, key)), [Some(101), None, Some(103)]);
+    }
+
+    /// All that came since BEGIN is in the map of which the block sees a row.
+    #[test]
+    fn a_block_does_not_walk_the_maps_of_the_order() {
+        let mut head = HotKeys::default();
+        append(&mut head, 1, &[7], Line::Order);
+        let mut block = head.clone();
+        append(&mut head, 2, &(100..1100).collect::<Vec<i64>>(), Line::Order);
+        for round in 0..20_u64 {
+            // A statement that was rolled back.
+            append(&mut block.clone(), 2 + round, &[-1], Line::Aside);
+            append(&mut block, 2 + round, &[200 + round as i64], Line::Aside);
+        }
+        let kept = head.current.iter().zip(block.earlier.first());
+        assert!(kept.map(|(head, first)| Arc::ptr_eq(&head.keys, &first.keys)).eq([true]));
+        assert!(block.earlier.len() <= 6, "{}", block.earlier.len());
+        assert_eq!(
+            [7, 100, 200, 219, -1].map(|key| find(&block, key)),
+            [Some(1), None, Some(2), Some(21), None]
+        );
+        assert_eq!([7, 100, 200, 219].map(|key| find(&head, key)), [Some(1), Some(2), Some(102), Some(121)]);
     }
 
     /// A log may be anything: what was put in last counts.
