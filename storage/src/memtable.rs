@@ -1,15 +1,16 @@
 //! Rows of WAL entries that are in no segment yet.
 //!
-//! Owns: chunks of rows with their ids and versions, and their geometric merging, so that a scan after ten thousand
-//! one-row commits reads a handful of batches. Does not own: deletes and keys (`version`), when rows leave (`checkpoint`).
+//! Owns: chunks of rows with their ids and versions, and their merging by eights, so that a scan after ten thousand one-row commits
+//! reads some tens of batches at most, and none of these rows was copied more than five times. Does not own: deletes and keys
+//! (`version`), when rows leave (`checkpoint`).
 //! A memtable is a value: a commit makes a new one that shares all chunks but the last few.
 //!
 //! Order: rows stand in commit order; row ids and versions never fall from one row to the next.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array};
-use arrow::compute::{concat, concat_batches, filter, filter_record_batch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, filter, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 
 use crate::alter;
@@ -20,6 +21,13 @@ use crate::version::HotDeletes;
 
 /// Chunks at or above this many rows are left alone.
 const CHUNK_ROWS: usize = 8192;
+/// So many chunks of one tier become one of a higher tier.
+const MERGED_CHUNKS: usize = 8;
+
+/// The tier of a chunk: how often eight divides its rows.
+fn tier(rows: usize) -> u32 {
+    rows.max(1).ilog2() / MERGED_CHUNKS.ilog2()
+}
 
 /// Some consecutive rows of a table.
 #[derive(Debug)]
@@ -102,13 +110,39 @@ impl Chunk {
         Ok(Self::new(rows, self.row_ids.clone(), self.versions.clone()))
     }
 
-    fn merged(schema: &SchemaRef, chunks: &[Arc<Self>]) -> Result<Self> {
-        let rows = concat_batches(schema, chunks.iter().map(|c| &c.rows))?;
-        let column = |of: fn(&Self) -> &UInt64Array| -> Result<UInt64Array> {
-            let parts: Vec<&dyn Array> = chunks.iter().map(|c| of(c) as &dyn Array).collect();
-            Ok(UInt64Array::from(concat(&parts)?.to_data()))
+    fn merged(schema: &SchemaRef, chunks: &[&Self]) -> Result<Self> {
+        let rows = concat_batches(schema, chunks.iter().map(|chunk| &chunk.rows))?;
+        let column = |of: fn(&Self) -> &UInt64Array| {
+            let mut values: Vec<u64> = Vec::with_capacity(rows.num_rows());
+            for chunk in chunks {
+                values.extend_from_slice(of(chunk).values());
+            }
+            UInt64Array::from(values)
         };
-        Ok(Self::new(rows, column(Self::row_ids)?, column(Self::versions)?))
+        let (row_ids, versions) = (column(Self::row_ids), column(Self::versions));
+        Ok(Self::new(rows, row_ids, versions))
+    }
+}
+
+/// Where the chunks at the end of `recent` begin that become one with `rows` rows behind them, and how many rows that one has. Those
+/// of a lower tier do, so that tiers never rise from one chunk to the next; those of the same tier when they are eight, or enough for
+/// a chunk that is left alone. That may be of a higher tier than the rows: then it is asked again.
+fn run(recent: &[Arc<Chunk>], rows: usize) -> (usize, usize) {
+    let (mut start, mut merged) = (recent.len(), rows);
+    loop {
+        let left = &recent[..start];
+        let rows_of = |chunk: &Arc<Chunk>| chunk.rows.num_rows();
+        let lower = left.iter().rev().take_while(|chunk| tier(rows_of(chunk)) < tier(merged)).count();
+        let upper = left[..start - lower].iter().rev();
+        let same = upper.take_while(|chunk| tier(rows_of(chunk)) == tier(merged)).count();
+        let rows_in = |count: usize| left[start - count..].iter().map(rows_of).sum::<usize>();
+        let is_whole = same + 1 >= MERGED_CHUNKS || merged + rows_in(lower + same) >= CHUNK_ROWS;
+        let taken = if is_whole { lower + same } else { lower };
+        if taken == 0 {
+            return (start, merged);
+        }
+        merged += rows_in(taken);
+        start -= taken;
     }
 }
 
@@ -117,7 +151,7 @@ impl Chunk {
 pub struct Memtable {
     /// Large or sealed chunks.
     settled: Arc<Vec<Arc<Chunk>>>,
-    /// Smaller chunks after them, each smaller than the one before.
+    /// Smaller chunks after them, of tiers that never rise, less than eight of each.
     recent: Vec<Arc<Chunk>>,
     rows: u64,
     bytes: u64,
@@ -141,40 +175,33 @@ impl Memtable {
         self.settled.iter().chain(&self.recent)
     }
 
-    /// This memtable with `chunk` at its end.
+    /// Puts `chunk` at its end.
     ///
     /// # Errors
-    /// `Internal` when the chunk's columns are not the table's.
-    pub fn append(&self, chunk: Chunk) -> Result<Self> {
-        let mut next = self.clone();
-        if chunk.rows.num_rows() == 0 {
-            return Ok(next);
+    /// `Internal` when the chunk's columns are not the table's; nothing has changed then.
+    pub fn append(&mut self, chunk: Chunk) -> Result<()> {
+        let rows = chunk.rows.num_rows();
+        if rows == 0 {
+            return Ok(());
         }
-        next.rows += chunk.rows.num_rows() as u64;
-        let schema = chunk.rows.schema();
-        // The run of chunks at the end that the new one is at least half as long as, merged in one copy.
-        let mut merged_rows = chunk.rows.num_rows();
-        let mut start = next.recent.len();
-        while start > 0 && next.recent[start - 1].rows.num_rows() <= 2 * merged_rows {
-            start -= 1;
-            merged_rows += next.recent[start].rows.num_rows();
-        }
-        let mut run = next.recent.split_off(start);
-        let chunk = if run.is_empty() {
-            Arc::new(chunk)
+        let (start, merged_rows) = run(&self.recent, rows);
+        let replaced = &self.recent[start..];
+        let replaced_bytes: u64 = replaced.iter().map(|old| old.bytes).sum();
+        let chunk = if replaced.is_empty() {
+            chunk
         } else {
-            for old in &run {
-                next.bytes -= old.bytes;
-            }
-            run.push(Arc::new(chunk));
-            Arc::new(Chunk::merged(&schema, &run)?)
+            // In one copy, however many tiers it rises.
+            let chunks: Vec<&Chunk> = replaced.iter().map(|old| &**old).chain([&chunk]).collect();
+            Chunk::merged(&chunk.rows.schema(), &chunks)?
         };
-        next.bytes += chunk.bytes;
-        next.recent.push(chunk);
+        self.rows += rows as u64;
+        self.bytes = self.bytes - replaced_bytes + chunk.bytes;
+        self.recent.truncate(start);
+        self.recent.push(Arc::new(chunk));
         if merged_rows >= CHUNK_ROWS {
-            next = next.sealed();
+            *self = self.sealed();
         }
-        Ok(next)
+        Ok(())
     }
 
     /// This memtable with a border at its end: later rows are never merged with those before it.
@@ -271,5 +298,125 @@ impl Memtable {
             batches.push(RecordBatch::try_new(Arc::clone(schema), arrays)?);
         }
         Ok(batches)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+
+    use super::*;
+
+    /// Most chunks that are not large: seven of each tier below the one of which two make a large one.
+    const RECENT_MAX: usize = 4 * (MERGED_CHUNKS - 1) + 1;
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]))
+    }
+
+    /// A commit of `count` rows after those of `memtable`, whose values are their ids.
+    fn commit(memtable: &mut Memtable, count: u64, version: u64) {
+        let first = memtable.rows() + 1;
+        let values = Int64Array::from_iter_values(first as i64..(first + count) as i64);
+        let rows = RecordBatch::try_new(schema(), vec![Arc::new(values)]).unwrap();
+        memtable.append(Chunk::committed(rows, RowId(first), CommitVersion(version))).unwrap();
+    }
+
+    /// Every row is there once, in order, where its id says.
+    fn check(memtable: &Memtable, versions: &[u64]) {
+        let mut next: u64 = 1;
+        for chunk in memtable.chunks() {
+            let values = chunk.rows().column(0).as_primitive::<Int64Type>();
+            assert!(chunk.rows().num_rows() > 0);
+            for row in 0..chunk.rows().num_rows() {
+                assert_eq!((chunk.row_ids().value(row), values.value(row)), (next, next as i64));
+                assert_eq!(chunk.versions().value(row), versions[next as usize - 1]);
+                next += 1;
+            }
+        }
+        assert_eq!((next - 1, memtable.rows()), (versions.len() as u64, versions.len() as u64));
+        assert_eq!(memtable.bytes(), memtable.chunks().map(|chunk| chunk.bytes).sum::<u64>());
+        let tiers: Vec<u32> = memtable.recent.iter().map(|c| tier(c.rows.num_rows())).collect();
+        assert!(tiers.is_sorted_by(|a, b| a >= b), "{tiers:?}");
+        assert!(tiers.chunk_by(|a, b| a == b).all(|same| same.len() < MERGED_CHUNKS), "{tiers:?}");
+        assert!(memtable.recent.len() <= RECENT_MAX, "{tiers:?}");
+        for id in (1..next).step_by(97) {
+            let (chunk, row) = memtable.find(RowId(id)).unwrap();
+            assert_eq!(chunk.row_ids().value(row), id);
+        }
+        assert!(memtable.find(RowId(next)).is_none());
+    }
+
+    #[test]
+    fn rows_of_many_small_commits_are_few_chunks() {
+        let mut memtable = Memtable::default();
+        let (mut most, mut copied) = (0, 0);
+        let mut before: Vec<Arc<Chunk>> = Vec::new();
+        for version in 1..=10_000 {
+            commit(&mut memtable, 1, version);
+            let chunks: Vec<Arc<Chunk>> = memtable.chunks().cloned().collect();
+            let is_new = |chunk: &&Arc<Chunk>| !before.iter().any(|known| Arc::ptr_eq(known, chunk));
+            copied +=
+                chunks.iter().filter(is_new).map(|c| c.rows.num_rows()).filter(|n| *n > 1).sum::<usize>();
+            most = most.max(chunks.len());
+            before = chunks;
+        }
+        check(&memtable, &(1..=10_000).collect::<Vec<u64>>());
+        assert!(most <= RECENT_MAX + 1, "{most} chunks");
+        assert!(copied <= 5 * 10_000, "{copied} rows were copied");
+        assert_eq!(memtable.settled.iter().map(|c| c.rows.num_rows()).collect::<Vec<_>>(), [CHUNK_ROWS]);
+    }
+
+    #[test]
+    fn commits_of_any_sizes_are_few_chunks() {
+        let sizes = [1, 1000, 1, 7, 64, 3, 500, 1, 4000, 8, 2, 9000, 1, 63, 5, 20_000, 1, 1];
+        let (mut memtable, mut versions) = (Memtable::default(), Vec::new());
+        for version in 1..=54 {
+            let count = sizes[version as usize % sizes.len()];
+            commit(&mut memtable, count, version);
+            versions.extend((0..count).map(|_| version));
+            check(&memtable, &versions);
+        }
+        let large = versions.len() / CHUNK_ROWS;
+        assert!(memtable.chunks().count() <= large + RECENT_MAX);
+        // One row and many in turn.
+        let mut memtable = Memtable::default();
+        for version in 1..=200 {
+            commit(&mut memtable, if version % 2 == 0 { 600 } else { 1 }, version);
+            assert!(memtable.recent.len() <= RECENT_MAX);
+        }
+    }
+
+    #[test]
+    fn nothing_is_merged_over_a_border() {
+        let (mut memtable, mut versions) = (Memtable::default(), Vec::new());
+        for version in 1..=100 {
+            commit(&mut memtable, 1, version);
+            versions.push(version);
+            if version % 30 == 0 {
+                memtable = memtable.sealed();
+                assert!(memtable.recent.is_empty());
+            }
+        }
+        check(&memtable, &versions);
+        let left = memtable.after(CommitVersion(60));
+        assert_eq!((left.rows(), memtable.rows()), (40, 100));
+        assert_eq!(left.chunks().next().unwrap().row_id_range().0, RowId(61));
+        assert_eq!(left.bytes(), left.chunks().map(|chunk| chunk.bytes).sum::<u64>());
+    }
+
+    #[test]
+    fn a_memtable_does_not_see_later_rows() {
+        let mut memtable = Memtable::default();
+        let mut seen = Vec::new();
+        for version in 1..=70 {
+            commit(&mut memtable, 1, version);
+            seen.push(memtable.clone());
+        }
+        for (count, memtable) in (1..).zip(&seen) {
+            check(memtable, &(1..=count).collect::<Vec<u64>>());
+        }
     }
 }

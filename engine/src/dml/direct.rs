@@ -17,7 +17,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::concat;
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, DataType, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    Int64Type, Schema, SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::sql::sqlparser::ast::{
@@ -70,7 +70,8 @@ pub(super) fn try_plan(
     if !rights.may(Right::Insert, def) || needs_zone(def, settings) {
         return None;
     }
-    Some((Arc::clone(def), build(def, insert, values, params)?))
+    let schema = Arc::clone(table.state().arrow_schema());
+    Some((Arc::clone(def), build(def, schema, insert, values, params)?))
 }
 
 /// Whether values for the table may have to be read in a zone that is not UTC.
@@ -108,6 +109,7 @@ fn plain(insert: &Insert) -> Option<(&TableObject, &Values)> {
 
 fn build(
     def: &TableDef,
+    mut schema: SchemaRef,
     insert: &Insert,
     values: &Values,
     params: &[Option<&ParamValues>],
@@ -133,7 +135,6 @@ fn build(
     for (column, position) in def.columns.iter().zip(positions) {
         arrays.push(column_values(column, position, values, params)?);
     }
-    let mut schema = def.arrow_schema();
     if let Some((at, _)) = def.numbered_by() {
         check_given(def, arrays[at].as_ref()).ok()?;
         let mut fields: Vec<FieldRef> = schema.fields().iter().cloned().collect();
@@ -450,7 +451,7 @@ mod tests {
         let statement = Parser::parse_sql(&PostgreSqlDialect {}, sql).unwrap().remove(0);
         let Statement::Insert(insert) = statement else { panic!("not an INSERT") };
         let (_, values) = plain(&insert)?;
-        build(def, &insert, values, &[None])
+        build(def, def.arrow_schema(), &insert, values, &[None])
     }
 
     fn sample() -> TableDef {
@@ -488,8 +489,9 @@ mod tests {
         };
         let rows = [row(1, Some(0)), row(2, None)];
         let rows: Vec<_> = rows.iter().map(Some).collect();
-        let text =
-            pretty_format_batches(&[build(&def, &insert, values, &rows).unwrap()]).unwrap().to_string();
+        let text = pretty_format_batches(&[build(&def, def.arrow_schema(), &insert, values, &rows).unwrap()])
+            .unwrap()
+            .to_string();
         let lines: Vec<&str> = text.lines().skip(3).take(4).collect();
         for (line, expected) in lines.iter().zip([
             "| 1  | x    | 1.25  | 1970-01-01 | true |       |",
@@ -505,7 +507,7 @@ mod tests {
             ScalarValue::Date64(Some(0)),
             ScalarValue::Decimal128(Some(1), 9, 1),
         ]);
-        assert!(build(&def, &insert, values, &[Some(&other)]).is_none());
+        assert!(build(&def, def.arrow_schema(), &insert, values, &[Some(&other)]).is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Owns: the private version its statements read, and what is left of their rows at the end. Each statement's write set is
 //! checked and applied to a version nobody else sees, on top of the snapshot of BEGIN, by the function that applies commits
-//! ([`Version::apply`]). COMMIT puts what is left of them into one write set made at the snapshot of BEGIN, and commits that
+//! ([`Version::apply_aside`]). COMMIT puts what is left of them into one write set made at the snapshot of BEGIN, and commits that
 //! as any other: snapshot isolation, and of two blocks that changed the same row or wrote the same key the first to
 //! commit wins.
 //!
@@ -195,7 +195,7 @@ impl TransactionBlock {
             change.first_row_id = state.version.tables.get(&change.table).map_or(RowId(1), |t| t.next_row_id);
         }
         state.fits(&entry)?;
-        let after = state.version.apply(&entry, &LoadedDeletes::new())?;
+        let after = state.version.apply_aside(&entry, &LoadedDeletes::new())?;
         let altered = state.altered(&entry)?;
         last_word.ask()?;
         let receipt = CommitReceipt {

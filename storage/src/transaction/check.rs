@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
+use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
+use arrow::compute::concat;
 
 use super::TableSet;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,34 +25,53 @@ pub(super) const LOOKUP_ROWS: usize = 64 * 1024;
 /// # Errors
 /// `ConstraintViolation` (23505) naming table, key columns and value; storage errors from reading segments.
 pub(crate) async fn keys(table: &TableSnapshot, set: &TableSet) -> Result<Option<EncodedKeys>> {
-    let Some(encoder) = table.key_encoder()? else { return Ok(None) };
+    let Some(encoder) = table.state().key_encoder() else { return Ok(None) };
     if set.batches.is_empty() && set.segments.is_empty() {
         return Ok(None);
     }
     let def = table.def();
-    let indices = def.key_indices();
-    let schema = Arc::new(def.arrow_schema().project(&indices)?);
-    let projected = set.batches.iter().map(|b| b.project(&indices)).collect::<Result<Vec<_>, _>>()?;
-    let rows = concat_batches(&schema, &projected)?;
-    let encoded = encoder.encode(rows.columns())?;
-    let mut seen: HashSet<&[u8]> = HashSet::with_capacity(encoded.len());
-    for row in 0..encoded.len() {
-        if !seen.insert(encoded.get(row)) {
-            return Err(duplicate(def, &rows, row));
+    let columns = key_columns(def, &set.batches)?;
+    let encoded = encoder.encode(&columns)?;
+    // One row is no other's duplicate.
+    if encoded.len() > 1 {
+        let mut seen: HashSet<&[u8]> = HashSet::with_capacity(encoded.len());
+        for row in 0..encoded.len() {
+            if !seen.insert(encoded.get(row)) {
+                return Err(duplicate(def, &columns, row));
+            }
         }
     }
-    against_table(table, set, &rows, &encoded).await?;
+    against_table(table, set, &columns, &encoded).await?;
     for (i, segment) in set.segments.iter().enumerate() {
-        segment_keys(table, set, i, segment, &rows, &encoded).await?;
+        segment_keys(table, set, i, segment, &columns, &encoded).await?;
     }
     Ok(Some(encoded))
+}
+
+/// The key columns of rows in memory, batch after batch.
+fn key_columns(def: &TableDef, batches: &[RecordBatch]) -> Result<Vec<ArrayRef>> {
+    let of = |batch: &RecordBatch, at: usize| {
+        batch.columns().get(at).cloned().ok_or_else(|| Error::internal("a batch lacks key columns"))
+    };
+    let column = |at: usize| -> Result<ArrayRef> {
+        match batches {
+            [] => Ok(new_empty_array(&def.columns[at].column_type.arrow())),
+            [batch] => of(batch, at),
+            _ => {
+                let parts = batches.iter().map(|batch| of(batch, at)).collect::<Result<Vec<_>>>()?;
+                let parts: Vec<&dyn Array> = parts.iter().map(|part| &**part).collect();
+                Ok(concat(&parts)?)
+            }
+        }
+    };
+    def.key_indices().into_iter().map(column).collect()
 }
 
 /// Rows in memory against the rows visible at the snapshot.
 async fn against_table(
     table: &TableSnapshot,
     set: &TableSet,
-    rows: &RecordBatch,
+    columns: &[ArrayRef],
     encoded: &EncodedKeys,
 ) -> Result<()> {
     if set.truncate {
@@ -63,7 +82,7 @@ async fn against_table(
         let keys: Vec<EncodedKey> = (start..end).map(|row| encoded.to_owned(row)).collect();
         for (i, found) in table.lookup(&keys).await?.into_iter().enumerate() {
             if found.is_some_and(|id| !deletes(set, id)) {
-                return Err(duplicate(table.def(), rows, start + i));
+                return Err(duplicate(table.def(), columns, start + i));
             }
         }
     }
@@ -80,7 +99,7 @@ async fn segment_keys(
     set: &TableSet,
     index: usize,
     segment: &SegmentMeta,
-    rows: &RecordBatch,
+    columns: &[ArrayRef],
     encoded: &EncodedKeys,
 ) -> Result<()> {
     let def = table.def();
@@ -95,7 +114,7 @@ async fn segment_keys(
     kept.sort();
     let gone = set.gone.get(&segment.id);
     if let Some(i) = reader.lookup_keys(&encoder, &kept, gone).await?.iter().position(Option::is_some) {
-        return Err(duplicate(def, rows, order[i]));
+        return Err(duplicate(def, columns, order[i]));
     }
     let sorted_by_key = segment.sorted && def.sort_indices() == indices;
     let overlapping: Vec<_> = set.segments[index + 1..]
@@ -122,14 +141,14 @@ async fn segment_keys(
         if !sorted_by_key {
             for (row, key) in keys.iter().enumerate() {
                 if !seen.insert(key.clone()) {
-                    return Err(duplicate(def, &batch, row));
+                    return Err(duplicate(def, batch.columns(), row));
                 }
             }
         }
         if existing {
             for (row, found) in table.lookup(&keys).await?.into_iter().enumerate() {
                 if found.is_some_and(|id| !deletes(set, id)) {
-                    return Err(duplicate(def, &batch, row));
+                    return Err(duplicate(def, batch.columns(), row));
                 }
             }
         }
@@ -140,7 +159,7 @@ async fn segment_keys(
             let (reader, gone) = (table.open_segment(other).await?, set.gone.get(&other.id));
             let found = reader.lookup_keys(&encoder, &keys, gone).await?;
             if let Some(i) = found.iter().position(Option::is_some) {
-                return Err(duplicate(def, &batch, order[i]));
+                return Err(duplicate(def, batch.columns(), order[i]));
             }
         }
     }
@@ -160,7 +179,7 @@ pub(super) fn ranges_overlap(def: &TableDef, a: &SegmentMeta, b: &SegmentMeta) -
 }
 
 /// The error of a key that is there twice.
-fn duplicate(def: &TableDef, keys: &RecordBatch, row: usize) -> Error {
+fn duplicate(def: &TableDef, keys: &[ArrayRef], row: usize) -> Error {
     let names: Vec<&str> = def.key_indices().into_iter().map(|i| def.columns[i].name.as_str()).collect();
     Error::new(
         ErrorKind::ConstraintViolation,
@@ -168,7 +187,7 @@ fn duplicate(def: &TableDef, keys: &RecordBatch, row: usize) -> Error {
             "duplicate key in table {}: ({}) = {}",
             def.qualified_name(),
             names.join(", "),
-            describe(keys.columns(), row)
+            describe(keys, row)
         ),
     )
     .with_sqlstate("23505")

@@ -115,25 +115,25 @@ pub(crate) fn check(
     for (change, claims) in entry.tables.iter().zip(claims) {
         // A table that is not there yet is created by this very entry.
         let Some(now) = head.tables.get(&change.table) else { continue };
-        let name = now.def.qualified_name();
         // Rows for a definition of this very entry: it is refused above when another one came between.
         let defined =
             |edit: &CatalogEdit| matches!(edit, CatalogEdit::PutTable(def) if def.id == change.table);
         let of_now = now.def.schema_version == change.schema_version || entry.catalog.iter().any(defined);
         if now.dropped_at.is_some() || !of_now {
+            let name = now.def.qualified_name();
             return Err(conflict(format!("another session changed the definition of {name} meanwhile")));
         }
         let base = snapshot.state().tables.get(&change.table);
         // Vectors were checked under the metrics of the indexes there were.
         let indexes_changed = base.is_some_and(|base| base.def.indexes != now.def.indexes);
         if indexes_changed && (change.rows.rows() > 0 || !change.segments.is_empty()) {
+            let name = now.def.qualified_name();
             return Err(conflict(format!("another session changed the indexes of {name} meanwhile")));
         }
         if change.truncate && whole == WholeTables::AsRead {
-            unchanged(snapshot, now, &name)?;
+            unchanged(snapshot, now)?;
         }
-        let told =
-            [deletes(compared, now, change, claims, &name)?, appends(compared, now, change, claims, &name)?];
+        let told = [deletes(compared, now, change, claims)?, appends(compared, now, change, claims)?];
         if told.contains(&Told::Unsure) {
             return Ok(Told::Unsure);
         }
@@ -151,8 +151,9 @@ pub(crate) enum WholeTables {
 }
 
 /// Whether the rows of a table are those of the snapshot.
-fn unchanged(snapshot: &Snapshot, now: &TableState, name: &str) -> Result<()> {
+fn unchanged(snapshot: &Snapshot, now: &TableState) -> Result<()> {
     if now.last_append > snapshot.version() || now.last_delete > snapshot.version() {
+        let name = now.def.qualified_name();
         return Err(conflict(format!("another session changed rows of {name} meanwhile")));
     }
     Ok(())
@@ -195,21 +196,16 @@ fn definition(snapshot: &Snapshot, head: &Version, edit: &CatalogEdit, whole: Wh
             }
             Ok(())
         }
-        _ if whole == WholeTables::AsRead => unchanged(snapshot, now, &name),
+        _ if whole == WholeTables::AsRead => unchanged(snapshot, now),
         _ => Ok(()),
     }
 }
 
-fn deletes(
-    compared: &Snapshot,
-    now: &TableState,
-    change: &TableChange,
-    claims: &Claims,
-    name: &str,
-) -> Result<Told> {
+fn deletes(compared: &Snapshot, now: &TableState, change: &TableChange, claims: &Claims) -> Result<Told> {
     // Positions of segments that a compaction has taken away since name nothing.
     let there = |id| now.segments.iter().any(|segment| segment.meta.id == id);
     if change.deletes.iter().any(|deletes| !change.appends(deletes.segment) && !there(deletes.segment)) {
+        let name = now.def.qualified_name();
         return Err(conflict(format!("segments of {name} were merged meanwhile")));
     }
     let deleted = claims.deleted(change);
@@ -218,18 +214,12 @@ fn deletes(
         return Ok(Told::Holds);
     }
     if now.deletes_hot(deleted) {
-        return Err(same_rows(name));
+        return Err(same_rows(&now.def.qualified_name()));
     }
     Ok(if deletes_moved(since, now, change, claims) { Told::Unsure } else { Told::Holds })
 }
 
-fn appends(
-    compared: &Snapshot,
-    now: &TableState,
-    change: &TableChange,
-    claims: &Claims,
-    name: &str,
-) -> Result<Told> {
+fn appends(compared: &Snapshot, now: &TableState, change: &TableChange, claims: &Claims) -> Result<Told> {
     let since = compared.version();
     if now.key_encoder().is_none() || now.last_append <= since || !claims.writes_keys(change) {
         return Ok(Told::Holds);
@@ -244,7 +234,7 @@ fn appends(
                 && !now.hot_deletes.contains_key(&id)
                 && deleted.binary_search(&id).is_err()
             {
-                return Err(same_key(name));
+                return Err(same_key(&now.def.qualified_name()));
             }
         }
     }

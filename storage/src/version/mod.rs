@@ -21,6 +21,7 @@ use imbl::OrdMap;
 
 pub use catalog::{Catalog, DEFAULT_SCHEMA, OWN_SCHEMA};
 pub use keys::HotKeys;
+use keys::Line;
 pub(crate) use pin::{Pin, Pins};
 pub(crate) use snapshot::Expiry;
 pub use snapshot::{SegmentView, Shared, Snapshot, TableSnapshot};
@@ -103,6 +104,18 @@ impl Version {
     /// # Errors
     /// `Corrupt` when the entry does not fit the state: unknown table, rows not of its schema.
     pub fn apply(&self, entry: &WalEntry, deletes: &LoadedDeletes) -> Result<Self> {
+        self.applied(entry, deletes, Line::Order)
+    }
+
+    /// The same for a version that nobody else sees: of a transaction block.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub(crate) fn apply_aside(&self, entry: &WalEntry, deletes: &LoadedDeletes) -> Result<Self> {
+        self.applied(entry, deletes, Line::Aside)
+    }
+
+    fn applied(&self, entry: &WalEntry, deletes: &LoadedDeletes, line: Line) -> Result<Self> {
         let mut next = self.clone();
         if entry.version > self.number {
             next.number = entry.version;
@@ -131,7 +144,7 @@ impl Version {
                     format!("it changes table {}, which does not exist", change.table),
                 ));
             };
-            let table = table.apply(change, entry.version, deletes)?;
+            let table = table.apply(change, entry.version, deletes, line)?;
             next.tables.insert(change.table, Arc::new(table));
         }
         Ok(next)

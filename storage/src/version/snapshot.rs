@@ -355,7 +355,7 @@ impl TableSnapshot {
     /// # Errors
     /// `Internal` when an index is out of range.
     pub fn projected_schema(&self, columns: &[usize], pseudo: bool) -> Result<SchemaRef> {
-        let schema = self.state.def.arrow_schema().project(columns)?;
+        let schema = self.state.arrow_schema().project(columns)?;
         if !pseudo {
             return Ok(Arc::new(schema));
         }
@@ -438,9 +438,9 @@ impl TableSnapshot {
     /// # Errors
     /// `Internal` when chunks do not fit together.
     pub fn all_hot_rows(&self) -> Result<(RecordBatch, UInt64Array, UInt64Array)> {
-        let schema = self.def().arrow_schema();
+        let schema = self.state.arrow_schema();
         let chunks: Vec<_> = self.state.memtable.chunks().collect();
-        let rows = concat_batches(&schema, chunks.iter().map(|c| c.rows()))?;
+        let rows = concat_batches(schema, chunks.iter().map(|c| c.rows()))?;
         let gather = |of: fn(&crate::memtable::Chunk) -> &UInt64Array| {
             UInt64Array::from_iter_values(chunks.iter().flat_map(|c| of(c).values().iter().copied()))
         };

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use imbl::OrdMap;
 use tokio::sync::OnceCell;
 
 use super::snapshot::SegmentView;
-use super::{HotKeys, LoadedDeletes};
+use super::{HotKeys, Line, LoadedDeletes};
 use crate::alter;
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, IndexId, ObjectId, RowId};
@@ -106,6 +107,7 @@ pub struct TableState {
     /// Version of the last commit that deleted rows other than one by one (TRUNCATE, `.deletes` objects).
     pub last_bulk_delete: CommitVersion,
     key_encoder: Option<Arc<KeyEncoder>>,
+    arrow_schema: SchemaRef,
     /// Numbers of its identity column that were given, to rows of this version, of others or of none; the same for all that came of one.
     pub(crate) counter: Arc<Counter>,
     /// The segments with their invisible rows, worked out by the first reader.
@@ -143,6 +145,7 @@ impl TableState {
             .fold(0, u64::saturating_add);
         // A definition with a key that cannot be encoded was refused when it was made.
         let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
+        let arrow_schema = def.arrow_schema();
         Self {
             def,
             dropped_at,
@@ -160,6 +163,7 @@ impl TableState {
             last_delete: flushed,
             last_bulk_delete: flushed,
             key_encoder,
+            arrow_schema,
             counter: Arc::default(),
             views: Arc::default(),
             searchers: Arc::default(),
@@ -170,6 +174,12 @@ impl TableState {
     #[must_use]
     pub fn key_encoder(&self) -> Option<&Arc<KeyEncoder>> {
         self.key_encoder.as_ref()
+    }
+
+    /// Arrow schema of its rows: that of its [definition](TableDef::arrow_schema), made once.
+    #[must_use]
+    pub fn arrow_schema(&self) -> &SchemaRef {
+        &self.arrow_schema
     }
 
     /// Whether a checkpoint would find something to write.
@@ -231,8 +241,9 @@ impl TableState {
     /// `Internal` when `def` does not come of the present one.
     pub(crate) fn with_def(&self, def: Arc<TableDef>) -> Result<Self> {
         let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
+        let arrow_schema = def.arrow_schema();
         let (views, searchers) = (Arc::default(), Arc::default());
-        let mut next = Self { def, key_encoder, views, searchers, ..self.clone() };
+        let mut next = Self { def, key_encoder, arrow_schema, views, searchers, ..self.clone() };
         if next.def.schema_version != self.def.schema_version {
             if !alter::same_form(&self.def, &next.def) {
                 next.memtable = self.memtable.altered(&self.def, &next.def)?;
@@ -364,6 +375,7 @@ impl TableState {
         change: &TableChange,
         version: CommitVersion,
         loaded: &LoadedDeletes,
+        line: Line,
     ) -> Result<Self> {
         if version <= self.flushed {
             return Ok(self.clone());
@@ -373,7 +385,7 @@ impl TableState {
             next.truncate(version)?;
         }
         // Rows of a transaction's own segments may have been deleted by a later statement of it.
-        next.append(change, version)?;
+        next.append(change, version, line)?;
         next.delete(change, version, loaded)?;
         Ok(next)
     }
@@ -443,23 +455,21 @@ impl TableState {
         Ok(())
     }
 
-    fn append(&mut self, change: &TableChange, version: CommitVersion) -> Result<()> {
+    fn append(&mut self, change: &TableChange, version: CommitVersion, line: Line) -> Result<()> {
         let rows = self.numbered(change, version)?;
         let mut next_id = change.first_row_id;
         let numbered_by = self.def.numbered_by();
-        for batch in change.rows.decode(&self.def.arrow_schema())? {
+        for batch in change.rows.decode(&self.arrow_schema)? {
             let rows = batch.num_rows() as u64;
             if let Some(encoder) = &self.key_encoder {
                 let keys = encoder.encode_batch(&batch, &self.def.key_indices())?;
-                for row in 0..keys.len() {
-                    self.hot_keys.insert(keys.to_owned(row), RowId(next_id.0 + row as u64));
-                }
+                self.hot_keys.append(&keys, next_id, line);
             }
             if let Some((column, identity)) = numbered_by {
                 let used = identity.used_by(batch.column(column))?;
                 self.numbered = identity.later(self.numbered, used);
             }
-            self.memtable = self.memtable.append(Chunk::committed(batch, next_id, version))?;
+            self.memtable.append(Chunk::committed(batch, next_id, version))?;
             next_id = RowId(next_id.0 + rows);
         }
         if !change.segments.is_empty() {
@@ -561,15 +571,17 @@ mod tests {
 
     #[test]
     fn row_ids_that_no_row_can_have_are_damage() {
-        let apply = |change: &TableChange| table().apply(change, CommitVersion(2), &LoadedDeletes::new());
-        let last = apply(&rows(u64::MAX - 3, 3)).unwrap();
+        let apply = |table: TableState, change: &TableChange| {
+            table.apply(change, CommitVersion(2), &LoadedDeletes::new(), Line::Order)
+        };
+        let last = apply(table(), &rows(u64::MAX - 3, 3)).unwrap();
         assert_eq!((last.next_row_id, last.live_rows), (RowId(u64::MAX), 3));
-        let error = apply(&rows(u64::MAX - 3, 4)).unwrap_err();
+        let error = apply(table(), &rows(u64::MAX - 3, 4)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.message().contains("version 2"), "{}", error.message());
         let mut counted = table();
         counted.live_rows = u64::MAX;
-        let error = counted.apply(&rows(1, 1), CommitVersion(2), &LoadedDeletes::new()).unwrap_err();
+        let error = apply(counted, &rows(1, 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 }

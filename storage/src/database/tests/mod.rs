@@ -6,6 +6,7 @@ mod compaction;
 mod conflicts;
 mod history;
 mod jobs;
+mod keys;
 mod lost;
 mod numbers;
 mod objects;

@@ -63,6 +63,9 @@ impl TableSnapshot {
             .state
             .key_encoder()
             .ok_or_else(|| Error::internal(format!("{} has no key", self.def().qualified_name())))?;
+        if self.state.segments.is_empty() {
+            return Ok(found);
+        }
         open.sort_by(|a, b| keys[*a].cmp(&keys[*b]));
         let views = self.segments().await?;
         if self.shared.remote {
