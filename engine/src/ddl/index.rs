@@ -144,9 +144,13 @@ pub(crate) fn create_index_text(def: &TableDef, index: &IndexDef) -> String {
         }
         Some(bytes) => options.push(format!("memory_limit = '{bytes} B'")),
     }
+    let name = match index.name.as_str() {
+        // Without quotes it is a word of the statement here.
+        "concurrently" => "\"concurrently\"".to_owned(),
+        name => identifier(name),
+    };
     format!(
-        "CREATE INDEX {} ON {}.{} USING hnsw ({}) WITH ({})",
-        identifier(&index.name),
+        "CREATE INDEX {name} ON {}.{} USING hnsw ({}) WITH ({})",
         identifier(&def.schema),
         identifier(&def.name),
         identifier(column),

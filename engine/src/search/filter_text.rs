@@ -20,7 +20,7 @@ use crate::provider::{CairnTable, usable};
 use crate::statement::walk;
 use crate::statement::{call_session_words, compare_exactly_in, name_of, parse_expression};
 
-/// What the columns of the searched table are qualified with beside those of other relations.
+/// What the columns of the searched table are qualified with beside those of other relations, unless one of these has the name.
 const SEARCHED: &str = "_searched";
 
 /// The condition in `text` over the table's columns, `_row_id` and `_version` among them, and what of it names columns of `around`,
@@ -38,20 +38,20 @@ pub(super) fn condition(
     let mut parsed = parse_expression(text).map_err(in_filter)?;
     call_session_words(&mut parsed);
     let def = table.table().def();
-    let mut of_table = OfTable { def, around, names_others: false };
-    if let ControlFlow::Break(error) = walk::visit_mut(&mut parsed, &mut of_table) {
+    let mut columns = OfTable { def, around, names_others: false };
+    if let ControlFlow::Break(error) = walk::visit_mut(&mut parsed, &mut columns) {
         return Err(error);
     }
     compare_exactly_in(&mut parsed, def);
-    let around = around.filter(|_| of_table.names_others);
+    let around = around.filter(|_| columns.names_others);
     let whole = CairnTable::with_pseudo_columns(table.table().clone()).schema();
-    let schema = match around {
-        None => DFSchema::try_from_qualified_schema(TableReference::bare(FUNCTION), &whole)?,
-        Some(around) => {
-            let _ = walk::visit_mut(&mut parsed, &mut Qualified(&whole));
-            DFSchema::try_from_qualified_schema(TableReference::bare(SEARCHED), &whole)?.join(around)?
-        }
-    };
+    let searched = around.map_or_else(|| FUNCTION.to_owned(), name_beside);
+    let of_table = TableReference::bare(searched.as_str());
+    let mut schema = DFSchema::try_from_qualified_schema(of_table.clone(), &whole)?;
+    if let Some(around) = around {
+        let _ = walk::visit_mut(&mut parsed, &mut Qualified { table: &whole, name: &searched });
+        schema = schema.join(around)?;
+    }
     let expr = context.sql_to_expr(parsed, &schema).map_err(|error| in_filter(error.into()))?;
     if let Some(error) = refused(&expr, def)? {
         return Err(error);
@@ -61,7 +61,7 @@ pub(super) fn condition(
         Ok(DataType::Boolean | DataType::Null) | Err(_) => {
             let (mut own, mut of_rows) = (split_conjunction_owned(expr), RowFilter::default());
             if around.is_some() {
-                let taken = own.into_iter().map(|part| of_rows.take(part, &TableReference::bare(SEARCHED)));
+                let taken = own.into_iter().map(|part| of_rows.take(part, &of_table));
                 own = taken.filter_map(PlanResult::transpose).collect::<PlanResult<_>>()?;
             }
             Ok((own, of_rows))
@@ -139,18 +139,30 @@ struct OfTable<'a> {
     names_others: bool,
 }
 
+/// A name that none of the relations in `around` has.
+fn name_beside(around: &DFSchema) -> String {
+    let mut name = SEARCHED.to_owned();
+    while around.iter().any(|(of, _)| of.is_some_and(|of| of.table() == name)) {
+        name.push('_');
+    }
+    name
+}
+
 /// Qualifies the columns of the searched table, so that none of another has its name.
-struct Qualified<'a>(&'a Schema);
+struct Qualified<'a> {
+    table: &'a Schema,
+    name: &'a str,
+}
 
 impl VisitorMut for Qualified<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
         if let SqlExpr::Identifier(column) = expr
-            && self.0.column_with_name(&name_of(column)).is_some()
+            && self.table.column_with_name(&name_of(column)).is_some()
         {
             let column = Ident::with_quote('"', name_of(column));
-            *expr = SqlExpr::CompoundIdentifier(vec![Ident::with_quote('"', SEARCHED), column]);
+            *expr = SqlExpr::CompoundIdentifier(vec![Ident::with_quote('"', self.name), column]);
         }
         ControlFlow::Continue(())
     }
@@ -186,10 +198,6 @@ impl VisitorMut for OfTable<'_> {
             *expr = SqlExpr::Identifier(column.clone());
             return ControlFlow::Continue(());
         }
-        // A column's name first: a field of it.
-        if parts.first().is_some_and(has) {
-            return ControlFlow::Continue(());
-        }
         let is_around = |relation: &Ident, column: &Ident| {
             let (relation, column) = (name_of(relation), name_of(column));
             let mut fields = self.around.iter().flat_map(|around| around.iter());
@@ -198,6 +206,10 @@ impl VisitorMut for OfTable<'_> {
         // A column with its relation, with a field of it behind or the schema before.
         if parts.windows(2).any(|pair| is_around(&pair[0], &pair[1])) {
             self.names_others = true;
+            return ControlFlow::Continue(());
+        }
+        // A field of a column; a relation of that name has come first, as the planner has it.
+        if parts.first().is_some_and(has) {
             return ControlFlow::Continue(());
         }
         ControlFlow::Break(foreign(self.def, &format!("{table}.{column}")))

@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 use super::item::name_columns_of;
 use super::place::name_of;
 use super::token::{syntax, syntax_error, take, unexpected};
-use super::{Statement, fetch, guard};
+use super::{Statement, fetch, guard, precedence};
 use crate::copy::{CopyDirection, CopyOptions, CopyStatement, CopySubject};
 use crate::error::{Error, Result};
 
@@ -19,6 +19,7 @@ pub(super) fn copy(parser: &mut Parser<'_>) -> Result<Statement> {
     let subject = if parser.consume_token(&Token::LParen) {
         let mut query = parser.parse_query().map_err(syntax)?;
         parser.expect_token(&Token::RParen).map_err(syntax)?;
+        precedence::settle_within(&mut *query);
         if guard::check(&ast::Statement::Query(query.clone()))?.fetches {
             fetch::as_limit(&mut *query)?;
         }

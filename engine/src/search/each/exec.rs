@@ -292,7 +292,8 @@ impl Slices {
         let most = self.each.searcher.most_rows(self.each.table.search().k);
         held.searching(most.saturating_mul(part.num_rows() + 1))?;
         let vectors = self.vectors(&part)?;
-        let searchers = self.searchers(&part, &vectors).await?;
+        let left = held.another();
+        let searchers = self.searchers(&part, &vectors, &left).await?;
         let searching = self.counts.time.timer();
         let mut queries = Vec::with_capacity(part.num_rows());
         let (mut hits, mut ranks) = (Vec::new(), Vec::new());
@@ -405,17 +406,20 @@ impl Slices {
         })
     }
 
-    /// The searcher of each row that has a vector; None: all have the same. Rows of equal values share one.
+    /// The searcher of each row that has a vector; None: all have the same. Rows of equal values share one. `held` holds the
+    /// rows that their conditions left.
     async fn searchers(
         &self,
         part: &RecordBatch,
         vectors: &ArrayRef,
+        held: &Held,
     ) -> Result<Option<Vec<Option<VectorSearcher>>>> {
         let Some(rows) = &self.each.rows else { return Ok(None) };
         let columns = rows.values.iter().map(|value| value.evaluate(part)?.into_array(part.num_rows()));
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let mut known: Vec<(Vec<ScalarValue>, VectorSearcher)> = Vec::new();
         let mut searchers = Vec::with_capacity(part.num_rows());
+        let mut bytes = 0;
         for row in 0..part.num_rows() {
             if vectors.is_null(row) {
                 searchers.push(None);
@@ -430,6 +434,8 @@ impl Slices {
             }
             let conditions = rows.filter.bound(&values)?;
             let searcher = self.each.table.searcher_among(rows.state.as_ref(), conditions).await?;
+            bytes += searcher.condition_bytes();
+            held.set(bytes)?;
             known.push((values, searcher.clone()));
             searchers.push(Some(searcher));
         }

@@ -82,12 +82,10 @@ fn named_in_filter(relation: &TableFactor) -> Vec<String> {
     // What is wrong with it the call will tell.
     let Ok(filter) = parse_expression(filter) else { return named };
     let _: ControlFlow<()> = walk::expressions(&filter, |expr| {
-        if let Expr::CompoundIdentifier(parts) = expr
-            && let Some(first) = parts.first().map(name_of)
-            && first != FUNCTION
-            && Some(&first) != table.as_ref()
-        {
-            named.push(first);
+        if let Expr::CompoundIdentifier(parts) = expr {
+            // A relation, or the schema it is in before it.
+            let before = parts.iter().take(parts.len().saturating_sub(1).min(2)).map(name_of);
+            named.extend(before.filter(|name| name != FUNCTION && Some(name) != table.as_ref()));
         }
         ControlFlow::Continue(())
     });
@@ -103,6 +101,7 @@ fn has_one_of(tables: &TableWithJoins, names: &[String]) -> bool {
         TableFactor::Table { alias: Some(alias), .. }
         | TableFactor::Derived { alias: Some(alias), .. }
         | TableFactor::Function { alias: Some(alias), .. }
+        | TableFactor::UNNEST { alias: Some(alias), .. }
         | TableFactor::NestedJoin { alias: Some(alias), .. } => names.contains(&name_of(&alias.name)),
         TableFactor::Table { name, alias: None, .. } => {
             let name = name.0.last().and_then(|part| part.as_ident()).map(name_of);

@@ -31,6 +31,8 @@ async fn a_table_is_made_again_with_its_indexes() {
             "CREATE INDEX other ON app.\"My Items\" USING hnsw (\"order\") WITH (builder = 'hnsw_rs', m = 8, ef_construction = 100, memory_limit = 67108865)",
             "INSERT INTO app.\"My Items\" VALUES (1, '[1,2,3]', '[1,2]', 1), (2, '[3,2,1]', '[2,1]', 2)",
             "CREATE TABLE plain (a INT)",
+            "CREATE TABLE word (v VECTOR(2))",
+            "CREATE INDEX \"concurrently\" ON word USING hnsw (v)",
             &format!("CREATE TABLE {long} ({long} VECTOR(2))"),
             &format!("CREATE INDEX ON {long} USING hnsw ({long})"),
             &format!("CREATE INDEX ON {long} USING hnsw ({long} vector_ip_ops)"),
@@ -40,8 +42,8 @@ async fn a_table_is_made_again_with_its_indexes() {
     assert_eq!(shown(&session, "plain").await, ["CREATE TABLE public.plain (\n  a INTEGER\n)"]);
     let indexes = "SELECT index_name, column_name, metric, target_recall FROM system.indexes ORDER BY 1";
     let before = answer(&session, indexes).await;
-    assert_eq!(before.split(';').count(), 6, "{before}");
-    for table in ["app.\"My Items\"", long.as_str()] {
+    assert_eq!(before.split(';').count(), 7, "{before}");
+    for table in ["app.\"My Items\"", "word", long.as_str()] {
         let statements = shown(&session, table).await;
         run(&session, &format!("DROP TABLE {table}"), "DROP TABLE").await;
         for statement in &statements {
