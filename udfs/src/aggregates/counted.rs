@@ -129,6 +129,13 @@ enum Answer {
     Most,
 }
 
+impl Answer {
+    /// Whether the second argument is a number that it hangs on.
+    fn takes_number(self) -> bool {
+        matches!(self, Self::Quantile | Self::QuantileFromAbove | Self::Most)
+    }
+}
+
 #[derive(Debug)]
 struct Counted {
     of: DataType,
@@ -272,7 +279,10 @@ fn median(sorted: &[(f64, i64)]) -> Option<f64> {
 impl Accumulator for Counted {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let Some(column) = values.first() else { return internal_err!("an aggregate without arguments") };
-        if let Some(wanted) = values.get(1) {
+        // Behind the arguments stands what the rows of WITHIN GROUP are ordered by.
+        if self.answer.takes_number()
+            && let Some(wanted) = values.get(1)
+        {
             self.want(wanted);
         }
         let nulls = column.logical_nulls();
@@ -373,7 +383,9 @@ mod tests {
     fn values_are_counted() {
         let texts: ArrayRef = Arc::new(StringArray::from(vec!["b", "a", "b", "a", "c"]));
         assert_eq!(of(Answer::Mode, &[Arc::clone(&texts)]), ScalarValue::Utf8(Some("a".into())));
-        assert_eq!(of(Answer::GreatestMode, &[texts]), ScalarValue::Utf8(Some("b".into())));
+        // An order comes behind the arguments.
+        let ordered = [Arc::clone(&texts), texts];
+        assert_eq!(of(Answer::GreatestMode, &ordered), ScalarValue::Utf8(Some("b".into())));
         assert_eq!(of(Answer::Mode, &[numbers()]), ScalarValue::Float64(Some(2.0)));
         assert_eq!(of(Answer::Deviation, &[numbers()]), ScalarValue::Float64(Some(1.0)));
         let ScalarValue::Float64(Some(entropy)) = of(Answer::Entropy, &[numbers()]) else { panic!() };

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use datafusion::arrow::array::{ArrayRef, AsArray};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 
@@ -13,7 +14,7 @@ use super::path::{Path, Paths, Step};
 use super::value::{Json, Sort, unquoted};
 use super::write::text;
 use super::{Writer, check_depth};
-use crate::function::{Call, Kind, Spec, TextRows, invalid};
+use crate::function::{Call, Kind, Spec, TextRows, Texts, Values, invalid};
 
 pub(super) fn functions() -> Vec<Spec> {
     const PUT: &[&[Kind]] = &[&[Kind::Text, Kind::Text, Kind::Any], &[Kind::Text, Kind::Integer, Kind::Any]];
@@ -53,10 +54,15 @@ pub(super) fn functions() -> Vec<Spec> {
         ),
         Spec::new(
             "jsonb_set(json, path, value, create)",
-            &[&[Kind::Text, Kind::Text, Kind::Text], &[Kind::Text, Kind::Text, Kind::Text, Kind::Boolean]],
+            &[
+                &[Kind::Text, Kind::Text, Kind::Text],
+                &[Kind::Text, Kind::Text, Kind::Text, Kind::Boolean],
+                &[Kind::Text, Kind::List, Kind::Text],
+                &[Kind::Text, Kind::List, Kind::Text, Kind::Boolean],
+            ],
             |_| DataType::Utf8View,
             put_json,
-            "The JSON with the value, which is JSON itself, at a path as '{key,0}', as in PostgreSQL; nothing new is made where create is false.",
+            "The JSON with the value, which is JSON itself, at a path as '{key,0}' or ['key', '0'], as in PostgreSQL; nothing new is made where create is false.",
             "SELECT jsonb_set('{\"a\":[1,2]}', '{a,0}', '{\"b\":3}')  -- {\"a\":[{\"b\":3},2]}",
         ),
         Spec::new(
@@ -96,8 +102,9 @@ pub(super) fn functions() -> Vec<Spec> {
 /// What becomes of the place at the end of a path.
 #[derive(Clone, Copy, Debug)]
 enum Edit<'a> {
-    /// This JSON stands there: where something is, and where nothing is.
-    Put { value: &'a str, there: bool, missing: bool },
+    /// This JSON stands there: where something is, and where nothing is; of an array also in front, where an index is before its first
+    /// element.
+    Put { value: &'a str, there: bool, missing: bool, in_front: bool },
     /// Nothing stands there.
     Remove,
 }
@@ -111,7 +118,7 @@ fn put(call: &Call<'_>, there: bool, missing: bool) -> Result<ArrayRef> {
         let json = Json::read(text)?;
         value.clear();
         writer.write(values.at(row), &mut value, call.limit())?;
-        let edit = Edit::Put { value: &value, there, missing };
+        let edit = Edit::Put { value: &value, there, missing, in_front: false };
         let made = paths.with(row, |path| {
             check_depth(path.steps().len(), call.name())?;
             change(json, path.steps(), edit, out);
@@ -135,11 +142,52 @@ fn remove(call: &Call<'_>) -> Result<ArrayRef> {
     })
 }
 
+/// Paths as arrays of texts, in one text or as a list.
+enum Keys<'a> {
+    Texts(Texts<'a>),
+    /// The lists, and as lists of texts.
+    Lists(Values, ArrayRef),
+}
+
+impl<'a> Keys<'a> {
+    fn new(call: &Call<'a>, at: usize) -> Result<Self> {
+        if !matches!(call.type_of(at)?, DataType::List(_)) {
+            return Ok(Self::Texts(call.texts(at)?));
+        }
+        let lists = call.values(at)?;
+        let texts = cast(lists.array(), &DataType::new_list(DataType::Utf8View, true))?;
+        Ok(Self::Lists(lists, texts))
+    }
+
+    /// The path of a row; None: it is NULL.
+    fn at(&self, row: usize) -> Result<Option<Path>> {
+        match self {
+            Self::Texts(texts) => {
+                let Some(text) = texts.at(row) else { return Ok(None) };
+                let Some(path) = Path::listed(text) else {
+                    let cut: String = text.chars().take(60).collect();
+                    return Err(invalid("22P02", format!("'{cut}' is no path as {{key,0,\"a key\"}}")));
+                };
+                Ok(Some(path))
+            }
+            Self::Lists(lists, _) if lists.is_null(row) => Ok(None),
+            Self::Lists(lists, texts) => {
+                let keys = texts.as_list::<i32>().value(lists.at(row));
+                let keys = keys.as_string_view().iter().map(|key| key.map(str::to_owned));
+                match keys.collect::<Option<Vec<String>>>() {
+                    Some(keys) => Ok(Some(Path::of_keys(keys))),
+                    None => Err(invalid("22P02", "a path of JSON has no NULL in it")),
+                }
+            }
+        }
+    }
+}
+
 fn put_json(call: &Call<'_>) -> Result<ArrayRef> {
-    let (texts, paths, values) = (call.texts(0)?, call.texts(1)?, call.texts(2)?);
+    let (texts, paths, values) = (call.texts(0)?, Keys::new(call, 1)?, call.texts(2)?);
     let creates = if call.len() > 3 { Some(call.values(3)?) } else { None };
     TextRows::written(call, |row, out| {
-        let (Some(text), Some(path), Some(value)) = (texts.at(row), paths.at(row), values.at(row)) else {
+        let (Some(text), Some(path), Some(value)) = (texts.at(row), paths.at(row)?, values.at(row)) else {
             return Ok(false);
         };
         let missing = match &creates {
@@ -147,13 +195,11 @@ fn put_json(call: &Call<'_>) -> Result<ArrayRef> {
             Some(creates) => creates.array().as_boolean().value(creates.at(row)),
             None => true,
         };
-        let Some(path) = Path::listed(path) else {
-            let cut: String = path.chars().take(60).collect();
-            return Err(invalid("22P02", format!("'{cut}' is no path as {{key,0,\"a key\"}}")));
-        };
         check_depth(path.steps().len(), call.name())?;
-        let value = Json::read(value)?.raw();
-        change(Json::read(text)?, path.steps(), Edit::Put { value, there: true, missing }, out);
+        let (json, value) = (Json::read(text)?, Json::read(value)?.raw());
+        // The whole is not put in its own place, as in PostgreSQL.
+        let there = !path.steps().is_empty();
+        change(json, path.steps(), Edit::Put { value, there, missing, in_front: true }, out);
         Ok(true)
     })
 }
@@ -181,22 +227,24 @@ fn change(json: Json<'_>, steps: &[Step], edit: Edit<'_>, out: &mut String) {
 }
 
 fn in_object(json: Json<'_>, key: &str, rest: &[Step], edit: Edit<'_>, out: &mut String) {
-    let (mut parts, mut is_there) = (Parts::default(), false);
+    // Of a key that is there twice, the last counts: the value is put there alone, so that there is one more of it and not many.
+    let meant = json.members().enumerate().filter(|(_, (name, _))| unquoted(name) == key).last();
+    let meant = meant.map(|(place, _)| place);
+    let goes = rest.is_empty() && matches!(edit, Edit::Remove);
+    let mut parts = Parts::default();
     out.push('{');
-    for (name, value) in json.members() {
-        let is_it = unquoted(name) == key;
-        is_there |= is_it;
-        if is_it && rest.is_empty() && matches!(edit, Edit::Remove) {
+    for (place, (name, value)) in json.members().enumerate() {
+        if goes && unquoted(name) == key {
             continue;
         }
         parts.member(name, out);
-        if is_it {
+        if meant == Some(place) {
             change(value, rest, edit, out);
         } else {
             out.push_str(value.raw());
         }
     }
-    if let (false, true, Edit::Put { value, missing: true, .. }) = (is_there, rest.is_empty(), edit) {
+    if let (None, true, Edit::Put { value, missing: true, .. }) = (meant, rest.is_empty(), edit) {
         parts.next(out);
         text(key, out);
         out.push(':');
@@ -208,14 +256,19 @@ fn in_object(json: Json<'_>, key: &str, rest: &[Step], edit: Edit<'_>, out: &mut
 fn in_array(json: Json<'_>, index: i64, rest: &[Step], edit: Edit<'_>, out: &mut String) {
     let count = json.elements().count();
     let from_end = |back: u64| usize::try_from(back).ok().and_then(|back| count.checked_sub(back));
-    let Some(at) = usize::try_from(index).ok().or_else(|| from_end(index.unsigned_abs())) else {
-        out.push_str(json.raw());
-        return;
-    };
+    let at = usize::try_from(index).ok().or_else(|| from_end(index.unsigned_abs()));
     let mut parts = Parts::default();
+    let in_front = match edit {
+        Edit::Put { value, missing: true, in_front: true, .. } if rest.is_empty() => Some(value),
+        Edit::Put { .. } | Edit::Remove => None,
+    };
     out.push('[');
+    if let (None, Some(value)) = (at, in_front) {
+        parts.next(out);
+        out.push_str(value);
+    }
     for (place, value) in json.elements().enumerate() {
-        if place != at {
+        if at != Some(place) {
             parts.next(out);
             out.push_str(value.raw());
         } else if !rest.is_empty() || !matches!(edit, Edit::Remove) {
@@ -223,7 +276,8 @@ fn in_array(json: Json<'_>, index: i64, rest: &[Step], edit: Edit<'_>, out: &mut
             change(value, rest, edit, out);
         }
     }
-    if let (true, true, Edit::Put { value, missing: true, .. }) = (at >= count, rest.is_empty(), edit) {
+    let is_behind = at.is_some_and(|at| at >= count);
+    if let (true, true, Edit::Put { value, missing: true, .. }) = (is_behind, rest.is_empty(), edit) {
         parts.next(out);
         out.push_str(value);
     }
@@ -349,7 +403,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const BOTH: Edit<'static> = Edit::Put { value: "9", there: true, missing: true };
+    const BOTH: Edit<'static> = Edit::Put { value: "9", there: true, missing: true, in_front: false };
 
     fn changed(json: &str, path: &str, edit: Edit<'_>) -> String {
         let mut out = String::new();
@@ -372,12 +426,19 @@ mod tests {
         ] {
             assert_eq!(changed(json, path, BOTH), wanted, "{path}");
         }
-        assert_eq!(changed(json, "$.a[-9]", BOTH), r#"{"a":[1, {"b": 2}],"c":null}"#);
-        let only = |there| Edit::Put { value: "9", there, missing: !there };
+        assert_eq!(changed("[1,{\"b\":2}]", "$[-9]", BOTH), r#"[1,{"b":2}]"#);
+        let front = Edit::Put { value: "9", there: true, missing: true, in_front: true };
+        assert_eq!(changed("[1, 2]", "$[-9]", front), "[9,1,2]");
+        assert_eq!(changed("[]", "$[-1]", front), "[9]");
+        assert_eq!(changed("[1, 2]", "$[-2]", front), "[9,2]");
+        assert_eq!(changed("[1,2]", "$[-9].a", front), "[1,2]");
+        let only = |there| Edit::Put { value: "9", there, missing: !there, in_front: false };
         assert_eq!(changed("{\"a\":1}", "a", only(false)), "{\"a\":1}");
         assert_eq!(changed("{\"a\":1}", "b", only(true)), "{\"a\":1}");
         assert_eq!(changed("[1,2,3]", "$[1]", Edit::Remove), "[1,3]");
         assert_eq!(changed("{\"a\":1,\"b\":2,\"a\":3}", "a", Edit::Remove), "{\"b\":2}");
+        assert_eq!(changed("{\"a\":1,\"b\":2,\"a\":3}", "a", BOTH), "{\"a\":1,\"b\":2,\"a\":9}");
+        assert_eq!(changed("{\"a\":{},\"a\":{}}", "$.a.b", BOTH), "{\"a\":{},\"a\":{\"b\":9}}");
         assert_eq!(changed("1", "$.a", BOTH), "1");
     }
 

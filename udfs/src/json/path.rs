@@ -52,7 +52,12 @@ impl Path {
 
     /// The path that `text` is as PostgreSQL writes an array of texts: `{a,0,"a key"}`; None: it is none.
     pub(super) fn listed(text: &str) -> Option<Self> {
-        Some(Self(keys_of(text)?.into_iter().map(Step::Either).collect()))
+        Some(Self::of_keys(keys_of(text)?))
+    }
+
+    /// The path of keys of objects and indexes of arrays, one after the other.
+    pub(super) fn of_keys(keys: Vec<String>) -> Self {
+        Self(keys.into_iter().map(Step::Either).collect())
     }
 
     /// Its steps, one after the other.
