@@ -5,7 +5,7 @@
 //! may be removed (`collect`).
 //!
 //! # Order (ADR 30)
-//! 1. Segments: where not more than a byte of a block is wrong, its checksum tells which one, and the object is put back as it was written (ADR 49).
+//! 1. Segments: where not more than a byte of a block is wrong, its checksum tells which one, and the object is put back as it was written (ADR 45).
 //!    What is whole but for statistics, key filter or deletes is written anew by a merge of it alone. Of others every row that can be read goes
 //!    into a table of its own below `lost_and_found`; its objects are copied to `lost_and_found/`; one commit makes that table and takes the segment away.
 //! 2. A damaged manifest or log: the log is copied to `lost_and_found/`, then a checkpoint writes both anew from memory. In a directory the
