@@ -1,10 +1,11 @@
 //! Calls as other engines write them, as calls of functions that there are.
 //!
-//! Owns: `struct_pack(a := 1)`, which is `named_struct('a', 1)`; texts that are put together without a delimiter, which is a comma; `~x`, which is
-//! `bit_not(x)`. Does not own: other names of functions (`cairn_udfs`).
+//! Owns: `struct_pack(a := 1)`, which is `named_struct('a', 1)`; texts that are put together without a delimiter, which is a comma; `mode(x ORDER BY x)`,
+//! which is `mode() WITHIN GROUP (ORDER BY x)`; `~x`, which is `bit_not(x)`. Does not own: other names of functions (`cairn_udfs`).
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, UnaryOperator, Value,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, OrderByExpr, UnaryOperator, Value,
 };
 
 use super::cast::call;
@@ -31,12 +32,29 @@ fn spelled(mut function: Function) -> Function {
             list.args = members;
             function.name = ObjectName::from(vec![Ident::new("named_struct")]);
         }
+    } else if is("mode")
+        && let Some(order) = own_order(list)
+    {
+        list.args.clear();
+        list.clauses.clear();
+        function.within_group = order;
     } else if matches!(list.args.as_slice(), [FunctionArg::Unnamed(FunctionArgExpr::Expr(_))])
         && DELIMITED.into_iter().any(is)
     {
         list.args.push(text(",".to_owned()));
     }
     function
+}
+
+/// The order within a call of one argument, when it is by that argument.
+fn own_order(list: &FunctionArgumentList) -> Option<Vec<OrderByExpr>> {
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(of))] = list.args.as_slice() else { return None };
+    match list.clauses.as_slice() {
+        [FunctionArgumentClause::OrderBy(order)] if matches!(order.as_slice(), [by] if by.expr == *of) => {
+            Some(order.clone())
+        }
+        _ => None,
+    }
 }
 
 fn text(text: String) -> FunctionArg {
@@ -70,6 +88,8 @@ mod tests {
             ("STRING_AGG(DISTINCT x ORDER BY x)", "STRING_AGG(DISTINCT x, ',' ORDER BY x)"),
             ("string_agg(x, '-')", "string_agg(x, '-')"),
             ("a.string_agg(x)", "a.string_agg(x)"),
+            ("mode(x ORDER BY x DESC)", "mode() WITHIN GROUP (ORDER BY x DESC)"),
+            ("mode(x ORDER BY y)", "mode(x ORDER BY y)"),
             ("~x & 1", "bit_not(x) & 1"),
             ("count(*)", "count(*)"),
         ] {

@@ -25,6 +25,8 @@ use crate::function::{Kind, documented, invalid, refused};
 
 const NAME: &str = "list_aggregate";
 const SYNTAX: &str = "list_aggregate(list, name)";
+/// Types of elements, one of which most aggregates take.
+const ANY: &[DataType] = &[DataType::Int64, DataType::Boolean];
 
 /// The function, with the aggregates that `registry` has; a call makes `limit` bytes at most.
 ///
@@ -89,14 +91,18 @@ impl ListAggregate {
         let Some(function) = self.known.get(&name.to_lowercase()) else {
             return Err(invalid("42883", format!("{NAME} knows no aggregate '{}'", cut())));
         };
-        let element: FieldRef = Arc::new(Field::new("element", item.clone(), true));
-        let takes = fields_with_udf(&[element], &**function);
-        match takes.as_deref() {
-            Ok([takes]) => {
-                let gives = function.return_field(std::slice::from_ref(takes))?;
-                Ok(Chosen { function, takes: Arc::clone(takes), gives })
-            }
-            _ => {
+        let over = |item: &DataType| -> Option<Chosen<'_>> {
+            let element: FieldRef = Arc::new(Field::new("element", item.clone(), true));
+            let takes = fields_with_udf(&[element], &**function).ok()?;
+            let [takes] = takes.as_slice() else { return None };
+            let gives = function.return_field(std::slice::from_ref(takes)).ok()?;
+            Some(Chosen { function, takes: Arc::clone(takes), gives })
+        };
+        // What is not there may be of any type.
+        let others = if item.is_null() { ANY } else { &[] };
+        match std::iter::once(item).chain(others).find_map(over) {
+            Some(chosen) => Ok(chosen),
+            None => {
                 let message = format!("'{}' is no aggregate of one argument of type {item}", cut());
                 Err(invalid("42883", message))
             }
@@ -248,6 +254,7 @@ mod tests {
         assert_eq!(&of("max"), &most);
         let last = aggregate.each(&aggregate.chosen("max", &DataType::Int64).unwrap(), &lists.slice(3, 1));
         assert_eq!(&last.unwrap(), &(Arc::new(Int64Array::from(vec![4])) as ArrayRef));
+        assert_eq!(aggregate.chosen("sum", &DataType::Null).unwrap().gives.data_type(), &DataType::Int64);
         for wrong in ["no_such", "arg_min", "corr"] {
             assert!(aggregate.chosen(wrong, &DataType::Int64).is_err(), "{wrong}");
         }

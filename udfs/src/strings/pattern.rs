@@ -301,8 +301,17 @@ fn regexp_substr(call: &Call<'_>) -> Result<ArrayRef> {
         let Some(from) = text.char_indices().map(|(at, _)| at).chain([text.len()]).nth(start) else {
             return Ok(None);
         };
-        let rest = text.get(from..).unwrap_or_default();
-        let found = pattern.captures_iter(rest).nth(before).and_then(|found| found.get(group));
+        // What is before it is not looked for, but looked at: ^ does not match there.
+        let mut at = from;
+        for _ in 0..before {
+            let Some(found) = pattern.find_at(text, at) else { return Ok(None) };
+            at = found.end();
+            if found.is_empty() {
+                let Some(next) = text.get(at..).and_then(|rest| rest.chars().next()) else { return Ok(None) };
+                at += next.len_utf8();
+            }
+        }
+        let found = pattern.captures_at(text, at).and_then(|found| found.get(group));
         Ok(found.map(|found| found.as_str()))
     })
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
@@ -119,8 +119,8 @@ impl InZone {
                 Some(cast(zoned, to.clone()))
             }
             (from, to) if to.is_nested() => {
-                // Of what is of moments on both sides, only the unit may change.
-                if relabelled(from, &self.0).is_some() == relabelled(to, &self.0).is_some() {
+                let has_none = |data_type: &DataType| relabelled(data_type, &self.0).is_none();
+                if (has_none(from) && has_none(to)) || differ_by_units(from, to) {
                     return None;
                 }
                 Some(self.function(Conversion::Nested { to: to.clone(), safe }, vec![inner.clone()]))
@@ -205,6 +205,21 @@ impl InZone {
     }
 }
 
+/// Whether two types differ in the units of their timestamps at most.
+fn differ_by_units(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Timestamp(_, from), DataType::Timestamp(_, to)) => from == to,
+        (DataType::List(from), DataType::List(to)) => differ_by_units(from.data_type(), to.data_type()),
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            let is_same = |(from, to): (&FieldRef, &FieldRef)| {
+                from.name() == to.name() && differ_by_units(from.data_type(), to.data_type())
+            };
+            from.len() == to.len() && from.iter().zip(to).all(is_same)
+        }
+        (from, to) => from == to,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -262,6 +277,22 @@ mod tests {
             let again = rewritten(once.data.clone());
             assert_eq!(again.data, once.data, "{expr}");
         }
+    }
+
+    #[test]
+    fn units_are_all_that_needs_no_zone() {
+        let nanos = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+        let pair = |one: DataType, other: DataType| {
+            let members = vec![Field::new("a", one, true), Field::new("b", other, true)];
+            DataType::new_list(DataType::Struct(members.into()), true)
+        };
+        assert!(differ_by_units(&pair(utc(), utc()), &pair(utc(), nanos.clone())));
+        assert!(!differ_by_units(&pair(utc(), DataType::Utf8), &pair(utc(), nanos.clone())));
+        assert!(!differ_by_units(&utc(), &DataType::Timestamp(TimeUnit::Microsecond, None)));
+        let given = rewritten(cast(col("said"), pair(utc(), DataType::Utf8))).data;
+        assert!(rewritten(cast(given, pair(utc(), utc()))).transformed);
+        let once = rewritten(cast(col("said"), pair(utc(), utc()))).data;
+        assert!(!rewritten(cast(once, pair(utc(), nanos))).transformed);
     }
 
     #[test]
