@@ -435,7 +435,8 @@ async fn ids_of_commits_that_are_lost_are_unknown_only_when_a_repair_gives_them_
 #[tokio::test]
 async fn a_mark_goes_with_the_manifests_around_it() {
     let dir = tempfile::tempdir().unwrap();
-    let ahead_us = Arc::new(AtomicI64::new(0));
+    // Files are of the machine's time: the clock is a day behind it first.
+    let ahead_us = Arc::new(AtomicI64::new(-25 * 3_600_000_000));
     let opened = async || {
         let ahead_us = Arc::clone(&ahead_us);
         let clock = Clock::new(move || now_us() + ahead_us.load(Ordering::Relaxed));
@@ -459,12 +460,13 @@ async fn a_mark_goes_with_the_manifests_around_it() {
     write(&db, table, 3..4).await;
     let done = repair(&db, false).await;
     assert_eq!((done[0].action.as_str(), done[0].status), ("mark", RepairStatus::Done), "{done:?}");
-    ahead_us.fetch_add(25 * 3_600_000_000, Ordering::Relaxed);
+    ahead_us.store(0, Ordering::Relaxed);
     write(&db, table, 4..36).await;
     let there: Vec<u64> = (1..=37).filter(|number| path(*number).exists()).collect();
     let newest = db.snapshot().state().manifest.0;
-    assert_eq!(there, (newest - 31..=newest).collect::<Vec<_>>());
-    assert!(db.swept.has_removed(ManifestNumber(1)) && !db.swept.has_removed(ManifestNumber(newest - 31)));
+    // And the one before them, since commits of its successor can be asked for by their ids.
+    assert_eq!(there, (newest - 32..=newest).collect::<Vec<_>>());
+    assert!(db.swept.has_removed(ManifestNumber(1)) && !db.swept.has_removed(ManifestNumber(newest - 32)));
     tests_sound(&db).await;
     db.close().await.unwrap();
     drop(db);

@@ -436,7 +436,8 @@ async fn a_reader_in_another_process_keeps_what_it_stands_on() {
 async fn manifests_go_when_nobody_stands_on_them_and_many_newer_ones_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let root = Root::Path(dir.path().to_owned());
-    let ahead_us = Arc::new(AtomicI64::new(0));
+    // Files are of the machine's time: the clock is a day behind it first.
+    let ahead_us = Arc::new(AtomicI64::new(-25 * 3_600_000_000));
     let options = || {
         let ahead_us = Arc::clone(&ahead_us);
         let clock = Clock::new(move || now_us() + ahead_us.load(Ordering::Relaxed));
@@ -471,7 +472,12 @@ async fn manifests_go_when_nobody_stands_on_them_and_many_newer_ones_are_there()
         assert!(findings.iter().any(|finding| finding.is_bad() && finding.object == lost), "{findings:?}");
         std::fs::rename(&aside, &path).unwrap();
     }
-    ahead_us.fetch_add(25 * 3_600_000_000, Ordering::Relaxed);
+    ahead_us.store(0, Ordering::Relaxed);
+    let day = std::time::Duration::from_secs(25 * 3600);
+    for entry in std::fs::read_dir(dir.path().join("history")).unwrap() {
+        let file = std::fs::File::options().write(true).open(entry.unwrap().path()).unwrap();
+        file.set_modified(std::time::SystemTime::now() - day).unwrap();
+    }
     write(&db, 35..36).await;
     assert_eq!(manifests(), (2..=36).collect::<Vec<_>>(), "those from the reader's on stay");
     assert_eq!(contents(&seen).await.unwrap().len(), 2);
