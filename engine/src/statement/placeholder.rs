@@ -123,7 +123,7 @@ mod tests {
             assert!(both.starts_with("SELECT $1 ") && both.ends_with(" $2"), "{operator}: {both}");
             assert_eq!(parsed(&format!("SELECT ?{operator}?")), both);
         }
-        assert_eq!(parsed("SELECT -?, ~?"), "SELECT -$1, ~$2");
+        assert_eq!(parsed("SELECT -?, ~?"), "SELECT -$1, bit_not($2)");
         assert_eq!(parsed("SELECT ?::int, a[?]"), "SELECT $1::INT, a[$2]");
         assert_eq!(parsed("SELECT ?-- it's\n, 1"), "SELECT $1, 1");
         assert_eq!(parsed("SELECT a>?/* it's */"), "SELECT a > $1");
