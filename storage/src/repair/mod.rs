@@ -116,6 +116,14 @@ impl Repair {
         self
     }
 
+    /// With where what stood there is; None: nothing did.
+    fn with_kept(self, kept: Option<Path>) -> Self {
+        match kept {
+            Some(kept) => self.with_hint(format!("what stood there is kept as {kept}")),
+            None => self,
+        }
+    }
+
     fn failed(object: impl Into<String>, action: &str, error: &Error) -> Self {
         let hint = error.hint().unwrap_or("nothing was changed by this; VERIFY again").to_owned();
         Self::new(object, action, RepairStatus::Failed, error.message()).with_hint(hint)
@@ -246,10 +254,7 @@ impl Work<'_> {
         shared.store.put(&path, bytes.into()).await?;
         // What is mapped is the file that was damaged.
         shared.cache.forget(&HashSet::from([suspect.segment]));
-        Ok(Some(match kept {
-            Some(kept) => row.with_hint(format!("what stood there is kept as {kept}")),
-            None => row,
-        }))
+        Ok(Some(row.with_kept(kept)))
     }
 
     /// What is known of a segment; None: it is not in its table any more.
@@ -432,11 +437,8 @@ impl Work<'_> {
                 Ok(Some(kept)) => {
                     let detail =
                         format!("a newer manifest stands, and nothing reads this one; {}", finding.detail);
-                    let row = Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail);
-                    match kept {
-                        Some(kept) => row.with_hint(format!("what stood there is kept as {kept}")),
-                        None => row,
-                    }
+                    Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail)
+                        .with_kept(kept)
                 }
                 Err(error) => Repair::failed(&finding.object, ACTION, &error),
             };
@@ -462,11 +464,8 @@ impl Work<'_> {
                             finding.detail
                         ),
                     };
-                    let row = Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail);
-                    match kept {
-                        Some(kept) => row.with_hint(format!("what stood there is kept as {kept}")),
-                        None => row,
-                    }
+                    Repair::new(&finding.object, ACTION, RepairStatus::of(self.dry_run), detail)
+                        .with_kept(kept)
                 }
                 Err(error) => Repair::failed(&finding.object, ACTION, &error),
             };
