@@ -102,8 +102,20 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn plans_that_nest_too_deeply_are_refused_by_name() {
+    /// As the process that runs plans has (`bin/process.rs`): a test's own thread has a quarter, and the frames of an unoptimized
+    /// decoder are large.
+    const STACK_BYTES: usize = 8 << 20;
+
+    #[test]
+    fn plans_that_nest_too_deeply_are_refused_by_name() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let deep = std::thread::Builder::new()
+            .stack_size(STACK_BYTES)
+            .spawn(move || runtime().block_on(nest_too_deeply()));
+        deep.unwrap().join().unwrap();
+    }
+
+    async fn nest_too_deeply() {
         let engine = Engine::open(Root::Memory, EngineOptions::default()).await.unwrap();
         let nested = |nodes: usize| {
             let schema = Schema::new(vec![Field::new("a", DataType::Int64, true)]);
