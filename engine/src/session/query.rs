@@ -5,8 +5,10 @@ use std::sync::Arc;
 use cairn_storage::ErrorKind;
 use datafusion::common::ParamValues;
 use datafusion::common::format::ExplainFormat;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result as PlanResult;
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{ExplainOption, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::sqlparser::ast::{self, Query};
 
@@ -62,7 +64,7 @@ pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Quer
 /// 42P02 for a parameter without a value.
 pub(crate) fn with_values(plan: LogicalPlan, params: Option<&ParamValues>) -> Result<LogicalPlan> {
     match params {
-        Some(params) => Ok(plan.with_param_values(params.clone())?),
+        Some(params) => Ok(lambdas_settled(plan.with_param_values(params.clone())?)?),
         None => {
             let mut names: Vec<String> = plan.get_parameter_names()?.into_iter().collect();
             names.sort_unstable();
@@ -75,6 +77,21 @@ pub(crate) fn with_values(plan: LogicalPlan, params: Option<&ParamValues>) -> Re
                 None => Ok(plan),
             }
         }
+    }
+}
+
+/// A plan whose parameters have got values: a list that was one has elements of a type now, and so have the parameters of lambdas over it.
+fn lambdas_settled(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+    let mut holds_lambda = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            holds_lambda |= expr.exists(|expr| Ok(matches!(expr, Expr::Lambda(_))))?;
+            Ok(if holds_lambda { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    match holds_lambda {
+        true => Ok(plan.resolve_lambda_variables()?.data),
+        false => Ok(plan),
     }
 }
 
