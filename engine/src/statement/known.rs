@@ -121,7 +121,7 @@ fn may_be_copied(part: &impl Visit, times: usize) -> bool {
         let is_copied = match expr {
             Expr::Function(function) => {
                 let name = function.name.to_string();
-                let names = EXTREMES.iter().flat_map(|(extreme, arg_extreme)| [*extreme, *arg_extreme]);
+                let names = EXTREMES.into_iter().flat_map(|(extreme, arg_extreme)| [extreme, arg_extreme]);
                 names.chain(QUANTILES).any(|of| name.eq_ignore_ascii_case(of))
             }
             _ => false,
