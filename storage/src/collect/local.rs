@@ -10,7 +10,9 @@
 //! Of manifests the newest [`MANIFESTS_KEPT`] stay, g and all after it, and those that tell VERIFY which commits can still be asked for by their ids.
 //! They go one after the other, the oldest first, each durably: so at every moment those that are there stand side by side up to the newest, which is
 //! found by counting up from any of them (D11), and whoever still finds one that he has locked knows that none after it is gone. Where a number was
-//! missing, or has a mark since, it goes in its turn: one that stayed alone below the others would be taken for the newest.
+//! missing, or has a mark since, it goes in its turn: one that stayed alone below the others would be taken for the newest. Leaves go after them (`leaves`).
+
+mod leaves;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -50,12 +52,14 @@ struct State {
     due: bool,
     /// The oldest manifest that should be there: those before it were removed. None: nobody has looked yet.
     lowest: Option<ManifestNumber>,
+    /// The oldest manifest when all leaves were removed that none names. None: nobody has looked yet.
+    leaves_from: Option<ManifestNumber>,
 }
 
 impl Default for Swept {
     fn default() -> Self {
         // What earlier processes left is looked for once.
-        Self(Mutex::new(State { from: ManifestNumber(0), due: true, lowest: None }))
+        Self(Mutex::new(State { from: ManifestNumber(0), due: true, lowest: None, leaves_from: None }))
     }
 }
 
@@ -90,6 +94,14 @@ impl Swept {
     fn set_lowest(&self, lowest: ManifestNumber) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).lowest = Some(lowest);
     }
+
+    fn leaves_from(&self) -> Option<ManifestNumber> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).leaves_from
+    }
+
+    fn set_leaves_from(&self, oldest: ManifestNumber) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).leaves_from = Some(oldest);
+    }
 }
 
 /// The oldest manifest that should be there, of a directory in which `lowest` is the oldest that is, and `highest` the newest.
@@ -120,6 +132,7 @@ pub(crate) async fn sweep(
         swept.set_due();
     }
     let removed = remove_manifests(database, newest.number).await;
+    let removed = removed.and(remove_leaves(database, newest).await);
     if !swept.take_due() {
         return removed;
     }
@@ -165,6 +178,21 @@ async fn remove_manifests(database: &Database, newest: ManifestNumber) -> Result
     Ok(())
 }
 
+/// Removes leaves that no manifest names any more, when manifests were removed since it was done last, or nobody has looked yet.
+///
+/// # Errors
+/// Storage errors; what is left is looked for at the next checkpoint.
+async fn remove_leaves(database: &Database, newest: &Manifest) -> Result<()> {
+    let swept = &database.swept;
+    let oldest = lowest(database, newest.number).await?;
+    if swept.leaves_from() != Some(oldest)
+        && leaves::remove(database, newest, None, &mut CollectReceipt::default()).await?
+    {
+        swept.set_leaves_from(oldest);
+    }
+    Ok(())
+}
+
 /// The oldest manifest that should be there. While none was ever removed it is the first, whether or not it is missing.
 async fn lowest(database: &Database, newest: ManifestNumber) -> Result<ManifestNumber> {
     let swept = &database.swept;
@@ -192,7 +220,10 @@ pub(crate) async fn sweep_all(
     let begun = Instant::now();
     // Locks are looked for from there on.
     lowest(database, newest.number).await?;
-    let done = run(database, writer, newest, table, Some(stop)).await?;
+    let mut done = run(database, writer, newest, table, Some(stop)).await?;
+    if table.is_none() {
+        leaves::remove(database, newest, Some(stop), &mut done).await?;
+    }
     Ok(CollectReceipt { duration: begun.elapsed(), ..done })
 }
 

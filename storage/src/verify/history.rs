@@ -1,13 +1,15 @@
-//! Checks of the objects that find commits by their ids: each byte, and that they hold the commits between two manifests.
+//! Checks of the objects that find commits by their ids: each byte, that they hold the commits between two manifests, and that together they hold
+//! all that can still be asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::chain::Chain;
 use super::{Finding, Findings, counted};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ManifestNumber};
-use crate::manifest::history::{self, history_path, is_over};
+use crate::manifest::history::{self, Gap, history_path, is_over};
 
 const CHECK: &str = "checksum and versions";
 
@@ -21,7 +23,7 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
             return;
         }
     };
-    let (mut objects, mut commits, mut damaged) = (0, 0, 0);
+    let (mut objects, mut commits, mut told) = (0, 0, BTreeSet::new());
     for number in listed.keys() {
         match history::check(store, *number).await.and_then(|found| fits(chain, *number, found)) {
             Ok(count) => {
@@ -29,7 +31,7 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
                 commits += count;
             }
             Err(error) => {
-                damaged += 1;
+                told.insert(*number);
                 findings.push(Finding::new(history_path(*number), CHECK, Err(error)));
             }
         }
@@ -48,17 +50,44 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
                 let why = "it is not there, and its commits can still be asked for by their ids";
                 let error = Error::new(ErrorKind::NotFound, why);
                 findings.push(Finding::new(history_path(*number), CHECK, Err(error)));
-                damaged += 1;
+                told.insert(*number);
             }
             Err(error) => {
                 findings.push(Finding::new(history_path(*number), CHECK, Err(error)));
+                told.insert(*number);
+            }
+        }
+    }
+    let mut damaged = told.len();
+    let is_taken = |number: ManifestNumber| listed.contains_key(&number);
+    match gaps(database).await {
+        Ok(gaps) => {
+            // Where one of those that were told may have them, its repair sees to them.
+            for gap in gaps.iter().filter(|gap| !told.iter().any(|number| gap.may_be_in(*number))) {
+                let path = gap.number(is_taken).map_or_else(|| "history".to_owned(), history_path);
+                let (first, last) = gap.commits();
+                let why = format!(
+                    "an object with the ids of commits {first} to {last} is not there, and they can still be asked for"
+                );
+                findings.push(Finding::new(path, CHECK, Err(Error::new(ErrorKind::NotFound, why))));
                 damaged += 1;
             }
         }
+        // That object was told.
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        Err(error) => findings.push(Finding::new("history", CHECK, Err(error))),
     }
     let detail =
         format!("{}, {}, {damaged} with findings", counted(objects, "object"), counted(commits, "commit"));
     findings.push(Finding::new("history", CHECK, Ok(detail)));
+}
+
+/// Commits that must be in objects and are in none. Those beside manifests that were collected are found by this alone.
+async fn gaps(database: &Database) -> Result<Vec<Gap>> {
+    let store = &*database.shared.store;
+    let recorded = Arc::clone(&database.snapshot().state().recorded);
+    let covered = history::held(store, &recorded).await?;
+    covered.gaps(store, &recorded, database.options().clock.now_us()).await
 }
 
 /// Commits in an object, when they are those between its manifest and the one before.
