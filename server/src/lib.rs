@@ -14,6 +14,7 @@ mod http;
 mod listen;
 mod login;
 mod metrics;
+mod notes;
 mod refusals;
 mod session;
 

@@ -15,12 +15,15 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables,
-    CommandGetXdbcTypeInfo, CommandStatementIngest, CommandStatementQuery, EndTransaction, ProstMessageExt,
-    SqlInfo, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+    CommandGetXdbcTypeInfo, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
+    DoPutUpdateResult, EndTransaction, ProstMessageExt, SqlInfo, TableDefinitionOptions, TableExistsOption,
+    TableNotExistOption,
 };
-use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo, IpcMessage, Ticket};
+use arrow_flight::{
+    Action, CancelFlightInfoRequest, FlightData, FlightDescriptor, FlightInfo, IpcMessage, Ticket,
+};
 use cairn_engine::{Engine, EngineOptions, Root};
-use cairn_server::{Server, ServerOptions, TlsOptions};
+use cairn_server::{Outcome, Server, ServerOptions, TlsOptions};
 use cairn_tests::answer::{Answer, render};
 use cairn_tests::http::{http_get, http_sql, http_sql_as};
 use cairn_tests::served::status;
@@ -1300,7 +1303,32 @@ async fn a_change_that_is_called_again_is_made_once() {
         prepared.execute_update().await.unwrap();
     }
     assert_eq!(client.rows("SELECT id, n FROM t ORDER BY id").await, [["1", "11"], ["7", "7"], ["8", "8"]]);
-    for n in 1..=4 {
+    // Each says so: beside rows, and beside the count of a DoPut, which has no room for it.
+    for is_again in [false, true] {
+        let mut client = with_id(&client, 5);
+        let info = client.info("INSERT INTO t VALUES (9, 9) RETURNING id").await;
+        assert_eq!((info.total_records, Outcome::read(&info.app_metadata)), (-1, None));
+        let notes = Outcome::notes_beside_rows(&info.app_metadata);
+        assert_eq!(notes.len(), usize::from(is_again), "{notes:?}");
+        let (_, batches) = client.fetch(info).await.unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), usize::from(!is_again));
+    }
+    for is_again in [false, true] {
+        let command =
+            CommandStatementUpdate { query: "DELETE FROM t WHERE id = 9".to_owned(), transaction_id: None };
+        let descriptor = FlightDescriptor::new_cmd(prost::Message::encode_to_vec(&command.as_any()));
+        let message = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
+        let mut request = tonic::Request::new(futures::stream::iter([message]));
+        request.metadata_mut().insert("x-cairn-commit-id", id(6).parse().unwrap());
+        let answer = client.0.inner_mut().do_put(request).await.unwrap();
+        let notes = answer.metadata().get("cairn-notes").map(|notes| notes.to_str().unwrap().to_owned());
+        assert_eq!(notes.is_some(), is_again, "{notes:?}");
+        assert!(notes.is_none_or(|notes| notes.starts_with(&format!("[\"commit {} is there", id(6)))));
+        let results: Vec<_> = answer.into_inner().try_collect().await.unwrap();
+        let result: DoPutUpdateResult = prost::Message::decode(&*results[0].app_metadata).unwrap();
+        assert_eq!(result.record_count, i64::from(!is_again));
+    }
+    for n in 1..=6 {
         assert_eq!(client.rows(&format!("SHOW COMMIT '{}'", id(n))).await[0][3], "committed", "{n}");
     }
     let mut wrong = client.clone();

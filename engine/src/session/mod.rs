@@ -122,7 +122,7 @@ struct Inner {
     ends_by_call: bool,
     /// What its user was allowed at BEGIN.
     accounts_at_begin: Option<Arc<Accounts>>,
-    /// What the next answer with notes is to tell.
+    /// What the next answer is to tell.
     notice: Option<String>,
 }
 
@@ -187,12 +187,10 @@ impl Session {
         watch.over(result.map(|output| self.told(output)))
     }
 
-    /// `output` with what the session has to tell, where it has notes.
-    fn told(&self, mut output: Output) -> Output {
-        if let Output::Affected { notes, .. } | Output::Done { notes, .. } = &mut output {
-            notes.extend(self.lock().notice.take());
-        }
-        output
+    /// `output` with what the session has to tell.
+    fn told(&self, output: Output) -> Output {
+        let notice = self.lock().notice.take();
+        output.with_notes(notice)
     }
 
     async fn execute_watched(

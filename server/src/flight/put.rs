@@ -1,4 +1,6 @@
 //! What clients send: changes, rows of parameters, rows to store.
+//!
+//! What is to be remarked of a change goes beside its answer: DoPutUpdateResult has a count and nothing else.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tonic::Status;
 
 use super::params::ParameterRows;
 use super::receive::ReceivedRows;
+use super::statement::Count;
 use super::status::wrong_request;
 use super::{command, receive, statement};
 use crate::session::{Lease, PreparedStatement};
@@ -31,11 +34,15 @@ const BOUND_BYTES_MAX: usize = 64 << 20;
 /// Messages of a DoPut call.
 pub(super) type Messages = Pin<Box<dyn Stream<Item = std::result::Result<FlightData, Status>> + Send>>;
 
-/// Answers a DoPut call, whose messages are at most `bytes_max` long, decompressed as well.
+/// Answers a DoPut call, whose messages are at most `bytes_max` long, decompressed as well; with remarks for the user.
 ///
 /// # Errors
 /// What is wrong with the request, or fails in it; nothing has changed then.
-pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usize) -> Result<PutResult> {
+pub(super) async fn put(
+    session: &Lease,
+    mut messages: Messages,
+    bytes_max: usize,
+) -> Result<(PutResult, Vec<String>)> {
     let first = match messages.next().await {
         Some(Ok(first)) => first,
         Some(Err(status)) => return Err(broken(status.into())),
@@ -53,7 +60,7 @@ pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usiz
         .ok_or_else(|| wrong_request("the first message has no descriptor"))?;
     let command = command::of_descriptor(descriptor)?;
     let batches = decode(first, messages, bytes_max);
-    let result = match command {
+    let (result, notes) = match command {
         Command::CommandStatementUpdate(update) => {
             let sql = session.sql_of(update.transaction_id.as_deref())?;
             let sql = session.for_commit(sql, Some(&update.query))?;
@@ -75,16 +82,19 @@ pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usiz
             let prepared = session.prepared(&query.prepared_statement_handle)?;
             prepared.bind(bound(&prepared, batches).await?);
             let handle = Some(query.prepared_statement_handle);
-            DoPutPreparedStatementResult { prepared_statement_handle: handle }.encode_to_vec()
+            (DoPutPreparedStatementResult { prepared_statement_handle: handle }.encode_to_vec(), Vec::new())
         }
-        Command::CommandStatementIngest(ingest) => counted(store(session, ingest, batches).await?),
+        Command::CommandStatementIngest(ingest) => {
+            counted(Count { rows: store(session, ingest, batches).await?, notes: Vec::new() })
+        }
         other => return Err(Error::not_supported_yet(format!("{} in DoPut", other.type_url()))),
     };
-    Ok(PutResult { app_metadata: result.into() })
+    Ok((PutResult { app_metadata: result.into() }, notes))
 }
 
-fn counted(rows: u64) -> Vec<u8> {
-    DoPutUpdateResult { record_count: i64::try_from(rows).unwrap_or(i64::MAX) }.encode_to_vec()
+fn counted(Count { rows, notes }: Count) -> (Vec<u8>, Vec<String>) {
+    let record_count = i64::try_from(rows).unwrap_or(i64::MAX);
+    (DoPutUpdateResult { record_count }.encode_to_vec(), notes)
 }
 
 /// The batches of a call whose first message has been read; it may hold the schema already, or only the command.

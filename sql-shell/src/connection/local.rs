@@ -157,17 +157,21 @@ impl Local {
 
     pub(super) async fn execute(&self, sql: &str) -> Result<Answer, Failure> {
         // Boxed for the same reason as its caller's.
-        Ok(match self.session.execute(sql, None).boxed().await? {
+        let mut answer = match self.session.execute(sql, None).boxed().await? {
             Output::Rows(rows) => {
                 let failed = |error: DataFusionError| Failure::from(cairn_engine::Error::from(error));
                 Answer::Rows {
                     schema: rows.schema,
                     batches: rows.stream.map(move |batch| batch.map_err(failed)).boxed(),
+                    notes: rows.notes,
                 }
             }
             Output::Affected { verb, rows, notes } => Answer::done(verb, Some(rows), notes),
             Output::Done { verb, notes } => Answer::done(verb, None, notes),
-        })
+        };
+        // What was told at the opening is not told again.
+        answer.notes_mut().retain(|note| !self.notes.contains(note));
+        Ok(answer)
     }
 
     pub(super) fn in_transaction(&self) -> bool {

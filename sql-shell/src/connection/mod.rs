@@ -42,6 +42,8 @@ pub(crate) enum Answer {
         schema: SchemaRef,
         /// Its rows.
         batches: Batches,
+        /// Remarks for the user.
+        notes: Vec<String>,
     },
     /// It changed something.
     Done {
@@ -66,6 +68,13 @@ impl Answer {
     fn done(verb: &str, rows: Option<u64>, notes: Vec<String>) -> Self {
         let tag = rows.map_or_else(|| verb.to_owned(), |rows| format!("{verb} {rows}"));
         Self::Done { tag, notes }
+    }
+
+    /// Its remarks.
+    fn notes_mut(&mut self) -> &mut Vec<String> {
+        match self {
+            Self::Rows { notes, .. } | Self::Done { notes, .. } => notes,
+        }
     }
 }
 

@@ -70,6 +70,8 @@ struct State {
     names_are_new: bool,
     /// Names on their way.
     reading: Option<JoinHandle<()>>,
+    /// Remarks beside the names, which the next answer tells.
+    notes: Vec<String>,
     /// Statements that were begun.
     statements: u64,
 }
@@ -150,8 +152,19 @@ impl Remote {
         };
         match end {
             Some(end) => Err(end),
-            None => self.run(sql).await,
+            None => {
+                let mut answer = self.run(sql).await?;
+                let mut notes = std::mem::take(&mut self.state().notes);
+                notes.append(answer.notes_mut());
+                *answer.notes_mut() = notes;
+                Ok(answer)
+            }
         }
+    }
+
+    /// Keeps what the server has remarked beside rows that nobody is shown.
+    pub(super) fn keep_notes(&self, notes: Vec<String>) {
+        self.state().notes.extend(notes);
     }
 
     /// Runs a statement, the user's or one of the shell's own.
@@ -171,6 +184,7 @@ impl Remote {
             messages.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|e| self.failed(e))?;
             return Ok(Answer::done(&verb, rows, notes));
         }
+        let notes = Outcome::notes_beside_rows(&inner.app_metadata);
         let remote = Arc::clone(self);
         let batches = messages.filter_map(move |message| {
             std::future::ready(match message.map(|message| message.payload) {
@@ -179,7 +193,7 @@ impl Remote {
                 Err(error) => Some(Err(remote.failed(error))),
             })
         });
-        Ok(Answer::Rows { schema, batches: batches.boxed() })
+        Ok(Answer::Rows { schema, batches: batches.boxed(), notes })
     }
 
     pub(super) fn in_transaction(&self) -> bool {

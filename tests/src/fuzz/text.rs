@@ -23,6 +23,9 @@ pub(super) fn run(bytes: &[u8]) {
         let written = serde_json::to_vec(&outcome).expect("text and numbers");
         assert_eq!(Outcome::read(&written), Some(outcome));
     }
+    for note in Outcome::notes_beside_rows(bytes) {
+        assert!(note.len() <= bytes.len(), "{note}");
+    }
 }
 
 pub(super) fn seeds() -> Vec<Seed> {
