@@ -65,5 +65,6 @@ pub use metrics::{StatementFigures, StatementTimes};
 pub use output::{Output, RowStream};
 pub use queue::{QueueFigures, QueueLimits, StatementQueue};
 pub use rights::Identity;
+pub use running::StatementProgress;
 pub use session::{Description, Parameter, Relation, RelationKind, Session, SessionLimits, repair_batch};
 pub use statement::{NESTING_MAX, STATEMENT_BYTES_MAX, ScriptStatement, StatementKind};

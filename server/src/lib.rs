@@ -25,6 +25,8 @@ pub mod options;
 pub mod server;
 
 pub use config::Config;
-pub use flight::{Outcome, StatementFailure, TRANSACTION_HEADER};
+pub use flight::{
+    JobProgress, Outcome, PROGRESS_ACTION, ProgressReport, StatementFailure, TRANSACTION_HEADER,
+};
 pub use options::{ServerOptions, TlsOptions};
 pub use server::Server;

@@ -23,7 +23,7 @@ use arrow_flight::{
     Action, CancelFlightInfoRequest, FlightData, FlightDescriptor, FlightInfo, IpcMessage, Ticket,
 };
 use cairn_engine::{Engine, EngineOptions, Root};
-use cairn_server::{Outcome, Server, ServerOptions, TlsOptions};
+use cairn_server::{Outcome, PROGRESS_ACTION, ProgressReport, Server, ServerOptions, TlsOptions};
 use cairn_tests::answer::{Answer, render};
 use cairn_tests::http::{http_get, http_sql, http_sql_as};
 use cairn_tests::served::status;
@@ -1154,6 +1154,37 @@ async fn statements_wait_for_a_place() {
     drop(one.fetch(unread).await.unwrap());
     one.fails("SELECT nothing").await;
     assert_eq!(one.rows("SELECT count(*) FROM t").await, cells(&[&["1"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_told_how_far_its_statement_is() {
+    let server = Running::start(|options| options.queue.running_max = Some(1)).await;
+    let (mut client, other) = (server.connect().await, server.connect().await);
+    let how_far = |client: &Client| {
+        let mut client = client.clone();
+        async move {
+            let action = Action::new(PROGRESS_ACTION, ProgressReport::request(true));
+            let mut results = client.0.do_action(action).await.unwrap();
+            let result = results.message().await.unwrap();
+            result.map(|result| ProgressReport::read(&result.body).unwrap())
+        }
+    };
+    client.update("CREATE TABLE t (n BIGINT)").await;
+    assert_eq!(how_far(&client).await, None);
+    // It runs until its rows are read.
+    let unread = client.info("INSERT INTO t SELECT value FROM range(1000) RETURNING n").await;
+    let report = how_far(&client).await.unwrap();
+    assert_eq!((report.waiting, report.rows), (false, 1_000));
+    assert_eq!(how_far(&other).await, None);
+    // The next one waits, and the question does not.
+    let mut next = client.clone();
+    let next = tokio::spawn(async move { next.rows("SELECT count(*) FROM t").await });
+    while !how_far(&client).await.is_some_and(|report| report.waiting) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client.fetch(unread).await.unwrap();
+    assert_eq!(next.await.unwrap(), cells(&[&["1000"]]));
     server.stop().await;
 }
 

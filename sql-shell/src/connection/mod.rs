@@ -13,7 +13,7 @@ mod remote_names;
 use std::future::Future;
 use std::sync::Arc;
 
-use cairn_engine::context::Progress;
+use cairn_server::ProgressReport;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::FutureExt;
@@ -52,15 +52,6 @@ pub(crate) enum Answer {
         /// Remarks for the user.
         notes: Vec<String>,
     },
-}
-
-/// A job that runs.
-#[derive(Clone, Debug)]
-pub(crate) struct RunningJob {
-    /// Its kind, and its table where it has one.
-    pub(crate) what: String,
-    /// 0.0 to 1.0.
-    pub(crate) progress: f64,
 }
 
 impl Answer {
@@ -158,19 +149,11 @@ impl Connection {
         self.in_transaction() && self.work.block_on(self.execute("ROLLBACK")).is_ok()
     }
 
-    /// Counters of the running statement; a server tells none.
-    pub(crate) fn progress(&self) -> Arc<Progress> {
+    /// How far the running statement is, as of now or, at a server, as it said a moment ago; with the jobs that run, if they are wanted.
+    pub(crate) fn progress(&self, with_jobs: bool) -> ProgressReport {
         match &self.side {
-            Side::Local(local) => local.progress(),
-            Side::Remote(_) => Arc::default(),
-        }
-    }
-
-    /// Jobs that run now; a server tells none.
-    pub(crate) fn running_jobs(&self) -> Vec<RunningJob> {
-        match &self.side {
-            Side::Local(local) => local.running_jobs(),
-            Side::Remote(_) => Vec::new(),
+            Side::Local(local) => local.progress(with_jobs),
+            Side::Remote(remote) => remote.progress(with_jobs, &self.work),
         }
     }
 

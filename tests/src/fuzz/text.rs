@@ -1,6 +1,6 @@
 //! Short texts that stand in rows and answers: vectors, and what a server says of a statement.
 
-use cairn_server::Outcome;
+use cairn_server::{Outcome, ProgressReport};
 use cairn_vector::text;
 
 use super::Seed;
@@ -25,6 +25,9 @@ pub(super) fn run(bytes: &[u8]) {
     }
     for note in Outcome::notes_beside_rows(bytes) {
         assert!(note.len() <= bytes.len(), "{note}");
+    }
+    if let Some(report) = ProgressReport::read(bytes) {
+        assert!(report.jobs.len() <= bytes.len(), "{report:?}");
     }
 }
 
