@@ -699,7 +699,8 @@ async fn the_database_can_be_browsed() {
     let mut client = server.connect().await;
     client.update("CREATE TABLE t (b TEXT, a BIGINT, PRIMARY KEY (a, b))").await;
     client.update("CREATE SCHEMA app").await;
-    client.update("CREATE TABLE app.\"T_x\" (d DECIMAL(9,2) NOT NULL, v VECTOR(2))").await;
+    let columns = "d DECIMAL(9,2) NOT NULL, v VECTOR(2), n INT GENERATED ALWAYS AS IDENTITY";
+    client.update(&format!("CREATE TABLE app.\"T_x\" ({columns})")).await;
     client.update("CREATE VIEW app.w AS SELECT a + 1 AS c, b FROM t").await;
 
     let info = client.0.get_catalogs().await.unwrap();
@@ -754,7 +755,13 @@ async fn the_database_can_be_browsed() {
     assert!(!table.field(0).is_nullable());
     assert_eq!(table.field(0).metadata()["ARROW:FLIGHT:SQL:TYPE_NAME"], "DECIMAL(9,2)");
     assert_eq!(table.field(1).metadata()["ARROW:FLIGHT:SQL:TYPE_NAME"], "VECTOR(2)");
+    let counts_up = |schema: &Schema| -> Vec<Option<String>> {
+        let key = "ARROW:FLIGHT:SQL:IS_AUTO_INCREMENT";
+        schema.fields().iter().map(|field| field.metadata().get(key).cloned()).collect()
+    };
+    assert_eq!(counts_up(&table), ["0", "0", "1"].map(|text| Some(text.to_owned())));
     let view = decoded(1);
+    assert_eq!(counts_up(&view), [None::<String>, None]);
     assert_eq!(view.field(0).data_type(), &DataType::Int64);
     assert_eq!(view.field(1).data_type(), &DataType::Utf8);
     // Everything at once, system tables and information_schema included.
@@ -778,6 +785,8 @@ async fn the_database_can_be_browsed() {
     let (_, batches) = client.fetch(info).await.unwrap();
     assert_eq!(batches[0].column(0).as_string::<i32>().value(0), "INTEGER");
     assert_eq!(batches[0].column(1).as_primitive::<Int32Type>().value(0), 4);
+    let counts_up = batches[0].column_by_name("auto_increment").unwrap().as_boolean();
+    assert!(counts_up.is_valid(0) && counts_up.value(0));
     server.stop().await;
 }
 
