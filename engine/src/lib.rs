@@ -62,7 +62,7 @@ pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Position, Result};
 pub use log::{StatementLog, StatementRecord};
 pub use metrics::{StatementFigures, StatementTimes};
-pub use output::{Output, RowStream};
+pub use output::{Ingested, Output, RowStream};
 pub use queue::{QueueFigures, QueueLimits, StatementQueue};
 pub use rights::Identity;
 pub use running::StatementProgress;

@@ -20,6 +20,15 @@ impl RowStream {
     }
 }
 
+/// What came of rows that a client has sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingested {
+    /// How many were written.
+    pub rows: u64,
+    /// Remarks for the user.
+    pub notes: Vec<String>,
+}
+
 /// The answer of one statement.
 pub enum Output {
     /// A result set: SELECT, RETURNING, SHOW, EXPLAIN, receipts of upkeep statements.

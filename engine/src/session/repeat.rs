@@ -161,7 +161,7 @@ impl Session {
 }
 
 /// What to tell of a commit that was there before.
-fn note(given: &GivenCommit) -> Option<String> {
+pub(super) fn note(given: &GivenCommit) -> Option<String> {
     let version = given.repeats()?;
     Some(format!("commit {} is there already, at version {version}: nothing was changed now", given.id()))
 }

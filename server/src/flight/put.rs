@@ -11,7 +11,7 @@ use arrow_flight::sql::{
     TableNotExistOption,
 };
 use arrow_flight::{FlightData, PutResult};
-use cairn_engine::{Error, IfExists, IfMissing, IngestTarget, Result, Session};
+use cairn_engine::{Error, IfExists, IfMissing, IngestTarget, Ingested, Result, Session};
 use cairn_storage::{ErrorKind, HeldMemory};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -84,9 +84,7 @@ pub(super) async fn put(
             let handle = Some(query.prepared_statement_handle);
             (DoPutPreparedStatementResult { prepared_statement_handle: handle }.encode_to_vec(), Vec::new())
         }
-        Command::CommandStatementIngest(ingest) => {
-            counted(Count { rows: store(session, ingest, batches).await?, notes: Vec::new() })
-        }
+        Command::CommandStatementIngest(ingest) => counted(store(session, ingest, batches).await?),
         other => return Err(Error::not_supported_yet(format!("{} in DoPut", other.type_url()))),
     };
     Ok((PutResult { app_metadata: result.into() }, notes))
@@ -175,7 +173,7 @@ async fn bound(prepared: &PreparedStatement, mut batches: ReceivedRows) -> Resul
     Ok((are_sent || !kept.is_empty()).then_some(kept))
 }
 
-async fn store(session: &Lease, ingest: CommandStatementIngest, mut batches: ReceivedRows) -> Result<u64> {
+async fn store(session: &Lease, ingest: CommandStatementIngest, mut batches: ReceivedRows) -> Result<Count> {
     if ingest.temporary {
         return Err(Error::not_supported_yet("a temporary table")
             .map(|e| e.with_hint("store the rows in an ordinary table and drop it afterwards")));
@@ -206,5 +204,7 @@ async fn store(session: &Lease, ingest: CommandStatementIngest, mut batches: Rec
     let parts = |batch| futures::stream::iter(receive::parts(batch).map(Ok::<_, Error>));
     let rows = rows.map_ok(parts).try_flatten();
     let rows = rows.map_err(DataFusionError::from);
-    sql.ingest(&target, if_missing, if_exists, Box::pin(RecordBatchStreamAdapter::new(schema, rows))).await
+    let rows = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
+    let Ingested { rows, notes } = sql.ingest(&target, if_missing, if_exists, rows).await?;
+    Ok(Count { rows, notes })
 }

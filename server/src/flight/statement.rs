@@ -53,6 +53,17 @@ impl Changed {
             Self::Returned(_) => Err(wrong_request("the statement has rows")),
         }
     }
+
+    /// Takes in what there is to remark of a statement around the change.
+    fn remark(&mut self, around: Output) {
+        let notes = match self {
+            Self::Counted(outcome) => &mut outcome.notes,
+            Self::Returned(rows) => &mut rows.notes,
+        };
+        if let Output::Done { notes: more, .. } = around {
+            notes.extend(more);
+        }
+    }
 }
 
 /// What a statement came to.
@@ -226,8 +237,8 @@ where
 {
     if let Some(_turn) = sql.turn().await {
         let engine = sql.engine();
-        engine.execute(&format!("SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
-        let changed = change_each(engine, text, given).await;
+        let marked = engine.execute(&format!("SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
+        let mut changed = change_each(engine, text, given).await;
         if changed.is_err()
             && let Err(error) = engine.execute(&format!("ROLLBACK TO SAVEPOINT {ROWS_SAVEPOINT}"), None).await
         {
@@ -236,6 +247,9 @@ where
             return Err(error);
         }
         engine.execute(&format!("RELEASE SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
+        if let Ok(changed) = &mut changed {
+            changed.remark(marked);
+        }
         return changed;
     }
     let own = sql.engine().fork();
@@ -263,15 +277,8 @@ where
     let begun = own.execute("BEGIN", None).await?;
     let mut changed = change_each(own, text, given).await?;
     let committed = own.execute("COMMIT", None).await?;
-    let notes = match &mut changed {
-        Changed::Counted(outcome) => &mut outcome.notes,
-        Changed::Returned(rows) => &mut rows.notes,
-    };
-    for output in [begun, committed] {
-        if let Output::Done { notes: more, .. } = output {
-            notes.extend(more);
-        }
-    }
+    changed.remark(begun);
+    changed.remark(committed);
     Ok(changed)
 }
 
