@@ -28,6 +28,19 @@ pub(crate) struct RunningStatements {
     sessions: AtomicU64,
 }
 
+/// How far a statement is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatementProgress {
+    /// It waits for its turn.
+    pub is_waiting: bool,
+    /// Rows read or written so far; those it answers with do not count.
+    pub rows: u64,
+    /// Bytes of input read so far.
+    pub bytes: u64,
+    /// Bytes of input in all; 0 when not known.
+    pub bytes_total: u64,
+}
+
 /// Whose statement one is.
 #[derive(Clone, Debug)]
 pub(crate) struct Whose {
@@ -99,6 +112,11 @@ impl RunningStatements {
         self.held().get(&id).cloned()
     }
 
+    /// The one of that session that began last.
+    pub(crate) fn newest_of(&self, session: u64) -> Option<Arc<RunningStatement>> {
+        self.held().values().rev().find(|statement| statement.whose.session == session).cloned()
+    }
+
     fn held(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<RunningStatement>>> {
         // Nothing panics while holding it.
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,6 +138,20 @@ impl RunningStatement {
     pub(crate) fn rows(&self) -> u64 {
         let progress = self.progress.get().map_or(0, |progress| progress.rows.load(Ordering::Relaxed));
         self.rows.load(Ordering::Relaxed) + progress
+    }
+
+    /// How far it is.
+    pub(crate) fn how_far(&self) -> StatementProgress {
+        let is_waiting = !self.is_admitted.load(Ordering::Relaxed);
+        let Some(progress) = self.progress.get() else {
+            return StatementProgress { is_waiting, ..StatementProgress::default() };
+        };
+        StatementProgress {
+            is_waiting,
+            rows: progress.rows.load(Ordering::Relaxed),
+            bytes: progress.bytes.load(Ordering::Relaxed),
+            bytes_total: progress.bytes_total.load(Ordering::Relaxed),
+        }
     }
 
     /// The statement has been read.

@@ -23,7 +23,12 @@ const CANCEL_WAIT: Duration = Duration::from_millis(800);
 /// What a statement says, in order: `Rows` then `Batch`es, or `Done`; `Failed` ends it at any point.
 pub(crate) enum Event {
     /// A result set begins.
-    Rows(SchemaRef),
+    Rows {
+        /// Its columns.
+        schema: SchemaRef,
+        /// Remarks for the user.
+        notes: Vec<String>,
+    },
     /// Its next rows.
     Batch(RecordBatch),
     /// It changed something.
@@ -85,8 +90,8 @@ impl Drop for Execution {
 
 async fn forward(connection: &Connection, sql: &str, send: &mpsc::Sender<Event>) -> Result<(), Failure> {
     match connection.execute(sql).await? {
-        Answer::Rows { schema, mut batches } => {
-            let mut listening = send.send(Event::Rows(schema)).await.is_ok();
+        Answer::Rows { schema, mut batches, notes } => {
+            let mut listening = send.send(Event::Rows { schema, notes }).await.is_ok();
             while listening && let Some(batch) = batches.next().await {
                 listening = send.send(Event::Batch(batch?)).await.is_ok();
             }

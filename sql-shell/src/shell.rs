@@ -361,7 +361,10 @@ impl Shell {
         let (connection, sql) = (self.connection.clone(), sql.to_owned());
         let reading = connection.clone().spawn(async move {
             match connection.execute(&sql).await? {
-                Answer::Rows { batches, .. } => batches.try_collect::<Vec<_>>().await,
+                Answer::Rows { batches, notes, .. } => {
+                    say_notes(&notes);
+                    batches.try_collect::<Vec<_>>().await
+                }
                 Answer::Done { .. } => Ok(Vec::new()),
             }
         });
@@ -520,6 +523,7 @@ impl Shell {
         let mut progress = ProgressLine::new(&statement.text, width);
         let mut execution = Execution::start(&self.connection, &statement.text);
         let mut showing: Option<Showing> = None;
+        let mut remarks = Vec::new();
         loop {
             let event = tokio::select! {
                 biased;
@@ -546,7 +550,8 @@ impl Shell {
                     say_text(&report::statement_error(&failure, statement, source, style));
                     return if failure.is_end { Ended::Lost } else { Ended::Failed };
                 }
-                Some(Event::Rows(schema)) => {
+                Some(Event::Rows { schema, notes }) => {
+                    remarks = notes;
                     if keeping != Keeping::Nothing {
                         self.last_result = None;
                     }
@@ -585,6 +590,7 @@ impl Shell {
             if is_paged {
                 self.interrupts.forget();
             }
+            say_notes(&remarks);
         }
         if self.behaviour.timer && !self.starting {
             let text = format!("time: {}", quantity::duration(begun.elapsed()));
@@ -616,9 +622,7 @@ impl Shell {
     }
 
     fn show_done(&mut self, tag: &str, notes: &[String]) -> io::Result<()> {
-        for note in notes {
-            say(&format!("note: {note}"));
-        }
+        say_notes(notes);
         if self.behaviour.quiet || self.starting {
             return Ok(());
         }
@@ -656,6 +660,12 @@ impl Shell {
     /// The database behind it.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+}
+
+fn say_notes(notes: &[String]) {
+    for note in notes {
+        say(&format!("note: {note}"));
     }
 }
 

@@ -251,10 +251,8 @@ fn limit_time(rows: RowStream, end: End) -> RowStream {
             Err(error) => Some((Err(DataFusionError::from(error)), None)),
         }
     });
-    RowStream {
-        schema: Arc::clone(&rows.schema),
-        stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, Box::pin(stream))),
-    }
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&rows.schema), Box::pin(stream)));
+    RowStream { schema: rows.schema, stream, notes: rows.notes }
 }
 
 fn limit_output(output: Output, rows: Option<u64>) -> Output {
@@ -276,10 +274,8 @@ fn limit_rows(rows: RowStream, most: u64) -> RowStream {
             Err(error) => Some((Err(error), None)),
         }
     });
-    RowStream {
-        schema: Arc::clone(&rows.schema),
-        stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, Box::pin(stream))),
-    }
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&rows.schema), Box::pin(stream)));
+    RowStream { schema: rows.schema, stream, notes: rows.notes }
 }
 
 fn too_many(most: u64) -> Error {

@@ -52,7 +52,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cairn_storage::transaction::TransactionBlock;
-use cairn_storage::{ErrorKind, Snapshot};
+use cairn_storage::{ErrorKind, JobRow, JobStatus, Snapshot};
 use datafusion::catalog::EmptyCatalogProviderList;
 use datafusion::common::ParamValues;
 use datafusion::execution::FunctionRegistry;
@@ -71,7 +71,7 @@ use crate::measure::ReadMeters;
 use crate::metrics::Watch;
 use crate::output::Output;
 use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
-use crate::running::Whose;
+use crate::running::{StatementProgress, Whose};
 use crate::statement::{
     self, JobStatement, ScriptStatement, Shape, Statement, StatementKind, TransactionStatement,
 };
@@ -122,7 +122,7 @@ struct Inner {
     ends_by_call: bool,
     /// What its user was allowed at BEGIN.
     accounts_at_begin: Option<Arc<Accounts>>,
-    /// What the next answer with notes is to tell.
+    /// What the next answer is to tell.
     notice: Option<String>,
 }
 
@@ -187,12 +187,10 @@ impl Session {
         watch.over(result.map(|output| self.told(output)))
     }
 
-    /// `output` with what the session has to tell, where it has notes.
-    fn told(&self, mut output: Output) -> Output {
-        if let Output::Affected { notes, .. } | Output::Done { notes, .. } = &mut output {
-            notes.extend(self.lock().notice.take());
-        }
-        output
+    /// `output` with what the session has to tell.
+    fn told(&self, output: Output) -> Output {
+        let notice = self.lock().notice.take();
+        output.with_notes(notice)
     }
 
     async fn execute_watched(
@@ -362,6 +360,24 @@ impl Session {
     #[must_use]
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.lock().progress)
+    }
+
+    /// How far the statement is that the session, or one forked from it, began last of those that run; None: none runs. It is asked
+    /// for beside the statement, and waits for nothing.
+    #[must_use]
+    pub fn running_statement(&self) -> Option<StatementProgress> {
+        self.engine.running().newest_of(self.number).map(|statement| statement.how_far())
+    }
+
+    /// Jobs that run now, as those may know who may read `system.jobs`; others are told of none.
+    #[must_use]
+    pub fn running_jobs(&self) -> Vec<JobRow> {
+        if self.seen().superuser("read system.jobs").is_err() {
+            return Vec::new();
+        }
+        let mut jobs = self.engine.database().jobs();
+        jobs.retain(|job| job.status == JobStatus::Running.as_str());
+        jobs
     }
 
     /// The engine the session works on.

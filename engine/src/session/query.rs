@@ -149,13 +149,13 @@ pub(super) async fn start_optimized(context: &StatementContext, plan: &LogicalPl
     let state = &context.state;
     let physical = state.query_planner().create_physical_plan(plan, state.as_ref()).await?;
     let stream = execute_stream(physical, state.task_ctx())?;
-    Ok(Output::Rows(RowStream { schema: stream.schema(), stream }))
+    Ok(Output::Rows(RowStream::new(stream.schema(), stream)))
 }
 
 async fn start_in(state: &SessionState, plan: LogicalPlan) -> Result<Output> {
     let physical = state.create_physical_plan(&plan).await?;
     let stream = execute_stream(physical, state.task_ctx())?;
-    Ok(Output::Rows(RowStream { schema: stream.schema(), stream }))
+    Ok(Output::Rows(RowStream::new(stream.schema(), stream)))
 }
 
 /// The physical plan of a query, its scans as other processes can be given them.
