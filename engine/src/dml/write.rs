@@ -76,6 +76,11 @@ impl SharedTransaction {
         self.with(|t| Ok(t.delete(table, rows)?))
     }
 
+    /// Each row that is written takes the place of one that is deleted, under the same key.
+    pub(crate) fn keeps_keys(&self, table: TableId) -> Result<()> {
+        self.with(|t| Ok(t.keeps_keys(table)?))
+    }
+
     /// Takes the write set out, to commit it.
     pub(crate) fn take(&self) -> Result<Transaction> {
         self.lock().take().ok_or_else(|| Error::new(ErrorKind::Internal, "the statement's write set is gone"))
@@ -115,7 +120,7 @@ impl Work {
         self.collected.is_some()
             || match &self.operation {
                 Operation::Insert { on_conflict, ordered } => *ordered || on_conflict.is_some(),
-                Operation::Update { joined } | Operation::Delete { joined } => *joined,
+                Operation::Update { joined, .. } | Operation::Delete { joined } => *joined,
                 Operation::Merge { .. } => true,
             }
     }
@@ -178,7 +183,7 @@ impl Worker {
                     self.append(batch, &[]).await
                 }
             }
-            Operation::Update { joined } => {
+            Operation::Update { joined, keeps_keys } => {
                 let columns = work.target.def.columns.len();
                 let ids = row_ids(&batch, columns)?;
                 let mut used = columns + 1;
@@ -189,6 +194,9 @@ impl Worker {
                 }
                 let new = self.assign(batch.columns(), batch.num_rows())?;
                 work.transaction.delete(work.target.def.id, &ids)?;
+                if *keeps_keys {
+                    work.transaction.keeps_keys(work.target.def.id)?;
+                }
                 self.append(new, &batch.columns()[used..]).await
             }
             Operation::Delete { joined } => {

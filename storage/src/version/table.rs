@@ -416,8 +416,10 @@ impl TableState {
             return Ok(());
         }
         for id in &change.deleted {
-            if !self.hot_deletes.contains_key(id) {
-                self.hot_deletes.insert(*id, version);
+            // Nearly none was: one walk down the map for each.
+            if let Some(first) = self.hot_deletes.insert(*id, version) {
+                self.hot_deletes.insert(*id, first);
+            } else {
                 self.live_rows = self.live_rows.saturating_sub(1);
             }
         }
