@@ -28,6 +28,7 @@ use super::node::Operation;
 use super::target::Target;
 use crate::context::{Progress, StatementContext};
 use crate::error::{Error, Result};
+use crate::session::carried;
 
 /// The write set of one statement, begun before its first row comes, so that EXPLAIN begins none.
 #[derive(Clone, Debug)]
@@ -427,7 +428,7 @@ pub(crate) async fn insert_all(
         let mut writer = transaction.writer(table)?;
         let (columns, progress) = (Arc::clone(&columns), Arc::clone(&ctx.progress));
         let zone = ctx.zone();
-        tasks.spawn(async move {
+        tasks.spawn(carried(async move {
             let schema = columns.arrow_schema();
             let mut given = (partitions == 1).then_some(0);
             while let Some(batch) = stream.next().await {
@@ -439,7 +440,7 @@ pub(crate) async fn insert_all(
                 writer.write(batch).await?;
             }
             Ok::<u64, Error>(writer.finish().await?)
-        });
+        }));
     }
     let mut rows = 0;
     while let Some(done) = tasks.join_next().await {
