@@ -669,7 +669,7 @@ impl Session {
         Ok(rights)
     }
 
-    /// Ends the statements that this session runs now, as KILL QUERY does. For whoever is about to drop the future or the rows of one: they
+    /// Ends the statements that this session and its [forks](Self::fork) run now, as KILL QUERY does. For whoever is about to drop the future or the rows of one: they
     /// may not yield for long, and ask whether they are to end before they do.
     pub fn end_running(&self) {
         let running = self.engine.running().all();
