@@ -6,6 +6,9 @@
 //!
 //! A join whose condition no pair of rows meets makes no batch at all, however many pairs it looks at. So conditions ask whether their
 //! statement is to end, each time they are computed: for at most a batch of pairs.
+//!
+//! A semi or anti join without any condition, of EXISTS over a query that knows nothing of the outer one, asks only whether the other side
+//! has a row. DataFusion pairs each row with each of that side; here it gets one row of each partition.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -14,14 +17,15 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{JoinType, Result, internal_err};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::limit::LocalLimitExec;
+use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
 use crate::session::may_go_on;
 
@@ -34,10 +38,29 @@ pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
         let asking = |condition: &Arc<dyn PhysicalExpr>| {
             Some(Arc::new(Asking { condition: Arc::clone(condition) }) as Arc<dyn PhysicalExpr>)
         };
-        let join = with_condition(plan, asking)?.data;
+        let join = with_condition(with_first_rows(plan)?, asking)?.data;
         Ok(Transformed::yes(Arc::new(CooperativeExec::new(join)) as Arc<dyn ExecutionPlan>))
     })
     .data()
+}
+
+/// A join that asks for nothing but a row of one side, with no more of that.
+fn with_first_rows(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>().filter(|join| join.filter().is_none()) else {
+        return Ok(plan);
+    };
+    let first = |side: &Arc<dyn ExecutionPlan>| {
+        Arc::new(LocalLimitExec::new(Arc::clone(side), 1)) as Arc<dyn ExecutionPlan>
+    };
+    let (left, right) = (join.left(), join.right());
+    let sides = match join.join_type() {
+        JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => vec![Arc::clone(left), first(right)],
+        JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
+            vec![first(left), Arc::clone(right)]
+        }
+        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => return Ok(plan),
+    };
+    replace_children_if_necessary(plan, sides)
 }
 
 /// `plan` with joins that don't ask: another process knows nothing of the question.
@@ -148,16 +171,23 @@ mod tests {
     use crate::error::Error;
     use crate::session::{Asked, keep_places};
 
-    /// How many rows each side of the join has, and its condition.
-    async fn planned(rows: usize, condition: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
+    async fn planned(sql: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
         let builder = SessionStateBuilder::new_with_default_features()
             .with_config(SessionConfig::new().with_target_partitions(2));
         let context = SessionContext::new_with_state(crate::rules::register(builder).build());
-        let sql = format!(
-            "SELECT count(*) FROM generate_series(1, {rows}) AS a(x) JOIN generate_series(1, {rows}) AS b(y) ON {condition}"
-        );
-        let plan = context.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+        let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
         (plan, context)
+    }
+
+    /// How many rows each side of the join has, and its condition.
+    async fn joined(rows: usize, condition: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
+        let series = format!("generate_series(1, {rows})");
+        planned(&format!("SELECT count(*) FROM {series} AS a(x) JOIN {series} AS b(y) ON {condition}")).await
+    }
+
+    async fn count(plan: Arc<dyn ExecutionPlan>, context: &SessionContext) -> i64 {
+        let rows = collect(plan, context.task_ctx()).await.unwrap();
+        rows[0].column(0).as_primitive::<Int64Type>().value(0)
     }
 
     const CONDITIONS: [(&str, &str); 2] =
@@ -167,7 +197,7 @@ mod tests {
     async fn a_join_is_ended_between_two_batches_of_pairs() {
         keep_places();
         for (name, condition) in CONDITIONS {
-            let (plan, context) = planned(5_000, condition).await;
+            let (plan, context) = joined(5_000, condition).await;
             let shown = displayable(plan.as_ref()).indent(false).to_string();
             assert!(shown.contains(name) && shown.contains("< 10"), "{shown}");
             let asks = Arc::new(AtomicUsize::new(0));
@@ -196,15 +226,33 @@ mod tests {
     #[tokio::test]
     async fn a_join_that_asks_answers_as_one_that_does_not() {
         for ((_, condition), expected) in CONDITIONS.into_iter().zip([36, 16]) {
-            let (asking, context) = planned(50, condition).await;
-            let plain = not_asking(planned(50, condition).await.0).unwrap();
+            let (asking, context) = joined(50, condition).await;
+            let plain = not_asking(joined(50, condition).await.0).unwrap();
             assert!(asks(&asking) && !asks(&plain), "{condition}");
             let shown = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
             assert_eq!(shown(&asking), shown(&plain));
             for plan in [asking, plain] {
-                let rows = collect(plan, context.task_ctx()).await.unwrap();
-                assert_eq!(rows[0].column(0).as_primitive::<Int64Type>().value(0), expected, "{condition}");
+                assert_eq!(count(plan, &context).await, expected, "{condition}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_row_tells_that_there_is_one() {
+        // Nobody would see the last of its rows.
+        let (many, none) =
+            ("generate_series(1, 1000000000000) AS b(y)", "generate_series(1, 3) AS b(y) WHERE y > 9");
+        for (condition, expected) in [
+            (format!("EXISTS (SELECT 1 FROM {many})"), 2_000),
+            (format!("NOT EXISTS (SELECT 1 FROM {many})"), 0),
+            (format!("EXISTS (SELECT 1 FROM {many}) OR x = 1"), 2_000),
+            (format!("EXISTS (SELECT 1 FROM {none})"), 0),
+            (format!("NOT EXISTS (SELECT 1 FROM {none})"), 2_000),
+            (format!("EXISTS (SELECT 1 FROM {none}) OR x = 1"), 1),
+        ] {
+            let sql = format!("SELECT count(*) FROM generate_series(1, 2000) AS a(x) WHERE {condition}");
+            let (plan, context) = planned(&sql).await;
+            assert_eq!(count(plan, &context).await, expected, "{condition}");
         }
     }
 }
