@@ -13,7 +13,7 @@ use cairn_storage::id::UserId;
 use tokio::sync::watch;
 
 use crate::context::Progress;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::session::PartOfMemory;
 use crate::statement::fingerprint;
 
@@ -184,6 +184,18 @@ impl RunningStatement {
         let mut killed = self.killed.subscribe();
         // The sender lives as long as this.
         let _ = killed.wait_for(|killed| *killed).await;
+        self.ended()
+    }
+
+    /// That it is not to end.
+    ///
+    /// # Errors
+    /// As [`killed`](Self::killed) says.
+    pub(crate) fn check(&self) -> Result<()> {
+        if *self.killed.borrow() { Err(self.ended()) } else { Ok(()) }
+    }
+
+    fn ended(&self) -> Error {
         Error::new(ErrorKind::Cancelled, format!("the statement was ended by KILL QUERY {}", self.id))
             .map(|e| e.with_sqlstate("57014"))
     }

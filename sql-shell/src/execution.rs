@@ -46,6 +46,7 @@ pub(crate) enum Event {
 pub(crate) struct Execution {
     events: mpsc::Receiver<Event>,
     task: JoinHandle<()>,
+    connection: Connection,
 }
 
 impl Execution {
@@ -59,7 +60,7 @@ impl Execution {
                 let _ = send.send(Event::Failed(failure)).await;
             }
         });
-        Self { events, task }
+        Self { events, task, connection: connection.clone() }
     }
 
     /// The next event; None when the statement is over.
@@ -71,6 +72,7 @@ impl Execution {
     pub(crate) async fn cancel(mut self) {
         self.events.close();
         self.task.abort();
+        self.connection.end_running();
         let _ = timeout(CANCEL_WAIT, &mut self.task).await;
     }
 

@@ -47,6 +47,14 @@ impl PhysicalOptimizerRule for Rule {
     }
 }
 
+/// A plan that came of the rules, for a process that knows nothing of this one's statements.
+///
+/// # Errors
+/// `Internal` when a join can't be made again.
+pub(crate) fn portable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    joins::not_asking(plan)
+}
+
 /// Gives a session's planner the rules.
 pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut logical = Optimizer::new().rules;

@@ -9,6 +9,7 @@
 //! is durable nothing has changed. On threads of its own (`SessionLimits::threads`) it may go on for a while and changes nothing
 //! either (`task`).
 
+mod asked;
 mod describe;
 mod direct;
 mod expiry;
@@ -42,6 +43,9 @@ pub use limits::SessionLimits;
 pub use relations::{Relation, RelationKind};
 pub use repair::repair_batch;
 
+#[cfg(test)]
+pub(crate) use asked::Asked;
+pub(crate) use asked::{carried, may_go_on};
 pub(crate) use memory::PartOfMemory;
 pub(crate) use named::{NamedStatements, type_name};
 pub(crate) use query::{plan as plan_query, with_values};
@@ -679,6 +683,16 @@ impl Session {
         let rights = Rights::of(&self.identity, &accounts, newest.as_ref())?;
         self.lock().rights = rights.clone();
         Ok(rights)
+    }
+
+    /// Ends the statements that this session and its [forks](Self::fork) run now, as KILL QUERY does. For whoever is about to drop the future or the rows of one: they
+    /// may not yield for long, and ask whether they are to end before they do.
+    pub fn end_running(&self) {
+        let running = self.engine.running().all();
+        running
+            .iter()
+            .filter(|running| running.whose.session == self.number)
+            .for_each(|running| running.kill());
     }
 
     /// KILL QUERY: one's own, or anybody's when a superuser says so.

@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::asked::Asked;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use crate::queue::Permit;
@@ -41,6 +42,7 @@ tokio::task_local! {
 type Batch = std::result::Result<RecordBatch, DataFusionError>;
 
 /// Gives the tasks that DataFusion starts for a statement a part in its place: when that is given up, they go on until they next yield.
+/// They ask, too, whether it may go on.
 struct Places;
 
 /// From now on subtasks keep the places of their statements.
@@ -58,6 +60,10 @@ impl JoinSetTracer for Places {
         &self,
         task: BoxFuture<'static, Box<dyn Any + Send>>,
     ) -> BoxFuture<'static, Box<dyn Any + Send>> {
+        let task = match Asked::of_task() {
+            Some(asked) => asked.within(task).boxed(),
+            None => task,
+        };
         let Some(place) = place_of_task() else { return task };
         let of_subtasks = Arc::downgrade(&place);
         let task = async move {

@@ -173,6 +173,10 @@ impl Local {
         Ok(answer)
     }
 
+    pub(super) fn end_running(&self) {
+        self.session.end_running();
+    }
+
     pub(super) fn in_transaction(&self) -> bool {
         self.session.in_transaction()
     }

@@ -136,6 +136,14 @@ impl Connection {
         }
     }
 
+    /// Tells a statement that runs that it is to end, in case it does not hear of being dropped for a while; a server tells its own.
+    pub(crate) fn end_running(&self) {
+        match &self.side {
+            Side::Local(local) => local.end_running(),
+            Side::Remote(_) => {}
+        }
+    }
+
     /// Whether a transaction is open.
     pub(crate) fn in_transaction(&self) -> bool {
         match &self.side {

@@ -1,5 +1,6 @@
 //! `system.queries` and KILL QUERY.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rights::user;
@@ -62,6 +63,20 @@ async fn a_session_knows_how_far_its_statement_is() {
     assert_eq!(owner.engine().session().running_statement(), None);
     drop(unread);
     assert_eq!(owner.running_statement(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_what_it_runs_and_nothing_else() {
+    let owner = session().await;
+    let one = Arc::new(owner.engine().session());
+    let runs = Arc::clone(&one);
+    let running = tokio::spawn(async move { answer(&runs, ENDLESS).await });
+    let id = id_of_endless(&owner).await;
+    owner.end_running();
+    assert_eq!(id_of_endless(&owner).await, id);
+    one.end_running();
+    assert_eq!(running.await.unwrap(), format!("57014 the statement was ended by KILL QUERY {id}"));
+    run(&one, "SELECT 1", "1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
