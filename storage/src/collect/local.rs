@@ -221,8 +221,9 @@ pub(crate) async fn sweep_all(
     // Locks are looked for from there on.
     lowest(database, newest.number).await?;
     let mut done = run(database, writer, newest, table, Some(stop)).await?;
-    if table.is_none() {
-        leaves::remove(database, newest, Some(stop), &mut done).await?;
+    if table.is_none() && !leaves::remove(database, newest, Some(stop), &mut done).await? {
+        // A manifest is damaged: what it names stays.
+        done.more = true;
     }
     Ok(CollectReceipt { duration: begun.elapsed(), ..done })
 }

@@ -78,10 +78,12 @@ async fn needed(
     for number in (oldest.0..newest.number.0).map(ManifestNumber) {
         asked.map_or(Ok(()), Stop::check)?;
         match manifests.read(number).await {
+            // Copied here from elsewhere: what the one that stood there names nobody knows.
+            Ok(manifest) if manifest.database_id != database.id() => return Ok(None),
             Ok(manifest) => {
                 named.add_leaves(&manifest);
                 if asked.is_none() {
-                    settled = manifest.settled;
+                    settled = settled.min(manifest.settled);
                     break;
                 }
             }
@@ -93,6 +95,8 @@ async fn needed(
             }
             Err(error) => return Err(error),
         }
+        // Reading a file does not wait, and there may be thousands.
+        tokio::task::yield_now().await;
     }
     // None: a Cairn wrote it that did not note it.
     Ok(settled.map(|settled| (settled, named)))
