@@ -39,6 +39,8 @@ use crate::manifest::store::manifest_path;
 const MANIFESTS_KEPT: u64 = 32;
 /// Manifests removed at the end of one checkpoint: each waits for the disk.
 const MANIFESTS_AT_ONCE: usize = 1_000;
+/// For each so many leaves one more manifest goes before they are listed again: what a checkpoint costs does not grow with those of a day.
+const LEAVES_LISTED: u64 = 1_024;
 
 /// What sweeps of one open database remember.
 #[derive(Debug)]
@@ -52,14 +54,14 @@ struct State {
     due: bool,
     /// The oldest manifest that should be there: those before it were removed. None: nobody has looked yet.
     lowest: Option<ManifestNumber>,
-    /// The oldest manifest when all leaves were removed that none names. None: nobody has looked yet.
-    leaves_from: Option<ManifestNumber>,
+    /// Leaves that no manifest names are looked for again once the oldest manifest is this one. None: nobody has looked yet.
+    leaves_due: Option<ManifestNumber>,
 }
 
 impl Default for Swept {
     fn default() -> Self {
         // What earlier processes left is looked for once.
-        Self(Mutex::new(State { from: ManifestNumber(0), due: true, lowest: None, leaves_from: None }))
+        Self(Mutex::new(State { from: ManifestNumber(0), due: true, lowest: None, leaves_due: None }))
     }
 }
 
@@ -95,12 +97,12 @@ impl Swept {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).lowest = Some(lowest);
     }
 
-    fn leaves_from(&self) -> Option<ManifestNumber> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).leaves_from
+    fn leaves_due(&self) -> Option<ManifestNumber> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).leaves_due
     }
 
-    fn set_leaves_from(&self, oldest: ManifestNumber) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).leaves_from = Some(oldest);
+    fn set_leaves_due(&self, oldest: ManifestNumber) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).leaves_due = Some(oldest);
     }
 }
 
@@ -178,17 +180,18 @@ async fn remove_manifests(database: &Database, newest: ManifestNumber) -> Result
     Ok(())
 }
 
-/// Removes leaves that no manifest names any more, when manifests were removed since it was done last, or nobody has looked yet.
+/// Removes leaves that no manifest names any more, when enough manifests were removed since it was done last, or nobody has looked yet.
 ///
 /// # Errors
 /// Storage errors; what is left is looked for at the next checkpoint.
 async fn remove_leaves(database: &Database, newest: &Manifest) -> Result<()> {
     let swept = &database.swept;
     let oldest = lowest(database, newest.number).await?;
-    if swept.leaves_from() != Some(oldest)
-        && leaves::remove(database, newest, None, &mut CollectReceipt::default()).await?
-    {
-        swept.set_leaves_from(oldest);
+    if swept.leaves_due().is_some_and(|due| oldest < due) {
+        return Ok(());
+    }
+    if let Some(listed) = leaves::remove(database, newest, None, &mut CollectReceipt::default()).await? {
+        swept.set_leaves_due(ManifestNumber(oldest.next().0.saturating_add(listed / LEAVES_LISTED)));
     }
     Ok(())
 }
@@ -221,8 +224,9 @@ pub(crate) async fn sweep_all(
     // Locks are looked for from there on.
     lowest(database, newest.number).await?;
     let mut done = run(database, writer, newest, table, Some(stop)).await?;
-    if table.is_none() {
-        leaves::remove(database, newest, Some(stop), &mut done).await?;
+    if table.is_none() && leaves::remove(database, newest, Some(stop), &mut done).await?.is_none() {
+        // A manifest is damaged: what it names stays.
+        done.more = true;
     }
     Ok(CollectReceipt { duration: begun.elapsed(), ..done })
 }

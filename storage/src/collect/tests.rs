@@ -611,4 +611,20 @@ async fn ids_beside_manifests_that_were_collected_can_be_given_up() {
     assert!(done.len() == 1 && done[0].2.starts_with(&lost), "{done:?}");
     assert_eq!(wrong(&db).await, Vec::<String>::new());
     assert_eq!(db.commit_version(never).await.unwrap(), None);
+
+    // The oldest manifest that is left tells where its object ends, though the one before it is gone, and the next object too.
+    insert(&db, 50..60).await;
+    commits.push(db.versions().last().map(|last| (last.commit_id, last.version)).unwrap());
+    paths.push(history_path(checkpoint(&db).await));
+    for path in &paths[4..] {
+        bucket.put(path, 60).await;
+    }
+    let done = given_up(&db, false).await;
+    assert_eq!(done.len(), 2, "{done:?}");
+    for ((object, _, detail), n) in done.iter().zip(4..) {
+        let lost = format!("the ids of commits {0} to {0} are lost", commits[n].1);
+        assert!(*object == paths[n] && detail.starts_with(&lost), "{done:?}");
+    }
+    assert_eq!(wrong(&db).await, Vec::<String>::new());
+    assert_eq!(db.commit_version(never).await.unwrap(), None);
 }

@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorKind, Result, is_later_form, newer};
 use crate::id::{CommitId, CommitVersion, ManifestNumber};
 use crate::object::{Put, put_if_absent, put_own};
 
-pub(crate) use covered::{Covered, Gap, Recorded, marks};
+pub(crate) use covered::{Covered, Recorded, marks};
 pub(crate) use known::KnownCommits;
 
 const MAGIC: &[u8; 8] = b"CAIRNHIS";

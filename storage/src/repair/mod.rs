@@ -473,10 +473,7 @@ impl Work<'_> {
 
     /// Puts an object of ids that nobody has in place of one that is damaged or missing. Its versions, and where the damaged one is kept.
     async fn give_up(&self, number: ManifestNumber) -> Result<(Range<u64>, Option<Path>)> {
-        let versions = match self.between_manifests(number).await? {
-            Some(versions) => versions,
-            None => self.between_histories(number).await?,
-        };
+        let versions = self.lost_with(number).await?;
         if self.dry_run {
             return Ok((versions, None));
         }
@@ -489,9 +486,23 @@ impl Work<'_> {
         Ok((versions, kept))
     }
 
-    /// Versions of the commits that the manifest of that number is the first to hold; None: it, or the one before it, was collected or can't be
-    /// read, or it is a claim, beside which an earlier writer may have left any.
-    async fn between_manifests(&self, number: ManifestNumber) -> Result<Option<Range<u64>>> {
+    /// Versions of the commits that were in the object of that number: the manifest before it tells the first, its own the last. Where one was collected
+    /// or can't be read, the other objects do.
+    async fn lost_with(&self, number: ManifestNumber) -> Result<Range<u64>> {
+        let (first, end) = self.between_manifests(number).await?;
+        if let (Some(first), Some(end)) = (first, end) {
+            return Ok(first..end);
+        }
+        let recorded = Arc::clone(&self.database.snapshot().state().recorded);
+        let held = history::held(&*self.database.shared.store, &recorded).await?;
+        let beside = held.between(number, &recorded, self.database.options().clock.now_us());
+        let end = end.unwrap_or(beside.end);
+        Ok(first.unwrap_or(beside.start).min(end)..end)
+    }
+
+    /// The first of the commits that the manifest of that number is the first to hold, and the one behind the last of them, as far as manifests
+    /// that can be read tell. Neither when it is a claim, beside which an earlier writer may have left any.
+    async fn between_manifests(&self, number: ManifestNumber) -> Result<(Option<u64>, Option<u64>)> {
         let manifests = &self.database.manifests;
         let known = |found: Result<Manifest>| match found {
             Ok(manifest) => Ok(Some(manifest)),
@@ -499,22 +510,15 @@ impl Work<'_> {
             Err(error) => Err(error),
         };
         let manifest = known(manifests.read(number).await)?;
-        let Some(manifest) = manifest.filter(|manifest| !manifest.is_claim) else { return Ok(None) };
-        let before = match number.0.checked_sub(1).filter(|before| *before > 0).map(ManifestNumber) {
-            None => CommitVersion(0),
-            Some(before) => match known(manifests.read(before).await)? {
-                Some(before) => before.version,
-                None => return Ok(None),
-            },
+        if manifest.as_ref().is_some_and(|manifest| manifest.is_claim) {
+            return Ok((None, None));
+        }
+        let first = match number.0.checked_sub(1).filter(|before| *before > 0).map(ManifestNumber) {
+            None => Some(CommitVersion(0)),
+            Some(before) => known(manifests.read(before).await)?.map(|before| before.version),
         };
-        Ok(Some(before.next().0..manifest.version.next().0))
-    }
-
-    /// Versions of the commits that are in no other object of ids.
-    async fn between_histories(&self, number: ManifestNumber) -> Result<Range<u64>> {
-        let recorded = Arc::clone(&self.database.snapshot().state().recorded);
-        let covered = history::held(&*self.database.shared.store, &recorded).await?;
-        Ok(covered.between(number, &recorded, self.database.options().clock.now_us()))
+        let end = manifest.map(|manifest| manifest.version.next().0);
+        Ok((first.map(|before| before.next().0), end))
     }
 
     async fn units(&mut self, plan: &TablePlan) {

@@ -69,6 +69,7 @@ pub(super) async fn check(
         Err(error) => {
             let object = if is_remote(database) { "boundary" } else { "manifest" };
             findings.push(Finding::new(object, "checksums and rules", Err(error)));
+            chain.unread = true;
             newest
         }
     };
@@ -160,6 +161,8 @@ impl Chain {
     /// Adds what the next manifest names.
     pub(super) async fn add(&mut self, database: &Database, manifest: &Manifest, findings: &mut Findings) {
         if !is_remote(database) {
+            // Copied there from elsewhere: what the one that stood there names nobody knows.
+            self.unread |= manifest.database_id != database.id();
             self.named.add_leaves(manifest);
             if manifest.number == self.newest {
                 self.settled = manifest.settled;

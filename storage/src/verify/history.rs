@@ -2,6 +2,7 @@
 //! all that can still be asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::chain::Chain;
@@ -9,13 +10,15 @@ use super::{Finding, Findings, counted};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ManifestNumber};
-use crate::manifest::history::{self, Gap, history_path, is_over};
+use crate::manifest::history::{self, Covered, history_path, is_over};
 
 const CHECK: &str = "checksum and versions";
 
 /// All that are there, and those that should be.
 pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Findings) {
     let store = &*database.shared.store;
+    // Before they are listed: what it speaks of stands by then.
+    let recorded = Arc::clone(&database.snapshot().state().recorded);
     let listed: BTreeMap<ManifestNumber, i64> = match history::listed(store).await {
         Ok(listed) => listed.into_iter().collect(),
         Err(error) => {
@@ -24,8 +27,13 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
         }
     };
     let (mut objects, mut commits, mut told) = (0, 0, BTreeSet::new());
+    let mut covered = Covered::default();
     for number in listed.keys() {
-        match history::check(store, *number).await.and_then(|found| fits(chain, *number, found)) {
+        let found = history::check(store, *number).await;
+        if let Ok(Some((first, count))) = &found {
+            covered.know(*number, first.0..first.0.saturating_add(*count));
+        }
+        match found.and_then(|found| fits(chain, *number, found)) {
             Ok(count) => {
                 objects += 1;
                 commits += count;
@@ -45,7 +53,7 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
         }
         // A listing may lack what is new.
         match history::check(store, *number).await {
-            Ok(Some(_)) => {}
+            Ok(Some((first, count))) => covered.know(*number, first.0..first.0.saturating_add(count)),
             Ok(None) => {
                 let why = "it is not there, and its commits can still be asked for by their ids";
                 let error = Error::new(ErrorKind::NotFound, why);
@@ -59,8 +67,15 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
         }
     }
     let mut damaged = told.len();
-    let is_taken = |number: ManifestNumber| listed.contains_key(&number);
-    match gaps(database).await {
+    // What the manifests say of those that were told is theirs alone; a gap beside it is another's.
+    for number in &told {
+        if let Some(versions) = versions(chain, *number) {
+            covered.know(*number, versions);
+        }
+    }
+    let is_taken = |number: ManifestNumber| listed.contains_key(&number) || told.contains(&number);
+    // Those beside manifests that were collected are found by this alone.
+    match covered.gaps(store, &recorded, database.options().clock.now_us()).await {
         Ok(gaps) => {
             // Where one of those that were told may have them, its repair sees to them.
             for gap in gaps.iter().filter(|gap| !told.iter().any(|number| gap.may_be_in(*number))) {
@@ -82,12 +97,12 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
     findings.push(Finding::new("history", CHECK, Ok(detail)));
 }
 
-/// Commits that must be in objects and are in none. Those beside manifests that were collected are found by this alone.
-async fn gaps(database: &Database) -> Result<Vec<Gap>> {
-    let store = &*database.shared.store;
-    let recorded = Arc::clone(&database.snapshot().state().recorded);
-    let covered = history::held(store, &recorded).await?;
-    covered.gaps(store, &recorded, database.options().clock.now_us()).await
+/// Versions of the commits that the manifest of that number is the first to hold; None: nobody knows, or it is a claim, beside which an earlier
+/// writer may have left any.
+fn versions(chain: &Chain, number: ManifestNumber) -> Option<Range<u64>> {
+    let manifest = chain.standing.get(&number).filter(|manifest| !manifest.is_claim)?;
+    let before = chain.version_before(number)?;
+    Some(before.next().0..manifest.version.next().0)
 }
 
 /// Commits in an object, when they are those between its manifest and the one before.

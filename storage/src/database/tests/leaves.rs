@@ -278,7 +278,7 @@ async fn what_nothing_names_is_told_and_goes_with_vacuum() {
     machine.disk.open(&second, OpenMode::Write).unwrap().write_at(&[0x55; 8], 60).unwrap();
     let before = machine.leaves();
     assert_eq!(unnamed(&db).await, Vec::<String>::new());
-    db.vacuum(None).await.unwrap();
+    assert!(db.vacuum(None).await.unwrap().more, "it may be brought back");
     assert_eq!(machine.leaves(), before);
     let done = db.repair(VerifyScope::Database, false, CommitInfo::default()).await.unwrap();
     assert!(done.iter().any(|row| row.object == second && row.status == RepairStatus::Done), "{done:?}");

@@ -84,7 +84,12 @@ pub(crate) struct Gap {
 impl Covered {
     /// An object was read.
     pub(super) fn add(&mut self, number: ManifestNumber, commits: &Commits) {
-        self.0.push((number, commits.versions()));
+        self.know(number, commits.versions());
+    }
+
+    /// The object of that number has the commits of these versions, or that it should have them is known.
+    pub(crate) fn know(&mut self, number: ManifestNumber, versions: Range<u64>) {
+        self.0.push((number, versions));
     }
 
     /// Objects that must be there and are in no listing, with their numbers.
