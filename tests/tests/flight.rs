@@ -1190,6 +1190,7 @@ async fn a_session_is_told_how_far_its_statement_is() {
     let mut next = client.clone();
     let next = tokio::spawn(async move { next.rows("SELECT count(*) FROM t").await });
     while !how_far(&client).await.is_some_and(|report| report.waiting) {
+        assert!(!next.is_finished(), "it did not wait");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     client.fetch(unread).await.unwrap();
