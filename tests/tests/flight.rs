@@ -1168,7 +1168,11 @@ async fn statements_wait_for_a_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_told_how_far_its_statement_is() {
-    let server = Running::start(|options| options.queue.running_max = Some(1)).await;
+    let server = Running::start(|options| {
+        options.queue.running_max = Some(1);
+        options.queue.wait_max = SOON;
+    })
+    .await;
     let (mut client, other) = (server.connect().await, server.connect().await);
     let how_far = |client: &Client| {
         let mut client = client.clone();
