@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cairn_server::{JobProgress, ProgressReport};
 
 use crate::connection::Connection;
-use crate::format::cut;
+use crate::format::{cut, printable};
 use crate::quantity;
 use crate::terminal;
 
@@ -59,7 +59,9 @@ impl ProgressLine {
     pub(crate) fn draw(&mut self, connection: &Connection) {
         let report = connection.progress(DONE_BY_JOBS.contains(&self.verb.as_str()));
         self.drawn = true;
+        // Others have named the tables of jobs.
         let line = text(&self.verb, &report, self.begun.elapsed());
+        let line = printable(&line).replace('\n', " ");
         terminal::say_text(&format!("\r\x1b[K{}", cut(&line, self.width.saturating_sub(1))));
     }
 

@@ -523,7 +523,7 @@ impl Shell {
         let mut progress = ProgressLine::new(&statement.text, width);
         let mut execution = Execution::start(&self.connection, &statement.text);
         let mut showing: Option<Showing> = None;
-        let mut remarks = Vec::new();
+        let mut remarks: Vec<String> = Vec::new();
         loop {
             let event = tokio::select! {
                 biased;
@@ -531,6 +531,7 @@ impl Shell {
                     execution.cancel().await;
                     progress.clear();
                     self.abandon(showing);
+                    say_notes(&remarks);
                     say("cancelled");
                     return Ended::Cancelled;
                 }
@@ -545,6 +546,7 @@ impl Shell {
                 None => break,
                 Some(Event::Failed(failure)) => {
                     self.abandon(showing);
+                    say_notes(&remarks);
                     let failure = suggest::with_keyword(failure, &statement.text);
                     let style = Style::of(&io::stderr());
                     say_text(&report::statement_error(&failure, statement, source, style));
@@ -573,7 +575,9 @@ impl Shell {
                 Some(Event::Done { tag, notes }) => self.show_done(&tag, &notes),
             };
             if let Err(error) = written {
-                return self.stopped(showing, &error);
+                let ended = self.stopped(showing, &error);
+                say_notes(&remarks);
+                return ended;
             }
         }
         if let Err(message) = execution.join().await {
@@ -665,7 +669,8 @@ impl Shell {
 
 fn say_notes(notes: &[String]) {
     for note in notes {
-        say(&format!("note: {note}"));
+        // A server may have written it, or somebody who named a table.
+        say(&format!("note: {}", format::printable(note)));
     }
 }
 

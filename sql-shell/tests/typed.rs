@@ -109,8 +109,10 @@ impl Drop for Killed {
 
 #[test]
 fn a_statement_at_a_server_says_how_far_it_is() {
-    let listen = ["--flight-listen=127.0.0.1:0", "--http-listen=off", "--limit-concurrent=1"];
-    let mut server = Killed::start(&[&["serve", ":memory:"][..], &listen].concat());
+    let listen = ["--flight-listen=127.0.0.1:0", "--http-listen=off"];
+    // It waits longer than the test does.
+    let queue = ["--limit-concurrent=1", "--limit-queue-wait=1h"];
+    let mut server = Killed::start(&[&["serve", ":memory:"][..], &listen[..], &queue[..]].concat());
     let mut lines = BufReader::new(server.0.stderr.take().unwrap()).lines();
     let url = lines.find_map(|line| line.unwrap().strip_prefix("Flight SQL: ").map(str::to_owned)).unwrap();
     // As long as nobody reads them, its rows keep the one place.

@@ -1168,7 +1168,11 @@ async fn statements_wait_for_a_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_told_how_far_its_statement_is() {
-    let server = Running::start(|options| options.queue.running_max = Some(1)).await;
+    let server = Running::start(|options| {
+        options.queue.running_max = Some(1);
+        options.queue.wait_max = SOON;
+    })
+    .await;
     let (mut client, other) = (server.connect().await, server.connect().await);
     let how_far = |client: &Client| {
         let mut client = client.clone();
@@ -1190,6 +1194,7 @@ async fn a_session_is_told_how_far_its_statement_is() {
     let mut next = client.clone();
     let next = tokio::spawn(async move { next.rows("SELECT count(*) FROM t").await });
     while !how_far(&client).await.is_some_and(|report| report.waiting) {
+        assert!(!next.is_finished(), "it did not wait");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     client.fetch(unread).await.unwrap();

@@ -47,7 +47,7 @@ impl Session {
         let given = self.given_for_rows();
         self.take_defaults().await?;
         let limits = self.admit(true, watch).await?;
-        let settings = Settings { given, ..self.lock().settings.clone() };
+        let settings = self.begun(given, watch);
         let (session, target, timeout) = (self.handle(), target.clone(), settings.statement_timeout);
         let ingest = async move {
             let there = match &settings.given {

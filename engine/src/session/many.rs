@@ -67,13 +67,12 @@ impl Session {
         rows.iter().try_for_each(|params| prepared.take(params))?;
         self.take_defaults().await?;
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
-        let settings = Settings { given, ..self.lock().settings.clone() };
+        let settings = self.begun(given, watch);
         let (session, timeout, zone) = (self.handle(), settings.statement_timeout, settings.zone());
         // Boxed: it is large, and whoever calls this holds it.
         let each = async move { session.run_each(&prepared, &settings, rows).await }.boxed();
         let changed = limits.run_in_time(timeout, each).await;
-        let shown = changed.map(|output| zone::shown(output, zone.as_ref()));
-        shown.map_err(|error| self.files.conceal(error))
+        self.files.answer(changed.map(|output| zone::shown(output, zone.as_ref())))
     }
 
     async fn run_each(

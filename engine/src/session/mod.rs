@@ -67,7 +67,7 @@ use futures::future::BoxFuture;
 
 use crate::catalog::{self, SnapshotCatalog};
 use crate::config::Settings;
-use crate::context::{Progress, StatementContext};
+use crate::context::{GivenCommit, Progress, StatementContext};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
@@ -215,12 +215,7 @@ impl Session {
             taken => taken?,
         }
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
-        let settings = {
-            let mut inner = self.lock();
-            inner.progress = Arc::default();
-            watch.running().tells(&inner.progress);
-            Settings { given, ..inner.settings.clone() }
-        };
+        let settings = self.begun(given, watch);
         let limits = if is_at_once(&prepared.statement) { limits.here() } else { limits };
         let (timeout, zone) = (settings.statement_timeout, settings.zone());
         let shown = |output| zone::shown(output, zone.as_ref());
@@ -281,6 +276,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The settings of a statement that begins now, and that `watch` tells the progress of.
+    fn begun(&self, given: Option<GivenCommit>, watch: &Watch) -> Settings {
+        let mut inner = self.lock();
+        inner.progress = Arc::default();
+        watch.running().tells(&inner.progress);
+        Settings { given, ..inner.settings.clone() }
     }
 
     /// What the user may use.

@@ -261,7 +261,9 @@ impl Remote {
                 state.watched.told = report.unwrap_or_default();
             }
             // An older server, or the statement meets the same.
-            Ok(Err(_)) | Err(_) => state.watched.is_silent = true,
+            Ok(Err(_)) => state.watched.is_silent = true,
+            // A busy one, which is asked again.
+            Err(_) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! Rows from a client: more of them than one writer gets, errors in the midst of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -46,6 +47,7 @@ async fn rows_that_are_sent_again_are_written_once() {
         session.configure("commit_id", "6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43").unwrap();
         let written = ingest(&session, futures::stream::iter([Ok(batch(0))])).await.unwrap();
         assert_eq!((written.rows, written.notes.len()), (rows, notes), "{written:?}");
+        assert_eq!(session.progress().rows.load(Ordering::Relaxed), rows);
     }
 }
 
