@@ -42,12 +42,13 @@ impl Asked {
 
     /// `rows`, where the question can be asked while they are made.
     pub(super) fn within_rows(self, rows: RowStream) -> RowStream {
-        let RowStream { schema, stream: mut made } = rows;
+        let RowStream { schema, stream: mut made, notes } = rows;
         let made =
             stream::poll_fn(move |context| ASKED.sync_scope(self.clone(), || made.poll_next_unpin(context)));
         RowStream {
             schema: Arc::clone(&schema),
             stream: Box::pin(RecordBatchStreamAdapter::new(schema, made)),
+            notes,
         }
     }
 }

@@ -114,7 +114,7 @@ fn of_parts(call: &Call<'_>) -> Result<ArrayRef> {
         }
         let [years, months, weeks, days, hours, minutes] = parts;
         let sum = |of: &[(i64, i64)]| {
-            let parts = of.iter().map(|(count, of)| count.checked_mul(*of));
+            let mut parts = of.iter().map(|(count, of)| count.checked_mul(*of));
             parts.try_fold(0_i64, |sum, part| sum.checked_add(part?)).ok_or_else(interval_out_of_range)
         };
         let micros = sum(&[(hours, 3_600_000_000), (minutes, 60_000_000), (micros as i64, 1)])?;
