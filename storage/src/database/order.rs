@@ -24,6 +24,9 @@ use crate::metrics::{CommitMetrics, WalMetrics};
 use crate::version::Version;
 use crate::wal::{AppendError, CommitInfo, Group, Unsent, Wal};
 
+/// After so many groups of one commit nobody is expected to come along, but once in as many.
+const ALONE_GROUPS: u32 = 16;
+
 /// Commits kept for `system.versions`.
 pub(super) const HISTORY_COMMITS: usize = 10_000;
 
@@ -64,7 +67,20 @@ struct Accepted {
     asking: BTreeMap<CommitVersion, u64>,
     /// Whether somebody is about to log all of `pending`.
     led: bool,
+    /// Groups of one commit since the last of several.
+    alone: u32,
     poisoned: Option<Error>,
+}
+
+impl Accepted {
+    /// Whether others may be about to commit too. Asking them costs one connection alone a tenth of its commits: its thread looks
+    /// for other work and wakes another thread to do so.
+    fn may_be_joined(&self) -> bool {
+        self.led
+            || self.pending.len() > 1
+            || self.alone < ALONE_GROUPS
+            || self.alone.is_multiple_of(ALONE_GROUPS)
+    }
 }
 
 /// What the accept step hands on.
@@ -174,6 +190,7 @@ impl CommitOrder {
                 named: HashMap::new(),
                 asking: BTreeMap::new(),
                 led: false,
+                alone: 0,
                 poisoned: None,
             }),
             published: RwLock::new(start),
@@ -260,7 +277,10 @@ impl CommitOrder {
     pub(crate) async fn settle(self: &Arc<Self>, mut ticket: Ticket) -> Result<()> {
         // Whoever is about to commit on this thread comes along: one sync for all of them. Before the lock, which whoever yields
         // would keep for as long as the others of its thread run.
-        tokio::task::yield_now().await;
+        let may_be_joined = held(&self.accepted).may_be_joined();
+        if may_be_joined {
+            tokio::task::yield_now().await;
+        }
         if let Ok(result) = ticket.0.try_recv() {
             return result;
         }
@@ -396,7 +416,16 @@ impl Driving {
     /// Logs and publishes all pending commits. No await lies between the log's answer and publishing, the file log never yields and
     /// one that does is driven by a task, so a dropped caller leaves either all or nothing of a group behind.
     pub(crate) async fn flush(&self) {
-        let group = std::mem::take(&mut held(&self.order.accepted).pending);
+        let group = {
+            let mut accepted = held(&self.order.accepted);
+            let group = std::mem::take(&mut accepted.pending);
+            accepted.alone = match group.len() {
+                0 => accepted.alone,
+                1 => accepted.alone.wrapping_add(1),
+                _ => 0,
+            };
+            group
+        };
         self.log(group).await;
     }
 
