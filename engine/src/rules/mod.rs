@@ -5,6 +5,7 @@ mod narrow;
 mod offsets;
 mod order;
 mod projections;
+mod sorted;
 
 use std::sync::Arc;
 
@@ -16,8 +17,13 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 
+pub(crate) use sorted::PlannedJoins;
+
 /// The rule of DataFusion's that sees to the yielding of leaves. What pushes filters through the plan comes behind it.
 const LEAVES: &str = "EnsureCooperative";
+
+/// The rule of DataFusion's that chooses the side which a hash join holds.
+const SIDES: &str = "join_selection";
 
 /// What a rule does to a physical plan: it needs no settings and keeps the schema.
 type Change = fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>;
@@ -64,4 +70,14 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
     rules.insert(0, Arc::new(Rule { name: "offsets_stay", change: offsets::staying }));
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(rules)
+}
+
+/// The rules of a session for a statement that joins by sorting.
+pub(crate) fn by_sorting(
+    rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>],
+) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = rules.to_vec();
+    let behind = rules.iter().position(|rule| rule.name() == SIDES).map_or(0, |sides| sides + 1);
+    rules.insert(behind, Arc::new(Rule { name: "joins_by_sorting", change: sorted::sorted }));
+    rules
 }
