@@ -1,5 +1,6 @@
 //! Rules of our own among DataFusion's: what those would get wrong, or leave undone.
 
+mod gather;
 mod joins;
 mod narrow;
 mod offsets;
@@ -17,6 +18,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 
+pub(crate) use gather::without_gathering;
 pub(crate) use sorted::PlannedJoins;
 
 /// The rule of DataFusion's that sees to the yielding of leaves. What pushes filters through the plan comes behind it.
@@ -67,6 +69,7 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     }
     let mut rules = PhysicalOptimizer::new().rules;
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
+    rules.insert(behind, Arc::new(Rule { name: "sides_gathered", change: gather::gathered }));
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
     rules.insert(0, Arc::new(Rule { name: "offsets_stay", change: offsets::staying }));
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(rules)

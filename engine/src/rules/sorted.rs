@@ -25,14 +25,18 @@ use datafusion::common::{JoinSide, JoinType, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
+};
+
+use super::gather::GatherExec;
 
 /// Rows of a side that any hash join holds.
 const SMALL_ROWS: usize = 1_000;
@@ -59,7 +63,9 @@ impl PlannedJoins {
     /// A plan of the attempt was made.
     pub(crate) fn look_at(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
         let found = plan.exists(|node| {
-            Ok(node.downcast_ref::<HashJoinExec>().is_some_and(|join| can_sort(join) && !is_small(join)))
+            Ok(node
+                .downcast_ref::<HashJoinExec>()
+                .is_some_and(|join| join.left().is::<GatherExec>() && can_sort(join)))
         })?;
         if found {
             self.could_sort.store(true, Ordering::Relaxed);
@@ -171,28 +177,35 @@ fn is_comparable(key: &DataType, join_type: JoinType) -> bool {
 }
 
 /// Whether the side that a hash join holds is certainly small.
-fn is_small(join: &HashJoinExec) -> bool {
+pub(super) fn is_small(join: &HashJoinExec) -> bool {
     at_most(join.left()).is_some_and(|rows| rows <= SMALL_ROWS)
 }
 
 /// Rows that `plan` has at most; None: nobody knows.
 fn at_most(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
-    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()?;
-    if let Precision::Exact(rows) = statistics.num_rows {
-        return Some(rows);
+    let aggregate = plan.downcast_ref::<AggregateExec>().map(AggregateExec::group_expr);
+    if aggregate.is_some_and(PhysicalGroupBy::is_empty) {
+        return Some(plan.output_partitioning().partition_count());
     }
-    // They leave rows out and make none.
-    let leaves_out = plan.is::<FilterExec>()
+    let adds_none = plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
-        || plan.downcast_ref::<AggregateExec>().is_some_and(|plan| plan.group_expr().is_single());
+        || aggregate.is_some_and(PhysicalGroupBy::is_single)
+        || hands_on(plan);
     match plan.children().as_slice() {
-        [input] if leaves_out || keeps_rows(plan) => at_most(input),
+        [] => {
+            let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()?;
+            match statistics.num_rows {
+                Precision::Exact(rows) => Some(rows),
+                Precision::Inexact(_) | Precision::Absent => None,
+            }
+        }
+        [input] if adds_none => at_most(input),
         _ => None,
     }
 }
 
 /// Whether a node only hands rows on.
-fn keeps_rows(plan: &Arc<dyn ExecutionPlan>) -> bool {
+fn hands_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
     matches!(
         plan.name(),
         "RepartitionExec" | "CoalescePartitionsExec" | "CooperativeExec" | "SortExec" | "BufferExec"
