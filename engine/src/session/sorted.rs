@@ -1,12 +1,12 @@
 //! Statements whose hash joins need more memory than there is: run once more, joined by sorting (ADR 47).
 //!
 //! Owns: which statements are, that not one row of theirs has been handed on before, and what the second attempt is planned and runs
-//! with: small batches where memory is small, memory shared out among sorts (`sorts`), and no rows of one key on disk. Does not
+//! with: small batches where memory is small, memory shared out among sorts (`sorts`), and few rows of one key on disk. Does not
 //! own: which joins can be done by sorting (`rules`).
 //!
 //! Nothing has been committed by an attempt that is repeated: its changes go with it, as after a conflict. Its time counts.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use datafusion::common::{Result as PlanResult, resources_datafusion_err};
@@ -41,6 +41,8 @@ const MERGE_SHARE: usize = 32;
 const FILES_AT_ONCE: usize = 64;
 /// What DataFusion calls the rows of one key that a join puts into a file.
 const ROWS_OF_KEY: &str = "sort_merge_join_buffered_spill";
+/// Most batches of such rows in files, for each part of the query.
+const BATCHES_OF_KEY: usize = 4;
 /// How often, and how long each time, is waited for memory that a failed attempt gives back.
 const WAITS: u32 = 200;
 const WAIT: Duration = Duration::from_millis(5);
@@ -102,13 +104,15 @@ pub(super) fn state(state: &SessionState) -> Result<SessionState> {
         MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
     };
     let config = state.config().clone();
-    let of_part = limit / config.target_partitions().max(1);
+    let parts = config.target_partitions().max(1);
+    let of_part = limit / parts;
     let rows = config.batch_size().min((of_part / BYTES_FOR_ROW).max(ROWS_LEAST));
     let merge = config.options().execution.sort_spill_reservation_bytes.min(of_part / MERGE_SHARE);
     let config = config.with_batch_size(rows).with_sort_spill_reservation_bytes(merge);
     runtime.memory_pool = Arc::new(MemoryOfSorts::new(Arc::clone(&runtime.memory_pool), limit, merge));
+    let files = FilesOfSorts::new(Arc::clone(&runtime.disk_manager), parts.saturating_mul(BATCHES_OF_KEY));
     let files = DiskManagerBuilder::default()
-        .with_temp_file_factory(Arc::new(FilesOfSorts(Arc::clone(&runtime.disk_manager))))
+        .with_temp_file_factory(Arc::new(files))
         .with_max_spill_merge_fan_in(FILES_AT_ONCE);
     runtime.disk_manager = Arc::new(files.build()?);
     Ok(SessionStateBuilder::new_from_existing(state.clone())
@@ -118,16 +122,36 @@ pub(super) fn state(state: &SessionState) -> Result<SessionState> {
         .build())
 }
 
-/// The files of a second attempt: those of the engine, but for rows of one key. A join reads these back one batch after the other and
-/// keeps all of them, however many they are.
-struct FilesOfSorts(Arc<DiskManager>);
+/// The files of a second attempt: those of the engine, but few for rows of one key. A join has all of these in memory again before it is
+/// through with the key, however many they are.
+struct FilesOfSorts {
+    files: Arc<DiskManager>,
+    /// Most batches of rows of one key …
+    most: usize,
+    /// … and those that there are.
+    of_keys: Mutex<Vec<Weak<dyn SpillFile>>>,
+}
+
+impl FilesOfSorts {
+    fn new(files: Arc<DiskManager>, most: usize) -> Self {
+        Self { files, most, of_keys: Mutex::default() }
+    }
+}
 
 impl TempFileFactory for FilesOfSorts {
     fn create_temp_file(&self, description: &str) -> PlanResult<Arc<dyn SpillFile>> {
-        if description == ROWS_OF_KEY {
+        if description != ROWS_OF_KEY {
+            return self.files.create_tmp_file(description);
+        }
+        // Nothing panics while holding it.
+        let mut of_keys = self.of_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        of_keys.retain(|file| file.strong_count() > 0);
+        if of_keys.len() >= self.most {
             return Err(resources_datafusion_err!("the rows of one key of a join do not fit into memory"));
         }
-        self.0.create_tmp_file(description)
+        let file = self.files.create_tmp_file(description)?;
+        of_keys.push(Arc::downgrade(&file));
+        Ok(file)
     }
 }
 
@@ -175,9 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_one_key_are_not_put_into_files() {
-        let files = FilesOfSorts(Arc::new(DiskManagerBuilder::default().build().unwrap()));
+    fn few_rows_of_one_key_are_put_into_files() {
+        let files = FilesOfSorts::new(Arc::new(DiskManagerBuilder::default().build().unwrap()), 2);
+        let first = files.create_temp_file(ROWS_OF_KEY).unwrap();
+        let _second = files.create_temp_file(ROWS_OF_KEY).unwrap();
         assert!(is_memory(&files.create_temp_file(ROWS_OF_KEY).err().unwrap()));
         assert!(files.create_temp_file("Sorting").is_ok());
+        drop(first);
+        assert!(files.create_temp_file(ROWS_OF_KEY).is_ok());
     }
 }
