@@ -50,15 +50,6 @@ pub(super) fn gathered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
     .data()
 }
 
-/// `plan` without: other processes do not know it.
-pub(crate) fn without_gathering(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    plan.transform_up(|plan| match plan.downcast_ref::<GatherExec>() {
-        Some(gather) => Ok(Transformed::yes(Arc::clone(&gather.input))),
-        None => Ok(Transformed::no(plan)),
-    })
-    .data()
-}
-
 /// The rows of each partition, in one batch where they are large.
 #[derive(Clone, Debug)]
 pub(super) struct GatherExec {
@@ -66,6 +57,10 @@ pub(super) struct GatherExec {
 }
 
 impl GatherExec {
+    pub(super) fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+
     fn new(input: Arc<dyn ExecutionPlan>) -> Self {
         Self { input }
     }

@@ -12,14 +12,17 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::optimizer::optimizer::Optimizer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 
-pub(crate) use gather::without_gathering;
 pub(crate) use sorted::PlannedJoins;
+
+use gather::GatherExec;
+use sorted::UnorderedExec;
 
 /// The rule of DataFusion's that sees to the yielding of leaves. What pushes filters through the plan comes behind it.
 const LEAVES: &str = "EnsureCooperative";
@@ -71,8 +74,23 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
     rules.insert(behind, Arc::new(Rule { name: "sides_gathered", change: gather::gathered }));
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
+    let sides = behind_sides(&rules);
+    rules.insert(sides, Arc::new(Rule { name: "merge_joins_apart", change: sorted::apart }));
     rules.insert(0, Arc::new(Rule { name: "offsets_stay", change: offsets::staying }));
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(rules)
+}
+
+/// `plan` without the nodes of joins that other processes do not know; these change no row.
+pub(crate) fn for_others(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|plan| {
+        let input = match (plan.downcast_ref::<GatherExec>(), plan.downcast_ref::<UnorderedExec>()) {
+            (Some(gather), _) => Arc::clone(gather.input()),
+            (None, Some(unordered)) => Arc::clone(unordered.input()),
+            (None, None) => return Ok(Transformed::no(plan)),
+        };
+        Ok(Transformed::yes(input))
+    })
+    .data()
 }
 
 /// The rules of a session for a statement that joins by sorting.
@@ -80,7 +98,11 @@ pub(crate) fn by_sorting(
     rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>],
 ) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = rules.to_vec();
-    let behind = rules.iter().position(|rule| rule.name() == SIDES).map_or(0, |sides| sides + 1);
-    rules.insert(behind, Arc::new(Rule { name: "joins_by_sorting", change: sorted::sorted }));
+    let sides = behind_sides(&rules);
+    rules.insert(sides, Arc::new(Rule { name: "joins_by_sorting", change: sorted::sorted }));
     rules
+}
+
+fn behind_sides(rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>]) -> usize {
+    rules.iter().position(|rule| rule.name() == SIDES).map_or(0, |sides| sides + 1)
 }

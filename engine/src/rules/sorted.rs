@@ -1,10 +1,10 @@
 //! Joins by sorting, for statements whose hash joins need more memory than there is (ADR 47).
 //!
 //! A hash join holds one of its sides whole. Sorts spill, and a join of sorted sides holds the rows of one key.
-//! Owns: which hash joins can be made such joins, the rule that does it, and what one attempt at a statement has to tell of its
+//! Owns: which hash joins can be made such joins, the rules that do it, and what one attempt at a statement has to tell of its
 //! joins. Does not own: when a statement is run again (`session::sorted`).
 //!
-//! The rule runs when sides are chosen, and before partitions and sorts are asked for. Small sides stay in hash joins: to sort what they are
+//! Its rules run when sides are chosen, and before partitions and sorts are asked for. Small sides stay in hash joins: to sort what they are
 //! joined with would cost more than they hold.
 //!
 //! DataFusion 55 has its faults with such joins, and each is kept away from. A condition beside the keys reads the wrong columns when the
@@ -84,6 +84,17 @@ impl PlannedJoins {
     }
 }
 
+/// `plan` with joins by sorting, wherever they come from, apart from what stands above them.
+pub(super) fn apart(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|plan| {
+        Ok(match plan.is::<SortMergeJoinExec>() {
+            true => Transformed::yes(Arc::new(UnorderedExec::new(plan)) as Arc<dyn ExecutionPlan>),
+            false => Transformed::no(plan),
+        })
+    })
+    .data()
+}
+
 /// `plan` with joins by sorting in the place of hash joins.
 pub(super) fn sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|plan| {
@@ -91,7 +102,7 @@ pub(super) fn sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
         if !can_sort(join) || join.contains_projection() || join.fetch().is_some() || is_small(join) {
             return Ok(Transformed::no(plan));
         }
-        Ok(Transformed::yes(Arc::new(UnorderedExec::new(by_sorting(join)?)) as Arc<dyn ExecutionPlan>))
+        Ok(Transformed::yes(by_sorting(join)?))
     })
     .data()
 }
@@ -214,12 +225,16 @@ fn hands_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
 
 /// The rows of a join, of whose order nothing is told: no sort and no projection passes.
 #[derive(Clone, Debug)]
-struct UnorderedExec {
+pub(super) struct UnorderedExec {
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
 
 impl UnorderedExec {
+    pub(super) fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+
     fn new(input: Arc<dyn ExecutionPlan>) -> Self {
         let mut equal = input.properties().equivalence_properties().clone();
         equal.clear_orderings();

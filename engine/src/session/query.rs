@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
 use crate::measure::ReadMeters;
 use crate::output::{Output, RowStream};
-use crate::rules::without_gathering;
+use crate::rules::for_others;
 use crate::scan::Portable;
 use crate::search;
 use crate::statement::{
@@ -154,7 +154,7 @@ pub(super) async fn portable(
     let plan = plan(context, shape, query).await?;
     let mut state = SessionState::clone(&context.state);
     Portable::ask(state.config_mut());
-    Ok(without_gathering(state.create_physical_plan(&plan).await?)?)
+    Ok(for_others(state.create_physical_plan(&plan).await?)?)
 }
 
 /// EXPLAIN of a query, a change, or the query of CREATE TABLE … AS.

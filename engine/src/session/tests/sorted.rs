@@ -70,6 +70,27 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
     }
 }
 
+#[tokio::test]
+async fn joins_that_somebody_wants_by_sorting_keep_the_order_that_is_asked_for() {
+    let session = session().await;
+    all(
+        &session,
+        &[
+            "CREATE TABLE l (k BIGINT, x BIGINT)",
+            "INSERT INTO l SELECT i % 5, i FROM generate_series(1, 20) g(i)",
+            "CREATE TABLE r (x BIGINT, k BIGINT)",
+            "INSERT INTO r SELECT i % 7, i % 5 FROM generate_series(1, 20) g(i)",
+        ],
+    )
+    .await;
+    let by_key = "SELECT l.k, r.x FROM l JOIN r ON l.k = r.k ORDER BY r.k NULLS FIRST, r.x NULLS FIRST";
+    let beside = "SELECT count(*), sum(r.x) FROM l JOIN r ON l.k = r.k AND l.x % 3 < r.x";
+    let hashed = [answer(&session, by_key).await, answer(&session, beside).await];
+    run(&session, "SET datafusion.optimizer.prefer_hash_join = false", "SET").await;
+    assert!(answer(&session, &format!("EXPLAIN FORMAT indent {by_key}")).await.contains("SortMergeJoinExec"));
+    assert_eq!([answer(&session, by_key).await, answer(&session, beside).await], hashed);
+}
+
 const WIDE: &str =
     "(SELECT value AS x, repeat('wide ', 100) || value AS t FROM generate_series(1, 8000) AS g(value))";
 
