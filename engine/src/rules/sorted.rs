@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::compute::SortOptions;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinSide, JoinType, Result, internal_err};
@@ -120,7 +120,7 @@ fn by_sorting(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
     )?);
     match above {
         Some(filter) => {
-            let condition = over_both_sides(filter, join.left().schema().fields().len())?;
+            let condition = over_both_sides(filter, join.left().schema().fields().len(), &sorted.schema())?;
             Ok(Arc::new(FilterExec::try_new(condition, sorted)?))
         }
         None => Ok(sorted),
@@ -128,20 +128,23 @@ fn by_sorting(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
 }
 
 /// The condition of an inner join on the columns that it puts out: `left` ones of the left side, then the others.
-fn over_both_sides(filter: &JoinFilter, left: usize) -> Result<Arc<dyn PhysicalExpr>> {
-    let condition = Arc::clone(filter.expression()).transform_up(|expr| {
-        let Some(column) = expr.downcast_ref::<Column>() else { return Ok(Transformed::no(expr)) };
-        let index = match filter.column_indices().get(column.index()) {
-            Some(of_side) if of_side.side == JoinSide::Left => of_side.index,
-            Some(of_side) if of_side.side == JoinSide::Right => left + of_side.index,
-            _ => {
-                return internal_err!(
-                    "the condition of a join reads column {column}, which it does not have"
-                );
-            }
-        };
-        Ok(Transformed::yes(Arc::new(Column::new(column.name(), index)) as Arc<dyn PhysicalExpr>))
-    });
+fn over_both_sides(filter: &JoinFilter, left: usize, output: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+    let condition =
+        Arc::clone(filter.expression()).transform_up(|expr| {
+            let Some(column) = expr.downcast_ref::<Column>() else { return Ok(Transformed::no(expr)) };
+            let index = match filter.column_indices().get(column.index()) {
+                Some(of_side) if of_side.side == JoinSide::Left => of_side.index,
+                Some(of_side) if of_side.side == JoinSide::Right => left + of_side.index,
+                _ => {
+                    return internal_err!(
+                        "the condition of a join reads column {column}, which it does not have"
+                    );
+                }
+            };
+            Ok(Transformed::yes(
+                Arc::new(Column::new(output.field(index).name(), index)) as Arc<dyn PhysicalExpr>
+            ))
+        });
     condition.data()
 }
 
