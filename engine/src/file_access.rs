@@ -91,11 +91,12 @@ impl FileAccess {
     pub(crate) fn answer(self: &Arc<Self>, result: Result<Output>) -> Result<Output> {
         let Self::Below(_) = self.as_ref() else { return result };
         Ok(match result.map_err(|error| self.conceal(error))? {
-            Output::Rows(RowStream { schema, stream }) => {
+            Output::Rows(RowStream { schema, stream, notes }) => {
+                let notes = notes.into_iter().map(|note| self.conceal_in(note)).collect();
                 let files = Arc::clone(self);
                 let stream = stream.map_err(move |error| DataFusionError::from(files.conceal(error.into())));
                 let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
-                Output::Rows(RowStream { schema, stream })
+                Output::Rows(RowStream { schema, stream, notes })
             }
             Output::Affected { verb, rows, notes } => {
                 let notes = notes.into_iter().map(|note| self.conceal_in(note)).collect();
@@ -131,7 +132,7 @@ impl FileAccess {
             .stream
             .map(move |batch| -> Result<RecordBatch, DataFusionError> { Ok(each_text(&batch?, &conceal)?) });
         let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&rows.schema), stream));
-        Output::Rows(RowStream { schema: rows.schema, stream })
+        Output::Rows(RowStream { stream, ..rows })
     }
 
     /// `error`, with files named so.

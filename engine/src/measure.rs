@@ -121,7 +121,7 @@ impl ReadMeters {
 
     /// The rows of EXPLAIN ANALYZE with more behind them: what files cost, and all of the statement.
     pub(crate) fn summed_up(self: Arc<Self>, output: Output) -> Output {
-        let RowStream { schema, stream } = match output {
+        let RowStream { schema, stream, notes } = match output {
             Output::Rows(rows) => rows,
             other @ (Output::Affected { .. } | Output::Done { .. }) => return other,
         };
@@ -130,7 +130,7 @@ impl ReadMeters {
         let summary = futures::stream::once(async move { self.batch(columns) });
         let summary = summary.try_filter(|batch| futures::future::ready(batch.num_rows() > 0));
         let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream.chain(summary)));
-        Output::Rows(RowStream { schema, stream })
+        Output::Rows(RowStream { schema, stream, notes })
     }
 }
 

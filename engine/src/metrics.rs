@@ -198,9 +198,9 @@ impl Watch {
     /// It has answered; its rows are watched on.
     pub(crate) fn over(self, result: Result<Output>) -> Result<Output> {
         match result {
-            Ok(Output::Rows(RowStream { schema, stream })) => {
+            Ok(Output::Rows(RowStream { schema, stream, notes })) => {
                 let watched = WatchedRows { rows: stream, watch: Some(self) };
-                Ok(Output::Rows(RowStream { schema, stream: Box::pin(watched) }))
+                Ok(Output::Rows(RowStream { schema, stream: Box::pin(watched), notes }))
             }
             Ok(output) => {
                 let rows = if let Output::Affected { rows, .. } = &output { *rows } else { 0 };

@@ -9,6 +9,24 @@ pub struct RowStream {
     pub schema: SchemaRef,
     /// The batches; dropping it cancels the query.
     pub stream: SendableRecordBatchStream,
+    /// Remarks for the user: all of them, for none comes up once there are rows.
+    pub notes: Vec<String>,
+}
+
+impl RowStream {
+    /// Rows that nothing is to be remarked about.
+    pub(crate) fn new(schema: SchemaRef, stream: SendableRecordBatchStream) -> Self {
+        Self { schema, stream, notes: Vec::new() }
+    }
+}
+
+/// What came of rows that a client has sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingested {
+    /// How many were written.
+    pub rows: u64,
+    /// Remarks for the user.
+    pub notes: Vec<String>,
 }
 
 /// The answer of one statement.
@@ -31,4 +49,16 @@ pub enum Output {
         /// Remarks for the user.
         notes: Vec<String>,
     },
+}
+
+impl Output {
+    /// The same with more remarks.
+    pub(crate) fn with_notes(mut self, more: impl IntoIterator<Item = String>) -> Self {
+        match &mut self {
+            Self::Rows(RowStream { notes, .. }) | Self::Affected { notes, .. } | Self::Done { notes, .. } => {
+                notes.extend(more);
+            }
+        }
+        self
+    }
 }

@@ -13,7 +13,7 @@ use cairn_storage::id::UserId;
 use tokio::sync::watch;
 
 use crate::context::Progress;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::session::PartOfMemory;
 use crate::statement::fingerprint;
 
@@ -26,6 +26,19 @@ pub(crate) struct RunningStatements {
     by_id: Mutex<BTreeMap<u64, Arc<RunningStatement>>>,
     last: AtomicU64,
     sessions: AtomicU64,
+}
+
+/// How far a statement is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatementProgress {
+    /// It waits for its turn.
+    pub is_waiting: bool,
+    /// Rows read or written so far; those it answers with do not count.
+    pub rows: u64,
+    /// Bytes of input read so far.
+    pub bytes: u64,
+    /// Bytes of input in all; 0 when not known.
+    pub bytes_total: u64,
 }
 
 /// Whose statement one is.
@@ -99,6 +112,11 @@ impl RunningStatements {
         self.held().get(&id).cloned()
     }
 
+    /// The one of that session that began last.
+    pub(crate) fn newest_of(&self, session: u64) -> Option<Arc<RunningStatement>> {
+        self.held().values().rev().find(|statement| statement.whose.session == session).cloned()
+    }
+
     fn held(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<RunningStatement>>> {
         // Nothing panics while holding it.
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
@@ -120,6 +138,20 @@ impl RunningStatement {
     pub(crate) fn rows(&self) -> u64 {
         let progress = self.progress.get().map_or(0, |progress| progress.rows.load(Ordering::Relaxed));
         self.rows.load(Ordering::Relaxed) + progress
+    }
+
+    /// How far it is.
+    pub(crate) fn how_far(&self) -> StatementProgress {
+        let is_waiting = !self.is_admitted.load(Ordering::Relaxed);
+        let Some(progress) = self.progress.get() else {
+            return StatementProgress { is_waiting, ..StatementProgress::default() };
+        };
+        StatementProgress {
+            is_waiting,
+            rows: progress.rows.load(Ordering::Relaxed),
+            bytes: progress.bytes.load(Ordering::Relaxed),
+            bytes_total: progress.bytes_total.load(Ordering::Relaxed),
+        }
     }
 
     /// The statement has been read.
@@ -152,6 +184,18 @@ impl RunningStatement {
         let mut killed = self.killed.subscribe();
         // The sender lives as long as this.
         let _ = killed.wait_for(|killed| *killed).await;
+        self.ended()
+    }
+
+    /// That it is not to end.
+    ///
+    /// # Errors
+    /// As [`killed`](Self::killed) says.
+    pub(crate) fn check(&self) -> Result<()> {
+        if *self.killed.borrow() { Err(self.ended()) } else { Ok(()) }
+    }
+
+    fn ended(&self) -> Error {
         Error::new(ErrorKind::Cancelled, format!("the statement was ended by KILL QUERY {}", self.id))
             .map(|e| e.with_sqlstate("57014"))
     }

@@ -14,6 +14,7 @@ mod http;
 mod listen;
 mod login;
 mod metrics;
+mod notes;
 mod refusals;
 mod session;
 
@@ -24,6 +25,8 @@ pub mod options;
 pub mod server;
 
 pub use config::Config;
-pub use flight::{Outcome, StatementFailure, TRANSACTION_HEADER};
+pub use flight::{
+    JobProgress, Outcome, PROGRESS_ACTION, ProgressReport, StatementFailure, TRANSACTION_HEADER,
+};
 pub use options::{ServerOptions, TlsOptions};
 pub use server::Server;

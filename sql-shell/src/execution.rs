@@ -23,7 +23,12 @@ const CANCEL_WAIT: Duration = Duration::from_millis(800);
 /// What a statement says, in order: `Rows` then `Batch`es, or `Done`; `Failed` ends it at any point.
 pub(crate) enum Event {
     /// A result set begins.
-    Rows(SchemaRef),
+    Rows {
+        /// Its columns.
+        schema: SchemaRef,
+        /// Remarks for the user.
+        notes: Vec<String>,
+    },
     /// Its next rows.
     Batch(RecordBatch),
     /// It changed something.
@@ -41,6 +46,7 @@ pub(crate) enum Event {
 pub(crate) struct Execution {
     events: mpsc::Receiver<Event>,
     task: JoinHandle<()>,
+    connection: Connection,
 }
 
 impl Execution {
@@ -54,7 +60,7 @@ impl Execution {
                 let _ = send.send(Event::Failed(failure)).await;
             }
         });
-        Self { events, task }
+        Self { events, task, connection: connection.clone() }
     }
 
     /// The next event; None when the statement is over.
@@ -66,6 +72,7 @@ impl Execution {
     pub(crate) async fn cancel(mut self) {
         self.events.close();
         self.task.abort();
+        self.connection.end_running();
         let _ = timeout(CANCEL_WAIT, &mut self.task).await;
     }
 
@@ -85,8 +92,8 @@ impl Drop for Execution {
 
 async fn forward(connection: &Connection, sql: &str, send: &mpsc::Sender<Event>) -> Result<(), Failure> {
     match connection.execute(sql).await? {
-        Answer::Rows { schema, mut batches } => {
-            let mut listening = send.send(Event::Rows(schema)).await.is_ok();
+        Answer::Rows { schema, mut batches, notes } => {
+            let mut listening = send.send(Event::Rows { schema, notes }).await.is_ok();
             while listening && let Some(batch) = batches.next().await {
                 listening = send.send(Event::Batch(batch?)).await.is_ok();
             }

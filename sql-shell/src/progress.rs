@@ -3,11 +3,12 @@
 //! Shown only on a terminal, only after a moment, and wiped away at the end.
 
 use std::io::{self, IsTerminal};
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, RunningJob};
-use crate::format::cut;
+use cairn_server::{JobProgress, ProgressReport};
+
+use crate::connection::Connection;
+use crate::format::{cut, printable};
 use crate::quantity;
 use crate::terminal;
 
@@ -22,14 +23,6 @@ const LEFT_MAX: Duration = Duration::from_secs(100 * 60 * 60);
 
 /// Statements whose work is done by jobs.
 const DONE_BY_JOBS: &[&str] = &["CHECKPOINT", "COMPACT", "CREATE", "REINDEX", "RUN", "VACUUM"];
-
-/// What the line says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    rows: u64,
-    bytes: u64,
-    bytes_total: u64,
-}
 
 /// The line of one statement.
 pub(crate) struct ProgressLine {
@@ -64,16 +57,11 @@ impl ProgressLine {
 
     /// Draws it anew.
     pub(crate) fn draw(&mut self, connection: &Connection) {
-        let progress = connection.progress();
-        let counts = Counts {
-            rows: progress.rows.load(Relaxed),
-            bytes: progress.bytes.load(Relaxed),
-            bytes_total: progress.bytes_total.load(Relaxed),
-        };
+        let report = connection.progress(DONE_BY_JOBS.contains(&self.verb.as_str()));
         self.drawn = true;
-        let jobs =
-            if DONE_BY_JOBS.contains(&self.verb.as_str()) { connection.running_jobs() } else { Vec::new() };
-        let line = text(&self.verb, counts, &jobs, self.begun.elapsed());
+        // Others have named the tables of jobs.
+        let line = text(&self.verb, &report, self.begun.elapsed());
+        let line = printable(&line).replace('\n', " ");
         terminal::say_text(&format!("\r\x1b[K{}", cut(&line, self.width.saturating_sub(1))));
     }
 
@@ -88,11 +76,14 @@ impl ProgressLine {
     }
 }
 
-fn text(verb: &str, counts: Counts, jobs: &[RunningJob], elapsed: Duration) -> String {
+fn text(verb: &str, counts: &ProgressReport, elapsed: Duration) -> String {
     let mut parts = vec![format!(
         "{verb} {}",
         quantity::duration(Duration::from_millis(100 * (elapsed.as_millis() as u64 / 100)))
     )];
+    if counts.waiting {
+        parts.push("waiting for its turn".to_owned());
+    }
     if counts.rows > 0 {
         parts.push(quantity::rows(counts.rows));
     }
@@ -110,13 +101,13 @@ fn text(verb: &str, counts: Counts, jobs: &[RunningJob], elapsed: Duration) -> S
         parts.push(format!("{} rows/s", quantity::short(counts.rows as f64 / elapsed.as_secs_f64())));
     }
     parts.extend(left(counts, elapsed));
-    let shown = |job: &RunningJob| format!("{} {:.0} %", job.what, job.progress * 100.0);
-    parts.extend(jobs.iter().map(shown));
+    let shown = |job: &JobProgress| format!("{} {:.0} %", job.what, job.progress * 100.0);
+    parts.extend(counts.jobs.iter().map(shown));
     parts.join("  ")
 }
 
 /// How long it will take still, when the rest takes as long as what is done; None: too little is done to tell.
-fn left(counts: Counts, elapsed: Duration) -> Option<String> {
+fn left(counts: &ProgressReport, elapsed: Duration) -> Option<String> {
     if counts.bytes == 0 || counts.bytes >= counts.bytes_total || elapsed < TOLD_AFTER {
         return None;
     }
@@ -135,23 +126,28 @@ mod tests {
     #[test]
     fn the_line_says_what_is_known() {
         let second = Duration::from_secs(2);
-        assert_eq!(text("CHECKPOINT", Counts::default(), &[], second), "CHECKPOINT 2.00 s");
-        let counts = Counts { rows: 1_200_000, bytes: 50_000_000, bytes_total: 200_000_000 };
+        let nothing = ProgressReport::default();
+        assert_eq!(text("CHECKPOINT", &nothing, second), "CHECKPOINT 2.00 s");
+        let waiting = ProgressReport { waiting: true, ..nothing.clone() };
+        assert_eq!(text("SELECT", &waiting, second), "SELECT 2.00 s  waiting for its turn");
+        let (rows, bytes, bytes_total) = (1_200_000, 50_000_000, 200_000_000);
+        let counts = ProgressReport { rows, bytes, bytes_total, ..nothing.clone() };
         assert_eq!(
-            text("COPY", counts, &[], second),
+            text("COPY", &counts, second),
             "COPY 2.00 s  1,200,000 rows  50.0 MB of 200 MB (25 %)  600 k rows/s  6 s left"
         );
-        let unknown = Counts { bytes_total: 0, ..counts };
-        assert_eq!(text("COPY", unknown, &[], second), "COPY 2.00 s  1,200,000 rows  50.0 MB  600 k rows/s");
-        let jobs = [RunningJob { what: "build_index public.notes".into(), progress: 0.456 }];
-        let shown = text("CREATE", Counts::default(), &jobs, second);
+        let unknown = ProgressReport { bytes_total: 0, ..counts };
+        assert_eq!(text("COPY", &unknown, second), "COPY 2.00 s  1,200,000 rows  50.0 MB  600 k rows/s");
+        let jobs = vec![JobProgress { what: "build_index public.notes".into(), progress: 0.456 }];
+        let shown = text("CREATE", &ProgressReport { jobs, ..nothing }, second);
         assert_eq!(shown, "CREATE 2.00 s  build_index public.notes 46 %");
     }
 
     #[test]
     fn what_is_left_is_told_when_it_can_be() {
         let of = |bytes, seconds| {
-            left(Counts { rows: 0, bytes, bytes_total: 1_000 }, Duration::from_secs(seconds))
+            let counts = ProgressReport { bytes, bytes_total: 1_000, ..ProgressReport::default() };
+            left(&counts, Duration::from_secs(seconds))
         };
         assert_eq!(of(0, 5), None);
         assert_eq!(of(1_000, 5), None);

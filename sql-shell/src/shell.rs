@@ -361,7 +361,10 @@ impl Shell {
         let (connection, sql) = (self.connection.clone(), sql.to_owned());
         let reading = connection.clone().spawn(async move {
             match connection.execute(&sql).await? {
-                Answer::Rows { batches, .. } => batches.try_collect::<Vec<_>>().await,
+                Answer::Rows { batches, notes, .. } => {
+                    say_notes(&notes);
+                    batches.try_collect::<Vec<_>>().await
+                }
                 Answer::Done { .. } => Ok(Vec::new()),
             }
         });
@@ -520,6 +523,7 @@ impl Shell {
         let mut progress = ProgressLine::new(&statement.text, width);
         let mut execution = Execution::start(&self.connection, &statement.text);
         let mut showing: Option<Showing> = None;
+        let mut remarks: Vec<String> = Vec::new();
         loop {
             let event = tokio::select! {
                 biased;
@@ -527,6 +531,7 @@ impl Shell {
                     execution.cancel().await;
                     progress.clear();
                     self.abandon(showing);
+                    say_notes(&remarks);
                     say("cancelled");
                     return Ended::Cancelled;
                 }
@@ -541,12 +546,14 @@ impl Shell {
                 None => break,
                 Some(Event::Failed(failure)) => {
                     self.abandon(showing);
+                    say_notes(&remarks);
                     let failure = suggest::with_keyword(failure, &statement.text);
                     let style = Style::of(&io::stderr());
                     say_text(&report::statement_error(&failure, statement, source, style));
                     return if failure.is_end { Ended::Lost } else { Ended::Failed };
                 }
-                Some(Event::Rows(schema)) => {
+                Some(Event::Rows { schema, notes }) => {
+                    remarks = notes;
                     if keeping != Keeping::Nothing {
                         self.last_result = None;
                     }
@@ -568,7 +575,9 @@ impl Shell {
                 Some(Event::Done { tag, notes }) => self.show_done(&tag, &notes),
             };
             if let Err(error) = written {
-                return self.stopped(showing, &error);
+                let ended = self.stopped(showing, &error);
+                say_notes(&remarks);
+                return ended;
             }
         }
         if let Err(message) = execution.join().await {
@@ -585,6 +594,7 @@ impl Shell {
             if is_paged {
                 self.interrupts.forget();
             }
+            say_notes(&remarks);
         }
         if self.behaviour.timer && !self.starting {
             let text = format!("time: {}", quantity::duration(begun.elapsed()));
@@ -616,9 +626,7 @@ impl Shell {
     }
 
     fn show_done(&mut self, tag: &str, notes: &[String]) -> io::Result<()> {
-        for note in notes {
-            say(&format!("note: {note}"));
-        }
+        say_notes(notes);
         if self.behaviour.quiet || self.starting {
             return Ok(());
         }
@@ -656,6 +664,13 @@ impl Shell {
     /// The database behind it.
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+}
+
+fn say_notes(notes: &[String]) {
+    for note in notes {
+        // A server may have written it, or somebody who named a table.
+        say(&format!("note: {}", format::printable(note)));
     }
 }
 

@@ -159,6 +159,20 @@ fn a_script_says_the_same_at_a_server() {
 }
 
 #[test]
+fn remarks_are_told_beside_rows_too() {
+    let server = Server::start(&[]);
+    let give = "SET commit_id = '6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43';\n";
+    let change = "INSERT INTO t VALUES (1) RETURNING a;\n";
+    let script = format!("CREATE TABLE t (a INT);\n{give}{change}{give}{change}");
+    let here = reading(command(&[":memory:", "--format", "csv"]), &script);
+    for ran in [here, server.run(&["--format", "csv"], &script)] {
+        assert_eq!((ran.code, ran.out.as_str()), (Some(0), "a\n1\na\n"), "{}", ran.err);
+        let notes: Vec<&str> = ran.err.lines().filter(|line| line.starts_with("note: ")).collect();
+        assert!(notes.len() == 1 && notes[0].contains("2b43 is there already, at version "), "{}", ran.err);
+    }
+}
+
+#[test]
 fn rows_stream_and_a_reader_may_go_away() {
     let server = Server::start(&[]);
     let sql = "SELECT value AS n, repeat('x', 100) AS x FROM generate_series(1, 3000000)";

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -86,6 +86,52 @@ impl Typed {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// A process that is killed at the end.
+struct Killed(Child);
+
+impl Killed {
+    fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+        without_settings(&mut command);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_statement_at_a_server_says_how_far_it_is() {
+    let listen = ["--flight-listen=127.0.0.1:0", "--http-listen=off"];
+    // It waits longer than the test does.
+    let queue = ["--limit-concurrent=1", "--limit-queue-wait=1h"];
+    let mut server = Killed::start(&[&["serve", ":memory:"][..], &listen[..], &queue[..]].concat());
+    let mut lines = BufReader::new(server.0.stderr.take().unwrap()).lines();
+    let url = lines.find_map(|line| line.unwrap().strip_prefix("Flight SQL: ").map(str::to_owned)).unwrap();
+    // As long as nobody reads them, its rows keep the one place.
+    let endless = "SELECT value AS n FROM generate_series(1, 1000000000000)";
+    let mut other = Killed::start(&[url.as_str(), "--format", "csv", "-c", endless]);
+    let mut rows = BufReader::new(other.0.stdout.take().unwrap());
+    let mut first = String::new();
+    rows.read_line(&mut first).unwrap();
+    assert_eq!(first, "n\n");
+    let home = tempfile::tempdir().unwrap();
+    let mut typed = Typed::start(home.path(), &[url.as_str(), "--format", "csv"], &[]);
+    typed.sees("cairn> ");
+    typed.types("SELECT 1 AS one;\r");
+    typed.sees("waiting for its turn");
+    drop(other);
+    typed.sees("one\r\n1\r\n");
+    typed.sees("cairn> ");
+    typed.types("\x04");
+    assert_eq!(typed.ends(), Some(0));
 }
 
 #[test]

@@ -15,12 +15,15 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables,
-    CommandGetXdbcTypeInfo, CommandStatementIngest, CommandStatementQuery, EndTransaction, ProstMessageExt,
-    SqlInfo, TableDefinitionOptions, TableExistsOption, TableNotExistOption,
+    CommandGetXdbcTypeInfo, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate,
+    DoPutUpdateResult, EndTransaction, ProstMessageExt, SqlInfo, TableDefinitionOptions, TableExistsOption,
+    TableNotExistOption,
 };
-use arrow_flight::{Action, CancelFlightInfoRequest, FlightDescriptor, FlightInfo, IpcMessage, Ticket};
+use arrow_flight::{
+    Action, CancelFlightInfoRequest, FlightData, FlightDescriptor, FlightInfo, IpcMessage, Ticket,
+};
 use cairn_engine::{Engine, EngineOptions, Root};
-use cairn_server::{Server, ServerOptions, TlsOptions};
+use cairn_server::{Outcome, PROGRESS_ACTION, ProgressReport, Server, ServerOptions, TlsOptions};
 use cairn_tests::answer::{Answer, render};
 use cairn_tests::http::{http_get, http_sql, http_sql_as};
 use cairn_tests::served::status;
@@ -696,7 +699,8 @@ async fn the_database_can_be_browsed() {
     let mut client = server.connect().await;
     client.update("CREATE TABLE t (b TEXT, a BIGINT, PRIMARY KEY (a, b))").await;
     client.update("CREATE SCHEMA app").await;
-    client.update("CREATE TABLE app.\"T_x\" (d DECIMAL(9,2) NOT NULL, v VECTOR(2))").await;
+    let columns = "d DECIMAL(9,2) NOT NULL, v VECTOR(2), n INT GENERATED ALWAYS AS IDENTITY";
+    client.update(&format!("CREATE TABLE app.\"T_x\" ({columns})")).await;
     client.update("CREATE VIEW app.w AS SELECT a + 1 AS c, b FROM t").await;
 
     let info = client.0.get_catalogs().await.unwrap();
@@ -751,7 +755,13 @@ async fn the_database_can_be_browsed() {
     assert!(!table.field(0).is_nullable());
     assert_eq!(table.field(0).metadata()["ARROW:FLIGHT:SQL:TYPE_NAME"], "DECIMAL(9,2)");
     assert_eq!(table.field(1).metadata()["ARROW:FLIGHT:SQL:TYPE_NAME"], "VECTOR(2)");
+    let counts_up = |schema: &Schema| -> Vec<Option<String>> {
+        let key = "ARROW:FLIGHT:SQL:IS_AUTO_INCREMENT";
+        schema.fields().iter().map(|field| field.metadata().get(key).cloned()).collect()
+    };
+    assert_eq!(counts_up(&table), ["0", "0", "1"].map(|text| Some(text.to_owned())));
     let view = decoded(1);
+    assert_eq!(counts_up(&view), [None::<String>, None]);
     assert_eq!(view.field(0).data_type(), &DataType::Int64);
     assert_eq!(view.field(1).data_type(), &DataType::Utf8);
     // Everything at once, system tables and information_schema included.
@@ -775,6 +785,8 @@ async fn the_database_can_be_browsed() {
     let (_, batches) = client.fetch(info).await.unwrap();
     assert_eq!(batches[0].column(0).as_string::<i32>().value(0), "INTEGER");
     assert_eq!(batches[0].column(1).as_primitive::<Int32Type>().value(0), 4);
+    let counts_up = batches[0].column_by_name("auto_increment").unwrap().as_boolean();
+    assert!(counts_up.is_valid(0) && counts_up.value(0));
     server.stop().await;
 }
 
@@ -1155,6 +1167,42 @@ async fn statements_wait_for_a_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_told_how_far_its_statement_is() {
+    let server = Running::start(|options| {
+        options.queue.running_max = Some(1);
+        options.queue.wait_max = SOON;
+    })
+    .await;
+    let (mut client, other) = (server.connect().await, server.connect().await);
+    let how_far = |client: &Client| {
+        let mut client = client.clone();
+        async move {
+            let action = Action::new(PROGRESS_ACTION, ProgressReport::request(true));
+            let mut results = client.0.do_action(action).await.unwrap();
+            let result = results.message().await.unwrap();
+            result.map(|result| ProgressReport::read(&result.body).unwrap())
+        }
+    };
+    client.update("CREATE TABLE t (n BIGINT)").await;
+    assert_eq!(how_far(&client).await, None);
+    // It runs until its rows are read.
+    let unread = client.info("INSERT INTO t SELECT value FROM range(1000) RETURNING n").await;
+    let report = how_far(&client).await.unwrap();
+    assert_eq!((report.waiting, report.rows), (false, 1_000));
+    assert_eq!(how_far(&other).await, None);
+    // The next one waits, and the question does not.
+    let mut next = client.clone();
+    let next = tokio::spawn(async move { next.rows("SELECT count(*) FROM t").await });
+    while !how_far(&client).await.is_some_and(|report| report.waiting) {
+        assert!(!next.is_finished(), "it did not wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client.fetch(unread).await.unwrap();
+    assert_eq!(next.await.unwrap(), cells(&[&["1000"]]));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn everything_that_ends_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let audit = folder.path().join("audit.log");
@@ -1300,7 +1348,32 @@ async fn a_change_that_is_called_again_is_made_once() {
         prepared.execute_update().await.unwrap();
     }
     assert_eq!(client.rows("SELECT id, n FROM t ORDER BY id").await, [["1", "11"], ["7", "7"], ["8", "8"]]);
-    for n in 1..=4 {
+    // Each says so: beside rows, and beside the count of a DoPut, which has no room for it.
+    for is_again in [false, true] {
+        let mut client = with_id(&client, 5);
+        let info = client.info("INSERT INTO t VALUES (9, 9) RETURNING id").await;
+        assert_eq!((info.total_records, Outcome::read(&info.app_metadata)), (-1, None));
+        let notes = Outcome::notes_beside_rows(&info.app_metadata);
+        assert_eq!(notes.len(), usize::from(is_again), "{notes:?}");
+        let (_, batches) = client.fetch(info).await.unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), usize::from(!is_again));
+    }
+    for is_again in [false, true] {
+        let command =
+            CommandStatementUpdate { query: "DELETE FROM t WHERE id = 9".to_owned(), transaction_id: None };
+        let descriptor = FlightDescriptor::new_cmd(prost::Message::encode_to_vec(&command.as_any()));
+        let message = FlightData { flight_descriptor: Some(descriptor), ..FlightData::default() };
+        let mut request = tonic::Request::new(futures::stream::iter([message]));
+        request.metadata_mut().insert("x-cairn-commit-id", id(6).parse().unwrap());
+        let answer = client.0.inner_mut().do_put(request).await.unwrap();
+        let notes = answer.metadata().get("cairn-notes").map(|notes| notes.to_str().unwrap().to_owned());
+        assert_eq!(notes.is_some(), is_again, "{notes:?}");
+        assert!(notes.is_none_or(|notes| notes.starts_with(&format!("[\"commit {} is there", id(6)))));
+        let results: Vec<_> = answer.into_inner().try_collect().await.unwrap();
+        let result: DoPutUpdateResult = prost::Message::decode(&*results[0].app_metadata).unwrap();
+        assert_eq!(result.record_count, i64::from(!is_again));
+    }
+    for n in 1..=6 {
         assert_eq!(client.rows(&format!("SHOW COMMIT '{}'", id(n))).await[0][3], "committed", "{n}");
     }
     let mut wrong = client.clone();

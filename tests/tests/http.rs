@@ -581,6 +581,26 @@ async fn a_change_that_is_sent_again_is_made_once() {
         let note = again["notes"][0].as_str().unwrap();
         assert!(note.starts_with(&format!("commit {id} is there already, at version ")), "{note}");
     }
+    // Beside rows: in the document, and in the head of every form.
+    let other = "6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b44";
+    let header_of_other = format!("Cairn-Commit-Id: {other}");
+    for (format, is_again) in
+        [("json", false), ("json", true), ("ndjson", true), ("csv", true), ("arrow", true)]
+    {
+        let insert = json!({"sql": "INSERT INTO t VALUES (7, 7) RETURNING id", "format": format});
+        let answer = http_sql_as(server.address, insert, &[header_of_other.as_str()]).await;
+        assert_eq!((answer.status, answer.header("cairn-notes").is_some()), (200, is_again), "{format}");
+        let Some(notes) = answer.header("cairn-notes") else {
+            assert!(!answer.text().contains("notes"), "{}", answer.text());
+            continue;
+        };
+        let notes: Vec<String> = serde_json::from_str(notes).unwrap();
+        assert!(notes.len() == 1 && notes[0].starts_with(&format!("commit {other} is there")), "{notes:?}");
+        if format == "json" {
+            assert_eq!((&answer.json()["notes"], &answer.json()["rows"]), (&json!(notes), &json!([])));
+        }
+    }
+    assert_eq!(server.run("DELETE FROM t WHERE id = 7").await["affected"], 1);
     // Its own header is a request's alone.
     assert_eq!(server.run("INSERT INTO t VALUES (2, 0)").await["affected"], 1);
     assert_eq!(server.rows(&format!("SHOW COMMIT '{id}'")).await[0][3], "committed");

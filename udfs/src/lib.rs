@@ -2,7 +2,7 @@
 //!
 //! Owns: `version()`, functions that answer with a constant of their session, integer arithmetic and sums that never wrap
 //! around, vectors, the session's time zone, bounds on what a call of DataFusion's functions makes, and what people expect of a SQL engine that DataFusion has not:
-//! dates, texts, JSON, lists, numbers, aggregates, ids, types. Does not own: DataFusion's other functions, which every session has, and
+//! dates, texts, JSON, lists, lambdas, numbers, aggregates, ids, types. Does not own: DataFusion's other functions, which every session has, and
 //! functions that read tables (engine).
 
 mod aggregates;
@@ -13,6 +13,7 @@ mod dates;
 mod function;
 mod ids;
 mod json;
+mod lambdas;
 mod lengths;
 mod lists;
 mod math;
@@ -39,6 +40,7 @@ use datafusion::logical_expr::{AggregateUDF, ColumnarValue, ScalarUDF, Volatilit
 pub use arithmetic::CheckedIntegers;
 pub use bounded::{BoundedCalls, TooLarge};
 pub use function::InvalidArgument;
+pub use lambdas::takes_lambda;
 pub use series::register_series;
 pub use subquery::EmptySubqueries;
 
@@ -70,6 +72,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, version: &str, memory_limit
     let of_list = registry.udf("array_length")?;
     registry.register_function_rewrite(Arc::new(lengths::ListLengths { of_list }))?;
     aggregates::register(registry, limit)?;
+    lambdas::register(registry)?;
     vector::register(registry)
 }
 
@@ -129,6 +132,10 @@ mod tests {
         for function in sections().into_iter().flat_map(|(section, functions)| {
             functions.into_iter().map(move |function| function.function(section, 1 << 20))
         }) {
+            let said = function.documentation().unwrap();
+            listed(&said.syntax_example, &said.description);
+        }
+        for function in lambdas::functions() {
             let said = function.documentation().unwrap();
             listed(&said.syntax_example, &said.description);
         }

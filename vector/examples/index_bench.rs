@@ -157,6 +157,7 @@ impl Bench {
             );
         }
         let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+        let (mut halves, mut nothing) = (0, 0);
         for (answer, nearest) in answers.iter().zip(self.truth.chunks_exact(depth)) {
             let nearest: Vec<u32> = nearest
                 .iter()
@@ -165,11 +166,15 @@ impl Bench {
                 .take(K)
                 .collect();
             wanted += nearest.len();
-            found += nearest.iter().filter(|row| answer.contains(row)).count();
+            let hits = nearest.iter().filter(|row| answer.contains(row)).count();
+            halves += usize::from(2 * hits < nearest.len());
+            nothing += usize::from(hits == 0 && !nearest.is_empty());
+            found += hits;
         }
         let count = answers.len() as f64;
         Ok(format!(
-            "\"qps\":{:.0},\"cpu_us\":{:.2},\"recall\":{:.5},\"scored\":{:.0},\"exact\":{:.1},\"short\":{short}",
+            "\"qps\":{:.0},\"cpu_us\":{:.2},\"recall\":{:.5},\"scored\":{:.0},\"exact\":{:.1},\"short\":{short},\
+             \"below_half\":{halves},\"nothing\":{nothing}",
             count / wall,
             cpu / count * 1e6,
             found as f64 / wanted as f64,

@@ -67,6 +67,20 @@ fn no_cluster_is_out_of_reach() {
 }
 
 #[test]
+fn no_query_is_left_on_the_wrong_fold() {
+    let data = Data::new(Shape::Folded, ROWS, 64, 1_000);
+    let mut scratch = SearchScratch::default();
+    let (unit, truth) = (data.unit(Metric::L2), data.truth(Metric::L2));
+    let found = |(query, nearest): (&[f32], &Vec<u64>)| {
+        let (hits, _) = data.search(&unit, (query, 10, Effort::Width(24)), None, &mut scratch);
+        hits.iter().filter(|hit| nearest[..10].contains(&hit.row_id)).count()
+    };
+    // Walks that ended at their width left twelve with less than half; those of twice the width, one.
+    let worst = data.queries().zip(&truth).map(found).min();
+    assert!(worst >= Some(5), "{worst:?} of 10");
+}
+
+#[test]
 fn exact_search_misses_nothing_under_any_metric() {
     for shape in [Shape::Clustered, Shape::Gaussian, Shape::Mixed] {
         let data = Data::new(shape, 5_000, 20, 40);

@@ -1,7 +1,7 @@
 //! The SQL dialect: PostgreSQL's, and what Cairn adds to it.
 //!
 //! Owns: lexing and grammar switches, the types' names (`types`), types that the parser has no grammar for (`folded_type`),
-//! their text (`type_text`), `<->` and `<+>` (`operator`), the order of an identity column's options (`identity`). Does not own: statements (`statement`), functions (`cairn_udfs`).
+//! their text (`type_text`), `<->` and `<+>` (`operator`), the order of an identity column's options (`identity`). Does not own: statements and lambdas (`statement`), functions (`cairn_udfs`).
 
 mod folded_type;
 mod identity;
@@ -11,6 +11,7 @@ pub(crate) mod types;
 
 use std::any::TypeId;
 
+use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -77,6 +78,11 @@ impl Dialect for CairnDialect {
         // Names of arguments are plain names. To look for an expression the parser would read each argument twice, at each level of
         // nesting.
         false
+    }
+
+    // The parser would take every name before `->` for the parameter of a lambda, which is JSON's operator as well.
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        crate::statement::lambda(parser)
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {

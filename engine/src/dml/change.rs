@@ -165,7 +165,9 @@ pub(super) async fn prepare_update(
         exprs.extend(sources_of(returning.as_ref()));
         exprs
     })?;
-    finish(ctx, "UPDATE", target, Operation::Update { joined }, plan, returning)
+    let key = target.def.key_indices();
+    let keeps_keys = !assigned.iter().any(|(column, _)| key.contains(column));
+    finish(ctx, "UPDATE", target, Operation::Update { joined, keeps_keys }, plan, returning)
 }
 
 fn finish(

@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 
 use super::write::{Work, Written};
 use crate::error::{Error, Result};
+use crate::session::carried;
 
 /// Executes a change.
 #[derive(Debug)]
@@ -182,7 +183,7 @@ async fn run(
     for partition in 0..partitions {
         let stream = input.execute(partition, Arc::clone(context))?;
         let work = Arc::clone(work);
-        tasks.spawn(async move { consume(&work, stream, false).await });
+        tasks.spawn(carried(async move { consume(&work, stream, false).await }));
     }
     let mut total = Written::default();
     while let Some(done) = tasks.join_next().await {

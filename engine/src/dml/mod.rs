@@ -243,8 +243,6 @@ fn first_row(receipt: &CommitReceipt, table: TableId) -> RowId {
 /// Rows at hand as a result.
 pub(crate) fn rows_output(schema: SchemaRef, batches: Vec<RecordBatch>) -> Output {
     let stream = futures::stream::iter(batches.into_iter().map(Ok));
-    Output::Rows(RowStream {
-        schema: schema.clone(),
-        stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)),
-    })
+    let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), stream));
+    Output::Rows(RowStream::new(schema, stream))
 }

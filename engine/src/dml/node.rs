@@ -42,6 +42,8 @@ pub(crate) enum Operation {
     Update {
         /// Whether a join may name a row more than once.
         joined: bool,
+        /// Whether no column of the primary key is assigned.
+        keeps_keys: bool,
     },
     /// Input: the row id; for RETURNING the table's columns, the row id, the version and what it reads of USING.
     Delete {

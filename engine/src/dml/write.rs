@@ -28,6 +28,7 @@ use super::node::Operation;
 use super::target::Target;
 use crate::context::{Progress, StatementContext};
 use crate::error::{Error, Result};
+use crate::session::carried;
 
 /// The write set of one statement, begun before its first row comes, so that EXPLAIN begins none.
 #[derive(Clone, Debug)]
@@ -76,6 +77,11 @@ impl SharedTransaction {
         self.with(|t| Ok(t.delete(table, rows)?))
     }
 
+    /// Each row that is written takes the place of one that is deleted, under the same key.
+    pub(crate) fn keeps_keys(&self, table: TableId) -> Result<()> {
+        self.with(|t| Ok(t.keeps_keys(table)?))
+    }
+
     /// Takes the write set out, to commit it.
     pub(crate) fn take(&self) -> Result<Transaction> {
         self.lock().take().ok_or_else(|| Error::new(ErrorKind::Internal, "the statement's write set is gone"))
@@ -115,7 +121,7 @@ impl Work {
         self.collected.is_some()
             || match &self.operation {
                 Operation::Insert { on_conflict, ordered } => *ordered || on_conflict.is_some(),
-                Operation::Update { joined } | Operation::Delete { joined } => *joined,
+                Operation::Update { joined, .. } | Operation::Delete { joined } => *joined,
                 Operation::Merge { .. } => true,
             }
     }
@@ -178,7 +184,7 @@ impl Worker {
                     self.append(batch, &[]).await
                 }
             }
-            Operation::Update { joined } => {
+            Operation::Update { joined, keeps_keys } => {
                 let columns = work.target.def.columns.len();
                 let ids = row_ids(&batch, columns)?;
                 let mut used = columns + 1;
@@ -189,6 +195,9 @@ impl Worker {
                 }
                 let new = self.assign(batch.columns(), batch.num_rows())?;
                 work.transaction.delete(work.target.def.id, &ids)?;
+                if *keeps_keys {
+                    work.transaction.keeps_keys(work.target.def.id)?;
+                }
                 self.append(new, &batch.columns()[used..]).await
             }
             Operation::Delete { joined } => {
@@ -419,7 +428,7 @@ pub(crate) async fn insert_all(
         let mut writer = transaction.writer(table)?;
         let (columns, progress) = (Arc::clone(&columns), Arc::clone(&ctx.progress));
         let zone = ctx.zone();
-        tasks.spawn(async move {
+        tasks.spawn(carried(async move {
             let schema = columns.arrow_schema();
             let mut given = (partitions == 1).then_some(0);
             while let Some(batch) = stream.next().await {
@@ -431,7 +440,7 @@ pub(crate) async fn insert_all(
                 writer.write(batch).await?;
             }
             Ok::<u64, Error>(writer.finish().await?)
-        });
+        }));
     }
     let mut rows = 0;
     while let Some(done) = tasks.join_next().await {

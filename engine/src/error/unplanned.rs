@@ -1,6 +1,6 @@
 //! Queries that the planner has no way to run yet, named as the user wrote them.
 //!
-//! Owns: recognising DataFusion's texts about correlated subqueries and LATERAL, which speak of its plan nodes, and how
+//! Owns: recognising DataFusion's texts about correlated subqueries, LATERAL and parameters of lambdas, which speak of its plan nodes, and how
 //! such a query can be written instead. Does not own: every other error (`translate`).
 
 use super::Error;
@@ -24,6 +24,13 @@ pub(super) fn unplanned(text: &str) -> Option<Error> {
         (
             "a subquery as a value that reads the outer query, in ORDER BY or ON",
             "compute it in the select list of a subquery in FROM",
+        )
+    } else if text.starts_with("qualifier for lambda variable")
+        || text.starts_with("missing field of lambda variable")
+    {
+        (
+            "an aggregate, a window function or unnest() over the parameter of a lambda",
+            "list_aggregate(list, 'sum') and its like take lists; list_reduce makes one value of a list",
         )
     } else if text.eq_ignore_ascii_case("table function 'unnest' not found") {
         ("UNNEST behind LATERAL", "write it in the select list: SELECT a.id, unnest(a.list) FROM a")

@@ -50,6 +50,17 @@ pub(super) fn gathered(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
     .data()
 }
 
+/// `plan` with these sides as they come, for a process that does not know the node.
+pub(super) fn apart(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|plan| {
+        Ok(match plan.downcast_ref::<GatherExec>() {
+            Some(gather) => Transformed::yes(Arc::clone(&gather.input)),
+            None => Transformed::no(plan),
+        })
+    })
+    .data()
+}
+
 /// The rows of each partition, in one batch where they are large.
 #[derive(Clone, Debug)]
 pub(super) struct GatherExec {
@@ -57,10 +68,6 @@ pub(super) struct GatherExec {
 }
 
 impl GatherExec {
-    pub(super) fn input(&self) -> &Arc<dyn ExecutionPlan> {
-        &self.input
-    }
-
     fn new(input: Arc<dyn ExecutionPlan>) -> Self {
         Self { input }
     }

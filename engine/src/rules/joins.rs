@@ -1,24 +1,274 @@
-//! Joins that yield.
+//! Joins that yield, and that can be ended before they do.
 //!
 //! DataFusion's operators yield through their leaves, which count the batches they are asked for. A join may make any number of
 //! batches of one of its leaf's: a cross join, or one on a key that most rows share, holds its thread for minutes, and can be
 //! neither cancelled nor ended by a limit. Here each batch of a join counts too.
+//!
+//! A join whose condition no pair of rows meets makes no batch at all, however many pairs it looks at. So conditions ask whether their
+//! statement is to end, each time they are computed: for at most a batch of pairs.
+//!
+//! A semi or anti join without any condition, of EXISTS over a query that knows nothing of the outer one, asks only whether the other side
+//! has a row. DataFusion pairs each row with each of that side; here it gets one row of each partition.
 
+use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::common::{JoinType, Result, internal_err};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::joins::utils::JoinFilter;
+use datafusion::physical_plan::joins::{
+    HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
+};
+use datafusion::physical_plan::limit::LocalLimitExec;
+use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
-/// `plan` with joins that yield.
+use crate::session::may_go_on;
+
+/// `plan` with joins that yield, and ask.
 pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|plan| {
-        Ok(if plan.name().ends_with("JoinExec") {
-            Transformed::yes(Arc::new(CooperativeExec::new(plan)) as Arc<dyn ExecutionPlan>)
-        } else {
-            Transformed::no(plan)
-        })
+        if !plan.name().ends_with("JoinExec") {
+            return Ok(Transformed::no(plan));
+        }
+        let asking = |condition: &Arc<dyn PhysicalExpr>| {
+            Some(Arc::new(Asking { condition: Arc::clone(condition) }) as Arc<dyn PhysicalExpr>)
+        };
+        let join = with_condition(with_first_rows(plan)?, asking)?.data;
+        Ok(Transformed::yes(Arc::new(CooperativeExec::new(join)) as Arc<dyn ExecutionPlan>))
     })
     .data()
+}
+
+/// A join that asks for nothing but a row of one side, with no more of that.
+fn with_first_rows(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>().filter(|join| join.filter().is_none()) else {
+        return Ok(plan);
+    };
+    let first = |side: &Arc<dyn ExecutionPlan>| {
+        Arc::new(LocalLimitExec::new(Arc::clone(side), 1)) as Arc<dyn ExecutionPlan>
+    };
+    let (left, right) = (join.left(), join.right());
+    let sides = match join.join_type() {
+        JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => vec![Arc::clone(left), first(right)],
+        JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
+            vec![first(left), Arc::clone(right)]
+        }
+        JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => return Ok(plan),
+    };
+    replace_children_if_necessary(plan, sides)
+}
+
+/// `plan` with joins that don't ask: another process knows nothing of the question.
+pub(super) fn not_asking(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let plain = |condition: &Arc<dyn PhysicalExpr>| {
+        condition.downcast_ref::<Asking>().map(|asking| Arc::clone(&asking.condition))
+    };
+    plan.transform_up(|plan| with_condition(plan, plain)).data()
+}
+
+/// A join with what `change` makes of the condition it has beside its keys; any other node as it is, and where `change` makes nothing.
+fn with_condition(
+    plan: Arc<dyn ExecutionPlan>,
+    change: impl Fn(&Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>>,
+) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let changed = |filter: &JoinFilter| {
+        let condition = change(filter.expression())?;
+        Some(JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema())))
+    };
+    if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>()
+        && let Some(filter) = join.filter().and_then(&changed)
+    {
+        let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
+        return Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>));
+    }
+    if let Some(join) = plan.downcast_ref::<HashJoinExec>()
+        && let Some(filter) = join.filter().and_then(&changed)
+    {
+        return Ok(Transformed::yes(join.builder().with_filter(Some(filter)).build_exec()?));
+    }
+    if let Some(join) = plan.downcast_ref::<SortMergeJoinExec>()
+        && let Some(filter) = join.filter().as_ref().and_then(&changed)
+    {
+        let join = SortMergeJoinExec::try_new(
+            Arc::clone(join.left()),
+            Arc::clone(join.right()),
+            join.on().to_vec(),
+            Some(filter),
+            join.join_type(),
+            join.sort_options().to_vec(),
+            join.null_equality(),
+        )?;
+        return Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>));
+    }
+    Ok(Transformed::no(plan))
+}
+
+/// A condition that fails when its statement is to end. It looks like the one it stands for.
+#[derive(Clone, Debug, Eq)]
+struct Asking {
+    condition: Arc<dyn PhysicalExpr>,
+}
+
+impl PartialEq for Asking {
+    fn eq(&self, other: &Self) -> bool {
+        self.condition.eq(&other.condition)
+    }
+}
+
+impl Hash for Asking {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.condition.hash(state);
+    }
+}
+
+impl fmt::Display for Asking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.condition, f)
+    }
+}
+
+impl PhysicalExpr for Asking {
+    fn data_type(&self, input: &Schema) -> Result<DataType> {
+        self.condition.data_type(input)
+    }
+
+    fn nullable(&self, input: &Schema) -> Result<bool> {
+        self.condition.nullable(input)
+    }
+
+    fn return_field(&self, input: &Schema) -> Result<FieldRef> {
+        self.condition.return_field(input)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        may_go_on().map_err(DataFusionError::from)?;
+        self.condition.evaluate(batch)
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        vec![&self.condition]
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        match <[_; 1]>::try_from(children) {
+            Ok([condition]) => Ok(Arc::new(Self { condition })),
+            Err(children) => internal_err!("a condition that asks is one, not {}", children.len()),
+        }
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.condition.fmt_sql(f)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use cairn_storage::ErrorKind;
+    use datafusion::arrow::array::AsArray;
+    use datafusion::arrow::datatypes::Int64Type;
+    use datafusion::execution::session_state::SessionStateBuilder;
+    use datafusion::physical_plan::{collect, displayable};
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::*;
+    use crate::error::Error;
+    use crate::session::{Asked, keep_places};
+
+    async fn planned(sql: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
+        let builder = SessionStateBuilder::new_with_default_features()
+            .with_config(SessionConfig::new().with_target_partitions(2));
+        let context = SessionContext::new_with_state(crate::rules::register(builder).build());
+        let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+        (plan, context)
+    }
+
+    /// How many rows each side of the join has, and its condition.
+    async fn joined(rows: usize, condition: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
+        let series = format!("generate_series(1, {rows})");
+        planned(&format!("SELECT count(*) FROM {series} AS a(x) JOIN {series} AS b(y) ON {condition}")).await
+    }
+
+    async fn count(plan: Arc<dyn ExecutionPlan>, context: &SessionContext) -> i64 {
+        let rows = collect(plan, context.task_ctx()).await.unwrap();
+        rows[0].column(0).as_primitive::<Int64Type>().value(0)
+    }
+
+    const CONDITIONS: [(&str, &str); 2] =
+        [("NestedLoopJoinExec", "a.x + b.y < 10"), ("HashJoinExec", "a.x % 2 = b.y % 2 AND a.x + b.y < 10")];
+
+    #[tokio::test]
+    async fn a_join_is_ended_between_two_batches_of_pairs() {
+        keep_places();
+        for (name, condition) in CONDITIONS {
+            let (plan, context) = joined(5_000, condition).await;
+            let shown = displayable(plan.as_ref()).indent(false).to_string();
+            assert!(shown.contains(name) && shown.contains("< 10"), "{shown}");
+            let asks = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&asks);
+            let asked = Asked::new(move || match counted.fetch_add(1, Ordering::SeqCst) {
+                0..20 => Ok(()),
+                _ => Err(Error::new(ErrorKind::Cancelled, "it is to end")),
+            });
+            let ended = asked.within(collect(plan, context.task_ctx())).await;
+            assert!(ended.unwrap_err().to_string().contains("it is to end"), "{condition}");
+            // Once for each part of the join after the first no, not for each of some thousand batches.
+            assert!((21..60).contains(&asks.load(Ordering::SeqCst)), "{condition}: {asks:?}");
+        }
+    }
+
+    fn asks(plan: &Arc<dyn ExecutionPlan>) -> bool {
+        let asks = |filter: &JoinFilter| filter.expression().downcast_ref::<Asking>().is_some();
+        let found = plan.exists(|plan| {
+            let looped = plan.downcast_ref::<NestedLoopJoinExec>().and_then(NestedLoopJoinExec::filter);
+            let hashed = plan.downcast_ref::<HashJoinExec>().and_then(HashJoinExec::filter);
+            Ok(looped.or(hashed).is_some_and(asks))
+        });
+        found.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_join_that_asks_answers_as_one_that_does_not() {
+        for ((_, condition), expected) in CONDITIONS.into_iter().zip([36, 16]) {
+            let (asking, context) = joined(50, condition).await;
+            let plain = not_asking(joined(50, condition).await.0).unwrap();
+            assert!(asks(&asking) && !asks(&plain), "{condition}");
+            let shown = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
+            assert_eq!(shown(&asking), shown(&plain));
+            for plan in [asking, plain] {
+                assert_eq!(count(plan, &context).await, expected, "{condition}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_row_tells_that_there_is_one() {
+        // Nobody would see the last of its rows.
+        let (many, none) =
+            ("generate_series(1, 1000000000000) AS b(y)", "generate_series(1, 3) AS b(y) WHERE y > 9");
+        for (condition, expected) in [
+            (format!("EXISTS (SELECT 1 FROM {many})"), 2_000),
+            (format!("NOT EXISTS (SELECT 1 FROM {many})"), 0),
+            (format!("EXISTS (SELECT 1 FROM {many}) OR x = 1"), 2_000),
+            (format!("EXISTS (SELECT 1 FROM {none})"), 0),
+            (format!("NOT EXISTS (SELECT 1 FROM {none})"), 2_000),
+            (format!("EXISTS (SELECT 1 FROM {none}) OR x = 1"), 1),
+        ] {
+            let sql = format!("SELECT count(*) FROM generate_series(1, 2000) AS a(x) WHERE {condition}");
+            let (plan, context) = planned(&sql).await;
+            assert_eq!(count(plan, &context).await, expected, "{condition}");
+        }
+    }
 }

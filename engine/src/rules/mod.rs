@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::optimizer::optimizer::Optimizer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
@@ -20,9 +19,6 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use sorted::PlannedJoins;
-
-use gather::GatherExec;
-use sorted::UnorderedExec;
 
 /// The rule of DataFusion's that sees to the yielding of leaves. What pushes filters through the plan comes behind it.
 const LEAVES: &str = "EnsureCooperative";
@@ -58,6 +54,14 @@ impl PhysicalOptimizerRule for Rule {
     }
 }
 
+/// A plan that came of the rules, for a process that knows nothing of this one's statements.
+///
+/// # Errors
+/// `Internal` when a join can't be made again.
+pub(crate) fn portable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    joins::not_asking(gather::apart(plan)?)
+}
+
 /// Gives a session's planner the rules.
 pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut logical = Optimizer::new().rules;
@@ -78,19 +82,6 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     rules.insert(sides, Arc::new(Rule { name: "merge_joins_apart", change: sorted::apart }));
     rules.insert(0, Arc::new(Rule { name: "offsets_stay", change: offsets::staying }));
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(rules)
-}
-
-/// `plan` without the nodes of joins that other processes do not know; these change no row.
-pub(crate) fn for_others(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    plan.transform_up(|plan| {
-        let input = match (plan.downcast_ref::<GatherExec>(), plan.downcast_ref::<UnorderedExec>()) {
-            (Some(gather), _) => Arc::clone(gather.input()),
-            (None, Some(unordered)) => Arc::clone(unordered.input()),
-            (None, None) => return Ok(Transformed::no(plan)),
-        };
-        Ok(Transformed::yes(input))
-    })
-    .data()
 }
 
 /// The rules of a session for a statement that joins by sorting.

@@ -23,8 +23,8 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinSide, JoinType, Result, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{HigherOrderFunctionExpr, PhysicalExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::filter::FilterExec;
@@ -155,12 +155,19 @@ fn can_sort(join: &HashJoinExec) -> bool {
     let is_key = |left: DataType, right: DataType| left == right && is_comparable(&left, *join.join_type());
     !join.null_aware
         && !(is_outer && join.filter().is_some())
+        && !join.filter().is_some_and(|filter| holds_lambda(filter.expression()))
         && join.on().iter().all(|(of_left, of_right)| {
             match (of_left.data_type(&left), of_right.data_type(&right)) {
                 (Ok(left), Ok(right)) => is_key(left, right),
                 _ => false,
             }
         })
+}
+
+/// Whether a condition has a lambda: its variables are columns behind those of the condition, and stay there when these become others.
+fn holds_lambda(condition: &Arc<dyn PhysicalExpr>) -> bool {
+    let found = condition.exists(|expr| Ok(expr.downcast_ref::<HigherOrderFunctionExpr>().is_some()));
+    found.unwrap_or(true)
 }
 
 /// Whether keys of a type are compared by such a join as they are sorted.
@@ -228,16 +235,12 @@ fn hands_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
 
 /// The rows of a join, of whose order nothing is told: no sort and no projection passes.
 #[derive(Clone, Debug)]
-pub(super) struct UnorderedExec {
+struct UnorderedExec {
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
 }
 
 impl UnorderedExec {
-    pub(super) fn input(&self) -> &Arc<dyn ExecutionPlan> {
-        &self.input
-    }
-
     fn new(input: Arc<dyn ExecutionPlan>) -> Self {
         let mut equal = input.properties().equivalence_properties().clone();
         equal.clear_orderings();

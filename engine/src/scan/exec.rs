@@ -19,13 +19,15 @@ use cairn_storage::{SegmentView, TableSnapshot};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics};
 use datafusion::datasource::physical_plan::{FileScanConfig, FileScanConfigBuilder};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_expr::{
+    EquivalenceProperties, HigherOrderFunctionExpr, LexOrdering, PhysicalExpr, PhysicalSortExpr,
+};
 use datafusion::physical_plan::coop::cooperative;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::filter_pushdown::{
@@ -189,6 +191,17 @@ fn in_table_columns(
                 .then_some((column.index(), PhysicalSortExpr { expr, options: sort.options }))
         })
         .collect()
+}
+
+/// Whether an expression has a lambda. Its variables are columns behind those of the rows it is planned for, and stay where they are when columns become
+/// those of a file: a row number that the source computes, or another column of the file, would be taken for one.
+fn holds_lambda(projection: &ProjectionExec) -> Result<bool> {
+    for item in projection.expr() {
+        if item.expr.exists(|expr| Ok(expr.downcast_ref::<HigherOrderFunctionExpr>().is_some()))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn properties(memory: &MemoryRows, inner: Option<&Arc<dyn ExecutionPlan>>) -> Arc<PlanProperties> {
@@ -415,10 +428,9 @@ impl ExecutionPlan for SegmentScanExec {
         let memory = match columns {
             Some(columns) => self.memory.project(&columns, &schema)?,
             // Expressions go into the source only when it is the only one to compute them.
-            None if self.memory.rows() == 0 && self.inner.is_some() && !self.scan.portable => {
-                MemoryRows::none(&schema)
-            }
-            None => return Ok(None),
+            None if self.memory.rows() > 0 || self.inner.is_none() || self.scan.portable => return Ok(None),
+            None if holds_lambda(projection)? => return Ok(None),
+            None => MemoryRows::none(&schema),
         };
         let inner = match &self.inner {
             Some(inner) => match inner.try_swapping_with_projection(projection)? {

@@ -49,7 +49,7 @@ pub(super) fn condition(
     let of_table = TableReference::bare(searched.as_str());
     let mut schema = DFSchema::try_from_qualified_schema(of_table.clone(), &whole)?;
     if let Some(around) = around {
-        let _ = walk::visit_mut(&mut parsed, &mut Qualified { table: &whole, name: &searched });
+        let _ = walk::visit_mut(&mut parsed, &mut Qualified::new(&whole, &searched));
         schema = schema.join(around)?;
     }
     let expr = context.sql_to_expr(parsed, &schema).map_err(|error| in_filter(error.into()))?;
@@ -152,17 +152,40 @@ fn name_beside(around: &DFSchema) -> String {
 struct Qualified<'a> {
     table: &'a Schema,
     name: &'a str,
+    /// Parameters of the lambdas around, which hide columns of their names.
+    parameters: Vec<String>,
+}
+
+impl<'a> Qualified<'a> {
+    fn new(table: &'a Schema, name: &'a str) -> Self {
+        Self { table, name, parameters: Vec::new() }
+    }
 }
 
 impl VisitorMut for Qualified<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
-        if let SqlExpr::Identifier(column) = expr
-            && self.table.column_with_name(&name_of(column)).is_some()
-        {
-            let column = Ident::with_quote('"', name_of(column));
-            *expr = SqlExpr::CompoundIdentifier(vec![Ident::with_quote('"', self.name), column]);
+        match expr {
+            SqlExpr::Lambda(lambda) => {
+                self.parameters.extend(lambda.params.iter().map(|parameter| name_of(&parameter.name)));
+            }
+            SqlExpr::Identifier(column) => {
+                let name = name_of(column);
+                if !self.parameters.contains(&name) && self.table.column_with_name(&name).is_some() {
+                    let column = Ident::with_quote('"', name);
+                    *expr = SqlExpr::CompoundIdentifier(vec![Ident::with_quote('"', self.name), column]);
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
+        if let SqlExpr::Lambda(lambda) = expr {
+            let outer = self.parameters.len().saturating_sub(lambda.params.len());
+            self.parameters.truncate(outer);
         }
         ControlFlow::Continue(())
     }

@@ -60,14 +60,14 @@ fn lost(error: &Error) -> Error {
 /// # Errors
 /// That of `result`, or of the first rows.
 pub(super) async fn with_first_rows(result: Result<Output>) -> Result<Output> {
-    let RowStream { schema, mut stream } = match result? {
+    let RowStream { schema, mut stream, notes } = match result? {
         Output::Rows(rows) => rows,
         other => return Ok(other),
     };
     let first = stream.next().await.transpose()?;
     let rows = futures::stream::iter(first.map(Ok)).chain(stream);
     let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), rows));
-    Ok(Output::Rows(RowStream { schema, stream }))
+    Ok(Output::Rows(RowStream { schema, stream, notes }))
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
         let schema = batch(0).schema();
         let batches = batches.into_iter().map(|batch| batch.map_err(DataFusionError::from));
         let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), futures::stream::iter(batches));
-        Ok(Output::Rows(RowStream { schema, stream: Box::pin(stream) }))
+        Ok(Output::Rows(RowStream::new(schema, Box::pin(stream))))
     }
 
     fn expired() -> Error {

@@ -5,7 +5,7 @@
 //! own: lengths and nesting of statements (`statement`), what becomes of a statement on other threads (`task`).
 //!
 //! Time is watched by whoever waits for the statement: where that has other threads than the statement, it is over at once,
-//! whatever the statement does; else when the statement next yields.
+//! whatever the statement does; else when the statement next yields, or asks (`asked`).
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -24,9 +24,10 @@ use tokio::runtime::Handle;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
+use super::asked::Asked;
 use super::memory::PartOfMemory;
 use super::panics::{caught, caught_rows};
-use super::task;
+use super::task::{self, Awaited};
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use crate::queue::{Permit, StatementQueue};
@@ -125,8 +126,9 @@ impl StatementLimits {
         let end = self.end(setting);
         let of_rows = end.clone();
         let statement = async move {
-            Ok::<_, Error>(match caught(statement).await? {
-                Output::Rows(rows) => Output::Rows(limit_time(caught_rows(rows), of_rows)),
+            let asked = of_rows.asked();
+            Ok::<_, Error>(match asked.clone().within(caught(statement)).await? {
+                Output::Rows(rows) => Output::Rows(limit_time(asked.within_rows(caught_rows(rows)), of_rows)),
                 output => output,
             })
         };
@@ -165,9 +167,11 @@ impl StatementLimits {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let end = self.end(setting);
+        let of_work = end.clone();
+        let work = async move { of_work.asked().within(caught(work)).await };
         match &self.threads {
-            None => in_time(end, caught(work)).await,
-            Some(threads) => task::run(threads, self.place, end.comes(), caught(work)).await,
+            None => in_time(end, work).await,
+            Some(threads) => task::run(threads, self.place, end.comes(), work).await,
         }
     }
 
@@ -194,6 +198,29 @@ struct End {
 }
 
 impl End {
+    /// The question whether it has come, for the statement whose task this is called in; whether anybody still waits for that, too.
+    fn asked(&self) -> Asked {
+        let (end, awaited) = (self.clone(), Awaited::of_task());
+        Asked::new(move || {
+            awaited.check()?;
+            end.check()
+        })
+    }
+
+    /// That it has not come.
+    ///
+    /// # Errors
+    /// As [`comes`](Self::comes) says.
+    fn check(&self) -> Result<()> {
+        if let Some(running) = &self.running {
+            running.check()?;
+        }
+        match self.deadline {
+            Some(deadline) if deadline.at <= Instant::now() => Err(timed_out(deadline)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Waits for the deadline, or for somebody who ends it.
     async fn comes(self) -> Error {
         let killed = async {
@@ -251,10 +278,8 @@ fn limit_time(rows: RowStream, end: End) -> RowStream {
             Err(error) => Some((Err(DataFusionError::from(error)), None)),
         }
     });
-    RowStream {
-        schema: Arc::clone(&rows.schema),
-        stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, Box::pin(stream))),
-    }
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&rows.schema), Box::pin(stream)));
+    RowStream { schema: rows.schema, stream, notes: rows.notes }
 }
 
 fn limit_output(output: Output, rows: Option<u64>) -> Output {
@@ -276,10 +301,8 @@ fn limit_rows(rows: RowStream, most: u64) -> RowStream {
             Err(error) => Some((Err(error), None)),
         }
     });
-    RowStream {
-        schema: Arc::clone(&rows.schema),
-        stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, Box::pin(stream))),
-    }
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&rows.schema), Box::pin(stream)));
+    RowStream { schema: rows.schema, stream, notes: rows.notes }
 }
 
 fn too_many(most: u64) -> Error {

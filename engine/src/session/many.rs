@@ -36,7 +36,7 @@ impl Session {
     pub async fn execute_each(&self, sql: &str, rows: Vec<ParamValues>) -> Result<Output> {
         let mut watch = self.watch(sql);
         let changed = self.execute_each_watched(sql, rows, &mut watch).await;
-        watch.over(changed)
+        watch.over(changed.map(|output| self.told(output)))
     }
 
     /// Whether a change returns row ids or versions of rows that it writes. In a transaction they are provisional.
@@ -67,13 +67,12 @@ impl Session {
         rows.iter().try_for_each(|params| prepared.take(params))?;
         self.take_defaults().await?;
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
-        let settings = Settings { given, ..self.lock().settings.clone() };
+        let settings = self.begun(given, watch);
         let (session, timeout, zone) = (self.handle(), settings.statement_timeout, settings.zone());
         // Boxed: it is large, and whoever calls this holds it.
         let each = async move { session.run_each(&prepared, &settings, rows).await }.boxed();
         let changed = limits.run_in_time(timeout, each).await;
-        let shown = changed.map(|output| zone::shown(output, zone.as_ref()));
-        shown.map_err(|error| self.files.conceal(error))
+        self.files.answer(changed.map(|output| zone::shown(output, zone.as_ref())))
     }
 
     async fn run_each(
@@ -127,12 +126,14 @@ impl Session {
                     notes.extend(more);
                 }
                 Output::Rows(rows) if is_change => {
+                    notes.extend(rows.notes);
                     let batches: Vec<RecordBatch> = rows.stream.try_collect().await?;
                     returned.push((rows.schema, batches));
                 }
                 // Nobody has asked for the rows of a query here, only for their number.
                 Output::Rows(mut rows) => {
                     verb = "SELECT";
+                    notes.append(&mut rows.notes);
                     while let Some(batch) = rows.stream.try_next().await? {
                         changed += batch.num_rows() as u64;
                     }
@@ -142,7 +143,7 @@ impl Session {
         }
         match returned.is_empty() {
             true => Ok(Output::Affected { verb, rows: changed, notes }),
-            false => one_behind_the_other(returned),
+            false => Ok(one_behind_the_other(returned)?.with_notes(notes)),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! is durable nothing has changed. On threads of its own (`SessionLimits::threads`) it may go on for a while and changes nothing
 //! either (`task`).
 
+mod asked;
 mod describe;
 mod direct;
 mod expiry;
@@ -44,6 +45,9 @@ pub use limits::SessionLimits;
 pub use relations::{Relation, RelationKind};
 pub use repair::repair_batch;
 
+#[cfg(test)]
+pub(crate) use asked::Asked;
+pub(crate) use asked::{carried, may_go_on};
 pub(crate) use memory::PartOfMemory;
 pub(crate) use named::{NamedStatements, type_name};
 pub(crate) use query::{plan as plan_query, with_values};
@@ -54,7 +58,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cairn_storage::transaction::TransactionBlock;
-use cairn_storage::{ErrorKind, Snapshot};
+use cairn_storage::{ErrorKind, JobRow, JobStatus, Snapshot};
 use datafusion::catalog::EmptyCatalogProviderList;
 use datafusion::common::ParamValues;
 use datafusion::execution::FunctionRegistry;
@@ -66,7 +70,7 @@ use futures::future::BoxFuture;
 
 use crate::catalog::{self, SnapshotCatalog};
 use crate::config::Settings;
-use crate::context::{Progress, StatementContext};
+use crate::context::{GivenCommit, Progress, StatementContext};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
@@ -75,7 +79,7 @@ use crate::metrics::Watch;
 use crate::output::Output;
 use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
 use crate::rules::PlannedJoins;
-use crate::running::Whose;
+use crate::running::{StatementProgress, Whose};
 use crate::statement::{
     self, JobStatement, ScriptStatement, Shape, Statement, StatementKind, TransactionStatement,
 };
@@ -126,7 +130,7 @@ struct Inner {
     ends_by_call: bool,
     /// What its user was allowed at BEGIN.
     accounts_at_begin: Option<Arc<Accounts>>,
-    /// What the next answer with notes is to tell.
+    /// What the next answer is to tell.
     notice: Option<String>,
 }
 
@@ -191,12 +195,10 @@ impl Session {
         watch.over(result.map(|output| self.told(output)))
     }
 
-    /// `output` with what the session has to tell, where it has notes.
-    fn told(&self, mut output: Output) -> Output {
-        if let Output::Affected { notes, .. } | Output::Done { notes, .. } = &mut output {
-            notes.extend(self.lock().notice.take());
-        }
-        output
+    /// `output` with what the session has to tell.
+    fn told(&self, output: Output) -> Output {
+        let notice = self.lock().notice.take();
+        output.with_notes(notice)
     }
 
     async fn execute_watched(
@@ -217,12 +219,7 @@ impl Session {
             taken => taken?,
         }
         let limits = self.admit(waits_its_turn(&prepared.statement), watch).await?;
-        let settings = {
-            let mut inner = self.lock();
-            inner.progress = Arc::default();
-            watch.running().tells(&inner.progress);
-            Settings { given, ..inner.settings.clone() }
-        };
+        let settings = self.begun(given, watch);
         let limits = if is_at_once(&prepared.statement) { limits.here() } else { limits };
         let (timeout, zone) = (settings.statement_timeout, settings.zone());
         let shown = |output| zone::shown(output, zone.as_ref());
@@ -283,6 +280,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The settings of a statement that begins now, and that `watch` tells the progress of.
+    fn begun(&self, given: Option<GivenCommit>, watch: &Watch) -> Settings {
+        let mut inner = self.lock();
+        inner.progress = Arc::default();
+        watch.running().tells(&inner.progress);
+        Settings { given, ..inner.settings.clone() }
     }
 
     /// What the user may use.
@@ -366,6 +371,24 @@ impl Session {
     #[must_use]
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.lock().progress)
+    }
+
+    /// How far the statement is that the session, or one forked from it, began last of those that run; None: none runs. It is asked
+    /// for beside the statement, and waits for nothing.
+    #[must_use]
+    pub fn running_statement(&self) -> Option<StatementProgress> {
+        self.engine.running().newest_of(self.number).map(|statement| statement.how_far())
+    }
+
+    /// Jobs that run now, as those may know who may read `system.jobs`; others are told of none.
+    #[must_use]
+    pub fn running_jobs(&self) -> Vec<JobRow> {
+        if self.seen().superuser("read system.jobs").is_err() {
+            return Vec::new();
+        }
+        let mut jobs = self.engine.database().jobs();
+        jobs.retain(|job| job.status == JobStatus::Running.as_str());
+        jobs
     }
 
     /// The engine the session works on.
@@ -518,6 +541,9 @@ impl Session {
             if can_sort && sorted::answers_rows(statement) {
                 result = sorted::begun(result).await;
             }
+            if sorts {
+                result = result.map(|output| output.with_notes([sorted::NOTE.to_owned()]));
+            }
             let (state, snapshot) = (Arc::clone(&context.state), context.snapshot.clone());
             drop((context, catalog));
             let result = match result {
@@ -549,7 +575,6 @@ impl Session {
                     tokio::time::sleep(Duration::from_micros((500 << attempt) + jitter)).await;
                     attempt += 1;
                 }
-                Ok(output) if sorts => return Ok(repeat::noted(output, Some(sorted::NOTE.to_owned()))),
                 result => return result,
             }
         }
@@ -696,6 +721,16 @@ impl Session {
         let rights = Rights::of(&self.identity, &accounts, newest.as_ref())?;
         self.lock().rights = rights.clone();
         Ok(rights)
+    }
+
+    /// Ends the statements that this session and its [forks](Self::fork) run now, as KILL QUERY does. For whoever is about to drop the future or the rows of one: they
+    /// may not yield for long, and ask whether they are to end before they do.
+    pub fn end_running(&self) {
+        let running = self.engine.running().all();
+        running
+            .iter()
+            .filter(|running| running.whose.session == self.number)
+            .for_each(|running| running.kill());
     }
 
     /// KILL QUERY: one's own, or anybody's when a superuser says so.

@@ -26,10 +26,8 @@ pub(super) fn caught_rows(rows: RowStream) -> RowStream {
     let stream = AssertUnwindSafe(rows.stream)
         .catch_unwind()
         .map(|batch| batch.unwrap_or_else(|panic| Err(DataFusionError::from(failed(panic.as_ref())))));
-    RowStream {
-        schema: Arc::clone(&rows.schema),
-        stream: Box::pin(RecordBatchStreamAdapter::new(rows.schema, stream)),
-    }
+    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&rows.schema), stream));
+    RowStream { schema: rows.schema, stream, notes: rows.notes }
 }
 
 fn failed(panic: &(dyn Any + Send)) -> Error {
@@ -57,7 +55,7 @@ mod tests {
         let schema = Arc::new(Schema::empty());
         let batches = stream::once(async { panic!("half way") });
         let rows = RecordBatchStreamAdapter::new(Arc::clone(&schema), Box::pin(batches));
-        let rows = caught_rows(RowStream { schema, stream: Box::pin(rows) });
+        let rows = caught_rows(RowStream::new(schema, Box::pin(rows)));
         let batches: Vec<_> = rows.stream.collect().await;
         assert_eq!(batches.len(), 1);
         assert!(batches[0].as_ref().unwrap_err().to_string().contains("half way"));

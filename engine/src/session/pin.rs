@@ -19,12 +19,9 @@ use crate::output::RowStream;
 
 /// `rows` that hold `state` until they are dropped.
 pub(super) fn pinned(rows: RowStream, state: Arc<SessionState>, session: &Arc<Mutex<Inner>>) -> RowStream {
-    let schema = Arc::clone(&rows.schema);
-    let stream = PinnedRows {
-        rows: rows.stream,
-        _pin: StatePin { state: Some(state), session: Arc::downgrade(session) },
-    };
-    RowStream { schema, stream: Box::pin(stream) }
+    let RowStream { schema, stream: rows, notes } = rows;
+    let stream = PinnedRows { rows, _pin: StatePin { state: Some(state), session: Arc::downgrade(session) } };
+    RowStream { schema, stream: Box::pin(stream), notes }
 }
 
 struct PinnedRows {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use cairn_storage::ErrorKind;
 use datafusion::common::ParamValues;
 use datafusion::common::format::ExplainFormat;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result as PlanResult;
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::{ExplainOption, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{ExplainOption, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::sqlparser::ast::{self, Query};
 
@@ -17,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::file_access::FileAccess;
 use crate::measure::ReadMeters;
 use crate::output::{Output, RowStream};
-use crate::rules::for_others;
+use crate::rules;
 use crate::scan::Portable;
 use crate::search;
 use crate::statement::{
@@ -63,7 +65,7 @@ pub(crate) async fn plan(context: &StatementContext, shape: &Shape, query: &Quer
 /// 42P02 for a parameter without a value.
 pub(crate) fn with_values(plan: LogicalPlan, params: Option<&ParamValues>) -> Result<LogicalPlan> {
     match params {
-        Some(params) => Ok(plan.with_param_values(params.clone())?),
+        Some(params) => Ok(lambdas_settled(plan.with_param_values(params.clone())?)?),
         None => {
             let mut names: Vec<String> = plan.get_parameter_names()?.into_iter().collect();
             names.sort_unstable();
@@ -76,6 +78,21 @@ pub(crate) fn with_values(plan: LogicalPlan, params: Option<&ParamValues>) -> Re
                 None => Ok(plan),
             }
         }
+    }
+}
+
+/// A plan whose parameters have got values: a list that was one has elements of a type now, and so have the parameters of lambdas over it.
+fn lambdas_settled(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
+    let mut holds_lambda = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            holds_lambda |= expr.exists(|expr| Ok(matches!(expr, Expr::Lambda(_))))?;
+            Ok(if holds_lambda { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })
+    })?;
+    match holds_lambda {
+        true => Ok(plan.resolve_lambda_variables()?.data),
+        false => Ok(plan),
     }
 }
 
@@ -133,13 +150,13 @@ pub(super) async fn start_optimized(context: &StatementContext, plan: &LogicalPl
     let state = &context.state;
     let physical = state.query_planner().create_physical_plan(plan, state.as_ref()).await?;
     let stream = execute_stream(physical, state.task_ctx())?;
-    Ok(Output::Rows(RowStream { schema: stream.schema(), stream }))
+    Ok(Output::Rows(RowStream::new(stream.schema(), stream)))
 }
 
 async fn start_in(state: &SessionState, plan: LogicalPlan) -> Result<Output> {
     let physical = state.create_physical_plan(&plan).await?;
     let stream = execute_stream(physical, state.task_ctx())?;
-    Ok(Output::Rows(RowStream { schema: stream.schema(), stream }))
+    Ok(Output::Rows(RowStream::new(stream.schema(), stream)))
 }
 
 /// The physical plan of a query, its scans as other processes can be given them.
@@ -154,7 +171,9 @@ pub(super) async fn portable(
     let plan = plan(context, shape, query).await?;
     let mut state = SessionState::clone(&context.state);
     Portable::ask(state.config_mut());
-    Ok(for_others(state.create_physical_plan(&plan).await?)?)
+    // What is kept away from joins by sorting (`rules`) does not come along.
+    state.config_mut().options_mut().optimizer.prefer_hash_join = true;
+    Ok(rules::portable(state.create_physical_plan(&plan).await?)?)
 }
 
 /// EXPLAIN of a query, a change, or the query of CREATE TABLE … AS.

@@ -114,6 +114,18 @@ impl Session {
         failed.map_or(Ok(schemas), Err)
     }
 
+    /// The column of a table that gives new rows a number; None when there is no such table, or none of its columns does.
+    #[must_use]
+    pub fn identity_column(&self, schema: &str, table: &str) -> Option<String> {
+        let snapshot = self.snapshot();
+        let def = Arc::clone(snapshot.catalog().table(schema, table)?);
+        if !self.seen().sees(def.owner, schema, table) {
+            return None;
+        }
+        let (at, _) = def.numbered_by()?;
+        Some(def.columns[at].name.clone())
+    }
+
     /// Columns of a table's primary key in key order; None when there is no such table, empty when it has no key.
     #[must_use]
     pub fn primary_key(&self, schema: &str, table: &str) -> Option<Vec<String>> {

@@ -89,7 +89,7 @@ impl Session {
     ) -> Result<Output> {
         let Some(given) = &settings.given else { return result };
         match result {
-            Ok(output) => Ok(noted(output, note(given))),
+            Ok(output) => Ok(output.with_notes(note(given))),
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => Err(error),
             // By an attempt that had lost its client: what this one met is what that one did.
             Err(error) => match self.find(given).await {
@@ -145,9 +145,9 @@ impl Session {
             && let Ok(description) = self.described_again(statement, settings).await
             && let Some(columns) = description.columns
         {
-            return one_batch(RecordBatch::new_empty(columns));
+            return one_batch(RecordBatch::new_empty(columns)).with_notes(note(given));
         }
-        noted(without_effect(statement), note(given))
+        without_effect(statement).with_notes(note(given))
     }
 
     // Boxed, as in `attempt`.
@@ -161,18 +161,9 @@ impl Session {
 }
 
 /// What to tell of a commit that was there before.
-fn note(given: &GivenCommit) -> Option<String> {
+pub(super) fn note(given: &GivenCommit) -> Option<String> {
     let version = given.repeats()?;
     Some(format!("commit {} is there already, at version {version}: nothing was changed now", given.id()))
-}
-
-/// `output` with one note more, where it has notes.
-pub(super) fn noted(mut output: Output, note: Option<String>) -> Output {
-    match &mut output {
-        Output::Affected { notes, .. } | Output::Done { notes, .. } => notes.extend(note),
-        Output::Rows(_) => {}
-    }
-    output
 }
 
 /// Whether a statement commits when it is one of its own.

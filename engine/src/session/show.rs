@@ -413,5 +413,5 @@ pub(crate) fn rows(columns: Vec<(&str, ArrayRef)>) -> Result<Output> {
 pub(super) fn rows_in(schema: SchemaRef, columns: Vec<ArrayRef>) -> Result<Output> {
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), futures::stream::iter([Ok(batch)]));
-    Ok(Output::Rows(RowStream { schema, stream: Box::pin(stream) }))
+    Ok(Output::Rows(RowStream::new(schema, Box::pin(stream))))
 }

@@ -62,7 +62,7 @@ pub(super) fn is_short(error: &Error) -> bool {
 /// # Errors
 /// That of `result`; that one.
 pub(super) async fn begun(result: Result<Output>) -> Result<Output> {
-    let RowStream { schema, stream } = match result? {
+    let RowStream { schema, stream, notes } = match result? {
         Output::Rows(rows) => rows,
         other => return Ok(other),
     };
@@ -76,7 +76,7 @@ pub(super) async fn begun(result: Result<Output>) -> Result<Output> {
     };
     let rows = futures::stream::iter(first).chain(stream);
     let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
-    Ok(Output::Rows(RowStream { schema, stream }))
+    Ok(Output::Rows(RowStream { schema, stream, notes }))
 }
 
 fn is_memory(error: &DataFusionError) -> bool {
@@ -170,7 +170,7 @@ mod tests {
     fn answer(batches: Vec<PlanResult<RecordBatch>>) -> Result<Output> {
         let schema = batch(0).schema();
         let stream = RecordBatchStreamAdapter::new(Arc::clone(&schema), futures::stream::iter(batches));
-        Ok(Output::Rows(RowStream { schema, stream: Box::pin(stream) }))
+        Ok(Output::Rows(RowStream::new(schema, Box::pin(stream))))
     }
 
     fn short() -> DataFusionError {

@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::asked::Asked;
 use crate::error::{Error, Result};
 use crate::output::{Output, RowStream};
 use crate::queue::Permit;
@@ -41,6 +42,7 @@ tokio::task_local! {
 type Batch = std::result::Result<RecordBatch, DataFusionError>;
 
 /// Gives the tasks that DataFusion starts for a statement a part in its place: when that is given up, they go on until they next yield.
+/// They ask, too, whether it may go on.
 struct Places;
 
 /// From now on subtasks keep the places of their statements.
@@ -58,6 +60,10 @@ impl JoinSetTracer for Places {
         &self,
         task: BoxFuture<'static, Box<dyn Any + Send>>,
     ) -> BoxFuture<'static, Box<dyn Any + Send>> {
+        let task = match Asked::of_task() {
+            Some(asked) => asked.within(task).boxed(),
+            None => task,
+        };
         let Some(place) = place_of_task() else { return task };
         let of_subtasks = Arc::downgrade(&place);
         let task = async move {
@@ -83,7 +89,8 @@ impl JoinSetTracer for Places {
 
 /// What a statement says first.
 enum First {
-    Rows(SchemaRef, mpsc::Receiver<Batch>),
+    /// Columns and remarks; the batches come.
+    Rows(SchemaRef, Vec<String>, mpsc::Receiver<Batch>),
     Whole(Output),
 }
 
@@ -288,9 +295,9 @@ pub(super) async fn run_statement(
     let of_subtasks = place.as_ref().map(Arc::downgrade).unwrap_or_default();
     let task = Task::start(threads, of_subtasks, async move {
         match statement.await {
-            Ok(Output::Rows(RowStream { schema, mut stream })) => {
+            Ok(Output::Rows(RowStream { schema, mut stream, notes })) => {
                 let (send, batches) = mpsc::channel(BATCHES_WAITING_MAX);
-                let mut awaited = answer.send(Ok(First::Rows(schema, batches))).is_ok();
+                let mut awaited = answer.send(Ok(First::Rows(schema, notes, batches))).is_ok();
                 let mut failed = None;
                 while awaited && let Some(batch) = stream.next().await {
                     match batch {
@@ -315,7 +322,10 @@ pub(super) async fn run_statement(
     });
     match task.answer(answered, over).await? {
         First::Whole(output) => Ok(output),
-        First::Rows(schema, batches) => Ok(Output::Rows(rows_of(task, schema, batches))),
+        First::Rows(schema, notes, batches) => {
+            let rows = rows_of(task, schema, batches);
+            Ok(Output::Rows(RowStream { notes, ..rows }))
+        }
     }
 }
 
@@ -333,7 +343,7 @@ fn rows_of(task: Task, schema: SchemaRef, batches: mpsc::Receiver<Batch>) -> Row
         }
     });
     let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
-    RowStream { schema, stream }
+    RowStream::new(schema, stream)
 }
 
 fn stopped() -> Error {
@@ -363,7 +373,7 @@ mod tests {
     fn rows(batches: impl futures::Stream<Item = Batch> + Send + 'static) -> Output {
         let schema = Arc::new(Schema::empty());
         let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), batches));
-        Output::Rows(RowStream { schema, stream })
+        Output::Rows(RowStream::new(schema, stream))
     }
 
     /// The rows of a statement that runs on `threads`.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use cairn_storage::transaction::TransactionBlock;
 use cairn_storage::{ErrorKind, Snapshot};
 
-use super::repeat::noted;
 use super::task::Awaited;
 use super::{Session, done, upkeep};
 use crate::config::Settings;
@@ -110,7 +109,7 @@ impl Session {
                 let accounts = self.accounts_now().await?;
                 let mut inner = self.lock();
                 (inner.block, inner.accounts_at_begin) = (Some(block), accounts);
-                return Ok(noted(done("BEGIN"), repeats));
+                return Ok(done("BEGIN").with_notes(repeats));
             }
             // Taken first: whatever happens, the transaction has ended.
             TransactionStatement::Commit => {

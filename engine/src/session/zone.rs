@@ -21,12 +21,12 @@ use crate::output::{Output, RowStream};
 pub(super) fn shown(output: Output, zone: Option<&Arc<str>>) -> Output {
     let (Some(zone), Output::Rows(rows)) = (zone, &output) else { return output };
     let Some(schema) = columns(&rows.schema, zone) else { return output };
-    let Output::Rows(RowStream { stream, .. }) = output else { return output };
+    let Output::Rows(RowStream { stream, notes, .. }) = output else { return output };
     let to = Arc::clone(&schema);
     let in_zone = move |batch: Result<RecordBatch>| -> Result<RecordBatch> { Ok(in_zone(&batch?, &to)?) };
     let stream = stream.map(in_zone);
     let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
-    Output::Rows(RowStream { schema, stream })
+    Output::Rows(RowStream { schema, stream, notes })
 }
 
 /// The columns of a result in `zone`; None: they are the same there.

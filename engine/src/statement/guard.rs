@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    self, ObjectName, Query, Select, SetExpr, TableFactor, TableVersion, Visitor, With,
+    self, Expr, ObjectName, Query, Select, SetExpr, TableFactor, TableVersion, Visitor, With,
 };
 
 use super::grouping;
@@ -67,8 +67,24 @@ fn refuse(what: &str, name: Option<&ObjectName>) -> ControlFlow<Box<Error>> {
     }))
 }
 
+/// Whether the body of a lambda reads tables: no row of a subquery would know of which element it is.
+fn holds_query(body: &Expr) -> bool {
+    let flow = walk::expressions(body, |expr| match expr {
+        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    flow.is_break()
+}
+
 impl Visitor for Guard {
     type Break = Box<Error>;
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        match expr {
+            Expr::Lambda(lambda) if holds_query(&lambda.body) => refuse("a subquery in a lambda", None),
+            _ => ControlFlow::Continue(()),
+        }
+    }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
         match factor {

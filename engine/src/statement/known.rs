@@ -1,24 +1,45 @@
 //! Calls as other engines write them, as calls of functions that there are.
 //!
 //! Owns: `struct_pack(a := 1)`, which is `named_struct('a', 1)`; texts that are put together without a delimiter, which is a comma; `mode(x ORDER BY x)`,
-//! which is `mode() WITHIN GROUP (ORDER BY x)`; `~x`, which is `bit_not(x)`. Does not own: other names of functions (`cairn_udfs`).
+//! which is `mode() WITHIN GROUP (ORDER BY x)`; `~x`, which is `bit_not(x)`; `quantile_cont(x, [a, b])`, which is `[quantile_cont(x, a), quantile_cont(x, b)]`;
+//! `max(x, n)`, which is `arg_max(x, x, n)`; `make_interval(days => 3)`, which is `make_interval(0, 0, 0, 3, 0, 0, 0)`. Does not own: other names of functions
+//! (`cairn_udfs`).
+
+use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, OrderByExpr, UnaryOperator, Value,
+    Array, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, OrderByExpr, UnaryOperator, Value, Visit,
 };
 
 use super::cast::call;
+use super::walk;
 use crate::dml::ident_text;
 
 /// Aggregates with a delimiter that may be left out.
 const DELIMITED: [&str; 3] = ["string_agg", "group_concat", "listagg"];
+/// Aggregates of which a list of fractions asks for a list.
+const QUANTILES: [&str; 7] = [
+    "quantile_cont",
+    "percentile_cont",
+    "quantile_disc",
+    "percentile_disc",
+    "quantile",
+    "approx_quantile",
+    "approx_percentile_cont",
+];
+/// Aggregates that are asked for several values, and what gives them.
+const EXTREMES: [(&str, &str); 2] = [("max", "arg_max"), ("min", "arg_min")];
+/// Expressions that a call may become by copies of its arguments.
+const COPIES_MAX: usize = 10_000;
+/// What `make_interval` takes, in that order.
+const INTERVAL_PARTS: [&str; 7] = ["years", "months", "weeks", "days", "hours", "mins", "secs"];
 
 /// Such a call as one of a function that there is; anything else as it is.
 pub(super) fn known(expr: Expr) -> Expr {
     match expr {
         Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => call("bit_not", vec![*expr]),
-        Expr::Function(function) if function.name.0.len() == 1 => Expr::Function(spelled(function)),
+        Expr::Function(function) if function.name.0.len() == 1 => quantiles(spelled(function)),
         other => other,
     }
 }
@@ -32,6 +53,18 @@ fn spelled(mut function: Function) -> Function {
             list.args = members;
             function.name = ObjectName::from(vec![Ident::new("named_struct")]);
         }
+    } else if is("make_interval") {
+        if let Some(parts) = interval_parts(&list.args) {
+            list.args = parts;
+        }
+    } else if let Some((_, arg_extreme)) = EXTREMES.into_iter().find(|(extreme, _)| is(extreme))
+        && let [value, n] = list.args.as_slice()
+        && list.duplicate_treatment.is_none()
+        && list.clauses.is_empty()
+        && may_be_copied(value, 2)
+    {
+        list.args = vec![value.clone(), value.clone(), n.clone()];
+        function.name = ObjectName::from(vec![Ident::new(arg_extreme)]);
     } else if is("mode")
         && let Some(order) = own_order(list)
     {
@@ -44,6 +77,83 @@ fn spelled(mut function: Function) -> Function {
         list.args.push(text(",".to_owned()));
     }
     function
+}
+
+/// A quantile at each fraction of a list as a list of quantiles; anything else as it is.
+fn quantiles(function: Function) -> Expr {
+    let Some((at, fractions)) = fractions(&function) else { return Expr::Function(function) };
+    let each = |fraction: Expr| {
+        let mut function = function.clone();
+        if let FunctionArguments::List(list) = &mut function.args
+            && let Some(arg) = list.args.get_mut(at)
+        {
+            *arg = FunctionArg::Unnamed(FunctionArgExpr::Expr(fraction));
+        }
+        Expr::Function(function)
+    };
+    Expr::Array(Array { elem: fractions.into_iter().map(each).collect(), named: false })
+}
+
+/// Which argument of a call is a list of fractions that is written out, and those.
+fn fractions(function: &Function) -> Option<(usize, Vec<Expr>)> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let name = function.name.to_string();
+    if !QUANTILES.iter().any(|of| name.eq_ignore_ascii_case(of)) {
+        return None;
+    }
+    // WITHIN GROUP says what they are of.
+    let at = usize::from(function.within_group.is_empty());
+    match list.args.get(at) {
+        Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Array(fractions))))
+            if !fractions.elem.is_empty() && may_be_copied(function, fractions.elem.len()) =>
+        {
+            Some((at, fractions.elem.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// Whether so many copies are not too much, and none of copies: a statement must not grow by each level it is nested.
+fn may_be_copied(part: &impl Visit, times: usize) -> bool {
+    let mut left = COPIES_MAX / times.max(1);
+    let flow = walk::expressions(part, |expr| {
+        left = left.saturating_sub(1);
+        let is_copied = match expr {
+            Expr::Function(function) => {
+                let name = function.name.to_string();
+                let names = EXTREMES.into_iter().flat_map(|(extreme, arg_extreme)| [extreme, arg_extreme]);
+                names.chain(QUANTILES).any(|of| name.eq_ignore_ascii_case(of))
+            }
+            _ => false,
+        };
+        if is_copied || left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    flow.is_continue()
+}
+
+/// The parts of an interval in their order, where some are given by name; None: none is, or another.
+fn interval_parts(args: &[FunctionArg]) -> Option<Vec<FunctionArg>> {
+    let mut parts: Vec<Option<FunctionArgExpr>> = vec![None; INTERVAL_PARTS.len()];
+    let mut is_named = false;
+    for (place, arg) in args.iter().enumerate() {
+        let (place, arg) = match arg {
+            FunctionArg::Unnamed(arg) if !is_named => (place, arg),
+            FunctionArg::Named { name, arg, .. } => {
+                is_named = true;
+                let name = ident_text(name);
+                (INTERVAL_PARTS.iter().position(|part| *part == name)?, arg)
+            }
+            _ => return None,
+        };
+        let part = parts.get_mut(place)?;
+        if part.is_some() {
+            return None;
+        }
+        *part = Some(arg.clone());
+    }
+    let zero = || FunctionArgExpr::Expr(Expr::value(Value::Number("0".to_owned(), false)));
+    let parts = parts.into_iter().map(|part| FunctionArg::Unnamed(part.unwrap_or_else(zero)));
+    is_named.then(|| parts.collect())
 }
 
 /// The order within a call of one argument, when it is by that argument.
@@ -74,6 +184,7 @@ fn members(args: &[FunctionArg]) -> Option<Vec<FunctionArg>> {
 
 #[cfg(test)]
 mod tests {
+    use super::COPIES_MAX;
     use crate::statement::{Statement, parse};
 
     #[test]
@@ -92,8 +203,36 @@ mod tests {
             ("mode(x ORDER BY y)", "mode(x ORDER BY y)"),
             ("~x & 1", "bit_not(x) & 1"),
             ("count(*)", "count(*)"),
+            ("quantile_cont(x + 1, [0.1, $1])", "[quantile_cont(x + 1, 0.1), quantile_cont(x + 1, $1)]"),
+            ("quantile(x, ARRAY[0.5]) FILTER (WHERE y)", "[quantile(x, 0.5) FILTER (WHERE y)]"),
+            (
+                "percentile_cont([0, 1]) WITHIN GROUP (ORDER BY x)",
+                "[percentile_cont(0) WITHIN GROUP (ORDER BY x), percentile_cont(1) WITHIN GROUP (ORDER BY x)]",
+            ),
+            ("quantile_disc(x, [])", "quantile_disc(x, [])"),
+            ("quantile_disc(x, 0.5)", "quantile_disc(x, 0.5)"),
+            ("max(x, 2)", "arg_max(x, x, 2)"),
+            ("MIN(x + y, $1) OVER (ORDER BY z)", "arg_min(x + y, x + y, $1) OVER (ORDER BY z)"),
+            ("max(DISTINCT x)", "max(DISTINCT x)"),
+            ("max(max(x, 2), 2)", "max(arg_max(x, x, 2), 2)"),
+            ("make_interval(days => 3, Hours := 2)", "make_interval(0, 0, 0, 3, 2, 0, 0)"),
+            ("make_interval(1, days => 3)", "make_interval(1, 0, 0, 3, 0, 0, 0)"),
+            ("make_interval(1, 2)", "make_interval(1, 2)"),
+            ("make_interval(1, years => 3)", "make_interval(1, years => 3)"),
         ] {
             assert_eq!(query(&format!("SELECT {written} AS a")), format!("SELECT {meant} AS a"));
         }
+    }
+
+    #[test]
+    fn what_is_nested_does_not_grow() {
+        let nested = |open: &str, close: &str| format!("SELECT {}x{}", open.repeat(20), close.repeat(20));
+        for sql in [nested("max(", ", 2)"), nested("quantile_cont(", ", [0.1, 0.2])")] {
+            let Ok(Statement::Query(query)) = parse(&sql) else { panic!("{sql}") };
+            assert!(query.to_string().len() < 2_000, "{query}");
+        }
+        let many = format!("SELECT quantile_cont(x, [{}0.1])", "0.1, ".repeat(COPIES_MAX));
+        let Ok(Statement::Query(query)) = parse(&many) else { panic!("it parses") };
+        assert_eq!(query.to_string().matches("quantile_cont").count(), 2, "once in the name of the column");
     }
 }

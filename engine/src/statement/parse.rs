@@ -23,7 +23,7 @@ use super::token::{peek_is, syntax, syntax_error, take, unexpected};
 use super::transaction::transaction;
 use super::{
     DropKind, DropStatement, ExplainStatement, NESTING_MAX, Reindex, Repair, STATEMENT_BYTES_MAX, Statement,
-    chain, fetch, guard, item, job, placeholder, precedence,
+    chain, fetch, guard, item, job, lambda, placeholder, precedence,
 };
 use crate::dialect::{CairnDialect, fold_operators, fold_types, order_identity_options};
 use crate::error::{Error, Result};
@@ -96,7 +96,7 @@ fn parser_of(sql: &str) -> Result<Parser<'static>> {
     chain::check(&tokens)?;
     let tokens = order_identity_options(tokens);
     Ok(Parser::new(&CairnDialect)
-        .with_tokens_with_locations(fold_types(fold_operators(tokens)))
+        .with_tokens_with_locations(lambda::fold(fold_types(fold_operators(tokens)))?)
         .with_recursion_limit(NESTING_MAX))
 }
 

@@ -1,4 +1,4 @@
-//! Actions: prepared statements, transactions, session options, cancelling.
+//! Actions: prepared statements, transactions, session options, cancelling, progress.
 
 use arrow_flight::sql::{
     ActionBeginSavepointRequest, ActionBeginSavepointResult, ActionBeginTransactionResult,
@@ -15,6 +15,7 @@ use cairn_engine::{Error, Result};
 use cairn_storage::ErrorKind;
 use prost::Message;
 
+use super::progress::{self, PROGRESS_ACTION};
 use super::service::ticket_handle;
 use super::status::wrong_request;
 use super::{command, encode, options, params, wire};
@@ -31,6 +32,10 @@ const ACTIONS: &[(&str, &str)] = &[
     (
         "BeginTransaction",
         "Begins a transaction.\nActionBeginTransactionRequest -> ActionBeginTransactionResult",
+    ),
+    (
+        PROGRESS_ACTION,
+        "How far the statement is that the session began last.\nnothing, or jobs -> JSON, or nothing when none runs",
     ),
     ("CancelFlightInfo", "Cancels a statement.\nCancelFlightInfoRequest -> CancelFlightInfoResult"),
     ("CancelQuery", "Cancels a statement.\nActionCancelQueryRequest -> ActionCancelQueryResult"),
@@ -74,6 +79,7 @@ pub(super) fn list() -> impl Iterator<Item = ActionType> {
 pub(super) async fn run(shared: &Shared, session: &Lease, action: Action) -> Result<Option<Bytes>> {
     let body = &action.body;
     Ok(match action.r#type.as_str() {
+        PROGRESS_ACTION => progress::answer(session.sql().engine(), body),
         "CreatePreparedStatement" => Some(prepare(shared, session, command::packed(body)?).await?),
         "ClosePreparedStatement" => {
             let request: ActionClosePreparedStatementRequest = command::packed(body)?;

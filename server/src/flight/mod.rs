@@ -18,6 +18,7 @@ mod metadata;
 mod options;
 mod outcome;
 mod params;
+mod progress;
 mod put;
 mod receive;
 mod results;
@@ -43,6 +44,7 @@ use crate::server::Shared;
 
 pub use handshake::TRANSACTION_HEADER;
 pub use outcome::Outcome;
+pub use progress::{JobProgress, PROGRESS_ACTION, ProgressReport};
 pub(crate) use results::Results;
 pub use status::StatementFailure;
 

@@ -1,7 +1,9 @@
-//! What a statement without rows came to, for clients that show it.
+//! What a statement without rows came to, and what is to be remarked beside rows, for clients that show it.
 //!
 //! Owns: its form on the wire, JSON in `app_metadata`: of the FlightInfo when it was asked for, of the first message of the rows
 //! when the statement itself was the ticket. Does not own: the count of rows that every client reads (`total_records`).
+//!
+//! Only an outcome has a `verb`: by that clients tell a statement without rows from one with them.
 
 use bytes::Bytes;
 use cairn_engine::Output;
@@ -51,6 +53,26 @@ impl Outcome {
     pub fn read(app_metadata: &[u8]) -> Option<Self> {
         serde_json::from_slice(app_metadata).ok()
     }
+
+    /// The remarks that `app_metadata` has beside rows.
+    #[must_use]
+    pub fn notes_beside_rows(app_metadata: &[u8]) -> Vec<String> {
+        serde_json::from_slice::<BesideRows>(app_metadata).map(|beside| beside.notes).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct BesideRows {
+    notes: Vec<String>,
+}
+
+/// Remarks as they are sent beside rows; no bytes for none.
+pub(super) fn beside_rows(notes: &[String]) -> Bytes {
+    if notes.is_empty() {
+        return Bytes::new();
+    }
+    // As above.
+    serde_json::to_vec(&BesideRows { notes: notes.to_vec() }).unwrap_or_default().into()
 }
 
 #[cfg(test)]
@@ -66,5 +88,12 @@ mod tests {
         let done = Outcome { verb: "CREATE TABLE".to_owned(), rows: None, notes: Vec::new() };
         assert_eq!(Outcome::read(&done.bytes()), Some(done));
         assert_eq!(Outcome::read(b""), None);
+    }
+
+    #[test]
+    fn rows_have_remarks_and_no_outcome() {
+        let sent = beside_rows(&["old".to_owned()]);
+        assert_eq!((Outcome::read(&sent), Outcome::notes_beside_rows(&sent)), (None, vec!["old".to_owned()]));
+        assert_eq!((beside_rows(&[]), Outcome::notes_beside_rows(b"")), (Bytes::new(), Vec::new()));
     }
 }

@@ -1,4 +1,6 @@
 //! What clients send: changes, rows of parameters, rows to store.
+//!
+//! What is to be remarked of a change goes beside its answer: DoPutUpdateResult has a count and nothing else.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use arrow_flight::sql::{
     TableNotExistOption,
 };
 use arrow_flight::{FlightData, PutResult};
-use cairn_engine::{Error, IfExists, IfMissing, IngestTarget, Result, Session};
+use cairn_engine::{Error, IfExists, IfMissing, IngestTarget, Ingested, Result, Session};
 use cairn_storage::{ErrorKind, HeldMemory};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -21,6 +23,7 @@ use tonic::Status;
 
 use super::params::ParameterRows;
 use super::receive::ReceivedRows;
+use super::statement::Count;
 use super::status::wrong_request;
 use super::{command, receive, statement};
 use crate::session::{Lease, PreparedStatement};
@@ -31,11 +34,15 @@ const BOUND_BYTES_MAX: usize = 64 << 20;
 /// Messages of a DoPut call.
 pub(super) type Messages = Pin<Box<dyn Stream<Item = std::result::Result<FlightData, Status>> + Send>>;
 
-/// Answers a DoPut call, whose messages are at most `bytes_max` long, decompressed as well.
+/// Answers a DoPut call, whose messages are at most `bytes_max` long, decompressed as well; with remarks for the user.
 ///
 /// # Errors
 /// What is wrong with the request, or fails in it; nothing has changed then.
-pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usize) -> Result<PutResult> {
+pub(super) async fn put(
+    session: &Lease,
+    mut messages: Messages,
+    bytes_max: usize,
+) -> Result<(PutResult, Vec<String>)> {
     let first = match messages.next().await {
         Some(Ok(first)) => first,
         Some(Err(status)) => return Err(broken(status.into())),
@@ -53,7 +60,7 @@ pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usiz
         .ok_or_else(|| wrong_request("the first message has no descriptor"))?;
     let command = command::of_descriptor(descriptor)?;
     let batches = decode(first, messages, bytes_max);
-    let result = match command {
+    let (result, notes) = match command {
         Command::CommandStatementUpdate(update) => {
             let sql = session.sql_of(update.transaction_id.as_deref())?;
             let sql = session.for_commit(sql, Some(&update.query))?;
@@ -75,16 +82,17 @@ pub(super) async fn put(session: &Lease, mut messages: Messages, bytes_max: usiz
             let prepared = session.prepared(&query.prepared_statement_handle)?;
             prepared.bind(bound(&prepared, batches).await?);
             let handle = Some(query.prepared_statement_handle);
-            DoPutPreparedStatementResult { prepared_statement_handle: handle }.encode_to_vec()
+            (DoPutPreparedStatementResult { prepared_statement_handle: handle }.encode_to_vec(), Vec::new())
         }
         Command::CommandStatementIngest(ingest) => counted(store(session, ingest, batches).await?),
         other => return Err(Error::not_supported_yet(format!("{} in DoPut", other.type_url()))),
     };
-    Ok(PutResult { app_metadata: result.into() })
+    Ok((PutResult { app_metadata: result.into() }, notes))
 }
 
-fn counted(rows: u64) -> Vec<u8> {
-    DoPutUpdateResult { record_count: i64::try_from(rows).unwrap_or(i64::MAX) }.encode_to_vec()
+fn counted(Count { rows, notes }: Count) -> (Vec<u8>, Vec<String>) {
+    let record_count = i64::try_from(rows).unwrap_or(i64::MAX);
+    (DoPutUpdateResult { record_count }.encode_to_vec(), notes)
 }
 
 /// The batches of a call whose first message has been read; it may hold the schema already, or only the command.
@@ -165,7 +173,7 @@ async fn bound(prepared: &PreparedStatement, mut batches: ReceivedRows) -> Resul
     Ok((are_sent || !kept.is_empty()).then_some(kept))
 }
 
-async fn store(session: &Lease, ingest: CommandStatementIngest, mut batches: ReceivedRows) -> Result<u64> {
+async fn store(session: &Lease, ingest: CommandStatementIngest, mut batches: ReceivedRows) -> Result<Count> {
     if ingest.temporary {
         return Err(Error::not_supported_yet("a temporary table")
             .map(|e| e.with_hint("store the rows in an ordinary table and drop it afterwards")));
@@ -196,5 +204,7 @@ async fn store(session: &Lease, ingest: CommandStatementIngest, mut batches: Rec
     let parts = |batch| futures::stream::iter(receive::parts(batch).map(Ok::<_, Error>));
     let rows = rows.map_ok(parts).try_flatten();
     let rows = rows.map_err(DataFusionError::from);
-    sql.ingest(&target, if_missing, if_exists, Box::pin(RecordBatchStreamAdapter::new(schema, rows))).await
+    let rows = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
+    let Ingested { rows, notes } = sql.ingest(&target, if_missing, if_exists, rows).await?;
+    Ok(Count { rows, notes })
 }

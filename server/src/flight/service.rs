@@ -27,6 +27,7 @@ use super::results::FetchedRows;
 use super::status::{self, wrong_request};
 use super::{action, command, metadata, put, statement, wire};
 use crate::handle::Handle;
+use crate::notes::{self, NOTES_HEADER};
 use crate::server::Shared;
 use crate::session::Lease;
 
@@ -199,7 +200,15 @@ impl FlightService for Flight {
         let caller = caller_of(&request)?;
         let messages = Box::pin(request.into_inner());
         let result = put::put(&caller.session, messages, self.shared.options.message_bytes_max).await;
-        caller.answer(result.map(one))
+        let (result, notes) = match result {
+            Ok((result, notes)) => (Ok(result), notes),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        let mut answer = caller.answer(result.map(one))?;
+        if let Some(notes) = notes::header(&notes).and_then(|notes| notes.parse().ok()) {
+            answer.metadata_mut().insert(NOTES_HEADER, notes);
+        }
+        Ok(answer)
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answered<Self::DoActionStream> {

@@ -17,7 +17,7 @@ use datafusion::physical_plan::EmptyRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt, TryStreamExt};
 
-use super::outcome::Outcome;
+use super::outcome::{self, Outcome};
 use super::params::ParameterRows;
 use super::results::Rows;
 use super::status::wrong_request;
@@ -43,7 +43,7 @@ enum Changed {
     /// Rows it changed; those of RETURNING were not wanted, or the change was made before.
     Counted(Outcome),
     /// The rows of RETURNING.
-    Returned(SendableRecordBatchStream),
+    Returned(RowStream),
 }
 
 impl Changed {
@@ -51,6 +51,17 @@ impl Changed {
         match self {
             Self::Counted(outcome) => Ok(outcome),
             Self::Returned(_) => Err(wrong_request("the statement has rows")),
+        }
+    }
+
+    /// Takes in what there is to remark of a statement around the change.
+    fn remark(&mut self, around: Output) {
+        let notes = match self {
+            Self::Counted(outcome) => &mut outcome.notes,
+            Self::Returned(rows) => &mut rows.notes,
+        };
+        if let Output::Done { notes: more, .. } = around {
+            notes.extend(more);
         }
     }
 }
@@ -61,16 +72,39 @@ pub(crate) struct Answer {
     pub(crate) rows: Rows,
     /// None: it has rows.
     pub(crate) outcome: Option<Outcome>,
+    /// What is to be remarked beside its rows.
+    notes: Vec<String>,
+}
+
+/// What a change came to for a client that wants its count.
+pub(crate) struct Count {
+    /// Rows changed.
+    pub(crate) rows: u64,
+    /// Remarks for the user.
+    pub(crate) notes: Vec<String>,
+}
+
+impl From<Outcome> for Count {
+    fn from(Outcome { rows, notes, .. }: Outcome) -> Self {
+        Self { rows: rows.unwrap_or(0), notes }
+    }
 }
 
 impl Answer {
     fn of(output: Output, session: &Lease) -> Self {
         let outcome = Outcome::of(&output);
-        let stream = match output {
-            Output::Rows(RowStream { stream, .. }) => stream,
-            Output::Affected { .. } | Output::Done { .. } => no_rows(None),
-        };
-        Self { rows: Rows::new(stream, session.clone()), outcome }
+        match output {
+            Output::Rows(rows) => Self::of_rows(rows, session),
+            Output::Affected { .. } | Output::Done { .. } => Self::of_outcome(outcome, session),
+        }
+    }
+
+    fn of_rows(RowStream { stream, notes, .. }: RowStream, session: &Lease) -> Self {
+        Self { rows: Rows::new(stream, session.clone()), outcome: None, notes }
+    }
+
+    fn of_outcome(outcome: Option<Outcome>, session: &Lease) -> Self {
+        Self { rows: Rows::new(no_rows(None), session.clone()), outcome, notes: Vec::new() }
     }
 
     /// What running a statement for no rows of parameters comes to.
@@ -82,7 +116,7 @@ impl Answer {
             rows: Some(0),
             notes: Vec::new(),
         });
-        Self { rows: Rows::new(no_rows(columns.clone()), session.clone()), outcome }
+        Self { rows: Rows::new(no_rows(columns.clone()), session.clone()), outcome, notes: Vec::new() }
     }
 
     /// Rows it changed, none where there is nothing to count; None: it has rows.
@@ -90,24 +124,27 @@ impl Answer {
         self.outcome.as_ref().map(|outcome| outcome.rows.unwrap_or(0))
     }
 
-    /// What it came to, as it is sent beside its rows.
+    /// What it came to, or what is to be remarked of its rows, as it is sent beside them.
     pub(crate) fn app_metadata(&self) -> Bytes {
-        self.outcome.as_ref().map(Outcome::bytes).unwrap_or_default()
+        match &self.outcome {
+            Some(outcome) => outcome.bytes(),
+            None => outcome::beside_rows(&self.notes),
+        }
     }
 
     /// Rows changed; those of a statement that has rows are read to their end and counted.
     ///
     /// # Errors
     /// What the rows meet.
-    pub(crate) async fn count(mut self) -> Result<u64> {
-        if let Some(affected) = self.affected() {
-            return Ok(affected);
+    pub(crate) async fn count(mut self) -> Result<Count> {
+        if let Some(outcome) = self.outcome {
+            return Ok(outcome.into());
         }
         let mut count = 0;
         while let Some(batch) = self.rows.stream.next().await {
             count += batch?.num_rows() as u64;
         }
-        Ok(count)
+        Ok(Count { rows: count, notes: self.notes })
     }
 }
 
@@ -145,21 +182,24 @@ pub(crate) async fn run_prepared(session: &Lease, prepared: &PreparedStatement) 
         _ if prepared.description.reads_only => one_behind_the_other(session, sql, text, values).await,
         _ if prepared.description.columns.is_some() => {
             let given = Given::<futures::stream::Empty<Result<ParameterRows>>>::Bound(values);
-            let stream = match update_each(&sql, text, given).await? {
-                Changed::Returned(stream) => stream,
-                Changed::Counted(_) => no_rows(prepared.description.columns.clone()),
+            let rows = match update_each(&sql, text, given).await? {
+                Changed::Returned(rows) => rows,
+                Changed::Counted(outcome) => {
+                    let stream = no_rows(prepared.description.columns.clone());
+                    RowStream { schema: stream.schema(), stream, notes: outcome.notes }
+                }
             };
-            Ok(Answer { rows: Rows::new(stream, session.clone()), outcome: None })
+            Ok(Answer::of_rows(rows, session))
         }
         _ => {
             let rows = futures::stream::iter(rows.into_iter().map(Ok));
-            let outcome = Some(update_each(&sql, text, Given::Coming(rows)).await?.outcome()?);
-            Ok(Answer { rows: Rows::new(no_rows(None), session.clone()), outcome })
+            let outcome = update_each(&sql, text, Given::Coming(rows)).await?.outcome()?;
+            Ok(Answer::of_outcome(Some(outcome), session))
         }
     }
 }
 
-/// Runs a prepared change with the rows of parameters that the client sends now, if they `are_sent`; returns how many rows it changed.
+/// Runs a prepared change with the rows of parameters that the client sends now, if they `are_sent`; returns what it came to.
 ///
 /// # Errors
 /// As [`run_prepared`]; an error of `batches`. Nothing has changed then.
@@ -168,7 +208,7 @@ pub(crate) async fn update_prepared(
     prepared: &PreparedStatement,
     are_sent: bool,
     rows: impl Stream<Item = Result<ParameterRows>> + Send,
-) -> Result<u64> {
+) -> Result<Count> {
     let sql = session.for_commit(session.sql_of_prepared(prepared)?, Some(&prepared.text))?;
     if prepared.description.parameters.is_empty() {
         return run(session, &sql, &prepared.text).await?.count().await;
@@ -176,7 +216,7 @@ pub(crate) async fn update_prepared(
     let mut rows = pin!(rows.try_filter(|rows| std::future::ready(rows.len() > 0)).peekable());
     let Some(first) = rows.next().await.transpose()? else {
         if are_sent {
-            return Ok(0);
+            return Ok(Count { rows: 0, notes: Vec::new() });
         }
         // Bound by a call before, if at all.
         return run_prepared(session, prepared).await?.count().await;
@@ -186,7 +226,7 @@ pub(crate) async fn update_prepared(
         return Answer::of(output, session).count().await;
     }
     let rows = futures::stream::once(std::future::ready(Ok(first))).chain(rows);
-    Ok(update_each(&sql, &prepared.text, Given::Coming(rows)).await?.outcome()?.rows.unwrap_or(0))
+    Ok(update_each(&sql, &prepared.text, Given::Coming(rows)).await?.outcome()?.into())
 }
 
 /// Runs a change once for each row of parameters, all or none: behind a savepoint of the open transaction, or in a transaction
@@ -197,8 +237,8 @@ where
 {
     if let Some(_turn) = sql.turn().await {
         let engine = sql.engine();
-        engine.execute(&format!("SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
-        let changed = change_each(engine, text, given).await;
+        let marked = engine.execute(&format!("SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
+        let mut changed = change_each(engine, text, given).await;
         if changed.is_err()
             && let Err(error) = engine.execute(&format!("ROLLBACK TO SAVEPOINT {ROWS_SAVEPOINT}"), None).await
         {
@@ -207,6 +247,9 @@ where
             return Err(error);
         }
         engine.execute(&format!("RELEASE SAVEPOINT {ROWS_SAVEPOINT}"), None).await?;
+        if let Ok(changed) = &mut changed {
+            changed.remark(marked);
+        }
         return changed;
     }
     let own = sql.engine().fork();
@@ -231,12 +274,11 @@ where
         let verb = own.statement_kind(text)?.name().to_ascii_uppercase();
         return Ok(Changed::Counted(Outcome { verb, rows: Some(0), notes: vec![note] }));
     }
-    own.execute("BEGIN", None).await?;
+    let begun = own.execute("BEGIN", None).await?;
     let mut changed = change_each(own, text, given).await?;
     let committed = own.execute("COMMIT", None).await?;
-    if let (Output::Done { notes, .. }, Changed::Counted(outcome)) = (committed, &mut changed) {
-        outcome.notes.extend(notes);
-    }
+    changed.remark(begun);
+    changed.remark(committed);
     Ok(changed)
 }
 
@@ -248,11 +290,12 @@ where
         Given::Coming(rows) => rows,
         Given::Bound(values) => {
             return match engine.execute_each(text, values).await? {
-                Output::Rows(RowStream { schema, stream }) => {
+                Output::Rows(RowStream { schema, stream, notes }) => {
                     // Read to their end: until then they keep the place in the queue that COMMIT may wait for.
                     let batches: Vec<RecordBatch> = stream.try_collect().await?;
                     let rows = futures::stream::iter(batches.into_iter().map(Ok));
-                    Ok(Changed::Returned(Box::pin(RecordBatchStreamAdapter::new(schema, rows))))
+                    let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
+                    Ok(Changed::Returned(RowStream { schema, stream, notes }))
                 }
                 _ => Err(wrong_request("the statement has no rows")),
             };
@@ -288,13 +331,14 @@ async fn counted(output: Output) -> Result<Outcome> {
     if let Some(outcome) = Outcome::of(&output) {
         return Ok(outcome);
     }
-    let mut count = 0;
-    if let Output::Rows(RowStream { mut stream, .. }) = output {
-        while let Some(batch) = stream.next().await {
+    let (mut count, mut notes) = (0, Vec::new());
+    if let Output::Rows(mut rows) = output {
+        notes.append(&mut rows.notes);
+        while let Some(batch) = rows.stream.next().await {
             count += batch?.num_rows() as u64;
         }
     }
-    Ok(Outcome { verb: String::new(), rows: Some(count), notes: Vec::new() })
+    Ok(Outcome { verb: String::new(), rows: Some(count), notes })
 }
 
 /// The rows of a query for each of `values`; a query begins when the rows of the one before have been read.
@@ -305,26 +349,25 @@ async fn one_behind_the_other(
     values: Vec<ParamValues>,
 ) -> Result<Answer> {
     let mut values = values.into_iter();
-    let first = execute_rows(&sql, text, values.next()).await?;
+    let RowStream { stream: first, notes, .. } = execute_rows(&sql, text, values.next()).await?;
     // Planned with the values of one row: a later one may be NULL.
     let schema = wire::nullable(&wire::schema(&first.schema()));
     let text = text.to_owned();
     let others = futures::stream::iter(values).then(move |values| {
         let (sql, text) = (Arc::clone(&sql), text.clone());
-        async move { execute_rows(&sql, &text, Some(values)).await.map_err(DataFusionError::from) }
+        async move {
+            let rows = execute_rows(&sql, &text, Some(values)).await.map_err(DataFusionError::from)?;
+            Ok::<_, DataFusionError>(rows.stream)
+        }
     });
     let rows = first.chain(others.try_flatten());
     let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows));
-    Ok(Answer { rows: Rows { schema, stream, session: session.clone() }, outcome: None })
+    Ok(Answer { rows: Rows { schema, stream, session: session.clone() }, outcome: None, notes })
 }
 
-async fn execute_rows(
-    sql: &SqlSession,
-    text: &str,
-    values: Option<ParamValues>,
-) -> Result<SendableRecordBatchStream> {
+async fn execute_rows(sql: &SqlSession, text: &str, values: Option<ParamValues>) -> Result<RowStream> {
     match sql.execute(text, values).await? {
-        Output::Rows(rows) => Ok(rows.stream),
+        Output::Rows(rows) => Ok(rows),
         _ => Err(wrong_request("the statement has no rows")),
     }
 }

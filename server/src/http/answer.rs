@@ -9,7 +9,7 @@
 use std::io::Write;
 
 use axum::body::Body;
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cairn_engine::text::{DelimitedWriter, JsonWriter, Numbers, RowWriter};
@@ -28,6 +28,7 @@ use super::error::Problem;
 use super::format::Format;
 use super::gate::Pass;
 use crate::flight::wire;
+use crate::notes::{self, NOTES_HEADER};
 
 /// Text of about so many bytes is written at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -56,12 +57,12 @@ pub(super) async fn of(output: Output, form: Form, pass: Pass) -> Result<Respons
 }
 
 async fn stream(rows: RowStream, form: Form, pass: Pass) -> Result<Response, Problem> {
-    let RowStream { schema, mut stream } = rows;
+    let RowStream { schema, mut stream, notes } = rows;
     let first = match stream.next().await {
         Some(batch) => Some(batch.map_err(Error::from)?),
         None => None,
     };
-    let writer = Writer::new(&schema, form)?;
+    let writer = Writer::new(&schema, form, &notes)?;
     let body = Answer {
         rows: stream,
         waiting: first.map(in_parts),
@@ -73,7 +74,12 @@ async fn stream(rows: RowStream, form: Form, pass: Pass) -> Result<Response, Pro
         let chunk = answer.chunk().await?;
         Some((chunk, answer))
     });
-    Ok(([(header::CONTENT_TYPE, form.format.media_type())], Body::from_stream(chunks)).into_response())
+    let mut response =
+        ([(header::CONTENT_TYPE, form.format.media_type())], Body::from_stream(chunks)).into_response();
+    if let Some(notes) = notes::header(&notes).and_then(|notes| HeaderValue::try_from(notes).ok()) {
+        response.headers_mut().insert(NOTES_HEADER, notes);
+    }
+    Ok(response)
 }
 
 /// Rows on their way to the client.
@@ -162,11 +168,11 @@ enum Writer {
 }
 
 impl Writer {
-    fn new(schema: &SchemaRef, form: Form) -> Result<Self, Error> {
+    fn new(schema: &SchemaRef, form: Form, notes: &[String]) -> Result<Self, Error> {
         let text = |rows, head| Self::Text { rows, format: form.format, head, count: 0 };
         Ok(match form.format {
             Format::Json => {
-                text(Box::new(JsonWriter::rows(schema).with_numbers(form.numbers)), json_head(schema))
+                text(Box::new(JsonWriter::rows(schema).with_numbers(form.numbers)), json_head(schema, notes))
             }
             Format::Ndjson => {
                 text(Box::new(JsonWriter::lines(schema).with_numbers(form.numbers)), Vec::new())
@@ -226,7 +232,7 @@ impl Writer {
 }
 
 /// The beginning of a JSON document, up to its rows.
-fn json_head(schema: &SchemaRef) -> Vec<u8> {
+fn json_head(schema: &SchemaRef, notes: &[String]) -> Vec<u8> {
     let columns: Vec<_> = schema
         .fields()
         .iter()
@@ -237,7 +243,12 @@ fn json_head(schema: &SchemaRef) -> Vec<u8> {
             json!({"name": field.name(), "type": name})
         })
         .collect();
-    format!("{{\"columns\":{},\n\"rows\":[", serde_json::Value::from(columns)).into_bytes()
+    let columns = serde_json::Value::from(columns);
+    let notes = match notes.is_empty() {
+        true => String::new(),
+        false => format!("\"notes\":{},\n", json!(notes)),
+    };
+    format!("{{\"columns\":{columns},\n{notes}\"rows\":[").into_bytes()
 }
 
 fn unwritable(error: std::io::Error) -> Error {

@@ -3,7 +3,7 @@
 //! Statements run side by side, each on its own snapshot, as long as no transaction is open; those of a transaction take
 //! turns, in the order they came. Rows that are read on take no turn: they keep the snapshot they were planned at.
 
-use cairn_engine::{Description, IfExists, IfMissing, IngestTarget, Output, Result, Session};
+use cairn_engine::{Description, IfExists, IfMissing, IngestTarget, Ingested, Output, Result, Session};
 use datafusion::common::ParamValues;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::FutureExt;
@@ -54,7 +54,7 @@ impl SqlSession {
         if_missing: IfMissing,
         if_exists: IfExists,
         rows: SendableRecordBatchStream,
-    ) -> Result<u64> {
+    ) -> Result<Ingested> {
         let _turn = self.turn().await;
         self.engine.ingest(target, if_missing, if_exists, rows).boxed().await
     }

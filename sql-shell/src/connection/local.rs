@@ -4,25 +4,24 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use cairn_engine::context::Progress;
 use cairn_engine::{
     Durability, Engine, EngineOptions, OpenOptions, Output, Relation, RelationKind, Root, Session, SyncMode,
     default_cache_directory, default_journal_directory,
 };
+use cairn_server::{JobProgress, ProgressReport};
 use datafusion::error::DataFusionError;
 use futures::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::{Answer, RunningJob};
+use super::Answer;
 use crate::args::Sync;
 use crate::failure::Failure;
 use crate::names::{Names, TableName};
 
-/// Status of a job that runs.
-const RUNNING: &str = "running";
 /// The file whose presence makes a directory a database.
 const MAGIC_FILE: &str = "CAIRN";
 /// How long a hurried close may take; what it leaves undone, the next opening does.
@@ -157,34 +156,41 @@ impl Local {
 
     pub(super) async fn execute(&self, sql: &str) -> Result<Answer, Failure> {
         // Boxed for the same reason as its caller's.
-        Ok(match self.session.execute(sql, None).boxed().await? {
+        let mut answer = match self.session.execute(sql, None).boxed().await? {
             Output::Rows(rows) => {
                 let failed = |error: DataFusionError| Failure::from(cairn_engine::Error::from(error));
                 Answer::Rows {
                     schema: rows.schema,
                     batches: rows.stream.map(move |batch| batch.map_err(failed)).boxed(),
+                    notes: rows.notes,
                 }
             }
             Output::Affected { verb, rows, notes } => Answer::done(verb, Some(rows), notes),
             Output::Done { verb, notes } => Answer::done(verb, None, notes),
-        })
+        };
+        // What was told at the opening is not told again.
+        answer.notes_mut().retain(|note| !self.notes.contains(note));
+        Ok(answer)
+    }
+
+    pub(super) fn end_running(&self) {
+        self.session.end_running();
     }
 
     pub(super) fn in_transaction(&self) -> bool {
         self.session.in_transaction()
     }
 
-    pub(super) fn progress(&self) -> Arc<Progress> {
-        self.session.progress()
-    }
-
-    pub(super) fn running_jobs(&self) -> Vec<RunningJob> {
-        let jobs = self.engine.database().jobs().into_iter().filter(|job| job.status == RUNNING);
-        let running = jobs.map(|job| {
-            let of_table = job.table.map(|table| format!(" {table}")).unwrap_or_default();
-            RunningJob { what: format!("{}{of_table}", job.kind), progress: job.progress }
-        });
-        running.collect()
+    pub(super) fn progress(&self, with_jobs: bool) -> ProgressReport {
+        let progress = self.session.progress();
+        ProgressReport {
+            // Nobody else is here to wait for.
+            waiting: false,
+            rows: progress.rows.load(Relaxed),
+            bytes: progress.bytes.load(Relaxed),
+            bytes_total: progress.bytes_total.load(Relaxed),
+            jobs: if with_jobs { JobProgress::of_session(&self.session) } else { Vec::new() },
+        }
     }
 
     pub(super) async fn names(&self) -> Names {

@@ -13,7 +13,7 @@ mod remote_names;
 use std::future::Future;
 use std::sync::Arc;
 
-use cairn_engine::context::Progress;
+use cairn_server::ProgressReport;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use futures::FutureExt;
@@ -42,6 +42,8 @@ pub(crate) enum Answer {
         schema: SchemaRef,
         /// Its rows.
         batches: Batches,
+        /// Remarks for the user.
+        notes: Vec<String>,
     },
     /// It changed something.
     Done {
@@ -52,20 +54,18 @@ pub(crate) enum Answer {
     },
 }
 
-/// A job that runs.
-#[derive(Clone, Debug)]
-pub(crate) struct RunningJob {
-    /// Its kind, and its table where it has one.
-    pub(crate) what: String,
-    /// 0.0 to 1.0.
-    pub(crate) progress: f64,
-}
-
 impl Answer {
     /// For a change, with the rows it changed where they are counted.
     fn done(verb: &str, rows: Option<u64>, notes: Vec<String>) -> Self {
         let tag = rows.map_or_else(|| verb.to_owned(), |rows| format!("{verb} {rows}"));
         Self::Done { tag, notes }
+    }
+
+    /// Its remarks.
+    fn notes_mut(&mut self) -> &mut Vec<String> {
+        match self {
+            Self::Rows { notes, .. } | Self::Done { notes, .. } => notes,
+        }
     }
 }
 
@@ -136,6 +136,14 @@ impl Connection {
         }
     }
 
+    /// Tells a statement that runs that it is to end, in case it does not hear of being dropped for a while; a server tells its own.
+    pub(crate) fn end_running(&self) {
+        match &self.side {
+            Side::Local(local) => local.end_running(),
+            Side::Remote(_) => {}
+        }
+    }
+
     /// Whether a transaction is open.
     pub(crate) fn in_transaction(&self) -> bool {
         match &self.side {
@@ -149,19 +157,11 @@ impl Connection {
         self.in_transaction() && self.work.block_on(self.execute("ROLLBACK")).is_ok()
     }
 
-    /// Counters of the running statement; a server tells none.
-    pub(crate) fn progress(&self) -> Arc<Progress> {
+    /// How far the running statement is, as of now or, at a server, as it said a moment ago; with the jobs that run, if they are wanted.
+    pub(crate) fn progress(&self, with_jobs: bool) -> ProgressReport {
         match &self.side {
-            Side::Local(local) => local.progress(),
-            Side::Remote(_) => Arc::default(),
-        }
-    }
-
-    /// Jobs that run now; a server tells none.
-    pub(crate) fn running_jobs(&self) -> Vec<RunningJob> {
-        match &self.side {
-            Side::Local(local) => local.running_jobs(),
-            Side::Remote(_) => Vec::new(),
+            Side::Local(local) => local.progress(with_jobs),
+            Side::Remote(remote) => remote.progress(with_jobs, &self.work),
         }
     }
 

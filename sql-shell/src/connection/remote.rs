@@ -11,7 +11,7 @@
 
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_flight::decode::{DecodedFlightData, DecodedPayload};
 use arrow_flight::error::FlightError;
@@ -22,9 +22,10 @@ use arrow_flight::{Action, HandshakeRequest, Ticket};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use cairn_server::{Outcome, StatementFailure, TRANSACTION_HEADER};
+use cairn_server::{Outcome, PROGRESS_ACTION, ProgressReport, StatementFailure, TRANSACTION_HEADER};
 use futures::{StreamExt, TryStreamExt, stream};
 use prost::Message;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
@@ -44,6 +45,11 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// How long leaving waits for the server to end the session; else it ends for being idle.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// The server is not asked how far a statement is before this, nor more often than every so long.
+const ASKED_AFTER: Duration = Duration::from_secs(1);
+const ASKED_EVERY: Duration = Duration::from_millis(500);
+/// How long it may take to answer.
+const ASKED_MAX: Duration = Duration::from_secs(5);
 /// How long completion waits for names at a time.
 const NAMES_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -70,8 +76,26 @@ struct State {
     names_are_new: bool,
     /// Names on their way.
     reading: Option<JoinHandle<()>>,
+    /// Remarks beside the names, which the next answer tells.
+    notes: Vec<String>,
     /// Statements that were begun.
     statements: u64,
+    /// The last one of them.
+    watched: Watched,
+}
+
+/// What is known of a statement that runs.
+#[derive(Default)]
+struct Watched {
+    /// None: there was none.
+    since: Option<Instant>,
+    asked: Option<Instant>,
+    /// A question on its way.
+    asking: Option<JoinHandle<()>>,
+    /// What the server said last.
+    told: ProgressReport,
+    /// It is not asked any more.
+    is_silent: bool,
 }
 
 impl Remote {
@@ -143,15 +167,28 @@ impl Remote {
         let end = {
             let mut state = self.state();
             (state.names_are_new, state.statements) = (false, state.statements + 1);
-            if let Some(reading) = state.reading.take() {
-                reading.abort();
+            let now = Watched { since: Some(Instant::now()), ..Watched::default() };
+            let before = std::mem::replace(&mut state.watched, now);
+            for task in [state.reading.take(), before.asking].into_iter().flatten() {
+                task.abort();
             }
             state.end.take()
         };
         match end {
             Some(end) => Err(end),
-            None => self.run(sql).await,
+            None => {
+                let mut answer = self.run(sql).await?;
+                let mut notes = std::mem::take(&mut self.state().notes);
+                notes.append(answer.notes_mut());
+                *answer.notes_mut() = notes;
+                Ok(answer)
+            }
         }
+    }
+
+    /// Keeps what the server has remarked beside rows that nobody is shown.
+    pub(super) fn keep_notes(&self, notes: Vec<String>) {
+        self.state().notes.extend(notes);
     }
 
     /// Runs a statement, the user's or one of the shell's own.
@@ -171,6 +208,7 @@ impl Remote {
             messages.try_for_each(|_| std::future::ready(Ok(()))).await.map_err(|e| self.failed(e))?;
             return Ok(Answer::done(&verb, rows, notes));
         }
+        let notes = Outcome::notes_beside_rows(&inner.app_metadata);
         let remote = Arc::clone(self);
         let batches = messages.filter_map(move |message| {
             std::future::ready(match message.map(|message| message.payload) {
@@ -179,11 +217,54 @@ impl Remote {
                 Err(error) => Some(Err(remote.failed(error))),
             })
         });
-        Ok(Answer::Rows { schema, batches: batches.boxed() })
+        Ok(Answer::Rows { schema, batches: batches.boxed(), notes })
     }
 
     pub(super) fn in_transaction(&self) -> bool {
         self.state().in_transaction
+    }
+
+    /// How far the statement is that runs, as the server said last. When that is a while ago it is asked anew, on `work`: only whoever
+    /// shows the answer makes it ask.
+    pub(super) fn progress(self: &Arc<Self>, with_jobs: bool, work: &Handle) -> ProgressReport {
+        let mut state = self.state();
+        let statement = state.statements;
+        let watched = &mut state.watched;
+        let is_due = !watched.is_silent
+            && watched.since.is_some_and(|since| since.elapsed() >= ASKED_AFTER)
+            && watched.asked.is_none_or(|asked| asked.elapsed() >= ASKED_EVERY)
+            && watched.asking.as_ref().is_none_or(JoinHandle::is_finished);
+        if is_due {
+            watched.asked = Some(Instant::now());
+            watched.asking = Some(work.spawn(Arc::clone(self).ask(statement, with_jobs)));
+        }
+        watched.told.clone()
+    }
+
+    async fn ask(self: Arc<Self>, statement: u64, with_jobs: bool) {
+        let client = self.state().client.clone();
+        let Some(mut client) = client else { return };
+        let answer = async {
+            let action = Action::new(PROGRESS_ACTION, ProgressReport::request(with_jobs));
+            let mut results = client.do_action(action).await?;
+            Ok::<_, FlightError>(results.message().await?)
+        };
+        let answer = timeout(ASKED_MAX, answer).await;
+        let mut state = self.state();
+        if state.statements != statement {
+            return;
+        }
+        match answer {
+            // None: the statement has ended, or has yet to begin.
+            Ok(Ok(report)) => {
+                let report = report.and_then(|report| ProgressReport::read(&report.body));
+                state.watched.told = report.unwrap_or_default();
+            }
+            // An older server, or the statement meets the same.
+            Ok(Err(_)) => state.watched.is_silent = true,
+            // A busy one, which is asked again.
+            Err(_) => {}
+        }
     }
 
     /// The names there are; those of the last time, or none, when the server takes long: then they go on to be read, and the next

@@ -40,7 +40,8 @@ SELECT what, a, b, c, t FROM (
 /// # Errors
 /// As the server says.
 pub(super) async fn read(remote: &Arc<Remote>) -> Result<Names, Failure> {
-    let Answer::Rows { batches, .. } = remote.run(QUERY).await? else { return Ok(Names::default()) };
+    let Answer::Rows { batches, notes, .. } = remote.run(QUERY).await? else { return Ok(Names::default()) };
+    remote.keep_notes(notes);
     Ok(collect(&batches.try_collect::<Vec<_>>().await?))
 }
 

@@ -60,6 +60,11 @@ impl Named {
         }
     }
 
+    /// The leaves that a manifest's root names, and nothing else.
+    pub(crate) fn add_leaves(&mut self, manifest: &Manifest) {
+        self.ids.extend(leaves(manifest).into_iter().map(|leaf| leaf.id));
+    }
+
     /// What a leaf names; it is read once.
     ///
     /// # Errors

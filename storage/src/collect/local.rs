@@ -10,7 +10,9 @@
 //! Of manifests the newest [`MANIFESTS_KEPT`] stay, g and all after it, and those that tell VERIFY which commits can still be asked for by their ids.
 //! They go one after the other, the oldest first, each durably: so at every moment those that are there stand side by side up to the newest, which is
 //! found by counting up from any of them (D11), and whoever still finds one that he has locked knows that none after it is gone. Where a number was
-//! missing, or has a mark since, it goes in its turn: one that stayed alone below the others would be taken for the newest.
+//! missing, or has a mark since, it goes in its turn: one that stayed alone below the others would be taken for the newest. Leaves go after them (`leaves`).
+
+mod leaves;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -37,6 +39,8 @@ use crate::manifest::store::manifest_path;
 const MANIFESTS_KEPT: u64 = 32;
 /// Manifests removed at the end of one checkpoint: each waits for the disk.
 const MANIFESTS_AT_ONCE: usize = 1_000;
+/// For each so many leaves one more manifest goes before they are listed again: what a checkpoint costs does not grow with those of a day.
+const LEAVES_LISTED: u64 = 1_024;
 
 /// What sweeps of one open database remember.
 #[derive(Debug)]
@@ -50,12 +54,14 @@ struct State {
     due: bool,
     /// The oldest manifest that should be there: those before it were removed. None: nobody has looked yet.
     lowest: Option<ManifestNumber>,
+    /// Leaves that no manifest names are looked for again once the oldest manifest is this one. None: nobody has looked yet.
+    leaves_due: Option<ManifestNumber>,
 }
 
 impl Default for Swept {
     fn default() -> Self {
         // What earlier processes left is looked for once.
-        Self(Mutex::new(State { from: ManifestNumber(0), due: true, lowest: None }))
+        Self(Mutex::new(State { from: ManifestNumber(0), due: true, lowest: None, leaves_due: None }))
     }
 }
 
@@ -90,6 +96,14 @@ impl Swept {
     fn set_lowest(&self, lowest: ManifestNumber) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).lowest = Some(lowest);
     }
+
+    fn leaves_due(&self) -> Option<ManifestNumber> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).leaves_due
+    }
+
+    fn set_leaves_due(&self, oldest: ManifestNumber) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).leaves_due = Some(oldest);
+    }
 }
 
 /// The oldest manifest that should be there, of a directory in which `lowest` is the oldest that is, and `highest` the newest.
@@ -120,6 +134,7 @@ pub(crate) async fn sweep(
         swept.set_due();
     }
     let removed = remove_manifests(database, newest.number).await;
+    let removed = removed.and(remove_leaves(database, newest).await);
     if !swept.take_due() {
         return removed;
     }
@@ -165,6 +180,22 @@ async fn remove_manifests(database: &Database, newest: ManifestNumber) -> Result
     Ok(())
 }
 
+/// Removes leaves that no manifest names any more, when enough manifests were removed since it was done last, or nobody has looked yet.
+///
+/// # Errors
+/// Storage errors; what is left is looked for at the next checkpoint.
+async fn remove_leaves(database: &Database, newest: &Manifest) -> Result<()> {
+    let swept = &database.swept;
+    let oldest = lowest(database, newest.number).await?;
+    if swept.leaves_due().is_some_and(|due| oldest < due) {
+        return Ok(());
+    }
+    if let Some(listed) = leaves::remove(database, newest, None, &mut CollectReceipt::default()).await? {
+        swept.set_leaves_due(ManifestNumber(oldest.next().0.saturating_add(listed / LEAVES_LISTED)));
+    }
+    Ok(())
+}
+
 /// The oldest manifest that should be there. While none was ever removed it is the first, whether or not it is missing.
 async fn lowest(database: &Database, newest: ManifestNumber) -> Result<ManifestNumber> {
     let swept = &database.swept;
@@ -192,7 +223,11 @@ pub(crate) async fn sweep_all(
     let begun = Instant::now();
     // Locks are looked for from there on.
     lowest(database, newest.number).await?;
-    let done = run(database, writer, newest, table, Some(stop)).await?;
+    let mut done = run(database, writer, newest, table, Some(stop)).await?;
+    if table.is_none() && leaves::remove(database, newest, Some(stop), &mut done).await?.is_none() {
+        // A manifest is damaged: what it names stays.
+        done.more = true;
+    }
     Ok(CollectReceipt { duration: begun.elapsed(), ..done })
 }
 

@@ -35,7 +35,7 @@ use object_store::path::Path;
 pub(crate) use live::{Named, Retained, Roots, leaves};
 pub(crate) use local::{Swept, oldest_kept, sweep, sweep_all};
 pub use name::ObjectKind;
-pub(crate) use name::ObjectName;
+pub(crate) use name::{LEAVES, ObjectName};
 pub(crate) use plan::{HISTORY_KEPT, Listed, PROBE_KEPT, is_older};
 pub(crate) use uploads::{UploadGuard, Uploads};
 

@@ -5,6 +5,9 @@
 
 use crate::id::{Epoch, ManifestNumber, ObjectId, WalNumber};
 
+/// The folder of leaves.
+pub(crate) const LEAVES: &str = "manifest/leaf";
+
 /// What is collected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKind {

@@ -15,11 +15,13 @@ use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::database::tests::definition;
 use crate::database::{self, Clock, OpenOptions, Root, now_us};
-use crate::id::{CommitVersion, Epoch, ObjectId, ObjectIds, RowId, TableId};
+use crate::id::{CommitId, CommitVersion, Epoch, ObjectId, ObjectIds, RowId, TableId};
+use crate::manifest::history::history_path;
+use crate::repair::RepairStatus;
 use crate::segment::EncodedKey;
 use crate::transaction::{CommitOptions, CommitReceipt, LastWord, Transaction, TransactionBlock};
 use crate::verify::{Finding, FindingStatus, VerifyScope};
-use crate::wal::FENCE_BYTES;
+use crate::wal::{CommitInfo, FENCE_BYTES};
 
 const TABLE: TableId = TableId(1);
 
@@ -543,4 +545,86 @@ async fn a_version_names_all_of_its_objects() {
     }
     // Two segments with their key filters and two `.deletes` objects, one of them since the manifest.
     assert_eq!((all, since), (6, 1));
+}
+
+/// What is wrong, by VERIFY DEEP.
+async fn wrong(db: &Arc<Database>) -> Vec<String> {
+    let findings = db.verify_deep(VerifyScope::Database).await.unwrap();
+    findings.into_iter().filter(Finding::is_bad).map(|finding| finding.object).collect()
+}
+
+/// A repair's rows about ids of commits: object, status, detail.
+async fn given_up(db: &Arc<Database>, dry_run: bool) -> Vec<(String, RepairStatus, String)> {
+    let rows = db.repair(VerifyScope::Database, dry_run, CommitInfo::default()).await.unwrap();
+    assert!(rows.iter().all(|row| !row.is_open()), "{rows:?}");
+    let given_up = rows.into_iter().filter(|row| row.action == "give up");
+    given_up.map(|row| (row.object, row.status, row.detail)).collect()
+}
+
+#[tokio::test]
+async fn ids_beside_manifests_that_were_collected_can_be_given_up() {
+    let bucket = Bucket::new();
+    let db = bucket.writer().await;
+    create(&db, true).await;
+    let (mut commits, mut paths) = (Vec::new(), Vec::new());
+    for round in 0..5 {
+        insert(&db, round * 10..round * 10 + 10).await;
+        let last = db.versions().last().unwrap().clone();
+        commits.push((last.commit_id, last.version));
+        paths.push(history_path(checkpoint(&db).await));
+    }
+    let never = CommitId::random();
+    assert_eq!(db.commit_version(never).await.unwrap(), None);
+    bucket.turn(2);
+    assert!(kinds(&db.collect().await.unwrap()).contains(&ObjectKind::Manifest));
+    assert_eq!(bucket.paths("history", "").await.len(), 5);
+    assert_eq!(wrong(&db).await, Vec::<String>::new());
+
+    // One is gone, one is damaged; the manifests beside them were collected.
+    bucket.store.delete(&Path::from(paths[1].as_str())).await.unwrap();
+    bucket.put(&paths[3], 60).await;
+    assert_eq!(db.commit_version(never).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(wrong(&db).await, [paths[3].as_str(), paths[1].as_str()]);
+    let before = bucket.paths("", "").await;
+    let planned = given_up(&db, true).await;
+    assert_eq!(bucket.paths("", "").await, before, "a dry run writes nothing");
+    let done = given_up(&db, false).await;
+    for (rows, status) in [(planned, RepairStatus::Planned), (done, RepairStatus::Done)] {
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        for ((object, found, detail), n) in rows.iter().zip([3, 1]) {
+            assert_eq!((object, *found), (&paths[n], status));
+            let lost = format!("the ids of commits {0} to {0} are lost", commits[n].1);
+            assert!(detail.starts_with(&lost), "{detail}");
+        }
+    }
+    assert_eq!(wrong(&db).await, Vec::<String>::new());
+    for (n, (id, _)) in commits.iter().enumerate() {
+        assert_eq!(db.commit_version(*id).await.unwrap().is_some(), n != 1 && n != 3, "{n}");
+    }
+    assert_eq!(db.commit_version(never).await.unwrap(), None);
+    assert_eq!(db.earlier_commit(never).await.unwrap(), None);
+
+    // Before the oldest stands nothing: it goes back to what must be there.
+    bucket.put(&paths[0], 60).await;
+    let done = given_up(&db, false).await;
+    let lost = format!("the ids of commits 1 to {} are lost", commits[0].1);
+    assert!(done.len() == 1 && done[0].2.starts_with(&lost), "{done:?}");
+    assert_eq!(wrong(&db).await, Vec::<String>::new());
+    assert_eq!(db.commit_version(never).await.unwrap(), None);
+
+    // The oldest manifest that is left tells where its object ends, though the one before it is gone, and the next object too.
+    insert(&db, 50..60).await;
+    commits.push(db.versions().last().map(|last| (last.commit_id, last.version)).unwrap());
+    paths.push(history_path(checkpoint(&db).await));
+    for path in &paths[4..] {
+        bucket.put(path, 60).await;
+    }
+    let done = given_up(&db, false).await;
+    assert_eq!(done.len(), 2, "{done:?}");
+    for ((object, _, detail), n) in done.iter().zip(4..) {
+        let lost = format!("the ids of commits {0} to {0} are lost", commits[n].1);
+        assert!(*object == paths[n] && detail.starts_with(&lost), "{done:?}");
+    }
+    assert_eq!(wrong(&db).await, Vec::<String>::new());
+    assert_eq!(db.commit_version(never).await.unwrap(), None);
 }

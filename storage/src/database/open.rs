@@ -110,7 +110,8 @@ async fn open_local(root: Root, options: OpenOptions) -> Result<Arc<Database>> {
         None => create(&*store).await?,
     };
     let access = if options.read_only { Access::Read } else { Access::Write };
-    let manifests = ManifestStore::new(Arc::clone(&store), access);
+    let manifests =
+        ManifestStore::new(Arc::clone(&store), access).with_inline_bytes(options.segment_list_bytes);
     let cache = SegmentCache::new(options.segment_cache_bytes);
     let may_expire = false.into();
     let shared = Arc::new(Shared {
@@ -170,7 +171,8 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
         None => store,
     };
     let access = if options.read_only { Access::Read } else { Access::Write };
-    let manifests = ManifestStore::new(Arc::clone(&store), access);
+    let manifests =
+        ManifestStore::new(Arc::clone(&store), access).with_inline_bytes(options.segment_list_bytes);
     let cache = SegmentCache::new(options.segment_cache_bytes);
     let shared = Arc::new(Shared {
         store,

@@ -11,6 +11,7 @@ use super::clock::Clock;
 use crate::computing::Computing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::FileSystem;
+use crate::manifest::store::INLINE_BYTES;
 use crate::object::StoreUrl;
 use crate::wal::SyncMode;
 
@@ -154,6 +155,8 @@ pub struct OpenOptions {
     pub segment_cache_bytes: usize,
     /// Budget of the columns that scans have decoded; 0: none are kept. None: whoever plans the scans knows how much memory there is.
     pub column_cache_bytes: Option<usize>,
+    /// A table's list of segments that takes at least so much stands in objects of its own, beside the manifest; for tests.
+    pub segment_list_bytes: usize,
     /// A file system to use in place of the local one, on object storage in place of the journal's directory; for tests.
     pub fs: Option<Arc<dyn FileSystem>>,
     /// On object storage: when to begin to write.
@@ -219,6 +222,7 @@ impl Default for OpenOptions {
             job_timeout: Duration::from_secs(24 * 3600),
             segment_cache_bytes: 2 << 30,
             column_cache_bytes: None,
+            segment_list_bytes: INLINE_BYTES,
             fs: None,
             claim: ClaimAt::FirstWrite,
             take_over: false,

@@ -27,8 +27,7 @@ use crate::error::{Error, ErrorKind, Result, is_later_form, newer};
 use crate::id::{CommitId, CommitVersion, ManifestNumber};
 use crate::object::{Put, put_if_absent, put_own};
 
-use covered::Covered;
-pub(crate) use covered::{Recorded, marks};
+pub(crate) use covered::{Covered, Recorded, marks};
 pub(crate) use known::KnownCommits;
 
 const MAGIC: &[u8; 8] = b"CAIRNHIS";
@@ -161,6 +160,31 @@ async fn search(
         }
     }
     damaged.map_or(Ok(None), Err)
+}
+
+/// What the objects hold that can be read; one that is damaged holds nothing.
+///
+/// # Errors
+/// `Unsupported` when a later Cairn wrote one; the store's.
+pub(crate) async fn held(store: &dyn ObjectStore, recorded: &Recorded) -> Result<Covered> {
+    let numbers: Vec<ManifestNumber> = numbered(store, recorded.manifest()).await?.into_keys().collect();
+    let objects = numbers.into_iter().map(|number| async move { (number, read_whole(store, number).await) });
+    let mut objects = futures::stream::iter(objects).buffered(PARALLEL_READS);
+    let mut covered = Covered::default();
+    while let Some((number, commits)) = objects.next().await {
+        if let Some(commits) = commits? {
+            covered.add(number, &commits);
+        }
+    }
+    Ok(covered)
+}
+
+/// As [`read`]; None also when it is damaged.
+async fn read_whole(store: &dyn ObjectStore, number: ManifestNumber) -> Result<Option<Commits>> {
+    match read(store, number).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        found => found,
+    }
 }
 
 /// The object of that number; None: there is none, or it was collected.

@@ -25,7 +25,7 @@ use super::model::Manifest;
 use crate::error::{Error, ErrorKind, Result, newer};
 use crate::id::{DatabaseId, ManifestNumber};
 use crate::object::judged;
-pub(crate) use leaves::leaf_path;
+pub(crate) use leaves::{INLINE_BYTES, leaf_path};
 
 /// How often a create that wrote nothing and says "exists" is tried (S3 answers 409 to racing creates).
 const CREATE_ATTEMPTS: usize = 4;
@@ -47,6 +47,7 @@ pub enum Access {
 pub struct ManifestStore {
     store: Arc<dyn ObjectStore>,
     access: Access,
+    inline_bytes: usize,
 }
 
 /// Path of a manifest below the root.
@@ -59,7 +60,13 @@ impl ManifestStore {
     /// Manifests in `store`, which is rooted at the database.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, access: Access) -> Self {
-        Self { store, access }
+        Self { store, access, inline_bytes: INLINE_BYTES }
+    }
+
+    /// As this one, but that a list of at least so much JSON stands in leaves.
+    #[must_use]
+    pub(crate) fn with_inline_bytes(self, inline_bytes: usize) -> Self {
+        Self { inline_bytes, ..self }
     }
 
     /// Publishes `manifest` under its number; durable at return. `previous` is the one before it, None for the first.

@@ -10,7 +10,8 @@
 //!    into a table of its own below `lost_and_found`; its objects are copied to `lost_and_found/`; one commit makes that table and takes the segment away.
 //! 2. A damaged manifest or log: the log is copied to `lost_and_found/`, then a checkpoint writes both anew from memory. In a directory the
 //!    damaged manifest then stands again as it was, or, when nobody knows what it said, a mark in its place: no number may be missing.
-//! 3. Where ids of commits can't be read any more, an object of ids that nobody has takes their place: else no id could be called unknown.
+//! 3. Where ids of commits can't be read any more, an object of ids that nobody has takes their place: else no id could be called unknown. Which commits
+//!    these are its manifest and the one before it tell, or where one was collected, the objects of ids before and after it.
 //! 4. Index units are built again, and objects that nothing names are collected.
 //!
 //! Each step is durable before the next and leaves a database that opens; a repair that was cut off is begun again from what VERIFY
@@ -449,12 +450,9 @@ impl Work<'_> {
     /// Ids of commits that nobody can tell any more are given up, so that others are known again.
     async fn histories(&mut self, plan: &Plan) {
         const ACTION: &str = "give up";
-        const NOT_KNOWN: &str =
-            "which commits it had is not known: restore it from a backup; it goes by itself after 24 h";
         for (number, finding) in &plan.histories {
             let row = match self.give_up(*number).await {
-                Ok(None) => left(finding, NOT_KNOWN),
-                Ok(Some((commits, kept))) => {
+                Ok((commits, kept)) => {
                     let detail = match commits.is_empty() {
                         true => format!("no commit was in it alone; {}", finding.detail),
                         false => format!(
@@ -473,32 +471,54 @@ impl Work<'_> {
         }
     }
 
-    /// Puts an object of ids that nobody has in place of one that is damaged or missing. Its versions, and where the damaged one is kept;
-    /// None: nobody knows which versions they are.
-    async fn give_up(&self, number: ManifestNumber) -> Result<Option<(Range<u64>, Option<Path>)>> {
+    /// Puts an object of ids that nobody has in place of one that is damaged or missing. Its versions, and where the damaged one is kept.
+    async fn give_up(&self, number: ManifestNumber) -> Result<(Range<u64>, Option<Path>)> {
+        let versions = self.lost_with(number).await?;
+        if self.dry_run {
+            return Ok((versions, None));
+        }
+        let path = history_path(number);
+        let kept = put_aside(&*self.database.shared.past_cache(), &path).await?;
+        let now_us = self.database.options().clock.now_us();
+        let nobodys = versions.clone().map(|_| (CommitId::random(), now_us)).collect::<Vec<_>>();
+        let first = CommitVersion(versions.start);
+        history::put(&*self.database.shared.store, number, first, &nobodys).await?;
+        Ok((versions, kept))
+    }
+
+    /// Versions of the commits that were in the object of that number: the manifest before it tells the first, its own the last. Where one was collected
+    /// or can't be read, the other objects do.
+    async fn lost_with(&self, number: ManifestNumber) -> Result<Range<u64>> {
+        let (first, end) = self.between_manifests(number).await?;
+        if let (Some(first), Some(end)) = (first, end) {
+            return Ok(first..end);
+        }
+        let recorded = Arc::clone(&self.database.snapshot().state().recorded);
+        let held = history::held(&*self.database.shared.store, &recorded).await?;
+        let beside = held.between(number, &recorded, self.database.options().clock.now_us());
+        let end = end.unwrap_or(beside.end);
+        Ok(first.unwrap_or(beside.start).min(end)..end)
+    }
+
+    /// The first of the commits that the manifest of that number is the first to hold, and the one behind the last of them, as far as manifests
+    /// that can be read tell. Neither when it is a claim, beside which an earlier writer may have left any.
+    async fn between_manifests(&self, number: ManifestNumber) -> Result<(Option<u64>, Option<u64>)> {
         let manifests = &self.database.manifests;
         let known = |found: Result<Manifest>| match found {
             Ok(manifest) => Ok(Some(manifest)),
             Err(error) if is_damage(&error) => Ok(None),
             Err(error) => Err(error),
         };
-        let Some(manifest) = known(manifests.read(number).await)? else { return Ok(None) };
-        let before = match number.0.checked_sub(1).filter(|before| *before > 0).map(ManifestNumber) {
-            None => CommitVersion(0),
-            Some(before) => match known(manifests.read(before).await)? {
-                Some(before) => before.version,
-                None => return Ok(None),
-            },
-        };
-        let (first, end) = (before.next(), manifest.version.next());
-        if self.dry_run {
-            return Ok(Some((first.0..end.0, None)));
+        let manifest = known(manifests.read(number).await)?;
+        if manifest.as_ref().is_some_and(|manifest| manifest.is_claim) {
+            return Ok((None, None));
         }
-        let path = history_path(number);
-        let kept = put_aside(&*self.database.shared.past_cache(), &path).await?;
-        let nobodys = (first.0..end.0).map(|_| (CommitId::random(), manifest.time_us)).collect::<Vec<_>>();
-        history::put(&*self.database.shared.store, number, first, &nobodys).await?;
-        Ok(Some((first.0..end.0, kept)))
+        let first = match number.0.checked_sub(1).filter(|before| *before > 0).map(ManifestNumber) {
+            None => Some(CommitVersion(0)),
+            Some(before) => known(manifests.read(before).await)?.map(|before| before.version),
+        };
+        let end = manifest.map(|manifest| manifest.version.next().0);
+        Ok((first.map(|before| before.next().0), end))
     }
 
     async fn units(&mut self, plan: &TablePlan) {

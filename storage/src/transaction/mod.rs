@@ -106,6 +106,8 @@ pub(crate) struct TableSet {
     pub(crate) segments: Vec<SegmentMeta>,
     pub(crate) deleted: Vec<RowId>,
     pub(crate) truncate: bool,
+    /// Whether each appended row has the key of a row that is deleted with it.
+    pub(crate) keeps_keys: bool,
     /// Positions of `segments` whose rows were deleted again before the commit.
     pub(crate) gone: BTreeMap<ObjectId, RoaringBitmap>,
 }
@@ -113,6 +115,12 @@ pub(crate) struct TableSet {
 impl TableSet {
     fn is_changed(&self) -> bool {
         !self.batches.is_empty() || !self.segments.is_empty() || !self.deleted.is_empty() || self.truncate
+    }
+
+    /// Rows that it appends.
+    fn rows(&self) -> u64 {
+        let in_memory: u64 = self.batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        in_memory + self.segments.iter().map(|segment| segment.rows).sum::<u64>()
     }
 
     /// Each deleted row once, ascending, and no empty batch.
@@ -267,6 +275,16 @@ impl Transaction {
     /// None today.
     pub fn delete(&self, table: TableId, rows: &[RowId]) -> Result<()> {
         self.shared.set().tables.entry(table).or_default().deleted.extend_from_slice(rows);
+        Ok(())
+    }
+
+    /// Each row that is appended to the table has taken the place of one that is deleted, under the same key: an UPDATE that leaves
+    /// the key alone. Its keys are not looked for then, unless there are not as many rows as different ones were deleted.
+    ///
+    /// # Errors
+    /// None today.
+    pub fn keeps_keys(&self, table: TableId) -> Result<()> {
+        self.shared.set().tables.entry(table).or_default().keeps_keys = true;
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::manifest::store::{leaf_path, manifest_path};
 use crate::manifest::{LeafRef, Manifest};
 use crate::version::Snapshot;
 
-/// What the manifests that are kept say. On other roots than those in object stores only the numbers are known.
+/// What the manifests that are kept say. On other roots than those in object stores only the numbers and the names of leaves are known.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     /// What they name.
@@ -33,6 +33,8 @@ pub(super) struct Chain {
     pub(super) standing: BTreeMap<ManifestNumber, Standing>,
     /// Leaves that cannot be read; each is told once.
     lost: HashSet<ObjectId>,
+    /// Whether one can't be read, so that nobody knows which leaves it names.
+    unread: bool,
 }
 
 /// What is remembered of a manifest.
@@ -67,6 +69,7 @@ pub(super) async fn check(
         Err(error) => {
             let object = if is_remote(database) { "boundary" } else { "manifest" };
             findings.push(Finding::new(object, "checksums and rules", Err(error)));
+            chain.unread = true;
             newest
         }
     };
@@ -100,14 +103,17 @@ pub(super) async fn check(
         if matches!(database.manifests.is_marked(number, database.id()).await, Ok(true)) {
             marked += 1;
         } else if !is_absent(&error) || !chain.has_passed(database, number).await {
+            chain.unread = true;
             findings.push(Finding::new(manifest_path(number), "checksums and rules", Err(error)));
             damaged += 1;
         }
     }
-    if is_remote(database)
-        && let Ok(manifest) = database.manifests.read(newest).await
-    {
-        chain.add(database, &manifest, findings).await;
+    let anew = match is_remote(database) {
+        true => database.manifests.read(newest).await.ok(),
+        false => None,
+    };
+    if let Some(manifest) = anew.as_ref().or(last.as_ref().filter(|_| !is_remote(database))) {
+        chain.add(database, manifest, findings).await;
     }
     if depth == Depth::Deep
         && let Some(last) = &last
@@ -147,9 +153,20 @@ impl Chain {
         number < self.oldest
     }
 
+    /// Whether nothing names that leaf of a directory, nor will: a checkpoint that runs names its own when it ends.
+    pub(super) fn has_lost_leaf(&self, id: ObjectId) -> bool {
+        !self.unread && !self.named.contains(id) && self.settled.is_some_and(|settled| id < settled)
+    }
+
     /// Adds what the next manifest names.
     pub(super) async fn add(&mut self, database: &Database, manifest: &Manifest, findings: &mut Findings) {
         if !is_remote(database) {
+            // Copied there from elsewhere: what the one that stood there names nobody knows.
+            self.unread |= manifest.database_id != database.id();
+            self.named.add_leaves(manifest);
+            if manifest.number == self.newest {
+                self.settled = manifest.settled;
+            }
             return;
         }
         if manifest.number == self.oldest {

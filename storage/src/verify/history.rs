@@ -1,19 +1,24 @@
-//! Checks of the objects that find commits by their ids: each byte, and that they hold the commits between two manifests.
+//! Checks of the objects that find commits by their ids: each byte, that they hold the commits between two manifests, and that together they hold
+//! all that can still be asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::chain::Chain;
 use super::{Finding, Findings, counted};
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitVersion, ManifestNumber};
-use crate::manifest::history::{self, history_path, is_over};
+use crate::manifest::history::{self, Covered, history_path, is_over};
 
 const CHECK: &str = "checksum and versions";
 
 /// All that are there, and those that should be.
 pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Findings) {
     let store = &*database.shared.store;
+    // Before they are listed: what it speaks of stands by then.
+    let recorded = Arc::clone(&database.snapshot().state().recorded);
     let listed: BTreeMap<ManifestNumber, i64> = match history::listed(store).await {
         Ok(listed) => listed.into_iter().collect(),
         Err(error) => {
@@ -21,15 +26,20 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
             return;
         }
     };
-    let (mut objects, mut commits, mut damaged) = (0, 0, 0);
+    let (mut objects, mut commits, mut told) = (0, 0, BTreeSet::new());
+    let mut covered = Covered::default();
     for number in listed.keys() {
-        match history::check(store, *number).await.and_then(|found| fits(chain, *number, found)) {
+        let found = history::check(store, *number).await;
+        if let Ok(Some((first, count))) = &found {
+            covered.know(*number, first.0..first.0.saturating_add(*count));
+        }
+        match found.and_then(|found| fits(chain, *number, found)) {
             Ok(count) => {
                 objects += 1;
                 commits += count;
             }
             Err(error) => {
-                damaged += 1;
+                told.insert(*number);
                 findings.push(Finding::new(history_path(*number), CHECK, Err(error)));
             }
         }
@@ -43,22 +53,56 @@ pub(super) async fn check(database: &Database, chain: &Chain, findings: &mut Fin
         }
         // A listing may lack what is new.
         match history::check(store, *number).await {
-            Ok(Some(_)) => {}
+            Ok(Some((first, count))) => covered.know(*number, first.0..first.0.saturating_add(count)),
             Ok(None) => {
                 let why = "it is not there, and its commits can still be asked for by their ids";
                 let error = Error::new(ErrorKind::NotFound, why);
                 findings.push(Finding::new(history_path(*number), CHECK, Err(error)));
-                damaged += 1;
+                told.insert(*number);
             }
             Err(error) => {
                 findings.push(Finding::new(history_path(*number), CHECK, Err(error)));
+                told.insert(*number);
+            }
+        }
+    }
+    let mut damaged = told.len();
+    // What the manifests say of those that were told is theirs alone; a gap beside it is another's.
+    for number in &told {
+        if let Some(versions) = versions(chain, *number) {
+            covered.know(*number, versions);
+        }
+    }
+    let is_taken = |number: ManifestNumber| listed.contains_key(&number) || told.contains(&number);
+    // Those beside manifests that were collected are found by this alone.
+    match covered.gaps(store, &recorded, database.options().clock.now_us()).await {
+        Ok(gaps) => {
+            // Where one of those that were told may have them, its repair sees to them.
+            for gap in gaps.iter().filter(|gap| !told.iter().any(|number| gap.may_be_in(*number))) {
+                let path = gap.number(is_taken).map_or_else(|| "history".to_owned(), history_path);
+                let (first, last) = gap.commits();
+                let why = format!(
+                    "an object with the ids of commits {first} to {last} is not there, and they can still be asked for"
+                );
+                findings.push(Finding::new(path, CHECK, Err(Error::new(ErrorKind::NotFound, why))));
                 damaged += 1;
             }
         }
+        // That object was told.
+        Err(error) if error.kind() == ErrorKind::Unsupported => {}
+        Err(error) => findings.push(Finding::new("history", CHECK, Err(error))),
     }
     let detail =
         format!("{}, {}, {damaged} with findings", counted(objects, "object"), counted(commits, "commit"));
     findings.push(Finding::new("history", CHECK, Ok(detail)));
+}
+
+/// Versions of the commits that the manifest of that number is the first to hold; None: nobody knows, or it is a claim, beside which an earlier
+/// writer may have left any.
+fn versions(chain: &Chain, number: ManifestNumber) -> Option<Range<u64>> {
+    let manifest = chain.standing.get(&number).filter(|manifest| !manifest.is_claim)?;
+    let before = chain.version_before(number)?;
+    Some(before.next().0..manifest.version.next().0)
 }
 
 /// Commits in an object, when they are those between its manifest and the one before.

@@ -1,6 +1,6 @@
 //! Objects that nothing names. Harmless: what a crash, a failed statement or a replacement has left behind.
 //!
-//! In a directory those of tables are looked for; in an object store also manifests, leaves, the log and the history, each with
+//! In a directory those of tables and leaves are looked for; in an object store also manifests, the log and the history, each with
 //! what the collector will do about it.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use object_store::path::Path;
 
 use super::chain::{Chain, is_remote};
 use super::{Finding, FindingStatus, Findings, counted};
-use crate::collect::{FOLDERS, HISTORY_KEPT, Listed, ObjectName, PROBE_KEPT, is_older};
+use crate::collect::{FOLDERS, HISTORY_KEPT, LEAVES, Listed, ObjectKind, ObjectName, PROBE_KEPT, is_older};
 use crate::database::Database;
 use crate::error::{ErrorKind, Result};
 use crate::id::{ManifestNumber, ObjectId};
@@ -54,7 +54,7 @@ pub(super) async fn find(
 ) -> Result<()> {
     let mut search = Search { database, chain, found: Vec::new(), below: Vec::new() };
     search.chain.named.add_version(snapshot.state());
-    let folders = if is_remote(database) { FOLDERS } else { &FOLDERS[..1] };
+    let folders: &[&str] = if is_remote(database) { FOLDERS } else { &["table", LEAVES] };
     for folder in folders {
         search.list(folder).await?;
     }
@@ -79,6 +79,9 @@ impl Search<'_> {
         let now_us = self.database.options().clock.now_us();
         let old = |than: Duration| is_older(object, now_us, than).then_some(Why::Old);
         match ObjectName::of(object.location.as_ref()) {
+            Some(ObjectName::Made(ObjectKind::ManifestLeaf, id)) if !is_remote(self.database) => {
+                self.chain.has_lost_leaf(id).then_some(Why::Unnamed(id))
+            }
             Some(ObjectName::Made(_, id)) => (!self.chain.named.contains(id)).then_some(Why::Unnamed(id)),
             Some(ObjectName::Manifest(number)) => {
                 if number < self.chain.oldest {

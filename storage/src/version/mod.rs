@@ -12,6 +12,7 @@ mod pin;
 mod snapshot;
 mod swap;
 mod table;
+mod views;
 mod warm;
 
 use std::collections::HashMap;

@@ -16,6 +16,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
 
 use super::pin::Stand;
+use super::views::{Before, Views};
 use super::{Catalog, Pin, Pins, SegmentState, TableState, Version};
 use crate::error::{Error, ErrorKind, Result, expired, missing};
 use crate::fs::FileSystem;
@@ -285,12 +286,36 @@ impl TableSnapshot {
         if self.at < self.state.last_delete {
             return self.views().await;
         }
-        let views = self
-            .state
-            .views
-            .get_or_try_init(|| async { Ok::<_, Error>(Arc::new(self.views().await?)) })
-            .await?;
-        Ok(Vec::clone(views))
+        let Views { worked_out, before } = &self.state.views;
+        let work_out = || async {
+            Ok::<_, Error>(Arc::new(match before {
+                Some(before) => self.views_since(before).await?,
+                None => self.views().await?,
+            }))
+        };
+        Ok(Vec::clone(worked_out.get_or_try_init(work_out).await?))
+    }
+
+    /// The same as [`views`](Self::views) of the newest version of the state, from those of an earlier one.
+    async fn views_since(&self, before: &Before) -> Result<Vec<SegmentView>> {
+        let metas: Vec<&Arc<SegmentMeta>> = before.views.iter().map(|view| &view.meta).collect();
+        let mut ids: Vec<RowId> = before.since.iter().copied().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut deleted: Vec<Vec<u32>> = vec![Vec::new(); metas.len()];
+        for (segment, position) in self.places(&metas, &ids).await?.into_iter().flatten() {
+            deleted[segment].push(position);
+        }
+        let views = before.views.iter().zip(deleted).map(|(view, since)| {
+            if since.is_empty() {
+                return view.clone();
+            }
+            let mut all = view.deleted.as_deref().map_or_else(RoaringBitmap::new, RoaringBitmap::clone);
+            all.extend(since);
+            let (meta, live_rows) = (Arc::clone(&view.meta), view.meta.rows - all.len());
+            SegmentView { meta, live_rows, deleted: Some(Arc::new(all)) }
+        });
+        Ok(views.collect())
     }
 
     async fn views(&self) -> Result<Vec<SegmentView>> {
@@ -445,5 +470,66 @@ impl TableSnapshot {
             UInt64Array::from_iter_values(chunks.iter().flat_map(|c| of(c).values().iter().copied()))
         };
         Ok((rows, gather(|c| c.row_ids()), gather(|c| c.versions())))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::checkpoint::CheckpointReason;
+    use crate::database::Database;
+    use crate::database::tests::{change, create, insert, memory};
+    use crate::transaction::CommitOptions;
+
+    fn told(views: &[SegmentView]) -> Vec<(crate::id::ObjectId, u64, Option<RoaringBitmap>)> {
+        views.iter().map(|view| (view.meta.id, view.live_rows, view.deleted.as_deref().cloned())).collect()
+    }
+
+    /// Whatever was read before, it is what reading all deletes anew would give.
+    #[tokio::test]
+    async fn what_is_deleted_since_is_added_to_what_was_known() {
+        let (root, options) = memory();
+        let db = Database::open(root, options).await.unwrap();
+        let table = create(&db, "t", true).await.unwrap();
+        let rows = |keys: &[i64]| keys.iter().map(|key| (*key, format!("row {key}"))).collect::<Vec<_>>();
+        for keys in [0..300, 300..600] {
+            insert(&db, table, &rows(&keys.collect::<Vec<_>>())).await.unwrap();
+            db.checkpoint(CheckpointReason::Statement).await.unwrap();
+        }
+        insert(&db, table, &rows(&(600..650).collect::<Vec<_>>())).await.unwrap();
+        let mut rng = StdRng::seed_from_u64(7);
+        let mut reused = 0;
+        // Of both segments and of the memtable, each deleted once.
+        let mut others: Vec<RowId> = (201..=650).map(RowId).collect();
+        for round in 1..=90 {
+            // By key, which reads them, some into new rows; then by row id, which does not, now and then into an object.
+            let mut keys: Vec<i64> = (0..rng.random_range(1..9)).map(|_| rng.random_range(0..200)).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            let new = if rng.random_bool(0.4) { rows(&keys) } else { Vec::new() };
+            change(&db, table, &keys, &new).await.unwrap();
+            for _ in 0..rng.random_range(0..4) {
+                let count: usize = if rng.random_bool(0.05) { 20 } else { rng.random_range(1..5) };
+                let ids: Vec<RowId> = (0..count.min(others.len()))
+                    .map(|_| others.swap_remove(rng.random_range(0..others.len())))
+                    .collect();
+                let tx = db.begin(&db.snapshot()).await.unwrap();
+                tx.delete(table, &ids).unwrap();
+                tx.commit(CommitOptions::default()).await.unwrap();
+            }
+            if round % 15 == 0 {
+                db.checkpoint(CheckpointReason::Statement).await.unwrap();
+            }
+            let now = db.snapshot().table(table).unwrap();
+            let views = &now.state().views;
+            reused += usize::from(views.before.is_some() && views.worked_out.get().is_none());
+            let kept = now.segments().await.unwrap();
+            assert_eq!(told(&kept), told(&now.views().await.unwrap()), "round {round}");
+        }
+        assert!(reused > 30, "{reused}");
     }
 }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::views::Views;
 use super::{LoadedDeletes, SegmentState, TableState, Version};
 use crate::error::{Error, Result};
 use crate::id::CommitVersion;
@@ -60,7 +61,7 @@ impl TableState {
             next.last_delete = version;
             next.last_bulk_delete = version;
         }
-        next.views = Arc::default();
+        next.views = Views::default();
         next.searchers = Arc::default();
         Ok(next)
     }

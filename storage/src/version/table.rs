@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use imbl::OrdMap;
-use tokio::sync::OnceCell;
 
-use super::snapshot::SegmentView;
+use super::views::Views;
 use super::{HotKeys, Line, LoadedDeletes};
 use crate::alter;
 use crate::error::{Error, Result};
@@ -110,8 +109,8 @@ pub struct TableState {
     arrow_schema: SchemaRef,
     /// Numbers of its identity column that were given, to rows of this version, of others or of none; the same for all that came of one.
     pub(crate) counter: Arc<Counter>,
-    /// The segments with their invisible rows, worked out by the first reader.
-    pub(super) views: Arc<OnceCell<Arc<Vec<SegmentView>>>>,
+    /// The segments with their invisible rows.
+    pub(super) views: Views,
     /// What searches of its vectors share, worked out by the first.
     pub(crate) searchers: Arc<Searchers>,
 }
@@ -165,7 +164,7 @@ impl TableState {
             key_encoder,
             arrow_schema,
             counter: Arc::default(),
-            views: Arc::default(),
+            views: Views::default(),
             searchers: Arc::default(),
         }
     }
@@ -242,7 +241,7 @@ impl TableState {
     pub(crate) fn with_def(&self, def: Arc<TableDef>) -> Result<Self> {
         let key_encoder = KeyEncoder::for_key(&def).ok().flatten().map(Arc::new);
         let arrow_schema = def.arrow_schema();
-        let (views, searchers) = (Arc::default(), Arc::default());
+        let (views, searchers) = (Views::default(), Arc::default());
         let mut next = Self { def, key_encoder, arrow_schema, views, searchers, ..self.clone() };
         if next.def.schema_version != self.def.schema_version {
             if !alter::same_form(&self.def, &next.def) {
@@ -302,7 +301,7 @@ impl TableState {
         Self {
             memtable: Memtable::default(),
             hot_keys: HotKeys::default(),
-            views: Arc::default(),
+            views: Views::default(),
             searchers: Arc::default(),
             ..self.clone()
         }
@@ -333,7 +332,7 @@ impl TableState {
                 self.hot_deletes.iter().filter(|(_, v)| **v > cut).map(|(k, v)| (*k, *v)).collect();
             next.hot_keys.drop_flushed(cut);
         }
-        next.views = Arc::default();
+        next.views = Views::default();
         next.searchers = Arc::default();
         next
     }
@@ -406,7 +405,7 @@ impl TableState {
         self.live_rows = 0;
         self.last_delete = version;
         self.last_bulk_delete = version;
-        self.views = Arc::default();
+        self.views = Views::default();
         self.searchers = Arc::default();
         Ok(())
     }
@@ -416,8 +415,10 @@ impl TableState {
             return Ok(());
         }
         for id in &change.deleted {
-            if !self.hot_deletes.contains_key(id) {
-                self.hot_deletes.insert(*id, version);
+            // Nearly none was: one walk down the map for each.
+            if let Some(first) = self.hot_deletes.insert(*id, version) {
+                self.hot_deletes.insert(*id, first);
+            } else {
                 self.live_rows = self.live_rows.saturating_sub(1);
             }
         }
@@ -450,7 +451,10 @@ impl TableState {
             }
         }
         self.last_delete = version;
-        self.views = Arc::default();
+        self.views = match change.deletes.is_empty() {
+            true => self.views.without(&change.deleted),
+            false => Views::default(),
+        };
         self.searchers = Arc::default();
         Ok(())
     }
@@ -485,7 +489,7 @@ impl TableState {
             }
             self.segments = Arc::new(segments);
             self.last_load = version;
-            self.views = Arc::default();
+            self.views = Views::default();
             self.searchers = Arc::default();
         }
         if next_id > change.first_row_id {

@@ -1,6 +1,6 @@
 //! Short texts that stand in rows and answers: vectors, and what a server says of a statement.
 
-use cairn_server::Outcome;
+use cairn_server::{Outcome, ProgressReport};
 use cairn_vector::text;
 
 use super::Seed;
@@ -22,6 +22,12 @@ pub(super) fn run(bytes: &[u8]) {
     if let Some(outcome) = Outcome::read(bytes) {
         let written = serde_json::to_vec(&outcome).expect("text and numbers");
         assert_eq!(Outcome::read(&written), Some(outcome));
+    }
+    for note in Outcome::notes_beside_rows(bytes) {
+        assert!(note.len() <= bytes.len(), "{note}");
+    }
+    if let Some(report) = ProgressReport::read(bytes) {
+        assert!(report.jobs.len() <= bytes.len(), "{report:?}");
     }
 }
 

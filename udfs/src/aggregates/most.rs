@@ -1,38 +1,66 @@
-//! The value of the row where another is least or greatest: `arg_min`, `arg_max`.
+//! The value of the row where another is least or greatest, or of several such rows: `arg_min`, `arg_max`.
+//!
+//! Of n rows less than twice as many are kept: where there are more they are sorted, and the rest let go.
 
 use std::cmp::Ordering;
 
-use datafusion::arrow::array::{Array, ArrayRef, make_comparator};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, make_comparator};
 use datafusion::arrow::compute::SortOptions;
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::Accumulator;
 
 use super::Spec;
-use crate::function::Kind;
+use crate::function::{Kind, invalid};
+
+/// Rows that may be asked for, as in DuckDB.
+const ROWS_MAX: i64 = 1_000_000;
 
 pub(super) fn functions() -> Vec<Spec> {
     let of = Spec {
         name: "arg_min",
         aliases: &["min_by", "argmin"],
-        takes: &[&[Kind::Any, Kind::Any]],
-        returns: |types| types.first().cloned().unwrap_or(DataType::Null),
-        states: |types| types.to_vec(),
-        make: |types, _| Ok(Box::new(Most::new(types, Ordering::Less)?)),
-        syntax: "arg_min(x, by)",
-        does: "x of the row where by is least; rows with a NULL do not count. Of several, any.",
-        example: "SELECT arg_min(x, y) FROM (VALUES ('a', 2), ('b', 1)) AS t(x, y)  -- b",
+        takes: &[&[Kind::Any, Kind::Any], &[Kind::Any, Kind::Any, Kind::Integer]],
+        returns,
+        states,
+        make: |types, _| made(types, Ordering::Less),
+        syntax: "arg_min(x, by, n)",
+        does: "x of the row where by is least; rows with a NULL do not count. Of several, any. With n, 1 to 1000000, the list of x of the n rows where by is least, the least first; min(x, n) is arg_min(x, x, n).",
+        example: "SELECT arg_min(x, y), arg_min(x, y, 2) FROM (VALUES ('a', 2), ('b', 1), ('c', 3)) AS t(x, y)  -- b, [b, a]",
     };
     let greatest = Spec {
         name: "arg_max",
         aliases: &["max_by", "argmax"],
-        make: |types, _| Ok(Box::new(Most::new(types, Ordering::Greater)?)),
-        syntax: "arg_max(x, by)",
-        does: "x of the row where by is greatest; rows with a NULL do not count. Of several, any.",
-        example: "SELECT arg_max(x, y) FROM (VALUES ('a', 2), ('b', 1)) AS t(x, y)  -- a",
+        make: |types, _| made(types, Ordering::Greater),
+        syntax: "arg_max(x, by, n)",
+        does: "x of the row where by is greatest; rows with a NULL do not count. Of several, any. With n, 1 to 1000000, the list of x of the n rows where by is greatest, the greatest first; max(x, n) is arg_max(x, x, n).",
+        example: "SELECT arg_max(x, y), max(x, 2) FROM (VALUES ('a', 2), ('b', 1), ('c', 3)) AS t(x, y)  -- c, [c, b]",
         ..of.clone()
     };
     vec![of, greatest]
+}
+
+fn returns(types: &[DataType]) -> DataType {
+    match types {
+        [value, _, _] => DataType::new_list(value.clone(), true),
+        _ => types.first().cloned().unwrap_or(DataType::Null),
+    }
+}
+
+fn states(types: &[DataType]) -> Vec<DataType> {
+    match types {
+        [value, by, n] => {
+            vec![DataType::new_list(value.clone(), true), DataType::new_list(by.clone(), true), n.clone()]
+        }
+        _ => types.to_vec(),
+    }
+}
+
+fn made(types: &[DataType], better: Ordering) -> Result<Box<dyn Accumulator>> {
+    match types {
+        [value, by, _] => Ok(Box::new(Several::new(value, by, better))),
+        _ => Ok(Box::new(Most::new(types, better)?)),
+    }
 }
 
 #[derive(Debug)]
@@ -100,6 +128,145 @@ impl Accumulator for Most {
     }
 }
 
+/// The n rows that are best, and others that may be.
+#[derive(Debug)]
+struct Several {
+    /// How a better one compares with another.
+    better: Ordering,
+    value: DataType,
+    by: DataType,
+    /// The third argument, from the first row that has one.
+    wanted: Option<usize>,
+    /// What is compared, and the value.
+    rows: Vec<(ScalarValue, ScalarValue)>,
+    /// Whether the rows are the best of all so far, best first, and no others.
+    is_settled: bool,
+    /// Bytes of the rows.
+    bytes: usize,
+}
+
+impl Several {
+    fn new(value: &DataType, by: &DataType, better: Ordering) -> Self {
+        let (value, by) = (value.clone(), by.clone());
+        Self { better, value, by, wanted: None, rows: Vec::new(), is_settled: true, bytes: 0 }
+    }
+
+    fn want(&mut self, wanted: &ArrayRef) -> Result<()> {
+        let Some(column) = wanted.as_primitive_opt::<Int64Type>() else {
+            return internal_err!("{} in place of a number of rows", wanted.data_type());
+        };
+        if self.wanted.is_none()
+            && let Some(n) = column.iter().flatten().next()
+        {
+            match usize::try_from(n) {
+                Ok(rows) if (1..=ROWS_MAX).contains(&n) => self.wanted = Some(rows),
+                _ => return Err(invalid("22003", format!("a list has 1 to {ROWS_MAX} rows, not {n}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// How rows stand behind each other: the better first.
+    fn order(better: Ordering, is: Ordering) -> Ordering {
+        if better == Ordering::Greater { is.reverse() } else { is }
+    }
+
+    fn add(&mut self, values: &ArrayRef, by: &ArrayRef) -> Result<()> {
+        let Some(wanted) = self.wanted else { return Ok(()) };
+        let compare = make_comparator(by.as_ref(), by.as_ref(), SortOptions::default())?;
+        let (no_value, no_by) = (values.logical_nulls(), by.logical_nulls());
+        let counts = |row: &usize| {
+            no_value.as_ref().is_none_or(|nulls| nulls.is_valid(*row))
+                && no_by.as_ref().is_none_or(|nulls| nulls.is_valid(*row))
+        };
+        let mut best: Vec<usize> = (0..by.len()).filter(counts).collect();
+        best.sort_by(|a, b| Self::order(self.better, compare(*a, *b)));
+        best.truncate(wanted);
+        let last = match self.is_settled && self.rows.len() == wanted {
+            true => self.rows.last().map(|(by, _)| by.clone()),
+            false => None,
+        };
+        for row in best {
+            let mut of_row = ScalarValue::try_from_array(by, row)?;
+            // The rest are no better.
+            if last.as_ref().is_some_and(|last| of_row.partial_cmp(last) != Some(self.better)) {
+                break;
+            }
+            let mut value = ScalarValue::try_from_array(values, row)?;
+            // A slice of a batch would keep all of it.
+            value.compact();
+            of_row.compact();
+            self.bytes += of_row.size() + value.size();
+            self.rows.push((of_row, value));
+            self.is_settled = false;
+        }
+        if self.rows.len() >= wanted.saturating_mul(2) {
+            self.settle();
+        }
+        Ok(())
+    }
+
+    /// Sorts the rows, and lets those go that are not among the best.
+    fn settle(&mut self) {
+        let Some(wanted) = self.wanted.filter(|_| !self.is_settled) else { return };
+        let better = self.better;
+        self.rows.sort_by(|(a, _), (b, _)| Self::order(better, a.partial_cmp(b).unwrap_or(Ordering::Equal)));
+        self.rows.truncate(wanted);
+        self.bytes = self.rows.iter().map(|(by, value)| by.size() + value.size()).sum();
+        self.is_settled = true;
+    }
+
+    fn values(&self) -> Vec<ScalarValue> {
+        self.rows.iter().map(|(_, value)| value.clone()).collect()
+    }
+}
+
+impl Accumulator for Several {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [values, by, wanted] = values else {
+            return internal_err!("{} columns in place of 3", values.len());
+        };
+        self.want(wanted)?;
+        self.add(values, by)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.settle();
+        match self.rows.is_empty() {
+            true => ScalarValue::try_from(&DataType::new_list(self.value.clone(), true)),
+            false => Ok(ScalarValue::List(ScalarValue::new_list(&self.values(), &self.value, true))),
+        }
+    }
+
+    fn size(&self) -> usize {
+        let row = size_of::<(ScalarValue, ScalarValue)>();
+        size_of_val(self) + self.bytes + (self.rows.capacity() - self.rows.len()) * row
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.settle();
+        let by: Vec<ScalarValue> = self.rows.iter().map(|(by, _)| by.clone()).collect();
+        let wanted = self.wanted.and_then(|wanted| i64::try_from(wanted).ok());
+        Ok(vec![
+            ScalarValue::List(ScalarValue::new_list(&self.values(), &self.value, true)),
+            ScalarValue::List(ScalarValue::new_list(&by, &self.by, true)),
+            ScalarValue::Int64(wanted),
+        ])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let [values, by, wanted] = states else {
+            return internal_err!("{} columns of state in place of 3", states.len());
+        };
+        self.want(wanted)?;
+        let (values, by) = (values.as_list::<i32>(), by.as_list::<i32>());
+        for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
+            self.add(&values.value(row), &by.value(row))?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -121,5 +288,54 @@ mod tests {
             most.update_batch(&[values.slice(1, 1), by.slice(1, 1)]).unwrap();
             assert_eq!(most.evaluate().unwrap(), ScalarValue::Utf8(Some(wanted.to_owned())));
         }
+    }
+
+    #[test]
+    fn the_best_are_kept_in_order() {
+        let values: ArrayRef =
+            Arc::new(StringArray::from(vec![Some("a"), None, Some("c"), Some("d"), Some("e")]));
+        let by: ArrayRef = Arc::new(Int64Array::from(vec![Some(3), Some(9), Some(1), Some(7), None]));
+        let of = |n: i64, better: Ordering| -> Result<ScalarValue> {
+            let wanted: ArrayRef = Arc::new(Int64Array::from(vec![n; 5]));
+            let columns = [Arc::clone(&values), Arc::clone(&by), wanted];
+            // In three parts that are merged.
+            let mut whole = Several::new(&DataType::Utf8, &DataType::Int64, better);
+            for part in [0..1, 1..3, 3..5] {
+                let mut several = Several::new(&DataType::Utf8, &DataType::Int64, better);
+                let part: Vec<ArrayRef> =
+                    columns.iter().map(|column| column.slice(part.start, part.len())).collect();
+                several.update_batch(&part)?;
+                let state: Vec<ArrayRef> =
+                    several.state()?.iter().map(|state| state.to_array().unwrap()).collect();
+                whole.merge_batch(&state)?;
+            }
+            whole.evaluate()
+        };
+        for (n, better, expected) in [
+            (1, Ordering::Greater, vec!["d"]),
+            (2, Ordering::Greater, vec!["d", "a"]),
+            (2, Ordering::Less, vec!["c", "a"]),
+            (9, Ordering::Less, vec!["c", "a", "d"]),
+        ] {
+            let ScalarValue::List(list) = of(n, better).unwrap() else { panic!("no list") };
+            let list = list.value(0);
+            assert_eq!(list.as_string::<i32>().iter().flatten().collect::<Vec<_>>(), expected);
+        }
+        assert!(of(0, Ordering::Less).is_err() && of(ROWS_MAX + 1, Ordering::Less).is_err());
+        let mut none = Several::new(&DataType::Utf8, &DataType::Int64, Ordering::Less);
+        assert!(none.evaluate().unwrap().is_null());
+    }
+
+    #[test]
+    fn few_rows_are_kept() {
+        let mut several = Several::new(&DataType::Int64, &DataType::Int64, Ordering::Greater);
+        let wanted: ArrayRef = Arc::new(Int64Array::from(vec![3; 100]));
+        for batch in 0..20_i64 {
+            let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values((0..100).map(|n| n * 20 + batch)));
+            several.update_batch(&[Arc::clone(&numbers), numbers, Arc::clone(&wanted)]).unwrap();
+            assert!(several.rows.len() < 6);
+        }
+        let ScalarValue::List(list) = several.evaluate().unwrap() else { panic!("no list") };
+        assert_eq!(list.value(0).as_primitive::<Int64Type>().values()[..], [1999, 1998, 1997]);
     }
 }

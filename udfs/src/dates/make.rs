@@ -77,8 +77,61 @@ fn fractions(call: &Call<'_>, micros: f64) -> Result<ArrayRef> {
     })
 }
 
+const PARTS: &[&[Kind]] = {
+    use Kind::{Integer, Number};
+    &[
+        &[],
+        &[Integer],
+        &[Integer, Integer],
+        &[Integer, Integer, Integer],
+        &[Integer, Integer, Integer, Integer],
+        &[Integer, Integer, Integer, Integer, Integer],
+        &[Integer, Integer, Integer, Integer, Integer, Integer],
+        &[Integer, Integer, Integer, Integer, Integer, Integer, Number],
+    ]
+};
+
+/// An interval of years, months, weeks, days, hours, minutes and seconds; those that are not given are 0.
+fn of_parts(call: &Call<'_>) -> Result<ArrayRef> {
+    let whole = (0..call.len().min(6)).map(|at| call.integers(at)).collect::<Result<Vec<_>>>()?;
+    let seconds = (call.len() > 6).then(|| call.numbers(6)).transpose()?;
+    intervals(call, |row| {
+        let mut parts = [0_i64; 6];
+        for (part, given) in parts.iter_mut().zip(&whole) {
+            let Some(given) = given.at(row) else { return Ok(None) };
+            *part = given;
+        }
+        let seconds = match &seconds {
+            Some(seconds) => match seconds.at(row) {
+                Some(seconds) => seconds,
+                None => return Ok(None),
+            },
+            None => 0.0,
+        };
+        let micros = (seconds * 1e6).round();
+        if micros.is_nan() || micros.abs() >= 9.2e15 {
+            return Err(interval_out_of_range());
+        }
+        let [years, months, weeks, days, hours, minutes] = parts;
+        let sum = |of: &[(i64, i64)]| {
+            let mut parts = of.iter().map(|(count, of)| count.checked_mul(*of));
+            parts.try_fold(0_i64, |sum, part| sum.checked_add(part?)).ok_or_else(interval_out_of_range)
+        };
+        let micros = sum(&[(hours, 3_600_000_000), (minutes, 60_000_000), (micros as i64, 1)])?;
+        interval(sum(&[(years, 12), (months, 1)])?, sum(&[(weeks, 7), (days, 1)])?, micros).map(Some)
+    })
+}
+
 pub(super) fn functions() -> Vec<Spec> {
     let mut all = vec![
+        Spec::new(
+            "make_interval(years, months, weeks, days, hours, mins, secs)",
+            PARTS,
+            |_| INTERVAL,
+            of_parts,
+            "The interval of these parts, of which any may be left out at the end, or be given by their names; secs may have a fraction. As in PostgreSQL.",
+            "SELECT TIMESTAMP '2024-02-03' + make_interval(days => 1, hours => 2)  -- 2024-02-04T02:00:00",
+        ),
         whole!(
             "to_years(n)",
             "An interval of n years.",

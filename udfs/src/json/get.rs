@@ -1,7 +1,10 @@
 //! What is in a JSON text: at a path, of which kind, how much of it.
 
-use datafusion::arrow::array::ArrayRef;
-use datafusion::arrow::datatypes::DataType;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
+use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::Result;
 
 use super::path::{Paths, either};
@@ -194,7 +197,56 @@ fn lists() -> Vec<Spec> {
             "SELECT unnest(json_array_elements_text('[1, \"a\"]'))  -- 1, a",
         )
         .also(&["jsonb_array_elements_text"]),
+        Spec::new(
+            "json_each(json, path)",
+            MAY_BE_AT,
+            |_| list_of_pairs(),
+            |call| paired(call, |of| Some(Cow::Borrowed(of.raw()))),
+            "The members of the object, or of the one at a path, a list of structs of key and value; of an array its elements, with their indexes as keys. unnest() makes rows of it.",
+            "SELECT e['key'], e['value'] FROM (SELECT unnest(json_each('{\"a\": \"x\"}')) AS e)  -- a, \"x\"",
+        )
+        .also(&["jsonb_each"]),
+        Spec::new(
+            "json_each_text(json, path)",
+            MAY_BE_AT,
+            |_| list_of_pairs(),
+            |call| paired(call, |of| of.text()),
+            "As json_each, the values as texts: strings without their quotes; NULL of null.",
+            "SELECT e['key'], e['value'] FROM (SELECT unnest(json_each_text('{\"a\": \"x\"}')) AS e)  -- a, x",
+        )
+        .also(&["jsonb_each_text"]),
     ]
+}
+
+/// A key and a value.
+fn pair() -> Fields {
+    Fields::from(vec![
+        Field::new("key", DataType::Utf8View, true),
+        Field::new("value", DataType::Utf8View, true),
+    ])
+}
+
+fn list_of_pairs() -> DataType {
+    DataType::new_list(DataType::Struct(pair()), true)
+}
+
+/// The parts of what is found in each row, with their keys; `value` is what is said of one.
+fn paired(call: &Call<'_>, value: fn(Json<'_>) -> Option<Cow<'_, str>>) -> Result<ArrayRef> {
+    // One of the two has parts at most.
+    let keys = listed(call, |found, lists| {
+        found.members().try_for_each(|(key, _)| lists.push(Some(&unquoted(key))))?;
+        found.elements().enumerate().try_for_each(|(at, _)| lists.push(Some(&at.to_string())))
+    })?;
+    let values = listed(call, |found, lists| {
+        found.members().try_for_each(|(_, of)| lists.push(value(of).as_deref()))?;
+        found.elements().try_for_each(|of| lists.push(value(of).as_deref()))
+    })?;
+    let (keys, values) = (keys.as_list::<i32>(), values.as_list::<i32>());
+    let columns = vec![Arc::clone(keys.values()), Arc::clone(values.values())];
+    let pairs = StructArray::try_new(pair(), columns, None)?;
+    let item = Arc::new(Field::new_list_field(DataType::Struct(pair()), true));
+    let nulls = keys.nulls().cloned();
+    Ok(Arc::new(ListArray::try_new(item, keys.offsets().clone(), Arc::new(pairs), nulls)?))
 }
 
 /// The text of what is found in each row.

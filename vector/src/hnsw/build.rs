@@ -26,7 +26,7 @@ const PRUNING: Pruning = Pruning { forward: 24, slack: 1.12 };
 /// How edges are chosen where a walk found the candidates: no slack is better where distances are much alike.
 const IMPROVED: Pruning = Pruning { forward: 24, slack: 1.0 };
 /// Width at which the target recall is to be reached.
-const TARGET_WIDTH: u32 = 64;
+const TARGET_WIDTH: u32 = 16;
 /// Width of the walks that improve a graph below its target. Twice the width, or a second pass, cost as much again as the whole
 /// build and win a few per cent of recall on one Gaussian, nothing elsewhere.
 const IMPROVE_WIDTH: usize = 48;

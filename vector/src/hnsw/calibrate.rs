@@ -13,7 +13,7 @@ use crate::quantize::{QueryCode, Sketching};
 use crate::query_distance::QueryDistance;
 use crate::rows::Rows;
 use crate::search::comparison::Comparison;
-use crate::search::walk::{WalkScratch, walk};
+use crate::search::walk::{ANSWER_MIN, Reach, WalkScratch, walk};
 use crate::unit::{Calibration, CalibrationPoint, Compared, Trusted};
 
 /// Rows held out of a build.
@@ -22,7 +22,7 @@ pub(crate) const HELD_OUT: usize = 256;
 const DEPTHS: [usize; 3] = [1, 10, 100];
 /// Rows near a held-out one that are compared exactly.
 pub(super) const TRUTH_ROWS: usize = 160;
-const WIDTHS: [usize; 11] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384];
+const WIDTHS: [usize; 10] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256];
 /// Recall from which wider walks are not measured any more.
 const RECALL_ENOUGH: f32 = 0.9995;
 /// Rows of which each thread keeps those near the held-out ones.
@@ -152,7 +152,7 @@ impl Walks<'_> {
     }
 }
 
-/// Recall of `graph` at growing widths. A neighbour counts as found when the walk has it in its pool: the bound on code
+/// Recall of `graph` at growing widths. A neighbour counts as found when the walk has found it: the bound on code
 /// distances guarantees that reranking does not lose it.
 ///
 /// # Errors
@@ -210,21 +210,22 @@ fn total(
         let (mut found, mut scored) = ([0; DEPTHS.len()], 0);
         for i in range {
             query.encode(grid, norm_max, &truth.queries[i]);
-            scratch.clear(walks.space.rows.len(), width);
-            let (code, comparison) = match &walks.sketching {
+            let (asked, comparison) = match &walks.sketching {
                 Some(sketching) if sketching.ask(grid, &query, &mut sketch) => {
-                    (&sketch.code, Comparison::sketches(walks.space, &sketch.code))
+                    (&sketch, Comparison::sketches(walks.space, &sketch.code))
                 }
                 // Rows are too far apart for sketches: the walk finds nothing.
                 Some(_) => continue,
-                None => (&query.code, Comparison::codes(walks.space, &query.code)),
+                None => (&query, Comparison::codes(walks.space, &query.code)),
             };
-            let starts = walks.seeds.nearest(&walks.space, code, &mut sums);
+            let reach = Reach::beyond(width, ANSWER_MIN, asked);
+            scratch.clear(walks.space.rows.len(), reach.room());
+            let starts = walks.seeds.nearest(&walks.space, &asked.code, &mut sums);
             let Ok(seeded) = scratch.seed(&comparison, starts.into_iter(), &Trusted);
-            let Ok((walked, _)) = walk(graph, &comparison, &mut scratch, &Trusted);
+            let Ok((walked, _)) = walk(graph, &comparison, &mut scratch, reach, &Trusted);
             scored += seeded + walked;
             let nearest = &truth.nearest[i];
-            for (_, row) in scratch.pool.iter() {
+            for (_, row) in scratch.pool.iter().take(reach.found()) {
                 if let Some(place) = nearest.iter().position(|&near| near == row) {
                     (found.iter_mut().zip(DEPTHS))
                         .for_each(|(found, depth)| *found += usize::from(place < depth));

@@ -12,7 +12,7 @@ use super::space::Space;
 use crate::distance::CodeQuery;
 use crate::parallel::Work;
 use crate::search::comparison::Comparison;
-use crate::search::walk::{WalkScratch, walk};
+use crate::search::walk::{Reach, WalkScratch, walk};
 use crate::unit::Trusted;
 
 /// Rows to work on, and how.
@@ -80,7 +80,7 @@ fn found(space: &Space<'_>, graph: &Graph, improve: &Improve<'_>, row: u32, scra
     let Ok(_) = scratch.seed(&comparison, graph.list(row).iter().copied(), &Trusted);
     let seeds = improve.seeds.nearest(space, query, sums).into_iter();
     let Ok(_) = scratch.seed(&comparison, seeds, &Trusted);
-    let Ok(_) = walk(graph, &comparison, scratch, &Trusted);
+    let Ok(_) = walk(graph, &comparison, scratch, Reach::within(improve.ef), &Trusted);
     let constant = space.constant(row);
     keys.clear();
     keys.extend(scratch.pool.iter().map(|(score, id)| key(score + constant, id)));

@@ -28,7 +28,7 @@ pub struct BuildOptions {
     pub metric: Metric,
     /// Who chooses the edges.
     pub builder: Builder,
-    /// Recall of the nearest 10 that a walk of width 64 has to reach; below, the graph is improved once.
+    /// Recall of the nearest 10 that a walk of width 16 has to reach; below, the graph is improved once.
     pub target_recall: f32,
     /// Same seed, same rows: same unit.
     pub seed: u64,

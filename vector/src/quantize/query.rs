@@ -140,6 +140,15 @@ impl QueryCode {
         self.scale * (score + self.constant).max(0.0).sqrt()
     }
 
+    /// The score of a row whose code is `times` as far away as that of a row with this score.
+    pub(crate) fn farther(&self, score: f32, times: f64) -> f32 {
+        let (constant, times) = match self.metric {
+            Some(Metric::L1) => (self.constant / self.scale, times),
+            _ => (self.constant, times * times),
+        };
+        ((f64::from(score) + constant).max(0.0) * times - constant) as f32
+    }
+
     fn to_metric(&self, geometric: f64) -> f64 {
         match self.metric {
             Some(Metric::Cosine) => geometric * geometric / 2.0,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::walk::FOUND;
 use crate::quantize;
 use crate::unit::Compared;
 
@@ -56,7 +57,7 @@ impl WalkCosts {
     /// Of a walk of this width that scores so many rows.
     #[must_use]
     pub fn total(&self, width: usize, scored: f32) -> f32 {
-        self.start + self.per_row * scored + self.per_width * width as f32
+        self.start + self.per_row * scored + self.per_width * FOUND as f32 * width as f32
     }
 }
 

@@ -68,10 +68,14 @@ impl Pool {
         self.next = self.next.min(at);
     }
 
-    /// The best row that was not expanded yet, which is expanded now.
+    /// The best row that was not expanded yet, which is expanded now, if it is one of the first `width` or its score is not above
+    /// `limit`.
     #[inline]
-    pub(crate) fn expand(&mut self) -> Option<u32> {
+    pub(crate) fn expand(&mut self, width: usize, limit: f32) -> Option<u32> {
         while let Some(entry) = self.entries.get_mut(self.next) {
+            if self.next >= width && from_sortable((*entry >> 32) as u32) > limit {
+                return None;
+            }
             self.next += 1;
             if *entry & 1 == 0 {
                 *entry |= 1;
@@ -85,6 +89,12 @@ impl Pool {
     #[inline]
     pub(crate) fn peek(&self) -> Option<u32> {
         self.entries.get(self.next).map(|&entry| (entry as u32) >> 1)
+    }
+
+    /// The score at a place; none is above it where there are fewer rows.
+    #[inline]
+    pub(crate) fn score(&self, place: usize) -> f32 {
+        self.entries.get(place).map_or(f32::INFINITY, |&entry| from_sortable((entry >> 32) as u32))
     }
 
     /// The score that a row must not exceed to come in.
@@ -177,9 +187,12 @@ mod tests {
             pool.offer(score, row);
         }
         assert_eq!(pool.iter().collect::<Vec<_>>(), [(-1.0, 9), (2.0, 0), (2.0, 1)]);
-        assert_eq!((pool.expand(), pool.peek()), (Some(9), Some(0)));
+        assert_eq!((pool.expand(3, 0.0), pool.peek()), (Some(9), Some(0)));
         pool.offer(-3.0, 7);
-        assert_eq!([pool.expand(), pool.expand(), pool.expand()], [Some(7), Some(0), None]);
+        // Of -3, -1 and 2 the second was expanded before; the third is beyond a width of 2.
+        assert_eq!((pool.score(2), pool.score(3)), (2.0, f32::INFINITY));
+        assert_eq!([pool.expand(2, 1.9), pool.expand(2, 1.9), pool.expand(2, 2.0)], [Some(7), None, Some(0)]);
+        assert_eq!(pool.expand(3, 2.0), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::plan::{Costs, Plan, Strategy, WalkCosts, plan, scan_per_row};
 use super::request::{Effort, Found, Request, SearchScratch, SearchStats};
 use super::rerank::rerank;
 use super::scan::scan;
-use super::walk::{WalkScratch, walk, walk_matching};
+use super::walk::{Reach, WalkScratch, walk, walk_matching};
 use crate::distance::Kernels;
 use crate::hnsw::{NO_ROW, SEEDS, nearest};
 use crate::metric::VectorError;
@@ -157,13 +157,18 @@ impl Unit {
         guard: &G,
         scratch: &mut SearchScratch,
     ) -> Result<(), G::Damage> {
-        let seeds = self.seeds(compared, width, stats, guard, scratch)?;
+        // As large whatever the walk compares.
+        let room = Reach::beyond(width, request.k, &scratch.query).room();
+        let seeds = self.seeds(compared, room, stats, guard, scratch)?;
         let comparison = self.comparison(compared, &scratch.query, &scratch.sketch);
+        let asked = if compared == Compared::Codes { &scratch.query } else { &scratch.sketch };
+        let reach = Reach::beyond(width, request.k, asked);
+        let found = reach.found();
         let seeded = scratch.walk.seed(&comparison, seeds.into_iter(), guard)?;
-        let (scored, expanded) = walk(&self.graph(), &comparison, &mut scratch.walk, guard)?;
+        let (scored, expanded) = walk(&self.graph(), &comparison, &mut scratch.walk, reach, guard)?;
         stats.code_distances += seeded + scored;
         stats.visited += expanded;
-        self.take_found(compared, stats, guard, scratch)?;
+        self.take_found(compared, found, stats, guard, scratch)?;
         // Rows are reachable from all pivots together, not from those a walk begins from.
         if scratch.candidates.len() < request.k.min(self.len()) {
             stats.strategy = Strategy::Scan;
@@ -183,34 +188,40 @@ impl Unit {
         guard: &G,
         scratch: &mut SearchScratch,
     ) -> Result<(), G::Damage> {
-        let seeds = self.seeds(compared, width, stats, guard, scratch)?;
+        let room = Reach::beyond(width, request.k, &scratch.query).room();
+        let seeds = self.seeds(compared, room, stats, guard, scratch)?;
         let (graph, plan) = (self.graph(), stats.plan);
         let comparison = self.comparison(compared, &scratch.query, &scratch.sketch);
+        let asked = if compared == Compared::Codes { &scratch.query } else { &scratch.sketch };
+        let mut reach = Reach::beyond(width, request.k, asked);
         let scratch_walk = &mut scratch.walk;
         stats.code_distances += scratch_walk.seed_matching(&comparison, seeds.into_iter(), filter, guard)?;
         let per_row = WalkCosts::new(compared, self.grid().stride()).per_row;
         let budget = (plan.scan_cost / per_row) as usize;
-        let step = |walk: &mut WalkScratch, stats: &mut SearchStats, most: usize, first: bool| {
-            let walked = walk_matching(&graph, &comparison, walk, filter, (most, first), guard)?;
-            stats.code_distances += walked.scored;
-            stats.visited += walked.expanded;
-            Ok::<_, G::Damage>(walked.ended)
-        };
-        let mut ended = step(scratch_walk, stats, PROBED.min(budget), true)?;
+        let step =
+            |walk: &mut WalkScratch, reach: Reach<'_>, stats: &mut SearchStats, most: usize, first: bool| {
+                let walked = walk_matching(&graph, &comparison, walk, (filter, reach), (most, first), guard)?;
+                stats.code_distances += walked.scored;
+                stats.visited += walked.expanded;
+                Ok::<_, G::Damage>(walked.ended)
+            };
+        let mut ended = step(scratch_walk, reach, stats, PROBED.min(budget), true)?;
         if !ended {
             let rate = scratch_walk.near_matching(filter);
             // Far from its matches a walk meets the edge of their region first: it takes more of them to find the nearest.
             let wider = (plan.matches as f32 / self.len() as f32 / rate).clamp(1.0, WIDER_MAX);
-            scratch_walk.pool.widen((width as f32 * wider) as usize);
+            reach = Reach::beyond((width as f32 * wider) as usize, request.k, asked);
+            scratch_walk.pool.widen(reach.room());
             let walk_cost = plan.plain_walk_cost * wider / rate.max(RATE_MIN);
             if walk_cost < WORTH * plan.scan_cost {
-                ended = step(scratch_walk, stats, budget, false)?;
+                ended = step(scratch_walk, reach, stats, budget, false)?;
             }
         }
         // A walk can end without having met enough: what it could not reach matches more often.
         if ended && scratch_walk.pool.iter().len() >= request.k.min(plan.matches) {
             stats.strategy = Strategy::Walk { width };
-            self.take_found(compared, stats, guard, scratch)?;
+            let found = reach.found();
+            self.take_found(compared, found, stats, guard, scratch)?;
         } else {
             stats.strategy = Strategy::Scan;
             stats.code_distances += scan(self, request.k, request.filter, guard, scratch)?;
@@ -230,20 +241,22 @@ impl Unit {
         }
     }
 
-    /// Makes candidates of what a walk has found: by the scores of their codes, whatever it compared.
+    /// Makes candidates of the nearest rows, up to `most`, that a walk has found: by the scores of their codes, whatever it
+    /// compared.
     fn take_found<G: Guard>(
         &self,
         compared: Compared,
+        most: usize,
         stats: &mut SearchStats,
         guard: &G,
         scratch: &mut SearchScratch,
     ) -> Result<(), G::Damage> {
         let SearchScratch { walk, query, candidates, batch, distances, .. } = scratch;
         match compared {
-            Compared::Codes => candidates.extend(walk.pool.iter()),
+            Compared::Codes => candidates.extend(walk.pool.iter().take(most)),
             Compared::Sketches => {
                 batch.clear();
-                batch.extend(walk.pool.iter().map(|(_, row)| row));
+                batch.extend(walk.pool.iter().take(most).map(|(_, row)| row));
                 Comparison::codes(self.space(), &query.code).scores(batch, distances, guard)?;
                 stats.code_distances += batch.len();
                 candidates.extend(distances.iter().copied().zip(batch.iter().copied()));
@@ -253,17 +266,17 @@ impl Unit {
         Ok(())
     }
 
-    /// Where a walk of `width` begins.
+    /// Where a walk begins, whose pool is made ready for `room` rows.
     fn seeds<G: Guard>(
         &self,
         compared: Compared,
-        width: usize,
+        room: usize,
         stats: &mut SearchStats,
         guard: &G,
         scratch: &mut SearchScratch,
     ) -> Result<[u32; SEEDS], G::Damage> {
         guard.section(Section::PivotRows)?;
-        scratch.walk.clear(self.len(), width);
+        scratch.walk.clear(self.len(), room);
         let SearchScratch { query, sketch, batch, sums, distances, .. } = scratch;
         if compared == self.calibration().compared {
             guard.section(Section::PivotCodes)?;

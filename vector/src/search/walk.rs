@@ -4,13 +4,19 @@
 //! whether bytes may be read, which it asks a [`Guard`] before it reads them.
 //! A walk ends: each row is scored at most once, whatever the graph says.
 //!
+//! A walk among all rows expands the `width` nearest it has seen, and those beyond that are hardly farther than the answer
+//! ([`Reach`]): where rows about as near lie in several places, those of one place alone fill the width, and the answer may lie
+//! in another.
+//!
 //! A walk for matching rows expands every row, matching or not, and ends when no row that waits is nearer than the worst of the
-//! `width` nearest matching ones: among rows that match it costs what a plain walk does, and it leaves a region where none does.
+//! `width` nearest matching ones, or hardly farther than the answer among them: among rows that match it costs what a plain
+//! walk does, and it leaves a region where none does.
 
 use super::comparison::Comparison;
 use super::filter::Filter;
 use super::pool::{Frontier, Pool, Visited};
 use crate::hnsw::Adjacency;
+use crate::quantize::QueryCode;
 use crate::unit::Guard;
 use crate::unit::codec::Section;
 
@@ -18,6 +24,64 @@ use crate::unit::codec::Section;
 const SCORED_TOGETHER: usize = 16;
 /// Nearest rows by which the surroundings of a query are judged.
 const NEAR: usize = 32;
+
+/// Rows of the answer, the last of which those beyond the width of a walk are measured by: at least as many as make it steady, at
+/// most as many as leave the width of longer answers, which is large, as it is.
+pub(crate) const ANSWER_MIN: usize = 10;
+const ANSWER_MAX: usize = 32;
+/// How many times as far as that row they may be.
+const HARDLY_FARTHER: f64 = 1.08;
+/// Times its width that a walk expands at most.
+const REACH: usize = 4;
+/// Times its width that a walk finds at most: codes and sketches order rows only nearly as they are, so that some of the answer
+/// lie beyond the width, but few of them far beyond.
+pub(crate) const FOUND: usize = 2;
+
+/// How far a walk goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach<'a> {
+    width: usize,
+    /// The place of the row that others are measured by.
+    last: usize,
+    /// What the walk compares rows to; None: it ends at its width.
+    query: Option<&'a QueryCode>,
+}
+
+impl<'a> Reach<'a> {
+    /// To the `width` nearest rows, and on among those hardly farther than the `k` nearest to `query`.
+    pub(crate) fn beyond(width: usize, k: usize, query: &'a QueryCode) -> Self {
+        Self { width, last: k.clamp(ANSWER_MIN, ANSWER_MAX) - 1, query: Some(query) }
+    }
+
+    /// To the `width` nearest rows.
+    pub(crate) fn within(width: usize) -> Self {
+        Self { width, last: 0, query: None }
+    }
+
+    /// Rows its pool has room for.
+    pub(crate) fn room(&self) -> usize {
+        self.width.max(1).saturating_mul(if self.query.is_some() { REACH } else { 1 })
+    }
+
+    /// Rows of its pool, of the nearest, that it has found.
+    pub(crate) fn found(&self) -> usize {
+        self.room().min(self.width.max(1).saturating_mul(FOUND))
+    }
+
+    /// The score up to which rows beyond the width are expanded.
+    #[inline]
+    fn limit(&self, pool: &Pool) -> f32 {
+        let score = pool.score(self.last);
+        self.query.map_or(f32::NEG_INFINITY, |query| query.farther(score, HARDLY_FARTHER))
+    }
+
+    /// The score up to which rows are expanded where the pool holds those that match alone.
+    #[inline]
+    fn end(&self, pool: &Pool) -> f32 {
+        let beyond = self.limit(pool).min(pool.limit());
+        pool.score(self.width.max(1) - 1).max(beyond)
+    }
+}
 
 /// What a walk reuses.
 #[derive(Clone, Debug, Default)]
@@ -82,22 +146,21 @@ impl WalkScratch {
         guard: &G,
     ) -> Result<usize, G::Damage> {
         self.score(comparison, rows, guard)?;
-        self.offer(filter, true);
+        self.offer(filter, f32::INFINITY, true);
         Ok(self.ids.len())
     }
 
-    /// Sorts the scored rows in; `first`: they are among the first that are seen.
+    /// Sorts the scored rows in, which are expanded up to the score `end`; `first`: they are among the first that are seen.
     #[inline]
-    fn offer(&mut self, filter: Filter<'_>, first: bool) {
+    fn offer(&mut self, filter: Filter<'_>, end: f32, first: bool) {
         let Self { pool, ids, scores, frontier, near, .. } = self;
         for (&id, &score) in ids.iter().zip(scores.iter()) {
             if first {
                 near.offer(score, id);
             }
-            if score > pool.limit() {
-                continue;
+            if score <= end {
+                frontier.push(score, id);
             }
-            frontier.push(score, id);
             if filter.contains(id) {
                 pool.offer(score, id);
             }
@@ -128,13 +191,14 @@ pub(crate) fn walk_matching<G: Guard>(
     graph: &impl Adjacency,
     comparison: &Comparison<'_>,
     scratch: &mut WalkScratch,
-    filter: Filter<'_>,
+    (filter, reach): (Filter<'_>, Reach<'_>),
     (scored_max, first): (usize, bool),
     guard: &G,
 ) -> Result<Walked, G::Damage> {
     let mut walked = Walked { scored: 0, expanded: 0, ended: true };
     while let Some((score, row)) = scratch.frontier.pop() {
-        if score > scratch.pool.limit() {
+        let end = reach.end(&scratch.pool);
+        if score > end {
             return Ok(walked);
         }
         if walked.scored >= scored_max {
@@ -152,12 +216,13 @@ pub(crate) fn walk_matching<G: Guard>(
         ids.extend(graph.neighbours(row).into_iter().filter(|&neighbour| visited.first(neighbour)));
         comparison.scores(ids, scores, guard)?;
         walked.scored += ids.len();
-        scratch.offer(filter, first);
+        scratch.offer(filter, end, first);
     }
     Ok(walked)
 }
 
-/// Expands the pool of `scratch` until all of its rows are. Returns how many rows were scored and how many expanded.
+/// Expands the pool of `scratch`, which has [`Reach::room`], as far as `reach`. Returns how many rows were scored and how many
+/// expanded.
 ///
 /// # Errors
 /// The guard's.
@@ -165,14 +230,16 @@ pub(crate) fn walk<G: Guard>(
     graph: &impl Adjacency,
     comparison: &Comparison<'_>,
     scratch: &mut WalkScratch,
+    reach: Reach<'_>,
     guard: &G,
 ) -> Result<(usize, usize), G::Damage> {
     let WalkScratch { pool, visited, ids, scores, .. } = scratch;
     let (mut scored, mut expanded) = (0, 0);
     loop {
         ids.clear();
+        let limit = reach.limit(pool);
         while ids.len() < SCORED_TOGETHER
-            && let Some(row) = pool.expand()
+            && let Some(row) = pool.expand(reach.width, limit)
         {
             expanded += 1;
             if let Some(next) = pool.peek() {
@@ -187,6 +254,9 @@ pub(crate) fn walk<G: Guard>(
         }
         comparison.scores(ids, scores, guard)?;
         scored += ids.len();
-        ids.iter().zip(scores.iter()).for_each(|(&id, &score)| pool.offer(score, id));
+        // The limit only falls: rows above it are never expanded beyond the width, nor found where there are nearer ones enough.
+        let most = limit.max(pool.score(reach.found() - 1));
+        let offered = ids.iter().zip(scores.iter()).filter(|&(_, &score)| score <= most);
+        offered.for_each(|(&id, &score)| pool.offer(score, id));
     }
 }

@@ -35,16 +35,60 @@ pub enum Shape {
     Mixed,
     /// Around a plane of a dozen dimensions, as embeddings are.
     Flat,
+    /// Around a surface of few dimensions, folded so often that rows near each other along it are far apart, and others near.
+    Folded,
 }
 
 /// Dimensions of [`Shape::Flat`].
 const PLANE: usize = 12;
+
+/// Dimensions of the surface of [`Shape::Folded`], and how far rows are beside it.
+const SURFACE: usize = 6;
+const BESIDE: f32 = 0.1;
+
+/// Numbers that do not depend on a random number crate: whether single queries find what they ask for does depend on them.
+struct Numbers(u64);
+
+impl Numbers {
+    /// From 0 to 1 (splitmix64).
+    fn uniform(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) >> 40) as f32 / (1 << 24) as f32
+    }
+
+    fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
+    }
+}
+
+/// Each component is the sine of another mixture of the coordinates on the surface.
+fn folded(count: usize, dim: usize, seed: u64) -> Vec<f32> {
+    let mut shape = Numbers(99);
+    let mixtures: Vec<f32> = (0..SURFACE * dim).map(|_| shape.normal()).collect();
+    let phases: Vec<f32> = (0..dim).map(|_| shape.uniform() * std::f32::consts::TAU).collect();
+    let mut numbers = Numbers(seed);
+    let mut out = Vec::with_capacity(count * dim);
+    for _ in 0..count {
+        let place: [f32; SURFACE] = std::array::from_fn(|_| numbers.normal());
+        for (c, phase) in phases.iter().enumerate() {
+            let mixed: f32 = place.iter().enumerate().map(|(axis, at)| at * mixtures[axis * dim + c]).sum();
+            out.push((mixed + phase).sin() + BESIDE * numbers.normal());
+        }
+    }
+    out
+}
 
 fn normal(rng: &mut StdRng) -> f32 {
     (0..12).map(|_| rng.random::<f32>()).sum::<f32>() - 6.0
 }
 
 pub fn vectors(shape: Shape, count: usize, dim: usize, seed: u64) -> Vec<f32> {
+    if let Shape::Folded = shape {
+        return folded(count, dim, seed);
+    }
     let mut centres = StdRng::seed_from_u64(99);
     let centres: Vec<f32> = (0..100 * dim).map(|_| normal(&mut centres)).collect();
     let mut rng = StdRng::seed_from_u64(seed);
@@ -65,6 +109,7 @@ pub fn vectors(shape: Shape, count: usize, dim: usize, seed: u64) -> Vec<f32> {
                     let plane = place.iter().enumerate().map(|(axis, at)| at * centres[axis * dim + c]);
                     plane.sum::<f32>() + 0.3 * noise + 2.0
                 }
+                Shape::Folded => unreachable!("drawn otherwise"),
             });
         }
     }

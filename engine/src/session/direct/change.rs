@@ -124,6 +124,9 @@ impl KeyChange {
             transaction.delete(def.id, &ids)?;
         }
         if let Some(new) = new {
+            if !self.sets_key(&def) {
+                transaction.keeps_keys(def.id)?;
+            }
             let mut writer = transaction.writer(def.id)?;
             writer.write(new).await?;
             writer.finish().await?;
@@ -131,6 +134,13 @@ impl KeyChange {
         commit(block.as_deref(), &settings.info, settings.given.as_ref(), transaction).await?;
         let verb = if self.set.is_some() { "UPDATE" } else { "DELETE" };
         Ok(Some(Output::Affected { verb, rows: ids.len() as u64, notes: Vec::new() }))
+    }
+
+    /// Whether a column of the primary key is assigned.
+    fn sets_key(&self, def: &TableDef) -> bool {
+        let key = def.key_indices();
+        let is_set = |name: &str| self.set.iter().flatten().any(|(column, _)| column == name);
+        key.into_iter().any(|column| is_set(&def.columns[column].name))
     }
 
     fn resolve(

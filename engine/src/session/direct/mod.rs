@@ -123,5 +123,5 @@ fn one_held_batch(batch: RecordBatch, held: impl Send + 'static) -> Output {
     let rows = (batch.num_rows() > 0).then_some((batch, held));
     let stream = futures::stream::iter(rows).map(|(batch, _held)| Ok(batch));
     let stream = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), stream));
-    Output::Rows(RowStream { schema, stream })
+    Output::Rows(RowStream::new(schema, stream))
 }

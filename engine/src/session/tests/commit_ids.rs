@@ -1,10 +1,11 @@
 //! Ids that clients give their commits: a statement that is run again under the id of its commit changes nothing again.
 
 use datafusion::common::{ParamValues, ScalarValue};
+use futures::TryStreamExt;
 
 use super::rights::user;
 use super::{all, answer, run, session};
-use crate::Session;
+use crate::{Output, Session};
 
 fn id(n: usize) -> String {
     format!("{n:08x}-5eed-4000-8000-000000000001")
@@ -119,8 +120,12 @@ async fn rows_of_a_change_come_once() {
         give(&session, &id).await;
         assert_ne!(answer(&session, sql).await, "");
         give(&session, &id).await;
-        // The columns, and no row.
-        run(&session, sql, "").await;
+        // The columns, no row, and why.
+        let Output::Rows(again) = session.execute(sql, None).await.unwrap() else { panic!("no columns") };
+        let note = format!("commit {id} is there already, at version ");
+        assert!(again.notes.len() == 1 && again.notes[0].starts_with(&note), "{:?}", again.notes);
+        let batches: Vec<_> = again.stream.try_collect().await.unwrap();
+        assert!(batches.iter().all(|batch| batch.num_rows() == 0));
     }
     run(&session, "SELECT * FROM t", "1,11").await;
 }

@@ -15,7 +15,7 @@ async fn append(session: &Session, columns: Vec<(&str, ArrayRef)>) -> u64 {
     let target = IngestTarget { schema: None, table: "t".to_owned() };
     let schema = batch.schema();
     let rows = Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)])));
-    session.ingest(&target, IfMissing::Fail, IfExists::Append, rows).await.unwrap()
+    session.ingest(&target, IfMissing::Fail, IfExists::Append, rows).await.unwrap().rows
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Rows from a client: more of them than one writer gets, errors in the midst of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -9,7 +10,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 
 use super::{answer, session};
-use crate::{Error, IfExists, IfMissing, IngestTarget, Session};
+use crate::{Error, IfExists, IfMissing, IngestTarget, Ingested, Session};
 
 /// Rows of a batch: about 1 MiB.
 const BATCH_ROWS: i64 = 4_000;
@@ -21,13 +22,33 @@ fn batch(first: i64) -> RecordBatch {
     RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef), ("t", Arc::new(texts))]).unwrap()
 }
 
+async fn ingest(
+    session: &Session,
+    batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + 'static,
+) -> Result<Ingested, Error> {
+    let target = IngestTarget { schema: None, table: "t".to_owned() };
+    let rows = Box::pin(RecordBatchStreamAdapter::new(batch(0).schema(), batches));
+    session.ingest(&target, IfMissing::Fail, IfExists::Append, rows).await
+}
+
+/// How many rows were written.
 async fn append(
     session: &Session,
     batches: impl Stream<Item = Result<RecordBatch, DataFusionError>> + Send + 'static,
 ) -> Result<u64, Error> {
-    let target = IngestTarget { schema: None, table: "t".to_owned() };
-    let rows = Box::pin(RecordBatchStreamAdapter::new(batch(0).schema(), batches));
-    session.ingest(&target, IfMissing::Fail, IfExists::Append, rows).await
+    ingest(session, batches).await.map(|ingested| ingested.rows)
+}
+
+#[tokio::test]
+async fn rows_that_are_sent_again_are_written_once() {
+    let session = session().await;
+    answer(&session, "CREATE TABLE t (id BIGINT, t TEXT)").await;
+    for (rows, notes) in [(BATCH_ROWS as u64, 0), (0, 1)] {
+        session.configure("commit_id", "6f1c9d0e-3a52-4d7e-9b1f-0c8a7e5d2b43").unwrap();
+        let written = ingest(&session, futures::stream::iter([Ok(batch(0))])).await.unwrap();
+        assert_eq!((written.rows, written.notes.len()), (rows, notes), "{written:?}");
+        assert_eq!(session.progress().rows.load(Ordering::Relaxed), rows);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

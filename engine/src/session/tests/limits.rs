@@ -33,6 +33,27 @@ async fn a_statement_over_its_time_is_cancelled_and_the_session_goes_on() {
     assert!(answer(&session, "SELECT * FROM u").await.starts_with("42P01"));
 }
 
+/// Pairs of rows that do not meet make no batch: it asks while it compares them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_of_which_nothing_comes_is_over_in_time() {
+    let session = session().await;
+    answer(&session, "CREATE TABLE t (x BIGINT)").await;
+    answer(&session, "SET statement_timeout = '500 ms'").await;
+    let joined = |on: &str| {
+        let rows = "generate_series(1, 300000)";
+        format!("SELECT a.x FROM {rows} AS a(x) JOIN {rows} AS b(y) ON {on}")
+    };
+    let (far, halves) = (joined("a.x + b.y < 0"), joined("a.x % 2 = b.y % 2 AND a.x + b.y < 0"));
+    let started = std::time::Instant::now();
+    for sql in [format!("INSERT INTO t {far}"), far, halves] {
+        let got = answer(&session, &sql).await;
+        assert!(got.starts_with("57014 the statement ran longer than statement_timeout"), "{sql}: {got}");
+    }
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    answer(&session, "RESET statement_timeout").await;
+    assert_eq!(answer(&session, "SELECT count(*) FROM t").await, "0");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_statement_is_described_and_no_part_of_it_is_run() {
     let owner = session().await;

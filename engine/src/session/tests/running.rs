@@ -1,10 +1,11 @@
 //! `system.queries` and KILL QUERY.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rights::user;
 use super::{answer, run, session};
-use crate::{Identity, Session, SessionLimits};
+use crate::{Identity, Session, SessionLimits, StatementProgress};
 
 const ENDLESS: &str = "SELECT sum(value) FROM generate_series(1, 1000000000000) AS g(value) WHERE value % 2 < 2 AND value <> 77";
 
@@ -40,6 +41,7 @@ async fn a_statement_that_runs_is_seen_and_ended() {
         "SELECT \"user\", state, statement, rows, started <= now(), elapsed_ms < 60000 FROM system.queries";
     let shown = "SELECT ?, state, statement, rows, started <= now(), elapsed_ms < ? FROM system.queries";
     assert!(answer(&owner, &seen.replace("\"user\"", "'x'")).await.contains(shown));
+    assert_eq!(owner.running_statement(), None);
     is_ended_by(owner.engine().session(), &owner).await;
     let threads = Some(tokio::runtime::Handle::current());
     let limits = SessionLimits { threads, ..SessionLimits::default() };
@@ -47,6 +49,34 @@ async fn a_statement_that_runs_is_seen_and_ended() {
     let got = answer(&owner, "KILL QUERY 1").await;
     assert!(got.starts_with("42704 no statement with the id 1 runs"), "{got}");
     run(&owner, "SELECT count(*) FROM system.queries", "1").await;
+}
+
+#[tokio::test]
+async fn a_session_knows_how_far_its_statement_is() {
+    let owner = session().await;
+    run(&owner, "CREATE TABLE t (n BIGINT)", "CREATE TABLE").await;
+    let insert = "INSERT INTO t SELECT value FROM generate_series(1, 500) RETURNING n";
+    // It runs until its rows are read.
+    let unread = owner.execute(insert, None).await.unwrap();
+    let written = StatementProgress { rows: 500, ..StatementProgress::default() };
+    assert_eq!(owner.fork().running_statement(), Some(written));
+    assert_eq!(owner.engine().session().running_statement(), None);
+    drop(unread);
+    assert_eq!(owner.running_statement(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_what_it_runs_and_nothing_else() {
+    let owner = session().await;
+    let one = Arc::new(owner.engine().session());
+    let runs = Arc::clone(&one);
+    let running = tokio::spawn(async move { answer(&runs, ENDLESS).await });
+    let id = id_of_endless(&owner).await;
+    owner.end_running();
+    assert_eq!(id_of_endless(&owner).await, id);
+    one.end_running();
+    assert_eq!(running.await.unwrap(), format!("57014 the statement was ended by KILL QUERY {id}"));
+    run(&one, "SELECT 1", "1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ use crate::session::SqlSession;
 const TYPE_NAME: &str = "ARROW:FLIGHT:SQL:TYPE_NAME";
 const PRECISION: &str = "ARROW:FLIGHT:SQL:PRECISION";
 const SCALE: &str = "ARROW:FLIGHT:SQL:SCALE";
+const IS_AUTO_INCREMENT: &str = "ARROW:FLIGHT:SQL:IS_AUTO_INCREMENT";
 
 fn type_name(kind: RelationKind) -> &'static str {
     match kind {
@@ -65,8 +66,12 @@ pub(super) async fn tables(sql: &SqlSession, command: CommandGetTables) -> Resul
     let mut builder = command.into_builder();
     for (relation, schema) in relations.iter().zip(schemas) {
         let Relation { schema: namespace, name, kind } = relation;
+        let mut columns = described(&schema);
+        if *kind == RelationKind::Table && !schema.fields().is_empty() {
+            columns = numbering(columns, session.identity_column(namespace, name).as_deref());
+        }
         builder
-            .append(Session::catalog_name(), namespace, name, type_name(*kind), &described(&schema))
+            .append(Session::catalog_name(), namespace, name, type_name(*kind), &columns)
             .map_err(unbuilt)?;
     }
     builder.build().map_err(unbuilt)
@@ -107,6 +112,17 @@ fn described(schema: &SchemaRef) -> Schema {
         }
         Field::new(field.name(), wire::data_type(field.data_type()), field.is_nullable())
             .with_metadata(metadata)
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// Columns of a table, each with whether it is the one that gives new rows a number.
+fn numbering(columns: Schema, identity: Option<&str>) -> Schema {
+    let fields = columns.fields().iter().map(|field| {
+        let mut metadata = field.metadata().clone();
+        let numbers = if identity.is_some_and(|name| name == field.name()) { "1" } else { "0" };
+        metadata.insert(IS_AUTO_INCREMENT.to_owned(), numbers.to_owned());
+        Field::clone(field).with_metadata(metadata)
     });
     Schema::new(fields.collect::<Vec<_>>())
 }

@@ -117,7 +117,8 @@ fn describe(name: &str, data_type: XdbcDataType, family: Family) -> XdbcTypeInfo
             info.num_prec_radix = Some(2);
             info.unsigned_attribute = Some(unsigned);
             (info.minimum_scale, info.maximum_scale) = (Some(0), Some(0));
-            info.auto_increment = Some(false);
+            // A column of it can be an IDENTITY.
+            info.auto_increment = Some(true);
         }
         Family::Float(bits) => {
             info.column_size = Some(bits);

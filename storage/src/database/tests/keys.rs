@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
 use crate::fs::{FileSystem, SimFileSystem};
 use crate::transaction::{LastWord, TransactionBlock};
@@ -129,5 +130,61 @@ async fn a_block_and_a_commit_with_the_same_row_ids_do_not_see_each_other() {
     assert_eq!(id_of(&now, table, 101).await, None);
     assert_eq!(id_of(&old, table, 3).await, before);
     assert_eq!(contents(&now.table(table).unwrap()).await.unwrap().len(), 8);
+    is_sound(&db).await;
+}
+
+/// An UPDATE that leaves the key alone says so, and its keys are not looked for. A row that it names twice is still refused, and one that
+/// others have changed meanwhile.
+#[tokio::test]
+async fn keys_that_are_kept_are_not_looked_for_and_no_key_is_there_twice() {
+    let db = Database::open(Root::Memory, OpenOptions::default()).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    insert(&db, table, &rows(0..40)).await.unwrap();
+    db.checkpoint(CheckpointReason::Statement).await.unwrap();
+    insert(&db, table, &rows(40..60)).await.unwrap();
+    // Rows of a segment and of the memtable get new values, `named` being the keys of the rows that go.
+    let update = async |snapshot: &Snapshot, named: &[i64], written: &[i64]| {
+        let ids = ids_of(&snapshot.table(table).unwrap(), named).await.unwrap();
+        let tx = db.begin(snapshot).await.unwrap();
+        tx.delete(table, &ids).unwrap();
+        tx.keeps_keys(table).unwrap();
+        let mut writer = tx.writer(table).unwrap();
+        let new: Vec<_> = written.iter().map(|key| (*key, format!("new {key}"))).collect();
+        writer.write(batch(&new)).await.unwrap();
+        writer.finish().await.unwrap();
+        tx.commit(CommitOptions::default()).await
+    };
+    let all: Vec<i64> = (30..50).collect();
+    update(&db.snapshot(), all.as_slice(), all.as_slice()).await.unwrap();
+    let shown = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
+    assert_eq!(shown.len(), 60);
+    assert_eq!(
+        (shown[&29].as_str(), shown[&30].as_str(), shown[&49].as_str()),
+        ("value 29", "new 30", "new 49")
+    );
+    // One row twice: there are more rows than were named.
+    let error = update(&db.snapshot(), &[31, 31], &[31, 31]).await.unwrap_err();
+    assert_eq!(error.sqlstate(), "23505", "{error}");
+    // Somebody else was first.
+    let before = db.snapshot();
+    update(&before, &[31, 45], &[31, 45]).await.unwrap();
+    let error = update(&before, &[45, 46], &[45, 46]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    // In a block, too.
+    let block = TransactionBlock::begin(Arc::clone(&db), false);
+    for round in ["first", "second"] {
+        let snapshot = block.snapshot();
+        let ids = ids_of(&snapshot.table(table).unwrap(), &[2, 55]).await.unwrap();
+        let tx = db.begin(&snapshot).await.unwrap();
+        tx.delete(table, &ids).unwrap();
+        tx.keeps_keys(table).unwrap();
+        let mut writer = tx.writer(table).unwrap();
+        writer.write(batch(&[(2, round.to_owned()), (55, round.to_owned())])).await.unwrap();
+        writer.finish().await.unwrap();
+        block.add(tx, &LastWord::default()).await.unwrap();
+    }
+    block.commit(CommitOptions::default()).await.unwrap();
+    let shown = contents(&db.snapshot().table(table).unwrap()).await.unwrap();
+    assert_eq!((shown.len(), shown[&2].as_str(), shown[&55].as_str()), (60, "second", "second"));
     is_sound(&db).await;
 }

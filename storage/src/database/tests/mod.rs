@@ -7,6 +7,7 @@ mod conflicts;
 mod history;
 mod jobs;
 mod keys;
+mod leaves;
 mod lost;
 mod numbers;
 mod objects;

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use object_store::ObjectStore;
 
-use super::{Commits, history_path, is_over, read};
+use super::{Commits, history_path, is_over, read, read_whole};
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, ManifestNumber};
 use crate::manifest::model::{HistoryMark, Manifest};
@@ -71,11 +71,11 @@ impl Recorded {
 
 /// What was read of objects: the versions of the commits in each.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Covered(Vec<(ManifestNumber, Range<u64>)>);
+pub(crate) struct Covered(Vec<(ManifestNumber, Range<u64>)>);
 
 /// Versions that are in no object that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Gap {
+pub(crate) struct Gap {
     versions: Range<u64>,
     /// Objects of these numbers may have them.
     numbers: Range<u64>,
@@ -84,7 +84,12 @@ struct Gap {
 impl Covered {
     /// An object was read.
     pub(super) fn add(&mut self, number: ManifestNumber, commits: &Commits) {
-        self.0.push((number, commits.versions()));
+        self.know(number, commits.versions());
+    }
+
+    /// The object of that number has the commits of these versions, or that it should have them is known.
+    pub(crate) fn know(&mut self, number: ManifestNumber, versions: Range<u64>) {
+        self.0.push((number, versions));
     }
 
     /// Objects that must be there and are in no listing, with their numbers.
@@ -115,6 +120,44 @@ impl Covered {
         Ok(unlisted)
     }
 
+    /// Commits that must be in objects, and are in none that can be read, whether or not a listing shows it.
+    ///
+    /// # Errors
+    /// `Unsupported` when a later Cairn wrote one; the store's.
+    pub(crate) async fn gaps(
+        mut self,
+        store: &dyn ObjectStore,
+        recorded: &Recorded,
+        now_us: i64,
+    ) -> Result<Vec<Gap>> {
+        let mut certain = recorded.certain(now_us);
+        let (mut gaps, mut asked) = (Vec::new(), None);
+        while let Some(gap) = self.gap(&certain, recorded.manifest) {
+            if asked == Some(gap.versions.start) {
+                certain.start = gap.versions.end;
+                gaps.push(gap);
+                continue;
+            }
+            asked = Some(gap.versions.start);
+            for number in gap.numbers.clone().map(ManifestNumber) {
+                if let Some(commits) = read_whole(store, number).await? {
+                    self.add(number, &commits);
+                }
+            }
+        }
+        Ok(gaps)
+    }
+
+    /// Versions of the commits that were in the object of that number alone, as far as those before and after it tell. Where there is none before
+    /// it, those that must be in one.
+    pub(crate) fn between(&self, number: ManifestNumber, recorded: &Recorded, now_us: i64) -> Range<u64> {
+        let certain = recorded.certain(now_us);
+        let before = self.0.iter().filter(|(other, _)| *other < number).map(|(_, versions)| versions.end);
+        let after = self.0.iter().filter(|(other, _)| *other > number).map(|(_, versions)| versions.start);
+        let end = after.min().unwrap_or(certain.end);
+        before.max().unwrap_or(certain.start).min(end)..end
+    }
+
     /// The first of the versions `certain` that are in no object.
     fn gap(&self, certain: &Range<u64>, newest: ManifestNumber) -> Option<Gap> {
         let mut objects: Vec<&(ManifestNumber, Range<u64>)> = self.0.iter().collect();
@@ -141,6 +184,21 @@ impl Covered {
 }
 
 impl Gap {
+    /// First and last of the commits.
+    pub(crate) fn commits(&self) -> (CommitVersion, CommitVersion) {
+        (CommitVersion(self.versions.start), CommitVersion(self.versions.end.saturating_sub(1)))
+    }
+
+    /// Whether an object of that number may have them.
+    pub(crate) fn may_be_in(&self, number: ManifestNumber) -> bool {
+        self.numbers.contains(&number.0)
+    }
+
+    /// The number under which an object with them may have been, or can be put: the last that is not `taken`.
+    pub(crate) fn number(&self, taken: impl Fn(ManifestNumber) -> bool) -> Option<ManifestNumber> {
+        self.numbers.clone().rev().map(ManifestNumber).find(|number| !taken(*number))
+    }
+
     fn missing(&self) -> Error {
         let Range { start, end } = self.numbers;
         let what = match end.saturating_sub(start) {
@@ -161,7 +219,7 @@ mod tests {
     use object_store::path::Path;
     use object_store::{ObjectStoreExt, PutPayload};
 
-    use super::super::{find, put};
+    use super::super::{find, held, put};
     use super::*;
     use crate::error::ErrorKind;
     use crate::id::CommitId;
@@ -258,6 +316,44 @@ mod tests {
         assert_eq!(gap(&[(7, 24..31)]), found(10..24, 1..7));
         assert_eq!(gap(&[(4, 5..20)]), found(20..30, 5..10));
         assert_eq!(gap(&[]), found(10..30, 1..10));
+    }
+
+    #[test]
+    fn what_an_object_held_is_told_by_those_beside_it() {
+        let recorded = recorded(&[mark(10, 3)], 9);
+        let fifth = |objects: &[(u64, Range<u64>)]| {
+            let objects = objects.iter().map(|(n, versions)| (ManifestNumber(*n), versions.clone()));
+            Covered(objects.collect()).between(ManifestNumber(5), &recorded, NOW_US)
+        };
+        assert_eq!(fifth(&[(4, 5..12), (6, 15..25)]), 12..15);
+        assert_eq!(fifth(&[(4, 5..12), (5, 12..13), (6, 15..25)]), 12..15);
+        // What can be asked for begins with 10 and ends with 24.
+        assert_eq!(fifth(&[(6, 15..25)]), 10..15);
+        assert_eq!(fifth(&[(4, 5..12)]), 12..25);
+        assert_eq!(fifth(&[]), 10..25);
+        // Older than that, and beside a claim.
+        assert!(fifth(&[(6, 7..25)]).is_empty() && fifth(&[(4, 5..20), (6, 12..25)]).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_in_no_object_that_can_be_read_is_told() {
+        let (store, recorded) = (bucket(9).await, recorded(&[mark(1, 3)], 9));
+        let gaps = async || {
+            let covered = held(&store, &recorded).await.unwrap();
+            covered.gaps(&store, &recorded, NOW_US).await.unwrap()
+        };
+        assert!(gaps().await.is_empty());
+        for number in [3, 6] {
+            remove(&store, number).await;
+        }
+        let damaged = Path::from(history_path(ManifestNumber(5)));
+        store.put(&damaged, PutPayload::from_static(b"damaged")).await.unwrap();
+        let told = gaps().await;
+        assert_eq!(told, [Gap { versions: 4..7, numbers: 3..4 }, Gap { versions: 10..16, numbers: 5..7 }]);
+        assert_eq!(told[1].commits(), (CommitVersion(10), CommitVersion(15)));
+        assert!(told[1].may_be_in(ManifestNumber(5)) && !told[1].may_be_in(ManifestNumber(7)));
+        assert_eq!(told[1].number(|number| number == ManifestNumber(6)), Some(ManifestNumber(5)));
+        assert_eq!(told[0].number(|_| true), None);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use crate::manifest::invariants;
 use crate::manifest::model::{LeafRef, SegmentEntry, SegmentList, TableRecord};
 
 /// A list of less JSON than this stands in the root.
-const INLINE_BYTES: usize = 256 << 10;
+pub(crate) const INLINE_BYTES: usize = 256 << 10;
 /// Segments of a new leaf; one that grew to more than twice as many is cut.
 const LEAF_SEGMENTS: usize = 4096;
 /// Leaves read at the same time.
@@ -39,7 +39,7 @@ impl ManifestStore {
     ) -> Result<SegmentList> {
         segments.sort_by_key(|entry| entry.segment.id);
         invariants::check_segments(&segments).map_err(|broken| broken.before_write())?;
-        if json_bytes(&segments)? < INLINE_BYTES {
+        if json_bytes(&segments)? < self.inline_bytes {
             return Ok(SegmentList::Inline(segments));
         }
         let known: &[LeafRef] = match previous {
