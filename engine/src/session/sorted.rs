@@ -115,11 +115,16 @@ pub(super) fn state(state: &SessionState) -> Result<SessionState> {
         .with_temp_file_factory(Arc::new(files))
         .with_max_spill_merge_fan_in(FILES_AT_ONCE);
     runtime.disk_manager = Arc::new(files.build()?);
-    Ok(SessionStateBuilder::new_from_existing(state.clone())
-        .with_config(config)
+    // The builder makes some functions anew by its configuration: those of a session are of UTC, whatever its zone is.
+    let mut made_by = config.clone();
+    made_by.options_mut().execution.time_zone = Some(cairn_udfs::zones::UTC.to_owned());
+    let mut sorts = SessionStateBuilder::new_from_existing(state.clone())
+        .with_config(made_by)
         .with_runtime_env(Arc::new(runtime))
         .with_physical_optimizer_rules(by_sorting(state.physical_optimizers()))
-        .build())
+        .build();
+    *sorts.config_mut() = config;
+    Ok(sorts)
 }
 
 /// The files of a second attempt: those of the engine, but few for rows of one key. A join has all of these in memory again before it is

@@ -91,6 +91,16 @@ async fn joins_that_somebody_wants_by_sorting_keep_the_order_that_is_asked_for()
     assert_eq!([answer(&session, by_key).await, answer(&session, beside).await], hashed);
 }
 
+#[tokio::test]
+async fn a_second_attempt_has_the_functions_of_the_first() {
+    let session = session().await;
+    run(&session, "SET timezone = 'Europe/Berlin'", "SET").await;
+    // The type of a column says of which zone it is.
+    let sql =
+        "SELECT to_timestamp(1767225600) AS a, to_timestamp('2026-07-01 12:00:00') AS b, current_user AS c";
+    assert_eq!(shown(&session, sql, true).await, shown(&session, sql, false).await);
+}
+
 const WIDE: &str =
     "(SELECT value AS x, repeat('wide ', 100) || value AS t FROM generate_series(1, 8000) AS g(value))";
 
