@@ -66,7 +66,9 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
     ] {
         let plan = shown(&session, &format!("EXPLAIN FORMAT indent {sql}"), true).await;
         assert_eq!(plan.contains("SortMergeJoinExec"), sorts, "{sql}\n{plan}");
-        assert_eq!(shown(&session, &sql, true).await, shown(&session, &sql, false).await, "{sql}");
+        if sorts {
+            assert_eq!(shown(&session, &sql, true).await, shown(&session, &sql, false).await, "{sql}");
+        }
     }
 }
 
