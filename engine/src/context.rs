@@ -14,6 +14,7 @@ use crate::config::zone_of;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::rights::{Accounts, Rights};
+use crate::rules::PlannedJoins;
 use crate::search::Searches;
 use crate::session::Awaited;
 
@@ -125,7 +126,16 @@ impl StatementContext {
     /// # Errors
     /// `Conflict` when a fresh snapshot may succeed; what storage says of the rows. Nothing has changed then.
     pub(crate) async fn commit(&self, transaction: Transaction) -> Result<CommitReceipt> {
-        commit(self.block.as_deref(), &self.info, self.given.as_ref(), transaction).await
+        let receipt = commit(self.block.as_deref(), &self.info, self.given.as_ref(), transaction).await?;
+        if let Some(joins) = self.joins() {
+            joins.commit();
+        }
+        Ok(receipt)
+    }
+
+    /// What is known of the joins of this attempt; None: it is none of a statement.
+    pub(crate) fn joins(&self) -> Option<Arc<PlannedJoins>> {
+        self.state.config().get_extension()
     }
 
     /// Whether the commit was there before the statement, which has changed nothing then.

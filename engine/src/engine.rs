@@ -36,6 +36,7 @@ use crate::log::StatementLog;
 use crate::memory::MemoryOfQueries;
 use crate::metrics::{StatementFigures, StatementMetrics};
 use crate::rights::{AccountCache, Accounts, Identity, Passwords};
+use crate::rules::PlannedJoins;
 use crate::running::RunningStatements;
 use crate::search::{EachPlanner, Searches};
 use crate::session::{PartOfMemory, Session, SessionLimits};
@@ -469,6 +470,11 @@ impl QueryPlanner for CairnQueryPlanner {
     ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
         let nodes: Vec<Arc<dyn ExtensionPlanner + Send + Sync>> =
             vec![Arc::new(DmlPlanner), Arc::new(EachPlanner)];
-        DefaultPhysicalPlanner::with_extension_planners(nodes).create_physical_plan(plan, session).await
+        let planner = DefaultPhysicalPlanner::with_extension_planners(nodes);
+        let planned = planner.create_physical_plan(plan, session).await?;
+        if let Some(joins) = session.config().get_extension::<PlannedJoins>() {
+            joins.look_at(&planned)?;
+        }
+        Ok(planned)
     }
 }

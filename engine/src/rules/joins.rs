@@ -23,7 +23,9 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::joins::{
+    HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
+};
 use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
 
@@ -90,6 +92,20 @@ fn with_condition(
         && let Some(filter) = join.filter().and_then(&changed)
     {
         return Ok(Transformed::yes(join.builder().with_filter(Some(filter)).build_exec()?));
+    }
+    if let Some(join) = plan.downcast_ref::<SortMergeJoinExec>()
+        && let Some(filter) = join.filter().as_ref().and_then(&changed)
+    {
+        let join = SortMergeJoinExec::try_new(
+            Arc::clone(join.left()),
+            Arc::clone(join.right()),
+            join.on().to_vec(),
+            Some(filter),
+            join.join_type(),
+            join.sort_options().to_vec(),
+            join.null_equality(),
+        )?;
+        return Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>));
     }
     Ok(Transformed::no(plan))
 }

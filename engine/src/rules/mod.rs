@@ -1,10 +1,12 @@
 //! Rules of our own among DataFusion's: what those would get wrong, or leave undone.
 
+mod gather;
 mod joins;
 mod narrow;
 mod offsets;
 mod order;
 mod projections;
+mod sorted;
 
 use std::sync::Arc;
 
@@ -16,8 +18,13 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 
+pub(crate) use sorted::PlannedJoins;
+
 /// The rule of DataFusion's that sees to the yielding of leaves. What pushes filters through the plan comes behind it.
 const LEAVES: &str = "EnsureCooperative";
+
+/// The rule of DataFusion's that chooses the side which a hash join holds.
+const SIDES: &str = "join_selection";
 
 /// What a rule does to a physical plan: it needs no settings and keeps the schema.
 type Change = fn(Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>>;
@@ -52,7 +59,7 @@ impl PhysicalOptimizerRule for Rule {
 /// # Errors
 /// `Internal` when a join can't be made again.
 pub(crate) fn portable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    joins::not_asking(plan)
+    joins::not_asking(gather::apart(plan)?)
 }
 
 /// Gives a session's planner the rules.
@@ -69,7 +76,24 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     }
     let mut rules = PhysicalOptimizer::new().rules;
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
+    rules.insert(behind, Arc::new(Rule { name: "sides_gathered", change: gather::gathered }));
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
+    let sides = behind_sides(&rules);
+    rules.insert(sides, Arc::new(Rule { name: "merge_joins_apart", change: sorted::apart }));
     rules.insert(0, Arc::new(Rule { name: "offsets_stay", change: offsets::staying }));
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(rules)
+}
+
+/// The rules of a session for a statement that joins by sorting.
+pub(crate) fn by_sorting(
+    rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>],
+) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = rules.to_vec();
+    let sides = behind_sides(&rules);
+    rules.insert(sides, Arc::new(Rule { name: "joins_by_sorting", change: sorted::sorted }));
+    rules
+}
+
+fn behind_sides(rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>]) -> usize {
+    rules.iter().position(|rule| rule.name() == SIDES).map_or(0, |sides| sides + 1)
 }

@@ -89,9 +89,10 @@ impl MemoryPool for PartOfMemory {
     }
 
     fn memory_limit(&self) -> MemoryLimit {
-        match self.limit() {
-            usize::MAX => self.whole.memory_limit(),
-            limit => MemoryLimit::Finite(limit),
+        match (self.limit(), self.whole.memory_limit()) {
+            (usize::MAX, whole) => whole,
+            (limit, MemoryLimit::Finite(whole)) => MemoryLimit::Finite(limit.min(whole)),
+            (limit, MemoryLimit::Infinite | MemoryLimit::Unknown) => MemoryLimit::Finite(limit),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A session: the one way in. Text of one statement goes in, an [`Output`] comes out.
 //!
 //! Owns: a session's settings and its transaction, waiting for a permit, one pinned snapshot per attempt of a statement, retries
-//! after conflicts.
+//! after conflicts, and with joins by sorting where memory is short.
 //! Does not own: what statements do (`ddl`, `dml`, `copy`, `show`, `upkeep`). A session runs one statement at a time; the rows of
 //! an earlier one may still be read, they keep the snapshot they were planned at.
 //!
@@ -29,6 +29,8 @@ mod repair;
 mod repeat;
 mod secrets;
 mod show;
+mod sorted;
+mod sorts;
 mod task;
 mod template;
 #[cfg(test)]
@@ -61,6 +63,7 @@ use datafusion::catalog::EmptyCatalogProviderList;
 use datafusion::common::ParamValues;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SessionState;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::sql::sqlparser::ast;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -75,6 +78,7 @@ use crate::measure::ReadMeters;
 use crate::metrics::Watch;
 use crate::output::Output;
 use crate::rights::{self, Accounts, Identity, Rights, UserLimit, UserLimits};
+use crate::rules::PlannedJoins;
 use crate::running::{StatementProgress, Whose};
 use crate::statement::{
     self, JobStatement, ScriptStatement, Shape, Statement, StatementKind, TransactionStatement,
@@ -525,11 +529,20 @@ impl Session {
         let mut attempt = 1;
         let mut may_expire = expiry::may_be_met_by(statement) && !self.in_transaction();
         let mut missed: Option<Error> = None;
+        let mut sorts = false;
         loop {
-            let (context, catalog) = self.context(&shape, settings, params.clone()).await?;
+            let held = self.memory.reserved();
+            let (context, catalog) = self.context_of(&shape, settings, params.clone(), sorts).await?;
             let mut result = self.attempt(&context, &catalog, settings, &shape, prepared).await;
             if (may_expire || missed.is_some()) && expiry::is_possible_at(&context.db) {
                 result = expiry::with_first_rows(result).await;
+            }
+            let can_sort = context.joins().is_some_and(|joins| joins.can_sort());
+            if can_sort && sorted::answers_rows(statement) {
+                result = sorted::begun(result).await;
+            }
+            if sorts {
+                result = result.map(|output| output.with_notes([sorted::NOTE.to_owned()]));
             }
             let (state, snapshot) = (Arc::clone(&context.state), context.snapshot.clone());
             drop((context, catalog));
@@ -540,6 +553,10 @@ impl Session {
             drop(state);
             self.lock().unpin();
             match result {
+                Err(error) if can_sort && sorted::is_short(&error) => {
+                    sorts = true;
+                    sorted::given_back(&self.memory, held).await;
+                }
                 Err(error) if may_expire && error.kind() == ErrorKind::SnapshotExpired => {
                     may_expire = false;
                     upkeep::refresh_past(self.engine.database(), &snapshot).await?;
@@ -573,7 +590,12 @@ impl Session {
         prepared: &'a Prepared,
     ) -> BoxFuture<'a, Result<Output>> {
         match &prepared.statement {
-            Statement::Query(query) => Box::pin(self.query(context, shape, prepared.text.as_ref(), query)),
+            Statement::Query(query) => {
+                // What is kept of a query is its ordinary plan.
+                let sorts = context.joins().is_some_and(|joins| joins.sorts());
+                let text = prepared.text.as_ref().filter(|_| !sorts);
+                Box::pin(self.query(context, shape, text, query))
+            }
             Statement::Dml(statement) => Box::pin(async move {
                 let prepared = query::prepare(context, shape, statement)?;
                 dml::plan_and_run(context, &prepared).await
@@ -629,6 +651,17 @@ impl Session {
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<(StatementContext, SnapshotCatalog)> {
+        self.context_of(shape, settings, params, false).await
+    }
+
+    /// The same for an attempt that joins by sorting, if it `sorts`.
+    async fn context_of(
+        &self,
+        shape: &Shape,
+        settings: &Settings,
+        params: Option<ParamValues>,
+        sorts: bool,
+    ) -> Result<(StatementContext, SnapshotCatalog)> {
         let db = self.engine.database();
         let block = self.block();
         if db.follows() && block.is_none() {
@@ -650,9 +683,11 @@ impl Session {
             let state = Arc::make_mut(&mut inner.state);
             state.register_catalog_list(Arc::new(catalog.clone()));
             state.mark_start_execution();
+            state.config_mut().set_extension(Arc::new(PlannedJoins::new(sorts)));
             (Arc::clone(&inner.state), Arc::clone(&inner.progress))
         };
         let state = if shape.is_measured { ReadMeters::measuring(&state, db) } else { state };
+        let state = if sorts { Arc::new(sorted::state(&state)?) } else { state };
         catalog.bind(&state, shape).await?;
         let context = StatementContext {
             db: Arc::clone(db),

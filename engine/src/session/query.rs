@@ -171,6 +171,8 @@ pub(super) async fn portable(
     let plan = plan(context, shape, query).await?;
     let mut state = SessionState::clone(&context.state);
     Portable::ask(state.config_mut());
+    // What is kept away from joins by sorting (`rules`) does not come along.
+    state.config_mut().options_mut().optimizer.prefer_hash_join = true;
     Ok(rules::portable(state.create_physical_plan(&plan).await?)?)
 }
 
