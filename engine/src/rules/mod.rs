@@ -1,6 +1,7 @@
 //! Rules of our own among DataFusion's: what those would get wrong, or leave undone.
 
 mod joins;
+mod lambdas;
 mod narrow;
 mod offsets;
 mod order;
@@ -63,5 +64,6 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
     rules.insert(0, Arc::new(Rule { name: "offsets_stay", change: offsets::staying }));
+    rules.insert(0, Arc::new(Rule { name: "lambdas_apart", change: lambdas::apart }));
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(rules)
 }
