@@ -2,6 +2,7 @@
 
 mod gather;
 mod joins;
+mod lambdas;
 mod narrow;
 mod offsets;
 mod order;
@@ -81,6 +82,7 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     let sides = behind_sides(&rules);
     rules.insert(sides, Arc::new(Rule { name: "merge_joins_apart", change: sorted::apart }));
     rules.insert(0, Arc::new(Rule { name: "offsets_stay", change: offsets::staying }));
+    rules.insert(0, Arc::new(Rule { name: "lambdas_apart", change: lambdas::apart }));
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(rules)
 }
 

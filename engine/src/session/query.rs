@@ -5,9 +5,10 @@ use std::sync::Arc;
 use cairn_storage::ErrorKind;
 use datafusion::common::ParamValues;
 use datafusion::common::format::ExplainFormat;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result as PlanResult;
 use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{ExplainOption, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::sqlparser::ast::{self, Query};
@@ -91,7 +92,14 @@ fn lambdas_settled(plan: LogicalPlan) -> PlanResult<LogicalPlan> {
         })
     })?;
     match holds_lambda {
-        true => Ok(plan.resolve_lambda_variables()?.data),
+        // From below: the type of what a lambda reads may hang on a subquery.
+        true => plan
+            .transform_up_with_subqueries(|node| {
+                let schema = merge_schema(&node.inputs());
+                let settled = node.map_expressions(|expr| expr.resolve_lambda_variables(&schema))?;
+                Ok(Transformed::yes(settled.data.recompute_schema()?))
+            })
+            .data(),
         false => Ok(plan),
     }
 }

@@ -182,16 +182,20 @@ impl Several {
         let mut best: Vec<usize> = (0..by.len()).filter(counts).collect();
         best.sort_by(|a, b| Self::order(self.better, compare(*a, *b)));
         best.truncate(wanted);
-        let last = match self.is_settled && self.rows.len() == wanted {
-            true => self.rows.last().map(|(by, _)| by.clone()),
-            false => None,
+        // Rows that are no better than the last of those are let go. It is compared as they are among themselves.
+        let last = match self.rows.last() {
+            Some((last, _)) if self.is_settled && self.rows.len() == wanted => {
+                let last = last.to_array()?;
+                Some(make_comparator(by.as_ref(), last.as_ref(), SortOptions::default())?)
+            }
+            _ => None,
         };
         for row in best {
-            let mut of_row = ScalarValue::try_from_array(by, row)?;
             // The rest are no better.
-            if last.as_ref().is_some_and(|last| of_row.partial_cmp(last) != Some(self.better)) {
+            if last.as_ref().is_some_and(|last| last(row, 0) != self.better) {
                 break;
             }
+            let mut of_row = ScalarValue::try_from_array(by, row)?;
             let mut value = ScalarValue::try_from_array(values, row)?;
             // A slice of a batch would keep all of it.
             value.compact();
@@ -201,19 +205,26 @@ impl Several {
             self.is_settled = false;
         }
         if self.rows.len() >= wanted.saturating_mul(2) {
-            self.settle();
+            self.settle()?;
         }
         Ok(())
     }
 
     /// Sorts the rows, and lets those go that are not among the best.
-    fn settle(&mut self) {
-        let Some(wanted) = self.wanted.filter(|_| !self.is_settled) else { return };
-        let better = self.better;
-        self.rows.sort_by(|(a, _), (b, _)| Self::order(better, a.partial_cmp(b).unwrap_or(Ordering::Equal)));
-        self.rows.truncate(wanted);
+    fn settle(&mut self) -> Result<()> {
+        let Some(wanted) = self.wanted.filter(|_| !self.is_settled) else { return Ok(()) };
+        let by = ScalarValue::iter_to_array(self.rows.iter().map(|(by, _)| by.clone()))?;
+        let compare = make_comparator(by.as_ref(), by.as_ref(), SortOptions::default())?;
+        let mut places: Vec<usize> = (0..self.rows.len()).collect();
+        places.sort_by(|a, b| Self::order(self.better, compare(*a, *b)));
+        places.truncate(wanted);
+        let mut rows: Vec<Option<(ScalarValue, ScalarValue)>> =
+            std::mem::take(&mut self.rows).into_iter().map(Some).collect();
+        self.rows =
+            places.into_iter().filter_map(|place| rows.get_mut(place).and_then(Option::take)).collect();
         self.bytes = self.rows.iter().map(|(by, value)| by.size() + value.size()).sum();
         self.is_settled = true;
+        Ok(())
     }
 
     fn values(&self) -> Vec<ScalarValue> {
@@ -231,7 +242,7 @@ impl Accumulator for Several {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.settle();
+        self.settle()?;
         match self.rows.is_empty() {
             true => ScalarValue::try_from(&DataType::new_list(self.value.clone(), true)),
             false => Ok(ScalarValue::List(ScalarValue::new_list(&self.values(), &self.value, true))),
@@ -244,7 +255,7 @@ impl Accumulator for Several {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.settle();
+        self.settle()?;
         let by: Vec<ScalarValue> = self.rows.iter().map(|(by, _)| by.clone()).collect();
         let wanted = self.wanted.and_then(|wanted| i64::try_from(wanted).ok());
         Ok(vec![

@@ -1,6 +1,7 @@
 //! The elements of a batch of lists, and what a lambda answers of each.
 //!
-//! Owns: one evaluation for all elements of a batch, and lists, elements and booleans of its answers. Does not own: values made step by step (`reduce`).
+//! Owns: the evaluation for all elements of a batch, some thousands at once, and lists, elements and booleans of its answers. Does not own: values made step
+//! by step (`reduce`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,11 +10,14 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt64Array, new_empty_array,
 };
 use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::compute::{cast, filter, take, take_arrays};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::compute::{cast, concat, filter, take, take_arrays};
+use datafusion::arrow::datatypes::{DataType, Int32Type};
 use datafusion::common::utils::{adjust_offsets_for_slice, list_values, list_values_row_number};
 use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::LambdaArgument;
+
+/// Elements that a lambda is evaluated for at once: the columns of the row that it reads are there once for each.
+const AT_ONCE: usize = 4096;
 
 /// Lists, those that are NULL without elements.
 pub(super) struct Elements {
@@ -52,25 +56,40 @@ impl Elements {
         Ok(take(self.values.as_ref(), places, None)?)
     }
 
-    /// The places of elements in their lists, from 1.
-    fn places(&self) -> ArrayRef {
-        let lengths = self.offsets.windows(2).map(|ends| i64::from(ends[1]) - i64::from(ends[0]));
-        Arc::new(Int64Array::from_iter_values(lengths.flat_map(|length| 1..=length)))
-    }
-
     /// What the lambda answers of each element; of no elements, nothing of type `made`.
     fn answers(&self, lambda: &LambdaArgument, made: &DataType) -> Result<ArrayRef> {
         if self.values.is_empty() {
             return Ok(new_empty_array(made));
         }
-        let elements = || -> Result<ArrayRef> { Ok(Arc::clone(&self.values)) };
-        let places = || -> Result<ArrayRef> { Ok(self.places()) };
-        let given: [&dyn Fn() -> Result<ArrayRef>; 2] = [&elements, &places];
-        let answers = lambda.evaluate(&given, |columns| {
-            let rows = list_values_row_number(&self.lists)?;
-            Ok(take_arrays(columns, rows.as_ref(), None)?)
-        })?;
-        answers.into_array(self.values.len())
+        let rows = list_values_row_number(&self.lists)?;
+        let mut parts = Vec::with_capacity(self.values.len().div_ceil(AT_ONCE));
+        for from in (0..self.values.len()).step_by(AT_ONCE) {
+            let count = AT_ONCE.min(self.values.len() - from);
+            let rows = rows.slice(from, count);
+            let elements = || -> Result<ArrayRef> { Ok(self.values.slice(from, count)) };
+            let places = || -> Result<ArrayRef> { self.places(from, &rows) };
+            let given: [&dyn Fn() -> Result<ArrayRef>; 2] = [&elements, &places];
+            let answers =
+                lambda.evaluate(&given, |columns| Ok(take_arrays(columns, rows.as_ref(), None)?))?;
+            parts.push(answers.into_array(count)?);
+        }
+        match parts.as_slice() {
+            [answers] => Ok(Arc::clone(answers)),
+            _ => {
+                let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+                Ok(concat(&parts)?)
+            }
+        }
+    }
+
+    /// The places of elements in their lists, from 1: of those from number `from` among all on, which are in `rows`.
+    fn places(&self, from: usize, rows: &ArrayRef) -> Result<ArrayRef> {
+        let Some(rows) = rows.as_primitive_opt::<Int32Type>() else {
+            return internal_err!("rows are numbered by {}", rows.data_type());
+        };
+        let begins = |row: i32| self.range(usize::try_from(row).unwrap_or(0)).start;
+        let place = |(at, row): (usize, &i32)| (from + at + 1).saturating_sub(begins(*row)) as i64;
+        Ok(Arc::new(Int64Array::from_iter_values(rows.values().iter().enumerate().map(place))))
     }
 
     /// Of which elements the lambda is true.
