@@ -84,6 +84,8 @@ pub fn encode_rows(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<u64> {
         encode_compact(out, batches, rows)?;
     } else {
         out[form] = FORM_IPC;
+        // Megabytes, often: grown bit by bit, they would be moved again and again.
+        out.reserve(encoded_rows_len(batches));
         encode_ipc(out, batches)?;
     }
     Ok(rows as u64)
