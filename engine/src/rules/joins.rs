@@ -384,9 +384,9 @@ mod tests {
         }
     }
 
-    /// What makes the held side gives the rows that are left of it when it is run again: an answer from those would be wrong.
+    /// Run again, most of what makes a held side gives the rows that are left of it: an answer from those would be wrong.
     #[tokio::test]
-    async fn a_side_that_does_not_fit_is_not_made_again_from_what_is_left() {
+    async fn a_side_that_does_not_fit_is_not_made_again() {
         let sql = "SELECT count(*) FROM generate_series(1, 400000) AS a(x) LEFT JOIN (VALUES (1), (2)) AS b(y) ON a.x < b.y - 5";
         let (plan, context) = planned_within(1 << 30, sql).await;
         let held = |plan: &Arc<dyn ExecutionPlan>| plan.exists(|plan| Ok(plan.is::<OnceExec>())).unwrap();
