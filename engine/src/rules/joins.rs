@@ -9,25 +9,34 @@
 //!
 //! A semi or anti join without any condition, of EXISTS over a query that knows nothing of the outer one, asks only whether the other side
 //! has a row. DataFusion pairs each row with each of that side; here it gets one row of each partition.
+//!
+//! A nested loop join holds one of its sides. When that does not fit into memory, DataFusion runs what makes it once more, to put it on disk: but
+//! parts of a scan are taken by whoever comes first, and of those that are taken no row comes again. Partitions that share the side would also each
+//! put out the rows that have no partner. So that side comes once, and the join ends where memory does.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema};
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{JoinType, Result, internal_err};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{JoinType, Result, internal_err, resources_datafusion_err};
 use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::joins::utils::JoinFilter;
 use datafusion::physical_plan::joins::{
     HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
 };
 use datafusion::physical_plan::limit::LocalLimitExec;
-use datafusion::physical_plan::{ExecutionPlan, replace_children_if_necessary};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, replace_children_if_necessary,
+};
 
 use crate::session::may_go_on;
 
@@ -40,7 +49,7 @@ pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
         let asking = |condition: &Arc<dyn PhysicalExpr>| {
             Some(Arc::new(Asking { condition: Arc::clone(condition) }) as Arc<dyn PhysicalExpr>)
         };
-        let join = with_condition(with_first_rows(plan)?, asking)?.data;
+        let join = with_condition(with_held_once(with_first_rows(plan)?)?, asking)?.data;
         Ok(Transformed::yes(Arc::new(CooperativeExec::new(join)) as Arc<dyn ExecutionPlan>))
     })
     .data()
@@ -65,12 +74,24 @@ fn with_first_rows(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan
     replace_children_if_necessary(plan, sides)
 }
 
-/// `plan` with joins that don't ask: another process knows nothing of the question.
+/// A nested loop join whose held side comes once; any other node as it is.
+fn with_held_once(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() else { return Ok(plan) };
+    let held = OnceExec::new(Arc::clone(join.left()));
+    let sides = vec![Arc::new(held) as Arc<dyn ExecutionPlan>, Arc::clone(join.right())];
+    replace_children_if_necessary(plan, sides)
+}
+
+/// `plan` with joins of DataFusion's nodes alone: another process knows neither the question nor the node.
 pub(super) fn not_asking(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let plain = |condition: &Arc<dyn PhysicalExpr>| {
         condition.downcast_ref::<Asking>().map(|asking| Arc::clone(&asking.condition))
     };
-    plan.transform_up(|plan| with_condition(plan, plain)).data()
+    plan.transform_up(|plan| match plan.downcast_ref::<OnceExec>() {
+        Some(once) => Ok(Transformed::yes(Arc::clone(&once.input))),
+        None => with_condition(plan, plain),
+    })
+    .data()
 }
 
 /// A join with what `change` makes of the condition it has beside its keys; any other node as it is, and where `change` makes nothing.
@@ -108,6 +129,90 @@ fn with_condition(
         return Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>));
     }
     Ok(Transformed::no(plan))
+}
+
+/// The side that a nested loop join holds: it is made once, and not again for the disk.
+#[derive(Debug)]
+struct OnceExec {
+    input: Arc<dyn ExecutionPlan>,
+    has_begun: AtomicBool,
+}
+
+impl OnceExec {
+    fn new(input: Arc<dyn ExecutionPlan>) -> Self {
+        Self { input, has_begun: AtomicBool::new(false) }
+    }
+
+    fn over(children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        match <[_; 1]>::try_from(children) {
+            Ok([input]) => Ok(Arc::new(Self::new(input))),
+            Err(children) => internal_err!("the held side of a join is one, not {}", children.len()),
+        }
+    }
+}
+
+impl DisplayAs for OnceExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match t {
+            DisplayFormatType::TreeRender => Ok(()),
+            DisplayFormatType::Default | DisplayFormatType::Verbose => f.write_str("OnceExec"),
+        }
+    }
+}
+
+impl ExecutionPlan for OnceExec {
+    fn name(&self) -> &'static str {
+        "OnceExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.input.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    // A recursive query runs its plan again and again, each time with new nodes.
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Self::over(children)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Self::over(children)
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        // The join has one partition of it, and asks again only when it has not got all of that for want of memory.
+        if self.has_begun.swap(true, Ordering::Relaxed) {
+            return Err(resources_datafusion_err!(
+                "the side that a join without equal columns holds in memory is larger than what is left of it"
+            ));
+        }
+        self.input.execute(partition, context)
+    }
 }
 
 /// A condition that fails when its statement is to end. It looks like the one it stands for.
@@ -174,11 +279,12 @@ impl PhysicalExpr for Asking {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use cairn_storage::ErrorKind;
     use datafusion::arrow::array::AsArray;
     use datafusion::arrow::datatypes::Int64Type;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
     use datafusion::execution::session_state::SessionStateBuilder;
     use datafusion::physical_plan::{collect, displayable};
     use datafusion::prelude::{SessionConfig, SessionContext};
@@ -188,7 +294,13 @@ mod tests {
     use crate::session::{Asked, keep_places};
 
     async fn planned(sql: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
+        planned_within(usize::MAX >> 1, sql).await
+    }
+
+    /// The plan, and where it has so many bytes.
+    async fn planned_within(memory: usize, sql: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
         let builder = SessionStateBuilder::new_with_default_features()
+            .with_runtime_env(RuntimeEnvBuilder::new().with_memory_limit(memory, 1.0).build_arc().unwrap())
             .with_config(SessionConfig::new().with_target_partitions(2));
         let context = SessionContext::new_with_state(crate::rules::register(builder).build());
         let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
@@ -270,5 +382,27 @@ mod tests {
             let (plan, context) = planned(&sql).await;
             assert_eq!(count(plan, &context).await, expected, "{condition}");
         }
+    }
+
+    /// What makes the held side gives the rows that are left of it when it is run again: an answer from those would be wrong.
+    #[tokio::test]
+    async fn a_side_that_does_not_fit_is_not_made_again_from_what_is_left() {
+        let sql = "SELECT count(*) FROM generate_series(1, 400000) AS a(x) LEFT JOIN (VALUES (1), (2)) AS b(y) ON a.x < b.y - 5";
+        let (plan, context) = planned_within(1 << 30, sql).await;
+        let held = |plan: &Arc<dyn ExecutionPlan>| plan.exists(|plan| Ok(plan.is::<OnceExec>())).unwrap();
+        assert!(held(&plan) && !held(&not_asking(Arc::clone(&plan)).unwrap()));
+        assert_eq!(count(plan, &context).await, 400_000);
+        let (plan, context) = planned_within(1 << 20, sql).await;
+        let error = Error::from(collect(plan, context.task_ctx()).await.unwrap_err());
+        assert_eq!(error.sqlstate(), "53200", "{error}");
+        assert!(error.detail().is_some_and(|detail| detail.contains("without equal columns")), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_recursive_query_holds_a_side_in_each_round() {
+        let sql = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT r.n + 1 FROM r JOIN (VALUES (3), (5)) AS b(y) ON r.n < b.y AND r.n + b.y < 9) SELECT count(*) FROM r";
+        let (plan, context) = planned(sql).await;
+        // 1: 2, 2; each: 3, 3; each of the four, by 5 alone: 4; none further.
+        assert_eq!(count(plan, &context).await, 11);
     }
 }

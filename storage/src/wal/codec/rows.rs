@@ -12,8 +12,9 @@
 //! ```
 //! No rows: an empty body.
 
-use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::array::{Array, AsArray, GenericByteViewArray, RecordBatch, RecordBatchOptions};
+use arrow::buffer::Buffer;
+use arrow::datatypes::{ByteViewType, DataType, SchemaRef, TimeUnit};
 use bytes::Bytes;
 
 use super::compact::{COMPACT_ROWS_MAX, decode_compact, encode_compact};
@@ -147,12 +148,18 @@ pub fn encoded_rows_len(batches: &[RecordBatch]) -> usize {
     batches.iter().map(|b| 64 + b.columns().iter().map(|c| 32 + value_bytes(c.as_ref())).sum::<usize>()).sum()
 }
 
+/// Bytes of the buffers behind views that are written: what no view names is left out, and what many rows name stands there once.
+fn viewed_bytes<T: ByteViewType>(views: &GenericByteViewArray<T>) -> usize {
+    let there: usize = views.data_buffers().iter().map(Buffer::len).sum();
+    views.total_buffer_bytes_used().min(there)
+}
+
 fn value_bytes(array: &dyn Array) -> usize {
     let rows = array.len();
     rows.div_ceil(8)
         + match array.data_type() {
-            DataType::Utf8View => 16 * rows + array.as_string_view().total_buffer_bytes_used(),
-            DataType::BinaryView => 16 * rows + array.as_binary_view().total_buffer_bytes_used(),
+            DataType::Utf8View => 16 * rows + viewed_bytes(array.as_string_view()),
+            DataType::BinaryView => 16 * rows + viewed_bytes(array.as_binary_view()),
             DataType::FixedSizeList(_, dim) => 4 * rows * dim.unsigned_abs() as usize,
             DataType::List(_) => {
                 let list = array.as_list::<i32>();

@@ -396,6 +396,22 @@ fn a_slice_of_large_text_writes_only_the_slice() {
     assert!(estimate.abs_diff(body.len()) < 1000, "{estimate} for {}", body.len());
 }
 
+/// A join gives many rows the text of one: room for each of them could be more than there is memory.
+#[test]
+fn a_text_that_many_rows_share_gets_room_once() {
+    let long = StringViewArray::from_iter_values(["x".repeat(64 << 10)]);
+    let shared = arrow::compute::take(&long, &UInt32Array::from(vec![0; 500]), None).unwrap();
+    let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Utf8View, true)]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![shared]).unwrap();
+    let mut body = Vec::new();
+    rows::encode_rows(&mut body, std::slice::from_ref(&batch)).unwrap();
+    assert!(body.capacity() < 256 << 10, "{}", body.capacity());
+    let estimate = encoded_rows_len(std::slice::from_ref(&batch));
+    assert!(estimate.abs_diff(body.len()) < 1000, "{estimate} for {}", body.len());
+    let read = decode_rows(&schema, 500, &Bytes::from(body)).unwrap();
+    assert_eq!(concat_batches(&schema, &read).unwrap(), batch);
+}
+
 #[test]
 fn both_steps_give_the_bytes_of_one() {
     let (entry, _) = random_entry(&mut StdRng::seed_from_u64(5));
