@@ -153,9 +153,12 @@ fn can_sort(join: &HashJoinExec) -> bool {
     let is_outer = matches!(join.join_type(), JoinType::Left | JoinType::Right | JoinType::Full);
     let (left, right) = (join.left().schema(), join.right().schema());
     let is_key = |left: DataType, right: DataType| left == right && is_comparable(&left, *join.join_type());
-    !join.null_aware
-        && !(is_outer && join.filter().is_some())
-        && !join.filter().is_some_and(|filter| holds_lambda(filter.expression()))
+    let filter_moves = match join.filter() {
+        Some(filter) => !is_outer && !holds_lambda(filter.expression()),
+        None => true,
+    };
+    filter_moves
+        && !join.null_aware
         && join.on().iter().all(|(of_left, of_right)| {
             match (of_left.data_type(&left), of_right.data_type(&right)) {
                 (Ok(left), Ok(right)) => is_key(left, right),

@@ -279,3 +279,29 @@ async fn a_large_load_beside_steady_inserts_is_not_lost() {
     assert_eq!(shown(&db, table).await.len() as i64, 150 + 5 * 1200 + inserted);
     is_sound(&db).await;
 }
+
+/// On one thread, where nobody commits while another's group is logged.
+#[tokio::test]
+async fn those_who_commit_at_once_share_a_sync_also_after_one_was_alone() {
+    let db = Database::open(Root::Memory, options()).await.unwrap();
+    let table = create(&db, "t", true).await.unwrap();
+    for key in 0..100 {
+        insert(&db, table, &rows(key..key + 1)).await.unwrap();
+    }
+    let alone = db.figures().commit_groups;
+    let mut tasks = tokio::task::JoinSet::new();
+    for lane in 1..=8_i64 {
+        let db = Arc::clone(&db);
+        tasks.spawn(async move {
+            for key in lane * 1_000..lane * 1_000 + 50 {
+                insert(&db, table, &rows(key..key + 1)).await.unwrap();
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let together = db.figures().commit_groups - alone;
+    assert!(together < 150, "400 commits of 8 tasks in {together} groups");
+    assert_eq!(shown(&db, table).await.len(), 500);
+}
