@@ -128,10 +128,11 @@ impl TableProvider for CairnTable {
 }
 
 /// Which of `filters` a table takes. A placeholder has its value before anything is read: a plan that is kept has its filters where
-/// those of others are.
+/// those of others are. A parameter of a lambda may have the name of a column, which has no table's name before it in a scan.
 pub(crate) fn table_filters(filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
     let taken = |filter: &&Expr| -> Result<TableProviderFilterPushDown> {
-        Ok(match reads_its_row(filter)? {
+        let holds_lambda = filter.exists(|expr| Ok(matches!(expr, Expr::Lambda(_))))?;
+        Ok(match reads_its_row(filter)? && !holds_lambda {
             true => TableProviderFilterPushDown::Inexact,
             false => TableProviderFilterPushDown::Unsupported,
         })

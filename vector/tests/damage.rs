@@ -388,7 +388,7 @@ fn newer_units_are_refused_by_name() {
 
 #[test]
 fn sketches_of_the_second_format_are_left_aside() {
-    let data = Data::new(Shape::Clustered, 5_000, 200, 1);
+    let data = Data::new(Shape::Folded, 5_000, 200, 1);
     let mut bytes = data.build(&BuildOptions { threads: 2, ..BuildOptions::new(Metric::L2) });
     let now = open(bytes.clone());
     assert_eq!(now.calibration().compared, Compared::Codes);
