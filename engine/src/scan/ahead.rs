@@ -85,6 +85,14 @@ impl Runs {
         }
     }
 
+    /// Whether chunks of a piece that nobody has begun were fetched, or are being fetched.
+    pub(super) fn is_under_way(&self, segment: ObjectId, cut: Cut) -> bool {
+        let Some(run) = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade() else { return false };
+        let state = run.state();
+        let is_it = |piece: &Piece| !piece.begun && piece.meta.id == segment && piece.cut == cut;
+        state.pieces.iter().any(|piece| is_it(piece) && !piece.ahead.is_empty())
+    }
+
     /// The reader of a piece in the run under way.
     pub(super) fn reader(&self, lane: usize, segment: ObjectId, cut: Cut) -> Option<AheadReader> {
         let run = self.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
@@ -579,7 +587,7 @@ fn asked_for(metadata: &ParquetMetaData, ranges: &[Range<u64>]) -> Option<(usize
 }
 
 /// Where a column of a row group is.
-fn span(chunk: &ColumnChunkMetaData) -> Range<u64> {
+pub(super) fn span(chunk: &ColumnChunkMetaData) -> Range<u64> {
     let (start, length) = chunk.byte_range();
     start..start + length
 }

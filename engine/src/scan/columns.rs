@@ -35,7 +35,7 @@ use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSour
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::object_store::ObjectStore;
 use datafusion::parquet::arrow::arrow_reader::RowSelection;
-use datafusion::parquet::file::metadata::ParquetMetaData;
+use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use datafusion::physical_expr::projection::{ProjectionExprs, Projector};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{
@@ -55,7 +55,7 @@ use super::ahead::{self, Runs};
 use super::files::{FileOf, Hidden};
 use super::storage_error;
 
-/// Row groups of a segment in an object store that are under way at the same time.
+/// Row groups of a segment that are under way at the same time where they have to be asked for, each of which takes long.
 const REMOTE_DEPTH: usize = 2;
 
 /// The Parquet source that a scan reads through, whatever stands before it.
@@ -344,23 +344,22 @@ impl ColumnScan {
         let Some(piece) = Piece::new(self, reader, hidden, file.path().as_ref())? else { return Ok(None) };
         let cut = file.range.as_ref().map(|range| (range.start, range.end));
         let groups = piece.groups(cut);
-        if !self.may_read(&piece, &groups) {
-            return Ok(None);
-        }
+        let Some(depth) = self.depth(&piece, &groups, cut) else { return Ok(None) };
         if let Some(runs) = &self.runs {
             runs.passed(self.lane, meta.id, cut);
         }
-        Ok(Some(Arc::new(piece).rows(groups)))
+        Ok(Some(Arc::new(piece).rows(groups, depth)))
     }
 
-    /// Whether all columns of the row groups are there, or what is missing may come in.
-    fn may_read(&self, piece: &Piece, groups: &[Group]) -> bool {
+    /// How many of the row groups are to be under way at the same time: all their columns are there, or what is missing may come in.
+    /// None: the Parquet source is to read them.
+    fn depth(&self, piece: &Piece, groups: &[Group], cut: ahead::Cut) -> Option<usize> {
         let missing: Vec<&Group> = groups.iter().filter(|group| group.missing().next().is_some()).collect();
         if missing.is_empty() {
-            return true;
+            return Some(1);
         }
         if !self.decodes || missing.iter().any(|group| group.is_mostly_ruled_out()) {
-            return false;
+            return None;
         }
         let keys: Vec<ColumnKey> = missing
             .iter()
@@ -372,8 +371,11 @@ impl ColumnScan {
                 group.missing().map(move |place| piece.decoded_bytes(group, piece.roots[place]))
             })
             .fold(0, usize::saturating_add);
-        // From a bucket the Parquet source reads further ahead.
-        self.table.columns().admits(&keys, bytes, !self.table.is_remote())
+        let near = piece.is_near(&missing);
+        // From a bucket the Parquet source reads further ahead, and what is fetched ahead of it already is its to use.
+        let fetched = self.runs.as_ref().is_some_and(|runs| runs.is_under_way(piece.reader.meta().id, cut));
+        let admitted = self.table.columns().admits(&keys, bytes, near && !fetched);
+        admitted.then_some(if near { 1 } else { REMOTE_DEPTH })
     }
 }
 
@@ -532,21 +534,33 @@ impl Piece {
         uncompressed.saturating_add(16 * group.rows)
     }
 
-    /// Bytes of a column of a row group, compressed and not.
-    fn chunk_bytes(&self, group: &Group, root: usize) -> (usize, usize) {
+    /// What the file has of a column of a row group.
+    fn chunks(&self, group: &Group, root: usize) -> impl Iterator<Item = &ColumnChunkMetaData> {
         let metadata = self.reader.metadata();
         let descriptor = metadata.file_metadata().schema_descr();
         let chunks = metadata.row_group(group.number).columns().iter().enumerate();
-        let of_root = chunks.filter(|(leaf, _)| descriptor.get_column_root_idx(*leaf) == root);
-        of_root.fold((0, 0), |(compressed, uncompressed), (_, chunk)| {
+        let of_root = chunks.filter(move |(leaf, _)| descriptor.get_column_root_idx(*leaf) == root);
+        of_root.map(|(_, chunk)| chunk)
+    }
+
+    /// Bytes of a column of a row group, compressed and not.
+    fn chunk_bytes(&self, group: &Group, root: usize) -> (usize, usize) {
+        self.chunks(group, root).fold((0, 0), |(compressed, uncompressed), chunk| {
             let size = |bytes: i64| usize::try_from(bytes).unwrap_or(0);
             (compressed + size(chunk.compressed_size()), uncompressed + size(chunk.uncompressed_size()))
         })
     }
 
-    /// The visible rows of the row groups, one after the other.
-    fn rows(self: Arc<Self>, groups: Vec<Group>) -> BoxStream<'static, Result<RecordBatch>> {
-        let depth = if self.scan.table.is_remote() { REMOTE_DEPTH } else { 1 };
+    /// Whether what is missing of the row groups is on this machine.
+    fn is_near(&self, missing: &[&Group]) -> bool {
+        let chunks = missing.iter().flat_map(|group| {
+            group.missing().flat_map(move |place| self.chunks(group, self.roots[place]).map(ahead::span))
+        });
+        self.reader.is_near(chunks)
+    }
+
+    /// The visible rows of the row groups, one after the other, `depth` of them under way at the same time.
+    fn rows(self: Arc<Self>, groups: Vec<Group>, depth: usize) -> BoxStream<'static, Result<RecordBatch>> {
         let piece = Arc::clone(&self);
         let loaded =
             futures::stream::iter(groups).map(move |group| Arc::clone(&piece).loaded(group)).buffered(depth);

@@ -28,8 +28,8 @@ impl Database {
             segment_bytes: 0,
             cache: self.shared.cache.figures(),
             columns: self.shared.cache.columns().figures(),
-            disk_cache: self.reach.disk_cache.as_ref().map(|cached| cached.figures()),
-            objects: self.reach.metrics.as_ref().map(|metrics| metrics.figures()),
+            disk_cache: self.shared.disk_cache.as_ref().map(|cached| cached.figures()),
+            objects: self.object_metrics.as_ref().map(|metrics| metrics.figures()),
             jobs: self.jobs.figures(),
         };
         for table in snapshot.state().live_tables() {

@@ -48,7 +48,6 @@ use crate::jobs::{JobKind, JobLimits, Jobs};
 use crate::manifest::history::{self, CommitFound, KnownCommits};
 use crate::manifest::{Manifest, ManifestStore};
 use crate::metrics::ObjectMetrics;
-use crate::object::CachedStore;
 use crate::segment::ColumnCache;
 use crate::transaction::Transaction;
 use crate::verify::{Depth, Finding, VerifyScope};
@@ -119,13 +118,6 @@ impl Claimable {
     }
 }
 
-/// What reaches the objects.
-#[derive(Debug, Default)]
-struct Reach {
-    metrics: Option<Arc<ObjectMetrics>>,
-    disk_cache: Option<Arc<CachedStore>>,
-}
-
 /// What a database does now.
 enum Half<'a> {
     Writes(&'a Writer),
@@ -137,7 +129,8 @@ enum Half<'a> {
 pub struct Database {
     root: Root,
     options: OpenOptions,
-    reach: Reach,
+    /// What requests to its bucket count; None: it has none.
+    object_metrics: Option<Arc<ObjectMetrics>>,
     id: DatabaseId,
     pub(crate) shared: Arc<Shared>,
     pub(crate) manifests: ManifestStore,
@@ -166,7 +159,7 @@ impl Database {
         shared: Arc<Shared>,
         manifests: ManifestStore,
         role: Role,
-        reach: Reach,
+        object_metrics: Option<Arc<ObjectMetrics>>,
         notes: Vec<String>,
     ) -> Arc<Self> {
         let limits = JobLimits {
@@ -178,7 +171,7 @@ impl Database {
         Arc::new(Self {
             root,
             options,
-            reach,
+            object_metrics,
             id,
             shared,
             manifests,

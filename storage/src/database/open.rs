@@ -13,8 +13,7 @@ use super::follow::Follower;
 use super::journal::{self, Bucket, Journal};
 use super::replay::Missing;
 use super::{
-    ClaimAt, Claimable, CommitOrder, Database, Durability, OpenOptions, Reach, Role, Root, Writer, lock,
-    replay,
+    ClaimAt, Claimable, CommitOrder, Database, Durability, OpenOptions, Role, Root, Writer, lock, replay,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem, OsFileSystem};
@@ -119,7 +118,7 @@ async fn open_local(root: Root, options: OpenOptions) -> Result<Arc<Database>> {
         cache,
         files: fs.clone(),
         remote: false,
-        cached: false,
+        disk_cache: None,
         may_expire,
         pins: Pins::default(),
     });
@@ -134,7 +133,7 @@ async fn open_local(root: Root, options: OpenOptions) -> Result<Arc<Database>> {
             Role::Writer(writer.map_err(for_writing)?)
         }
     };
-    Ok(Database::over(root, options, id, shared, manifests, role, Reach::default(), notes))
+    Ok(Database::over(root, options, id, shared, manifests, role, None, notes))
 }
 
 async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result<Arc<Database>> {
@@ -179,7 +178,7 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
         cache,
         files: None,
         remote: true,
-        cached: disk_cache.is_some(),
+        disk_cache,
         may_expire: true.into(),
         pins: Pins::default(),
     });
@@ -204,8 +203,7 @@ async fn open_remote(root: Root, url: &StoreUrl, options: OpenOptions) -> Result
         true => Role::Follower(follower),
         false => Role::Claimable(Claimable::new(follower)),
     };
-    let reach = Reach { metrics: Some(metrics), disk_cache };
-    Ok(Database::over(root, options, id, shared, manifests, role, reach, notes))
+    Ok(Database::over(root, options, id, shared, manifests, role, Some(metrics), notes))
 }
 
 async fn create(store: &dyn ObjectStore) -> Result<DatabaseId> {

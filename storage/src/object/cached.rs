@@ -122,6 +122,12 @@ impl CachedStore {
         }
     }
 
+    /// Whether a read of `ranges` of an object needs no request, as far as a look tells: their blocks are on disk, or wait to be written
+    /// there. Sends nothing and reads no block; one that turns out to be damaged is fetched all the same.
+    pub(crate) fn has(&self, location: &Path, ranges: &[Range<u64>]) -> bool {
+        is_cached(location) && self.cache.has(location, ranges)
+    }
+
     /// Waits until everything that has arrived is written, or given up.
     #[cfg(test)]
     pub(crate) async fn settled(&self) {

@@ -18,6 +18,7 @@ mod rows;
 mod salvage;
 mod vectors;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -31,7 +32,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::cache::{Form, SegmentCache};
 use super::{SegmentMeta, SegmentRef};
 use crate::error::{Error, Result};
-use crate::object::ReadMeter;
+use crate::object::{CachedStore, ReadMeter};
 use crate::schema::TableDef;
 use crate::version::Expiry;
 
@@ -89,8 +90,8 @@ impl SegmentReader {
 
     /// The same, of a store where each request takes long, with a cache on disk before it or without: scans make few of them, and
     /// lookups don't wait for one after the other.
-    pub(crate) fn distant(self, cached: bool) -> Self {
-        Self { source: self.source.distant(cached), ..self }
+    pub(crate) fn distant(self, disk_cache: Option<Arc<CachedStore>>) -> Self {
+        Self { source: self.source.distant(disk_cache), ..self }
     }
 
     /// The same; `columns` of the rows that lookups find are read next.
@@ -128,11 +129,18 @@ impl SegmentReader {
         SegmentFile::new(self.source.clone(), Arc::clone(self.opened.arrow.metadata()))
     }
 
+    /// Whether bytes `ranges` of the object are read without a request to a store where each takes long, as far as a look tells:
+    /// nothing is asked or read for that.
+    #[must_use]
+    pub fn is_near(&self, ranges: impl IntoIterator<Item = Range<u64>>) -> bool {
+        self.source.is_near(ranges)
+    }
+
     /// Bytes `range` of the object, verified. The footer is not among them.
     ///
     /// # Errors
     /// `Corrupt` for a checksum mismatch or a range past the data, the store's.
-    pub async fn verified_range(&self, range: std::ops::Range<u64>) -> Result<bytes::Bytes> {
+    pub async fn verified_range(&self, range: Range<u64>) -> Result<bytes::Bytes> {
         self.source.read(range).await
     }
 

@@ -21,7 +21,7 @@ use super::{Catalog, Pin, Pins, SegmentState, TableState, Version};
 use crate::error::{Error, ErrorKind, Result, expired, missing};
 use crate::fs::FileSystem;
 use crate::id::{CommitVersion, RowId, TableId};
-use crate::object::{ReadMeter, past_cache, read_object};
+use crate::object::{CachedStore, ReadMeter, past_cache, read_object};
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
 use crate::segment::{ColumnCache, KeyEncoder, RowChoice, SegmentCache, SegmentMeta, SegmentReader};
 
@@ -39,8 +39,8 @@ pub struct Shared {
     pub files: Option<Arc<dyn FileSystem>>,
     /// Whether objects are in a store that other processes use too.
     pub(crate) remote: bool,
-    /// Whether blocks that were read are kept on this machine's disk.
-    pub(crate) cached: bool,
+    /// The part of `store` that keeps what was read on this machine's disk, where there is one.
+    pub(crate) disk_cache: Option<Arc<CachedStore>>,
     /// Whether somebody else may collect objects that any version here names: nothing is written here, or not any more.
     pub(crate) may_expire: AtomicBool,
     /// What is read.
@@ -356,7 +356,7 @@ impl TableSnapshot {
             .await
             .map(|reader| {
                 let reader = reader.expiring(self.expiry());
-                if self.shared.remote { reader.distant(self.shared.cached) } else { reader }
+                if self.shared.remote { reader.distant(self.shared.disk_cache.clone()) } else { reader }
             })
             .map_err(
                 |e| if e.kind() == ErrorKind::NotFound { self.expiry().missing(&meta.path()) } else { e },

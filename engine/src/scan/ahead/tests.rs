@@ -187,6 +187,17 @@ impl Table {
         predicate: Option<Arc<dyn PhysicalExpr>>,
         pool: &Arc<dyn MemoryPool>,
     ) -> SendableRecordBatchStream {
+        self.scan_of(&Arc::default(), limit, predicate, pool)
+    }
+
+    /// The same, whose run is one of `runs`.
+    fn scan_of(
+        &self,
+        runs: &Arc<Runs>,
+        limit: Option<usize>,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> SendableRecordBatchStream {
         let (store, def, cache) = (self.store.clone(), self.def.clone(), SegmentCache::new(1 << 20));
         let open: Arc<Open> = Arc::new(move |meta: Arc<SegmentMeta>| {
             let opened = SegmentReader::open(store.clone(), meta, def.clone(), cache.clone(), None);
@@ -196,7 +207,6 @@ impl Table {
             }
             .boxed()
         });
-        let runs = Arc::new(Runs::default());
         let readers = SegmentReaders { open: open.clone(), runs: Some(runs.clone()) };
         let schema = self.def.arrow_schema();
         let mut source =
@@ -258,6 +268,22 @@ async fn the_next_segment_is_opened_meanwhile() {
     assert_eq!(table.requests(), 3 + 5);
     // Footer and first row group of the second segment take longer than the work at one.
     assert!(elapsed <= 4 * LATENCY + 5 * WORK + Duration::from_millis(15), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_way_is_known_until_it_is_begun() {
+    let table = Table::new(&[1, 1, 1, 1]).await;
+    let (runs, pool) = (Arc::<Runs>::default(), pool());
+    let under_way =
+        || table.segments.iter().map(|meta| runs.is_under_way(meta.id, None)).collect::<Vec<bool>>();
+    assert_eq!(under_way(), [false; 4], "nobody reads");
+    let mut rows = table.scan_of(&runs, None, None, &pool);
+    rows.try_next().await.unwrap().unwrap();
+    assert_eq!(under_way(), [false; 4], "one batch was wanted so far");
+    rows.try_next().await.unwrap().unwrap();
+    assert_eq!(under_way()[..3], [false, false, true]);
+    drop(rows);
+    assert_eq!(under_way(), [false; 4]);
 }
 
 #[tokio::test(start_paused = true)]

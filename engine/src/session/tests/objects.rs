@@ -218,6 +218,45 @@ async fn a_warm_table_asks_for_nothing() {
     run(&warm, "SELECT value > 0 FROM system.metrics WHERE name = 'cairn_disk_cache_bytes'", "true").await;
 }
 
+/// Another engine with a cache on disk.
+async fn caching(bucket: &Arc<dyn ObjectStore>, directory: &std::path::Path) -> Session {
+    opened(bucket, |options| options.cache_directory = Some(directory.to_owned())).await
+}
+
+#[tokio::test]
+async fn what_is_on_this_machine_comes_in_at_the_first_scan() {
+    let (bucket, cache) = (bucket(), tempfile::tempdir().unwrap());
+    let writer = opened(&bucket, |_| ()).await;
+    // Long enough that the blocks with the footer have little of it.
+    let rows =
+        "INSERT INTO t SELECT value, md5(CAST(value AS TEXT)) FROM generate_series(1, 20000) AS g(value)";
+    all(&writer, &["CREATE TABLE t (id INT PRIMARY KEY, s TEXT)", rows, "CHECKPOINT"]).await;
+    let question = "EXPLAIN ANALYZE SELECT sum(length(s)) FROM t";
+    // What is not is fetched as ever, which fills the cache.
+    let cold = caching(&bucket, cache.path()).await;
+    let explained = answer(&cold, question).await;
+    assert!(figure(&explained, "store_requests") > 0, "{explained}");
+    assert!(explained.contains("kept_row_groups=0"), "{explained}");
+    run(&cold, "SELECT count(*) FROM system.cache", "0").await;
+    // Behind the readers: what an engine does not find yet, it asks for.
+    let (warm, explained) = loop {
+        let next = caching(&bucket, cache.path()).await;
+        let explained = answer(&next, question).await;
+        if figure(&explained, "store_requests") == 0 {
+            break (next, explained);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(explained.contains("kept_row_groups=1"), "{explained}");
+    assert!(figure(&explained, "cache_bytes") > 0, "{explained}");
+    let kept = "SELECT column_name, sum(rows) FROM system.cache GROUP BY column_name";
+    run(&warm, kept, "s,20000").await;
+    let again = answer(&warm, question).await;
+    assert!(again.contains("cached_row_groups=1"), "{again}");
+    assert_eq!((figure(&again, "store_requests"), figure(&again, "cache_bytes")), (0, 0), "{again}");
+    run(&warm, "SELECT sum(length(s)) FROM t", "640000").await;
+}
+
 #[tokio::test]
 async fn a_commit_is_found_by_another_process() {
     let bucket = bucket();

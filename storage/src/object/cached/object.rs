@@ -203,7 +203,24 @@ impl CachedObject {
         answer
     }
 
-    /// Notes which blocks the file turned out to hold, and which not.
+    /// Those of `blocks` of which only the file tells whether it holds them; None: there is one that it does not hold, and that does not
+    /// wait to be written either.
+    pub(super) fn doubtful(&self, blocks: &[u32]) -> Option<Vec<u32>> {
+        let state = self.lock();
+        let mut doubtful = Vec::new();
+        for number in blocks {
+            if state.there.contains(*number) || state.filling.contains_key(number) {
+                continue;
+            }
+            if !state.unexplored || state.lost.contains(*number) {
+                return None;
+            }
+            doubtful.push(*number);
+        }
+        Some(doubtful)
+    }
+
+    /// Notes which blocks the file turned out to hold, or to promise, and which not.
     pub(super) fn looked(&self, found: &[u32], lost: &[u32]) {
         let mut state = self.lock();
         state.there.extend(found);

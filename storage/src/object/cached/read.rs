@@ -43,6 +43,29 @@ impl Cache {
         Some(self.shelf.put(object, found.map_or(0, |found| found.held_bytes)))
     }
 
+    /// Whether the blocks of `ranges` are there, as far as what is known in memory tells and, where it does not, a look at the file.
+    pub(super) fn has(&self, location: &Path, ranges: &[Range<u64>]) -> bool {
+        let Some(object) = self.object(location) else { return false };
+        let Some(length) = object.length() else { return false };
+        let inside: Vec<Range<u64>> = ranges.iter().map(|range| range.start..range.end.min(length)).collect();
+        if inside.iter().any(|range| range.end.div_ceil(BLOCK) >= u64::from(u32::MAX)) {
+            return false;
+        }
+        let Some(doubtful) = object.doubtful(&Gathered::of(&inside).missing()) else { return false };
+        if doubtful.is_empty() {
+            return true;
+        }
+        let Some(file) = object.file().open(length) else {
+            object.no_file();
+            return false;
+        };
+        // The first that is not there tells.
+        let held = doubtful.iter().take_while(|number| file.promises(**number)).count();
+        let (found, rest) = doubtful.split_at(held);
+        object.looked(found, &rest[..rest.len().min(1)]);
+        rest.is_empty()
+    }
+
     /// The blocks of `ranges`, none of which is empty. None: they have to be read past the cache.
     pub(super) async fn read(
         self: &Arc<Self>,

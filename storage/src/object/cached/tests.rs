@@ -119,6 +119,49 @@ async fn near_blocks_are_fetched_together() {
 }
 
 #[tokio::test]
+async fn a_look_tells_what_needs_no_request() {
+    let fixture = Fixture::new(PLENTY);
+    let content = fixture.object("table/1/a", 300_000).await;
+    let path = Path::from("table/1/a");
+    let has = |fixture: &Fixture, ranges: &[Range<u64>]| {
+        let has = fixture.store.has(&path, ranges);
+        assert_eq!(fixture.inner.count(), 0, "a look sends nothing");
+        has
+    };
+    let there = [10..BLOCK, 2 * BLOCK..3 * BLOCK];
+    let partly = [0..10, 2 * BLOCK - 1..3 * BLOCK];
+    assert!(!has(&fixture, &there), "nothing is known of it");
+    fixture.range("table/1/a", 0..10).await;
+    fixture.range("table/1/a", 2 * BLOCK + 5..3 * BLOCK).await;
+    assert_eq!(fixture.inner.count(), 2);
+    // While they wait to be written, and then.
+    for _ in 0..2 {
+        assert!(has(&fixture, &there) && !has(&fixture, &partly));
+        fixture.store.settled().await;
+    }
+    // The next process looks into the file, the first time.
+    let fixture = fixture.reopened(PLENTY).await;
+    for _ in 0..2 {
+        assert!(has(&fixture, &there) && has(&fixture, &[]) && !has(&fixture, &partly));
+    }
+    assert_eq!(fixture.range("table/1/a", 0..BLOCK).await, content[..BLOCK_BYTES]);
+    assert_eq!(fixture.inner.count(), 0);
+    assert_eq!(fixture.whole("table/1/a").await, content);
+    assert!(fixture.inner.count() > 0);
+    assert!(has(&fixture, &partly) && has(&fixture, &[0..1, 100_000..400_000]));
+    fixture.store.settled().await;
+    fixture.store.delete(&path).await.unwrap();
+    assert!(!has(&fixture, &there));
+    // What is not kept is never there.
+    let fixture = fixture.reopened(0).await;
+    for path in ["table/1/b", "wal/1"] {
+        fixture.object(path, 200_000).await;
+        fixture.whole(path).await;
+        assert!(!fixture.store.has(&Path::from(path), &there), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn whole_objects_are_one_request() {
     let fixture = Fixture::new(PLENTY);
     for (path, bytes) in

@@ -18,7 +18,7 @@ use super::super::sink::BLOCK_BYTES;
 use crate::error::{Error, Result, missing};
 use crate::id::ObjectId;
 use crate::object::{
-    CACHE_BLOCK_BYTES, PastCache, ReadMeter, read_apart, read_object, read_ranges, requests,
+    CACHE_BLOCK_BYTES, CachedStore, PastCache, ReadMeter, read_apart, read_object, read_ranges, requests,
 };
 use crate::version::Expiry;
 
@@ -44,8 +44,8 @@ pub(crate) struct BlockSource {
     expiry: Option<Expiry>,
     /// Whether each request takes long …
     distant: bool,
-    /// … and nothing between here and the store has an opinion on how ranges become requests.
-    apart: bool,
+    /// … and what of `store` has some of the blocks on this machine's disk, so that only it knows which are worth fetching together.
+    disk_cache: Option<Arc<CachedStore>>,
 }
 
 /// Offset of the footer: the length of what blocks cover.
@@ -87,7 +87,7 @@ impl BlockSource {
             blocks,
             expiry: None,
             distant: false,
-            apart: false,
+            disk_cache: None,
         }
     }
 
@@ -96,10 +96,9 @@ impl BlockSource {
         Self { expiry: Some(expiry), ..self }
     }
 
-    /// The same, of a store where each request takes long; `cached`: a cache on disk has some of the blocks, so only it knows which are
-    /// worth fetching together.
-    pub(super) fn distant(self, cached: bool) -> Self {
-        Self { distant: true, apart: !cached, ..self }
+    /// The same, of a store where each request takes long, but for what `disk_cache`, a part of it, has.
+    pub(super) fn distant(self, disk_cache: Option<Arc<CachedStore>>) -> Self {
+        Self { distant: true, disk_cache, ..self }
     }
 
     /// Whether each request takes long.
@@ -107,10 +106,23 @@ impl BlockSource {
         self.distant
     }
 
+    /// Whether a read of `ranges` asks no store where each request takes long, as far as a look tells; nothing is read for that.
+    pub(super) fn is_near(&self, ranges: impl IntoIterator<Item = Range<u64>>) -> bool {
+        let has = |disk_cache: &Arc<CachedStore>| {
+            disk_cache.has(&self.path, &ranges.into_iter().collect::<Vec<_>>())
+        };
+        !self.distant || self.disk_cache.as_ref().is_some_and(has)
+    }
+
+    /// Whether nothing between here and a distant store has an opinion on how ranges become requests.
+    fn is_apart(&self) -> bool {
+        self.distant && self.disk_cache.is_none()
+    }
+
     /// Bytes that are in memory after a read of `ranges` as long as one of its answers is.
     pub(super) fn held_bytes(&self, ranges: &[Range<u64>]) -> Result<u64> {
         let rounded = self.rounded(ranges)?;
-        let fetched = if self.apart { requests(&rounded) } else { rounded };
+        let fetched = if self.is_apart() { requests(&rounded) } else { rounded };
         Ok(fetched.iter().map(|range| range.end - range.start).sum())
     }
 
@@ -131,7 +143,7 @@ impl BlockSource {
     pub(super) async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let merged = self.rounded(ranges)?;
         let meter = self.meter.as_ref();
-        let read = match self.apart {
+        let read = match self.is_apart() {
             true => self.told(read_apart(&*self.store, &self.path, &merged, meter).await).await?,
             false => self.fetch(&merged).await?,
         };

@@ -397,7 +397,7 @@ async fn a_lookup_in_a_distant_store_brings_the_rows_with_the_keys() {
         let meta = Arc::new(SegmentMeta { key_filter_bytes, ..fixture.meta.clone() });
         let cache = SegmentCache::new(8 << 20);
         let opened = SegmentReader::open(store.clone(), meta, fixture.def.clone(), cache, None).await;
-        let reader = opened.unwrap().distant(false).then_reading(&[1, 2, 3, 4]);
+        let reader = opened.unwrap().distant(None).then_reading(&[1, 2, 3, 4]);
         assert_eq!(store.count(), 1, "page index and footer");
         assert_eq!(reader.lookup_keys(&encoder, &key, None).await.unwrap(), [Some(12_345)]);
         assert_eq!(store.count(), requests, "pages of all columns together");
@@ -427,7 +427,7 @@ async fn a_lookup_in_a_distant_store_brings_the_ids_of_the_rows() {
         let store = Arc::new(CountingStore::new(fixture.store.clone()));
         let (meta, cache) = (Arc::new(fixture.meta.clone()), SegmentCache::new(8 << 20));
         let opened = SegmentReader::open(store.clone(), meta, fixture.def.clone(), cache, None).await;
-        let reader = opened.unwrap().distant(false).then_reading(&[1, 2, 3, 4]);
+        let reader = opened.unwrap().distant(None).then_reading(&[1, 2, 3, 4]);
         assert_eq!(store.count(), 1, "page index and footer");
         for (row, requests) in [(12_345, 2), (300, 1)] {
             let key = [EncodedKey::new(encoded.get(row))];
@@ -457,7 +457,7 @@ async fn the_key_filter_and_the_pages_are_asked_for_at_the_same_time() {
     let store = Arc::new(CountingStore::new(fixture.store.clone()));
     let (meta, cache) = (Arc::new(fixture.meta.clone()), SegmentCache::new(8 << 20));
     let opened = SegmentReader::open(store.clone(), meta, fixture.def.clone(), cache, None).await;
-    let reader = opened.unwrap().distant(false).then_reading(&[1, 2, 3, 4]);
+    let reader = opened.unwrap().distant(None).then_reading(&[1, 2, 3, 4]);
     assert_eq!(store.count(), 1);
     store.hold();
     let key = [EncodedKey::new(encoded.get(12_345))];
@@ -515,7 +515,7 @@ async fn a_meter_counts_the_reads_of_its_snapshot_only() {
         cache: SegmentCache::new(8 << 20),
         files: None,
         remote: true,
-        cached: false,
+        disk_cache: None,
         may_expire: false.into(),
         pins: Pins::default(),
     };
@@ -537,7 +537,7 @@ async fn a_meter_counts_the_reads_of_its_snapshot_only() {
         cache: SegmentCache::new(8 << 20),
         files: Some(files),
         remote: false,
-        cached: false,
+        disk_cache: None,
         may_expire: false.into(),
         pins: Pins::default(),
     };
@@ -594,7 +594,7 @@ async fn few_rows_by_id_cost_the_pages_they_are_in() {
             cache,
             files: None,
             remote: true,
-            cached: false,
+            disk_cache: None,
             may_expire: false.into(),
             pins: Pins::default(),
         };

@@ -65,6 +65,7 @@ async fn damaged_blocks_are_fetched_again() {
     fixture.whole("table/1/a").await;
     fixture.store.settled().await;
     assert_eq!(fixture.inner.count(), 1);
+    let is_there = |fixture: &Fixture| fixture.store.has(&Path::from("table/1/a"), &[0..BLOCK, 5..300_000]);
     let slot = (BLOCK_BYTES + file::TRAILER_BYTES) as u64;
     let flips = [4096 + slot + 17, 4096 + 2 * slot - 3, 4096 + 4 * slot + 300_000 - 4 * BLOCK + 1];
     for (at, block) in flips.into_iter().zip([1, 1, 4]) {
@@ -72,6 +73,8 @@ async fn damaged_blocks_are_fetched_again() {
         let mut bytes = fs::read(&name).unwrap();
         bytes[at as usize] ^= 1;
         fs::write(&name, &bytes).unwrap();
+        // Only who reads it finds out.
+        assert!(is_there(&fixture));
         assert_eq!(fixture.whole("table/1/a").await, content);
         let end = ((block + 1) * BLOCK).min(300_000);
         assert_eq!(fixture.inner.ranges(), std::slice::from_ref(&(block * BLOCK..end)), "byte {at}");
@@ -84,6 +87,7 @@ async fn damaged_blocks_are_fetched_again() {
     let bytes = fs::read(&name).unwrap();
     fs::write(&name, &bytes[..bytes.len() / 2]).unwrap();
     let fixture = fixture.reopened(PLENTY).await;
+    assert!(!is_there(&fixture));
     assert_eq!(fixture.whole("table/1/a").await, content);
     assert_eq!(fixture.inner.ranges(), std::slice::from_ref(&(2 * BLOCK..300_000)));
 }
