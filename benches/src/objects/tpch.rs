@@ -201,7 +201,7 @@ async fn warm(bench: &Distant<'_>, store: &Arc<InMemory>, queries: &[(usize, Str
                 ms.push(millis(started));
             }
             if round == 0 {
-                // The first of each side is not measured: it reads footers into memory.
+                // The first of each side is not measured: it brings footers and columns into memory.
                 slow.take();
             }
         }

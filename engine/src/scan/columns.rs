@@ -6,7 +6,8 @@
 //!
 //! A piece is put out from memory when all that it needs is there or may come in: every column that is put out, of every row group that statistics
 //! do not rule out. Row groups whose statistics or pages rule out most rows, scans with a limit or for the first rows of an order, and
-//! scans of more than the budget read what they need and leave nothing behind. The same rows come out, in the same order, as the Parquet
+//! scans of more than the budget read what they need and leave nothing behind. What would have to be fetched from a bucket comes in when it is
+//! asked for again: the Parquet source, which decodes as it goes, has more requests under way. The same rows come out, in the same order, as the Parquet
 //! source gives: filters stay above either way, since a source that applies them itself is left alone.
 
 use std::collections::{BTreeSet, HashMap};

@@ -643,4 +643,6 @@ async fn row_groups_are_decoded_whole() {
     assert!(reader.decode_group(3, &roots).await.is_err());
     assert!(reader.decode_group(0, &[1, 0]).await.is_err());
     assert!(reader.decode_group(0, &[999]).await.is_err());
+    assert!(reader.is_near([0..10, 500..600]), "a read is as good as the look");
+    assert!(!reader.distant(None).is_near([0..10, 500..600]));
 }
