@@ -1,12 +1,14 @@
 //! Rules of our own among DataFusion's: what those would get wrong, or leave undone.
 
 mod gather;
+mod guess;
 mod joins;
 mod lambdas;
 mod narrow;
 mod offsets;
 mod order;
 mod projections;
+mod sides;
 mod sorted;
 
 use std::sync::Arc;
@@ -81,6 +83,7 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
     let sides = behind_sides(&rules);
     rules.insert(sides, Arc::new(Rule { name: "merge_joins_apart", change: sorted::apart }));
+    rules.insert(sides, Arc::new(sides::SidesChosen));
     rules.insert(0, Arc::new(Rule { name: "offsets_stay", change: offsets::staying }));
     rules.insert(0, Arc::new(Rule { name: "lambdas_apart", change: lambdas::apart }));
     builder.with_optimizer_rules(logical).with_physical_optimizer_rules(rules)

@@ -229,7 +229,7 @@ fn at_most(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
 }
 
 /// Whether a node only hands rows on.
-fn hands_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
+pub(super) fn hands_on(plan: &Arc<dyn ExecutionPlan>) -> bool {
     matches!(
         plan.name(),
         "RepartitionExec" | "CoalescePartitionsExec" | "CooperativeExec" | "SortExec" | "BufferExec"

@@ -49,7 +49,7 @@ use super::files::{self, Files};
 use super::hot::MemoryRows;
 use super::order::SortedPieces;
 use super::partition::Piece;
-use super::statistics;
+use super::statistics::{self, Summary};
 use crate::measure::with_reads;
 
 /// What a scan reads, decided when it was planned.
@@ -122,6 +122,17 @@ impl SegmentScanExec {
     /// Its rows in memory.
     pub(super) fn memory(&self) -> &MemoryRows {
         &self.memory
+    }
+
+    /// How many rows it has, before the filters above it.
+    pub(crate) fn rows(&self) -> f64 {
+        let of_segments: u64 = self.scan.segments.iter().map(|segment| segment.live_rows).sum();
+        of_segments as f64 + self.memory.rows() as f64
+    }
+
+    /// What the table keeps of the values of the column that it puts out there.
+    pub(crate) fn summary(&self, at: usize) -> Option<Summary> {
+        statistics::summary(&self.scan.table, self.schema().fields().get(at)?.name())
     }
 
     /// What reads its segments.

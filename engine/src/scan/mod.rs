@@ -39,9 +39,10 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use codec::{Portable, decode, encode};
+pub(crate) use exec::SegmentScanExec;
 
 use crate::measure::ReadMeters;
-use exec::{Scan, SegmentScanExec};
+use exec::Scan;
 use files::{Files, SourceOptions};
 use hot::{MemoryRows, Wanted};
 use partition::Piece;

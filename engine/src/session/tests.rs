@@ -19,6 +19,7 @@ mod running;
 mod screens;
 mod search;
 mod shown_again;
+mod sides;
 mod sorted;
 mod stores;
 mod templates;

@@ -5,7 +5,7 @@
 //! known of one of the relations, or little would be won, the order is the written one; `datafusion.optimizer.join_reordering` switches it off.
 
 pub(super) mod estimate;
-mod selectivity;
+pub(super) mod selectivity;
 mod tree;
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ const LEAST: f64 = 1e-9;
 type Known<'a> = &'a dyn Fn(&Column) -> Option<Summary>;
 
 /// The part of the rows for which all `conditions` hold, between 0 and 1.
-pub(super) fn selectivity(conditions: &[&Expr], known: Known<'_>) -> f64 {
+pub(in crate::rules) fn selectivity(conditions: &[&Expr], known: Known<'_>) -> f64 {
     let mut ranges: Vec<(&Column, f64, f64, f64)> = Vec::new();
     let mut part = 1.0;
     for condition in conditions {
