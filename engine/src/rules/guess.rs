@@ -7,7 +7,7 @@
 //! Nodes are guessed from the leaves upwards, each once ([`Guesses::add`]).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::common::{Column as Name, JoinSide, JoinType};
 use datafusion::logical_expr::expr::InList;
@@ -40,11 +40,13 @@ const DEPTH: usize = 32;
 struct Origin {
     scan: Arc<dyn ExecutionPlan>,
     at: usize,
+    /// What is known of it, once somebody has asked: every segment is looked at.
+    known: Arc<OnceLock<Option<Summary>>>,
 }
 
 impl Origin {
     fn summary(&self) -> Option<Summary> {
-        self.scan.downcast_ref::<SegmentScanExec>()?.summary(self.at)
+        *self.known.get_or_init(|| self.scan.downcast_ref::<SegmentScanExec>()?.summary(self.at))
     }
 }
 
@@ -97,7 +99,7 @@ impl Guesses {
 
     fn guess(&self, plan: &Arc<dyn ExecutionPlan>) -> Option<Guess> {
         let guess = if let Some(scan) = plan.downcast_ref::<SegmentScanExec>() {
-            let origin = |at| Some(Origin { scan: Arc::clone(plan), at });
+            let origin = |at| Some(Origin { scan: Arc::clone(plan), at, known: Arc::default() });
             let columns = (0..plan.schema().fields().len()).map(origin).collect();
             Guess { rows: scan.rows(), columns }
         } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {

@@ -1,5 +1,6 @@
 //! Rules of our own among DataFusion's: what those would get wrong, or leave undone.
 
+mod conditions;
 mod gather;
 mod guess;
 mod joins;
@@ -79,6 +80,7 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     }
     let mut rules = PhysicalOptimizer::new().rules;
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
+    rules.insert(behind, Arc::new(conditions::ConditionsInOrder));
     rules.insert(behind, Arc::new(Rule { name: "sides_gathered", change: gather::gathered }));
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
     let sides = behind_sides(&rules);

@@ -5,6 +5,7 @@ mod alter;
 mod book;
 mod columns;
 mod commit_ids;
+mod conditions;
 mod defaults;
 mod identity;
 mod ingest;
