@@ -1,6 +1,7 @@
 //! Rules of our own among DataFusion's: what those would get wrong, or leave undone.
 
 mod conditions;
+mod decimals;
 mod gather;
 mod guess;
 mod joins;
@@ -63,7 +64,7 @@ impl PhysicalOptimizerRule for Rule {
 /// # Errors
 /// `Internal` when a join can't be made again.
 pub(crate) fn portable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    joins::not_asking(gather::apart(plan)?)
+    joins::not_asking(gather::apart(decimals::apart(plan)?)?)
 }
 
 /// Gives a session's planner the rules.
@@ -80,6 +81,7 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     }
     let mut rules = PhysicalOptimizer::new().rules;
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
+    rules.insert(behind, Arc::new(Rule { name: "decimals_narrowed", change: decimals::narrowed }));
     rules.insert(behind, Arc::new(conditions::ConditionsInOrder));
     rules.insert(behind, Arc::new(Rule { name: "sides_gathered", change: gather::gathered }));
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
