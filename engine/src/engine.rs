@@ -54,6 +54,8 @@ const SEGMENT_CACHE_SHARE: usize = 8;
 const SEGMENT_CACHE_LEAST: usize = 32 << 20;
 /// Tables whose part of a plan is made at the same time.
 const LEAVES_AT_ONCE: usize = 16;
+/// Between the least and the largest key of a side that a hash join holds, for its keys to be places of an array: 1 MiB of them.
+const KEYS_IN_AN_ARRAY: usize = 1 << 18;
 /// Memory consumers named in an out-of-memory error.
 const CONSUMERS_NAMED: NonZeroUsize = match NonZeroUsize::new(5) {
     Some(n) => n,
@@ -401,6 +403,8 @@ fn base_config(partitions: usize) -> SessionConfig {
     options.execution.parquet.pushdown_filters = false;
     // Leaves of a plan compute little and may wait for footers in an object store.
     options.execution.planning_concurrency = LEAVES_AT_ONCE;
+    // Looking up a key in an array of places is cheaper than hashing it, also where few of the places are taken.
+    options.execution.perfect_hash_join_small_build_threshold = KEYS_IN_AN_ARRAY;
     options.sql_parser.collect_spans = true;
     // NESTING_MAX is not zero; a refusal would keep the default.
     let _ = options.set("datafusion.sql_parser.recursion_limit", &NESTING_MAX.to_string());
