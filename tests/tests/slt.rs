@@ -5,7 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test code: a panic is the report")]
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cairn_engine::{OpenOptions, Root};
@@ -39,6 +42,9 @@ const NOT_SERVED: [&str; 1] = [
 
 /// Scripts that read no table, and take long: where rows are kept is nothing to them.
 const WITHOUT_TABLES: [&str; 1] = ["large_values"];
+
+/// Scripts of a mode that run at the same time: while one waits for the disk, another process or a server, the other goes on.
+const AT_ONCE: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
@@ -122,27 +128,30 @@ fn run_all(mode: Mode) {
     let mut scripts: Vec<PathBuf> =
         std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     scripts.retain(|p| p.extension().is_some_and(|e| e == "slt") && p.to_string_lossy().contains(&only));
-    scripts.sort();
     assert!(!scripts.is_empty(), "no script matches {only:?}");
-    let mut failures = Vec::new();
-    for script in &scripts {
-        let started = Instant::now();
-        let name = script.file_stem().unwrap().to_string_lossy().into_owned();
-        let left_out: &[&str] = match mode {
-            Mode::Transaction => &NOT_WITHIN_TRANSACTIONS,
-            Mode::Flight | Mode::FlightPrepared => &NOT_SERVED,
-            Mode::Reopen | Mode::Recover | Mode::Follower => &OF_ONE_SESSION,
-            _ => &[],
-        };
-        let keeps_rows = !matches!(mode, Mode::Memory | Mode::FlightPrepared);
-        if left_out.contains(&name.as_str()) || keeps_rows && WITHOUT_TABLES.contains(&name.as_str()) {
-            continue;
+    // The longest first, so that none of them runs alone in the end.
+    scripts.sort_by_cached_key(|p| (Reverse(std::fs::metadata(p).unwrap().len()), p.clone()));
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(script) = scripts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let started = Instant::now();
+            let name = script.file_stem().unwrap().to_string_lossy().into_owned();
+            if is_left_out(mode, &name) {
+                continue;
+            }
+            if let Err(failure) = run_script(mode, script, &folder.join("data")) {
+                failures.lock().unwrap().push(format!("{name}: {failure}"));
+            }
+            println!("{mode:?} {name}: {:.2} s", started.elapsed().as_secs_f64());
         }
-        if let Err(failure) = run_script(mode, script, &folder.join("data")) {
-            failures.push(format!("{name}: {failure}"));
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(work);
         }
-        println!("{mode:?} {name}: {:.2} s", started.elapsed().as_secs_f64());
-    }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
     assert!(
         failures.is_empty(),
         "{mode:?}: {} of {} scripts fail\n\n{}",
@@ -150,6 +159,17 @@ fn run_all(mode: Mode) {
         scripts.len(),
         failures.join("\n\n")
     );
+}
+
+fn is_left_out(mode: Mode, script: &str) -> bool {
+    let left_out: &[&str] = match mode {
+        Mode::Transaction => &NOT_WITHIN_TRANSACTIONS,
+        Mode::Flight | Mode::FlightPrepared => &NOT_SERVED,
+        Mode::Reopen | Mode::Recover | Mode::Follower => &OF_ONE_SESSION,
+        _ => &[],
+    };
+    let keeps_rows = !matches!(mode, Mode::Memory | Mode::FlightPrepared);
+    left_out.contains(&script) || keeps_rows && WITHOUT_TABLES.contains(&script)
 }
 
 fn run_script(mode: Mode, script: &Path, data: &Path) -> Result<(), String> {
