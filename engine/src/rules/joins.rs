@@ -8,7 +8,7 @@
 //! statement is to end, each time they are computed: for at most a batch of pairs.
 //!
 //! A semi or anti join without any condition, of EXISTS over a query that knows nothing of the outer one, asks only whether the other side
-//! has a row. DataFusion pairs each row with each of that side; here it gets one row of each partition.
+//! has a row. DataFusion pairs each row with each of that side; here it gets the first row that any partition has, and no other is read on.
 //!
 //! A nested loop join holds one of its sides. When that does not fit into memory, DataFusion runs what makes it once more, to put it on disk: but
 //! parts of a scan are taken by whoever comes first, and of those that are taken no row comes again. Partitions that share the side would also each
@@ -27,6 +27,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::joins::utils::JoinFilter;
@@ -60,8 +61,13 @@ fn with_first_rows(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan
     let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>().filter(|join| join.filter().is_none()) else {
         return Ok(plan);
     };
-    let first = |side: &Arc<dyn ExecutionPlan>| {
-        Arc::new(LocalLimitExec::new(Arc::clone(side), 1)) as Arc<dyn ExecutionPlan>
+    let first = |side: &Arc<dyn ExecutionPlan>| -> Arc<dyn ExecutionPlan> {
+        let each = Arc::new(LocalLimitExec::new(Arc::clone(side), 1));
+        if side.properties().output_partitioning().partition_count() < 2 {
+            return each;
+        }
+        // A partition without a row is not read to its end when another has one.
+        Arc::new(CoalescePartitionsExec::new(each).with_fetch(Some(1)))
     };
     let (left, right) = (join.left(), join.right());
     let sides = match join.join_type() {
@@ -373,10 +379,15 @@ mod tests {
         // Nobody would see the last of its rows.
         let (many, none) =
             ("generate_series(1, 1000000000000) AS b(y)", "generate_series(1, 3) AS b(y) WHERE y > 9");
+        // One part has rows, and nobody would see the end of the other.
+        let half = format!("{many} WHERE y % 2 = 5 UNION ALL SELECT 1 FROM generate_series(1, 3)");
         for (condition, expected) in [
             (format!("EXISTS (SELECT 1 FROM {many})"), 2_000),
             (format!("NOT EXISTS (SELECT 1 FROM {many})"), 0),
             (format!("EXISTS (SELECT 1 FROM {many}) OR x = 1"), 2_000),
+            (format!("EXISTS (SELECT 1 FROM {half})"), 2_000),
+            (format!("NOT EXISTS (SELECT 1 FROM {half})"), 0),
+            (format!("EXISTS (SELECT 1 FROM {half}) OR x = 1"), 2_000),
             (format!("EXISTS (SELECT 1 FROM {none})"), 0),
             (format!("NOT EXISTS (SELECT 1 FROM {none})"), 2_000),
             (format!("EXISTS (SELECT 1 FROM {none}) OR x = 1"), 1),
