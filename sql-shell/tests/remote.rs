@@ -301,47 +301,52 @@ fn a_session_that_has_ended_ends_the_script() {
     assert!(server.run(&["-c", "SELECT * FROM outside"], "").err.starts_with("error[42P01]"));
 }
 
+// Of these rows none ever comes; of the others there is no end.
 #[test]
 fn ctrl_c_cancels_the_statement_at_the_server() {
+    cancelled(
+        "counted",
+        "SELECT count(*) AS counted FROM generate_series(1, 1000000) AS a, generate_series(1, 1000000) AS b \
+         WHERE a.value * b.value % 7 = 8",
+    );
+}
+
+#[test]
+fn ctrl_c_cancels_the_statement_whose_rows_are_on_their_way() {
+    cancelled("streamed", "SELECT value AS streamed FROM generate_series(1, 1000000000000)");
+}
+
+/// Interrupts a shell that waits for `sql`, of which `mark` is a part.
+fn cancelled(mark: &str, sql: &str) {
     let dir = tempfile::tempdir().unwrap();
-    // One never answers, of the other rows are on their way.
-    for (mark, sql) in [
-        (
-            "counted",
-            "SELECT count(*) AS counted FROM generate_series(1, 1000000) AS a, generate_series(1, 1000000) AS b \
-             WHERE a.value * b.value % 7 = 8",
-        ),
-        ("streamed", "SELECT value AS streamed FROM generate_series(1, 1000000000000)"),
-    ] {
-        let audit = dir.path().join(mark);
-        // Of its own: what was cancelled may keep the threads of statements for a while.
-        let server = Server::start(&["--audit-file", text(&audit)]);
-        let outcome = || {
-            let log = fs::read_to_string(&audit).unwrap_or_default();
-            let line = log.lines().find(|line| line.contains(mark)).map(str::to_owned);
-            line.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap()["outcome"].clone())
-        };
-        let args = [server.url.as_str(), "--format", "csv", "-c", "SELECT 1 AS one", "-c", sql];
-        let mut child = command(&args).spawn().unwrap();
-        // The answer to the first statement says that the shell is up.
-        let mut rows = BufReader::new(child.stdout.take().unwrap());
-        let mut first = String::new();
-        for _ in 0..2 {
-            rows.read_line(&mut first).unwrap();
-        }
-        assert_eq!(first, "one\n1\n");
-        let reading = std::thread::spawn(move || std::io::copy(&mut rows, &mut std::io::sink()));
-        std::thread::sleep(Duration::from_secs(3));
-        assert_eq!(outcome(), None, "it runs");
-        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        wait_for("the shell ends", || child.try_wait().unwrap().is_some());
-        let ran = finished(child.wait_with_output().unwrap());
-        reading.join().unwrap().unwrap();
-        assert_eq!((ran.code, ran.err.as_str()), (Some(130), "cancelled\n"));
-        wait_for("the server hears of it", || outcome().is_some());
-        assert_eq!(outcome().unwrap(), "57014");
+    let audit = dir.path().join(mark);
+    // Of its own: what was cancelled may keep the threads of statements for a while.
+    let server = Server::start(&["--audit-file", text(&audit)]);
+    let outcome = || {
+        let log = fs::read_to_string(&audit).unwrap_or_default();
+        let line = log.lines().find(|line| line.contains(mark)).map(str::to_owned);
+        line.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap()["outcome"].clone())
+    };
+    let args = [server.url.as_str(), "--format", "csv", "-c", "SELECT 1 AS one", "-c", sql];
+    let mut child = command(&args).spawn().unwrap();
+    // The answer to the first statement says that the shell is up.
+    let mut rows = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    for _ in 0..2 {
+        rows.read_line(&mut first).unwrap();
     }
+    assert_eq!(first, "one\n1\n");
+    let reading = std::thread::spawn(move || std::io::copy(&mut rows, &mut std::io::sink()));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(outcome(), None, "it runs");
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    wait_for("the shell ends", || child.try_wait().unwrap().is_some());
+    let ran = finished(child.wait_with_output().unwrap());
+    reading.join().unwrap().unwrap();
+    assert_eq!((ran.code, ran.err.as_str()), (Some(130), "cancelled\n"));
+    wait_for("the server hears of it", || outcome().is_some());
+    assert_eq!(outcome().unwrap(), "57014");
 }
 
 #[test]
