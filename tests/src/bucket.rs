@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use crate::environment::without_settings;
 use crate::http::{HttpAnswer, HttpRequest};
+use crate::scratch::scratch;
 
 /// Moto asks who it is, and believes it.
 const AUTHORIZATION: &str = "authorization: AWS4-HMAC-SHA256 \
@@ -75,7 +76,7 @@ impl Bucket {
             return None;
         };
         let name = format!("cairn-test-{}", MADE.fetch_add(1, Ordering::Relaxed));
-        let bucket = Self { server: server.address, name, cache: tempfile::tempdir().unwrap() };
+        let bucket = Self { server: server.address, name, cache: scratch().unwrap() };
         assert_eq!(bucket.ask("PUT", "", &[], b"").status, 200, "making {}", bucket.name);
         Some(bucket)
     }

@@ -1,5 +1,6 @@
 //! What the tests that cross a crate boundary share.
 //!
+//! * [`scratch`](scratch()): a directory in memory for databases that are soon gone.
 //! * [`connection`]: a database opened in this process, asked in SQL through `Session::execute`.
 //! * [`answer`]: the answer of a statement as text, the same for every mode.
 //! * [`plan`]: a plan of one process, run in another.
@@ -31,6 +32,7 @@ pub mod http;
 pub mod loss;
 pub mod plan;
 pub mod random;
+mod scratch;
 pub mod served;
 pub mod tpch;
 pub mod workload;
@@ -40,4 +42,5 @@ pub use bucket::Bucket;
 pub use child::{Follower, PlanRunner, ServerProcess, Writers};
 pub use connection::Connection;
 pub use environment::without_settings;
+pub use scratch::scratch;
 pub use served::Served;

@@ -27,9 +27,9 @@ use cairn_tests::damage::judge::{Truth, Verdict, found, is_tried, trial};
 use cairn_tests::damage::report::{Report, Row};
 use cairn_tests::damage::trial::Observed;
 use cairn_tests::damage::worker::{Ending, Worker};
+use cairn_tests::scratch;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tempfile::TempDir;
 
 const SEED: u64 = 7;
 /// Places in each kind of file for each harm.
@@ -190,13 +190,6 @@ fn place(file: &home::Stored, rng: &mut StdRng) -> usize {
     }
 }
 
-/// A directory for databases that are soon gone: in memory where the system has such a place.
-fn scratch() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let place = memory.is_dir().then(|| tempfile::tempdir_in(memory)).and_then(Result::ok);
-    place.unwrap_or_else(|| tempfile::tempdir().unwrap())
-}
-
 /// Everything the threads share.
 struct Run<'a> {
     plan: &'a Plan,
@@ -305,7 +298,7 @@ fn damage_gives_right_rows_or_a_named_error() {
     let plan = Plan::from_environment();
     println!("CAIRN_DAMAGE_SEED={}", plan.seed);
     let started = Instant::now();
-    let place = scratch();
+    let place = scratch().unwrap();
     let mut worker = Worker::new(program());
     let homes: Vec<(Home, Truth)> = [home::small(place.path()), home::wide(place.path())]
         .into_iter()

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cairn_engine::{OpenOptions, Root};
 use cairn_tests::served::Calls;
-use cairn_tests::{Answer, Bucket, Connection, Follower, Kind, Served, SqlError};
+use cairn_tests::{Answer, Bucket, Connection, Follower, Kind, Served, SqlError, scratch};
 use sqllogictest::{DB, DBOutput, Runner, strict_column_validator};
 use tempfile::TempDir;
 
@@ -204,7 +204,7 @@ struct Subject {
 
 impl Subject {
     fn new(mode: Mode, data: &Path) -> Result<Self, SqlError> {
-        let home = tempfile::tempdir().map_err(SqlError::of_test)?;
+        let home = scratch().map_err(SqlError::of_test)?;
         let mut subject = Self {
             mode,
             home,

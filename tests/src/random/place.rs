@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::answer::{Answer, SqlError};
 use crate::connection::Connection;
+use crate::scratch::scratch;
 
 /// Kinds of places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Placed {
     /// # Errors
     /// What the engine says.
     pub fn new(place: Place, count: usize) -> Result<Self, SqlError> {
-        let home = tempfile::tempdir().map_err(SqlError::of_test)?;
+        let home = scratch().map_err(SqlError::of_test)?;
         let mut placed = Self {
             place,
             sessions: Vec::new(),

@@ -431,7 +431,7 @@ fn judge(db: &Connection, truth: &Truth, case: &Case, said: &str) {
 
 #[test]
 fn what_verify_finds_in_a_directory_is_repaired_and_nothing_is_invented() {
-    let place = scratch();
+    let place = scratch().unwrap();
     let pristine = Place::Directory(place.path().join("pristine"));
     let truth = made(&pristine);
     for case in SEGMENTS.iter().chain(&OTHERS) {
@@ -441,7 +441,7 @@ fn what_verify_finds_in_a_directory_is_repaired_and_nothing_is_invented() {
 
 #[test]
 fn what_verify_finds_in_a_store_is_repaired_and_nothing_is_invented() {
-    let place = scratch();
+    let place = scratch().unwrap();
     let pristine = Place::Store(Arc::new(InMemory::new()));
     let truth = made(&pristine);
     for case in &SEGMENTS {
@@ -487,7 +487,7 @@ fn repaired_offline(copy: &Place, action: &str, loses: bool) -> Rows {
 
 #[test]
 fn a_directory_that_does_not_open_is_repaired_as_far_as_was_agreed() {
-    let place = scratch();
+    let place = scratch().unwrap();
     let pristine = Place::Directory(place.path().join("pristine"));
     let truth = made(&pristine);
     let objects: Vec<String> = pristine.everything().into_keys().collect();
