@@ -40,6 +40,10 @@ pub mod memtable;
 pub mod metrics;
 mod numbers;
 pub mod repair;
+#[cfg(test)]
+#[path = "../../tests/src/scratch.rs"]
+#[allow(unreachable_pub, reason = "it is public where tests of several crates take it from")]
+mod scratch;
 pub mod transaction;
 pub mod verify;
 pub mod version;

@@ -8,6 +8,7 @@ use crate::database::tests::{Rows, change, contents, create, definition, insert}
 use crate::database::{OpenOptions, Root};
 use crate::id::ColumnId;
 use crate::schema::TableDef;
+use crate::scratch::scratch;
 use crate::segment::cache::{CacheKey, Form};
 use crate::transaction::CommitOptions;
 use crate::wal::CatalogEdit;
@@ -85,7 +86,7 @@ fn newest(db: &Arc<Database>) -> Retained {
 
 #[tokio::test]
 async fn deletes_that_come_during_the_merge_are_carried_over() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     let db = Database::open(root.clone(), options()).await.unwrap();
     let (table, mut model) = four(&db).await;
@@ -174,7 +175,7 @@ async fn rows_that_a_retained_version_sees_stay() {
 
 #[tokio::test]
 async fn a_merge_that_is_stopped_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = Database::open(Root::Path(dir.path().to_owned()), options()).await.unwrap();
     let (table, model) = four(&db).await;
     let count = || std::fs::read_dir(dir.path().join("table").join(table.to_string())).unwrap().count();
@@ -197,7 +198,7 @@ async fn a_merge_that_is_stopped_leaves_nothing() {
 
 #[tokio::test]
 async fn the_next_checkpoint_removes_what_was_replaced() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = Database::open(Root::Path(dir.path().to_owned()), options()).await.unwrap();
     let (table, model) = four(&db).await;
     let count = || std::fs::read_dir(dir.path().join("table").join(table.to_string())).unwrap().count();
@@ -219,7 +220,7 @@ async fn the_next_checkpoint_removes_what_was_replaced() {
 
 #[tokio::test]
 async fn what_lies_beside_each_other_is_not_merged_again_after_opening() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     let db = Database::open(root.clone(), options()).await.unwrap();
     // The first column of the key tells no two segments apart.

@@ -22,6 +22,7 @@ use crate::database::{Database, OpenOptions, Root};
 use crate::error::ErrorKind;
 use crate::id::{ColumnId, IndexId, ObjectId, RowId, SchemaVersion, TableId};
 use crate::schema::{ColumnDef, ColumnType, TableDef};
+use crate::scratch::scratch;
 use crate::segment::{EncodedKey, RowChoice};
 use crate::transaction::CommitOptions;
 use crate::verify::{FindingStatus, VerifyScope};
@@ -261,7 +262,7 @@ async fn history(seed: u64, metric: IndexMetric, root: Root, reopen: bool, size:
 async fn searches_agree_with_the_model_through_every_history() {
     for seed in 0..6 {
         for metric in [IndexMetric::L2, IndexMetric::Cosine, IndexMetric::InnerProduct] {
-            let dir = tempfile::tempdir().unwrap();
+            let dir = scratch().unwrap();
             history(seed, metric, Root::Path(dir.path().join("db")), true, SMALL).await;
         }
         history(seed, IndexMetric::L2, Root::Memory, false, SMALL).await;
@@ -284,7 +285,7 @@ async fn one_unit(dir: &std::path::Path, rows: i64) -> (Arc<Database>, Model, st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_unit_costs_speed_and_is_built_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let mut random = StdRng::seed_from_u64(10);
     for damage in ["removed", "cut short", "header flipped", "zeros inside", "one bit", "all flipped"] {
         let dir = dir.path().join(damage.replace(' ', "-"));
@@ -344,7 +345,7 @@ async fn a_lost_unit_costs_speed_and_is_built_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_indexes_the_one_that_covers_more_is_used() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let (db, model, _) = one_unit(dir.path(), 3_000).await;
     let mut def = TableDef::clone(table(&db).def());
     let built = def.indexes[0].clone();
@@ -373,7 +374,7 @@ async fn of_two_indexes_the_one_that_covers_more_is_used() {
 /// No bound on its distances holds, so no unit answers: every row does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_whose_square_does_not_fit_is_compared_with_every_row() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let (db, model, _) = one_unit(dir.path(), 2_000).await;
     for scale in [3e19_f32, 1e38] {
         let query: Vec<f32> = (0..DIM).map(|i| if i % 2 == 0 { scale } else { -scale / 3.0 }).collect();
@@ -400,7 +401,7 @@ fn ask(query: &[f32]) -> VectorQuery<'_> {
 /// A unit too large to be read when it is opened: searches check what they use, a task the rest.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_anywhere_in_a_large_unit_is_found_behind_the_first_search() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let mut random = StdRng::seed_from_u64(12);
     let (db, _, file) = one_unit(dir.path(), 14_000).await;
     let root = db.root().clone();
@@ -437,7 +438,7 @@ async fn damage_anywhere_in_a_large_unit_is_found_behind_the_first_search() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_vectors_are_an_error_and_never_a_wrong_distance() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let (db, _, _) = one_unit(dir.path(), 3_000).await;
     let root = db.root().clone();
     let segment = dir.path().join("db").join(table(&db).state().segments[0].meta.path());

@@ -10,6 +10,7 @@ use crate::database::tests::{Rows, change, contents, create, insert};
 use crate::database::{Clock, Root, now_us, tests};
 use crate::fs::{FileSystem, OpenMode, SimFileSystem};
 use crate::manifest::store::manifest_path;
+use crate::scratch::scratch;
 
 fn some(range: std::ops::Range<i64>) -> Vec<(i64, String)> {
     range.map(|k| (k, format!("value {k} {}", "x".repeat(usize::try_from(k % 50).unwrap())))).collect()
@@ -64,7 +65,7 @@ async fn lost_and_found(db: &Arc<Database>) -> Rows {
 
 #[tokio::test]
 async fn nothing_is_done_where_nothing_is_wrong() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let table = create(&db, "t", true).await.unwrap();
     insert(&db, table, &some(0..100)).await.unwrap();
@@ -80,7 +81,7 @@ async fn nothing_is_done_where_nothing_is_wrong() {
 
 #[tokio::test]
 async fn a_segment_that_is_gone_leaves_its_table_with_the_rest() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let (table, other) = (create(&db, "t", true).await.unwrap(), create(&db, "u", true).await.unwrap());
     insert(&db, table, &some(0..100)).await.unwrap();
@@ -136,7 +137,7 @@ async fn tests_sound(db: &Arc<Database>) {
 
 #[tokio::test]
 async fn what_can_be_read_of_a_damaged_segment_is_put_aside_and_is_what_was_written() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let path = dir.path().to_owned();
     let small = OpenOptions { wal_entry_bytes_max: 64 << 10, ..options() };
     let db = Database::open(Root::Path(path.clone()), small.clone()).await.unwrap();
@@ -187,7 +188,7 @@ async fn what_can_be_read_of_a_damaged_segment_is_put_aside_and_is_what_was_writ
 
 #[tokio::test]
 async fn a_wrong_byte_of_a_segment_is_put_right() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let table = create(&db, "t", true).await.unwrap();
     insert(&db, table, &some(0..200)).await.unwrap();
@@ -226,7 +227,7 @@ async fn a_wrong_byte_of_a_segment_is_put_right() {
 
 #[tokio::test]
 async fn a_key_filter_is_made_again_and_no_row_moves() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let table = create(&db, "t", true).await.unwrap();
     insert(&db, table, &some(0..100)).await.unwrap();
@@ -254,7 +255,7 @@ async fn a_key_filter_is_made_again_and_no_row_moves() {
 
 #[tokio::test]
 async fn without_its_deletes_a_segment_goes_aside_and_its_table_answers_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let table = create(&db, "t", true).await.unwrap();
     insert(&db, table, &some(0..100)).await.unwrap();
@@ -285,7 +286,7 @@ async fn without_its_deletes_a_segment_goes_aside_and_its_table_answers_again() 
 
 #[tokio::test]
 async fn manifest_and_log_are_written_anew_while_it_is_open() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let table = create(&db, "t", true).await.unwrap();
     insert(&db, table, &some(0..100)).await.unwrap();
@@ -309,7 +310,7 @@ async fn manifest_and_log_are_written_anew_while_it_is_open() {
 
 #[tokio::test]
 async fn an_older_manifest_that_is_damaged_or_gone_leaves_a_mark() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let table = create(&db, "t", true).await.unwrap();
     for round in 0..5_i64 {
@@ -351,7 +352,7 @@ async fn an_older_manifest_that_is_damaged_or_gone_leaves_a_mark() {
 
 #[tokio::test]
 async fn what_an_earlier_repair_has_put_aside_stays() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let table = create(&db, "t", true).await.unwrap();
     for round in 0..4_i64 {
@@ -381,7 +382,7 @@ async fn what_an_earlier_repair_has_put_aside_stays() {
 
 #[tokio::test]
 async fn ids_of_commits_that_are_lost_are_unknown_only_when_a_repair_gives_them_up() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let table = create(&db, "t", true).await.unwrap();
     let (mut ids, mut paths) = (Vec::new(), Vec::new());
@@ -434,7 +435,7 @@ async fn ids_of_commits_that_are_lost_are_unknown_only_when_a_repair_gives_them_
 
 #[tokio::test]
 async fn a_mark_goes_with_the_manifests_around_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     // Files are of the machine's time: the clock is a day behind it first.
     let ahead_us = Arc::new(AtomicI64::new(-25 * 3_600_000_000));
     let opened = async || {
@@ -510,7 +511,7 @@ async fn with_two_manifests(root: &FilePath) -> (TableId, Rows) {
 
 #[tokio::test]
 async fn without_its_newest_manifest_it_falls_back_to_the_one_before() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let (table, expected) = with_two_manifests(dir.path()).await;
     let newest = dir.path().join(manifest_path(crate::id::ManifestNumber(2)));
     flip(&newest, 60);
@@ -537,7 +538,7 @@ async fn without_its_newest_manifest_it_falls_back_to_the_one_before() {
 
 #[tokio::test]
 async fn where_the_log_does_not_reach_the_older_manifest_is_taken_only_when_the_loss_is_accepted() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = open(dir.path()).await;
     let table = create(&db, "t", true).await.unwrap();
     for round in 0..3_i64 {
@@ -573,7 +574,7 @@ async fn where_the_log_does_not_reach_the_older_manifest_is_taken_only_when_the_
 #[tokio::test]
 async fn a_damaged_identity_is_read_from_the_manifest_or_the_log() {
     for checkpoint in [true, false] {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch().unwrap();
         let db = open(dir.path()).await;
         let id = db.id();
         let table = create(&db, "t", true).await.unwrap();
@@ -608,7 +609,7 @@ async fn a_bucket_and_what_is_no_database_are_told_so() {
     let error = repair_offline(&bucket, &options(), asked).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.hint().unwrap().contains("VERIFY REPAIR"));
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     assert_eq!(repair_offline(&root, &options(), asked).await.unwrap_err().kind(), ErrorKind::NotFound);
     let db = open(dir.path()).await;

@@ -21,6 +21,7 @@ use crate::database::{OpenOptions, Root};
 use crate::id::{ColumnId, IndexId};
 use crate::index::{IndexBuilder, IndexDef, IndexMetric};
 use crate::schema::{ColumnType, TableDef};
+use crate::scratch::scratch;
 use crate::segment::RowChoice;
 use crate::transaction::CommitOptions;
 use crate::wal::CatalogEdit;
@@ -113,7 +114,7 @@ async fn is_noticed(root: &Root, name: &str, what: &str) {
 
 #[tokio::test]
 async fn damage_of_every_file_is_named() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch().unwrap();
     let path = directory.path().join("db");
     let root = Root::Path(path.clone());
     small(&root).await;
@@ -155,7 +156,7 @@ async fn damage_of_every_file_is_named() {
 
 #[tokio::test]
 async fn two_files_in_each_others_place_are_both_named() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch().unwrap();
     let path = directory.path().join("db");
     let root = Root::Path(path.clone());
     small(&root).await;
@@ -187,7 +188,7 @@ fn about<'a>(findings: &'a [Finding], object: &str) -> &'a Finding {
 
 #[tokio::test]
 async fn an_older_copy_of_what_grows_is_named() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch().unwrap();
     let path = directory.path().join("db");
     let root = Root::Path(path.clone());
     let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();

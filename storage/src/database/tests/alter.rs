@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
+use crate::scratch::scratch;
 use crate::segment::StatValue;
 use crate::transaction::{LastWord, TransactionBlock};
 
@@ -193,7 +194,7 @@ async fn changed(
 
 async fn history(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let mut db = Database::open(root.clone(), options()).await.unwrap();
     let table = table(&db).await;
@@ -301,7 +302,7 @@ async fn rows_for_an_older_definition_are_a_conflict() {
 
 #[tokio::test]
 async fn a_transaction_writes_before_and_after_it_alters() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
     let table = table(&db).await;
@@ -372,7 +373,7 @@ async fn a_definition_that_was_rolled_back_leaves_nothing() {
 
 #[tokio::test]
 async fn a_checkpoint_goes_on_while_the_table_is_altered() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let db = Database::open(root.clone(), options()).await.unwrap();
     let table = table(&db).await;

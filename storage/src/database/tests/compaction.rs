@@ -14,6 +14,7 @@ use crate::checkpoint::CheckpointReason;
 use crate::database::{Clock, now_us};
 use crate::error::ErrorKind;
 use crate::fs::{FileSystem, RecordedStep, SimFileSystem, Step};
+use crate::scratch::scratch;
 use crate::transaction::{LastWord, TransactionBlock};
 use crate::verify::{FindingStatus, VerifyScope};
 
@@ -98,7 +99,7 @@ async fn checkpoint(db: &Arc<Database>) {
 /// Any history gives the rows of the model, to the newest version and to every older one that somebody holds.
 async fn history(seed: u64, keyed: bool) {
     let mut random = StdRng::seed_from_u64(seed);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let mut db = Database::open(root.clone(), options()).await.unwrap();
     let table = create(&db, "t", keyed).await.unwrap();
@@ -194,7 +195,7 @@ async fn every_history_gives_the_rows_of_the_model() {
 
 #[tokio::test]
 async fn segments_become_few_and_sorted_and_files_go() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = Database::open(Root::Path(dir.path().to_owned()), options()).await.unwrap();
     let table = create(&db, "t", true).await.unwrap();
     for round in 0..20_i64 {
@@ -340,7 +341,7 @@ async fn a_delete_by_position_meets_a_compaction() {
 
 #[tokio::test]
 async fn rows_are_followed_through_several_compactions() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     let db = Database::open(root.clone(), options()).await.unwrap();
     let table = create(&db, "t", true).await.unwrap();
@@ -373,7 +374,7 @@ async fn rows_are_followed_through_several_compactions() {
 
 #[tokio::test]
 async fn what_is_truncated_or_dropped_leaves_no_file() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let db = Database::open(Root::Path(dir.path().to_owned()), options()).await.unwrap();
     let (kept, dropped) = (create(&db, "t", true).await.unwrap(), create(&db, "u", false).await.unwrap());
     for table in [kept, dropped] {
@@ -406,7 +407,7 @@ async fn what_is_truncated_or_dropped_leaves_no_file() {
 
 #[tokio::test]
 async fn a_reader_in_another_process_keeps_what_it_stands_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     let db = Database::open(root.clone(), options()).await.unwrap();
     let table = create(&db, "t", true).await.unwrap();
@@ -434,7 +435,7 @@ async fn a_reader_in_another_process_keeps_what_it_stands_on() {
 
 #[tokio::test]
 async fn manifests_go_when_nobody_stands_on_them_and_many_newer_ones_are_there() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     // Files are of the machine's time: the clock is a day behind it first.
     let ahead_us = Arc::new(AtomicI64::new(-25 * 3_600_000_000));
@@ -546,7 +547,7 @@ async fn a_crash_while_manifests_go_leaves_the_others_side_by_side() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_checkpoints_and_compactions_at_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     let db = Database::open(root.clone(), options()).await.unwrap();
     let table = create(&db, "t", true).await.unwrap();

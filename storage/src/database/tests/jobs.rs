@@ -7,6 +7,7 @@ use crate::checkpoint::CheckpointReason;
 use crate::database::JobsWanted;
 use crate::error::ErrorKind;
 use crate::jobs::{JobKind, JobRow, write_history};
+use crate::scratch::scratch;
 
 fn options() -> OpenOptions {
     OpenOptions { compacts: false, keeps_jobs: true, ..OpenOptions::default() }
@@ -60,7 +61,7 @@ async fn rows_say_what_a_job_did_and_used() {
 
 #[tokio::test]
 async fn the_next_process_knows_them() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let db = Database::open(root.clone(), options()).await.unwrap();
     let table = with_segments(&db, 2).await;
@@ -211,7 +212,7 @@ async fn where_upkeep_is_off_nothing_runs_that_nobody_asked_for() {
 
 #[tokio::test]
 async fn what_is_tried_again_does_what_it_was_for_whatever_is_paused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let db = Database::open(root.clone(), options()).await.unwrap();
     // Too few for upkeep, but not for who asks.
@@ -254,7 +255,7 @@ async fn what_is_tried_again_does_what_it_was_for_whatever_is_paused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_is_tried_again_and_harms_no_commit() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let path = dir.path().join("db");
     let options = OpenOptions { checkpoint_wal_bytes: 1, ..options() };
     let db = Database::open(Root::Path(path.clone()), options).await.unwrap();
@@ -316,7 +317,7 @@ async fn jobs_are_cancelled_between_their_steps() {
 
 #[tokio::test]
 async fn a_vacuum_removes_what_others_have_left() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let path = dir.path().join("db");
     let db = Database::open(Root::Path(path.clone()), OpenOptions { keeps_jobs: false, ..options() })
         .await

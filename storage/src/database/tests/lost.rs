@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
+use crate::scratch::scratch;
 use crate::verify::{FindingStatus, VerifyScope};
 
 /// Objects of the database whose name ends with `.extension`.
@@ -33,7 +34,7 @@ async fn findings(db: &Arc<Database>, name: &str) -> usize {
 
 #[tokio::test]
 async fn without_its_key_filter_a_segment_still_finds_keys() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let path = dir.path().join("db");
     let root = Root::Path(path.clone());
     let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
@@ -62,7 +63,7 @@ async fn without_its_key_filter_a_segment_still_finds_keys() {
 
 /// Deletes enough rows at once for a `.deletes` object; the manifest names it, or only the log does.
 async fn lose_deletes(in_manifest: bool) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let path = dir.path().join("db");
     let root = Root::Path(path.clone());
     let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();

@@ -9,6 +9,7 @@ use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
 use crate::schema::IdentityDef;
+use crate::scratch::scratch;
 use crate::transaction::{LastWord, Transaction, TransactionBlock};
 
 fn numbering(id: TableId, name: &str) -> TableDef {
@@ -47,7 +48,7 @@ async fn insert_numbered(db: &Arc<Database>, table: TableId, keys: &[Option<i64>
 
 #[tokio::test]
 async fn numbers_of_rows_that_were_committed_never_come_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let (mut table, mut next) = (TableId(0), 1);
     for round in 0..6 {
@@ -78,7 +79,7 @@ async fn numbers_of_rows_that_were_committed_never_come_back() {
 
 #[tokio::test]
 async fn numbers_of_loads_count_by_their_segments() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let options = || OpenOptions { wal_entry_bytes_max: 24 << 10, ..OpenOptions::default() };
     let db = Database::open(root.clone(), options()).await.unwrap();

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::*;
 use crate::checkpoint::CheckpointReason;
 use crate::error::ErrorKind;
+use crate::scratch::scratch;
 
 #[tokio::test]
 async fn rows_survive_checkpoint_and_reopen() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let mut expected = Rows::new();
     let mut table = TableId(0);
@@ -40,7 +41,7 @@ async fn rows_survive_checkpoint_and_reopen() {
 
 #[tokio::test]
 async fn a_second_writer_is_told_the_first_ones_pid() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     let _first = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
     let error = Database::open(root, OpenOptions::default()).await.unwrap_err();
@@ -124,7 +125,7 @@ async fn a_snapshot_never_changes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_and_checkpoints_at_once() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
     let table = create(&db, "t", true).await.unwrap();
@@ -177,7 +178,7 @@ async fn many_writers_and_checkpoints_at_once() {
 
 #[tokio::test]
 async fn a_follower_sees_what_is_acknowledged() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().to_owned());
     let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };

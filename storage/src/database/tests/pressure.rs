@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::scratch::scratch;
 
 const HARD_BYTES: u64 = 256 << 10;
 
@@ -22,7 +23,7 @@ fn wide_rows(first: i64) -> Vec<(i64, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_wait_for_a_checkpoint_at_the_limit() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let options = OpenOptions { memtable_wait: Duration::from_secs(60), ..options() };
     let db = Database::open(root, options).await.unwrap();
@@ -41,7 +42,7 @@ async fn commits_wait_for_a_checkpoint_at_the_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_cannot_write_makes_commits_fail_cleanly() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let path = dir.path().join("db");
     let db = Database::open(Root::Path(path.clone()), options()).await.unwrap();
     let table = create(&db, "t", true).await.unwrap();

@@ -138,7 +138,7 @@ async fn merged_rows_are_found_in_the_unit_they_are_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_row_is_uncovered_while_units_are_built_anew() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let mut random = StdRng::seed_from_u64(52);
     let db = Database::open(Root::Path(dir.path().join("db")), options()).await.unwrap();
     create(&db, IndexMetric::L2, Some(least())).await;
@@ -187,7 +187,7 @@ async fn no_row_is_uncovered_while_units_are_built_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openings_readers_and_lost_units_after_a_compaction() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let mut random = StdRng::seed_from_u64(53);
     let db = Database::open(root.clone(), options()).await.unwrap();

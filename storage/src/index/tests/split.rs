@@ -29,7 +29,7 @@ async fn histories_of_several_units_agree_with_the_model() {
     let size = Size { memory_limit: Some(least()), keys: 14_000, batch: 9_000, steps: 24 };
     for seed in 100..104 {
         let metric = [IndexMetric::L2, IndexMetric::Cosine, IndexMetric::InnerProduct][seed as usize % 3];
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch().unwrap();
         history(seed, metric, Root::Path(dir.path().join("db")), true, size).await;
     }
     history(104, IndexMetric::L2, Root::Memory, false, size).await;
@@ -157,7 +157,7 @@ fn a_build_that_lost_power_goes_on_with_the_units_that_are_missing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_ends_a_build_and_the_next_opening_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = Root::Path(dir.path().join("db"));
     let db = Database::open(root.clone(), OpenOptions::default()).await.unwrap();
     let model = load(&db, least(), 20_000).await;
@@ -186,7 +186,7 @@ async fn closing_ends_a_build_and_the_next_opening_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_the_index_ends_its_build() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = dir.path().join("db");
     let db = Database::open(Root::Path(root.clone()), OpenOptions::default()).await.unwrap();
     load(&db, least(), 20_000).await;
@@ -220,7 +220,7 @@ async fn dropping_the_index_ends_its_build() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_of_one_unit_costs_that_unit() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let root = dir.path().join("db");
     let db = Database::open(Root::Path(root.clone()), OpenOptions::default()).await.unwrap();
     let model = load(&db, least(), 14_000).await;
@@ -253,7 +253,7 @@ async fn damage_of_one_unit_costs_that_unit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_writer_left_of_units_is_removed() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = scratch().unwrap();
     let (db, _, file) = one_unit(dir.path(), 3_000).await;
     let root = db.root().clone();
     db.close().await.unwrap();
