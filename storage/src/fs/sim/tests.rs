@@ -45,6 +45,34 @@ fn unsynced_sectors_survive_in_any_subset() {
 }
 
 #[test]
+fn preallocated_sectors_are_zeros_until_they_are_written() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..400 {
+        let fs = SimFileSystem::new(seed);
+        let file = fs.open("a", OpenMode::CreateNew).unwrap();
+        fs.sync_dir("").unwrap();
+        file.preallocate(2048).unwrap();
+        file.write_at(&[1; 512], 512).unwrap();
+        let found = read(&fs.crash(seed), "a").unwrap();
+        let others = found.iter().enumerate().filter(|(at, _)| !(512..1024).contains(at));
+        assert!(others.map(|(_, byte)| *byte).all(|byte| byte == 0), "seed {seed}");
+        seen.insert((found.len(), found.get(512).copied()));
+        // What was written stands among zeros once it is synced, and what is cut off and made again is zeros, too.
+        file.sync().unwrap();
+        file.truncate(512).unwrap();
+        file.preallocate(2048).unwrap();
+        let found = read(&fs.crash(seed), "a").unwrap();
+        seen.insert((10_000 + found.len(), found.get(512).copied()));
+        file.sync().unwrap();
+        assert_eq!(read(&fs.crash(seed), "a").unwrap(), vec![0; 2048], "seed {seed}");
+    }
+    for (length, byte) in [(0, None), (2048, Some(0)), (2048, Some(1)), (12_048, Some(0)), (12_048, Some(1))]
+    {
+        assert!(seen.contains(&(length, byte)), "{length} {byte:?}");
+    }
+}
+
+#[test]
 fn a_name_may_survive_without_its_bytes_and_bytes_without_their_name() {
     let (mut absent, mut empty, mut zeros, mut whole) = (0, 0, 0, 0);
     for seed in 0..400 {
