@@ -3,6 +3,7 @@
 mod data;
 
 use std::convert::Infallible;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use cairn_vector::Metric;
@@ -18,11 +19,15 @@ fn small() -> (Data, Vec<u8>) {
     (data, bytes)
 }
 
-/// A unit of some seventy blocks, above the size that is always scanned.
-fn large() -> (Data, Vec<u8>) {
-    let data = Data::new(Shape::Clustered, 20_000, 32, 12);
-    let bytes = data.build(&BuildOptions { threads: 2, ..BuildOptions::new(Metric::L2) });
-    (data, bytes)
+/// A unit of some seventy blocks, above the size that is always scanned; built once.
+fn large() -> (&'static Data, Vec<u8>) {
+    static LARGE: LazyLock<(Data, Vec<u8>)> = LazyLock::new(|| {
+        let data = Data::new(Shape::Clustered, 20_000, 32, 12);
+        let bytes = data.build(&BuildOptions { threads: 2, ..BuildOptions::new(Metric::L2) });
+        (data, bytes)
+    });
+    let (data, bytes) = &*LARGE;
+    (data, bytes.clone())
 }
 
 /// Where the bytes under block checksums end.
@@ -229,7 +234,7 @@ fn flip_block(bytes: &[u8], block: usize) -> Bytes {
 #[test]
 fn the_first_search_that_uses_a_damaged_block_says_so_and_no_other_is_wrong() {
     let (data, bytes) = large();
-    no_damage_is_missed(&data, &bytes, |scanned, refused, blocks| {
+    no_damage_is_missed(data, &bytes, |scanned, refused, blocks| {
         // A scan reads codes, norms and errors of all rows, and neither graph nor most of the row map.
         let all = 20_000 * (64 + 4 + 4) / BLOCK_BYTES;
         assert!((all..all + 6).contains(&scanned), "{refused:?} of {blocks} blocks");
@@ -324,11 +329,11 @@ fn blocks_are_checked_piece_by_piece() {
     while !unit.check_blocks(3).expect("an undamaged unit") {
         pieces += 1;
         let way = &ways[pieces % ways.len()];
-        assert_eq!(answer(&data, &unit, way).ok(), answer(&data, &clean, way).ok());
+        assert_eq!(answer(data, &unit, way).ok(), answer(data, &clean, way).ok());
     }
     assert!(pieces > 0 && pieces <= blocks.div_ceil(3), "{pieces} for {blocks} blocks");
     for way in &ways {
-        assert_eq!(answer(&data, &unit, way).ok(), answer(&data, &clean, way).ok());
+        assert_eq!(answer(data, &unit, way).ok(), answer(data, &clean, way).ok());
     }
 }
 
@@ -337,8 +342,7 @@ fn concurrent_first_searches_agree() {
     let (data, bytes) = large();
     let clean = open(bytes.clone());
     let ways = ways(&clean);
-    let right: Vec<Vec<Hit>> =
-        ways.iter().map(|way| answer(&data, &clean, way).expect("an answer")).collect();
+    let right: Vec<Vec<Hit>> = ways.iter().map(|way| answer(data, &clean, way).expect("an answer")).collect();
     let middle = covered(&bytes) / BLOCK_BYTES / 2;
     for block in [None, Some(2), Some(middle), Some(middle + 9)] {
         for _ in 0..10 {
@@ -346,7 +350,7 @@ fn concurrent_first_searches_agree() {
             let unit = Unit::open(file).expect("nothing that is read on opening is damaged");
             std::thread::scope(|scope| {
                 for thread in 0..6 {
-                    let (unit, data, ways, right) = (unit.clone(), &data, &ways, &right);
+                    let (unit, data, ways, right) = (unit.clone(), data, &ways, &right);
                     scope.spawn(move || {
                         for i in (0..ways.len()).map(|i| (i + thread) % ways.len()) {
                             match answer(data, &unit, &ways[i]) {
@@ -361,7 +365,7 @@ fn concurrent_first_searches_agree() {
                 }
             });
             // What one clone knows, all do.
-            assert_eq!(answer(&data, &unit, &ways[0]).is_ok(), block.is_none(), "{block:?}");
+            assert_eq!(answer(data, &unit, &ways[0]).is_ok(), block.is_none(), "{block:?}");
         }
     }
 }

@@ -145,7 +145,7 @@ fn the_estimate_of_the_file_is_close() {
     for (shape, dim) in [(Shape::Clustered, 100), (Shape::Flat, 300)] {
         let data = Data::new(shape, 6_000, dim, 1);
         for metric in Metric::ALL {
-            let options = BuildOptions::new(metric);
+            let options = BuildOptions { threads: 2, ..BuildOptions::new(metric) };
             let length = open(data.build(&options)).bytes().len() as f64;
             let estimate = Estimate::new(6_000, dim, &options).disk_bytes as f64;
             assert!((0.8..1.25).contains(&(estimate / length)), "{metric:?} {dim}: {estimate} for {length}");
