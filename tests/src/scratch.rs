@@ -28,11 +28,9 @@ pub fn scratch() -> std::io::Result<TempDir> {
 
 /// Whether these mounts, as Linux lists them, have a large file system in memory: a container's is often small.
 fn has_room(mounts: &str) -> bool {
-    // The last one covers those before it.
-    let of_memory = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).rev().find(|fields| {
-        // Device, place, kind, options.
-        fields.get(1) == Some(&MEMORY)
-    });
+    // Of each: device, place, kind, options. The last one covers those before it.
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let of_memory = mounts.rfind(|fields| fields.get(1) == Some(&MEMORY));
     let Some([_, _, "tmpfs", options, ..]) = of_memory.as_deref() else { return false };
     let size = options.split(',').find_map(|option| option.strip_prefix("size="));
     let kib = |size: &str| size.strip_suffix('k')?.parse::<u64>().ok();
