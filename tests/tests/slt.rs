@@ -40,12 +40,8 @@ const NOT_SERVED: [&str; 1] = [
     "users",
 ];
 
-/// Scripts that read no table: where rows are kept is nothing to them.
-const WITHOUT_TABLES: [&str; 2] = ["casts_and_nulls", "large_values"];
-
-/// Scripts about what functions make of the rows of one table, which are written once: they run in memory, over segments, and at a server.
-const OF_FUNCTIONS: [&str; 5] =
-    ["functions_dates", "functions_json", "functions_numbers", "functions_strings", "patterns"];
+/// Scripts that read no table, and take long: where rows are kept is nothing to them.
+const WITHOUT_TABLES: [&str; 1] = ["large_values"];
 
 /// Scripts of a mode that run at the same time: while one waits for the disk, another process or a server, the other goes on.
 const AT_ONCE: usize = 2;
@@ -173,9 +169,7 @@ fn is_left_out(mode: Mode, script: &str) -> bool {
         _ => &[],
     };
     let keeps_rows = !matches!(mode, Mode::Memory | Mode::FlightPrepared);
-    left_out.contains(&script)
-        || keeps_rows && WITHOUT_TABLES.contains(&script)
-        || keeps_rows && mode != Mode::Checkpoint && OF_FUNCTIONS.contains(&script)
+    left_out.contains(&script) || keeps_rows && WITHOUT_TABLES.contains(&script)
 }
 
 fn run_script(mode: Mode, script: &Path, data: &Path) -> Result<(), String> {
