@@ -1,6 +1,6 @@
 //! Aggregates: shapes of distributions, most frequent values, the row with the least or greatest value, JSON.
 //!
-//! Owns: functions of DuckDB and PostgreSQL that DataFusion has not, computed value by value, and other names of those it has. Does not own:
+//! Owns: functions of DuckDB and PostgreSQL that DataFusion has not or has otherwise, and other names of those it has. Does not own:
 //! integer sums (`sum`), bounds on approximate quantiles (`bounded`). Memory is counted by what runs the query.
 
 mod counted;
@@ -8,6 +8,7 @@ mod json;
 mod lists;
 mod moments;
 mod most;
+mod quantiles;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry, limit: u64) -> Resul
     for spec in specs.chain(json::functions()) {
         registry.register_udaf(Arc::new(spec.function(limit)))?;
     }
+    quantiles::register(registry)?;
     let of_lists = lists::function(&*registry, limit)?;
     registry.register_udf(Arc::new(of_lists))?;
     Ok(())
