@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Array, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, OrderByExpr, UnaryOperator, Value, Visit,
+    FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByExpr, UnaryOperator, Value, Visit,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::cast::call;
 use super::walk;
@@ -34,6 +35,41 @@ pub(super) fn known(expr: Expr) -> Expr {
         Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => call("bit_not", vec![*expr]),
         Expr::Function(function) if function.name.0.len() == 1 => quantiles(spelled(function)),
         other => other,
+    }
+}
+
+/// Makes `max(x, n)` of what [`known`] has made of it, for a name; what was taken out, None: it was written otherwise.
+pub(super) fn shortened(function: &mut Function) -> Option<FunctionArg> {
+    let (extreme, _) = EXTREMES.into_iter().find(|(_, arg_extreme)| is_made(&function.name, arg_extreme))?;
+    match &mut function.args {
+        FunctionArguments::List(list) if list.args.len() == 3 => {
+            function.name = ObjectName::from(vec![Ident::new(extreme)]);
+            Some(list.args.remove(0))
+        }
+        _ => None,
+    }
+}
+
+/// Whether [`shortened`] has made it.
+pub(super) fn is_shortened(function: &Function) -> bool {
+    let has_two = matches!(&function.args, FunctionArguments::List(list) if list.args.len() == 2);
+    has_two && EXTREMES.into_iter().any(|(extreme, _)| is_made(&function.name, extreme))
+}
+
+/// Puts back what [`shortened`] has taken out.
+pub(super) fn lengthened(function: &mut Function, value: FunctionArg) {
+    let made = EXTREMES.into_iter().find(|(extreme, _)| is_made(&function.name, extreme));
+    if let (Some((_, arg_extreme)), FunctionArguments::List(list)) = (made, &mut function.args) {
+        list.args.insert(0, value);
+        function.name = ObjectName::from(vec![Ident::new(arg_extreme)]);
+    }
+}
+
+/// Whether it is that name, and stands nowhere in a text.
+fn is_made(name: &ObjectName, of: &str) -> bool {
+    match name.0.as_slice() {
+        [ObjectNamePart::Identifier(name)] => name.value == of && name.span == Span::empty(),
+        _ => false,
     }
 }
 

@@ -137,7 +137,11 @@ impl AggregateUDFImpl for Aggregate {
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         match fitting(self.spec.takes, None, arg_types) {
             Some(types) => Ok((self.spec.returns)(&types)),
-            None => Err(refused(self.spec.name, self.spec.syntax, arg_types)),
+            None => {
+                let also = most::also(self.spec.name).map(|also| format!(" or {also}"));
+                let syntax = format!("{}{}", self.spec.syntax, also.unwrap_or_default());
+                Err(refused(self.spec.name, &syntax, arg_types))
+            }
         }
     }
 
@@ -151,6 +155,13 @@ impl AggregateUDFImpl for Aggregate {
             _ => self.spec.make,
         };
         make(&types_of(args.expr_fields), self.limit)
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        match most::sliding(self.spec.name).filter(|_| !args.is_distinct) {
+            Some(make) => make(&types_of(args.expr_fields), self.limit),
+            None => self.accumulator(args),
+        }
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
