@@ -149,6 +149,9 @@ impl AggregateUDFImpl for Aggregate {
         if args.is_distinct {
             return not_impl_err!("DISTINCT in {} beside other aggregates", self.spec.name);
         }
+        if counted::takes_fractions(self.spec.name) {
+            quantiles::check_fractions(&args)?;
+        }
         let is_descending = args.order_bys.first().is_some_and(|by| by.options.descending);
         let make = match counted::descending(self.spec.name) {
             Some(make) if is_descending => make,

@@ -10,7 +10,7 @@ mod places;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{Result, internal_err};
@@ -22,6 +22,7 @@ use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, GroupsAccumulator, Signature, Volatility,
 };
+use datafusion::physical_expr::PhysicalExpr;
 
 use self::kept::{Every, Groups, Sliding};
 use self::places::Asked;
@@ -71,13 +72,9 @@ fn fitting(types: &[DataType]) -> Option<[DataType; 2]> {
 /// What a call asks for.
 fn asked(args: &AccumulatorArgs<'_>) -> Result<Asked> {
     let Some(written) = args.exprs.get(1) else { return internal_err!("{NAME} without a fraction") };
-    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
-    let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one_row)?;
-    // Whatever is no constant reads a column, and there is none.
-    let Ok(value) = written.evaluate(&one_row) else {
+    let Some(value) = constant(written)? else {
         return Err(invalid("22023", format!("the fraction of {SYNTAX} is no constant")));
     };
-    let value = value.into_array(1)?;
     let list = value.as_list_opt::<i32>();
     let null = || invalid("22004", format!("the fraction of {SYNTAX} is not NULL"));
     let values = match list {
@@ -91,16 +88,47 @@ fn asked(args: &AccumulatorArgs<'_>) -> Result<Asked> {
     if values.null_count() > 0 {
         return Err(null());
     }
-    if values.len() > FRACTIONS_MAX {
-        let message =
-            format!("a list of quantiles has at most {FRACTIONS_MAX} of them, not {}", values.len());
-        return Err(TooLarge::error(message));
-    }
+    check_length(values.len())?;
     if let Some(wrong) = values.values().iter().find(|fraction| !(0.0..=1.0).contains(*fraction)) {
         return Err(invalid("22003", format!("a quantile is from 0 to 1, not {wrong}")));
     }
     let from_above = args.order_bys.first().is_some_and(|by| by.options.descending);
     Ok(Asked::new(values.values().to_vec(), list.is_some(), from_above))
+}
+
+/// The value of an expression in one row; None: it is no constant.
+fn constant(written: &Arc<dyn PhysicalExpr>) -> Result<Option<ArrayRef>> {
+    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+    let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one_row)?;
+    // Whatever is no constant reads a column, and there is none.
+    match written.evaluate(&one_row) {
+        Ok(value) => Ok(Some(value.into_array(1)?)),
+        Err(_) => Ok(None),
+    }
+}
+
+fn check_length(fractions: usize) -> Result<()> {
+    if fractions <= FRACTIONS_MAX {
+        return Ok(());
+    }
+    let message = format!("a list of quantiles has at most {FRACTIONS_MAX} of them, not {fractions}");
+    Err(TooLarge::error(message))
+}
+
+/// Refuses lists of too many fractions, which are copied for each row before an accumulator sees them.
+///
+/// # Errors
+/// 54000 for such a list.
+pub(super) fn check_fractions(args: &AccumulatorArgs<'_>) -> Result<()> {
+    let (Some(written), Some(field)) = (args.exprs.get(1), args.expr_fields.get(1)) else { return Ok(()) };
+    if !matches!(field.data_type(), DataType::List(_)) {
+        return Ok(());
+    }
+    let value = constant(written)?;
+    match value.as_ref().and_then(|value| value.as_list_opt::<i32>()) {
+        Some(list) if list.is_valid(0) => check_length(list.value(0).len()),
+        _ => Ok(()),
+    }
 }
 
 fn number_of(args: &AccumulatorArgs<'_>) -> DataType {
@@ -298,7 +326,6 @@ impl AggregateUDFImpl for ExactMedian {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use datafusion::common::ScalarValue;
-    use datafusion::physical_expr::PhysicalExpr;
     use datafusion::physical_expr::expressions::{Column, Literal};
 
     use super::*;
