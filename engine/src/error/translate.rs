@@ -341,6 +341,9 @@ fn plan(text: &str) -> Error {
         return Error::not_supported_yet("avg or sum of vectors")
             .map(|e| e.with_hint("l2_norm, vector_dims and the distances take vectors"));
     }
+    if let Some(error) = no_call(text) {
+        return error;
+    }
     if lower.contains("require unique expression names") {
         return make(ErrorKind::InvalidInput, "42701", "two columns of the result have the same name")
             .map(|e| e.with_detail(text.to_owned()).with_hint("give one of them another name with AS"));
@@ -364,6 +367,59 @@ fn plan(text: &str) -> Error {
     .find(|(needle, _)| lower.contains(needle))
     .map_or("42000", |(_, sqlstate)| sqlstate);
     make(ErrorKind::InvalidInput, sqlstate, text)
+}
+
+/// Arguments that a function does not take: what it is called with and how it can be, in place of how each of its signatures was tried.
+fn no_call(text: &str) -> Option<Error> {
+    let (tried, rest) = text.split_once("No function matches the given name and argument types '")?;
+    let (call, rest) = rest.split_once("'. You might need to add explicit type casts.")?;
+    let (_, candidates) = rest.split_once("Candidate functions:\n")?;
+    let mut calls: Vec<String> = Vec::new();
+    for candidate in candidates.lines().map(|line| sql_types(line.trim())) {
+        if !candidate.is_empty() && !calls.contains(&candidate) {
+            calls.push(candidate);
+        }
+    }
+    // Some functions look at the types themselves, and say why.
+    let why = match tried.split_once("user-defined coercion failed with: ") {
+        Some((_, why)) => {
+            let why = why.trim().trim_end_matches('.');
+            let why = why.strip_prefix("Execution error: ").unwrap_or(why);
+            let name = call.split('(').next().unwrap_or(call);
+            format!("{name}: {}", why.strip_prefix("Error during planning: ").unwrap_or(why))
+        }
+        None => calls.join(", "),
+    };
+    let message = format!("{} is no call of {why}", sql_types(call));
+    let made = make(ErrorKind::InvalidInput, "42883", &message);
+    Some(made.map(|e| e.with_hint("convert an argument with CAST, or call another function")))
+}
+
+/// A call with the names of types that SQL has, within its parentheses.
+fn sql_types(call: &str) -> String {
+    let Some((name, arguments)) = call.split_once('(') else { return call.to_owned() };
+    // So many of one kind.
+    let counts = ["Numeric", "String", "Comparable"].into_iter().flat_map(|of| (1..5).map(move |n| (of, n)));
+    let arguments = counts.fold(arguments.to_owned(), |arguments, (of, count)| {
+        arguments.replace(&format!("{of}({count})"), &vec![of; count].join(", "))
+    });
+    let (mut named, mut rest) = (format!("{name}("), arguments.as_str());
+    while !rest.is_empty() {
+        let word = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+        let (arrow_type, behind) = rest.split_at(word);
+        named.push_str(match arrow_type {
+            "Utf8" | "LargeUtf8" | "Utf8View" | "String" => "TEXT",
+            "Decimal" | "Decimal32" | "Decimal64" | "Decimal128" | "Decimal256" => "DECIMAL",
+            "Interval" | "Duration" => "INTERVAL",
+            "Null" => "NULL",
+            other => sql_name(other),
+        });
+        let other = behind.find(char::is_alphanumeric).unwrap_or(behind.len());
+        let (between, behind) = behind.split_at(other);
+        named.push_str(between);
+        rest = behind;
+    }
+    named
 }
 
 fn execution(text: &str) -> Error {
@@ -451,6 +507,45 @@ mod tests {
         ] {
             let made = translate(&error);
             assert_eq!((made.sqlstate(), made.message()), (sqlstate, message));
+        }
+    }
+
+    #[test]
+    fn a_call_says_what_it_can_be() {
+        // As DataFusion words them.
+        let text = |tried: &str, call: &str, candidates: &str| {
+            DataFusionError::Plan(format!(
+                "{tried} No function matches the given name and argument types '{call}'. You might need to add explicit type casts.\n\tCandidate functions:\n{candidates}"
+            ))
+        };
+        let internal = "Internal error: Function 'sum' failed to match any signature, errors: Error during planning: Function 'sum' requires Decimal, but received List(Int64) (DataType: List(Int64))..\nThis issue was likely caused by a bug in DataFusion's code.";
+        let own = "Execution error: Function 'max' user-defined coercion failed with: Execution error: min/max was called with 0 arguments. It requires only 1..";
+        for (error, message) in [
+            (
+                text(
+                    internal,
+                    "sum(List(Int64))",
+                    "\tsum(Decimal)\n\tsum(Int64)\n\tsum(Duration)\n\tsum(Interval)",
+                ),
+                "sum(List(BIGINT)) is no call of sum(DECIMAL), sum(BIGINT), sum(INTERVAL)",
+            ),
+            (
+                text("", "corr(Utf8, Decimal128(10, 2))", "\tcorr(y: Float64, x: Float64)"),
+                "corr(TEXT, DECIMAL(10, 2)) is no call of corr(y: DOUBLE, x: DOUBLE)",
+            ),
+            (
+                text("'sum' does not support zero arguments.", "sum()", "\tsum(Int64)"),
+                "sum() is no call of sum(BIGINT)",
+            ),
+            (text("", "nvl(Utf8)", "\tnvl(String(2))"), "nvl(TEXT) is no call of nvl(TEXT, TEXT)"),
+            (
+                text(own, "max()", "\tmax(UserDefined)"),
+                "max() is no call of max: min/max was called with 0 arguments. It requires only 1",
+            ),
+        ] {
+            let made = translate(&error);
+            assert_eq!((made.sqlstate(), made.message()), ("42883", message));
+            assert!(made.hint().is_some());
         }
     }
 

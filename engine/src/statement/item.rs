@@ -1,9 +1,9 @@
 //! What the columns of a SELECT are called that have no name of their own.
 //!
 //! Owns: names for items that are neither a column nor named with AS: their text, as short as names are. A scalar subquery is
-//! called as its column is. Of two equal names the later has its place behind it, since the planner wants every name once.
+//! called as its column is, and `max(x, n)` as it was written. Of two equal names the later has its place behind it, since the planner wants every name once.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt::{self, Write};
 use std::ops::ControlFlow;
 
@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     self, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, VisitorMut,
 };
 
+use super::known::{is_shortened, lengthened, shortened};
 use super::walk;
 use crate::dml::ident_text;
 
@@ -158,6 +159,7 @@ fn text(expr: &mut Expr) -> String {
         Expr::Subquery(query) => return column_of(query),
         _ => {}
     }
+    let mut cut = VecDeque::new();
     let _: ControlFlow<()> = walk::expressions_mut(expr, |expr| {
         if let Expr::Function(function) = expr {
             for part in &mut function.name.0 {
@@ -165,14 +167,29 @@ fn text(expr: &mut Expr) -> String {
                     name.value = ident_text(name);
                 }
             }
+            cut.extend(shortened(function));
         }
         ControlFlow::Continue(())
     });
     let mut text = Beginning::default();
-    match write!(text, "{expr}") {
+    let name = match write!(text, "{expr}") {
         Ok(()) => text.0,
         Err(_) => text.0.chars().take(NAME_CHARS_MAX - 1).chain(['…']).collect(),
-    }
+    };
+    // In the same order: what is cut out has none of them in it.
+    let _: ControlFlow<()> = match cut.is_empty() {
+        true => ControlFlow::Continue(()),
+        false => walk::expressions_mut(expr, |expr| {
+            if let Expr::Function(function) = expr
+                && is_shortened(function)
+                && let Some(value) = cut.pop_front()
+            {
+                lengthened(function, value);
+            }
+            ControlFlow::Continue(())
+        }),
+    };
+    name
 }
 
 /// What the one column of a subquery is called.
@@ -234,6 +251,25 @@ mod tests {
         assert_eq!(items("SELECT CAST(a AS INT), a::text, (a)"), ["CAST(a AS INT)", "a::TEXT", "(a)"]);
         assert_eq!(items("SELECT (SELECT max(b) FROM u), (SELECT u.c FROM u)"), ["max(b)", "c"]);
         assert_eq!(items("SELECT *, sum(a) AS s FROM t"), ["*", "s"]);
+    }
+
+    #[test]
+    fn calls_that_stand_for_others_are_called_as_they_are_written() {
+        let sql = "SELECT MAX(a, 2), [min(b + 1, max(c, 3)), min(b, 1)], arg_max(a, a, 2), max(max(a, 2), 2), quantile_cont(a, [0.1])";
+        let names = [
+            "max(a, 2)",
+            "[min(b + 1, max(c, 3)), min(b, 1)]",
+            "arg_max(a, a, 2)",
+            "max(max(a, 2), 2)",
+            "quantile_cont(a, [0.1])",
+        ];
+        assert_eq!(items(sql), names);
+        // And mean what they did.
+        let query = parse_query(sql).unwrap().to_string();
+        for part in ["arg_max(a, a, 2) AS", "arg_min(b + 1, b + 1, arg_max(c, c, 3))", "arg_min(b, b, 1)"] {
+            assert!(query.contains(part), "{query}");
+        }
+        assert!(query.contains("max(arg_max(a, a, 2), 2) AS"), "{query}");
     }
 
     #[test]

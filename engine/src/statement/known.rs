@@ -1,7 +1,7 @@
 //! Calls as other engines write them, as calls of functions that there are.
 //!
 //! Owns: `struct_pack(a := 1)`, which is `named_struct('a', 1)`; texts that are put together without a delimiter, which is a comma; `mode(x ORDER BY x)`,
-//! which is `mode() WITHIN GROUP (ORDER BY x)`; `~x`, which is `bit_not(x)`; `quantile_cont(x, [a, b])`, which is `[quantile_cont(x, a), quantile_cont(x, b)]`;
+//! which is `mode() WITHIN GROUP (ORDER BY x)`; `~x`, which is `bit_not(x)`; `approx_quantile(x, [a, b])`, which is `[approx_quantile(x, a), approx_quantile(x, b)]`;
 //! `max(x, n)`, which is `arg_max(x, x, n)`; `make_interval(days => 3)`, which is `make_interval(0, 0, 0, 3, 0, 0, 0)`. Does not own: other names of functions
 //! (`cairn_udfs`).
 
@@ -9,8 +9,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Array, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, OrderByExpr, UnaryOperator, Value, Visit,
+    FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByExpr, UnaryOperator, Value, Visit,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::cast::call;
 use super::walk;
@@ -18,16 +19,8 @@ use crate::dml::ident_text;
 
 /// Aggregates with a delimiter that may be left out.
 const DELIMITED: [&str; 3] = ["string_agg", "group_concat", "listagg"];
-/// Aggregates of which a list of fractions asks for a list.
-const QUANTILES: [&str; 7] = [
-    "quantile_cont",
-    "percentile_cont",
-    "quantile_disc",
-    "percentile_disc",
-    "quantile",
-    "approx_quantile",
-    "approx_percentile_cont",
-];
+/// Aggregates of one fraction, of which a list of fractions asks for a list.
+const QUANTILES: [&str; 2] = ["approx_quantile", "approx_percentile_cont"];
 /// Aggregates that are asked for several values, and what gives them.
 const EXTREMES: [(&str, &str); 2] = [("max", "arg_max"), ("min", "arg_min")];
 /// Expressions that a call may become by copies of its arguments.
@@ -41,6 +34,41 @@ pub(super) fn known(expr: Expr) -> Expr {
         Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr } => call("bit_not", vec![*expr]),
         Expr::Function(function) if function.name.0.len() == 1 => quantiles(spelled(function)),
         other => other,
+    }
+}
+
+/// Makes `max(x, n)` of what [`known`] has made of it, for a name; what was taken out, None: it was written otherwise.
+pub(super) fn shortened(function: &mut Function) -> Option<FunctionArg> {
+    let (extreme, _) = EXTREMES.into_iter().find(|(_, arg_extreme)| is_made(&function.name, arg_extreme))?;
+    match &mut function.args {
+        FunctionArguments::List(list) if list.args.len() == 3 => {
+            function.name = ObjectName::from(vec![Ident::new(extreme)]);
+            Some(list.args.remove(0))
+        }
+        _ => None,
+    }
+}
+
+/// Whether [`shortened`] has made it.
+pub(super) fn is_shortened(function: &Function) -> bool {
+    let has_two = matches!(&function.args, FunctionArguments::List(list) if list.args.len() == 2);
+    has_two && EXTREMES.into_iter().any(|(extreme, _)| is_made(&function.name, extreme))
+}
+
+/// Puts back what [`shortened`] has taken out.
+pub(super) fn lengthened(function: &mut Function, value: FunctionArg) {
+    let made = EXTREMES.into_iter().find(|(extreme, _)| is_made(&function.name, extreme));
+    if let (Some((_, arg_extreme)), FunctionArguments::List(list)) = (made, &mut function.args) {
+        list.args.insert(0, value);
+        function.name = ObjectName::from(vec![Ident::new(arg_extreme)]);
+    }
+}
+
+/// Whether it is that name, and stands nowhere in a text.
+fn is_made(name: &ObjectName, of: &str) -> bool {
+    match name.0.as_slice() {
+        [ObjectNamePart::Identifier(name)] => name.value == of && name.span == Span::empty(),
+        _ => false,
     }
 }
 
@@ -203,14 +231,19 @@ mod tests {
             ("mode(x ORDER BY y)", "mode(x ORDER BY y)"),
             ("~x & 1", "bit_not(x) & 1"),
             ("count(*)", "count(*)"),
-            ("quantile_cont(x + 1, [0.1, $1])", "[quantile_cont(x + 1, 0.1), quantile_cont(x + 1, $1)]"),
-            ("quantile(x, ARRAY[0.5]) FILTER (WHERE y)", "[quantile(x, 0.5) FILTER (WHERE y)]"),
             (
-                "percentile_cont([0, 1]) WITHIN GROUP (ORDER BY x)",
-                "[percentile_cont(0) WITHIN GROUP (ORDER BY x), percentile_cont(1) WITHIN GROUP (ORDER BY x)]",
+                "approx_quantile(x + 1, [0.1, $1])",
+                "[approx_quantile(x + 1, 0.1), approx_quantile(x + 1, $1)]",
             ),
-            ("quantile_disc(x, [])", "quantile_disc(x, [])"),
-            ("quantile_disc(x, 0.5)", "quantile_disc(x, 0.5)"),
+            ("approx_quantile(x, ARRAY[0.5]) FILTER (WHERE y)", "[approx_quantile(x, 0.5) FILTER (WHERE y)]"),
+            (
+                "approx_quantile([0, 1]) WITHIN GROUP (ORDER BY x)",
+                "[approx_quantile(0) WITHIN GROUP (ORDER BY x), approx_quantile(1) WITHIN GROUP (ORDER BY x)]",
+            ),
+            ("quantile_cont(x, [0.1, 0.5])", "quantile_cont(x, [0.1, 0.5])"),
+            ("quantile_disc(x, [0.1, 0.5])", "quantile_disc(x, [0.1, 0.5])"),
+            ("approx_quantile(x, [])", "approx_quantile(x, [])"),
+            ("approx_quantile(x, 0.5)", "approx_quantile(x, 0.5)"),
             ("max(x, 2)", "arg_max(x, x, 2)"),
             ("MIN(x + y, $1) OVER (ORDER BY z)", "arg_min(x + y, x + y, $1) OVER (ORDER BY z)"),
             ("max(DISTINCT x)", "max(DISTINCT x)"),
@@ -227,12 +260,12 @@ mod tests {
     #[test]
     fn what_is_nested_does_not_grow() {
         let nested = |open: &str, close: &str| format!("SELECT {}x{}", open.repeat(20), close.repeat(20));
-        for sql in [nested("max(", ", 2)"), nested("quantile_cont(", ", [0.1, 0.2])")] {
+        for sql in [nested("max(", ", 2)"), nested("approx_quantile(", ", [0.1, 0.2])")] {
             let Ok(Statement::Query(query)) = parse(&sql) else { panic!("{sql}") };
             assert!(query.to_string().len() < 2_000, "{query}");
         }
-        let many = format!("SELECT quantile_cont(x, [{}0.1])", "0.1, ".repeat(COPIES_MAX));
+        let many = format!("SELECT approx_quantile(x, [{}0.1])", "0.1, ".repeat(COPIES_MAX));
         let Ok(Statement::Query(query)) = parse(&many) else { panic!("it parses") };
-        assert_eq!(query.to_string().matches("quantile_cont").count(), 2, "once in the name of the column");
+        assert_eq!(query.to_string().matches("approx_quantile").count(), 2, "once in the name of the column");
     }
 }

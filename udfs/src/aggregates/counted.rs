@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, MapArray, StructArray, UInt64Array};
 use datafusion::arrow::buffer::OffsetBuffer;
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, Int64Type};
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::Accumulator;
@@ -35,7 +36,16 @@ fn entries(key: &DataType) -> Fields {
 
 /// The values, how often each is there, and what was asked for beside them.
 fn states(types: &[DataType]) -> Vec<DataType> {
-    vec![DataType::new_list(first(types), true), DataType::new_list(DataType::Int64, true), DataType::Float64]
+    let wanted = match asks_for_list(types) {
+        true => DataType::new_list(DataType::Float64, true),
+        false => DataType::Float64,
+    };
+    vec![DataType::new_list(first(types), true), DataType::new_list(DataType::Int64, true), wanted]
+}
+
+/// Whether there is an answer to each number of a list.
+fn asks_for_list(types: &[DataType]) -> bool {
+    matches!(types.get(1), Some(DataType::List(_)))
 }
 
 fn of(
@@ -88,10 +98,13 @@ pub(super) fn functions() -> Vec<Spec> {
             aliases: &["percentile_disc", "quantile"],
             ..of(
                 "quantile_disc(x, fraction)",
-                &[&[Kind::Any, Kind::Number]],
-                first,
+                &[&[Kind::Any, Kind::Number], &[Kind::Any, Kind::List]],
+                |types| match asks_for_list(types) {
+                    true => DataType::new_list(first(types), true),
+                    false => first(types),
+                },
                 |types, _| Ok(Box::new(Counted::new(types, Answer::Quantile))),
-                "The value that the fraction, 0 to 1, of all values is not above; it is one of them. Also percentile_disc(fraction) WITHIN GROUP (ORDER BY x).",
+                "The value that the fraction, 0 to 1, of all values is not above; it is one of them. Of a list of fractions, a list. Also percentile_disc(fraction) WITHIN GROUP (ORDER BY x).",
                 "SELECT quantile_disc(x, 0.5) FROM (VALUES (1), (2), (9), (10)) AS t(x)  -- 2",
             )
         },
@@ -104,6 +117,11 @@ pub(super) fn functions() -> Vec<Spec> {
             "SELECT approx_top_k(x, 1) FROM (VALUES (1), (2), (2)) AS t(x)  -- [2]",
         ),
     ]
+}
+
+/// Whether the second argument of the aggregate of a name may be a list of fractions.
+pub(super) fn takes_fractions(name: &str) -> bool {
+    name == "quantile_disc"
 }
 
 /// What makes the aggregate of a name where it is called WITHIN GROUP (ORDER BY … DESC); None: it takes no order.
@@ -141,15 +159,18 @@ struct Counted {
     of: DataType,
     answer: Answer,
     counts: HashMap<ScalarValue, i64>,
-    /// The second argument, from the first row that has one.
-    wanted: Option<f64>,
+    /// The second argument, from the first row that has one: a number, or those of a list.
+    wanted: Option<Vec<f64>>,
+    /// Whether it is a list.
+    is_list: bool,
     /// Bytes of the values.
     bytes: usize,
 }
 
 impl Counted {
     fn new(types: &[DataType], answer: Answer) -> Self {
-        Self { of: first(types), answer, counts: HashMap::new(), wanted: None, bytes: 0 }
+        let is_list = asks_for_list(types);
+        Self { of: first(types), answer, counts: HashMap::new(), wanted: None, is_list, bytes: 0 }
     }
 
     fn add(&mut self, mut value: ScalarValue, count: i64) {
@@ -164,10 +185,22 @@ impl Counted {
         }
     }
 
-    fn want(&mut self, wanted: &ArrayRef) {
-        if self.wanted.is_none() {
-            self.wanted = wanted.as_primitive::<Float64Type>().iter().flatten().next();
+    fn want(&mut self, wanted: &ArrayRef) -> Result<()> {
+        if self.wanted.is_some() {
+            return Ok(());
         }
+        let Some(lists) = wanted.as_list_opt::<i32>() else {
+            self.wanted = wanted.as_primitive::<Float64Type>().iter().flatten().next().map(|one| vec![one]);
+            return Ok(());
+        };
+        if let Some(list) = lists.iter().flatten().next() {
+            let numbers = cast(&list, &DataType::Float64)?;
+            if numbers.null_count() > 0 {
+                return Err(invalid("22004", "the fraction of a quantile is not NULL"));
+            }
+            self.wanted = Some(numbers.as_primitive::<Float64Type>().values().to_vec());
+        }
+        Ok(())
     }
 
     /// The values in order, each with its count.
@@ -182,27 +215,38 @@ impl Counted {
     }
 
     fn null(&self) -> Result<ScalarValue> {
-        ScalarValue::try_from(&self.of)
+        match self.is_list {
+            true => ScalarValue::try_from(&DataType::new_list(self.of.clone(), true)),
+            false => ScalarValue::try_from(&self.of),
+        }
     }
 
     fn quantile(&self) -> Result<ScalarValue> {
-        let Some(fraction) = self.wanted else { return self.null() };
-        if !(0.0..=1.0).contains(&fraction) {
-            return Err(invalid("22003", format!("a quantile is from 0 to 1, not {fraction}")));
+        let Some(fractions) = &self.wanted else { return self.null() };
+        if let Some(wrong) = fractions.iter().find(|fraction| !(0.0..=1.0).contains(*fraction)) {
+            return Err(invalid("22003", format!("a quantile is from 0 to 1, not {wrong}")));
         }
-        let place = (fraction * self.total() as f64).ceil().max(1.0) as i64;
+        if self.counts.is_empty() {
+            return self.null();
+        }
         let mut sorted = self.sorted();
         if self.answer == Answer::QuantileFromAbove {
             sorted.reverse();
         }
-        match nth(&sorted, place) {
-            Some(value) => Ok(value.clone()),
+        let total = self.total() as f64;
+        let at = |fraction: &f64| nth(&sorted, (fraction * total).ceil().max(1.0) as i64).cloned();
+        if self.is_list {
+            let values: Vec<ScalarValue> = fractions.iter().filter_map(at).collect();
+            return Ok(ScalarValue::List(ScalarValue::new_list(&values, &self.of, true)));
+        }
+        match fractions.first().and_then(at) {
+            Some(value) => Ok(value),
             None => self.null(),
         }
     }
 
     fn most(&self) -> Result<ScalarValue> {
-        let k = match self.wanted {
+        let k = match self.wanted.as_ref().and_then(|wanted| wanted.first().copied()) {
             Some(k) if (1.0..=1e6).contains(&k) => k as usize,
             Some(k) => {
                 return Err(invalid("22003", format!("approx_top_k takes 1 to 1000000 values, not {k}")));
@@ -283,7 +327,7 @@ impl Accumulator for Counted {
         if self.answer.takes_number()
             && let Some(wanted) = values.get(1)
         {
-            self.want(wanted);
+            self.want(wanted)?;
         }
         let nulls = column.logical_nulls();
         for row in 0..column.len() {
@@ -328,10 +372,20 @@ impl Accumulator for Counted {
             counts.push(ScalarValue::Int64(Some(count)));
         }
         self.bytes = 0;
+        let wanted = match (&self.wanted, self.is_list) {
+            (Some(wanted), true) => {
+                let wanted: Vec<ScalarValue> = wanted.iter().map(|one| ScalarValue::from(*one)).collect();
+                ScalarValue::List(ScalarValue::new_list(&wanted, &DataType::Float64, true))
+            }
+            (None, true) => ScalarValue::try_from(&DataType::new_list(DataType::Float64, true))?,
+            (wanted, false) => {
+                ScalarValue::Float64(wanted.as_ref().and_then(|wanted| wanted.first().copied()))
+            }
+        };
         Ok(vec![
             ScalarValue::List(ScalarValue::new_list(&values, &self.of, true)),
             ScalarValue::List(ScalarValue::new_list(&counts, &DataType::Int64, true)),
-            ScalarValue::Float64(self.wanted),
+            wanted,
         ])
     }
 
@@ -339,7 +393,7 @@ impl Accumulator for Counted {
         let [values, counts, wanted] = states else {
             return internal_err!("{} columns of state in place of 3", states.len());
         };
-        self.want(wanted);
+        self.want(wanted)?;
         let (values, counts) = (values.as_list::<i32>(), counts.as_list::<i32>());
         for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
             let (values, counts) = (values.value(row), counts.value(row));
@@ -355,7 +409,7 @@ impl Accumulator for Counted {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use datafusion::arrow::array::{Float64Array, StringArray};
+    use datafusion::arrow::array::{Float64Array, ListArray, StringArray};
 
     use super::*;
 
@@ -406,6 +460,15 @@ mod tests {
         let quarter: ArrayRef = Arc::new(Float64Array::from(vec![0.25; 6]));
         let from_above = of(Answer::QuantileFromAbove, &[numbers(), quarter]);
         assert_eq!(from_above, ScalarValue::Float64(Some(5.0)));
+        let several = |fractions: &[f64]| {
+            let list = fractions.iter().map(|fraction| Some(*fraction)).collect::<Vec<_>>();
+            let lists = ListArray::from_iter_primitive::<Float64Type, _, _>(vec![Some(list); 6]);
+            of(Answer::Quantile, &[numbers(), Arc::new(lists)])
+        };
+        let ScalarValue::List(list) = several(&[1.0, 0.0, 0.5]) else { panic!() };
+        assert_eq!(list.value(0).as_primitive::<Float64Type>().values()[..], [9.0, 1.0, 2.0]);
+        let ScalarValue::List(list) = several(&[]) else { panic!() };
+        assert_eq!((list.is_valid(0), list.value(0).len()), (true, 0));
         let wanted: ArrayRef = Arc::new(Float64Array::from(vec![2.0; 6]));
         let ScalarValue::List(most) = of(Answer::Most, &[numbers(), wanted]) else { panic!() };
         assert_eq!(most.value(0).as_primitive::<Float64Type>().values()[..], [2.0, 1.0]);

@@ -1,6 +1,6 @@
 //! Aggregates: shapes of distributions, most frequent values, the row with the least or greatest value, JSON.
 //!
-//! Owns: functions of DuckDB and PostgreSQL that DataFusion has not, computed value by value, and other names of those it has. Does not own:
+//! Owns: functions of DuckDB and PostgreSQL that DataFusion has not or has otherwise, and other names of those it has. Does not own:
 //! integer sums (`sum`), bounds on approximate quantiles (`bounded`). Memory is counted by what runs the query.
 
 mod counted;
@@ -8,6 +8,7 @@ mod json;
 mod lists;
 mod moments;
 mod most;
+mod quantiles;
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -49,6 +50,7 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry, limit: u64) -> Resul
     for spec in specs.chain(json::functions()) {
         registry.register_udaf(Arc::new(spec.function(limit)))?;
     }
+    quantiles::register(registry)?;
     let of_lists = lists::function(&*registry, limit)?;
     registry.register_udf(Arc::new(of_lists))?;
     Ok(())
@@ -135,7 +137,11 @@ impl AggregateUDFImpl for Aggregate {
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         match fitting(self.spec.takes, None, arg_types) {
             Some(types) => Ok((self.spec.returns)(&types)),
-            None => Err(refused(self.spec.name, self.spec.syntax, arg_types)),
+            None => {
+                let also = most::also(self.spec.name).map(|also| format!(" or {also}"));
+                let syntax = format!("{}{}", self.spec.syntax, also.unwrap_or_default());
+                Err(refused(self.spec.name, &syntax, arg_types))
+            }
         }
     }
 
@@ -143,12 +149,22 @@ impl AggregateUDFImpl for Aggregate {
         if args.is_distinct {
             return not_impl_err!("DISTINCT in {} beside other aggregates", self.spec.name);
         }
+        if counted::takes_fractions(self.spec.name) {
+            quantiles::check_fractions(&args)?;
+        }
         let is_descending = args.order_bys.first().is_some_and(|by| by.options.descending);
         let make = match counted::descending(self.spec.name) {
             Some(make) if is_descending => make,
             _ => self.spec.make,
         };
         make(&types_of(args.expr_fields), self.limit)
+    }
+
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        match most::sliding(self.spec.name).filter(|_| !args.is_distinct) {
+            Some(make) => make(&types_of(args.expr_fields), self.limit),
+            None => self.accumulator(args),
+        }
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {

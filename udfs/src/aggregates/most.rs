@@ -1,16 +1,18 @@
 //! The value of the row where another is least or greatest, or of several such rows: `arg_min`, `arg_max`.
 //!
-//! Of n rows less than twice as many are kept: where there are more they are sorted, and the rest let go.
+//! Of n rows less than twice as many are kept: where there are more they are sorted, and the rest let go. Of a frame that moves, all of its rows are.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, make_comparator};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::Accumulator;
 
-use super::Spec;
+use super::{Make, Spec};
 use crate::function::{Kind, invalid};
 
 /// Rows that may be asked for, as in DuckDB.
@@ -56,6 +58,37 @@ fn states(types: &[DataType]) -> Vec<DataType> {
     }
 }
 
+/// What makes the aggregate of a name for a frame that moves over the rows; None: it is none of these.
+pub(super) fn sliding(name: &str) -> Option<Make> {
+    match name {
+        "arg_min" => Some(|types, _| framed(types, Ordering::Less)),
+        "arg_max" => Some(|types, _| framed(types, Ordering::Greater)),
+        _ => None,
+    }
+}
+
+/// What else the aggregate of a name is called as.
+pub(super) fn also(name: &str) -> Option<&'static str> {
+    match name {
+        "arg_min" => Some("min(x, n)"),
+        "arg_max" => Some("max(x, n)"),
+        _ => None,
+    }
+}
+
+fn framed(types: &[DataType], better: Ordering) -> Result<Box<dyn Accumulator>> {
+    match types {
+        [value, by, wanted @ ..] => Ok(Box::new(Frame::new(value, by, better, !wanted.is_empty()))),
+        _ => internal_err!("{} arguments in place of 2", types.len()),
+    }
+}
+
+/// The rows that count: those without a NULL.
+fn counted(values: &ArrayRef, by: &ArrayRef) -> impl Iterator<Item = usize> {
+    let nulls = NullBuffer::union(values.logical_nulls().as_ref(), by.logical_nulls().as_ref());
+    (0..by.len()).filter(move |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*row)))
+}
+
 fn made(types: &[DataType], better: Ordering) -> Result<Box<dyn Accumulator>> {
     match types {
         [value, by, _] => Ok(Box::new(Several::new(value, by, better))),
@@ -85,13 +118,7 @@ impl Most {
     fn add(&mut self, columns: &[ArrayRef]) -> Result<()> {
         let [values, by] = columns else { return internal_err!("{} columns in place of 2", columns.len()) };
         let compare = make_comparator(by.as_ref(), by.as_ref(), SortOptions::default())?;
-        let (no_value, no_by) = (values.logical_nulls(), by.logical_nulls());
-        let counts = |row: &usize| {
-            no_value.as_ref().is_none_or(|nulls| nulls.is_valid(*row))
-                && no_by.as_ref().is_none_or(|nulls| nulls.is_valid(*row))
-        };
-        let best = (0..by.len())
-            .filter(counts)
+        let best = counted(values, by)
             .reduce(|best, row| if compare(row, best) == self.better { row } else { best });
         let Some(best) = best else { return Ok(()) };
         let of_best = ScalarValue::try_from_array(by, best)?;
@@ -174,12 +201,7 @@ impl Several {
     fn add(&mut self, values: &ArrayRef, by: &ArrayRef) -> Result<()> {
         let Some(wanted) = self.wanted else { return Ok(()) };
         let compare = make_comparator(by.as_ref(), by.as_ref(), SortOptions::default())?;
-        let (no_value, no_by) = (values.logical_nulls(), by.logical_nulls());
-        let counts = |row: &usize| {
-            no_value.as_ref().is_none_or(|nulls| nulls.is_valid(*row))
-                && no_by.as_ref().is_none_or(|nulls| nulls.is_valid(*row))
-        };
-        let mut best: Vec<usize> = (0..by.len()).filter(counts).collect();
+        let mut best: Vec<usize> = counted(values, by).collect();
         best.sort_by(|a, b| Self::order(self.better, compare(*a, *b)));
         best.truncate(wanted);
         // Rows that are no better than the last of those are let go. It is compared as they are among themselves.
@@ -278,6 +300,97 @@ impl Accumulator for Several {
     }
 }
 
+/// The rows of a frame, which come and go in one order.
+#[derive(Debug)]
+struct Frame {
+    /// Finds the best of the rows; it has some only while it does.
+    best: Several,
+    /// Whether several are asked for.
+    is_list: bool,
+    /// What is compared, and the value.
+    rows: VecDeque<(ScalarValue, ScalarValue)>,
+    /// Bytes of the rows.
+    bytes: usize,
+}
+
+impl Frame {
+    fn new(value: &DataType, by: &DataType, better: Ordering, is_list: bool) -> Self {
+        let mut best = Several::new(value, by, better);
+        best.wanted = (!is_list).then_some(1);
+        Self { best, is_list, rows: VecDeque::new(), bytes: 0 }
+    }
+
+    fn null(&self) -> Result<ScalarValue> {
+        match self.is_list {
+            true => ScalarValue::try_from(&DataType::new_list(self.best.value.clone(), true)),
+            false => ScalarValue::try_from(&self.best.value),
+        }
+    }
+}
+
+impl Accumulator for Frame {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [values, by, wanted @ ..] = values else {
+            return internal_err!("{} columns in place of 2", values.len());
+        };
+        if let [wanted, ..] = wanted {
+            self.best.want(wanted)?;
+        }
+        for row in counted(values, by) {
+            let mut of_row = ScalarValue::try_from_array(by, row)?;
+            let mut value = ScalarValue::try_from_array(values, row)?;
+            // A slice of a batch would keep all of it.
+            value.compact();
+            of_row.compact();
+            self.bytes += of_row.size() + value.size();
+            self.rows.push_back((of_row, value));
+        }
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let [values, by, ..] = values else { return internal_err!("{} columns in place of 2", values.len()) };
+        for _ in counted(values, by) {
+            let Some((by, value)) = self.rows.pop_front() else {
+                return internal_err!("a row leaves a frame that it is not in");
+            };
+            self.bytes -= by.size() + value.size();
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        if self.rows.is_empty() || self.best.wanted.is_none() {
+            return self.null();
+        }
+        self.best.rows = self.rows.iter().cloned().collect();
+        self.best.is_settled = false;
+        let best = self.best.evaluate()?;
+        self.best.rows = Vec::new();
+        match best {
+            ScalarValue::List(list) if !self.is_list => ScalarValue::try_from_array(&list.value(0), 0),
+            list => Ok(list),
+        }
+    }
+
+    fn size(&self) -> usize {
+        let row = size_of::<(ScalarValue, ScalarValue)>();
+        size_of_val(self) + self.bytes + (self.rows.capacity() - self.rows.len()) * row
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        internal_err!("a frame is in no parts")
+    }
+
+    fn merge_batch(&mut self, _states: &[ArrayRef]) -> Result<()> {
+        internal_err!("a frame is in no parts")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -348,5 +461,36 @@ mod tests {
         }
         let ScalarValue::List(list) = several.evaluate().unwrap() else { panic!("no list") };
         assert_eq!(list.value(0).as_primitive::<Int64Type>().values()[..], [1999, 1998, 1997]);
+    }
+
+    #[test]
+    fn frames_move() {
+        let numbers = |numbers: &[Option<i64>]| -> ArrayRef { Arc::new(Int64Array::from(numbers.to_vec())) };
+        let rows = [Some(3), None, Some(7), Some(5), Some(1), None];
+        for is_list in [false, true] {
+            let mut frame = Frame::new(&DataType::Int64, &DataType::Int64, Ordering::Greater, is_list);
+            assert!(frame.evaluate().unwrap().is_null());
+            let columns = |from: usize, to: usize| {
+                let part = numbers(&rows[from..to]);
+                let wanted = numbers(&vec![Some(2); to - from]);
+                if is_list { vec![Arc::clone(&part), part, wanted] } else { vec![Arc::clone(&part), part] }
+            };
+            frame.update_batch(&columns(0, 2)).unwrap();
+            for (from, greatest) in [7, 7, 5, 1].into_iter().enumerate() {
+                frame.update_batch(&columns(from + 2, from + 3)).unwrap();
+                frame.retract_batch(&columns(from, from + 1)).unwrap();
+                match frame.evaluate().unwrap() {
+                    ScalarValue::List(list) => {
+                        let mut best: Vec<i64> = rows[from + 1..from + 3].iter().copied().flatten().collect();
+                        best.sort_by(|a, b| b.cmp(a));
+                        assert_eq!(list.value(0).as_primitive::<Int64Type>().values().to_vec(), best);
+                    }
+                    one => assert_eq!(one, ScalarValue::Int64(Some(greatest))),
+                }
+            }
+            frame.retract_batch(&columns(4, 6)).unwrap();
+            assert_eq!((frame.evaluate().unwrap().is_null(), frame.bytes), (true, 0));
+            assert!(frame.retract_batch(&columns(0, 1)).is_err());
+        }
     }
 }
