@@ -12,6 +12,7 @@ mod order;
 mod projections;
 mod sides;
 mod sorted;
+mod turns;
 
 use std::sync::Arc;
 
