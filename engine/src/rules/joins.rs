@@ -40,6 +40,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, replace_children_if_necessary,
 };
 
+use super::lambdas::opened;
 use super::turns::{TURN, TurnsExec, may_compare};
 use crate::session::may_go_on;
 
@@ -51,9 +52,9 @@ pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
         }
         // Those that go on behind an error of their condition as if there had been none.
         let has_turns = plan.is::<NestedLoopJoinExec>() || plan.is::<HashJoinExec>();
-        let asking = |condition: &Arc<dyn PhysicalExpr>| {
-            let asking = Asking { condition: Arc::clone(condition), has_turns };
-            Some(Arc::new(asking) as Arc<dyn PhysicalExpr>)
+        let asking = |filter: &JoinFilter| -> Result<Option<Arc<dyn PhysicalExpr>>> {
+            let asking = Asking { condition: opened(filter.expression())?, has_turns };
+            Ok(Some(Arc::new(asking)))
         };
         let join = with_condition(with_held_once(with_first_rows(plan)?)?, asking)?.data;
         Ok(Transformed::yes(Arc::new(TurnsExec::new(join, TURN)) as Arc<dyn ExecutionPlan>))
@@ -95,8 +96,9 @@ fn with_held_once(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>
 
 /// `plan` with joins of DataFusion's nodes alone: another process knows neither the questions nor the nodes.
 pub(super) fn not_asking(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let plain = |condition: &Arc<dyn PhysicalExpr>| {
-        condition.downcast_ref::<Asking>().map(|asking| Arc::clone(&asking.condition))
+    let plain = |filter: &JoinFilter| -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        let asking = filter.expression().downcast_ref::<Asking>();
+        Ok(asking.map(|asking| Arc::clone(&asking.condition)))
     };
     plan.transform_up(|plan| {
         if let Some(once) = plan.downcast_ref::<OnceExec>() {
@@ -112,27 +114,28 @@ pub(super) fn not_asking(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Executi
 }
 
 /// A join with what `change` makes of the condition it has beside its keys; any other node as it is, and where `change` makes nothing.
-fn with_condition(
+pub(super) fn with_condition(
     plan: Arc<dyn ExecutionPlan>,
-    change: impl Fn(&Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>>,
+    change: impl Fn(&JoinFilter) -> Result<Option<Arc<dyn PhysicalExpr>>>,
 ) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    let changed = |filter: &JoinFilter| {
-        let condition = change(filter.expression())?;
-        Some(JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema())))
+    let changed = |filter: Option<&JoinFilter>| -> Result<Option<JoinFilter>> {
+        let Some(filter) = filter else { return Ok(None) };
+        let (columns, schema) = (filter.column_indices().to_vec(), Arc::clone(filter.schema()));
+        Ok(change(filter)?.map(|condition| JoinFilter::new(condition, columns, schema)))
     };
     if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>()
-        && let Some(filter) = join.filter().and_then(&changed)
+        && let Some(filter) = changed(join.filter())?
     {
         let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
         return Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>));
     }
     if let Some(join) = plan.downcast_ref::<HashJoinExec>()
-        && let Some(filter) = join.filter().and_then(&changed)
+        && let Some(filter) = changed(join.filter())?
     {
         return Ok(Transformed::yes(join.builder().with_filter(Some(filter)).build_exec()?));
     }
     if let Some(join) = plan.downcast_ref::<SortMergeJoinExec>()
-        && let Some(filter) = join.filter().as_ref().and_then(&changed)
+        && let Some(filter) = changed(join.filter().as_ref())?
     {
         let join = SortMergeJoinExec::try_new(
             Arc::clone(join.left()),
