@@ -76,6 +76,20 @@ pub(super) fn may_compare() -> Result<()> {
     }
 }
 
+/// Whether the turn of the join that asks is over; the task is woken then when others have had theirs.
+pub(super) fn comes_back(context: &mut Context<'_>) -> bool {
+    let is_over = may_compare().is_err();
+    if is_over {
+        let_others(context);
+    }
+    is_over
+}
+
+/// Wakes the task when others have had their turn, and files and timers were looked at.
+fn let_others(context: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(context);
+}
+
 fn is_over(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::External(error) if error.is::<Over>())
 }
@@ -211,8 +225,7 @@ impl Stream for Turns {
             }
         }
         this.since = None;
-        // The task is woken when others have had their turn, and files and timers were looked at.
-        let _ = pin!(tokio::task::yield_now()).poll(context);
+        let_others(context);
         Poll::Pending
     }
 }
