@@ -5,7 +5,8 @@
 //! neither cancelled nor ended by a limit. Here each batch of a join counts too.
 //!
 //! A join whose condition no pair of rows meets makes no batch at all, however many pairs it looks at. So conditions ask whether their
-//! statement is to end, each time they are computed: for at most a batch of pairs.
+//! statement is to end, each time they are computed: for at most a batch of pairs. They ask, too, whether others are to have the thread
+//! (`turns`).
 //!
 //! A semi or anti join without any condition, of EXISTS over a query that knows nothing of the outer one, asks only whether the other side
 //! has a row. DataFusion pairs each row with each of that side; here it gets the first row that any partition has, and no other is read on.
@@ -39,6 +40,8 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, replace_children_if_necessary,
 };
 
+use super::lambdas::opened;
+use super::turns::{TURN, TurnsExec, may_compare};
 use crate::session::may_go_on;
 
 /// `plan` with joins that yield, and ask.
@@ -47,11 +50,14 @@ pub(super) fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
         if !plan.name().ends_with("JoinExec") {
             return Ok(Transformed::no(plan));
         }
-        let asking = |condition: &Arc<dyn PhysicalExpr>| {
-            Some(Arc::new(Asking { condition: Arc::clone(condition) }) as Arc<dyn PhysicalExpr>)
+        // Those that go on behind an error of their condition as if there had been none.
+        let has_turns = plan.is::<NestedLoopJoinExec>() || plan.is::<HashJoinExec>();
+        let asking = |filter: &JoinFilter| -> Result<Option<Arc<dyn PhysicalExpr>>> {
+            let asking = Asking { condition: opened(filter.expression())?, has_turns };
+            Ok(Some(Arc::new(asking)))
         };
         let join = with_condition(with_held_once(with_first_rows(plan)?)?, asking)?.data;
-        Ok(Transformed::yes(Arc::new(CooperativeExec::new(join)) as Arc<dyn ExecutionPlan>))
+        Ok(Transformed::yes(Arc::new(TurnsExec::new(join, TURN)) as Arc<dyn ExecutionPlan>))
     })
     .data()
 }
@@ -88,40 +94,48 @@ fn with_held_once(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>
     replace_children_if_necessary(plan, sides)
 }
 
-/// `plan` with joins of DataFusion's nodes alone: another process knows neither the question nor the node.
+/// `plan` with joins of DataFusion's nodes alone: another process knows neither the questions nor the nodes.
 pub(super) fn not_asking(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    let plain = |condition: &Arc<dyn PhysicalExpr>| {
-        condition.downcast_ref::<Asking>().map(|asking| Arc::clone(&asking.condition))
+    let plain = |filter: &JoinFilter| -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        let asking = filter.expression().downcast_ref::<Asking>();
+        Ok(asking.map(|asking| Arc::clone(&asking.condition)))
     };
-    plan.transform_up(|plan| match plan.downcast_ref::<OnceExec>() {
-        Some(once) => Ok(Transformed::yes(Arc::clone(&once.input))),
-        None => with_condition(plan, plain),
+    plan.transform_up(|plan| {
+        if let Some(once) = plan.downcast_ref::<OnceExec>() {
+            return Ok(Transformed::yes(Arc::clone(&once.input)));
+        }
+        if let Some(turns) = plan.downcast_ref::<TurnsExec>() {
+            let yields = CooperativeExec::new(Arc::clone(turns.join()));
+            return Ok(Transformed::yes(Arc::new(yields) as Arc<dyn ExecutionPlan>));
+        }
+        with_condition(plan, plain)
     })
     .data()
 }
 
 /// A join with what `change` makes of the condition it has beside its keys; any other node as it is, and where `change` makes nothing.
-fn with_condition(
+pub(super) fn with_condition(
     plan: Arc<dyn ExecutionPlan>,
-    change: impl Fn(&Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>>,
+    change: impl Fn(&JoinFilter) -> Result<Option<Arc<dyn PhysicalExpr>>>,
 ) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
-    let changed = |filter: &JoinFilter| {
-        let condition = change(filter.expression())?;
-        Some(JoinFilter::new(condition, filter.column_indices().to_vec(), Arc::clone(filter.schema())))
+    let changed = |filter: Option<&JoinFilter>| -> Result<Option<JoinFilter>> {
+        let Some(filter) = filter else { return Ok(None) };
+        let (columns, schema) = (filter.column_indices().to_vec(), Arc::clone(filter.schema()));
+        Ok(change(filter)?.map(|condition| JoinFilter::new(condition, columns, schema)))
     };
     if let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>()
-        && let Some(filter) = join.filter().and_then(&changed)
+        && let Some(filter) = changed(join.filter())?
     {
         let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
         return Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>));
     }
     if let Some(join) = plan.downcast_ref::<HashJoinExec>()
-        && let Some(filter) = join.filter().and_then(&changed)
+        && let Some(filter) = changed(join.filter())?
     {
         return Ok(Transformed::yes(join.builder().with_filter(Some(filter)).build_exec()?));
     }
     if let Some(join) = plan.downcast_ref::<SortMergeJoinExec>()
-        && let Some(filter) = join.filter().as_ref().and_then(&changed)
+        && let Some(filter) = changed(join.filter().as_ref())?
     {
         let join = SortMergeJoinExec::try_new(
             Arc::clone(join.left()),
@@ -221,10 +235,11 @@ impl ExecutionPlan for OnceExec {
     }
 }
 
-/// A condition that fails when its statement is to end. It looks like the one it stands for.
+/// A condition that fails when its statement is to end, or the turn of its join is over. It looks like the one it stands for.
 #[derive(Clone, Debug, Eq)]
 struct Asking {
     condition: Arc<dyn PhysicalExpr>,
+    has_turns: bool,
 }
 
 impl PartialEq for Asking {
@@ -260,6 +275,9 @@ impl PhysicalExpr for Asking {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         may_go_on().map_err(DataFusionError::from)?;
+        if self.has_turns {
+            may_compare()?;
+        }
         self.condition.evaluate(batch)
     }
 
@@ -272,7 +290,7 @@ impl PhysicalExpr for Asking {
         children: Vec<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
         match <[_; 1]>::try_from(children) {
-            Ok([condition]) => Ok(Arc::new(Self { condition })),
+            Ok([condition]) => Ok(Arc::new(Self { condition, has_turns: self.has_turns })),
             Err(children) => internal_err!("a condition that asks is one, not {}", children.len()),
         }
     }
@@ -286,6 +304,7 @@ impl PhysicalExpr for Asking {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
 
     use cairn_storage::ErrorKind;
     use datafusion::arrow::array::AsArray;
@@ -305,9 +324,17 @@ mod tests {
 
     /// The plan, and where it has so many bytes.
     async fn planned_within(memory: usize, sql: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
+        planned_with(memory, SessionConfig::new(), sql).await
+    }
+
+    async fn planned_with(
+        memory: usize,
+        config: SessionConfig,
+        sql: &str,
+    ) -> (Arc<dyn ExecutionPlan>, SessionContext) {
         let builder = SessionStateBuilder::new_with_default_features()
             .with_runtime_env(RuntimeEnvBuilder::new().with_memory_limit(memory, 1.0).build_arc().unwrap())
-            .with_config(SessionConfig::new().with_target_partitions(2));
+            .with_config(config.with_target_partitions(2));
         let context = SessionContext::new_with_state(crate::rules::register(builder).build());
         let plan = context.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
         (plan, context)
@@ -365,11 +392,102 @@ mod tests {
             assert!(asks(&asking) && !asks(&plain), "{condition}");
             let shown = |plan: &Arc<dyn ExecutionPlan>| -> Vec<String> {
                 let shown = displayable(plan.as_ref()).indent(false).to_string();
+                let shown = shown.replace("TurnsExec", "CooperativeExec");
                 shown.lines().map(|node| node.trim().to_owned()).filter(|node| node != "OnceExec").collect()
             };
             assert_eq!(shown(&asking), shown(&plain));
             for plan in [asking, plain] {
                 assert_eq!(count(plan, &context).await, expected, "{condition}");
+            }
+        }
+    }
+
+    /// `plan` with joins that have their thread for so long.
+    fn with_turns(plan: Arc<dyn ExecutionPlan>, turn: Duration) -> Arc<dyn ExecutionPlan> {
+        let changed = plan.transform_up(|plan| match plan.downcast_ref::<TurnsExec>() {
+            Some(turns) => {
+                let turns = TurnsExec::new(Arc::clone(turns.join()), turn);
+                Ok(Transformed::yes(Arc::new(turns) as Arc<dyn ExecutionPlan>))
+            }
+            None => Ok(Transformed::no(plan)),
+        });
+        changed.data().unwrap()
+    }
+
+    /// The plan where a batch has few rows: a join computes its condition often.
+    async fn planned_in_pieces(sql: &str) -> (Arc<dyn ExecutionPlan>, SessionContext) {
+        planned_with(usize::MAX >> 1, SessionConfig::new().with_batch_size(16), sql).await
+    }
+
+    #[tokio::test]
+    async fn a_join_whose_turn_is_over_compares_the_same_pairs_again() {
+        keep_places();
+        for (name, condition) in CONDITIONS {
+            let mut asks = Vec::new();
+            for turn in [Duration::MAX, Duration::ZERO] {
+                let sql = format!(
+                    "SELECT count(*) FROM generate_series(1, 100) AS a(x) JOIN generate_series(1, 100) AS b(y) ON {condition}"
+                );
+                let (plan, context) = planned_in_pieces(&sql).await;
+                let shown = displayable(plan.as_ref()).indent(false).to_string();
+                assert!(shown.contains(name) && shown.contains("TurnsExec"), "{shown}");
+                let asked = Arc::new(AtomicUsize::new(0));
+                let counted = Arc::clone(&asked);
+                let question = Asked::new(move || {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    Ok(())
+                });
+                let expected = if name == "HashJoinExec" { 16 } else { 36 };
+                let found = question.within(count(with_turns(plan, turn), &context)).await;
+                assert_eq!(found, expected, "{condition}");
+                asks.push(asked.load(Ordering::SeqCst));
+            }
+            let [whole, interrupted] = asks[..] else { panic!("{asks:?}") };
+            assert!(whole > 50 && interrupted > whole * 3 / 2, "{condition}: {asks:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn joins_of_each_kind_answer_the_same_when_they_are_interrupted() {
+        let both = "coalesce(sum(x), 0) * 1000000000 + coalesce(sum(y), 0) * 10000 + count(*)";
+        let one = "coalesce(sum(x), 0) * 10000 + count(*)";
+        let other = "coalesce(sum(y), 0) * 10000 + count(*)";
+        let kinds = [
+            (both, "JOIN"),
+            (both, "LEFT JOIN"),
+            (both, "RIGHT JOIN"),
+            (both, "FULL JOIN"),
+            (one, "LEFT SEMI JOIN"),
+            (one, "LEFT ANTI JOIN"),
+            (other, "RIGHT SEMI JOIN"),
+            (other, "RIGHT ANTI JOIN"),
+            (one, "EXISTS"),
+        ];
+        // Of few rows a nested loop join compares many with each.
+        let sides = [(40, 50), (50, 1), (1, 50)];
+        for ((name, condition), (of, kind)) in CONDITIONS.into_iter().flat_map(|c| kinds.map(|k| (c, k))) {
+            for (left, right) in sides {
+                let (a, b) = (
+                    format!("generate_series(1, {left}) AS a(x)"),
+                    format!("generate_series(1, {right}) AS b(y)"),
+                );
+                let condition = condition.replace("< 10", "< 40");
+                let sql = match kind {
+                    "EXISTS" => {
+                        format!(
+                            "SELECT {of} FROM {a} WHERE x = 39 OR EXISTS (SELECT 1 FROM {b} WHERE {condition})"
+                        )
+                    }
+                    _ => format!("SELECT {of} FROM {a} {kind} {b} ON {condition}"),
+                };
+                let (plain, context) = planned_in_pieces(&sql).await;
+                let plain = not_asking(plain).unwrap();
+                let shown = displayable(plain.as_ref()).indent(false).to_string();
+                assert!(shown.contains(name), "{sql}: {shown}");
+                let expected = count(plain, &context).await;
+                let (asking, context) = planned_in_pieces(&sql).await;
+                assert!(asks(&asking), "{sql}");
+                assert_eq!(count(with_turns(asking, Duration::ZERO), &context).await, expected, "{sql}");
             }
         }
     }

@@ -5,6 +5,7 @@ mod decimals;
 mod gather;
 mod guess;
 mod joins;
+mod keys;
 mod lambdas;
 mod narrow;
 mod offsets;
@@ -12,6 +13,7 @@ mod order;
 mod projections;
 mod sides;
 mod sorted;
+mod turns;
 
 use std::sync::Arc;
 
@@ -64,7 +66,7 @@ impl PhysicalOptimizerRule for Rule {
 /// # Errors
 /// `Internal` when a join can't be made again.
 pub(crate) fn portable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-    joins::not_asking(gather::apart(decimals::apart(plan)?)?)
+    joins::not_asking(keys::apart(gather::apart(decimals::apart(plan)?)?)?)
 }
 
 /// Gives a session's planner the rules.
@@ -85,6 +87,7 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     rules.insert(behind, Arc::new(conditions::ConditionsInOrder));
     rules.insert(behind, Arc::new(Rule { name: "sides_gathered", change: gather::gathered }));
     rules.insert(behind, Arc::new(Rule { name: "joins_yield", change: joins::yielding }));
+    rules.insert(behind, Arc::new(Rule { name: "keys_once", change: keys::once }));
     let sides = behind_sides(&rules);
     rules.insert(sides, Arc::new(Rule { name: "merge_joins_apart", change: sorted::apart }));
     rules.insert(sides, Arc::new(sides::SidesChosen));

@@ -214,6 +214,7 @@ fn at_most(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     let adds_none = plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
         || aggregate.is_some_and(PhysicalGroupBy::is_single)
+        || plan.name() == "KeysOnceExec"
         || hands_on(plan);
     match plan.children().as_slice() {
         [] => {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Builder;
+
 use super::rights::user;
 use super::{answer, run, session};
 use crate::{Identity, Session, SessionLimits, StatementProgress};
@@ -92,4 +94,30 @@ async fn a_user_sees_and_ends_its_own() {
     assert!(got.starts_with("42501 "), "{got}");
     run(&watcher, &format!("KILL QUERY {id}"), "KILL QUERY").await;
     assert!(running.await.unwrap().starts_with("57014 "));
+}
+
+/// Minutes of a test build; no pair of rows meets the condition.
+const FRUITLESS: &str = "SELECT count(*) FROM generate_series(1, 100000) AS a(x) JOIN generate_series(1, 100000) AS b(y) ON x * y = -7";
+
+#[tokio::test]
+async fn a_join_that_finds_nothing_lets_others_have_their_turn() {
+    let owner = session().await;
+    let threads = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let on_threads = || {
+        let limits = SessionLimits { threads: Some(threads.handle().clone()), ..SessionLimits::default() };
+        owner.engine().session_as(Identity::owner(), limits)
+    };
+    let (joins, other) = (on_threads(), on_threads());
+    let joining = tokio::spawn(async move { answer(&joins, FRUITLESS).await });
+    let id = id_of_endless(&owner).await;
+    // The only thread is the join's.
+    for _ in 0..10 {
+        run(&other, "SELECT 1", "1").await;
+        run(&other, &format!("SELECT count(*) FROM system.queries WHERE id = {id}"), "1").await;
+    }
+    assert!(!joining.is_finished());
+    run(&owner, &format!("KILL QUERY {id}"), "KILL QUERY").await;
+    assert!(joining.await.unwrap().starts_with("57014 "));
+    run(&other, "SELECT 1", "1").await;
+    threads.shutdown_background();
 }
