@@ -79,7 +79,8 @@ impl TableWriter {
         let batch = checked(&self.def, &batch)?;
         self.rows += batch.num_rows() as u64;
         if let Some(spill) = &mut self.spill {
-            return spill.write(&self.shared, batch).await;
+            // Boxed: few writes spill, and all are moved with what they may do.
+            return Box::pin(spill.write(&self.shared, batch)).await;
         }
         // Rows taken out of a page may hold all of its text.
         let batch = compacted(&batch)?;
@@ -91,7 +92,7 @@ impl TableWriter {
             self.shared.bytes.fetch_sub(kept.bytes(), Ordering::Relaxed);
             let mut spill = Spill::new(Arc::clone(&self.def))?;
             for batch in std::mem::take(&mut self.kept) {
-                spill.write(&self.shared, batch).await?;
+                Box::pin(spill.write(&self.shared, batch)).await?;
             }
             self.spill = Some(spill);
         }
@@ -104,7 +105,7 @@ impl TableWriter {
     /// Storage errors from the last segment; `ConstraintViolation` for keys that repeat.
     pub async fn finish(mut self) -> Result<u64> {
         let segments = match self.spill.take() {
-            Some(spill) => spill.finish(&self.shared).await?,
+            Some(spill) => Box::pin(spill.finish(&self.shared)).await?,
             None => Vec::new(),
         };
         let mut set = self.shared.set();
