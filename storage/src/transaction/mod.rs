@@ -266,7 +266,8 @@ impl Transaction {
     /// `NotFound` when there is no such table at the snapshot.
     pub fn writer(&self, table: TableId) -> Result<TableWriter> {
         let snapshot = self.shared.table(table)?;
-        Ok(TableWriter::new(Arc::clone(&self.shared), Arc::clone(snapshot.def())))
+        let (def, schema) = (Arc::clone(snapshot.def()), Arc::clone(snapshot.state().arrow_schema()));
+        Ok(TableWriter::new(Arc::clone(&self.shared), def, schema))
     }
 
     /// Deletes rows; naming one twice is the same as once.
