@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use cairn_storage::ErrorKind;
 use cairn_storage::id::UserId;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::context::Progress;
 use crate::error::{Error, Result};
@@ -68,7 +68,9 @@ pub(crate) struct RunningStatement {
     is_admitted: AtomicBool,
     rows: AtomicU64,
     progress: OnceLock<Arc<Progress>>,
-    killed: watch::Sender<bool>,
+    is_killed: AtomicBool,
+    /// Wakes those who wait for `is_killed`.
+    killed: Notify,
 }
 
 /// A statement's place in the list, until it is dropped.
@@ -96,7 +98,8 @@ impl RunningStatements {
             is_admitted: AtomicBool::new(false),
             rows: AtomicU64::new(0),
             progress: OnceLock::new(),
-            killed: watch::Sender::new(false),
+            is_killed: AtomicBool::new(false),
+            killed: Notify::new(),
         });
         self.held().insert(statement.id, Arc::clone(&statement));
         Running { list: Arc::clone(self), statement }
@@ -176,14 +179,17 @@ impl RunningStatement {
 
     /// It is to end.
     pub(crate) fn kill(&self) {
-        self.killed.send_replace(true);
+        self.is_killed.store(true, Ordering::SeqCst);
+        self.killed.notify_waiters();
     }
 
     /// Waits until it is to end; its error then.
     pub(crate) async fn killed(&self) -> Error {
-        let mut killed = self.killed.subscribe();
-        // The sender lives as long as this.
-        let _ = killed.wait_for(|killed| *killed).await;
+        // It is woken by whoever kills from here on.
+        let killed = self.killed.notified();
+        if !self.is_killed.load(Ordering::SeqCst) {
+            killed.await;
+        }
         self.ended()
     }
 
@@ -192,7 +198,7 @@ impl RunningStatement {
     /// # Errors
     /// As [`killed`](Self::killed) says.
     pub(crate) fn check(&self) -> Result<()> {
-        if *self.killed.borrow() { Err(self.ended()) } else { Ok(()) }
+        if self.is_killed.load(Ordering::SeqCst) { Err(self.ended()) } else { Ok(()) }
     }
 
     fn ended(&self) -> Error {

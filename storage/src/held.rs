@@ -6,10 +6,16 @@ use std::num::NonZero;
 use arrow::array::{Array, ArrayData, RecordBatch};
 use arrow::buffer::Buffer;
 
+/// So many buffers are looked through one by one: a row has no more, and of one alone a table of them would cost more than its encoding.
+const FEW: usize = 16;
+
 /// Memory that batches keep from being freed, together: what several columns or batches share, as those cut from one message
 /// or file page do, counts once. For batches that are all still there: memory is known by its address.
 #[derive(Debug, Default)]
 pub struct HeldMemory {
+    /// The first buffers.
+    few: Vec<NonZero<usize>>,
+    /// All others.
     seen: HashSet<NonZero<usize>>,
     bytes: usize,
 }
@@ -35,9 +41,20 @@ impl HeldMemory {
     }
 
     fn buffer(&mut self, buffer: &Buffer) {
-        if self.seen.insert(buffer.data_ptr().addr()) {
+        if self.is_new(buffer.data_ptr().addr()) {
             self.bytes += buffer.capacity();
         }
+    }
+
+    fn is_new(&mut self, address: NonZero<usize>) -> bool {
+        if self.few.contains(&address) {
+            return false;
+        }
+        if self.few.len() < FEW {
+            self.few.push(address);
+            return true;
+        }
+        self.seen.insert(address)
     }
 }
 
@@ -63,6 +80,21 @@ mod tests {
         assert_eq!(held.add(&batch.slice(10, 5)), 24_000);
         assert_eq!(held.add(&batch), 0);
         assert_eq!(held.bytes(), 24_000);
+    }
+
+    #[test]
+    fn many_batches_count_once_each() {
+        let batches: Vec<RecordBatch> = (0..3 * FEW as i64)
+            .map(|i| {
+                let numbers: ArrayRef = Arc::new(Int64Array::from(vec![i; 4]));
+                RecordBatch::try_from_iter([("n", numbers)]).unwrap()
+            })
+            .collect();
+        let mut held = HeldMemory::default();
+        let bytes: Vec<usize> = batches.iter().map(|batch| held.add(batch)).collect();
+        assert_eq!(bytes, vec![32; 3 * FEW]);
+        assert!(batches.iter().all(|batch| held.add(batch) == 0));
+        assert_eq!(held.bytes(), 3 * FEW * 32);
     }
 
     #[test]

@@ -475,14 +475,22 @@ impl Session {
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
-        let statement = &prepared.statement;
-        if let Some(output) = self.repeated(statement, settings).await? {
-            return Ok(output);
+        if settings.given.is_none() {
+            return self.run_once(prepared, direct, settings, params).await;
         }
-        let result = self.run_once(prepared, direct, settings, params).await;
-        self.settled(statement, settings, result).await
+        let statement = &prepared.statement;
+        let under_its_id = async {
+            if let Some(output) = self.repeated(statement, settings).await? {
+                return Ok(output);
+            }
+            let result = self.run_once(prepared, direct, settings, params).await;
+            self.settled(statement, settings, result).await
+        };
+        Box::pin(under_its_id).await
     }
 
+    // A statement's future is put into a box, whole, each time: what the direct ones do not need is in boxes of its own, here and where
+    // they commit, so that it is small.
     async fn run_once(
         &self,
         prepared: &Prepared,
@@ -497,13 +505,13 @@ impl Session {
                 self.set("search_path", Some(&statement::name_of(name)))?;
                 Ok(done("USE"))
             }
-            Statement::Transaction(statement) => self.transaction(statement, settings).await,
+            Statement::Transaction(statement) => Box::pin(self.transaction(statement, settings)).await,
             Statement::Secret(statement) => self.secret(statement),
-            Statement::Prepare(statement) => self.prepare_named(statement, settings).await,
+            Statement::Prepare(statement) => Box::pin(self.prepare_named(statement, settings)).await,
             Statement::Deallocate(name) => self.deallocate(name.as_ref()),
-            Statement::KillQuery(id) => self.kill(*id).await,
+            Statement::KillQuery(id) => Box::pin(self.kill(*id)).await,
             Statement::WaitForVersion { version, timeout } => {
-                upkeep::wait_for_version(self.engine.database(), *version, *timeout).await
+                Box::pin(upkeep::wait_for_version(self.engine.database(), *version, *timeout)).await
             }
             _ => self.retry(prepared, direct, settings, params).await,
         }
@@ -517,14 +525,23 @@ impl Session {
         settings: &Settings,
         params: Option<ParamValues>,
     ) -> Result<Output> {
-        let statement = &prepared.statement;
-        match direct::run(self, settings, params.as_ref(), statement, direct).await {
+        match direct::run(self, settings, params.as_ref(), &prepared.statement, direct).await {
             Ok(Some(output)) => return Ok(output),
             // Planned, and tried again as often as any other.
             Ok(None) => {}
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             Err(error) => return Err(error),
         }
+        Box::pin(self.retry_planned(prepared, settings, params)).await
+    }
+
+    async fn retry_planned(
+        &self,
+        prepared: &Prepared,
+        settings: &Settings,
+        params: Option<ParamValues>,
+    ) -> Result<Output> {
+        let statement = &prepared.statement;
         let shape = shape_of(statement);
         let mut attempt = 1;
         let mut may_expire = expiry::may_be_met_by(statement) && !self.in_transaction();

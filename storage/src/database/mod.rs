@@ -290,7 +290,8 @@ impl Database {
     /// when there are newer commits than `snapshot` knows.
     pub async fn begin(self: &Arc<Self>, snapshot: &Snapshot) -> Result<Transaction> {
         if self.follows() {
-            self.claim().await?;
+            // Boxed: it is large, and a writer does it once.
+            Box::pin(self.claim()).await?;
         }
         let writer = self.writer()?;
         if let Some(error) = writer.order.poisoned() {

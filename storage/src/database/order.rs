@@ -10,6 +10,7 @@
 //! commits or by a task, so that those who commit only wait for their own answer and no lock goes from one to the next.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -94,7 +95,11 @@ pub(crate) struct Accept {
 }
 
 /// Waits for a commit's durability.
-pub(crate) struct Ticket(oneshot::Receiver<Result<()>>);
+pub(crate) struct Ticket {
+    done: oneshot::Receiver<Result<()>>,
+    /// Whether others may be about to commit too.
+    may_be_joined: bool,
+}
 
 /// Somebody looks for the commit of an id, to make it when it is not there.
 pub(crate) struct Asking {
@@ -117,6 +122,8 @@ impl Drop for Asking {
 /// See the module.
 pub(crate) struct CommitOrder {
     accepted: Mutex<Accepted>,
+    /// Whether `accepted.poisoned` is there, which is for good: whoever begins asks, and is not to wait for those who commit.
+    is_poisoned: AtomicBool,
     published: RwLock<Arc<Version>>,
     drive: Arc<tokio::sync::Mutex<()>>,
     wal: Arc<dyn Wal>,
@@ -193,6 +200,7 @@ impl CommitOrder {
                 alone: 0,
                 poisoned: None,
             }),
+            is_poisoned: AtomicBool::new(false),
             published: RwLock::new(start),
             drive: Arc::default(),
             wal,
@@ -224,7 +232,11 @@ impl CommitOrder {
     }
 
     fn publish(&self, version: Arc<Version>) {
-        *self.published.write().unwrap_or_else(PoisonError::into_inner) = version;
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *published, version);
+        drop(published);
+        // Its rows and keys may go with it, which nobody is to wait for.
+        drop(before);
     }
 
     pub(crate) fn history(&self) -> Vec<VersionRow> {
@@ -270,22 +282,21 @@ impl CommitOrder {
         accepted.head = Arc::clone(&after);
         accepted.named.extend(named.map(|id| (id, row.version)));
         accepted.pending.push(Pending { payload, row, after, done });
-        Ok(Ticket(ticket))
+        Ok(Ticket { done: ticket, may_be_joined: accepted.may_be_joined() })
     }
 
     /// Waits until the commit is durable and published, leading the group itself when nobody else does.
     pub(crate) async fn settle(self: &Arc<Self>, mut ticket: Ticket) -> Result<()> {
         // Whoever is about to commit on this thread comes along: one sync for all of them. Before the lock, which whoever yields
         // would keep for as long as the others of its thread run.
-        let may_be_joined = held(&self.accepted).may_be_joined();
-        if may_be_joined {
+        if ticket.may_be_joined {
             tokio::task::yield_now().await;
         }
-        if let Ok(result) = ticket.0.try_recv() {
+        if let Ok(result) = ticket.done.try_recv() {
             return result;
         }
         self.lead_if_nobody_does().await;
-        ticket.0.await.unwrap_or_else(|_| {
+        ticket.done.await.unwrap_or_else(|_| {
             let unknown = Error::new(ErrorKind::OutcomeUnknown, "a commit was neither done nor failed")
                 .with_hint("close and open the database, then look whether the change is there");
             self.poison(&unknown);
@@ -343,7 +354,12 @@ impl CommitOrder {
             Some(unsent) if error.kind() == ErrorKind::Fenced => unsent.beside(error),
             _ => error.clone(),
         };
-        held(&self.accepted).poisoned.get_or_insert(error);
+        self.stop(&mut held(&self.accepted), error);
+    }
+
+    fn stop(&self, accepted: &mut Accepted, error: Error) {
+        accepted.poisoned.get_or_insert(error);
+        self.is_poisoned.store(true, Ordering::Release);
     }
 
     /// Waits until everything logged so far is where everybody finds it.
@@ -361,6 +377,9 @@ impl CommitOrder {
 
     /// The error that stopped commits, if any.
     pub(crate) fn poisoned(&self) -> Option<Error> {
+        if !self.is_poisoned.load(Ordering::Acquire) {
+            return None;
+        }
         held(&self.accepted).poisoned.clone()
     }
 
@@ -399,16 +418,17 @@ impl CommitOrder {
         held(&self.accepted).named.len()
     }
 
-    fn record(&self, row: VersionRow) {
-        held(&self.ids).commits.push((row.commit_id, row.time_us));
-        self.metrics.commits.one();
-        self.metrics.rows_added.add(row.rows_added);
-        self.metrics.rows_deleted.add(row.rows_deleted);
+    /// Remembers the commits of a group.
+    fn record(&self, rows: Vec<VersionRow>) {
+        held(&self.ids).commits.extend(rows.iter().map(|row| (row.commit_id, row.time_us)));
+        self.metrics.groups.one();
+        self.metrics.commits.add(rows.len() as u64);
+        self.metrics.rows_added.add(rows.iter().map(|row| row.rows_added).sum());
+        self.metrics.rows_deleted.add(rows.iter().map(|row| row.rows_deleted).sum());
         let mut history = held(&self.history);
-        while history.len() >= HISTORY_COMMITS {
-            history.pop_front();
-        }
-        history.push_back(row);
+        history.extend(rows);
+        let beyond = history.len().saturating_sub(HISTORY_COMMITS);
+        history.drain(..beyond);
     }
 }
 
@@ -462,12 +482,22 @@ impl Driving {
         let entries = group.iter().map(|p| p.payload.clone()).collect();
         match order.wal.append(Group { first: first.row.version, entries }).await {
             Ok(()) => {
-                order.metrics.groups.one();
-                for pending in group {
-                    order.record(pending.row);
-                    order.publish(pending.after);
+                let (mut rows, mut waiting) =
+                    (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+                let mut newest = None;
+                for Pending { row, after, done, .. } in group {
+                    rows.push(row);
+                    waiting.push(done);
+                    newest = Some(after);
+                }
+                order.record(rows);
+                // All of a group are durable by now: they are seen together, by the version of the last.
+                if let Some(newest) = newest {
+                    order.publish(newest);
+                }
+                for done in waiting {
                     // The receiver may be gone: its statement was cancelled after the point of no return.
-                    let _ = pending.done.send(Ok(()));
+                    let _ = done.send(Ok(()));
                 }
             }
             Err(AppendError::Clean(error)) => {
@@ -497,7 +527,7 @@ impl Driving {
                     .with_source(error.clone()),
                 };
                 let mut accepted = held(&order.accepted);
-                accepted.poisoned.get_or_insert(stopped);
+                order.stop(&mut accepted, stopped);
                 let later = std::mem::take(&mut accepted.pending);
                 accepted.head = order.published();
                 drop(accepted);

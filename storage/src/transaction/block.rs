@@ -469,10 +469,11 @@ async fn gather(transaction: &Transaction, state: State) -> Result<()> {
     }
     for (table, own) in state.tables {
         // Its rows were checked under the definition that the block has given it.
-        let def = state.version.tables.get(&table).map(|table| Arc::clone(&table.def));
-        let def =
-            def.ok_or_else(|| Error::internal("a transaction changed a table that it does not know"))?;
-        let mut writer = TableWriter::new(Arc::clone(&transaction.shared), def);
+        let known = state.version.tables.get(&table).cloned();
+        let known =
+            known.ok_or_else(|| Error::internal("a transaction changed a table that it does not know"))?;
+        let (def, schema) = (Arc::clone(&known.def), Arc::clone(known.arrow_schema()));
+        let mut writer = TableWriter::new(Arc::clone(&transaction.shared), def, schema);
         for (first, rows) in &own.rows {
             if let OwnRows::Batch(batch) = rows {
                 match own.left(*first, batch.num_rows()) {

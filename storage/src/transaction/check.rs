@@ -47,7 +47,7 @@ pub(crate) async fn keys(table: &TableSnapshot, set: &TableSet) -> Result<Option
     }
     against_table(table, set, &columns, &encoded).await?;
     for (i, segment) in set.segments.iter().enumerate() {
-        segment_keys(table, set, i, segment, &columns, &encoded).await?;
+        Box::pin(segment_keys(table, set, i, segment, &columns, &encoded)).await?;
     }
     Ok(Some(encoded))
 }

@@ -266,7 +266,8 @@ impl Transaction {
     /// `NotFound` when there is no such table at the snapshot.
     pub fn writer(&self, table: TableId) -> Result<TableWriter> {
         let snapshot = self.shared.table(table)?;
-        Ok(TableWriter::new(Arc::clone(&self.shared), Arc::clone(snapshot.def())))
+        let (def, schema) = (Arc::clone(snapshot.def()), Arc::clone(snapshot.state().arrow_schema()));
+        Ok(TableWriter::new(Arc::clone(&self.shared), def, schema))
     }
 
     /// Deletes rows; naming one twice is the same as once.
@@ -374,7 +375,7 @@ impl Transaction {
         let named = commit_id;
         let _asking = named.map(|_| writer.order.asking());
         if let Some(id) = named
-            && let Some(found) = database.earlier_commit(id).await?
+            && let Some(found) = Box::pin(database.earlier_commit(id)).await?
         {
             return Ok(CommitReceipt { version: found.version, first_row_ids: Vec::new(), repeated: true });
         }
@@ -415,7 +416,7 @@ impl Transaction {
                 // What it conflicts with may not be durable yet; nobody may hear of it before it is.
                 writer.order.settle_all().await;
                 let now = database.snapshot();
-                let told = since::compare(&compared, &now, &entry, &mut claims, &loaded).await;
+                let told = Box::pin(since::compare(&compared, &now, &entry, &mut claims, &loaded)).await;
                 told.inspect_err(|error| {
                     if error.kind() == ErrorKind::Conflict {
                         writer.order.metrics().conflicts.one();
@@ -467,7 +468,7 @@ impl Transaction {
             if unsure {
                 continue;
             }
-            match self.place_again(&placed, &mut entry, &mut loaded).await? {
+            match Box::pin(self.place_again(&placed, &mut entry, &mut loaded)).await? {
                 Some(now) => placed = now,
                 None => return Err(error),
             }
@@ -545,10 +546,10 @@ impl Transaction {
         let mut deletes = Vec::new();
         if set.deleted.len() > DELETED_ROWS_IN_ENTRY {
             claims.deleted = Some(set.deleted.clone());
-            deletes = self.spill_deletes(&table, &mut set.deleted, loaded).await?;
+            deletes = Box::pin(self.spill_deletes(&table, &mut set.deleted, loaded)).await?;
         }
         for (segment, positions) in set.gone {
-            deletes.push(self.put_deletes(id, segment, positions, loaded).await?);
+            deletes.push(Box::pin(self.put_deletes(id, segment, positions, loaded)).await?);
         }
         let change = TableChange {
             table: id,

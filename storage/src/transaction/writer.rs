@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{FieldRef, Float32Type};
+use arrow::datatypes::{FieldRef, Float32Type, SchemaRef};
 use cairn_vector::Floats;
 
 use super::Shared;
@@ -32,6 +32,8 @@ const SORT_RUN_BYTES: usize = 256 << 20;
 pub struct TableWriter {
     shared: Arc<Shared>,
     def: Arc<TableDef>,
+    /// Of its rows.
+    schema: SchemaRef,
     kept: Vec<RecordBatch>,
     kept_held: HeldMemory,
     rows: u64,
@@ -41,9 +43,10 @@ pub struct TableWriter {
 }
 
 impl TableWriter {
-    pub(crate) fn new(shared: Arc<Shared>, def: Arc<TableDef>) -> Self {
+    /// `schema` is that of `def`.
+    pub(crate) fn new(shared: Arc<Shared>, def: Arc<TableDef>, schema: SchemaRef) -> Self {
         let (kept, kept_held) = (Vec::new(), HeldMemory::default());
-        Self { shared, def, kept, kept_held, rows: 0, numbered: None, spill: None }
+        Self { shared, def, schema, kept, kept_held, rows: 0, numbered: None, spill: None }
     }
 
     /// Columns of new rows, in the table's order, with the next numbers in place of NULLs of its identity column, which has its own type
@@ -76,10 +79,11 @@ impl TableWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let batch = checked(&self.def, &batch)?;
+        let batch = checked(&self.def, &self.schema, &batch)?;
         self.rows += batch.num_rows() as u64;
         if let Some(spill) = &mut self.spill {
-            return spill.write(&self.shared, batch).await;
+            // Boxed: few writes spill, and all are moved with what they may do.
+            return Box::pin(spill.write(&self.shared, batch)).await;
         }
         // Rows taken out of a page may hold all of its text.
         let batch = compacted(&batch)?;
@@ -91,7 +95,7 @@ impl TableWriter {
             self.shared.bytes.fetch_sub(kept.bytes(), Ordering::Relaxed);
             let mut spill = Spill::new(Arc::clone(&self.def))?;
             for batch in std::mem::take(&mut self.kept) {
-                spill.write(&self.shared, batch).await?;
+                Box::pin(spill.write(&self.shared, batch)).await?;
             }
             self.spill = Some(spill);
         }
@@ -104,7 +108,7 @@ impl TableWriter {
     /// Storage errors from the last segment; `ConstraintViolation` for keys that repeat.
     pub async fn finish(mut self) -> Result<u64> {
         let segments = match self.spill.take() {
-            Some(spill) => spill.finish(&self.shared).await?,
+            Some(spill) => Box::pin(spill.finish(&self.shared)).await?,
             None => Vec::new(),
         };
         let mut set = self.shared.set();
@@ -116,7 +120,9 @@ impl TableWriter {
 }
 
 /// The batch with the table's own schema, its rows checked.
-fn checked(def: &TableDef, batch: &RecordBatch) -> Result<RecordBatch> {
+fn checked(def: &TableDef, own: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch> {
+    // The very one: then no type has to be made to compare with.
+    let is_own = Arc::ptr_eq(batch.schema_ref(), own);
     if batch.num_columns() != def.columns.len() {
         return Err(Error::internal(format!(
             "{} columns were written to {}, which has {}",
@@ -126,7 +132,7 @@ fn checked(def: &TableDef, batch: &RecordBatch) -> Result<RecordBatch> {
         )));
     }
     for (column, array) in def.columns.iter().zip(batch.columns()) {
-        if array.data_type() != &column.column_type.arrow() {
+        if !is_own && array.data_type() != &column.column_type.arrow() {
             return Err(Error::internal(format!(
                 "column {} of {} was written as {}, not {}",
                 column.name,
@@ -156,10 +162,10 @@ fn checked(def: &TableDef, batch: &RecordBatch) -> Result<RecordBatch> {
     let named = |(field, column): (&FieldRef, &ColumnDef)| {
         *field.name() == column.name && field.is_nullable() == column.nullable && field.metadata().is_empty()
     };
-    if schema.metadata().is_empty() && schema.fields().iter().zip(&def.columns).all(named) {
+    if is_own || (schema.metadata().is_empty() && schema.fields().iter().zip(&def.columns).all(named)) {
         return Ok(batch.clone());
     }
-    Ok(RecordBatch::try_new(def.arrow_schema(), batch.columns().to_vec())?)
+    Ok(RecordBatch::try_new(Arc::clone(own), batch.columns().to_vec())?)
 }
 
 /// Components are finite, and every vector has a distance under the metrics of the column's indexes.

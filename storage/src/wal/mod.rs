@@ -202,7 +202,7 @@ pub trait Wal: Send + Sync + std::fmt::Debug {
     }
     /// Whether `append` waits for others than the disk of this machine: then it must not depend on a caller who may go away.
     fn waits(&self) -> bool;
-    /// For `system.wal`.
+    /// How it is, for `system.wal` and for whoever decides on a checkpoint, as every commit does: waits for no append.
     fn status(&self) -> WalStatus;
     /// What it counts; reading waits for no append.
     fn metrics(&self) -> Arc<WalMetrics>;

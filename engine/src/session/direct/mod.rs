@@ -75,19 +75,20 @@ pub(super) async fn run(
     let Some(direct) = direct else { return Ok(None) };
     let open = session.in_transaction();
     if db.follows() && !open {
-        upkeep::refresh(db).await?;
+        Box::pin(upkeep::refresh(db)).await?;
     }
     let snapshot = session.snapshot();
     let rights = session.rights(&snapshot).await?;
     let answer = match direct {
         Direct::Key(read) => read.run(&snapshot, &rights, &settings.search_path, params).await,
-        Direct::Nearest(read) => read.run(session, &snapshot, &rights, settings, params).await,
+        // Boxed, what is large or rare: INSERTs are moved with it.
+        Direct::Nearest(read) => Box::pin(read.run(session, &snapshot, &rights, settings, params)).await,
         Direct::Change(_) => return Ok(None),
     };
     match answer {
         // Planned, at a newer version.
         Err(error) if error.kind() == ErrorKind::SnapshotExpired && !open => {
-            upkeep::refresh_past(db, &snapshot).await?;
+            Box::pin(upkeep::refresh_past(db, &snapshot)).await?;
             Ok(None)
         }
         answer => answer,

@@ -51,6 +51,9 @@ pub(super) fn encode_ipc(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<(
 /// The batch without bytes that none of its views name: the IPC writer writes whole view buffers.
 pub(crate) fn compacted(batch: &RecordBatch) -> Result<RecordBatch> {
     let columns = batch.columns().iter().map(compact_array).collect::<Result<Vec<_>>>()?;
+    if columns.iter().zip(batch.columns()).all(|(compact, column)| Arc::ptr_eq(compact, column)) {
+        return Ok(batch.clone());
+    }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(batch.schema(), columns, &options)
         .map_err(|e| Error::internal(format!("compacting rows for the WAL: {e}")).with_source(e))

@@ -7,7 +7,7 @@
 //! room before the first byte of a group is not (D2). Calls block on the disk: run them where blocking is fine.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -55,6 +55,8 @@ pub struct FileWal {
     fs: Arc<dyn FileSystem>,
     options: FileWalOptions,
     state: Mutex<State>,
+    /// As the last call left it. Whoever asks, and each commit does, must not wait for the sync of others.
+    shown: Mutex<WalStatus>,
     metrics: Arc<WalMetrics>,
 }
 
@@ -127,7 +129,8 @@ impl FileWal {
             metrics: Arc::clone(&metrics),
         };
         state.show_tip();
-        Ok(Self { fs, options, state: Mutex::new(state), metrics })
+        let shown = Mutex::new(state.status());
+        Ok(Self { fs, options, state: Mutex::new(state), shown, metrics })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,9 +144,34 @@ impl FileWal {
             }
         }
     }
+
+    /// Runs `call`, and shows what the log is then.
+    fn run<T>(&self, call: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = call(&mut state);
+        // Under the lock of the state: of two calls the later one is shown last.
+        *self.shown() = state.status();
+        result
+    }
+
+    fn shown(&self) -> MutexGuard<'_, WalStatus> {
+        // It is put there whole.
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl State {
+    fn status(&self) -> WalStatus {
+        WalStatus {
+            number: self.present.number,
+            oldest: self.kept.keys().next().copied().unwrap_or(self.present.number),
+            bytes: self.kept.values().sum(),
+            objects: self.kept.len() as u64,
+            syncs: self.syncs,
+            durable: self.durable,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         self.poison.check()?;
         if self.closed {
@@ -328,37 +356,30 @@ fn unknown(group: &Group, error: Error) -> Error {
 #[async_trait]
 impl Wal for FileWal {
     async fn append(&self, group: Group) -> Result<(), AppendError> {
-        self.state().append(&group, &self.options)
+        self.run(|state| state.append(&group, &self.options))
     }
 
     async fn sync(&self) -> Result<()> {
-        let mut state = self.state();
-        state.poison.check()?;
-        state.sync()
+        self.run(|state| {
+            state.poison.check()?;
+            state.sync()
+        })
     }
 
     async fn rotate(&self, next_version: CommitVersion) -> Result<WalNumber> {
-        self.state().rotate(&*self.fs, &self.options, next_version)
+        self.run(|state| state.rotate(&*self.fs, &self.options, next_version))
     }
 
     async fn truncate(&self, below: WalNumber) -> Result<()> {
-        self.state().truncate(&*self.fs, below)
+        self.run(|state| state.truncate(&*self.fs, below))
     }
 
     async fn close(&self) -> Result<()> {
-        self.state().close(&self.options)
+        self.run(|state| state.close(&self.options))
     }
 
     fn status(&self) -> WalStatus {
-        let state = self.state();
-        WalStatus {
-            number: state.present.number,
-            oldest: state.kept.keys().next().copied().unwrap_or(state.present.number),
-            bytes: state.kept.values().sum(),
-            objects: state.kept.len() as u64,
-            syncs: state.syncs,
-            durable: state.durable,
-        }
+        self.shown().clone()
     }
 
     fn waits(&self) -> bool {
@@ -367,5 +388,36 @@ impl Wal for FileWal {
 
     fn metrics(&self) -> Arc<WalMetrics> {
         Arc::clone(&self.metrics)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use bytes::Bytes;
+    use futures::executor::block_on;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::fs::SimFileSystem;
+
+    #[test]
+    fn the_status_is_that_of_the_last_call_and_waits_for_no_other() {
+        let fs = Arc::new(SimFileSystem::new(1));
+        let options = FileWalOptions::new(DatabaseId(Uuid::from_u128(42)), SyncMode::Full);
+        let log = FileWal::create(fs, options, WalNumber(1), CommitVersion(1), None).unwrap();
+        assert_eq!(log.status().durable, CommitVersion(0));
+        let entries = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+        block_on(log.append(Group { first: CommitVersion(1), entries })).unwrap();
+        // As somebody who appends has it until the disk has answered.
+        let appending = log.state();
+        let status = log.status();
+        assert_eq!((status.durable, status.syncs, status.objects), (CommitVersion(2), 1, 1));
+        assert_eq!(status.bytes, appending.status().bytes);
+        drop(appending);
+        assert_eq!(block_on(log.rotate(CommitVersion(3))).unwrap(), WalNumber(2));
+        assert_eq!((log.status().number, log.status().oldest), (WalNumber(2), WalNumber(1)));
+        block_on(log.truncate(WalNumber(2))).unwrap();
+        assert_eq!((log.status().oldest, log.status().objects), (WalNumber(2), 1));
     }
 }
