@@ -92,13 +92,13 @@ impl Chunk {
     #[must_use]
     pub fn visible(&self, at: CommitVersion, deletes: &HotDeletes) -> Option<BooleanArray> {
         let (first, last) = self.row_id_range();
-        let mut deleted = deletes.range(first..=last).filter(|(_, v)| **v <= at).peekable();
+        let mut deleted = deletes.range(first..=last).filter(|(_, v)| *v <= at).peekable();
         if deleted.peek().is_none() && self.max_version() <= at {
             return None;
         }
         let mut visible: Vec<bool> = self.versions.values().iter().map(|v| *v <= at.0).collect();
         for (id, _) in deleted {
-            if let Some(position) = self.position(*id) {
+            if let Some(position) = self.position(id) {
                 visible[position] = false;
             }
         }

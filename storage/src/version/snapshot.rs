@@ -324,7 +324,7 @@ impl TableSnapshot {
             return Err(error);
         }
         let metas: Vec<&Arc<SegmentMeta>> = segments.iter().map(|segment| &segment.meta).collect();
-        let hot = self.state.hot_deletes.iter().filter(|(_, v)| **v <= self.at).map(|(id, _)| *id);
+        let hot = self.state.hot_deletes.iter().filter(|(_, v)| *v <= self.at).map(|(id, _)| id);
         let mut deleted: Vec<Vec<u32>> = vec![Vec::new(); segments.len()];
         for (segment, position) in self.places(&metas, &hot.collect::<Vec<_>>()).await?.into_iter().flatten()
         {
