@@ -321,7 +321,7 @@ impl TableSnapshot {
             let mut all = view.deleted.as_deref().map_or_else(RoaringBitmap::new, RoaringBitmap::clone);
             all |= set_of(since)?;
             let (meta, live_rows) = (Arc::clone(&view.meta), view.meta.rows - all.len());
-            Ok(SegmentView { meta, live_rows, deleted: Some(Arc::new(all)) })
+            Ok::<_, Error>(SegmentView { meta, live_rows, deleted: Some(Arc::new(all)) })
         });
         views.collect()
     }
@@ -349,7 +349,8 @@ impl TableSnapshot {
                 }
             };
             let gone = deleted.as_ref().map_or(0, |d| d.len());
-            Ok(SegmentView { meta: Arc::clone(&segment.meta), live_rows: segment.meta.rows - gone, deleted })
+            let meta = Arc::clone(&segment.meta);
+            Ok::<_, Error>(SegmentView { live_rows: meta.rows - gone, meta, deleted })
         });
         views.collect()
     }
