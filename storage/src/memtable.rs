@@ -92,13 +92,13 @@ impl Chunk {
     #[must_use]
     pub fn visible(&self, at: CommitVersion, deletes: &HotDeletes) -> Option<BooleanArray> {
         let (first, last) = self.row_id_range();
-        let mut deleted = deletes.range(first..=last).filter(|(_, v)| **v <= at).peekable();
+        let mut deleted = deletes.range(first..=last).filter(|(_, v)| *v <= at).peekable();
         if deleted.peek().is_none() && self.max_version() <= at {
             return None;
         }
         let mut visible: Vec<bool> = self.versions.values().iter().map(|v| *v <= at.0).collect();
         for (id, _) in deleted {
-            if let Some(position) = self.position(*id) {
+            if let Some(position) = self.position(id) {
                 visible[position] = false;
             }
         }
@@ -126,18 +126,21 @@ impl Chunk {
 
 /// Where the chunks at the end of `recent` begin that become one with `rows` rows behind them, and how many rows that one has. Those
 /// of a lower tier do, so that tiers never rise from one chunk to the next; those of the same tier when they are eight, or enough for
-/// a chunk that is left alone. That may be of a higher tier than the rows: then it is asked again.
+/// a chunk that is left alone. That may be of a higher tier than the rows: then it is asked again. Rows that are enough by themselves are
+/// not copied for chunks that are half of that, of which one at most is recent.
 fn run(recent: &[Arc<Chunk>], rows: usize) -> (usize, usize) {
     let (mut start, mut merged) = (recent.len(), rows);
+    let is_enough = rows >= CHUNK_ROWS;
     loop {
         let left = &recent[..start];
         let rows_of = |chunk: &Arc<Chunk>| chunk.rows.num_rows();
-        let lower = left.iter().rev().take_while(|chunk| tier(rows_of(chunk)) < tier(merged)).count();
+        let below = if is_enough { tier(CHUNK_ROWS) } else { tier(merged) };
+        let lower = left.iter().rev().take_while(|chunk| tier(rows_of(chunk)) < below).count();
         let upper = left[..start - lower].iter().rev();
         let same = upper.take_while(|chunk| tier(rows_of(chunk)) == tier(merged)).count();
         let rows_in = |count: usize| left[start - count..].iter().map(rows_of).sum::<usize>();
         let is_whole = same + 1 >= MERGED_CHUNKS || merged + rows_in(lower + same) >= CHUNK_ROWS;
-        let taken = if is_whole { lower + same } else { lower };
+        let taken = if is_whole && !is_enough { lower + same } else { lower };
         if taken == 0 {
             return (start, merged);
         }
@@ -387,6 +390,20 @@ mod tests {
             commit(&mut memtable, if version % 2 == 0 { 600 } else { 1 }, version);
             assert!(memtable.recent.len() <= RECENT_MAX);
         }
+    }
+
+    #[test]
+    fn rows_that_are_many_by_themselves_are_not_copied() {
+        let mut memtable = Memtable::default();
+        let sizes = [8192, 6808, 8192, 6808, 40_000, 5000, 33_000, 100, 9000];
+        for (version, count) in (1..).zip(sizes) {
+            commit(&mut memtable, count, version);
+        }
+        let versions: Vec<u64> =
+            (1..).zip(sizes).flat_map(|(version, count)| (0..count).map(move |_| version)).collect();
+        check(&memtable, &versions);
+        let rows: Vec<usize> = memtable.chunks().map(|chunk| chunk.rows.num_rows()).collect();
+        assert_eq!(rows, [8192, 6808, 8192, 6808, 40_000, 5000, 33_000, 9100]);
     }
 
     #[test]

@@ -224,30 +224,21 @@ fn entry(
     file.with_statistics(statistics)
 }
 
-/// The rows to read of a segment with hidden rows. One without gets none, which keeps every shortcut of the reader open.
+/// The rows to read of a segment with hidden rows, of `rows` in all. One without gets none, which keeps every shortcut of the reader open.
 fn visible_rows(hidden: &RoaringBitmap, rows: u64) -> RowSelection {
     let total = usize::try_from(rows).unwrap_or(usize::MAX);
-    selection(hidden.iter().map(|p| p as usize), total)
-}
-
-/// Skips the ascending positions `hidden`, selects the rest of `total` rows.
-fn selection(hidden: impl Iterator<Item = usize>, total: usize) -> RowSelection {
     let mut selectors: Vec<RowSelector> = Vec::new();
-    let mut next = 0;
-    let mut skipped = 0;
-    for position in hidden.take_while(|p| *p < total) {
-        if position > next {
-            if skipped > 0 {
-                selectors.push(RowSelector::skip(skipped));
-                skipped = 0;
-            }
-            selectors.push(RowSelector::select(position - next));
+    let (mut hidden, mut next) = (hidden.iter(), 0);
+    while let Some(run) = hidden.next_range() {
+        let (first, end) = (*run.start() as usize, (*run.end() as usize + 1).min(total));
+        if first >= total {
+            break;
         }
-        skipped += 1;
-        next = position + 1;
-    }
-    if skipped > 0 {
-        selectors.push(RowSelector::skip(skipped));
+        if first > next {
+            selectors.push(RowSelector::select(first - next));
+        }
+        selectors.push(RowSelector::skip(end - first));
+        next = end;
     }
     if total > next {
         selectors.push(RowSelector::select(total - next));
@@ -372,14 +363,19 @@ mod tests {
 
     #[test]
     fn selections_cover_every_row_once() {
-        let check = |hidden: &[usize], total: usize| {
-            let made = selection(hidden.iter().copied(), total);
-            assert_eq!(made.row_count(), total - hidden.len());
+        let check = |hidden: &[u32], total: usize| {
+            let made = visible_rows(&hidden.iter().copied().collect(), total as u64);
+            let within: Vec<usize> = hidden.iter().map(|p| *p as usize).filter(|p| *p < total).collect();
+            assert_eq!(made.row_count(), total - within.len());
             assert_eq!(made.iter().map(|s| s.row_count).sum::<usize>(), total);
             let mut at = 0;
             for selector in made.iter() {
                 for position in at..at + selector.row_count {
-                    assert_eq!(selector.skip, hidden.contains(&position));
+                    assert_eq!(
+                        selector.skip,
+                        within.binary_search(&position).is_ok(),
+                        "{position} of {total}"
+                    );
                 }
                 at += selector.row_count;
             }
@@ -389,5 +385,12 @@ mod tests {
         check(&[9], 10);
         check(&[0, 3, 4, 9], 10);
         check(&[], 3);
+        // What is hidden beyond the end is nobody's.
+        check(&[1, 2, 3, 4], 3);
+        check(&[1, 7, 9], 3);
+        // Runs over the borders of a set's parts, and many single ones.
+        check(&(65_000..67_000).chain(131_070..131_080).collect::<Vec<u32>>(), 140_000);
+        check(&(0..70_000).step_by(2).collect::<Vec<u32>>(), 70_001);
+        check(&(5..66_000).filter(|p| p % 300 != 0).collect::<Vec<u32>>(), 66_001);
     }
 }

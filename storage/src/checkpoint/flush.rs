@@ -125,7 +125,7 @@ fn deleted_positions(hot: &TableSnapshot, row_ids: &UInt64Array, order: Option<&
         Some(order) => row_ids.value(order.value(position) as usize),
     };
     (0..row_ids.len())
-        .filter(|p| deletes.contains_key(&RowId(id_at(*p))))
+        .filter(|p| deletes.contains(RowId(id_at(*p))))
         .map(|p| (RowId(id_at(p)), p as u32))
         .collect()
 }
@@ -140,18 +140,17 @@ async fn deletes(
     let hot = &snapshot.state().hot_deletes;
     let store = &database.shared.store;
     let present: Vec<&Arc<SegmentMeta>> = snapshot.state().segments.iter().map(|s| &s.meta).collect();
-    let ids: Vec<RowId> = hot.keys().copied().collect();
+    let ids: Vec<RowId> = hot.iter().map(|(id, _)| id).collect();
     let mut older: HashMap<ObjectId, Vec<(u32, CommitVersion)>> = HashMap::new();
     let places = snapshot.places(&present, &ids).await?;
     for ((_, version), place) in hot.iter().zip(places) {
         if let Some((segment, position)) = place {
-            older.entry(present[segment].id).or_default().push((position, *version));
+            older.entry(present[segment].id).or_default().push((position, version));
         }
     }
     for slot in &mut flushed.segments {
         let meta = &slot.meta;
-        let within: Vec<(RowId, CommitVersion)> =
-            hot.range(meta.min_row_id..=meta.max_row_id).map(|(id, v)| (*id, *v)).collect();
+        let within: Vec<(RowId, CommitVersion)> = hot.range(meta.min_row_id..=meta.max_row_id).collect();
         if within.is_empty() {
             continue;
         }

@@ -36,6 +36,12 @@ pub trait File: Send + Sync + Debug {
     /// that later writes below `length` change no metadata. Never shortens. A failure leaves the file
     /// somewhere between its old length and `length`.
     fn preallocate(&self, length: u64) -> io::Result<()>;
+    /// Gives the file room up to `length`, which is its length then; zeros are read where nothing was written. For bytes that are
+    /// written at once: the disk is found full before the first of them, and nothing is written twice. Never shortens. A failure as
+    /// [`preallocate`](Self::preallocate)'s; whoever can't give room otherwise does what that does.
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        self.preallocate(length)
+    }
     /// Cuts the file to `length` bytes; nothing when it is shorter already.
     fn truncate(&self, length: u64) -> io::Result<()>;
     /// Takes an exclusive (`shared` = false) or shared advisory lock without waiting; Ok(false) when

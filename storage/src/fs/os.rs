@@ -1,4 +1,4 @@
-//! The operating system's files, with std only.
+//! The operating system's files, with std and, for room, `fallocate` of Linux.
 //!
 //! Owns: mapping relative names to a root directory, complete reads and writes, and which system call
 //! makes what durable. Does not own: when to sync. `sync` is `fdatasync` (`F_FULLFSYNC` on macOS);
@@ -212,6 +212,26 @@ impl File for OsFile {
         Ok(())
     }
 
+    #[cfg(target_os = "linux")]
+    fn reserve(&self, length: u64) -> io::Result<()> {
+        use nix::errno::Errno;
+        use nix::fcntl::{FallocateFlags, fallocate};
+
+        let at = self.len()?;
+        if at >= length {
+            return Ok(());
+        }
+        let (Ok(from), Ok(more)) = (at.try_into(), (length - at).try_into()) else {
+            return self.preallocate(length);
+        };
+        match fallocate(&self.0, FallocateFlags::empty(), from, more) {
+            Ok(()) => Ok(()),
+            Err(full @ (Errno::ENOSPC | Errno::EDQUOT)) => Err(full.into()),
+            // Not every file system can.
+            Err(_) => self.preallocate(length),
+        }
+    }
+
     fn truncate(&self, length: u64) -> io::Result<()> {
         if self.len()? > length {
             self.0.set_len(length)?;
@@ -261,6 +281,22 @@ mod tests {
         assert_eq!(fs.len("a/b/c").unwrap(), 1003);
         assert_eq!(fs.list("").unwrap(), vec![("a/b/c".to_owned(), 1003)]);
         assert_eq!(fs.list("none").unwrap(), vec![]);
+    }
+
+    #[test]
+    fn room_is_read_as_zeros_and_written_in() {
+        let (_dir, fs) = temporary();
+        let file = fs.open("a", OpenMode::CreateNew).unwrap();
+        file.write_at(b"hello", 0).unwrap();
+        file.reserve(300_000).unwrap();
+        file.reserve(10).unwrap();
+        assert_eq!(file.len().unwrap(), 300_000);
+        file.write_at(b"end", 299_997).unwrap();
+        file.sync().unwrap();
+        let mut bytes = vec![9; 300_001];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), 300_000);
+        assert_eq!((&bytes[..5], &bytes[299_997..300_000]), (&b"hello"[..], &b"end"[..]));
+        assert!(bytes[5..299_997].iter().all(|byte| *byte == 0));
     }
 
     #[test]

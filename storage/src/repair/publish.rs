@@ -319,7 +319,7 @@ async fn visible_rows(table: &TableSnapshot, segments: &[Arc<SegmentState>]) -> 
     let state = table.state();
     let mut hot: BTreeSet<RowId> = segments
         .iter()
-        .flat_map(|segment| state.hot_deletes.range(within(segment)).map(|(id, _)| *id))
+        .flat_map(|segment| state.hot_deletes.range(within(segment)).map(|(id, _)| id))
         .collect();
     // Row ids of several segments may interleave, and those of the damaged ones can't always be read: what is found nowhere else is theirs.
     if !hot.is_empty() {

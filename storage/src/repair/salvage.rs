@@ -152,7 +152,7 @@ fn visible(
         .zip(ids.values())
         .map(|(position, id)| {
             let gone = deleted.as_ref().is_some_and(|deleted| deleted.contains(position))
-                || hot.contains_key(&RowId(*id));
+                || hot.contains(RowId(*id));
             Some(!gone)
         })
         .collect()

@@ -231,7 +231,7 @@ fn appends(compared: &Snapshot, now: &TableState, change: &TableChange, claims: 
     if let Some(keys) = &claims.keys {
         for row in 0..keys.len() {
             if let Some(id) = now.hot_keys.find(&keys.to_owned(row))
-                && !now.hot_deletes.contains_key(&id)
+                && !now.hot_deletes.contains(id)
                 && deleted.binary_search(&id).is_err()
             {
                 return Err(same_key(&now.def.qualified_name()));

@@ -340,7 +340,7 @@ async fn rows(
                 *filter = Some(Err(Error::corrupt(meta.key_filter_path(), why)));
             }
             let deleted = cold.as_ref().is_some_and(|d| d.contains(positions[row]))
-                || table.hot_deletes.get(id).is_some_and(|v| *v <= at);
+                || table.hot_deletes.get(*id).is_some_and(|v| v <= at);
             if !deleted && !dropped {
                 seen.live += 1;
                 if let Some(keys) = &keys {

@@ -159,7 +159,7 @@ async fn of_segment(
                 continue;
             }
             let deleted = segment.deletes.as_ref().is_some_and(|d| d.positions().contains(positions[row]))
-                || subject.table.hot_deletes.contains_key(id);
+                || subject.table.hot_deletes.contains(*id);
             if !deleted {
                 let why = format!("row id {id} of segment {} is not in it", segment.meta.id);
                 return Err(wrong(&seen.path, why));

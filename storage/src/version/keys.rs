@@ -18,10 +18,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::id::{CommitVersion, RowId};
+use crate::segment::key::filter_hash;
 use crate::segment::{EncodedKey, EncodedKeys};
 
 /// Parts of the map that the order adds to; one that grows holds nobody up for long. A power of two.
 const SHARDS: usize = 64;
+/// So many keys of one commit are put in shard by shard.
+const MANY_KEYS: usize = 16 * SHARDS;
 
 /// Who adds keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,9 +80,7 @@ impl HotKeys {
                 self.begun(first, end, rows, line)
             }
         };
-        for (row, key) in (first.0..end.0).zip(keys.iter()) {
-            layer.keys.insert(EncodedKey::new(key), RowId(row));
-        }
+        layer.keys.insert_all(keys, first);
         layer.end = end;
         layer.rows += rows;
         self.current = Some(layer);
@@ -152,20 +153,38 @@ impl SharedKeys {
         self.end.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    fn shard(&self, key: &EncodedKey) -> MutexGuard<'_, HashMap<EncodedKey, Rows>> {
+    /// Which shard has a key.
+    fn place(&self, key: &[u8]) -> usize {
         // Not the hash of the maps, which would find all keys of a shard alike.
-        let at = key.filter_hash() as usize & (self.shards.len() - 1);
-        held(&self.shards[at])
+        filter_hash(key) as usize & (self.shards.len() - 1)
     }
 
-    /// Puts in a row, newer than all before.
-    fn insert(&self, key: EncodedKey, row: RowId) {
-        let mut shard = self.shard(&key);
-        match shard.entry(key) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(Rows::One(row));
+    fn shard(&self, key: &EncodedKey) -> MutexGuard<'_, HashMap<EncodedKey, Rows>> {
+        held(&self.shards[self.place(key.as_bytes())])
+    }
+
+    /// Puts in rows, newer than all before, whose ids count up from `first`. Many go in shard by shard, each of which gets room once.
+    fn insert_all(&self, keys: &EncodedKeys, first: RowId) {
+        let rows = (first.0..first.0.saturating_add(keys.len() as u64)).map(RowId);
+        if keys.len() < MANY_KEYS {
+            for (key, row) in keys.iter().zip(rows) {
+                insert(&mut held(&self.shards[self.place(key)]), key, row);
             }
-            Entry::Occupied(mut known) => known.get_mut().push(row),
+            return;
+        }
+        let mut of_shards: Vec<Vec<(&[u8], RowId)>> = Vec::with_capacity(self.shards.len());
+        // Most have a few more or less.
+        let usual = keys.len() / self.shards.len() * 5 / 4;
+        of_shards.resize_with(self.shards.len(), || Vec::with_capacity(usual));
+        for (key, row) in keys.iter().zip(rows) {
+            of_shards[self.place(key)].push((key, row));
+        }
+        for (shard, of_shard) in self.shards.iter().zip(of_shards) {
+            let mut shard = held(shard);
+            shard.reserve(of_shard.len());
+            for (key, row) in of_shard {
+                insert(&mut shard, key, row);
+            }
         }
     }
 
@@ -183,6 +202,16 @@ impl SharedKeys {
                 }
             }
         }
+    }
+}
+
+/// Puts in a row, newer than all before.
+fn insert(shard: &mut HashMap<EncodedKey, Rows>, key: &[u8], row: RowId) {
+    match shard.entry(EncodedKey::new(key)) {
+        Entry::Vacant(vacant) => {
+            vacant.insert(Rows::One(row));
+        }
+        Entry::Occupied(mut known) => known.get_mut().push(row),
     }
 }
 
@@ -339,6 +368,29 @@ mod tests {
             [Some(1), None, Some(2), Some(21), None]
         );
         assert_eq!([7, 100, 200, 219].map(|key| find(&head, key)), [Some(1), Some(2), Some(102), Some(121)]);
+    }
+
+    /// They go in by shards, and are found as those of small commits are.
+    #[test]
+    fn many_keys_of_one_commit_are_found_by_their_newest_row() {
+        for line in [Line::Order, Line::Aside] {
+            let mut first = HotKeys::default();
+            append(&mut first, 1, &[0, 5], line);
+            let mut second = first.clone();
+            let many = 3 * MANY_KEYS as u64;
+            // Each key twice, and two of those that are there.
+            let keys: Vec<i64> = (0..many as i64).map(|row| row / 2 * 5).collect();
+            append(&mut second, 3, &keys, line);
+            let mut third = second.clone();
+            append(&mut third, 3 + many, &[5, -5], line);
+            assert_eq!([0, 5, 10, -5].map(|key| find(&first, key)), [Some(1), Some(2), None, None]);
+            assert_eq!([5, -5].map(|key| find(&third, key)), [Some(3 + many), Some(4 + many)]);
+            for pair in 0..many / 2 {
+                let key = pair as i64 * 5;
+                assert_eq!(find(&second, key), Some(3 + 2 * pair + 1), "{line:?}, {key}");
+                assert_eq!(find(&second, key + 1), None);
+            }
+        }
     }
 
     /// A log may be anything: what was put in last counts.

@@ -7,6 +7,7 @@
 //! Visibility: a row is visible at version v when created <= v and not (deleted <= v).
 
 mod catalog;
+mod deletes;
 mod keys;
 mod pin;
 mod snapshot;
@@ -21,12 +22,13 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 pub use catalog::{Catalog, DEFAULT_SCHEMA, OWN_SCHEMA};
+pub use deletes::HotDeletes;
 pub use keys::HotKeys;
 use keys::Line;
 pub(crate) use pin::{Pin, Pins};
 pub(crate) use snapshot::Expiry;
 pub use snapshot::{SegmentView, Shared, Snapshot, TableSnapshot};
-pub use table::{HotDeletes, SegmentState, TableState};
+pub use table::{SegmentState, TableState};
 pub use warm::WarmReceipt;
 
 use crate::error::{Error, Result};

@@ -186,6 +186,14 @@ pub struct SegmentView {
     pub live_rows: u64,
 }
 
+/// These positions as a set. One by one, each would be looked for in it.
+fn set_of(mut positions: Vec<u32>) -> Result<RoaringBitmap> {
+    positions.sort_unstable();
+    positions.dedup();
+    RoaringBitmap::from_sorted_iter(positions)
+        .map_err(|error| Error::internal(format!("positions of deleted rows: {error}")))
+}
+
 /// One table at one version. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TableSnapshot {
@@ -308,14 +316,14 @@ impl TableSnapshot {
         }
         let views = before.views.iter().zip(deleted).map(|(view, since)| {
             if since.is_empty() {
-                return view.clone();
+                return Ok(view.clone());
             }
             let mut all = view.deleted.as_deref().map_or_else(RoaringBitmap::new, RoaringBitmap::clone);
-            all.extend(since);
+            all |= set_of(since)?;
             let (meta, live_rows) = (Arc::clone(&view.meta), view.meta.rows - all.len());
-            SegmentView { meta, live_rows, deleted: Some(Arc::new(all)) }
+            Ok::<_, Error>(SegmentView { meta, live_rows, deleted: Some(Arc::new(all)) })
         });
-        Ok(views.collect())
+        views.collect()
     }
 
     async fn views(&self) -> Result<Vec<SegmentView>> {
@@ -324,7 +332,7 @@ impl TableSnapshot {
             return Err(error);
         }
         let metas: Vec<&Arc<SegmentMeta>> = segments.iter().map(|segment| &segment.meta).collect();
-        let hot = self.state.hot_deletes.iter().filter(|(_, v)| **v <= self.at).map(|(id, _)| *id);
+        let hot = self.state.hot_deletes.iter().filter(|(_, v)| *v <= self.at).map(|(id, _)| id);
         let mut deleted: Vec<Vec<u32>> = vec![Vec::new(); segments.len()];
         for (segment, position) in self.places(&metas, &hot.collect::<Vec<_>>()).await?.into_iter().flatten()
         {
@@ -336,14 +344,15 @@ impl TableSnapshot {
                 (cold, true) => cold,
                 (cold, false) => {
                     let mut all = cold.map_or_else(RoaringBitmap::new, |d| RoaringBitmap::clone(&d));
-                    all.extend(hot);
+                    all |= set_of(hot)?;
                     Some(Arc::new(all))
                 }
             };
             let gone = deleted.as_ref().map_or(0, |d| d.len());
-            SegmentView { meta: Arc::clone(&segment.meta), live_rows: segment.meta.rows - gone, deleted }
+            let meta = Arc::clone(&segment.meta);
+            Ok::<_, Error>(SegmentView { live_rows: meta.rows - gone, meta, deleted })
         });
-        Ok(views.collect())
+        views.collect()
     }
 
     /// Opens a segment for reading; footers are cached.

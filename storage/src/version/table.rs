@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use imbl::OrdMap;
 
 use super::views::Views;
-use super::{HotKeys, Line, LoadedDeletes};
+use super::{HotDeletes, HotKeys, Line, LoadedDeletes};
 use crate::alter;
 use crate::error::{Error, Result};
 use crate::id::{CommitVersion, IndexId, ObjectId, RowId};
@@ -16,9 +15,6 @@ use crate::numbers::Counter;
 use crate::schema::TableDef;
 use crate::segment::{DeletesMeta, DeletionVector, EncodedKey, KeyEncoder, SegmentMeta};
 use crate::wal::TableChange;
-
-/// Deletes that are in no `.deletes` object yet: row id -> version. The first delete of a row counts.
-pub type HotDeletes = OrdMap<RowId, CommitVersion>;
 
 /// One segment and what is deleted in it.
 #[derive(Clone, Debug)]
@@ -200,9 +196,9 @@ impl TableState {
     pub(crate) fn deletes_hot(&self, ids: &[RowId]) -> bool {
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return false };
         if ids.len() <= self.hot_deletes.len() {
-            return ids.iter().any(|id| self.hot_deletes.contains_key(id));
+            return self.hot_deletes.contains_any(ids);
         }
-        self.hot_deletes.range(*first..=*last).any(|(id, _)| ids.binary_search(id).is_ok())
+        self.hot_deletes.range(*first..=*last).any(|(id, _)| ids.binary_search(&id).is_ok())
     }
 
     /// Keys of the hot rows from `first` on that are not deleted; None: there are more than `most` such rows, or there is no key.
@@ -222,7 +218,7 @@ impl TableState {
                 return Ok(None);
             }
             let encoded = encoder.encode_batch(&chunk.rows().slice(start, ids.len() - start), &indices)?;
-            let lives = |row: &usize| !self.hot_deletes.contains_key(&RowId(ids[start + row]));
+            let lives = |row: &usize| !self.hot_deletes.contains(RowId(ids[start + row]));
             keys.extend((0..encoded.len()).filter(lives).map(|row| encoded.to_owned(row)));
         }
         Ok(Some(keys))
@@ -328,8 +324,7 @@ impl TableState {
         }
         if self.is_hot() {
             next.memtable = self.memtable.after(cut);
-            next.hot_deletes =
-                self.hot_deletes.iter().filter(|(_, v)| **v > cut).map(|(k, v)| (*k, *v)).collect();
+            next.hot_deletes = self.hot_deletes.after(cut);
             next.hot_keys.drop_flushed(cut);
         }
         next.views = Views::default();
@@ -399,9 +394,7 @@ impl TableState {
         self.segments = Arc::new(segments);
         let hot: Vec<RowId> =
             self.memtable.chunks().flat_map(|c| c.row_ids().values().iter().map(|id| RowId(*id))).collect();
-        for id in hot {
-            self.hot_deletes.entry(id).or_insert(version);
-        }
+        self.hot_deletes.delete(&hot, version);
         self.live_rows = 0;
         self.last_delete = version;
         self.last_bulk_delete = version;
@@ -414,14 +407,8 @@ impl TableState {
         if change.deleted.is_empty() && change.deletes.is_empty() {
             return Ok(());
         }
-        for id in &change.deleted {
-            // Nearly none was: one walk down the map for each.
-            if let Some(first) = self.hot_deletes.insert(*id, version) {
-                self.hot_deletes.insert(*id, first);
-            } else {
-                self.live_rows = self.live_rows.saturating_sub(1);
-            }
-        }
+        let deleted = self.hot_deletes.delete(&change.deleted, version);
+        self.live_rows = self.live_rows.saturating_sub(deleted);
         if !change.deletes.is_empty() {
             let mut segments = Vec::clone(&self.segments);
             for meta in &change.deletes {

@@ -21,6 +21,8 @@ use crate::id::CommitVersion;
 pub(crate) const FRAME_HEADER: usize = 32;
 /// Frames begin at multiples of this.
 pub(crate) const FRAME_ALIGN: usize = 8;
+/// What stands behind a payload, or less of it.
+const PADDING: &[u8] = &[0; FRAME_ALIGN];
 /// Bytes of a seal.
 pub(crate) const SEAL_BYTES: u64 = FRAME_HEADER as u64;
 
@@ -63,27 +65,42 @@ pub(crate) fn encode(
     version: CommitVersion,
     payload: &[u8],
 ) {
-    debug_assert!(u32::try_from(payload.len()).is_ok());
-    let start = buffer.len();
-    buffer.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    buffer.extend_from_slice(&[0; 4]);
-    buffer.push(match kind {
-        FrameKind::Entry => 1,
-        FrameKind::Seal => 2,
-    });
-    buffer.extend_from_slice(&[0; 7]);
-    buffer.extend_from_slice(&synced_upto.to_le_bytes());
-    buffer.extend_from_slice(&version.0.to_le_bytes());
+    let (header, padding) = around(salt, kind, synced_upto, version, payload);
+    buffer.reserve(header.len() + payload.len() + padding.len());
+    buffer.extend_from_slice(&header);
     buffer.extend_from_slice(payload);
-    let length = (buffer.len() - start).next_multiple_of(FRAME_ALIGN);
-    buffer.resize(start + length, 0);
-    let checksum = checksum(salt, &buffer[start..]);
-    buffer[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+    buffer.extend_from_slice(padding);
 }
 
-fn checksum(salt: u64, frame: &[u8]) -> u32 {
+/// What stands before and behind a payload in its frame, for whoever does not want to copy that. It is at most `u32::MAX` bytes: the
+/// caller checks.
+pub(crate) fn around(
+    salt: u64,
+    kind: FrameKind,
+    synced_upto: u64,
+    version: CommitVersion,
+    payload: &[u8],
+) -> ([u8; FRAME_HEADER], &'static [u8]) {
+    debug_assert!(u32::try_from(payload.len()).is_ok());
+    let mut header = [0; FRAME_HEADER];
+    header[..4].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    header[8] = match kind {
+        FrameKind::Entry => 1,
+        FrameKind::Seal => 2,
+    };
+    header[16..24].copy_from_slice(&synced_upto.to_le_bytes());
+    header[24..].copy_from_slice(&version.0.to_le_bytes());
+    // A header is aligned itself.
+    let padding = &PADDING[..payload.len().next_multiple_of(FRAME_ALIGN) - payload.len()];
+    let checksum = crc32c::crc32c_append(checksum_of_header(salt, &header), payload);
+    header[4..8].copy_from_slice(&crc32c::crc32c_append(checksum, padding).to_le_bytes());
+    (header, padding)
+}
+
+/// Of the salt and of all of a header but the checksum in it.
+fn checksum_of_header(salt: u64, header: &[u8; FRAME_HEADER]) -> u32 {
     let salted = crc32c::crc32c(&salt.to_le_bytes());
-    crc32c::crc32c_append(crc32c::crc32c_append(salted, &frame[..4]), &frame[8..])
+    crc32c::crc32c_append(crc32c::crc32c_append(salted, &header[..4]), &header[8..])
 }
 
 /// Looks at `bytes[at..]`. `base` is the offset of `bytes` in its file.
@@ -114,7 +131,7 @@ pub(crate) fn look(bytes: &[u8], at: usize, base: u64, salt: u64) -> Found {
     if synced_upto > base + at as u64 {
         return Found::Bad("a frame says more was synced than stands before it");
     }
-    if checksum(salt, frame) != u32_at(header, 4) {
+    if crc32c::crc32c_append(checksum_of_header(salt, header), &frame[FRAME_HEADER..]) != u32_at(header, 4) {
         return Found::Bad("a frame's checksum is wrong");
     }
     Found::Frame(Frame { kind, synced_upto, version: CommitVersion(u64_at(header, 24)), payload, length })
@@ -168,6 +185,17 @@ mod tests {
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         let golden = "050000006336d297010000000000000080000000000000000a0000000000000068656c6c6f000000";
         assert_eq!(hex, golden);
+    }
+
+    #[test]
+    fn a_frame_is_what_stands_around_its_payload() {
+        for length in 0..20_u8 {
+            let payload: Vec<u8> = (0..length).collect();
+            let (mut whole, version) = (Vec::new(), CommitVersion(9));
+            encode(&mut whole, 77, FrameKind::Entry, 5, version, &payload);
+            let (header, padding) = around(77, FrameKind::Entry, 5, version, &payload);
+            assert_eq!([&header[..], &payload[..], padding].concat(), whole);
+        }
     }
 
     #[test]

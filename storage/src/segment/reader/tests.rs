@@ -588,7 +588,7 @@ async fn few_rows_by_id_cost_the_pages_they_are_in() {
         // So a version that deletes it need not look for it.
         let segments = vec![Arc::new(SegmentState::clean(meta.clone()))];
         let mut state = TableState::restored(def.clone(), RowId(u64::MAX), CommitVersion(8), segments, None);
-        state.hot_deletes.insert(id, CommitVersion(9));
+        state.hot_deletes.delete(&[id], CommitVersion(9));
         let shared = Shared {
             store: store.clone(),
             cache,

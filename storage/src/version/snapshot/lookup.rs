@@ -118,7 +118,7 @@ impl TableSnapshot {
     }
 
     fn is_hot_deleted(&self, row: RowId) -> bool {
-        self.state.hot_deletes.get(&row).is_some_and(|v| *v <= self.at)
+        self.state.hot_deletes.get(row).is_some_and(|v| v <= self.at)
     }
 
     /// Whether all of `ids`, which ascend, are visible, as they are in `before`, an older version of the table. Where rows stand is mostly known, since

@@ -16,6 +16,8 @@ use crate::wal::entry::{CatalogEdit, CommitInfo, RowBody, TableChange};
 const VERSION_AT: usize = 8;
 const TIME_AT: usize = 40;
 const FIRST_ROW_ID_AT: usize = 8;
+/// A deleted row id takes about this much at most.
+const ROW_ID_BYTES: usize = 4;
 
 pub(super) fn too_long(what: &str) -> Error {
     Error::new(ErrorKind::ResourceExhausted, format!("{what} of a commit exceed 4 GiB in the WAL"))
@@ -118,7 +120,9 @@ fn put_table(bytes: &mut Vec<u8>, at: usize, change: &TableChange) -> Result<()>
     let mut rows = 0;
     section(bytes, at + 40, |out| {
         rows = match &change.rows {
-            RowBody::Batches(batches) => rows::encode_rows(out, batches)?,
+            RowBody::Batches(batches) => {
+                rows::encode_rows_before(out, batches, ROW_ID_BYTES * change.deleted.len())?
+            }
             RowBody::Encoded { rows, bytes } => {
                 out.extend_from_slice(bytes);
                 *rows

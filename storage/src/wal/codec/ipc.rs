@@ -3,7 +3,7 @@
 //! ```text
 //! u32 messages, then each:
 //!   u32 metadata length, u32 body length
-//!   metadata: the flatbuffer `Message`
+//!   metadata: the flatbuffer `Message`, padded to 8 bytes by whoever wrote it lately
 //!   body: buffers, each padded to 8 bytes
 //! ```
 //! The arrow reader trusts a message's structure: buffer bounds, bitmap lengths and counts make it panic. [`Shape`]
@@ -16,7 +16,7 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, RecordBatch
 use arrow::buffer::{Buffer, OffsetBuffer};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::ipc::reader::read_record_batch;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use arrow::ipc::{MetadataVersion, RecordBatch as Message, root_as_message};
 use bytes::Bytes;
 
@@ -24,27 +24,40 @@ use super::body::too_long;
 use super::input::{Input, damaged};
 use crate::error::{Error, Result};
 
-/// Appends one message per batch that has rows.
+/// Bytes before a message's metadata, here and in a stream of Arrow's.
+const PREFIX_BYTES: usize = 8;
+
+/// Appends one message per batch that has rows: its buffers are copied once, to where they stay.
 pub(super) fn encode_ipc(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<()> {
     let failed = |e| Error::internal(format!("encoding rows for the WAL: {e}")).with_source(e);
     let options = IpcWriteOptions::try_new(8, false, MetadataVersion::V5).map_err(failed)?;
-    let generator = IpcDataGenerator::default();
-    let mut dictionaries = DictionaryTracker::new(true);
-    let mut context = IpcWriteContext::default();
-    let filled = || batches.iter().filter(|b| b.num_rows() > 0);
-    let count = u32::try_from(filled().count()).map_err(|_| too_long("row batches"))?;
+    let filled: Vec<&RecordBatch> = batches.iter().filter(|b| b.num_rows() > 0).collect();
+    let count = u32::try_from(filled.len()).map_err(|_| too_long("row batches"))?;
     out.extend_from_slice(&count.to_le_bytes());
-    for batch in filled() {
-        let batch = compacted(batch)?;
-        let (_, message) =
-            generator.encode(&batch, &mut dictionaries, &options, &mut context).map_err(failed)?;
-        for length in [message.ipc_message.len(), message.arrow_data.len()] {
-            let length = u32::try_from(length).map_err(|_| too_long("a row batch"))?;
-            out.extend_from_slice(&length.to_le_bytes());
-        }
-        out.extend_from_slice(&message.ipc_message);
-        out.extend_from_slice(&message.arrow_data);
+    let Some(first) = filled.first() else { return Ok(()) };
+    let start = out.len();
+    let schema = first.schema();
+    let mut stream = StreamWriter::try_new_with_options(&mut *out, &schema, options).map_err(failed)?;
+    // A stream begins with its schema; a body is read with the table's.
+    stream.get_mut().truncate(start);
+    for batch in filled {
+        let at = stream.get_ref().len();
+        stream.write(&compacted(batch)?).map_err(failed)?;
+        put_lengths(&mut stream.get_mut()[at..])?;
     }
+    Ok(())
+}
+
+/// A message of a stream has a mark and the length of its metadata before it: our two lengths take that place.
+fn put_lengths(message: &mut [u8]) -> Result<()> {
+    let lost = || Error::internal("encoding rows for the WAL: a message without its length");
+    let (prefix, rest) = message.split_first_chunk_mut::<PREFIX_BYTES>().ok_or_else(lost)?;
+    let [.., a, b, c, d] = *prefix;
+    let metadata = u32::from_le_bytes([a, b, c, d]);
+    let body = rest.len().checked_sub(metadata as usize).ok_or_else(lost)?;
+    let body = u32::try_from(body).map_err(|_| too_long("a row batch"))?;
+    prefix[..4].copy_from_slice(&metadata.to_le_bytes());
+    prefix[4..].copy_from_slice(&body.to_le_bytes());
     Ok(())
 }
 

@@ -65,6 +65,11 @@ fn column_tag(data_type: &DataType) -> Result<u8> {
 /// # Errors
 /// `Internal` for types that no column has; `ResourceExhausted` for a batch of 4 GiB.
 pub fn encode_rows(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<u64> {
+    encode_rows_before(out, batches, 0)
+}
+
+/// The same where about `behind` bytes follow.
+pub(super) fn encode_rows_before(out: &mut Vec<u8>, batches: &[RecordBatch], behind: usize) -> Result<u64> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let Some(first) = batches.first().filter(|_| rows > 0) else {
         return Ok(0);
@@ -86,7 +91,7 @@ pub fn encode_rows(out: &mut Vec<u8>, batches: &[RecordBatch]) -> Result<u64> {
     } else {
         out[form] = FORM_IPC;
         // Megabytes, often: grown bit by bit, they would be moved again and again.
-        out.reserve(encoded_rows_len(batches));
+        out.reserve(encoded_rows_len(batches) + behind);
         encode_ipc(out, batches)?;
     }
     Ok(rows as u64)

@@ -412,6 +412,28 @@ fn a_text_that_many_rows_share_gets_room_once() {
     assert_eq!(concat_batches(&schema, &read).unwrap(), batch);
 }
 
+/// Megabytes that are moved to where there is more room cost more than writing them.
+#[test]
+fn rows_and_what_follows_them_get_room_once() {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("n", DataType::Int64, false),
+        Field::new("s", DataType::Utf8View, true),
+    ]));
+    let batch = |rows: i64| {
+        let text =
+            StringViewArray::from_iter((0..rows).map(|i| (i % 7 != 0).then(|| format!("some text {i:09}"))));
+        let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(0..rows)), Arc::new(text)];
+        RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()
+    };
+    let batches = [batch(5000), batch(3), batch(2000)];
+    let mut body = Vec::new();
+    rows::encode_rows_before(&mut body, &batches, 10_000).unwrap();
+    let room = encoded_rows_len(&batches) + 10_000;
+    assert!(body.len() + 10_000 <= body.capacity() && body.capacity() < room + 1000, "{}", body.capacity());
+    let read = decode_rows(&schema, 7003, &Bytes::from(body)).unwrap();
+    assert_eq!(read, batches);
+}
+
 #[test]
 fn both_steps_give_the_bytes_of_one() {
     let (entry, _) = random_entry(&mut StdRng::seed_from_u64(5));

@@ -13,6 +13,9 @@ use crate::id::WalNumber;
 use crate::wal::Predecessor;
 use crate::wal::header::{FileHeader, HEADER_BYTES};
 
+/// A group that needs so many bytes more than there are zeros gets room instead.
+const RESERVED_BYTES: u64 = if cfg!(test) { 2048 } else { 1 << 20 };
+
 /// The file appended to.
 #[derive(Debug)]
 pub(super) struct Present {
@@ -23,7 +26,7 @@ pub(super) struct Present {
     pub(super) at: u64,
     /// End of what is synced.
     pub(super) synced: u64,
-    /// End of the zeros.
+    /// End of the zeros, or of the room.
     pub(super) allocated: u64,
 }
 
@@ -114,14 +117,18 @@ impl Present {
         Error::io(format!("{what} {}", path(self.number)), error)
     }
 
-    /// Zeros up to `end` at least. No byte of the log is touched, so failing is clean. Not synced by itself: the sync of
+    /// Zeros up to `end` at least, or room where a large group needs it. No byte of the log is touched, so failing is clean. Not synced by itself: the sync of
     /// the group that needed the room covers the zeros and the new length too.
     pub(super) fn allocate(&mut self, end: u64, step: u64) -> Result<()> {
         if end <= self.allocated {
             return Ok(());
         }
-        let wanted = end.max(self.allocated.saturating_add(step));
-        let extended = self.file.preallocate(wanted);
+        let extended = if end - self.allocated >= RESERVED_BYTES {
+            // They are all written now: zeros below them would cost as much again.
+            self.file.reserve(end)
+        } else {
+            self.file.preallocate(end.max(self.allocated.saturating_add(step)))
+        };
         // When the disk is full, what fitted may still be enough for this group.
         self.allocated = self.file.len().map_err(|e| self.doing("measuring", e))?;
         match extended {

@@ -1,4 +1,4 @@
-//! Appending to the log: one write and one sync for each group.
+//! Appending to the log: one write and one sync for each group; a large entry is a write of its own.
 //!
 //! Owns: when the present file is written, synced and sealed, when the next begins, removal of old ones. Does not own: how a
 //! file is made (`present`), grouping commits, the ticker of `SyncMode::Interval` (whoever opens the database spawns one that calls `sync`).
@@ -7,10 +7,12 @@
 //! room before the first byte of a group is not (D2). Calls block on the disk: run them where blocking is fine.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::present::{Failure, Present, name, prepare, settle};
 use super::tip::TipFile;
@@ -19,12 +21,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{FileSystem, Poison};
 use crate::id::{CommitVersion, DatabaseId, Epoch, WalNumber};
 use crate::metrics::WalMetrics;
-use crate::wal::frame::{FrameKind, SEAL_BYTES, encode};
+use crate::wal::frame::{FRAME_ALIGN, FRAME_HEADER, FrameKind, SEAL_BYTES, around, encode};
 use crate::wal::header::{FileHeader, HEADER_BYTES};
 use crate::wal::{AppendError, Group, Predecessor, SyncMode, Wal, WalStatus};
 
 /// A write buffer that grew beyond this is given back after the group.
 const BUFFER_KEPT_BYTES: usize = 4 << 20;
+
+/// A payload of so many bytes is written from where it is: putting it together with its frame would cost more than two more calls.
+const ALONE_BYTES: usize = if cfg!(test) { 512 } else { 256 << 10 };
 
 /// How a [`FileWal`] writes.
 #[derive(Clone, Copy, Debug)]
@@ -189,11 +194,12 @@ impl State {
         if group.entries.is_empty() {
             return Ok(());
         }
-        self.encode(group).map_err(AppendError::Clean)?;
-        let length = self.buffer.len() as u64;
+        self.check_group(group).map_err(AppendError::Clean)?;
+        let frame = |payload: &Bytes| (FRAME_HEADER + payload.len()).next_multiple_of(FRAME_ALIGN) as u64;
+        let length: u64 = group.entries.iter().map(frame).sum();
         let end = self.present.at + length;
         self.present.allocate(end, options.step_bytes).map_err(AppendError::Clean)?;
-        if let Err(e) = self.present.file.write_at(&self.buffer, self.present.at) {
+        if let Err(e) = self.write(group) {
             let error = self.present.doing("writing", e);
             return Err(AppendError::Unknown(self.fail(unknown(group, error))));
         }
@@ -210,20 +216,43 @@ impl State {
         Ok(())
     }
 
-    /// The group's frames, in `buffer`.
-    fn encode(&mut self, group: &Group) -> Result<()> {
+    /// Whether the group is the next, and can be written.
+    fn check_group(&self, group: &Group) -> Result<()> {
         if group.first != self.next {
             let message = format!("version {} was appended where {} was due", group.first, self.next);
             return Err(Error::internal(message));
         }
-        self.buffer.clear();
         for (version, payload) in (group.first.0..).zip(&group.entries) {
             if u32::try_from(payload.len()).is_err() {
                 let message = format!("commit {version} is longer than a WAL entry can be");
                 return Err(Error::new(ErrorKind::ResourceExhausted, message));
             }
-            let Present { salt, synced, .. } = self.present;
-            encode(&mut self.buffer, salt, FrameKind::Entry, synced, CommitVersion(version), payload);
+        }
+        Ok(())
+    }
+
+    /// Writes the group's frames, which are put together before as far as that is worth it. From the front to the end: what a call that fails
+    /// leaves is the beginning of the group, as of one write.
+    fn write(&mut self, group: &Group) -> io::Result<()> {
+        let Present { salt, synced, .. } = self.present;
+        let mut at = self.present.at;
+        self.buffer.clear();
+        for (version, payload) in (group.first.0..).map(CommitVersion).zip(&group.entries) {
+            if payload.len() < ALONE_BYTES {
+                encode(&mut self.buffer, salt, FrameKind::Entry, synced, version, payload);
+                continue;
+            }
+            let (header, padding) = around(salt, FrameKind::Entry, synced, version, payload);
+            self.buffer.extend_from_slice(&header);
+            self.present.file.write_at(&self.buffer, at)?;
+            at += self.buffer.len() as u64;
+            self.present.file.write_at(payload, at)?;
+            at += payload.len() as u64;
+            self.buffer.clear();
+            self.buffer.extend_from_slice(padding);
+        }
+        if !self.buffer.is_empty() {
+            self.present.file.write_at(&self.buffer, at)?;
         }
         Ok(())
     }
