@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
     Visitor, VisitorMut, WildcardAdditionalOptions,
 };
 
+use super::nested::is_nested;
 use super::place::{name_of, schema_and_name};
 use super::walk;
 use crate::error::{Error, Result};
@@ -32,6 +33,8 @@ pub(crate) struct Shape {
     pub(crate) pseudo_columns: bool,
     /// Whether `current_schema` stands without parentheses.
     pub(crate) session_words: bool,
+    /// Whether [`settle_nested`](super::settle_nested) may have something to do.
+    pub(crate) nested: bool,
     /// Whether what its reads cost is asked for.
     pub(crate) is_measured: bool,
     ctes: HashSet<String>,
@@ -88,6 +91,7 @@ impl Visitor for Shape {
             self.pseudo_columns = true;
         }
         self.session_words |= is_session_word(expr);
+        self.nested |= is_nested(expr);
         ControlFlow::Continue(())
     }
 }
