@@ -67,6 +67,14 @@ pub(crate) fn portable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
     joins::not_asking(gather::apart(decimals::apart(plan)?)?)
 }
 
+/// A filter that is planned without the rules, with the parameters of its lambdas apart from the columns.
+///
+/// # Errors
+/// `Internal` when it can't be made again.
+pub(crate) fn parameters_apart(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    lambdas::apart(plan)
+}
+
 /// Gives a session's planner the rules.
 pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut logical = Optimizer::new().rules;
