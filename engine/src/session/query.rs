@@ -25,7 +25,7 @@ use crate::scan::Portable;
 use crate::search;
 use crate::statement::{
     ExplainStatement, Parameters, Shape, Statement, call_session_words, compare_exactly,
-    keep_pseudo_columns_out, name_returned, select_values, series_in_zone, settle_nested,
+    keep_pseudo_columns_out, name_returned, query_lists, select_values, series_in_zone, settle_nested,
 };
 
 /// Plans and starts a query; its rows stream.
@@ -44,6 +44,9 @@ pub(super) fn prepare(
     compare_exactly(&mut statement, &context.snapshot, &context.search_path);
     if shape.session_words {
         call_session_words(&mut statement);
+    }
+    if shape.lists {
+        query_lists(&mut statement)?;
     }
     if shape.nested {
         name_returned(&mut statement);
