@@ -30,7 +30,7 @@ use crate::scan::pseudo::with_pseudo_columns;
 use crate::search;
 use crate::statement::{
     Shape, call_session_words, compare_exactly, inspect, keep_pseudo_columns_out, object_position,
-    schema_and_name, select_values, series_in_zone,
+    query_lists, schema_and_name, select_values, series_in_zone, settle_nested,
 };
 use crate::system::{self, SystemSource};
 
@@ -340,6 +340,12 @@ pub(crate) async fn plan_below(
     compare_exactly(&mut statement, parent.snapshot(), search_path);
     if shape.session_words {
         call_session_words(&mut statement);
+    }
+    if shape.lists {
+        query_lists(&mut statement)?;
+    }
+    if shape.nested {
+        settle_nested(&mut statement);
     }
     if shape.pseudo_columns {
         keep_pseudo_columns_out(&mut statement, parent.snapshot(), search_path)?;

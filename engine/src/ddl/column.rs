@@ -16,7 +16,7 @@ use super::{at_ident, invalid, name};
 use crate::context::StatementContext;
 use crate::dialect::types::column_type;
 use crate::error::{Error, Result, closest};
-use crate::statement::name_of;
+use crate::statement::{name_of, parse_expression, settle_nested};
 
 /// Columns and key of CREATE TABLE as written.
 pub(super) struct Columns {
@@ -281,8 +281,14 @@ pub(super) async fn check_default(
         )
         .map(|e| e.with_sqlstate("54000")));
     }
+    // Rows get what the text says.
+    if let Err(error) = parse_expression(&text) {
+        let message = format!("the default of column {name} cannot be kept as text: {}", error.message());
+        return Err(invalid("42601", message));
+    }
     let value = async {
-        let expr = ExprWithAlias { expr: expr.clone(), alias: None };
+        let mut expr = ExprWithAlias { expr: expr.clone(), alias: None };
+        settle_nested(&mut expr.expr);
         let expr = context.state.create_logical_expr_from_sql_expr(expr, &DFSchema::empty())?;
         let plan = LogicalPlanBuilder::empty(true).project([cast(expr, column_type.arrow())])?.build()?;
         let plan = context.state.create_physical_plan(&plan).await?;

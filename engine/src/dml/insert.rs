@@ -13,8 +13,6 @@ use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, ExprWithAlias, Ident, Insert, OnConflictAction, OnInsert, Query, Select, SelectItem,
     SetExpr, TableObject, UnaryOperator, Value, With,
 };
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 
 use super::Prepared;
 use super::change::plan_query;
@@ -29,6 +27,7 @@ use super::write::SharedTransaction;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::rights::Right;
+use crate::statement::{parse_expression, settle_nested};
 
 /// Plans INSERT.
 pub(super) async fn prepare(ctx: &StatementContext, with: Option<With>, insert: Insert) -> Result<Prepared> {
@@ -227,14 +226,12 @@ pub(super) fn number_text(value: &SqlExpr) -> Option<String> {
 /// The AST of the column's default; NULL when it has none.
 pub(super) fn default_sql(column: &ColumnDef) -> Result<SqlExpr> {
     let Some(text) = &column.default else { return Ok(SqlExpr::value(Value::Null)) };
-    let wrong = |e: &dyn std::fmt::Display| {
-        Error::new(
-            ErrorKind::Internal,
-            format!("the default of column \"{}\" does not parse: {e}", column.name),
-        )
-    };
-    let mut parser = Parser::new(&PostgreSqlDialect {}).try_with_sql(text).map_err(|e| wrong(&e))?;
-    let expr = parser.parse_expr().map_err(|e| wrong(&e))?;
+    let mut expr = parse_expression(text).map_err(|error| {
+        let message =
+            format!("the default of column \"{}\" does not parse: {}", column.name, error.message());
+        Error::new(ErrorKind::Internal, message)
+    })?;
+    settle_nested(&mut expr);
     stored_default(column, expr)
 }
 
@@ -263,7 +260,7 @@ mod tests {
     use super::*;
 
     fn expr(text: &str) -> SqlExpr {
-        Parser::new(&PostgreSqlDialect {}).try_with_sql(text).unwrap().parse_expr().unwrap()
+        parse_expression(text).unwrap()
     }
 
     fn column(column_type: ColumnType, default: Option<&str>) -> ColumnDef {
@@ -291,6 +288,16 @@ mod tests {
             stored_value(&column(ColumnType::Int32, Some("3 + 4")), expr("DEFAULT")).unwrap().to_string(),
             "3 + 4"
         );
+        for (text, meant) in [
+            ("f(v, x -> [x])", "f(v, x -> make_array(x))"),
+            ("f([1], lambda x : x + 7)", "f([1], lambda x : x + 7)"),
+            ("{'a': 'b'}['a']", "{'a': 'b'}['a']"),
+            ("a IS DISTINCT FROM b AND c", "a IS DISTINCT FROM b AND c"),
+        ] {
+            let text = text.replace("f(", "list_transform(");
+            let found = stored_value(&column(ColumnType::Json, Some(&text)), expr("DEFAULT")).unwrap();
+            assert_eq!(found.to_string().replace("list_transform(", "f("), meant);
+        }
         assert_eq!(
             stored_value(&column(ColumnType::Int32, None), expr("default")).unwrap().to_string(),
             "NULL"

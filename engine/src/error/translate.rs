@@ -341,6 +341,22 @@ fn plan(text: &str) -> Error {
         return Error::not_supported_yet("avg or sum of vectors")
             .map(|e| e.with_hint("l2_norm, vector_dims and the distances take vectors"));
     }
+    if let Some(call) = text.split("argument types '").nth(1)
+        && let Some((name @ "approx_percentile_cont", of)) = call.split_once('(')
+        && of.contains("List(")
+    {
+        return match of.starts_with("List(") {
+            true => make(ErrorKind::InvalidInput, "42883", &format!("{name} takes numbers, not lists"))
+                .map(|e| e.with_hint("unnest() makes rows of a list")),
+            false => {
+                let message = format!(
+                    "{name} takes a number from 0 to 1, or a list of them that is written out and not empty"
+                );
+                make(ErrorKind::InvalidInput, "42883", &message)
+                    .map(|e| e.with_hint("for example quantile_cont(x, [0.1, 0.5])"))
+            }
+        };
+    }
     if let Some(error) = no_call(text) {
         return error;
     }

@@ -15,6 +15,12 @@ pub(super) fn unplanned(text: &str) -> Option<Error> {
     if let Some(expr) = text.strip_prefix("Physical plan does not support logical expression ") {
         return expression(expr);
     }
+    if let Some(aggregate) = of_moving_frame(text) {
+        let error = Error::not_supported_yet(format!("{aggregate} over a frame whose beginning moves"));
+        return Some(error.map(|e| {
+            e.with_hint("begin at the first row: ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW")
+        }));
+    }
     let (what, hint) = if text.starts_with("Correlated scalar subquery must be aggregated") {
         (
             "a subquery as a value that reads the outer query and has no aggregate",
@@ -64,6 +70,13 @@ fn expression(expr: &str) -> Option<Error> {
     Some(Error::not_supported_yet(what).map(|e| e.with_hint(hint)))
 }
 
+/// The aggregate that cannot take rows back: `mode` of `Aggregate can not be used as a sliding accumulator because `retract_batch` is not
+/// implemented: mode(t.x) …`.
+fn of_moving_frame(text: &str) -> Option<&str> {
+    let (_, why) = text.split_once("can not be used as a sliding accumulator")?;
+    why.split_once("is not implemented: ")?.1.split('(').next()
+}
+
 /// ` a.v` of `… Column { relation: Some(Bare { table: "a" }), name: "v" })`.
 fn outer_column(expr: &str) -> Option<String> {
     let column = expr.split("Column { relation: ").nth(1)?;
@@ -88,5 +101,9 @@ mod tests {
         assert_eq!(error.sqlstate(), "0A000");
         assert!(error.message().contains("the outer column a.v"), "{error}");
         assert!(unplanned("anything else").is_none());
+        let moving = "Aggregate can not be used as a sliding accumulator because `retract_batch` is not implemented: arg_max(t.x, t.x, \
+                      Int64(2)) ORDER BY [t.x ASC NULLS LAST] ROWS BETWEEN 1 PRECEDING AND CURRENT ROW";
+        let error = unplanned(moving).unwrap();
+        assert!(error.message().starts_with("arg_max over a frame"), "{error}");
     }
 }

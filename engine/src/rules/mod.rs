@@ -14,12 +14,14 @@ mod projections;
 mod sides;
 mod sorted;
 mod turns;
+mod unnest;
 
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::optimizer::Optimizer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
@@ -69,6 +71,22 @@ pub(crate) fn portable(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Execution
     joins::not_asking(keys::apart(gather::apart(decimals::apart(plan)?)?)?)
 }
 
+/// A plan that is not optimised, with the keys that its rows have.
+///
+/// # Errors
+/// `Internal` when a node can't be made again.
+pub(crate) fn with_true_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(unnest::without_false_keys(plan)?.data)
+}
+
+/// A filter that is planned without the rules, with the parameters of its lambdas apart from the columns.
+///
+/// # Errors
+/// `Internal` when it can't be made again.
+pub(crate) fn parameters_apart(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    lambdas::apart(plan)
+}
+
 /// Gives a session's planner the rules.
 pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut logical = Optimizer::new().rules;
@@ -81,6 +99,7 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
         logical.insert(pushed + 1, Arc::new(order::JoinsInOrder));
         logical.insert(pushed + 1, Arc::new(narrow::AggregatesNarrowed));
     }
+    logical.insert(0, Arc::new(unnest::UnnestHasNoKeys));
     let mut rules = PhysicalOptimizer::new().rules;
     let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
     rules.insert(behind, Arc::new(Rule { name: "decimals_narrowed", change: decimals::narrowed }));

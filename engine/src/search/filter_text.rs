@@ -18,7 +18,7 @@ use super::each::RowFilter;
 use crate::error::{Error, Result};
 use crate::provider::{CairnTable, usable};
 use crate::statement::walk;
-use crate::statement::{call_session_words, compare_exactly_in, name_of, parse_expression};
+use crate::statement::{call_session_words, compare_exactly_in, name_of, parse_expression, settle_nested};
 
 /// What the columns of the searched table are qualified with beside those of other relations, unless one of these has the name.
 const SEARCHED: &str = "_searched";
@@ -37,8 +37,9 @@ pub(super) fn condition(
 ) -> Result<(Vec<Expr>, RowFilter)> {
     let mut parsed = parse_expression(text).map_err(in_filter)?;
     call_session_words(&mut parsed);
+    settle_nested(&mut parsed);
     let def = table.table().def();
-    let mut columns = OfTable { def, around, names_others: false };
+    let mut columns = OfTable { def, around, names_others: false, parameters: Vec::new() };
     if let ControlFlow::Break(error) = walk::visit_mut(&mut parsed, &mut columns) {
         return Err(error);
     }
@@ -137,6 +138,8 @@ struct OfTable<'a> {
     around: Option<&'a DFSchema>,
     /// Whether a column of it is named.
     names_others: bool,
+    /// Parameters of the lambdas around.
+    parameters: Vec<String>,
 }
 
 /// A name that none of the relations in `around` has.
@@ -162,13 +165,34 @@ impl<'a> Qualified<'a> {
     }
 }
 
+/// Adds the parameters of a lambda that a walk comes to.
+fn begin_lambda(parameters: &mut Vec<String>, expr: &SqlExpr) {
+    if let SqlExpr::Lambda(lambda) = expr {
+        parameters.extend(lambda.params.iter().map(|parameter| name_of(&parameter.name)));
+    }
+}
+
+/// Takes those of one away that it has gone through.
+fn end_lambda(parameters: &mut Vec<String>, expr: &SqlExpr) {
+    if let SqlExpr::Lambda(lambda) = expr {
+        parameters.truncate(parameters.len().saturating_sub(lambda.params.len()));
+    }
+}
+
 impl VisitorMut for Qualified<'_> {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
+        begin_lambda(&mut self.parameters, expr);
         match expr {
-            SqlExpr::Lambda(lambda) => {
-                self.parameters.extend(lambda.params.iter().map(|parameter| name_of(&parameter.name)));
+            // A column that a parameter would hide.
+            SqlExpr::CompoundIdentifier(parts) => {
+                if let [of, column] = parts.as_mut_slice()
+                    && name_of(of) == FUNCTION
+                    && self.table.column_with_name(&name_of(column)).is_some()
+                {
+                    *of = Ident::with_quote('"', self.name);
+                }
             }
             SqlExpr::Identifier(column) => {
                 let name = name_of(column);
@@ -183,10 +207,7 @@ impl VisitorMut for Qualified<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
-        if let SqlExpr::Lambda(lambda) = expr {
-            let outer = self.parameters.len().saturating_sub(lambda.params.len());
-            self.parameters.truncate(outer);
-        }
+        end_lambda(&mut self.parameters, expr);
         ControlFlow::Continue(())
     }
 }
@@ -203,13 +224,28 @@ impl VisitorMut for OfTable<'_> {
         }))
     }
 
+    fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<Error> {
+        end_lambda(&mut self.parameters, expr);
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<Error> {
+        begin_lambda(&mut self.parameters, expr);
         let SqlExpr::CompoundIdentifier(parts) = expr else { return ControlFlow::Continue(()) };
         let has = |ident: &Ident| {
             let name = name_of(ident);
             let own = self.def.columns.iter().map(|column| column.name.as_str());
             own.chain([ROW_ID_COLUMN, VERSION_COLUMN]).any(|column| column == name)
         };
+        let is_own = |table: &Ident| name_of(table) == self.def.name || name_of(table) == FUNCTION;
+        if let [table, column, member, ..] = parts.as_slice()
+            && is_own(table)
+            && has(column)
+            && !(name_of(table) == self.def.schema && is_own(column) && has(member))
+        {
+            parts.remove(0);
+            return ControlFlow::Continue(());
+        }
         let (schema, table, column) = match parts.as_slice() {
             [table, column] => (None, table, column),
             [schema, table, column] => (Some(schema), table, column),
@@ -218,7 +254,12 @@ impl VisitorMut for OfTable<'_> {
         let is_table = schema.is_none_or(|schema| name_of(schema) == self.def.schema)
             && (name_of(table) == self.def.name || schema.is_none() && name_of(table) == FUNCTION);
         if is_table && has(column) {
-            *expr = SqlExpr::Identifier(column.clone());
+            let column = column.clone();
+            // The name alone would be the parameter.
+            *expr = match self.parameters.contains(&name_of(&column)) {
+                true => SqlExpr::CompoundIdentifier(vec![Ident::with_quote('"', FUNCTION), column]),
+                false => SqlExpr::Identifier(column),
+            };
             return ControlFlow::Continue(());
         }
         let is_around = |relation: &Ident, column: &Ident| {

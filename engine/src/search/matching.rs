@@ -15,20 +15,23 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::{SchemaRef, UInt64Type};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result, ScalarValue, internal_datafusion_err};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, TableReference, internal_datafusion_err};
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Volatility, lit};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
-use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::filter::FilterExecBuilder;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::TryStreamExt;
 
+use super::call::FUNCTION;
 use super::held::Held;
 use super::{Search, resident};
 use crate::dml::simplified;
 use crate::provider::CairnTable;
+use crate::rules::parameters_apart;
 use crate::scan::{ScanRequest, plan as plan_scan};
 
 /// Most memory of what is kept.
@@ -221,20 +224,33 @@ async fn scanned(
     }
     projection.sort_unstable();
     projection.dedup();
+    // Of a lambda a scan makes nothing.
+    let mut filters = split_conjunction_owned(condition.clone());
+    let mut holds_lambda = false;
+    for index in (0..filters.len()).rev() {
+        if filters[index].exists(|expr| Ok(matches!(expr, Expr::Lambda(_))))? {
+            holds_lambda = true;
+            filters.remove(index);
+        }
+    }
     let request = ScanRequest {
         table,
         schema,
         projection: &projection,
-        filters: std::slice::from_ref(&condition),
+        filters: &filters,
         limit: None,
         unsearched: None,
     };
     let plan = plan_scan(request, state).await?;
     let row_id = projection.iter().position(|column| *column == row_id).unwrap_or(0);
-    let predicate = state.create_physical_expr(condition, &DFSchema::try_from(plan.schema())?)?;
+    let predicate = predicate(state, condition, &plan.schema())?;
     let filtered = FilterExecBuilder::new(predicate, plan).apply_projection(Some(vec![row_id]))?.build()?;
+    let mut plan: Arc<dyn ExecutionPlan> = Arc::new(filtered);
+    if holds_lambda {
+        plan = parameters_apart(plan)?;
+    }
     // Row groups and pages are left out by the predicate only once the source has it.
-    let plan = FilterPushdown::new().optimize(Arc::new(filtered), state.config_options())?;
+    let plan = FilterPushdown::new().optimize(plan, state.config_options())?;
     let row_id = plan.schema().index_of(cairn_storage::schema::ROW_ID_COLUMN)?;
     let context = state.task_ctx();
     let held = Held::new(context.memory_pool());
@@ -245,6 +261,29 @@ async fn scanned(
         held.set(ids.capacity() * size_of::<u64>())?;
     }
     Ok((ids, held))
+}
+
+/// `condition` over rows of `schema`, to be evaluated.
+///
+/// # Errors
+/// What the planner says of it.
+pub(super) fn predicate(
+    state: &SessionState,
+    condition: Expr,
+    schema: &SchemaRef,
+) -> Result<Arc<dyn PhysicalExpr>> {
+    // The parameter of a lambda gets a qualifier there, and no column without one may have its name.
+    let rows = TableReference::bare(FUNCTION);
+    let of_rows = DFSchema::try_from_qualified_schema(rows.clone(), schema)?;
+    let condition = condition.transform(|expr| {
+        Ok(match expr {
+            Expr::Column(column) if column.relation.is_none() => {
+                Transformed::yes(Expr::Column(Column::new(Some(rows.clone()), column.name)))
+            }
+            other => Transformed::no(other),
+        })
+    })?;
+    state.create_physical_expr(condition.data, &of_rows)
 }
 
 /// The expression with its columns named without a table.

@@ -16,13 +16,14 @@ use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{prep_null_mask_filter, take};
 use datafusion::arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use datafusion::arrow::util::bit_util;
-use datafusion::common::{DFSchema, ScalarValue, internal_datafusion_err};
+use datafusion::common::{ScalarValue, internal_datafusion_err};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::logical_expr_common::casts::try_cast_literal_to_type;
 use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, conjunction_opt, split_conjunction};
 
+use super::matching::predicate;
 use crate::error::Result;
 
 /// Rows evaluated together: what is computed of them stays in the processor's cache.
@@ -114,8 +115,7 @@ impl Condition {
             return Ok(None);
         };
         let schema = table.projected_schema(&columns, false)?;
-        let of_columns = DFSchema::try_from(Arc::clone(&schema))?;
-        let predicate = state.create_physical_expr(condition.clone(), &of_columns)?;
+        let predicate = predicate(state, condition.clone(), &schema)?;
         Ok(Some(Self::new(columns, schema, predicate)))
     }
 

@@ -28,7 +28,7 @@ use crate::running::RunningStatement;
 use crate::statement::walk;
 use crate::statement::{
     ExecuteStatement, Parameter, Parameters, PrepareStatement, Statement, ident_position, name_of,
-    wrong_count,
+    settle_nested, wrong_count,
 };
 
 /// Statements that a session may have prepared at the same time.
@@ -321,6 +321,7 @@ fn constant(state: &SessionState, value: &ast::Expr, params: Option<&ParamValues
         return Err(error);
     }
     let (text, schema) = (value.to_string(), DFSchema::empty());
+    settle_nested(&mut value);
     let expr =
         state.create_logical_expr_from_sql_expr(ExprWithAlias { expr: value, alias: None }, &schema)?;
     match dml::simplified(state, expr, &schema)? {

@@ -25,7 +25,7 @@ use crate::scan::Portable;
 use crate::search;
 use crate::statement::{
     ExplainStatement, Parameters, Shape, Statement, call_session_words, compare_exactly,
-    keep_pseudo_columns_out, select_values, series_in_zone,
+    keep_pseudo_columns_out, name_returned, query_lists, select_values, series_in_zone, settle_nested,
 };
 
 /// Plans and starts a query; its rows stream.
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &StatementContext, shape: &Shape, query: &Query
     start(context, plan).await
 }
 
-/// The statement as the planner should see it: `*` without pseudo-columns, session words as calls.
+/// The statement as the planner should see it: `*` without pseudo-columns, session words and lists of names as calls.
 pub(super) fn prepare(
     context: &StatementContext,
     shape: &Shape,
@@ -44,6 +44,13 @@ pub(super) fn prepare(
     compare_exactly(&mut statement, &context.snapshot, &context.search_path);
     if shape.session_words {
         call_session_words(&mut statement);
+    }
+    if shape.lists {
+        query_lists(&mut statement)?;
+    }
+    if shape.nested {
+        name_returned(&mut statement);
+        settle_nested(&mut statement);
     }
     if shape.pseudo_columns {
         keep_pseudo_columns_out(&mut statement, &context.snapshot, &context.search_path)?;

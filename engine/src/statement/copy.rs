@@ -19,11 +19,11 @@ pub(super) fn copy(parser: &mut Parser<'_>) -> Result<Statement> {
     let subject = if parser.consume_token(&Token::LParen) {
         let mut query = parser.parse_query().map_err(syntax)?;
         parser.expect_token(&Token::RParen).map_err(syntax)?;
+        name_columns_of(&mut query);
         precedence::settle_within(&mut *query);
         if guard::check(&ast::Statement::Query(query.clone()))?.fetches {
             fetch::as_limit(&mut *query)?;
         }
-        name_columns_of(&mut query);
         CopySubject::Query(query)
     } else {
         let name = parser.parse_object_name(false).map_err(syntax)?;

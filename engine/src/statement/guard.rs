@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::grouping;
+use super::known;
 use super::place::{name_of, object_position};
 use super::walk;
 use crate::error::{Error, Result};
@@ -82,6 +83,13 @@ impl Visitor for Guard {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
         match expr {
             Expr::Lambda(lambda) if holds_query(&lambda.body) => refuse("a subquery in a lambda", None),
+            Expr::Function(function) => match known::misnamed(function) {
+                Some(error) => ControlFlow::Break(Box::new(match object_position(&function.name) {
+                    Some(position) => error.at(position),
+                    None => error,
+                })),
+                None => ControlFlow::Continue(()),
+            },
             _ => ControlFlow::Continue(()),
         }
     }

@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, VisitorMut,
+    self, Expr, Ident, ObjectNamePart, OutputClause, Query, Select, SelectItem, SetExpr, TableFactor,
+    VisitorMut,
 };
 
 use super::known::{is_shortened, lengthened, shortened};
@@ -139,6 +140,38 @@ pub(crate) fn computed_name(expr: &mut Expr) -> Option<String> {
     match column(expr) {
         Some(_) => None,
         None => Some(text(expr)),
+    }
+}
+
+/// Names the items of RETURNING that are no columns and have no name, as long as they are as they were written.
+pub(crate) fn name_returned(statement: &mut ast::Statement) {
+    let items = match statement {
+        ast::Statement::Insert(insert) => insert.returning.as_mut(),
+        ast::Statement::Update(update) => update.returning.as_mut(),
+        ast::Statement::Delete(delete) => delete.returning.as_mut(),
+        ast::Statement::Merge(merge) => match &mut merge.output {
+            Some(OutputClause::Returning { select_items, .. }) => Some(select_items),
+            Some(OutputClause::Output { .. }) | None => None,
+        },
+        // WITH … before a change: the change is the query's body.
+        ast::Statement::Query(query) => {
+            if let SetExpr::Insert(change)
+            | SetExpr::Update(change)
+            | SetExpr::Delete(change)
+            | SetExpr::Merge(change) = query.body.as_mut()
+            {
+                name_returned(change);
+            }
+            None
+        }
+        _ => None,
+    };
+    for item in items.into_iter().flatten() {
+        let SelectItem::UnnamedExpr(expr) = item else { continue };
+        if let Some(name) = computed_name(expr) {
+            let expr = std::mem::replace(expr, Expr::Wildcard(AttachedToken::empty()));
+            *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name) };
+        }
     }
 }
 

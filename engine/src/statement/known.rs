@@ -7,6 +7,7 @@
 
 use std::ops::ControlFlow;
 
+use cairn_storage::ErrorKind;
 use datafusion::sql::sqlparser::ast::{
     Array, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByExpr, UnaryOperator, Value, Visit,
@@ -16,6 +17,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 use super::cast::call;
 use super::walk;
 use crate::dml::ident_text;
+use crate::error::Error;
 
 /// Aggregates with a delimiter that may be left out.
 const DELIMITED: [&str; 3] = ["string_agg", "group_concat", "listagg"];
@@ -184,6 +186,49 @@ fn interval_parts(args: &[FunctionArg]) -> Option<Vec<FunctionArg>> {
     is_named.then(|| parts.collect())
 }
 
+/// What is wrong with the names in a call of `make_interval`; None: nothing, or it has none.
+pub(super) fn misnamed(function: &Function) -> Option<Error> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let is_named = |arg: &FunctionArg| matches!(arg, FunctionArg::Named { .. });
+    if !list.args.iter().any(is_named) || !function.name.to_string().eq_ignore_ascii_case("make_interval") {
+        return None;
+    }
+    let mut given = [false; INTERVAL_PARTS.len()];
+    let mut is_behind_name = false;
+    for (place, arg) in list.args.iter().enumerate() {
+        let (part, name) = match arg {
+            FunctionArg::Named { name, .. } => {
+                is_behind_name = true;
+                let name = ident_text(name);
+                (INTERVAL_PARTS.iter().position(|part| *part == name), name)
+            }
+            _ if is_behind_name => {
+                return Some(wrong_part(
+                    "42601",
+                    "a part of make_interval without a name stands behind one with a name",
+                ));
+            }
+            _ => (Some(place), (place + 1).to_string()),
+        };
+        match part.and_then(|part| given.get_mut(part)) {
+            None => return Some(wrong_part("42883", &format!("make_interval has no part {name}"))),
+            Some(given) if *given => {
+                return Some(wrong_part("42601", &format!("make_interval is given {name} twice")));
+            }
+            Some(given) => *given = true,
+        }
+    }
+    None
+}
+
+fn wrong_part(sqlstate: &'static str, message: &str) -> Error {
+    let hint = format!(
+        "its parts are {}, each by its place or its name: make_interval(1, days => 3)",
+        INTERVAL_PARTS.join(", ")
+    );
+    Error::new(ErrorKind::InvalidInput, message).map(|e| e.with_sqlstate(sqlstate).with_hint(hint))
+}
+
 /// The order within a call of one argument, when it is by that argument.
 fn own_order(list: &FunctionArgumentList) -> Option<Vec<OrderByExpr>> {
     let [FunctionArg::Unnamed(FunctionArgExpr::Expr(of))] = list.args.as_slice() else { return None };
@@ -211,6 +256,7 @@ fn members(args: &[FunctionArg]) -> Option<Vec<FunctionArg>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::COPIES_MAX;
     use crate::statement::{Statement, parse};
@@ -251,10 +297,34 @@ mod tests {
             ("make_interval(days => 3, Hours := 2)", "make_interval(0, 0, 0, 3, 2, 0, 0)"),
             ("make_interval(1, days => 3)", "make_interval(1, 0, 0, 3, 0, 0, 0)"),
             ("make_interval(1, 2)", "make_interval(1, 2)"),
-            ("make_interval(1, years => 3)", "make_interval(1, years => 3)"),
         ] {
             assert_eq!(query(&format!("SELECT {written} AS a")), format!("SELECT {meant} AS a"));
         }
+    }
+
+    #[test]
+    fn parts_of_an_interval_have_their_names() {
+        for (args, sqlstate, part) in [
+            ("day => 3", "42883", "no part day"),
+            ("1, years => 3", "42601", "years twice"),
+            ("days => 3, DAYS => 4", "42601", "days twice"),
+            ("days => 3, 1", "42601", "without a name"),
+            ("1, 2, 3, 4, 5, 6, 7, 8, days => 1", "42883", "no part 8"),
+        ] {
+            let error = parse(&format!("SELECT make_interval({args})")).unwrap_err();
+            assert_eq!(error.sqlstate(), sqlstate, "{args}");
+            assert!(error.message().contains(part), "{}", error.message());
+            assert!(error.hint().is_some_and(|hint| hint.contains("years, months")), "{args}");
+        }
+    }
+
+    #[test]
+    fn columns_are_called_as_they_are_written() {
+        let Ok(Statement::Query(query)) = parse("SELECT max(x, 2), a AT TIME ZONE 'UTC' FROM t") else {
+            panic!("it parses")
+        };
+        let text = query.to_string();
+        assert!(text.contains("AS \"max(x, 2)\"") && text.contains("AS \"a AT TIME ZONE 'UTC'\""), "{text}");
     }
 
     #[test]

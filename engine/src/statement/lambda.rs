@@ -9,12 +9,12 @@ use std::ops::ControlFlow;
 
 use cairn_storage::ErrorKind;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, OneOrManyWithParens,
-    Subscript, Value,
+    Expr, Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, OneOrManyWithParens,
 };
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, Word};
 
+use super::nested::{member, members_by_text};
 use super::place::{name_of, position_of};
 use super::walk;
 use crate::dialect::CairnDialect;
@@ -183,17 +183,21 @@ pub(crate) fn lambda(parser: &mut Parser<'_>) -> Option<std::result::Result<Expr
 fn read_members(body: &mut Expr, names: &[Ident]) {
     let names: Vec<String> = names.iter().map(name_of).collect();
     let _: ControlFlow<()> = walk::expressions_mut(body, |expr| {
-        if let Expr::CompoundIdentifier(parts) = expr
-            && let [first, members @ ..] = parts.as_slice()
-            && names.contains(&name_of(first))
-        {
-            let member = |name: &Ident| {
-                let index = Expr::value(Value::SingleQuotedString(name_of(name)));
-                AccessExpr::Subscript(Subscript::Index { index })
-            };
-            let access_chain = members.iter().map(member).collect();
-            *expr =
-                Expr::CompoundFieldAccess { root: Box::new(Expr::Identifier(first.clone())), access_chain };
+        match expr {
+            Expr::CompoundIdentifier(parts) => {
+                if let [first, members @ ..] = parts.as_slice()
+                    && names.contains(&name_of(first))
+                {
+                    let access_chain = members.iter().map(member).collect();
+                    let root = Box::new(Expr::Identifier(first.clone()));
+                    *expr = Expr::CompoundFieldAccess { root, access_chain };
+                }
+            }
+            Expr::CompoundFieldAccess { root, access_chain } if matches!(root.as_ref(), Expr::Identifier(first) if names.contains(&name_of(first))) =>
+            {
+                members_by_text(access_chain);
+            }
+            _ => {}
         }
         ControlFlow::Continue(())
     });
@@ -230,6 +234,7 @@ mod tests {
             ("reduce(a, (x, y) -> x || y, j -> 'k')", "reduce(a, (x, y) -> x || y, j -> 'k')"),
             ("f(j -> 'k', x -> x -> 'k' = 'v')", "f(j -> 'k', x -> x -> 'k' = 'v')"),
             ("f(a, x -> x.b.\"C\" + t.b)", "f(a, x -> x['b']['C'] + t.b)"),
+            ("f(a, x -> x.b[1].c || t.b[1])", "f(a, x -> x['b'][1]['c'] || t.b[1])"),
             ("json_set(j, j -> 'k', 1)", "json_set(j, j -> 'k', 1)"),
             ("f(j ->> 'k')", "f(j ->> 'k')"),
         ] {

@@ -51,7 +51,21 @@ pub(crate) fn parse(sql: &str) -> Result<Statement> {
         (false, Statement::Account(_) | Statement::Secret(_)) => {
             Err(syntax_error("expected the end of the statement"))
         }
-        (false, _) => Err(unexpected("the end of the statement", &next)),
+        (false, parsed) => {
+            let error = unexpected("the end of the statement", &next);
+            let verb = match parsed {
+                Statement::Compact(None) => "COMPACT",
+                Statement::Checkpoint(None) => "CHECKPOINT",
+                _ => return Err(error),
+            };
+            match &next.token {
+                Token::Word(name) => {
+                    let hint = format!("for one table write {verb} TABLE {name}");
+                    Err(error.map(|e| e.with_hint(hint)))
+                }
+                _ => Err(error),
+            }
+        }
     }
 }
 
@@ -190,11 +204,12 @@ fn classify(parser: &mut Parser<'_>) -> Result<Statement> {
 
 /// Checks a statement of the parser's tree and sorts it.
 fn sorted(mut parsed: ast::Statement) -> Result<Statement> {
+    // As they are written, whatever else they become.
+    item::name_columns(&mut parsed);
     precedence::settle(&mut parsed);
     if guard::check(&parsed)?.fetches {
         fetch::as_limit(&mut parsed)?;
     }
-    item::name_columns(&mut parsed);
     if let Some(statement) = transaction(&parsed) {
         return statement;
     }
@@ -503,5 +518,7 @@ mod tests {
         let deep = format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500));
         assert_eq!(parse(&deep).unwrap_err().sqlstate(), "54001");
         assert_eq!(parse("").unwrap_err().sqlstate(), "42601");
+        let error = parse("COMPACT u").unwrap_err();
+        assert_eq!(error.hint(), Some("for one table write COMPACT TABLE u"));
     }
 }

@@ -14,6 +14,8 @@ use datafusion::sql::sqlparser::ast::{
     Visitor, VisitorMut, WildcardAdditionalOptions,
 };
 
+use super::listed::is_listed;
+use super::nested::is_nested;
 use super::place::{name_of, schema_and_name};
 use super::walk;
 use crate::error::{Error, Result};
@@ -32,6 +34,10 @@ pub(crate) struct Shape {
     pub(crate) pseudo_columns: bool,
     /// Whether `current_schema` stands without parentheses.
     pub(crate) session_words: bool,
+    /// Whether [`settle_nested`](super::settle_nested) may have something to do.
+    pub(crate) nested: bool,
+    /// Whether a function that gives a list stands in FROM, for [`query_lists`](super::query_lists).
+    pub(crate) lists: bool,
     /// Whether what its reads cost is asked for.
     pub(crate) is_measured: bool,
     ctes: HashSet<String>,
@@ -64,6 +70,7 @@ impl Visitor for Shape {
         if let TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } = factor {
             self.functions.insert(name.clone());
         }
+        self.lists |= is_listed(factor);
         self.calls.extend(call_of_text(factor));
         ControlFlow::Continue(())
     }
@@ -88,6 +95,7 @@ impl Visitor for Shape {
             self.pseudo_columns = true;
         }
         self.session_words |= is_session_word(expr);
+        self.nested |= is_nested(expr);
         ControlFlow::Continue(())
     }
 }

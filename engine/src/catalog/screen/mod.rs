@@ -25,6 +25,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use self::columns::Columns;
 use self::exec::ViewExec;
+use crate::rules::with_true_keys;
 
 pub(super) use self::hiding::hides_rows;
 
@@ -48,6 +49,7 @@ impl ScreenedView {
         // Only analysis settles the types.
         let analysed =
             state.analyzer().execute_and_check(query.clone(), state.config_options(), |_, _| {})?;
+        let analysed = with_true_keys(analysed)?;
         let keys = keys(analysed.schema());
         Ok(Self { name, query, columns: Columns::of(&analysed), keys })
     }
