@@ -108,7 +108,11 @@ pub(super) fn state(state: &SessionState) -> Result<SessionState> {
     let of_part = limit / parts;
     let rows = config.batch_size().min((of_part / BYTES_FOR_ROW).max(ROWS_LEAST));
     let merge = config.options().execution.sort_spill_reservation_bytes.min(of_part / MERGE_SHARE);
-    let config = config.with_batch_size(rows).with_sort_spill_reservation_bytes(merge);
+    // Of several batches as one, DataFusion counts the texts again for each batch that comes of it.
+    let config = config
+        .with_batch_size(rows)
+        .with_sort_spill_reservation_bytes(merge)
+        .with_sort_in_place_threshold_bytes(0);
     runtime.memory_pool = Arc::new(MemoryOfSorts::new(Arc::clone(&runtime.memory_pool), limit, merge));
     let files = FilesOfSorts::new(Arc::clone(&runtime.disk_manager), parts.saturating_mul(BATCHES_OF_KEY));
     let files = DiskManagerBuilder::default()
