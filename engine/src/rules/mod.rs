@@ -5,6 +5,7 @@ mod decimals;
 mod gather;
 mod guess;
 mod joins;
+mod keys;
 mod lambdas;
 mod narrow;
 mod offsets;

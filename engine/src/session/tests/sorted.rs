@@ -29,9 +29,9 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
         &session,
         &[
             "CREATE TABLE l (id INT PRIMARY KEY, k BIGINT, t TEXT, f DOUBLE, at TIMESTAMPTZ)",
-            "INSERT INTO l SELECT i, CASE WHEN i % 11 > 0 THEN i % 700 END, 'k' || i % 300, i, to_timestamp(i % 400) FROM generate_series(1, 1300) g(i)",
+            "INSERT INTO l SELECT i, CASE WHEN i % 11 > 0 THEN i % 700 END, 'k' || i % 300, CASE i % 50 WHEN 0 THEN CAST('NaN' AS DOUBLE) WHEN 1 THEN CAST('-0' AS DOUBLE) WHEN 2 THEN 0.0 WHEN 3 THEN NULL ELSE i % 400 END, to_timestamp(i % 400) FROM generate_series(1, 1300) g(i)",
             "CREATE TABLE r (n INT, id INT PRIMARY KEY, k BIGINT, t TEXT, f DOUBLE, at TIMESTAMPTZ)",
-            "INSERT INTO r SELECT i % 7, i, CASE WHEN i % 13 > 0 THEN i % 900 END, 'k' || i % 500, i, to_timestamp(i % 500) FROM generate_series(1, 1100) g(i)",
+            "INSERT INTO r SELECT i % 7, i, CASE WHEN i % 13 > 0 THEN i % 900 END, 'k' || i % 500, CASE i % 50 WHEN 0 THEN CAST('NaN' AS DOUBLE) WHEN 1 THEN CAST('-0' AS DOUBLE) WHEN 2 THEN 0.0 WHEN 3 THEN NULL ELSE i % 300 END, to_timestamp(i % 500) FROM generate_series(1, 1100) g(i)",
         ],
     )
     .await;
@@ -39,7 +39,10 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
     let of_left = "SELECT count(*), sum(id) FROM l WHERE";
     for (sql, sorts) in [
         (format!("{of_both} LEFT JOIN r ON l.k = r.k"), true),
+        (format!("{of_both} RIGHT JOIN r ON l.k = r.k AND l.t = r.t"), true),
+        (format!("{of_both} FULL JOIN r ON l.k = r.k"), true),
         (format!("{of_both} FULL JOIN r ON l.at = r.at AND l.t = r.t"), true),
+        (format!("{of_both} FULL JOIN r ON l.k IS NOT DISTINCT FROM r.k"), true),
         (format!("{of_both} JOIN r ON l.k IS NOT DISTINCT FROM r.k"), true),
         // The condition reads columns of both sides, whichever side is which.
         (format!("{of_both} JOIN r ON l.k = r.k AND l.id < r.id AND l.id % 5 <> r.n"), true),
@@ -56,11 +59,15 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
             true,
         ),
         (format!("{of_left} id < 9 OR EXISTS (SELECT 1 FROM r WHERE r.k = l.k)"), true),
-        (format!("{of_left} EXISTS (SELECT 1 FROM r WHERE r.at = l.at)"), false),
+        (format!("{of_left} EXISTS (SELECT 1 FROM r WHERE r.at = l.at)"), true),
         // One NULL on the other side, and there is no row.
         (format!("{of_left} k NOT IN (SELECT k FROM r)"), false),
         (format!("{of_both} FULL JOIN r ON l.k = r.k AND l.id < r.id"), false),
-        (format!("{of_both} JOIN r ON l.f = r.f"), false),
+        // Both zeros are one number, and NaN is.
+        (format!("{of_both} JOIN r ON l.f = r.f"), true),
+        (format!("{of_both} FULL JOIN r ON l.f = r.f AND l.k = r.k"), true),
+        (format!("{of_left} f IN (SELECT f FROM r)"), true),
+        (format!("{of_left} NOT EXISTS (SELECT 1 FROM r WHERE r.f = l.f AND r.id < l.id)"), true),
         // A side that is small stays in a hash join.
         ("SELECT count(*), sum(l.id) FROM l JOIN (VALUES (3), (4)) v(k) ON l.k = v.k".to_owned(), false),
     ] {
@@ -122,6 +129,18 @@ async fn a_join_that_needs_more_memory_than_there_is_is_answered() {
     let plan = rows.stream.try_collect::<Vec<_>>().await.unwrap();
     let plan = pretty_format_batches(&plan).unwrap().to_string();
     assert!(plan.contains("SortMergeJoinExec"), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_without_a_key_are_not_rows_of_one_key() {
+    let session = session_within(4 << 20).await;
+    let side = format!("(SELECT CASE WHEN x % 40 = 0 THEN x END AS k, t FROM {WIDE})");
+    for (join, answer) in [("JOIN", "450,226975,226975"), ("FULL JOIN", "35550,9078894,9078894")] {
+        let sql = format!(
+            "SELECT count(*), sum(length(a.t)), sum(length(b.t)) FROM {side} AS a {join} {side} AS b ON a.k = b.k"
+        );
+        run(&session, &sql, answer).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
