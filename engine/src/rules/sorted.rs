@@ -18,8 +18,8 @@
 //! so and holds the other, whose rows without a key are kept apart by numbers.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -55,6 +55,7 @@ const NUMBER: &str = "number of the row";
 pub(crate) struct PlannedJoins {
     sorts: bool,
     could_sort: AtomicBool,
+    why_not: OnceLock<&'static str>,
     is_committed: AtomicBool,
 }
 
@@ -71,14 +72,20 @@ impl PlannedJoins {
 
     /// A plan of the attempt was made.
     pub(crate) fn look_at(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
-        let found = plan.exists(|node| {
-            Ok(node
-                .downcast_ref::<HashJoinExec>()
-                .is_some_and(|join| join.left().is::<GatherExec>() && can_sort(join)))
+        plan.apply(|node| {
+            if let Some(join) =
+                node.downcast_ref::<HashJoinExec>().filter(|join| join.left().is::<GatherExec>())
+            {
+                match why_not(join) {
+                    None => self.could_sort.store(true, Ordering::Relaxed),
+                    // The first one is told of.
+                    Some(why) => {
+                        let _ = self.why_not.set(why);
+                    }
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
         })?;
-        if found {
-            self.could_sort.store(true, Ordering::Relaxed);
-        }
         Ok(())
     }
 
@@ -90,6 +97,11 @@ impl PlannedJoins {
     /// Whether the statement, when this attempt has run out of memory, can be run once more with joins that need less.
     pub(crate) fn can_sort(&self) -> bool {
         !self.sorts && self.could_sort.load(Ordering::Relaxed) && !self.is_committed.load(Ordering::Relaxed)
+    }
+
+    /// Why a join of the attempt is not done by sorting, neither in this attempt nor in another; None: they all could be, or are.
+    pub(crate) fn why_not(&self) -> Option<&'static str> {
+        self.why_not.get().copied().filter(|_| !self.can_sort())
     }
 }
 
@@ -108,7 +120,7 @@ pub(super) fn apart(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPla
 pub(super) fn sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|plan| {
         let Some(join) = plan.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(plan)) };
-        if !can_sort(join) || join.contains_projection() || join.fetch().is_some() || is_small(join) {
+        if why_not(join).is_some() || join.contains_projection() || join.fetch().is_some() || is_small(join) {
             return Ok(Transformed::no(plan));
         }
         Ok(Transformed::yes(by_sorting(join)?))
@@ -256,26 +268,31 @@ fn over_both_sides(filter: &JoinFilter, left: usize, output: &Schema) -> Result<
     condition.data()
 }
 
-/// Whether a join by sorting gives the same rows.
-fn can_sort(join: &HashJoinExec) -> bool {
-    let is_outer = matches!(join.join_type(), JoinType::Left | JoinType::Right | JoinType::Full);
+/// Why a join by sorting would not give the same rows; None: it does.
+fn why_not(join: &HashJoinExec) -> Option<&'static str> {
+    if join.null_aware {
+        return Some("NOT IN where there may be NULLs");
+    }
+    if let Some(filter) = join.filter() {
+        if matches!(join.join_type(), JoinType::Left | JoinType::Right | JoinType::Full) {
+            return Some("an outer join with a condition beside its equal keys");
+        }
+        if holds_lambda(filter.expression()) {
+            return Some("a join with a condition that has a lambda");
+        }
+    }
     let (left, right) = (join.left().schema(), join.right().schema());
     let is_key = |key: &Arc<dyn PhysicalExpr>, left: DataType, right: DataType| {
         let is_comparable = is_comparable(&left, *join.join_type()) || Bits::of(key, &left).is_some();
         left == right && is_comparable
     };
-    let filter_moves = match join.filter() {
-        Some(filter) => !is_outer && !holds_lambda(filter.expression()),
-        None => true,
-    };
-    filter_moves
-        && !join.null_aware
-        && join.on().iter().all(|(of_left, of_right)| {
-            match (of_left.data_type(&left), of_right.data_type(&right)) {
-                (Ok(left), Ok(right)) => is_key(of_left, left, right),
-                _ => false,
-            }
-        })
+    let are_keys = join.on().iter().all(|(of_left, of_right)| {
+        match (of_left.data_type(&left), of_right.data_type(&right)) {
+            (Ok(left), Ok(right)) => is_key(of_left, left, right),
+            _ => false,
+        }
+    });
+    if are_keys { None } else { Some("a join on keys of a type that is not sorted for joins") }
 }
 
 /// Whether a condition has a lambda: its variables are columns behind those of the condition, and stay there when these become others.

@@ -83,6 +83,19 @@ fn is_memory(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }
 
+/// `error`, and why less memory would not have done: no other attempt was made, or it has not helped.
+pub(super) fn told(error: Error, why_not: &str) -> Error {
+    if !is_short(&error) {
+        return error;
+    }
+    let hint = error.hint().map_or_else(String::new, |hint| format!("{hint}; "));
+    error.map(|e| {
+        e.with_hint(format!(
+            "{hint}{why_not} is not done by sorting, which needs less memory than hashing does"
+        ))
+    })
+}
+
 /// Waits until the parts of an attempt that failed, which end a little later than it does, hold no more than `before`.
 pub(super) async fn given_back(memory: &PartOfMemory, before: usize) {
     for _ in 0..WAITS {

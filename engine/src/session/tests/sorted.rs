@@ -151,6 +151,13 @@ async fn what_does_not_fit_by_sorting_either_fails() {
         format!("SELECT max(a.t), max(b.t) FROM {WIDE} AS a JOIN {WIDE} AS b ON (a.x > 0) = (b.x > 0)");
     let got = answer(&session, &one_key).await;
     assert!(got.starts_with("53200 the query needs more memory than the limit allows"), "{got}");
+    // One that cannot be done so says why.
+    let outer = format!(
+        "SELECT count(*), sum(length(a.t)), sum(length(b.t)) FROM {WIDE} AS a FULL JOIN {WIDE} AS b ON a.x = b.x AND a.x % 7 < b.x % 5"
+    );
+    let error = session.execute(&outer, None).await.err().unwrap();
+    assert_eq!(error.sqlstate(), "53200", "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("outer join with a condition")), "{error:?}");
     run(&session, "SELECT count(*) FROM (VALUES (1), (2)) a(x) JOIN (VALUES (2)) b(x) ON a.x = b.x", "1")
         .await;
 }
