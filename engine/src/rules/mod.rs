@@ -10,6 +10,7 @@ mod lambdas;
 mod narrow;
 mod offsets;
 mod order;
+mod outer;
 mod projections;
 mod sides;
 mod sorted;

@@ -8,7 +8,7 @@
 //! joined with would cost more than they hold.
 //!
 //! DataFusion 55 has its faults with such joins, and each is kept away from. A condition beside the keys reads the wrong columns when the
-//! sides were swapped, or when a projection is moved below the join: that of an inner join stands above it, outer joins with one stay. Projections
+//! sides were swapped, or when a projection is moved below the join: that of an inner, left or right join stands above it, full joins with one stay. Projections
 //! are moved below semi and mark joins by the columns of a join of both sides, and what is in order by the key is taken for in order by the
 //! other side's columns behind it: nothing is told of the order of such a join here, and nothing passes it. Keys that it compares in ways
 //! of its own are compared by their bits ([`super::keys`]).
@@ -43,6 +43,7 @@ use datafusion::physical_plan::{
 
 use super::gather::GatherExec;
 use super::keys::{Bits, Numbered};
+use super::outer::{ConditionExec, Pairs};
 
 /// Rows of a side that any hash join holds.
 const SMALL_ROWS: usize = 1_000;
@@ -130,6 +131,9 @@ pub(super) fn sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
 
 fn by_sorting(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
     let kind = *join.join_type();
+    if let (Some(filter), Some((partner, key))) = (join.filter(), partner(join)) {
+        return with_condition(join, filter, partner, key);
+    }
     let above = join.filter().filter(|_| kind == JoinType::Inner);
     let beside = if above.is_some() { None } else { join.filter().cloned() };
     let mut on = compared(join)?;
@@ -151,6 +155,47 @@ fn by_sorting(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
             Ok(Arc::new(FilterExec::try_new(condition, sorted)?))
         }
         None => Ok(sorted),
+    }
+}
+
+/// A left or right join that has a condition beside its keys; `partner` is the side that has no row where there is no partner.
+fn with_condition(
+    join: &HashJoinExec,
+    filter: &JoinFilter,
+    partner: JoinSide,
+    key: usize,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let [mut left, mut right] = sides(join)?;
+    let (of_left, of_right) = (left.schema().fields().len(), right.schema().fields().len());
+    let number = if partner == JoinSide::Left {
+        right = numbered(right, Vec::new())?;
+        of_left + of_right
+    } else {
+        left = numbered(left, Vec::new())?;
+        of_left
+    };
+    let sorted = merged(join, left, right, compared(join)?, None)?;
+    let (schema, condition) = (join.schema(), filter.clone());
+    Ok(Arc::new(ConditionExec::new(
+        sorted,
+        Arc::new(Pairs { schema, of_left, number, partner, key, condition }),
+    )))
+}
+
+/// The side of a left or right join that has no row where there is no partner, and a column of what is put out that is NULL there, and in no
+/// pair; None: there is none, or it is another join.
+fn partner(join: &HashJoinExec) -> Option<(JoinSide, usize)> {
+    if join.null_equality() != NullEquality::NullEqualsNothing {
+        return None;
+    }
+    let column = |key: &Arc<dyn PhysicalExpr>| key.downcast_ref::<Column>().map(Column::index);
+    match join.join_type() {
+        JoinType::Left => {
+            let key = join.on().iter().find_map(|(_, of_right)| column(of_right))?;
+            Some((JoinSide::Right, join.left().schema().fields().len() + key))
+        }
+        JoinType::Right => Some((JoinSide::Left, join.on().iter().find_map(|(of_left, _)| column(of_left))?)),
+        _ => None,
     }
 }
 
@@ -274,11 +319,17 @@ fn why_not(join: &HashJoinExec) -> Option<&'static str> {
         return Some("NOT IN where there may be NULLs");
     }
     if let Some(filter) = join.filter() {
-        if matches!(join.join_type(), JoinType::Left | JoinType::Right | JoinType::Full) {
-            return Some("an outer join with a condition beside its equal keys");
-        }
-        if holds_lambda(filter.expression()) {
-            return Some("a join with a condition that has a lambda");
+        let why_not = match join.join_type() {
+            JoinType::Full => Some("a full join with a condition beside its equal keys"),
+            JoinType::Left | JoinType::Right if partner(join).is_none() => Some(
+                "an outer join with a condition beside keys that are computed, or equal where both are NULL",
+            ),
+            JoinType::Left | JoinType::Right => None,
+            _ if holds_lambda(filter.expression()) => Some("a join with a condition that has a lambda"),
+            _ => None,
+        };
+        if why_not.is_some() {
+            return why_not;
         }
     }
     let (left, right) = (join.left().schema(), join.right().schema());

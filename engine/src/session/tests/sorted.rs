@@ -80,6 +80,46 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
 }
 
 #[tokio::test]
+async fn outer_joins_by_sorting_have_conditions_beside_their_keys() {
+    let session = session().await;
+    all(
+        &session,
+        &[
+            "CREATE TABLE l (id INT PRIMARY KEY, k BIGINT, n INT)",
+            "INSERT INTO l SELECT i, CASE WHEN i % 11 > 0 THEN i % 130 END, i * 7 % 31 FROM generate_series(1, 1300) g(i)",
+            "CREATE TABLE r (n INT, k BIGINT, id INT PRIMARY KEY)",
+            "INSERT INTO r SELECT CASE WHEN i % 5 > 0 THEN i * 13 % 29 END, CASE WHEN i % 13 > 0 THEN i % 170 END, i FROM generate_series(1, 1100) g(i)",
+        ],
+    )
+    .await;
+    let of_both = "SELECT count(*), count(l.id), count(r.id), sum(l.id * 7 + r.id), sum(l.id), sum(r.id), sum(r.n) FROM l";
+    // Pairs of one row in one batch and in many.
+    for rows in [8_192, 16] {
+        run(&session, &format!("SET datafusion.execution.batch_size = {rows}"), "SET").await;
+        for condition in [
+            "l.n < r.n",
+            "r.n IS NULL AND l.n > 3",
+            "r.n > 28",
+            "l.id < -1 OR r.id < -1",
+            "CASE WHEN l.n = 4 THEN NULL ELSE l.n <> r.n END",
+        ] {
+            for (join, sorts) in [("LEFT", true), ("RIGHT", true), ("FULL", false)] {
+                let sql = format!("{of_both} {join} JOIN r ON l.k = r.k AND ({condition})");
+                let plan = shown(&session, &format!("EXPLAIN FORMAT indent {sql}"), true).await;
+                assert_eq!(plan.contains("SortMergeJoinExec"), sorts, "{sql}\n{plan}");
+                if sorts {
+                    assert_eq!(
+                        shown(&session, &sql, true).await,
+                        shown(&session, &sql, false).await,
+                        "{sql}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn joins_that_somebody_wants_by_sorting_keep_the_order_that_is_asked_for() {
     let session = session().await;
     all(
@@ -157,7 +197,7 @@ async fn what_does_not_fit_by_sorting_either_fails() {
     );
     let error = session.execute(&outer, None).await.err().unwrap();
     assert_eq!(error.sqlstate(), "53200", "{error}");
-    assert!(error.hint().is_some_and(|hint| hint.contains("outer join with a condition")), "{error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("full join with a condition")), "{error:?}");
     run(&session, "SELECT count(*) FROM (VALUES (1), (2)) a(x) JOIN (VALUES (2)) b(x) ON a.x = b.x", "1")
         .await;
 }
