@@ -8,6 +8,7 @@ mod joins;
 mod keys;
 mod lambdas;
 mod narrow;
+mod not_in;
 mod offsets;
 mod order;
 mod outer;

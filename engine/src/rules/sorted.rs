@@ -43,6 +43,7 @@ use datafusion::physical_plan::{
 
 use super::gather::GatherExec;
 use super::keys::{Bits, Numbered};
+use super::not_in::NotInJoinExec;
 use super::outer::{ConditionExec, Pairs};
 
 /// Rows of a side that any hash join holds.
@@ -131,6 +132,9 @@ pub(super) fn sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
 
 fn by_sorting(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
     let kind = *join.join_type();
+    if join.null_aware {
+        return not_in(join);
+    }
     if let (Some(filter), Some((partner, key))) = (join.filter(), partner(join)) {
         return with_condition(join, filter, partner, key);
     }
@@ -156,6 +160,15 @@ fn by_sorting(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
         }
         None => Ok(sorted),
     }
+}
+
+/// NOT IN where there may be NULLs: none of them is dropped.
+fn not_in(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
+    let Ok([keys]) = <[_; 1]>::try_from(compared(join)?) else {
+        return internal_err!("NOT IN by {} keys", join.on().len());
+    };
+    let sides = [Arc::clone(join.left()), Arc::clone(join.right())];
+    Ok(Arc::new(NotInJoinExec::new(sides, keys, join.schema())))
 }
 
 /// A left or right join that has a condition beside its keys; `partner` is the side that has no row where there is no partner.
@@ -315,8 +328,8 @@ fn over_both_sides(filter: &JoinFilter, left: usize, output: &Schema) -> Result<
 
 /// Why a join by sorting would not give the same rows; None: it does.
 fn why_not(join: &HashJoinExec) -> Option<&'static str> {
-    if join.null_aware {
-        return Some("NOT IN where there may be NULLs");
+    if join.null_aware && (join.filter().is_some() || join.on().len() != 1) {
+        return Some("NOT IN where there may be NULLs, with a condition beside it");
     }
     if let Some(filter) = join.filter() {
         let why_not = match join.join_type() {
