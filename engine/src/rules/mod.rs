@@ -83,7 +83,7 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
         logical.insert(pushed + 1, Arc::new(narrow::AggregatesNarrowed));
     }
     let mut rules = PhysicalOptimizer::new().rules;
-    let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
+    let behind = behind_leaves(&rules);
     rules.insert(behind, Arc::new(Rule { name: "decimals_narrowed", change: decimals::narrowed }));
     rules.insert(behind, Arc::new(conditions::ConditionsInOrder));
     rules.insert(behind, Arc::new(Rule { name: "sides_gathered", change: gather::gathered }));
@@ -103,9 +103,15 @@ pub(crate) fn by_sorting(
     let mut rules = rules.to_vec();
     let sides = behind_sides(&rules);
     rules.insert(sides, Arc::new(Rule { name: "joins_by_sorting", change: sorted::sorted }));
+    let leaves = behind_leaves(&rules);
+    rules.insert(leaves, Arc::new(Rule { name: "tops_by_sorting", change: sorted::tops }));
     rules
 }
 
 fn behind_sides(rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>]) -> usize {
     rules.iter().position(|rule| rule.name() == SIDES).map_or(0, |sides| sides + 1)
+}
+
+fn behind_leaves(rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>]) -> usize {
+    rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1)
 }

@@ -35,7 +35,9 @@ use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::utils::{JoinFilter, JoinOn};
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
+use datafusion::physical_plan::limit::LocalLimitExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
@@ -48,6 +50,9 @@ use super::outer::{ConditionExec, Pairs};
 
 /// Rows of a side that any hash join holds.
 const SMALL_ROWS: usize = 1_000;
+
+/// First rows of an order that are kept in memory with the batches they came in.
+const ROWS_OF_TOP: usize = 16;
 
 /// A column of numbers that keep rows apart, on its way through a join.
 const NUMBER: &str = "number of the row";
@@ -128,6 +133,34 @@ pub(super) fn sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
         Ok(Transformed::yes(by_sorting(join)?))
     })
     .data()
+}
+
+/// `plan` whose first rows of an order, above a join by sorting, are sorted with all others, where they may be many.
+///
+/// DataFusion 55 keeps a row with all texts of the batch it came in, and does not write them to disk.
+pub(super) fn tops(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|plan| {
+        let Some(sort) = plan.downcast_ref::<SortExec>() else { return Ok(Transformed::no(plan)) };
+        let Some(rows) = sort.fetch().filter(|rows| *rows > ROWS_OF_TOP) else {
+            return Ok(Transformed::no(plan));
+        };
+        let is_joined =
+            |node: &Arc<dyn ExecutionPlan>| Ok(node.is::<SortMergeJoinExec>() || node.is::<NotInJoinExec>());
+        let keeps_texts = sort.schema().fields().iter().any(|field| keeps_texts(field.data_type()));
+        if !keeps_texts || !sort.input().exists(is_joined)? {
+            return Ok(Transformed::no(plan));
+        }
+        let all = SortExec::new(sort.expr().clone(), Arc::clone(sort.input()))
+            .with_preserve_partitioning(sort.preserve_partitioning());
+        let first = LocalLimitExec::new(Arc::new(all), rows);
+        Ok(Transformed::yes(Arc::new(first) as Arc<dyn ExecutionPlan>))
+    })
+    .data()
+}
+
+/// Whether a value of a type may be kept with those of its batch.
+fn keeps_texts(of_type: &DataType) -> bool {
+    of_type.is_nested() || matches!(of_type, DataType::Utf8View | DataType::BinaryView)
 }
 
 fn by_sorting(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {

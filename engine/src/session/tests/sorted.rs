@@ -51,6 +51,8 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
             "SELECT l.k, r.n FROM l JOIN r ON l.k = r.k ORDER BY r.k NULLS FIRST, r.n NULLS FIRST".to_owned(),
             true,
         ),
+        // More rows than are kept in memory with the batches they came in.
+        ("SELECT l.t, r.id FROM l JOIN r ON l.k = r.k ORDER BY l.t, l.id, r.id LIMIT 40".to_owned(), true),
         (format!("{of_left} EXISTS (SELECT 1 FROM r WHERE r.k = l.k AND r.id > l.id)"), true),
         (format!("{of_left} NOT EXISTS (SELECT 1 FROM r WHERE r.k = l.k)"), true),
         (
