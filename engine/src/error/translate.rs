@@ -15,6 +15,9 @@ use datafusion::parquet::errors::ParquetError;
 use super::unplanned::unplanned;
 use super::{Error, Position, closest};
 
+/// Holders of memory that an error names at most.
+const HOLDERS_NAMED: usize = 3;
+
 pub(super) fn translate(error: &DataFusionError) -> Error {
     match error {
         DataFusionError::Diagnostic(diagnostic, inner) => {
@@ -48,9 +51,8 @@ pub(super) fn translate(error: &DataFusionError) -> Error {
         DataFusionError::Execution(text) => execution(text),
         DataFusionError::ExecutionJoin(inner) => internal(&format!("a part of the query stopped: {inner}")),
         DataFusionError::ResourcesExhausted(text) => {
-            let first = text.lines().next().unwrap_or("not enough memory");
             make(ErrorKind::ResourceExhausted, "53200", "the query needs more memory than the limit allows")
-                .map(|e| e.with_detail(first.to_owned()).with_hint("raise the memory limit when opening the database, or reduce what is sorted, joined or grouped at once"))
+                .map(|e| e.with_detail(shortage(text)).with_hint("raise the memory limit when opening the database, or reduce what is sorted, joined or grouped at once"))
         }
         DataFusionError::Substrait(text) | DataFusionError::Ffi(text) => internal(text),
         // Variants that only exist with features of DataFusion that are off.
@@ -69,6 +71,36 @@ fn internal(text: &str) -> Error {
     let text = text.split("This issue was likely caused by a bug").next().unwrap_or(text);
     make(ErrorKind::Internal, "XX000", text.trim().trim_end_matches('.'))
         .map(|e| e.with_hint("this is a fault of Cairn's own; please report it with the statement"))
+}
+
+/// Who could not have which memory, and who held most of it: DataFusion lists them on lines of their own.
+fn shortage(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or("not enough memory");
+    let listed = first
+        .strip_prefix("Additional allocation failed for ")
+        .and_then(|rest| rest.strip_suffix(" with top memory consumers (across reservations) as:"));
+    let Some(who) = listed else { return first.to_owned() };
+    let (mut held, mut asked) = (Vec::new(), "");
+    for line in lines {
+        if let Some(error) = line.strip_prefix("Error: ") {
+            let bytes =
+                error.strip_prefix("Failed to allocate additional ").and_then(|e| e.split_once(" for "));
+            asked = bytes.map_or("", |(bytes, _)| bytes);
+            break;
+        }
+        // name#id(can spill: false) consumed 1.0 MB, peak 2.0 MB,
+        let consumer = line.trim().split_once('#').zip(line.split_once(" consumed "));
+        if let Some(((name, _), (_, figures))) = consumer
+            && let Some((bytes, _)) = figures.split_once(", peak ")
+            && !bytes.starts_with("0.0 ")
+            && held.len() < HOLDERS_NAMED
+        {
+            held.push(format!("{name} {bytes}"));
+        }
+    }
+    let needs = format!("{who} needs {asked} more").replace("  ", " ");
+    if held.is_empty() { needs } else { format!("{needs}; most is held by {}", held.join(", ")) }
 }
 
 /// Messages begin small, as ours do; names in capitals stay.
@@ -492,6 +524,23 @@ mod tests {
         assert_ne!(translate(&bytes("buffer underflow")).sqlstate(), "54001");
         let name = DataFusionError::Plan("table 'x: recursion limit reached' not found".into());
         assert_eq!(translate(&name).sqlstate(), "42P01");
+    }
+
+    #[test]
+    fn who_holds_the_memory_is_told() {
+        let detail = |text: &str| {
+            let error = translate(&DataFusionError::ResourcesExhausted(text.to_owned()));
+            assert_eq!(error.sqlstate(), "53200");
+            error.detail().unwrap().to_owned()
+        };
+        let listed = "Additional allocation failed for HashJoinInput[1] with top memory consumers (across reservations) as:\n  GatherExec[1]#12(can spill: false) consumed 14.1 MB, peak 14.1 MB,\n  HashJoinInput[1]#7(can spill: false) consumed 8.0 MB, peak 9.0 MB,\n  TopK[0]#9(can spill: false) consumed 0.0 B, peak 0.0 B.\nError: Failed to allocate additional 1.2 MB for HashJoinInput[1] with 8.0 MB already allocated for this reservation - 0.0 B remain available for the total memory pool: fair(pool_size: 32.0 MB)";
+        assert_eq!(
+            detail(listed),
+            "HashJoinInput[1] needs 1.2 MB more; most is held by GatherExec[1] 14.1 MB, HashJoinInput[1] 8.0 MB"
+        );
+        let bare = "Additional allocation failed for x with top memory consumers (across reservations) as:\n.\nError: no";
+        assert_eq!(detail(bare), "x needs more");
+        assert_eq!(detail("all is used\nup"), "all is used");
     }
 
     #[test]

@@ -8,10 +8,13 @@ mod joins;
 mod keys;
 mod lambdas;
 mod narrow;
+mod not_in;
 mod offsets;
 mod order;
+mod outer;
 mod projections;
 mod sides;
+mod sort_keys;
 mod sorted;
 mod turns;
 mod unnest;
@@ -101,7 +104,7 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     }
     logical.insert(0, Arc::new(unnest::UnnestHasNoKeys));
     let mut rules = PhysicalOptimizer::new().rules;
-    let behind = rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1);
+    let behind = behind_leaves(&rules);
     rules.insert(behind, Arc::new(Rule { name: "decimals_narrowed", change: decimals::narrowed }));
     rules.insert(behind, Arc::new(conditions::ConditionsInOrder));
     rules.insert(behind, Arc::new(Rule { name: "sides_gathered", change: gather::gathered }));
@@ -122,9 +125,15 @@ pub(crate) fn by_sorting(
     let mut rules = rules.to_vec();
     let sides = behind_sides(&rules);
     rules.insert(sides, Arc::new(Rule { name: "joins_by_sorting", change: sorted::sorted }));
+    let leaves = behind_leaves(&rules);
+    rules.insert(leaves, Arc::new(Rule { name: "tops_by_sorting", change: sorted::tops }));
     rules
 }
 
 fn behind_sides(rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>]) -> usize {
     rules.iter().position(|rule| rule.name() == SIDES).map_or(0, |sides| sides + 1)
+}
+
+fn behind_leaves(rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>]) -> usize {
+    rules.iter().position(|rule| rule.name() == LEAVES).map_or(rules.len(), |leaves| leaves + 1)
 }

@@ -555,8 +555,12 @@ impl Session {
                 result = expiry::with_first_rows(result).await;
             }
             let can_sort = context.joins().is_some_and(|joins| joins.can_sort());
-            if can_sort && sorted::answers_rows(statement) {
+            let why_not = context.joins().and_then(|joins| joins.why_not());
+            if (can_sort || why_not.is_some()) && sorted::answers_rows(statement) {
                 result = sorted::begun(result).await;
+            }
+            if let Some(why_not) = why_not {
+                result = result.map_err(|error| sorted::told(error, why_not));
             }
             if sorts {
                 result = result.map(|output| output.with_notes([sorted::NOTE.to_owned()]));

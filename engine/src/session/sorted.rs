@@ -83,6 +83,19 @@ fn is_memory(error: &DataFusionError) -> bool {
     matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
 }
 
+/// `error`, and why less memory would not have done: no other attempt was made, or it has not helped.
+pub(super) fn told(error: Error, why_not: &str) -> Error {
+    if !is_short(&error) {
+        return error;
+    }
+    let hint = error.hint().map_or_else(String::new, |hint| format!("{hint}; "));
+    error.map(|e| {
+        e.with_hint(format!(
+            "{hint}{why_not} is not done by sorting, which needs less memory than hashing does"
+        ))
+    })
+}
+
 /// Waits until the parts of an attempt that failed, which end a little later than it does, hold no more than `before`.
 pub(super) async fn given_back(memory: &PartOfMemory, before: usize) {
     for _ in 0..WAITS {
@@ -108,7 +121,11 @@ pub(super) fn state(state: &SessionState) -> Result<SessionState> {
     let of_part = limit / parts;
     let rows = config.batch_size().min((of_part / BYTES_FOR_ROW).max(ROWS_LEAST));
     let merge = config.options().execution.sort_spill_reservation_bytes.min(of_part / MERGE_SHARE);
-    let config = config.with_batch_size(rows).with_sort_spill_reservation_bytes(merge);
+    // Of several batches as one, DataFusion counts the texts again for each batch that comes of it.
+    let config = config
+        .with_batch_size(rows)
+        .with_sort_spill_reservation_bytes(merge)
+        .with_sort_in_place_threshold_bytes(0);
     runtime.memory_pool = Arc::new(MemoryOfSorts::new(Arc::clone(&runtime.memory_pool), limit, merge));
     let files = FilesOfSorts::new(Arc::clone(&runtime.disk_manager), parts.saturating_mul(BATCHES_OF_KEY));
     let files = DiskManagerBuilder::default()

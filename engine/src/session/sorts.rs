@@ -2,7 +2,8 @@
 //!
 //! A sort that has spilled merges as many files at once as memory is left for, and so takes what those beside it need to go on. Here all merges
 //! together get a half, each as much as any other; what can spill has fair shares of what they leave, but for an eighth, which is for what
-//! cannot.
+//! cannot. A sort holds no more than its merge may have: before it spills, it merges all that it holds, and a merge that may not hold that
+//! ends the statement.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use datafusion::common::{Result, resources_datafusion_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 
-/// What DataFusion calls the memory in which a sort merges.
+/// What DataFusion calls the memory in which a sort merges …
 const MERGES: &str = "ExternalSorterMerge";
+/// … and that in which it collects.
+const SORTS: &str = "ExternalSorter[";
 
 /// See the module.
 #[derive(Debug)]
@@ -25,25 +28,32 @@ pub(super) struct MemoryOfSorts {
     spillers: AtomicUsize,
     /// Bytes of what cannot spill.
     fixed: AtomicUsize,
+    /// The most that a sort has held: it may have been one of fewer, with larger shares.
+    most_of_sort: AtomicUsize,
 }
 
 impl MemoryOfSorts {
     pub(super) fn new(whole: Arc<dyn MemoryPool>, limit: usize, least_of_merge: usize) -> Self {
-        let (merges, spillers, fixed) = Default::default();
-        Self { whole, limit, least_of_merge, merges, spillers, fixed }
+        let (merges, spillers, fixed, most_of_sort) = Default::default();
+        Self { whole, limit, least_of_merge, merges, spillers, fixed, most_of_sort }
     }
 
     /// What a consumer of that kind may hold.
     fn most(&self, consumer: &MemoryConsumer) -> usize {
         if consumer.can_spill() {
             let left = (self.limit - self.limit / 8).saturating_sub(self.fixed.load(Ordering::Relaxed));
-            left / self.spillers.load(Ordering::Relaxed).max(1)
+            let share = left / self.spillers.load(Ordering::Relaxed).max(1);
+            if is_sort(consumer) { share.min(self.share_of_merge()) } else { share }
         } else if is_merge(consumer) {
-            let share = self.limit / 2 / self.merges.load(Ordering::Relaxed).max(1);
-            share.max(self.least_of_merge)
+            let of_sort = self.most_of_sort.load(Ordering::Relaxed);
+            self.share_of_merge().max(self.least_of_merge).max(of_sort)
         } else {
             usize::MAX
         }
+    }
+
+    fn share_of_merge(&self) -> usize {
+        self.limit / 2 / self.merges.load(Ordering::Relaxed).max(1)
     }
 
     /// How many there are of the kind of `consumer`; None: they are not counted.
@@ -58,6 +68,10 @@ impl MemoryOfSorts {
 
 fn is_merge(consumer: &MemoryConsumer) -> bool {
     consumer.name().starts_with(MERGES)
+}
+
+fn is_sort(consumer: &MemoryConsumer) -> bool {
+    consumer.name().starts_with(SORTS)
 }
 
 impl fmt::Display for MemoryOfSorts {
@@ -114,6 +128,8 @@ impl MemoryPool for MemoryOfSorts {
         self.whole.try_grow(reservation, additional)?;
         if !consumer.can_spill() {
             self.fixed.fetch_add(additional, Ordering::Relaxed);
+        } else if is_sort(consumer) {
+            self.most_of_sort.fetch_max(reservation.size() + additional, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -158,5 +174,29 @@ mod tests {
         assert!(second.try_grow(1).is_err());
         drop((second, right));
         assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn what_a_sort_holds_can_be_merged() {
+        let whole: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(8_000));
+        let pool: Arc<dyn MemoryPool> = Arc::new(MemoryOfSorts::new(whole, 8_000, 100));
+        let merge = |i: usize| MemoryConsumer::new(format!("{MERGES}[{i}]")).register(&pool);
+        let spiller = |name: &str| MemoryConsumer::new(name).with_can_spill(true).register(&pool);
+        let (sort, mine) = (spiller("ExternalSorter[0]"), merge(0));
+        sort.try_grow(4_000).unwrap();
+        assert!(sort.try_grow(1).is_err());
+        // Others have come meanwhile.
+        let others = [merge(1), merge(2), merge(3)];
+        sort.free();
+        mine.try_grow(4_000).unwrap();
+        assert!(mine.try_grow(1).is_err());
+        sort.try_grow(1_000).unwrap();
+        assert!(sort.try_grow(1).is_err());
+        // What does not merge has what is left.
+        sort.free();
+        let groups = spiller("GroupedHashAggregateStream[0]");
+        groups.try_grow(1_500).unwrap();
+        assert!(groups.try_grow(1).is_err());
+        drop(others);
     }
 }

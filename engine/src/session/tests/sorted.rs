@@ -29,9 +29,9 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
         &session,
         &[
             "CREATE TABLE l (id INT PRIMARY KEY, k BIGINT, t TEXT, f DOUBLE, at TIMESTAMPTZ)",
-            "INSERT INTO l SELECT i, CASE WHEN i % 11 > 0 THEN i % 700 END, 'k' || i % 300, i, to_timestamp(i % 400) FROM generate_series(1, 1300) g(i)",
+            "INSERT INTO l SELECT i, CASE WHEN i % 11 > 0 THEN i % 700 END, 'k' || i % 300, CASE i % 50 WHEN 0 THEN CAST('NaN' AS DOUBLE) WHEN 1 THEN CAST('-0' AS DOUBLE) WHEN 2 THEN 0.0 WHEN 3 THEN NULL ELSE i % 400 END, to_timestamp(i % 400) FROM generate_series(1, 1300) g(i)",
             "CREATE TABLE r (n INT, id INT PRIMARY KEY, k BIGINT, t TEXT, f DOUBLE, at TIMESTAMPTZ)",
-            "INSERT INTO r SELECT i % 7, i, CASE WHEN i % 13 > 0 THEN i % 900 END, 'k' || i % 500, i, to_timestamp(i % 500) FROM generate_series(1, 1100) g(i)",
+            "INSERT INTO r SELECT i % 7, i, CASE WHEN i % 13 > 0 THEN i % 900 END, 'k' || i % 500, CASE i % 50 WHEN 0 THEN CAST('NaN' AS DOUBLE) WHEN 1 THEN CAST('-0' AS DOUBLE) WHEN 2 THEN 0.0 WHEN 3 THEN NULL ELSE i % 300 END, to_timestamp(i % 500) FROM generate_series(1, 1100) g(i)",
         ],
     )
     .await;
@@ -39,7 +39,10 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
     let of_left = "SELECT count(*), sum(id) FROM l WHERE";
     for (sql, sorts) in [
         (format!("{of_both} LEFT JOIN r ON l.k = r.k"), true),
+        (format!("{of_both} RIGHT JOIN r ON l.k = r.k AND l.t = r.t"), true),
+        (format!("{of_both} FULL JOIN r ON l.k = r.k"), true),
         (format!("{of_both} FULL JOIN r ON l.at = r.at AND l.t = r.t"), true),
+        (format!("{of_both} FULL JOIN r ON l.k IS NOT DISTINCT FROM r.k"), true),
         (format!("{of_both} JOIN r ON l.k IS NOT DISTINCT FROM r.k"), true),
         // The condition reads columns of both sides, whichever side is which.
         (format!("{of_both} JOIN r ON l.k = r.k AND l.id < r.id AND l.id % 5 <> r.n"), true),
@@ -48,6 +51,8 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
             "SELECT l.k, r.n FROM l JOIN r ON l.k = r.k ORDER BY r.k NULLS FIRST, r.n NULLS FIRST".to_owned(),
             true,
         ),
+        // More rows than are kept in memory with the batches they came in.
+        ("SELECT l.t, r.id FROM l JOIN r ON l.k = r.k ORDER BY l.t, l.id, r.id LIMIT 40".to_owned(), true),
         (format!("{of_left} EXISTS (SELECT 1 FROM r WHERE r.k = l.k AND r.id > l.id)"), true),
         (format!("{of_left} NOT EXISTS (SELECT 1 FROM r WHERE r.k = l.k)"), true),
         (
@@ -56,18 +61,66 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
             true,
         ),
         (format!("{of_left} id < 9 OR EXISTS (SELECT 1 FROM r WHERE r.k = l.k)"), true),
-        (format!("{of_left} EXISTS (SELECT 1 FROM r WHERE r.at = l.at)"), false),
+        (format!("{of_left} EXISTS (SELECT 1 FROM r WHERE r.at = l.at)"), true),
         // One NULL on the other side, and there is no row.
-        (format!("{of_left} k NOT IN (SELECT k FROM r)"), false),
+        (format!("{of_left} k NOT IN (SELECT k FROM r)"), true),
+        (format!("{of_left} k NOT IN (SELECT k FROM r WHERE k IS NOT NULL AND n = 3)"), true),
+        (format!("{of_left} k NOT IN (SELECT k FROM r WHERE n < 0)"), true),
+        (format!("{of_left} f NOT IN (SELECT f FROM r WHERE f IS NOT NULL AND id % 3 = 0)"), true),
         (format!("{of_both} FULL JOIN r ON l.k = r.k AND l.id < r.id"), false),
-        (format!("{of_both} JOIN r ON l.f = r.f"), false),
+        // Both zeros are one number, and NaN is.
+        (format!("{of_both} JOIN r ON l.f = r.f"), true),
+        (format!("{of_both} FULL JOIN r ON l.f = r.f AND l.k = r.k"), true),
+        (format!("{of_left} f IN (SELECT f FROM r)"), true),
+        (format!("{of_left} NOT EXISTS (SELECT 1 FROM r WHERE r.f = l.f AND r.id < l.id)"), true),
         // A side that is small stays in a hash join.
         ("SELECT count(*), sum(l.id) FROM l JOIN (VALUES (3), (4)) v(k) ON l.k = v.k".to_owned(), false),
     ] {
         let plan = shown(&session, &format!("EXPLAIN FORMAT indent {sql}"), true).await;
-        assert_eq!(plan.contains("SortMergeJoinExec"), sorts, "{sql}\n{plan}");
+        let is_sorted = plan.contains("SortMergeJoinExec") || plan.contains("NotInJoinExec");
+        assert_eq!(is_sorted, sorts, "{sql}\n{plan}");
         if sorts {
             assert_eq!(shown(&session, &sql, true).await, shown(&session, &sql, false).await, "{sql}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn outer_joins_by_sorting_have_conditions_beside_their_keys() {
+    let session = session().await;
+    all(
+        &session,
+        &[
+            "CREATE TABLE l (id INT PRIMARY KEY, k BIGINT, n INT)",
+            "INSERT INTO l SELECT i, CASE WHEN i % 11 > 0 THEN i % 130 END, i * 7 % 31 FROM generate_series(1, 1300) g(i)",
+            "CREATE TABLE r (n INT, k BIGINT, id INT PRIMARY KEY)",
+            "INSERT INTO r SELECT CASE WHEN i % 5 > 0 THEN i * 13 % 29 END, CASE WHEN i % 13 > 0 THEN i % 170 END, i FROM generate_series(1, 1100) g(i)",
+        ],
+    )
+    .await;
+    let of_both = "SELECT count(*), count(l.id), count(r.id), sum(l.id * 7 + r.id), sum(l.id), sum(r.id), sum(r.n) FROM l";
+    // Pairs of one row in one batch and in many.
+    for rows in [8_192, 16] {
+        run(&session, &format!("SET datafusion.execution.batch_size = {rows}"), "SET").await;
+        for condition in [
+            "l.n < r.n",
+            "r.n IS NULL AND l.n > 3",
+            "r.n > 28",
+            "l.id < -1 OR r.id < -1",
+            "CASE WHEN l.n = 4 THEN NULL ELSE l.n <> r.n END",
+        ] {
+            for (join, sorts) in [("LEFT", true), ("RIGHT", true), ("FULL", false)] {
+                let sql = format!("{of_both} {join} JOIN r ON l.k = r.k AND ({condition})");
+                let plan = shown(&session, &format!("EXPLAIN FORMAT indent {sql}"), true).await;
+                assert_eq!(plan.contains("SortMergeJoinExec"), sorts, "{sql}\n{plan}");
+                if sorts {
+                    assert_eq!(
+                        shown(&session, &sql, true).await,
+                        shown(&session, &sql, false).await,
+                        "{sql}"
+                    );
+                }
+            }
         }
     }
 }
@@ -125,6 +178,18 @@ async fn a_join_that_needs_more_memory_than_there_is_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_without_a_key_are_not_rows_of_one_key() {
+    let session = session_within(4 << 20).await;
+    let side = format!("(SELECT CASE WHEN x % 40 = 0 THEN x END AS k, t FROM {WIDE})");
+    for (join, answer) in [("JOIN", "450,226975,226975"), ("FULL JOIN", "35550,9078894,9078894")] {
+        let sql = format!(
+            "SELECT count(*), sum(length(a.t)), sum(length(b.t)) FROM {side} AS a {join} {side} AS b ON a.k = b.k"
+        );
+        run(&session, &sql, answer).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fit_by_sorting_either_fails() {
     let session = session_within(4 << 20).await;
     // All rows have one key.
@@ -132,6 +197,13 @@ async fn what_does_not_fit_by_sorting_either_fails() {
         format!("SELECT max(a.t), max(b.t) FROM {WIDE} AS a JOIN {WIDE} AS b ON (a.x > 0) = (b.x > 0)");
     let got = answer(&session, &one_key).await;
     assert!(got.starts_with("53200 the query needs more memory than the limit allows"), "{got}");
+    // One that cannot be done so says why.
+    let outer = format!(
+        "SELECT count(*), sum(length(a.t)), sum(length(b.t)) FROM {WIDE} AS a FULL JOIN {WIDE} AS b ON a.x = b.x AND a.x % 7 < b.x % 5"
+    );
+    let error = session.execute(&outer, None).await.err().unwrap();
+    assert_eq!(error.sqlstate(), "53200", "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("full join with a condition")), "{error:?}");
     run(&session, "SELECT count(*) FROM (VALUES (1), (2)) a(x) JOIN (VALUES (2)) b(x) ON a.x = b.x", "1")
         .await;
 }
