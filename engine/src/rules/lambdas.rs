@@ -111,7 +111,7 @@ fn closed(
             columns.iter().any(of_side)
         };
         // What is of one side is computed below as a whole, unless that would be once for many answers.
-        if !is_volatile(&expr) && !(looks_at(JoinSide::Left) && looks_at(JoinSide::Right)) {
+        if !(is_volatile(&expr) || looks_at(JoinSide::Left) && looks_at(JoinSide::Right)) {
             return Ok(Transformed::no(expr));
         }
         let columns = columns.into_iter().map(|column| Arc::new(column) as Arc<dyn PhysicalExpr>).collect();
