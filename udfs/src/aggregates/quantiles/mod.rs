@@ -331,7 +331,8 @@ mod tests {
     use super::*;
 
     fn asked_for(at: Arc<dyn PhysicalExpr>) -> Result<Asked> {
-        let fields: Vec<FieldRef> = vec![Arc::new(Field::new("x", DataType::Float64, true)); 2];
+        let field: FieldRef = Arc::new(Field::new("x", DataType::Float64, true));
+        let fields = vec![field; 2];
         let exprs: Vec<Arc<dyn PhysicalExpr>> = vec![Arc::new(Column::new("x", 0)), at];
         asked(&AccumulatorArgs {
             return_field: Arc::clone(&fields[0]),
