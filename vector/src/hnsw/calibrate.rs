@@ -22,7 +22,7 @@ pub(crate) const HELD_OUT: usize = 256;
 const DEPTHS: [usize; 3] = [1, 10, 100];
 /// Rows near a held-out one that are compared exactly.
 pub(super) const TRUTH_ROWS: usize = 160;
-const WIDTHS: [usize; 10] = [10, 16, 24, 32, 48, 64, 96, 128, 192, 256];
+const WIDTHS: [usize; 9] = [16, 24, 32, 48, 64, 96, 128, 192, 256];
 /// Recall from which wider walks are not measured any more.
 const RECALL_ENOUGH: f32 = 0.9995;
 /// Rows of which each thread keeps those near the held-out ones.

@@ -54,17 +54,23 @@ impl Pool {
             }
         }
         let end = self.entries.len() - 1;
+        let entries = &mut self.entries[..=end];
         let mut at = end;
         if end > SHIFTED {
-            at = self.entries[..end].partition_point(|&other| other < entry);
-            self.entries.copy_within(at..end, at + 1);
+            at = entries[..end].partition_point(|&other| other < entry);
+            entries.copy_within(at..end, at + 1);
+        } else {
+            // Short moves from the end beat a search and a call.
+            for place in (0..end).rev() {
+                let before = entries[place];
+                if before < entry {
+                    break;
+                }
+                entries[place + 1] = before;
+                at = place;
+            }
         }
-        // Short moves from the end beat a search and a call.
-        while at > 0 && entry < self.entries[at - 1] {
-            self.entries[at] = self.entries[at - 1];
-            at -= 1;
-        }
-        self.entries[at] = entry;
+        entries[at] = entry;
         self.next = self.next.min(at);
     }
 
@@ -173,6 +179,23 @@ impl Visited {
             _ => false,
         }
     }
+
+    /// Adds those of `rows` to `ids` that are seen for the first time. Which of them are is nothing a processor foresees, so
+    /// every row is written, and the next one over it where it is not new.
+    #[inline]
+    pub(crate) fn add_first<const N: usize>(&mut self, rows: &[u32; N], ids: &mut Vec<u32>) {
+        let begin = ids.len();
+        ids.resize(begin + N, 0);
+        let (to, marks, mut new) = (&mut ids[begin..], &mut self.marks[..self.rows], 0);
+        for &row in rows {
+            if let Some(mark) = marks.get_mut(row as usize) {
+                to[new] = row;
+                new += usize::from(*mark != self.mark);
+                *mark = self.mark;
+            }
+        }
+        ids.truncate(begin + new);
+    }
 }
 
 #[cfg(test)]
@@ -201,6 +224,11 @@ mod tests {
         for _ in 0..600 {
             visited.clear(2);
             assert!(visited.first(1) && !visited.first(1) && visited.first(0) && !visited.first(2));
+            let mut ids = vec![9];
+            visited.clear(4);
+            assert!(visited.first(2));
+            visited.add_first(&[3, 2, 4, 3, u32::MAX, 0], &mut ids);
+            assert_eq!(ids, [9, 3, 0]);
         }
     }
 }

@@ -213,7 +213,7 @@ pub(crate) fn walk_matching<G: Guard>(
         guard.row(Section::Graph, row)?;
         let WalkScratch { visited, ids, scores, .. } = scratch;
         ids.clear();
-        ids.extend(graph.neighbours(row).into_iter().filter(|&neighbour| visited.first(neighbour)));
+        visited.add_first(&graph.neighbours(row), ids);
         comparison.scores(ids, scores, guard)?;
         walked.scored += ids.len();
         scratch.offer(filter, end, first);
@@ -247,7 +247,7 @@ pub(crate) fn walk<G: Guard>(
             }
             guard.row(Section::Graph, row)?;
             // A list ends with numbers that are no rows, which are never new.
-            ids.extend(graph.neighbours(row).into_iter().filter(|&neighbour| visited.first(neighbour)));
+            visited.add_first(&graph.neighbours(row), ids);
         }
         if ids.is_empty() {
             return Ok((scored, expanded));
@@ -256,7 +256,13 @@ pub(crate) fn walk<G: Guard>(
         scored += ids.len();
         // The limit only falls: rows above it are never expanded beyond the width, nor found where there are nearer ones enough.
         let most = limit.max(pool.score(reach.found() - 1));
-        let offered = ids.iter().zip(scores.iter()).filter(|&(_, &score)| score <= most);
-        offered.for_each(|(&id, &score)| pool.offer(score, id));
+        let soon = pool.score(reach.width.max(1) - 1);
+        for (&id, &score) in ids.iter().zip(scores.iter()).filter(|&(_, &score)| score <= most) {
+            // Most of those that come in among the first are expanded, some at once.
+            if score <= soon {
+                graph.prefetch(id);
+            }
+            pool.offer(score, id);
+        }
     }
 }

@@ -40,6 +40,8 @@ const MARGIN: f32 = 0.25;
 /// Widest walk a recall is extrapolated to.
 const WIDTH_MAX: f32 = 1e6;
 const POWER_MIN: f32 = 0.1;
+/// The least width: narrower walks miss the whole answer of single queries, however many others have all of theirs.
+const WIDTH_MIN: usize = 16;
 /// Widths per row asked for where nothing was measured.
 const WIDTH_PER_ROW: usize = 6;
 
@@ -54,7 +56,8 @@ impl Calibration {
         self.of(k).take_while(|point| point.ef <= ef).last().map_or(0.0, |point| point.recall)
     }
 
-    /// The width that reaches `recall` for `k` rows: measured for 1, 10 and 100, in between interpolated, beyond in proportion.
+    /// The width that reaches `recall` for `k` rows, at least 16: measured for 1, 10 and 100, in between interpolated, beyond in
+    /// proportion.
     /// Where no measured width did, it is extrapolated, and may be so large that a scan is cheaper.
     #[must_use]
     pub fn width(&self, k: usize, recall: f32) -> usize {
@@ -68,7 +71,7 @@ impl Calibration {
             (Some(ten), Some(hundred)) if k <= 100 => ten + hundred.saturating_sub(ten) * (k - 10) / 90,
             (_, Some(hundred)) => hundred * k / 100,
         };
-        width.max(k)
+        width.max(k).max(WIDTH_MIN)
     }
 
     /// The width that reaches `recall` for `k` rows; None when nothing was measured for `k`.
@@ -111,12 +114,13 @@ mod tests {
     fn widths_are_measured_between_and_beyond() {
         let measured = calibration(&[(1, 10, 0.999), (10, 16, 0.95), (10, 32, 0.999), (100, 128, 0.999)]);
         for (k, recall, width) in
-            [(1, 0.99, 10), (5, 0.99, 32), (10, 0.9, 16), (10, 0.99, 32), (55, 0.99, 80)]
+            [(1, 0.99, 16), (5, 0.99, 32), (10, 0.9, 16), (10, 0.99, 32), (55, 0.99, 80)]
         {
             assert_eq!(measured.width(k, recall), width, "{k} {recall}");
         }
         assert_eq!(measured.width(200, 0.99), 256);
         assert_eq!(Calibration::default().width(10, 0.99), 60);
+        assert_eq!(Calibration::default().width(1, 0.99), 16);
         // Half as much is missed at twice the width: four times the width for a quarter.
         let falling = calibration(&[(10, 64, 0.80), (10, 128, 0.90)]);
         assert!((450..580).contains(&falling.width(10, 1.0 - 0.025 / 0.75)), "{}", falling.width(10, 0.9667));
