@@ -29,8 +29,8 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, Tr
 use datafusion::common::{JoinSide, JoinType, NullEquality, Result, internal_err};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::{Column, IsNotNullExpr};
-use datafusion::physical_expr::{HigherOrderFunctionExpr, PhysicalExpr, conjunction_opt};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{HigherOrderFunctionExpr, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
@@ -48,7 +48,7 @@ use datafusion::physical_plan::{
 use super::gather::GatherExec;
 use super::not_in::NotInJoinExec;
 use super::outer::{ConditionExec, Pairs};
-use super::sort_keys::{Bits, Numbered};
+use super::sort_keys::{Bits, HasKeys, Numbered};
 
 /// Rows of a side that any hash join holds.
 const SMALL_ROWS: usize = 1_000;
@@ -290,15 +290,15 @@ fn sides(join: &HashJoinExec, rows: usize) -> Result<[Arc<dyn ExecutionPlan>; 2]
     };
     let with_keys = |side: &Arc<dyn ExecutionPlan>, keys: Vec<Arc<dyn PhysicalExpr>>, is_dropped: bool| {
         let schema = side.schema();
-        let mut conditions = Vec::new();
+        let mut nullable = Vec::new();
         for key in keys {
             if is_dropped && key.nullable(&schema)? {
-                conditions.push(Arc::new(IsNotNullExpr::new(key)) as Arc<dyn PhysicalExpr>);
+                nullable.push(key);
             }
         }
-        match conjunction_opt(conditions) {
-            Some(condition) => filtered(condition, Arc::clone(side), rows),
-            None => Ok(Arc::clone(side)),
+        match nullable.is_empty() {
+            true => Ok(Arc::clone(side)),
+            false => filtered(Arc::new(HasKeys::new(nullable)), Arc::clone(side), rows),
         }
     };
     let (left_keys, right_keys) = join.on().iter().cloned().unzip();
