@@ -219,3 +219,32 @@ impl Drop for Running {
         self.list.held().remove(&self.statement.id);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::execution::memory_pool::UnboundedMemoryPool;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_hears_of_the_kill_whenever_it_comes() {
+        let list = Arc::new(RunningStatements::default());
+        let memory = Arc::new(PartOfMemory::of_user(Arc::new(UnboundedMemoryPool::default())));
+        let (user, client) = (String::new(), String::new());
+        let running = list.begin("SELECT 1", Whose { session: 1, user_id: None, user, client, memory });
+        let statement = Arc::clone(running.statement());
+        let (mut waits, mut given_up) = (Box::pin(statement.killed()), Box::pin(statement.killed()));
+        assert!(futures::poll!(&mut waits).is_pending());
+        assert!(futures::poll!(&mut given_up).is_pending());
+        drop(given_up);
+        assert!(statement.check().is_ok());
+        statement.kill();
+        for error in [waits.await, statement.killed().await, statement.check().unwrap_err()] {
+            assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Cancelled, "57014"));
+        }
+        assert!(list.find(statement.id).is_some());
+        drop(running);
+        assert!(list.all().is_empty());
+    }
+}

@@ -124,7 +124,7 @@ pub(crate) fn by_sorting(
 ) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = rules.to_vec();
     let sides = behind_sides(&rules);
-    rules.insert(sides, Arc::new(Rule { name: "joins_by_sorting", change: sorted::sorted }));
+    rules.insert(sides, Arc::new(sorted::JoinsBySorting));
     let leaves = behind_leaves(&rules);
     rules.insert(leaves, Arc::new(Rule { name: "tops_by_sorting", change: sorted::tops }));
     rules

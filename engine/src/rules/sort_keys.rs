@@ -2,15 +2,15 @@
 //!
 //! DataFusion 55 compares keys of such joins in two ways, which are not of one mind about NaN and -0, and one of which does not know times: those
 //! are compared by their bits here, as a hash join does. Rows with a NULL among their keys have no partner and yet are held as rows of one key: a
-//! number of each of them keeps them apart.
+//! number of each of them keeps them apart, or they are left out.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt64Array};
-use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type, Schema};
 use datafusion::common::{Result, internal_err};
@@ -152,11 +152,7 @@ impl PhysicalExpr for Numbered {
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
         let rows = batch.num_rows();
-        let mut nulls: Option<NullBuffer> = None;
-        for key in &self.keys {
-            let of_key = key.evaluate(batch)?.into_array(rows)?.logical_nulls();
-            nulls = NullBuffer::union(nulls.as_ref(), of_key.as_ref());
-        }
+        let nulls = nulls_among(&self.keys, batch)?;
         let is_numbered = |row| match &nulls {
             Some(nulls) => nulls.is_null(row),
             None => self.keys.is_empty(),
@@ -184,6 +180,76 @@ impl PhysicalExpr for Numbered {
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "numbered")
     }
+}
+
+/// Whether a row has all its keys.
+///
+/// It says that it is volatile, so that it stays where it is: DataFusion 55 moves a filter below the projection that computes a key, and asks it before the
+/// conditions that are there, which may leave out the rows of which the key cannot be computed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct HasKeys {
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+impl HasKeys {
+    /// Whether a row has each of `keys`.
+    pub(super) fn new(keys: Vec<Arc<dyn PhysicalExpr>>) -> Self {
+        Self { keys }
+    }
+}
+
+impl fmt::Display for HasKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<String> = self.keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
+        f.write_str(&keys.join(" AND "))
+    }
+}
+
+impl PhysicalExpr for HasKeys {
+    fn data_type(&self, _input: &Schema) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn nullable(&self, _input: &Schema) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
+        let has_all = match nulls_among(&self.keys, batch)? {
+            Some(nulls) => nulls.into_inner(),
+            None => BooleanBuffer::new_set(batch.num_rows()),
+        };
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(has_all, None))))
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn PhysicalExpr>> {
+        self.keys.iter().collect()
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(Arc::new(Self { keys: children }))
+    }
+
+    fn is_volatile_node(&self) -> bool {
+        true
+    }
+
+    fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The rows of a batch that lack one of some keys; None: there is none.
+fn nulls_among(keys: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Option<NullBuffer>> {
+    let mut nulls: Option<NullBuffer> = None;
+    for key in keys {
+        let of_key = key.evaluate(batch)?.into_array(batch.num_rows())?.logical_nulls();
+        nulls = NullBuffer::union(nulls.as_ref(), of_key.as_ref());
+    }
+    Ok(nulls)
 }
 
 #[cfg(test)]
@@ -239,5 +305,28 @@ mod tests {
         assert_eq!(numbers(&numbered), [0, 2, 3, 4]);
         assert_eq!(numbers(&numbered), [0, 6, 7, 8]);
         assert_eq!(numbers(&Numbered::without(Vec::new())), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn rows_have_all_their_keys_or_not() {
+        let a = UInt64Array::from(vec![Some(1), None, Some(3), None]);
+        let b = UInt64Array::from(vec![Some(1), Some(2), None, None]);
+        let c = UInt64Array::from(vec![1, 2, 3, 4]);
+        let columns: [(&str, ArrayRef, bool); 3] =
+            [("a", Arc::new(a), true), ("b", Arc::new(b), true), ("c", Arc::new(c), true)];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        for (names, expected) in [
+            (vec!["a", "b"], vec![true, false, false, false]),
+            (vec!["c", "b"], vec![true, true, false, false]),
+            (vec!["c"], vec![true; 4]),
+        ] {
+            let keys = names.iter().map(|name| col(name, &batch.schema()).unwrap()).collect();
+            let has_keys = HasKeys::new(keys);
+            assert_eq!(
+                evaluated(&has_keys, &batch).as_boolean(),
+                &BooleanArray::from(expected),
+                "{has_keys}"
+            );
+        }
     }
 }

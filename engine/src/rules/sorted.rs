@@ -23,16 +23,18 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{JoinSide, JoinType, NullEquality, Result, internal_err};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::expressions::{Column, IsNotNullExpr};
-use datafusion::physical_expr::{HigherOrderFunctionExpr, PhysicalExpr, conjunction_opt};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{HigherOrderFunctionExpr, PhysicalExpr};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::aggregates::{AggregateExec, PhysicalGroupBy};
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
-use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::joins::utils::{JoinFilter, JoinOn};
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::limit::LocalLimitExec;
@@ -44,9 +46,9 @@ use datafusion::physical_plan::{
 };
 
 use super::gather::GatherExec;
-use super::sort_keys::{Bits, Numbered};
 use super::not_in::NotInJoinExec;
 use super::outer::{ConditionExec, Pairs};
+use super::sort_keys::{Bits, HasKeys, Numbered};
 
 /// Rows of a side that any hash join holds.
 const SMALL_ROWS: usize = 1_000;
@@ -123,14 +125,36 @@ pub(super) fn apart(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPla
     .data()
 }
 
-/// `plan` with joins by sorting in the place of hash joins.
-pub(super) fn sorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+/// Puts joins by sorting in the place of hash joins.
+#[derive(Debug)]
+pub(super) struct JoinsBySorting;
+
+impl PhysicalOptimizerRule for JoinsBySorting {
+    fn name(&self) -> &'static str {
+        "joins_by_sorting"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        sorted(plan, config.execution.batch_size.get())
+    }
+}
+
+/// `plan` with joins by sorting in the place of hash joins, and batches of so many rows.
+fn sorted(plan: Arc<dyn ExecutionPlan>, rows: usize) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|plan| {
         let Some(join) = plan.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(plan)) };
         if why_not(join).is_some() || join.contains_projection() || join.fetch().is_some() || is_small(join) {
             return Ok(Transformed::no(plan));
         }
-        Ok(Transformed::yes(by_sorting(join)?))
+        Ok(Transformed::yes(by_sorting(join, rows)?))
     })
     .data()
 }
@@ -163,18 +187,18 @@ fn keeps_texts(of_type: &DataType) -> bool {
     of_type.is_nested() || matches!(of_type, DataType::Utf8View | DataType::BinaryView)
 }
 
-fn by_sorting(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
+fn by_sorting(join: &HashJoinExec, rows: usize) -> Result<Arc<dyn ExecutionPlan>> {
     let kind = *join.join_type();
     if join.null_aware {
         return not_in(join);
     }
-    if let (Some(filter), Some((partner, key))) = (join.filter(), partner(join)) {
-        return with_condition(join, filter, partner, key);
+    if let (Some(filter), Some(partner)) = (join.filter(), partner(join)) {
+        return with_condition(join, filter, partner, rows);
     }
     let above = join.filter().filter(|_| kind == JoinType::Inner);
     let beside = if above.is_some() { None } else { join.filter().cloned() };
     let mut on = compared(join)?;
-    let [left, right] = sides(join)?;
+    let [left, right] = sides(join, rows)?;
     let columns = [left.schema().fields().len(), right.schema().fields().len()];
     if kind == JoinType::Full && holds_nulls(join, &right)? {
         let numbers = columns.map(|behind| Arc::new(Column::new(NUMBER, behind)) as Arc<dyn PhysicalExpr>);
@@ -189,7 +213,7 @@ fn by_sorting(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
     match above {
         Some(filter) => {
             let condition = over_both_sides(filter, columns[0], &sorted.schema())?;
-            Ok(Arc::new(FilterExec::try_new(condition, sorted)?))
+            filtered(condition, sorted, rows)
         }
         None => Ok(sorted),
     }
@@ -204,14 +228,14 @@ fn not_in(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
     Ok(Arc::new(NotInJoinExec::new(sides, keys, join.schema())))
 }
 
-/// A left or right join that has a condition beside its keys; `partner` is the side that has no row where there is no partner.
+/// A left or right join that has a condition beside its keys; `partner` is the side that has no row where there is no partner, and `key` a key of it.
 fn with_condition(
     join: &HashJoinExec,
     filter: &JoinFilter,
-    partner: JoinSide,
-    key: usize,
+    (partner, key): (JoinSide, usize),
+    rows: usize,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let [mut left, mut right] = sides(join)?;
+    let [mut left, mut right] = sides(join, rows)?;
     let (of_left, of_right) = (left.schema().fields().len(), right.schema().fields().len());
     let number = if partner == JoinSide::Left {
         right = numbered(right, Vec::new())?;
@@ -259,28 +283,36 @@ fn merged(
 }
 
 /// The sides of a join, less the rows that have a NULL among their keys, where these are not put out: no partner of theirs can be found.
-fn sides(join: &HashJoinExec) -> Result<[Arc<dyn ExecutionPlan>; 2]> {
+fn sides(join: &HashJoinExec, rows: usize) -> Result<[Arc<dyn ExecutionPlan>; 2]> {
     let (of_left, of_right) = match join.null_equality() {
         NullEquality::NullEqualsNothing => join.join_type().on_lr_is_preserved(),
         NullEquality::NullEqualsNull => (false, false),
     };
     let with_keys = |side: &Arc<dyn ExecutionPlan>, keys: Vec<Arc<dyn PhysicalExpr>>, is_dropped: bool| {
         let schema = side.schema();
-        let mut conditions = Vec::new();
+        let mut nullable = Vec::new();
         for key in keys {
             if is_dropped && key.nullable(&schema)? {
-                conditions.push(Arc::new(IsNotNullExpr::new(key)) as Arc<dyn PhysicalExpr>);
+                nullable.push(key);
             }
         }
-        Ok::<_, DataFusionError>(match conjunction_opt(conditions) {
-            Some(condition) => {
-                Arc::new(FilterExec::try_new(condition, Arc::clone(side))?) as Arc<dyn ExecutionPlan>
-            }
-            None => Arc::clone(side),
-        })
+        match nullable.is_empty() {
+            true => Ok(Arc::clone(side)),
+            false => filtered(Arc::new(HasKeys::new(nullable)), Arc::clone(side), rows),
+        }
     };
     let (left_keys, right_keys) = join.on().iter().cloned().unzip();
     Ok([with_keys(join.left(), left_keys, of_left)?, with_keys(join.right(), right_keys, of_right)?])
+}
+
+/// The rows of `input` that meet `condition`, in batches of so many: a sort has all of a batch in memory, whose size DataFusion 55 does not take from the
+/// configuration here.
+fn filtered(
+    condition: Arc<dyn PhysicalExpr>,
+    input: Arc<dyn ExecutionPlan>,
+    rows: usize,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    Ok(Arc::new(FilterExecBuilder::new(condition, input).with_batch_size(rows).build()?))
 }
 
 /// Whether the right side of a join, of which it holds the rows of one key, may have rows with a NULL among their keys that meet none.
@@ -535,5 +567,36 @@ impl ExecutionPlan for UnorderedExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         self.input.execute(partition, context)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::execution::session_state::SessionStateBuilder;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_leaves_rows_out_makes_batches_of_the_size_that_is_asked_for() {
+        let config = SessionConfig::new().with_target_partitions(2).with_batch_size(64);
+        let builder = SessionStateBuilder::new_with_default_features().with_config(config);
+        let state = crate::rules::register(builder).build();
+        let rules = crate::rules::by_sorting(state.physical_optimizers());
+        let state =
+            SessionStateBuilder::new_from_existing(state).with_physical_optimizer_rules(rules).build();
+        let context = SessionContext::new_with_state(state);
+        let side = "(SELECT nullif(value, 7) AS k, value AS x FROM generate_series(1, 3000))";
+        let sql = format!("SELECT count(*) FROM {side} AS a JOIN {side} AS b ON a.k = b.k AND a.x + b.x > 9");
+        let plan = context.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+        let mut sizes = Vec::new();
+        let found = plan.apply(|node| {
+            sizes.extend(node.downcast_ref::<FilterExec>().map(FilterExec::batch_size));
+            Ok(TreeNodeRecursion::Continue)
+        });
+        found.unwrap();
+        // Two sides without NULLs, and the condition above.
+        assert_eq!(sizes, [64; 3]);
     }
 }

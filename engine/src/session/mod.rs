@@ -855,9 +855,6 @@ fn shape_of(statement: &Statement) -> Shape {
     }
 }
 
-/// Whether a statement needs a permit of the queue. Those that end a transaction, or wait for the commits of others, must not wait
-/// for somebody who may be waiting for them; those that only look at definitions or change accounts are how a busy server is
-/// looked after.
 /// Whether a statement ends at once whatever it is given: it needs no thread of its own, so what is open can always be ended.
 fn is_at_once(statement: &Statement) -> bool {
     match statement {
@@ -872,6 +869,9 @@ fn is_at_once(statement: &Statement) -> bool {
     }
 }
 
+/// Whether a statement needs a permit of the queue. Those that end a transaction, or wait for the commits of others, must not wait
+/// for somebody who may be waiting for them; those that only look at definitions or change accounts are how a busy server is
+/// looked after.
 fn waits_its_turn(statement: &Statement) -> bool {
     match statement {
         Statement::Query(_)

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, CommitVersion, TableId};
@@ -292,11 +293,15 @@ impl CommitOrder {
         if ticket.may_be_joined {
             tokio::task::yield_now().await;
         }
-        if let Ok(result) = ticket.done.try_recv() {
-            return result;
-        }
-        self.lead_if_nobody_does().await;
-        ticket.done.await.unwrap_or_else(|_| {
+        let answer = match ticket.done.try_recv() {
+            Err(TryRecvError::Empty) => {
+                self.lead_if_nobody_does().await;
+                ticket.done.await.ok()
+            }
+            // A ticket that was found closed must not be asked again.
+            answer => answer.ok(),
+        };
+        answer.unwrap_or_else(|| {
             let unknown = Error::new(ErrorKind::OutcomeUnknown, "a commit was neither done nor failed")
                 .with_hint("close and open the database, then look whether the change is there");
             self.poison(&unknown);
@@ -566,5 +571,80 @@ impl Driving {
             Some(pending) => Arc::clone(&pending.after),
             None => self.order.published(),
         };
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::fs::SimFileSystem;
+    use crate::id::{DatabaseId, WalNumber};
+    use crate::wal::{FileWal, FileWalOptions, SyncMode};
+
+    /// An order over an empty database.
+    fn order() -> Arc<CommitOrder> {
+        let options = FileWalOptions::new(DatabaseId(Uuid::from_u128(42)), SyncMode::Full);
+        let fs = Arc::new(SimFileSystem::new(1));
+        let wal = FileWal::create(fs, options, WalNumber(1), CommitVersion(1), None).unwrap();
+        Arc::new(CommitOrder::new(Arc::default(), Arc::new(wal), Vec::new(), CommitVersion(0)))
+    }
+
+    /// A commit that changes nothing but the version.
+    fn accept(order: &CommitOrder) -> Ticket {
+        let accepted = order.accept(None, |head| {
+            let version = head.number.next();
+            let row = VersionRow {
+                version,
+                time_us: 0,
+                commit_id: CommitId::random(),
+                info: CommitInfo::default(),
+                tables: Vec::new(),
+                rows_added: 0,
+                rows_deleted: 0,
+            };
+            let after = Version { number: version, ..head.clone() };
+            Ok(Accept { after, payload: Bytes::from_static(b"commit"), row })
+        });
+        accepted.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_commit_whose_group_was_given_up_before_it_asked_has_an_unknown_outcome() {
+        let order = order();
+        let (first, second) = (accept(&order), accept(&order));
+        // As a leader leaves them who panicked.
+        held(&order.accepted).pending.clear();
+        assert!(order.poisoned().is_none());
+        for ticket in [first, second] {
+            let error = order.settle(ticket).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+        }
+        assert_eq!(order.poisoned().unwrap().kind(), ErrorKind::OutcomeUnknown);
+        let refused = order.accept(None, |_| Err(Error::internal("it was asked"))).err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::OutcomeUnknown);
+        assert_eq!(order.published().number, CommitVersion(0));
+    }
+
+    /// Whoever goes away between being accepted and being durable leaves nobody waiting.
+    #[tokio::test]
+    async fn a_commit_whose_leader_goes_away_is_logged_by_somebody_else() {
+        let order = order();
+        let (first, second) = (accept(&order), accept(&order));
+        let driving = order.driving().await;
+        {
+            let mut leads = Box::pin(order.settle(first));
+            // It yields to others, then it leads and waits for the log.
+            assert!(futures::poll!(&mut leads).is_pending());
+            assert!(futures::poll!(&mut leads).is_pending());
+            assert!(held(&order.accepted).led);
+        }
+        drop(driving);
+        order.settle(second).await.unwrap();
+        assert_eq!(order.published().number, CommitVersion(2));
+        assert_eq!(order.history().len(), 2);
+        assert!(!held(&order.accepted).led);
     }
 }

@@ -46,6 +46,8 @@ async fn joins_by_sorting_have_the_rows_of_hash_joins() {
         (format!("{of_both} JOIN r ON l.k IS NOT DISTINCT FROM r.k"), true),
         // The condition reads columns of both sides, whichever side is which.
         (format!("{of_both} JOIN r ON l.k = r.k AND l.id < r.id AND l.id % 5 <> r.n"), true),
+        // A key that cannot be computed of rows that a condition leaves out.
+        (format!("{of_both} JOIN r ON l.k / (l.id % 5) = r.k WHERE l.id % 5 <> 0"), true),
         // Rows of both sides have one key: what is sorted by behind it is in no order by itself.
         (
             "SELECT l.k, r.n FROM l JOIN r ON l.k = r.k ORDER BY r.k NULLS FIRST, r.n NULLS FIRST".to_owned(),
