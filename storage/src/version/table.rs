@@ -224,7 +224,8 @@ impl TableState {
         Ok(Some(keys))
     }
 
-    /// Memory of hot rows, deletes and keys (the latter two estimated per entry).
+    /// Memory of hot rows, and what it takes to find the places of hot deletes: they are held as runs, but looked for one by one, by the first
+    /// reader and the next checkpoint. Hot keys are not counted.
     #[must_use]
     pub fn hot_bytes(&self) -> u64 {
         self.memtable.bytes() + 48 * self.hot_deletes.len() as u64
