@@ -9,12 +9,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, filter, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 
 use crate::alter;
 use crate::error::Result;
+use crate::held::HeldMemory;
 use crate::id::{CommitVersion, RowId};
 use crate::schema::TableDef;
 use crate::version::HotDeletes;
@@ -23,10 +24,26 @@ use crate::version::HotDeletes;
 const CHUNK_ROWS: usize = 8192;
 /// So many chunks of one tier become one of a higher tier.
 const MERGED_CHUNKS: usize = 8;
+/// So much memory is not looked through for what is in it twice.
+const COUNTED_BYTES: usize = 64 << 10;
 
 /// The tier of a chunk: how often eight divides its rows.
 fn tier(rows: usize) -> u32 {
     rows.max(1).ilog2() / MERGED_CHUNKS.ilog2()
+}
+
+/// Memory of `batches`, together: the columns of a message that was read share its bytes, and batches that were cut from one share its columns.
+pub(crate) fn memory(batches: &[RecordBatch]) -> usize {
+    let each: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    if each <= COUNTED_BYTES {
+        return each;
+    }
+    let structure =
+        |array: &ArrayRef| array.get_array_memory_size().saturating_sub(array.get_buffer_memory_size());
+    let mut held = HeldMemory::default();
+    let of_batch =
+        |batch: &RecordBatch| held.add(batch) + batch.columns().iter().map(structure).sum::<usize>();
+    batches.iter().map(of_batch).sum()
 }
 
 /// Some consecutive rows of a table.
@@ -39,17 +56,29 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Rows of one commit, ids counting up from `first`.
-    #[must_use]
-    pub fn committed(rows: RecordBatch, first: RowId, version: CommitVersion) -> Self {
-        let n = rows.num_rows() as u64;
-        let row_ids = UInt64Array::from_iter_values(first.0..first.0 + n);
-        let versions = UInt64Array::from_value(version.0, rows.num_rows());
-        Self::new(rows, row_ids, versions)
+    /// The rows of one commit, ids counting up from `first`. Of the memory of all each has the part that its rows are of theirs: they may
+    /// share it.
+    pub fn committed(
+        batches: Vec<RecordBatch>,
+        first: RowId,
+        version: CommitVersion,
+    ) -> impl Iterator<Item = Self> {
+        let memory = memory(&batches) as u128;
+        let all = batches.iter().map(RecordBatch::num_rows).sum::<usize>().max(1) as u128;
+        let mut next = first.0;
+        batches.into_iter().map(move |rows| {
+            let n = rows.num_rows() as u64;
+            let row_ids = UInt64Array::from_iter_values(next..next + n);
+            next += n;
+            let versions = UInt64Array::from_value(version.0, rows.num_rows());
+            // No more than all.
+            let bytes = (memory * u128::from(n) / all) as u64 + 16 * n;
+            Self { rows, row_ids, versions, bytes }
+        })
     }
 
     fn new(rows: RecordBatch, row_ids: UInt64Array, versions: UInt64Array) -> Self {
-        let bytes = (rows.get_array_memory_size() + 16 * rows.num_rows()) as u64;
+        let bytes = (memory(std::slice::from_ref(&rows)) + 16 * rows.num_rows()) as u64;
         Self { rows, row_ids, versions, bytes }
     }
 
@@ -307,10 +336,11 @@ impl Memtable {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use arrow::array::{AsArray, Int64Array};
+    use arrow::array::{AsArray, Int64Array, StringViewArray};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
     use super::*;
+    use crate::wal::codec::{decode_rows, encode_rows};
 
     /// Most chunks that are not large: seven of each tier below the one of which two make a large one.
     const RECENT_MAX: usize = 4 * (MERGED_CHUNKS - 1) + 1;
@@ -324,7 +354,14 @@ mod tests {
         let first = memtable.rows() + 1;
         let values = Int64Array::from_iter_values(first as i64..(first + count) as i64);
         let rows = RecordBatch::try_new(schema(), vec![Arc::new(values)]).unwrap();
-        memtable.append(Chunk::committed(rows, RowId(first), CommitVersion(version))).unwrap();
+        append(memtable, vec![rows], version);
+    }
+
+    fn append(memtable: &mut Memtable, batches: Vec<RecordBatch>, version: u64) {
+        let first = RowId(memtable.rows() + 1);
+        for chunk in Chunk::committed(batches, first, CommitVersion(version)) {
+            memtable.append(chunk).unwrap();
+        }
     }
 
     /// Every row is there once, in order, where its id says.
@@ -404,6 +441,34 @@ mod tests {
         check(&memtable, &versions);
         let rows: Vec<usize> = memtable.chunks().map(|chunk| chunk.rows.num_rows()).collect();
         assert_eq!(rows, [8192, 6808, 8192, 6808, 40_000, 5000, 33_000, 9100]);
+    }
+
+    #[test]
+    fn memory_that_columns_and_batches_share_counts_once() {
+        let count = 5 * CHUNK_ROWS;
+        let values = Int64Array::from_iter_values(1..=count as i64);
+        let rows = RecordBatch::try_new(schema(), vec![Arc::new(values)]).unwrap();
+        let bytes = (24 * count) as u64;
+        let about = |memtable: &Memtable| (bytes..bytes + bytes / 50).contains(&memtable.bytes());
+        let mut memtable = Memtable::default();
+        let cut = (0..count).step_by(CHUNK_ROWS).map(|at| rows.slice(at, CHUNK_ROWS));
+        append(&mut memtable, cut.collect(), 1);
+        check(&memtable, &vec![1; count]);
+        assert!(memtable.chunks().count() == 5 && about(&memtable), "{}", memtable.bytes());
+        // As a log that is read again has them.
+        let field = |name: &str| Field::new(name, DataType::Utf8View, false);
+        let schema = Arc::new(Schema::new((0..9).map(|i| field(&format!("t{i}"))).collect::<Vec<_>>()));
+        let text = |i: usize| format!("text of some length, {i:09}");
+        let column: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..3000).map(text)));
+        let rows = RecordBatch::try_new(Arc::clone(&schema), vec![column; 9]).unwrap();
+        let mut body = Vec::new();
+        encode_rows(&mut body, &[rows]).unwrap();
+        let length = body.len() as u64;
+        let read = decode_rows(&schema, 3000, &bytes::Bytes::from(body)).unwrap();
+        let mut memtable = Memtable::default();
+        append(&mut memtable, read, 1);
+        // Texts stand in the message; what says where may have been copied to where it is aligned.
+        assert!((length..2 * length).contains(&memtable.bytes()), "{} of {length}", memtable.bytes());
     }
 
     #[test]

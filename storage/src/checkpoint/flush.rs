@@ -10,6 +10,7 @@ use crate::database::{Database, Writer};
 use crate::error::Result;
 use crate::id::{CommitVersion, ObjectId, RowId};
 use crate::jobs::Meter;
+use crate::memtable::memory;
 use crate::schema::{ROW_ID_COLUMN, TableDef, VERSION_COLUMN};
 use crate::segment::sort::sort_batches;
 use crate::segment::writer::Addressing;
@@ -93,7 +94,7 @@ async fn segment(
         arrays.push(Arc::new(row_ids.clone()) as ArrayRef);
         arrays.push(Arc::new(versions) as ArrayRef);
         let all = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
-        let bytes = all.get_array_memory_size() as u64;
+        let bytes = memory(std::slice::from_ref(&all)) as u64;
         let sorted = sort_batches(&def, vec![all])?;
         if let Some(meter) = Meter::current() {
             // Once as they arrived, once in order.

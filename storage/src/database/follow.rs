@@ -247,11 +247,10 @@ fn found(row: &VersionRow) -> CommitFound {
     CommitFound { commit_id: row.commit_id, version: row.version, time_us: row.time_us }
 }
 
-/// Whether so much is in memory that a newer manifest is to be loaded. On object storage loading reads the whole log after it again,
-/// so only when there is one.
+/// Whether so much is in memory that a newer manifest is to be loaded. Loading reads the whole log after it again, so only when there is
+/// one: the log may be long enough without.
 async fn is_crowded(database: &Database, now: &Version) -> Result<bool> {
-    let crowded = now.hot_bytes() >= HOT_BYTES_MAX;
-    Ok(crowded && (!database.shared.remote || database.manifests.is_newer_than(now.manifest).await?))
+    Ok(now.hot_bytes() >= HOT_BYTES_MAX && database.manifests.is_newer_than(now.manifest).await?)
 }
 
 /// The newest manifest with the log after it. The writer may publish a newer one and remove objects meanwhile: then once more. What is
@@ -392,5 +391,40 @@ pub(crate) fn pin_path(number: ManifestNumber) -> String {
     match number {
         ManifestNumber(0) => IDENTITY_PATH.to_owned(),
         number => manifest_path(number),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::CheckpointReason;
+    use crate::database::tests::{create, insert};
+    use crate::database::{OpenOptions, Root};
+    use crate::id::RowId;
+    use crate::scratch::scratch;
+    use crate::version::TableState;
+
+    #[tokio::test]
+    async fn much_in_memory_is_loaded_anew_only_when_a_manifest_has_less() {
+        let dir = scratch().unwrap();
+        let root = || Root::Path(dir.path().join("db"));
+        let writer = Database::open(root(), OpenOptions::default()).await.unwrap();
+        let table = create(&writer, "t", true).await.unwrap();
+        insert(&writer, table, &[(1, "a".to_owned())]).await.unwrap();
+        let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+        let reader = Database::open(root(), options).await.unwrap();
+        let mut now = Version::clone(reader.snapshot().state());
+        // As after many commits.
+        let mut state = TableState::clone(&now.tables[&table]);
+        let deleted: Vec<RowId> = (0..HOT_BYTES_MAX / 32).map(RowId).collect();
+        state.hot_deletes.delete(&deleted, now.number);
+        now.tables.insert(table, Arc::new(state));
+        assert!(now.hot_bytes() >= HOT_BYTES_MAX);
+        assert!(!is_crowded(&reader, &now).await.unwrap());
+        writer.checkpoint(CheckpointReason::Statement).await.unwrap();
+        assert!(is_crowded(&reader, &now).await.unwrap());
+        reader.close().await.unwrap();
+        writer.close().await.unwrap();
     }
 }

@@ -22,6 +22,7 @@ use crate::collect::UploadGuard;
 use crate::database::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{CommitId, Epoch, ObjectId, RowId, TableId};
+use crate::memtable::memory;
 use crate::schema::TableDef;
 use crate::segment::SegmentMeta;
 use crate::version::{LoadedDeletes, Snapshot, Version};
@@ -194,7 +195,7 @@ impl TransactionBlock {
         for change in &mut entry.tables {
             change.first_row_id = state.version.tables.get(&change.table).map_or(RowId(1), |t| t.next_row_id);
         }
-        state.fits(&entry)?;
+        let bytes = state.fits(&entry)?;
         let after = state.version.apply_aside(&entry, &LoadedDeletes::new())?;
         let altered = state.altered(&entry)?;
         last_word.ask()?;
@@ -207,6 +208,7 @@ impl TransactionBlock {
             state.tables.entry(table).or_default().rows = rows;
         }
         state.keep(&self.base, entry);
+        state.bytes += bytes;
         state.version = Arc::new(after);
         Ok(receipt)
     }
@@ -350,20 +352,20 @@ impl State {
         })
     }
 
-    /// Whether an entry may be added: what is held in memory has a limit.
-    fn fits(&self, entry: &WalEntry) -> Result<()> {
+    /// Memory of the rows of an entry, which may be added: what is held has a limit.
+    fn fits(&self, entry: &WalEntry) -> Result<usize> {
         let batches = entry.tables.iter().filter_map(|change| match &change.rows {
             RowBody::Batches(batches) => Some(batches),
             _ => None,
         });
-        let bytes: usize = batches.flatten().map(RecordBatch::get_array_memory_size).sum();
+        let bytes: usize = batches.map(|batches| memory(batches)).sum();
         if self.bytes + bytes > BYTES_MAX {
             let message = format!("the transaction holds more than {} MiB of rows", BYTES_MAX >> 20);
             return Err(Error::new(ErrorKind::ResourceExhausted, message)
                 .with_sqlstate("54000")
                 .with_hint("COMMIT more often, or load the rows with one COPY or INSERT … SELECT"));
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Rows of tables whose definition an entry changes, as rows of the new one: all are committed under one definition.
@@ -411,7 +413,6 @@ impl State {
                 for batch in batches {
                     let first = next;
                     next = RowId(next.0 + batch.num_rows() as u64);
-                    self.bytes += batch.get_array_memory_size();
                     own.rows.push((first, OwnRows::Batch(batch)));
                 }
             }

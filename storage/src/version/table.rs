@@ -224,7 +224,8 @@ impl TableState {
         Ok(Some(keys))
     }
 
-    /// Memory of hot rows, deletes and keys (the latter two estimated per entry).
+    /// Memory of hot rows, and what it takes to find the places of hot deletes: they are held as runs, but looked for one by one, by the first
+    /// reader and the next checkpoint. Hot keys are not counted.
     #[must_use]
     pub fn hot_bytes(&self) -> u64 {
         self.memtable.bytes() + 48 * self.hot_deletes.len() as u64
@@ -450,17 +451,19 @@ impl TableState {
         let rows = self.numbered(change, version)?;
         let mut next_id = change.first_row_id;
         let numbered_by = self.def.numbered_by();
-        for batch in change.rows.decode(&self.arrow_schema)? {
+        let batches = change.rows.decode(&self.arrow_schema)?;
+        for chunk in Chunk::committed(batches, next_id, version) {
+            let batch = chunk.rows();
             let rows = batch.num_rows() as u64;
             if let Some(encoder) = &self.key_encoder {
-                let keys = encoder.encode_batch(&batch, &self.def.key_indices())?;
+                let keys = encoder.encode_batch(batch, &self.def.key_indices())?;
                 self.hot_keys.append(&keys, next_id, line);
             }
             if let Some((column, identity)) = numbered_by {
                 let used = identity.used_by(batch.column(column))?;
                 self.numbered = identity.later(self.numbered, used);
             }
-            self.memtable.append(Chunk::committed(batch, next_id, version))?;
+            self.memtable.append(chunk)?;
             next_id = RowId(next_id.0 + rows);
         }
         if !change.segments.is_empty() {

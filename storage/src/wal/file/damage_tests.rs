@@ -215,6 +215,28 @@ fn a_bad_frame_before_good_ones_is_torn_unless_one_of_them_vouches_for_it() {
     assert_eq!(entries, 7);
 }
 
+/// With the checksum of each this would take minutes.
+#[test]
+fn rows_of_a_torn_entry_that_look_like_frames_are_passed_over() {
+    let fs = log(false);
+    let mut bytes = contents(&fs, 3);
+    let salt = u64::from_le_bytes(*bytes[56..64].first_chunk().unwrap());
+    bytes.truncate(HEADER_BYTES);
+    let synced = HEADER_BYTES as u64;
+    encode(&mut bytes, salt, FrameKind::Entry, synced, CommitVersion(7), &payload(7));
+    let torn = bytes.len();
+    // A length that is there, and the kind of an entry.
+    let rows = [1 << 20, 1].map(u64::to_le_bytes).concat().repeat(1 << 18);
+    encode(&mut bytes, salt, FrameKind::Entry, synced, CommitVersion(8), &rows);
+    bytes[torn + 4] ^= 1;
+    encode(&mut bytes, salt, FrameKind::Entry, synced, CommitVersion(9), &payload(9));
+    let (entries, found) = judge(&with(&fs, 3, &bytes), "torn").unwrap();
+    assert_eq!((entries, found.torn.is_some()), (7, true));
+    // What stands behind them is found: it says that they were durable.
+    encode(&mut bytes, salt, FrameKind::Entry, torn as u64 + 8, CommitVersion(10), &payload(10));
+    assert!(judge(&with(&fs, 3, &bytes), "vouched").is_none());
+}
+
 #[test]
 fn a_cut_tail_stays_cut_behind_the_next_file() {
     let fs = handmade(&[(0, true), (0, false), (0, true)]);

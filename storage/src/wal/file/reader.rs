@@ -14,7 +14,7 @@ use super::{files, path, read_range};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fs::{File, FileSystem, OpenMode};
 use crate::id::{CommitVersion, DatabaseId, WalNumber};
-use crate::wal::frame::{FRAME_ALIGN, FRAME_HEADER, Found, FrameKind, look};
+use crate::wal::frame::{FRAME_ALIGN, FRAME_HEADER, Found, FrameKind, look, u64_at};
 use crate::wal::header::{FileHeader, HEADER_BYTES};
 use crate::wal::{Predecessor, Recovered, Recovery};
 
@@ -314,6 +314,10 @@ impl Loaded {
         // No frame begins in the zeros at the end.
         let end = without_zeros(&self.bytes);
         while at < end {
+            if !self.may_begin(at, walked) {
+                at += FRAME_ALIGN;
+                continue;
+            }
             match look(&self.bytes, at, 0, self.header.salt) {
                 Found::Frame(frame) => {
                     synced = synced.max(frame.synced_upto);
@@ -324,6 +328,16 @@ impl Loaded {
             }
         }
         (synced, newest)
+    }
+
+    /// Whether a writer may have begun a frame at `at`, behind the good ones: what it says to be synced never falls, and each frame since took a
+    /// header at least and the next version. Rows of a torn entry may look like a frame in all but its checksum, which takes as long to work out
+    /// as the length there says.
+    fn may_begin(&self, at: usize, walked: &Walked) -> bool {
+        let (synced, version) = (u64_at(&self.bytes, at + 16), u64_at(&self.bytes, at + 24));
+        let since = version.checked_sub(walked.next.0);
+        synced >= walked.synced
+            && since.is_some_and(|since| since <= ((at - walked.at) / FRAME_HEADER) as u64)
     }
 
     /// Checks that this file begins where the one before it ended.

@@ -317,7 +317,7 @@ impl State {
         self.sync()?;
         // Everything that may find the disk full comes before the seal, so that failing leaves the log usable.
         let sealed = self.present.at + SEAL_BYTES;
-        self.present.allocate(sealed, options.step_bytes)?;
+        self.present.allocate(sealed, 0)?;
         let header = FileHeader {
             database_id: options.database_id,
             number: self.present.number.next(),
@@ -359,14 +359,14 @@ impl State {
         Ok(())
     }
 
-    fn close(&mut self, options: &FileWalOptions) -> Result<()> {
+    fn close(&mut self) -> Result<()> {
         if self.closed {
             return self.poison.check();
         }
         self.check()?;
         self.sync()?;
         // A full disk costs the seal, which is a courtesy: everything is durable without it.
-        if self.present.allocate(self.present.at + SEAL_BYTES, options.step_bytes).is_ok() {
+        if self.present.allocate(self.present.at + SEAL_BYTES, 0).is_ok() {
             self.seal()?;
             let _ignored = self.present.file.truncate(self.present.at);
         }
@@ -404,7 +404,7 @@ impl Wal for FileWal {
     }
 
     async fn close(&self) -> Result<()> {
-        self.run(|state| state.close(&self.options))
+        self.run(State::close)
     }
 
     fn status(&self) -> WalStatus {
@@ -428,7 +428,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::fs::SimFileSystem;
+    use crate::fs::{SimFileSystem, Step};
 
     #[test]
     fn the_status_is_that_of_the_last_call_and_waits_for_no_other() {
@@ -448,5 +448,27 @@ mod tests {
         assert_eq!((log.status().number, log.status().oldest), (WalNumber(2), WalNumber(1)));
         block_on(log.truncate(WalNumber(2))).unwrap();
         assert_eq!((log.status().oldest, log.status().objects), (WalNumber(2), 1));
+    }
+
+    /// What it makes room for beyond that is cut off right after, having gone to the disk.
+    #[test]
+    fn a_seal_needs_room_for_itself_only() {
+        let fs = Arc::new(SimFileSystem::new(1));
+        let full = (HEADER_BYTES + FRAME_HEADER) as u64;
+        let known = FileWalOptions::new(DatabaseId(Uuid::from_u128(42)), SyncMode::Full);
+        let options = FileWalOptions { first_bytes: full, ..known };
+        let log = FileWal::create(fs.clone(), options, WalNumber(1), CommitVersion(1), None).unwrap();
+        let append = |version: u64| {
+            block_on(log.append(Group { first: CommitVersion(version), entries: vec![Bytes::new()] }))
+                .unwrap();
+        };
+        append(1);
+        fs.record();
+        block_on(log.rotate(CommitVersion(2))).unwrap();
+        append(2);
+        block_on(log.close()).unwrap();
+        let cut = fs.recorded().into_iter().filter(|step| step.step == Step::Truncate);
+        let lengths: Vec<u64> = cut.map(|step| step.before.len(&step.path).unwrap()).collect();
+        assert_eq!(lengths, [full + SEAL_BYTES; 2]);
     }
 }
