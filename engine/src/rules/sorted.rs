@@ -44,9 +44,9 @@ use datafusion::physical_plan::{
 };
 
 use super::gather::GatherExec;
-use super::sort_keys::{Bits, Numbered};
 use super::not_in::NotInJoinExec;
 use super::outer::{ConditionExec, Pairs};
+use super::sort_keys::{Bits, Numbered};
 
 /// Rows of a side that any hash join holds.
 const SMALL_ROWS: usize = 1_000;
