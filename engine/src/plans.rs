@@ -40,7 +40,7 @@ impl Engine {
 
     /// The scan of such bytes, reading through this engine's database, whatever version that is at. No rights are asked for, and none can
     /// be, see the module: only bytes of trusted processes belong here. Filters above it save it reading once DataFusion's `FilterPushdown` has run over the
-    /// decoded plan.
+    /// decoded plan; past a join with two columns of one name, that rule takes the first for either, and rows are lost.
     ///
     /// # Errors
     /// `Corrupt` for bytes that are no scan or have changed, `Unsupported` for those of another version of Cairn, `InvalidInput`

@@ -7,6 +7,7 @@ mod guess;
 mod joins;
 mod keys;
 mod lambdas;
+mod names;
 mod narrow;
 mod not_in;
 mod offsets;
@@ -34,6 +35,9 @@ pub(crate) use sorted::PlannedJoins;
 
 /// The rule of DataFusion's that sees to the yielding of leaves. What pushes filters through the plan comes behind it.
 const LEAVES: &str = "EnsureCooperative";
+
+/// How the names of DataFusion's rules begin that push filters through the plan.
+const FILTERS: &str = "FilterPushdown";
 
 /// The rule of DataFusion's that chooses the side which a hash join holds.
 const SIDES: &str = "join_selection";
@@ -104,6 +108,9 @@ pub(crate) fn register(builder: SessionStateBuilder) -> SessionStateBuilder {
     }
     logical.insert(0, Arc::new(unnest::UnnestHasNoKeys));
     let mut rules = PhysicalOptimizer::new().rules;
+    for rule in rules.iter_mut().filter(|rule| rule.name().starts_with(FILTERS)) {
+        *rule = Arc::new(names::FiltersByName::new(Arc::clone(rule)));
+    }
     let behind = behind_leaves(&rules);
     rules.insert(behind, Arc::new(Rule { name: "decimals_narrowed", change: decimals::narrowed }));
     rules.insert(behind, Arc::new(conditions::ConditionsInOrder));
